@@ -1,0 +1,119 @@
+"""Every error Bucketwheel raises on purpose, in one tree.
+
+::
+
+    BucketwheelError                  exit 1   the work failed
+      UsageError                      exit 2   wrong use or configuration
+        ConfigError                            a setting is unknown, of the wrong type or contradicts another
+        SelectionError                         a dataset, table, stage, snapshot or run that does not exist
+        MappingError                           the mapping CSV does not fit the snapshot
+        MissingDependencyError                 an extra has to be installed
+        ResumeError                            the run cannot be continued with this configuration or input
+      DataRefusedError                exit 3   the data was read and is not acceptable
+        SnapshotError                          no usable snapshot, or one without files or rows
+        UnreadableFilesError                   truncated, foreign or corrupt Parquet files, all of them listed
+        SchemaError                            files disagree, or the key is missing, ambiguous or not hashable
+        QualityError                           null or duplicate keys over the configured policy
+        VerificationError                      what was written is not what was read
+      LeaseError                      exit 4   somebody else writes this dataset
+      StorageError                    exit 1   a path cannot be read or written
+      CatalogError                    exit 1   a catalog call failed
+        ForeignTableError             exit 2   the table exists and is not ours
+        ConcurrentPublishError        exit 4   the table changed between reading and publishing
+      ExecutorError                   exit 1   a SQL engine refused or failed a statement
+      EngineError                     exit 1   an engine lost work
+"""
+
+from __future__ import annotations
+
+
+class BucketwheelError(Exception):
+    """Base of the tree; the message names the thing, the value and the fix."""
+
+    exit_code = 1
+
+
+class UsageError(BucketwheelError):
+    """The command, the configuration or the mapping has to change."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A setting is unknown, of the wrong type or contradicts another."""
+
+
+class SelectionError(UsageError):
+    """A dataset, table, stage, snapshot or run was named that does not exist."""
+
+
+class MappingError(UsageError):
+    """The mapping CSV does not fit the snapshot."""
+
+
+class MissingDependencyError(UsageError):
+    """A backend was chosen whose Python packages are not installed."""
+
+
+class ResumeError(UsageError):
+    """The run cannot be continued with this configuration or input."""
+
+
+class DataRefusedError(BucketwheelError):
+    """The data was read and is not acceptable; nothing was published."""
+
+    exit_code = 3
+
+
+class SnapshotError(DataRefusedError):
+    """No snapshot can be used: none there, none complete, or one without files or rows."""
+
+
+class UnreadableFilesError(DataRefusedError):
+    """Parquet files are truncated, foreign or corrupt."""
+
+
+class SchemaError(DataRefusedError):
+    """Files disagree on a column, or the key is missing, ambiguous or of a type that has no bucket hash."""
+
+
+class QualityError(DataRefusedError):
+    """Null or duplicate keys go beyond the configured policy."""
+
+
+class VerificationError(DataRefusedError):
+    """What was written is not what was read."""
+
+
+class LeaseError(BucketwheelError):
+    """Somebody else holds, or took over, the lease of the dataset."""
+
+    exit_code = 4
+
+
+class StorageError(BucketwheelError):
+    """A path cannot be read or written."""
+
+
+class CatalogError(BucketwheelError):
+    """A catalog call failed."""
+
+
+class ForeignTableError(CatalogError):
+    """The catalog has a table of this name that Bucketwheel did not make."""
+
+    exit_code = 2
+
+
+class ConcurrentPublishError(CatalogError):
+    """The catalog table changed between reading it and publishing."""
+
+    exit_code = 4
+
+
+class ExecutorError(BucketwheelError):
+    """A SQL engine refused or failed a statement."""
+
+
+class EngineError(BucketwheelError):
+    """An engine could not finish its work."""

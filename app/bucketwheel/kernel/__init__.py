@@ -1,0 +1,1 @@
+"""The data logic: pure functions on Arrow data that every engine calls."""
