@@ -1,0 +1,1 @@
+"""Catalogs publish tables: one definition, changed in one update."""

@@ -1,0 +1,197 @@
+"""Gathers settings from files, environment and flags, and remembers where each value came from.
+
+Later wins: built-in defaults, `base.yaml`, `<env>.yaml`, variables `BUCKETWHEEL__BUCKETS__COUNT=32`, then
+`--set` and flags in the order given. A value of false, 0 or "" counts as given.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bucketwheel.errors import ConfigError
+from bucketwheel.settings import DatasetSettings, Settings
+
+ENVIRONMENT_PREFIX = "BUCKETWHEEL__"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The settings of one environment and the origin of every value, by dotted name."""
+
+    settings: Settings
+    env: str
+    origins: Mapping[str, str]
+
+    def rows(self) -> list[tuple[str, Any, str]]:
+        """Return (dotted name, value, origin) of every setting, in the order of the documentation."""
+        values = flatten(self.settings.model_dump())
+        return [(name, value, self._origin(name)) for name, value in values]
+
+    def _origin(self, name: str) -> str:
+        while name:
+            if name in self.origins:
+                return self.origins[name]
+            name = name.rpartition(".")[0]
+        return "default"
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of every leaf."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def load(
+    env: str = "local",
+    directory: Path | str | None = None,
+    overrides: Sequence[tuple[str, Any, str]] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Configuration:
+    """Return the checked configuration.
+
+    Args:
+        env: name of the file beside `base.yaml`.
+        directory: where the files are; None takes `./conf` where it exists, else built-in defaults alone.
+        overrides: (dotted name, value, origin) of flags, applied in order; text is read as YAML.
+        environ: environment variables; None takes none.
+
+    Raises:
+        ConfigError: lists every unknown key and wrong value with its origin.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for path in _files(env, directory):
+        _merge(merged, origins, _read(path), str(path))
+    for name, text in sorted((environ or {}).items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            dotted = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            _assign(merged, origins, dotted, _scalar(text, name), f"environment {name}")
+    for dotted, value, origin in overrides:
+        value = _scalar(value, origin) if isinstance(value, str) else value
+        _assign(merged, origins, dotted, value, origin)
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_describe(error, origins)) from error
+    return Configuration(settings, env, origins)
+
+
+def _files(env: str, directory: Path | str | None) -> list[Path]:
+    folder = Path(directory) if directory is not None else Path("conf")
+    if not folder.is_dir():
+        if directory is not None:
+            raise ConfigError(f"--conf {folder}: no such directory")
+        if env != "local":
+            raise ConfigError(f"--env {env}: no directory ./conf here; name one with --conf DIR")
+        return []
+    chosen = folder / f"{env}.yaml"
+    if not chosen.is_file():
+        known = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "base")
+        raise ConfigError(f"--env {env}: {chosen} does not exist; {_hint(env, known)}")
+    return [path for path in (folder / "base.yaml", chosen) if path.is_file()]
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: expected settings, found {type(content).__name__}")
+    return content
+
+
+def _merge(
+    merged: dict[str, Any], origins: dict[str, str], new: Mapping[str, Any], origin: str, prefix: str = ""
+) -> None:
+    for key, value in new.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            _merge(merged[key], origins, value, origin, f"{name}.")
+        elif isinstance(value, Mapping):
+            merged[key] = {}
+            _merge(merged[key], origins, value, origin, f"{name}.")
+        else:
+            merged[key] = value
+            origins[name] = origin
+
+
+def _assign(merged: dict[str, Any], origins: dict[str, str], dotted: str, value: Any, origin: str) -> None:
+    *parents, last = dotted.split(".")
+    place = merged
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise ConfigError(
+                f"{origin}: {dotted!r}: {parent!r} is a single value, it has no settings below it"
+            )
+    place[last] = value
+    origins[dotted] = origin
+
+
+def _scalar(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}") from error
+
+
+def _describe(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors():
+        # Pydantic adds the names of union members to a location; settings are strings of their own case.
+        path = [str(part) for part in problem["loc"]]
+        name = _known_part(path)
+        origin = origins.get(name, "the configuration")
+        if problem["type"] == "extra_forbidden":
+            text = f"unknown setting; {_hint(path[-1], _siblings(path))}"
+        else:
+            text = f"{problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}"
+        line = f"{name} ({origin}): {text}"
+        if line not in lines:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _model(path: Sequence[str]) -> tuple[type[BaseModel] | None, int]:
+    """Follow a location through the models; return the last model reached and how deep that was."""
+    model: type[BaseModel] | None = Settings
+    depth = 0
+    for index, part in enumerate(path):
+        if model is None or part not in model.model_fields:
+            break
+        depth = index + 1
+        if part == "datasets" and model is Settings:
+            return (DatasetSettings if len(path) > 2 else None), min(len(path), index + 2)
+        kind = model.model_fields[part].annotation
+        model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return model, depth
+
+
+def _known_part(path: Sequence[str]) -> str:
+    model, depth = _model(path)
+    return ".".join(path[: depth + 1] if model is not None else path[: max(depth, 1)])
+
+
+def _siblings(path: Sequence[str]) -> list[str]:
+    model, _ = _model(path)
+    return sorted(model.model_fields) if model is not None else []
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    choices = f"known: {', '.join(known)}" if known else "there are none"
+    return f"did you mean {close[0]!r}? ({choices})" if close else choices

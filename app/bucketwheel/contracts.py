@@ -1,0 +1,245 @@
+"""The seams: what a stage, an engine, a catalog and a SQL executor are to the rest. Read this first.
+
+::
+
+    cli, api  ->  run  ->  Stage  ->  Engine       scatter and gather the data
+                                  ->  Catalog      publish tables
+                                  ->  SqlExecutor  run statements elsewhere
+
+A stage gets the manifest with the results of earlier stages and a `Services` record; it returns its own
+result. It never calls another stage. Backends are found by name (see `backends.py`) and imported when chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel
+
+from bucketwheel.manifest import BucketOutcome, Manifest
+from bucketwheel.settings import DatasetSettings, Settings, StorageSettings
+
+if TYPE_CHECKING:
+    from bucketwheel.storage import Storage
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A run of row groups of one source file; `index` fixes its place among all slices."""
+
+    index: int
+    path: str
+    row_groups: tuple[int, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """One table to write: where, which value columns (source name, new name), rows in a row group."""
+
+    name: str
+    directory: str
+    columns: tuple[tuple[str, str], ...]
+    row_group_rows: int
+
+
+@dataclass(frozen=True)
+class BucketJob:
+    """All that scatter, gather and verify need to know; small, and picklable for workers elsewhere.
+
+    `keys` holds (source name, new name) pairs. `dictionary_columns` names source columns that are
+    dictionary-encoded in the source and will be in the output. `scratch` is a directory for unfinished files.
+    """
+
+    storage: StorageSettings
+    slices: tuple[Slice, ...]
+    keys: tuple[tuple[str, str], ...]
+    tables: tuple[TableLayout, ...]
+    bucket_count: int
+    hash: str
+    sort: bool
+    max_file_bytes: int
+    page_bytes: int
+    dictionary_columns: frozenset[str]
+    decoded_bytes_per_row: int
+    scratch: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step forward: rows and bytes that `stage` has handled since the last report, and what remains known."""
+
+    dataset: str
+    stage: str
+    state: str  # started | advanced | finished | skipped | warning
+    rows: int = 0
+    bytes: int = 0
+    total_rows: int = 0
+    total_bytes: int = 0
+    message: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class BucketCheck:
+    """One bucket as read back: rows and bytes by table, and the order-independent checksum of its keys."""
+
+    bucket: int
+    rows: int
+    key_checksum: int
+    table_bytes: Mapping[str, int]
+
+
+class Engine(Protocol):
+    """Runs the kernel over all slices and buckets."""
+
+    def bucket(
+        self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
+    ) -> Iterator[BucketOutcome]:
+        """Yield each bucket not in `done` once its files are in place, in any order.
+
+        `advance` is called with (rows, bytes) as the scan and the writing move on: a row counts once when
+        read and once when written.
+
+        Raises:
+            UnreadableFilesError: a page of the source cannot be read.
+            StorageError: a file cannot be written.
+        """
+        ...
+
+    def verify(
+        self, job: BucketJob, outcomes: Sequence[BucketOutcome], advance: Callable[[int, int], None]
+    ) -> Iterator[BucketCheck]:
+        """Read back the files of each outcome and yield what they hold.
+
+        Raises:
+            VerificationError: a file is not what its outcome says, with file, row and bucket.
+        """
+        ...
+
+    def spilled_bytes(self) -> int:
+        """Bytes written to local disk because memory did not suffice, so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class CatalogTable:
+    """A table definition in a catalog; types are Hive type names, `version` is the catalog's own."""
+
+    name: str
+    location: str
+    columns: tuple[tuple[str, str], ...]
+    bucket_columns: tuple[str, ...] = ()
+    bucket_count: int = 0
+    sorted: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    version: str | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that wrote the files, or None where the table is not ours."""
+        return self.parameters.get("bucketwheel.run_id")
+
+
+class Catalog(Protocol):
+    """A database of table definitions, each changed in one update."""
+
+    def get(self, name: str) -> CatalogTable | None:
+        """Return the table, or None."""
+        ...
+
+    def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
+        """Create the table, or point the existing one at the new definition, in one update.
+
+        Raises:
+            ConcurrentPublishError: the table is not the one in `replacing` any more (None: it exists).
+            CatalogError: the catalog refused.
+        """
+        ...
+
+    def remove(self, table: CatalogTable) -> None:
+        """Remove the definition, never the files.
+
+        Raises:
+            ConcurrentPublishError: the table is not this one any more.
+        """
+        ...
+
+    def tables(self) -> Sequence[CatalogTable]:
+        """Return every table of the database, by name."""
+        ...
+
+
+class SqlExecutor(Protocol):
+    """Runs SQL statements on an engine that is not ours."""
+
+    def execute(self, statement: str) -> Mapping[str, str]:
+        """Run one statement to its end and return facts for the manifest (query id, bytes scanned).
+
+        Raises:
+            ExecutorError: the statement failed, with the engine's own message.
+        """
+        ...
+
+
+class Fence(Protocol):
+    """Proof that this writer still holds the dataset."""
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Hold off any take-over for the length of one catalog update.
+
+        Raises:
+            LeaseError: somebody else took the dataset over.
+        """
+        ...
+
+
+class Checkpoints(Protocol):
+    """Buckets that are finished, kept beside the manifest while the bucket stage runs."""
+
+    def load(self) -> Mapping[int, BucketOutcome]:
+        """Return the outcomes saved so far, by bucket number."""
+        ...
+
+    def save(self, outcome: BucketOutcome) -> None:
+        """Record one finished bucket, atomically."""
+        ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a stage may use; backends are made when first asked for."""
+
+    settings: Settings
+    dataset: str
+    source: DatasetSettings
+    storage: Storage
+    engine: Callable[[], Engine]
+    catalog: Callable[[], Catalog]
+    executor: Callable[[], SqlExecutor]
+    fence: Fence
+    checkpoints: Checkpoints
+    report: Report
+    now: Callable[[], datetime]
+    snapshot_dt: str | None = None
+    tables_filter: tuple[str, ...] = ()
+
+
+class Stage(Protocol):
+    """One step of the pipeline.
+
+    `requires` names the stages whose results it reads; `name` is its key in the manifest.
+    """
+
+    name: str
+    requires: tuple[str, ...]
+
+    def run(self, manifest: Manifest, services: Services) -> BaseModel:
+        """Do the work and return the result that the manifest keeps."""
+        ...

@@ -1,0 +1,36 @@
+"""An order-independent checksum of keys, to compare key sets without sorting them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from bucketwheel.kernel.hashing import hash_keys
+
+_MASK = 2**64 - 1
+
+
+def key_checksum(columns: Sequence[pa.Array]) -> int:
+    """Return the sum modulo 2^64 of a 64-bit hash of every row; the sums of parts add up to that of the whole.
+
+    The hash joins the two 32-bit hashes of Hive (polynomial) and Spark (Murmur3), which fail independently,
+    and mixes them with the finaliser of SplitMix64.
+    """
+    if len(columns[0]) == 0:
+        return 0
+    high = hash_keys(columns, "hive_v1").view(np.uint32).astype(np.uint64)
+    low = hash_keys(columns, "spark").view(np.uint32).astype(np.uint64)
+    mixed = (high << np.uint64(32)) | low
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return int(np.add.reduce(mixed, dtype=np.uint64))
+
+
+def add(one: int, other: int) -> int:
+    """Return the checksum of two disjoint parts together."""
+    return (one + other) & _MASK

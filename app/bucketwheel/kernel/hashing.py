@@ -1,0 +1,339 @@
+"""Hash bucket keys the way the readers of the files will: Hive v1, Hive v2 or Spark.
+
+A row in the wrong bucket is never found (readers skip the other files), so every hash here is exact to the
+bit. The rules are those of Hive (``ObjectInspectorUtils``, ``Murmur3``), Trino (``HiveBucketingV1``,
+``HiveBucketingV2``) and Spark (``Murmur3_x86_32``). ``uint32`` wraps around as Java's ``int`` does.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bucketwheel.errors import ConfigError, SchemaError
+
+SCHEMES: tuple[str, ...] = ("hive_v1", "hive_v2", "spark")
+
+_Hashes = npt.NDArray[np.uint32]
+_Bytes = npt.NDArray[np.uint8]
+_Offsets = npt.NDArray[np.int64]
+
+_NAMES: dict[pa.DataType, str] = {
+    pa.bool_(): "boolean",
+    pa.int8(): "tinyint",
+    pa.int16(): "smallint",
+    pa.int32(): "int",
+    pa.int64(): "bigint",
+    pa.string(): "string",
+    pa.large_string(): "string",
+    pa.string_view(): "string",
+    pa.date32(): "date",
+}
+_TEXT = ("string", "varchar")
+_SUPPORTED = "boolean, tinyint, smallint, int, bigint, string, varchar or date"
+
+_INITIAL = {"hive_v1": 0, "hive_v2": 0, "spark": 42}
+_HIVE_SEED = 104729
+
+# Small enough for the temporaries of one step to stay in the processor's cache.
+_BLOCK_ROWS = 1 << 16
+_WINDOW_BYTES = 1 << 18
+
+# Past this word, a call of numpy for this few rows takes longer than Python's integers do.
+_LONG_WORDS = 64
+_FEW_ROWS = 64
+
+
+def key_type_name(t: pa.DataType) -> str | None:
+    """Name the Hive type of a key column.
+
+    Args:
+        t: Arrow type; for a dictionary type, that of its values counts.
+
+    Returns:
+        ``boolean``, ``tinyint``, ``smallint``, ``int``, ``bigint``, ``string`` or ``date``; None for a type
+        that readers do not bucket, or do not hash alike.
+    """
+    return _NAMES.get(_value_type(t))
+
+
+def hash_keys(
+    columns: Sequence[pa.Array | pa.ChunkedArray], scheme: str, types: Sequence[str] | None = None
+) -> npt.NDArray[np.int32]:
+    """Hash every row's key, of one or several columns, as the readers of ``scheme`` do.
+
+    Hive combines columns by ``31 * hash + column`` with 0 for NULL (``ObjectInspectorUtils``, Trino's
+    ``HiveBucketing``). Spark hashes each column with the hash so far as seed, at first 42, and NULL changes
+    nothing (``Murmur3Hash``). A column of Arrow's null type counts as all NULL.
+
+    Args:
+        columns: Key columns of equal length, in the order in which the table is clustered by them.
+        scheme: One of ``SCHEMES``.
+        types: Hive type name per column, for tables that declare ``varchar`` or ``varchar(n)`` where Arrow
+            only knows strings: Hive v1 hashes the two differently. Values are not cut to ``n``.
+
+    Returns:
+        One hash per row: the signed 32-bit integer that Java computes.
+
+    Raises:
+        ConfigError: The scheme is unknown.
+        SchemaError: A column is of a type without a bucket hash, or not of the type named in ``types``.
+        ValueError: No columns, columns of different length, or not one type name per column.
+    """
+    _check_scheme(scheme)
+    if len({len(column) for column in columns}) != 1:
+        raise ValueError(f"Key columns must be of one length; got lengths {[len(c) for c in columns]}")
+    if types is not None and len(types) != len(columns):
+        raise ValueError(f"Got {len(types)} type names for {len(columns)} key columns")
+    wanted = types or [None] * len(columns)
+    names = [_hash_name(column.type, name) for column, name in zip(columns, wanted, strict=True)]
+    hashes = np.full(len(columns[0]), _INITIAL[scheme], np.uint32)
+    for i, column in enumerate(columns):
+        start = 0
+        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            _fold(chunk, names[i], scheme, hashes[start : start + len(chunk)], first=i == 0)
+            start += len(chunk)
+    return hashes.view(np.int32)
+
+
+def bucket_numbers(hashes: npt.NDArray[np.int32], count: int, scheme: str) -> npt.NDArray[np.int32]:
+    """Map hashes to buckets.
+
+    Hive, Trino and Athena clear the sign bit and take the remainder; Spark takes the non-negative remainder
+    of the signed hash. The two differ unless ``count`` is a power of two.
+
+    Args:
+        hashes: Hashes as ``hash_keys`` returns them.
+        count: Number of buckets.
+        scheme: One of ``SCHEMES``.
+
+    Returns:
+        One bucket number per hash, from 0 to ``count - 1``.
+
+    Raises:
+        ConfigError: The scheme is unknown, or the count is not a positive 32-bit integer.
+    """
+    _check_scheme(scheme)
+    if not 1 <= count < 1 << 31:
+        raise ConfigError(f"Cannot make {count} buckets; choose a count from 1 to {(1 << 31) - 1}")
+    dividend = hashes if scheme == "spark" else hashes & np.int32(0x7FFFFFFF)
+    buckets: npt.NDArray[np.int32] = np.remainder(dividend, np.int32(count))
+    return buckets
+
+
+def _check_scheme(scheme: str) -> None:
+    if scheme not in SCHEMES:
+        raise ConfigError(f"Unknown bucket hash {scheme!r}; choose one of {', '.join(SCHEMES)}")
+
+
+def _value_type(t: pa.DataType) -> pa.DataType:
+    return t.value_type if pa.types.is_dictionary(t) else t
+
+
+def _hash_name(t: pa.DataType, wanted: str | None) -> str:
+    if pa.types.is_null(_value_type(t)):
+        return "null"
+    name = key_type_name(t)
+    if name is None:
+        raise SchemaError(f"A key of type {t} has no bucket hash; cast it to {_SUPPORTED}")
+    base = name if wanted is None else wanted.partition("(")[0].strip().lower()
+    if base != name and not (base == "varchar" and name == "string"):
+        raise SchemaError(f"A key of type {t} cannot be hashed as {wanted}; declare it {name} or cast it")
+    return base
+
+
+def _fold(chunk: pa.Array, name: str, scheme: str, hashes: _Hashes, *, first: bool) -> None:
+    """Add one chunk of a key column to the hashes of its rows, in place."""
+    values = by_value = None
+    if pa.types.is_dictionary(chunk.type):
+        values = _plain_strings(chunk.dictionary) if name in _TEXT else chunk.dictionary
+        # Spark seeds a later column with each row's hash so far: its values have no hash of their own.
+        if (first or scheme != "spark") and len(values) <= len(chunk):
+            value_hashes = np.full(len(values), _INITIAL[scheme], np.uint32)
+            _fold(values, name, scheme, value_hashes, first=True)
+            by_value = pa.array(value_hashes)
+    for start in range(0, len(chunk), _BLOCK_ROWS):
+        block = chunk.slice(start, _BLOCK_ROWS)
+        target = hashes[start : start + len(block)]
+        null_hashes = target if scheme == "spark" else np.zeros_like(target)
+        if by_value is not None:
+            column = by_value.take(block.indices).fill_null(_INITIAL[scheme]).to_numpy()
+        else:
+            column = _hash(block if values is None else values.take(block.indices), name, scheme, null_hashes)
+        if scheme == "spark":
+            target[:] = column
+        else:
+            target *= np.uint32(31)
+            target += column
+
+
+def _hash(block: pa.Array, name: str, scheme: str, null_hashes: _Hashes) -> _Hashes:
+    """Hash a block of one column; ``null_hashes`` are the hashes of NULL and, for Spark, the seeds."""
+    if name == "null":
+        return null_hashes
+    seeds = null_hashes.copy() if scheme == "spark" else np.full(len(block), _HIVE_SEED, np.uint32)
+    if name not in _TEXT:
+        column = _hash_numbers(_numbers(block), name, scheme, seeds)
+    elif scheme == "hive_v1":
+        column = _hash_java_strings(*_text(block), initial=1 if name == "varchar" else 0)
+    else:
+        column = _murmur_strings(*_text(block), scheme, seeds)
+    if block.null_count:
+        np.copyto(column, null_hashes, where=block.is_null().to_numpy(zero_copy_only=False))
+    return column
+
+
+def _hash_numbers(values: npt.NDArray[np.signedinteger], name: str, scheme: str, seeds: _Hashes) -> _Hashes:
+    """Hash integers, booleans and dates; only Murmur3 uses the seeds."""
+    low = values.astype(np.uint32)
+    high = (values >> 32).astype(np.uint32) if name == "bigint" else None
+    if scheme == "hive_v1":
+        return low if high is None else low ^ high
+    if scheme == "spark":
+        hashes = _mix(seeds, low)
+        return _finish(hashes, 4) if high is None else _finish(_mix(hashes, high), 8)
+    if name in ("boolean", "tinyint"):
+        return low
+    if name == "smallint":
+        # The bytes, high one first, are no full word and so the tail: each is sign-extended.
+        tail = (values >> 8).astype(np.uint32) ^ (values.astype(np.int8).astype(np.uint32) << np.uint32(8))
+        return _finish(seeds ^ _scramble(tail), 2)
+    # Hive lays numbers out high byte first, and its Murmur3 reads words low byte first.
+    if high is None:
+        return _finish(_mix(seeds, low.byteswap()), 4)
+    return _finish(_mix(_mix(seeds, high.byteswap()), low.byteswap()), 8)
+
+
+@functools.cache
+def _powers(base: int) -> _Hashes:
+    """Powers 0 to ``_WINDOW_BYTES`` of ``base`` modulo 2**32."""
+    powers = np.full(_WINDOW_BYTES + 1, base, np.uint32)
+    powers[0] = 1
+    return np.multiply.accumulate(powers, dtype=np.uint32)
+
+
+def _hash_java_strings(data: _Bytes, offsets: _Offsets, initial: int) -> _Hashes:
+    """Compute ``hash = 31 * hash + byte`` over the signed bytes of each string.
+
+    31 has an inverse modulo 2**32. With each byte divided by the power of its position, one running sum
+    serves all strings: the difference between a string's ends, times the power of its last end, is what its
+    bytes add. A string cut by a window goes on in the next, so none needs more memory than a window.
+    """
+    hashes = np.full(len(offsets) - 1, initial, np.uint32)
+    powers, inverses = _powers(31), _powers(pow(31, -1, 1 << 32))
+    end = int(offsets[-1])
+    sums = np.zeros(min(_WINDOW_BYTES, end - int(offsets[0])) + 1, np.uint32)
+    for low in range(int(offsets[0]), end, _WINDOW_BYTES):
+        size = min(_WINDOW_BYTES, end - low)
+        weighted = data[low : low + size].view(np.int8).astype(np.uint32)
+        weighted *= inverses[1 : size + 1]
+        np.cumsum(weighted, dtype=np.uint32, out=sums[1 : size + 1])
+        first = int(np.searchsorted(offsets, low, "right")) - 1
+        last = int(np.searchsorted(offsets, low + size, "left"))
+        edges = np.clip(offsets[first : last + 1] - low, 0, size)
+        rows = hashes[first:last]
+        rows *= powers[np.diff(edges)]
+        rows += np.diff(sums[edges]) * powers[edges[1:]]
+    return hashes
+
+
+def _murmur_strings(data: _Bytes, offsets: _Offsets, scheme: str, seeds: _Hashes) -> _Hashes:
+    """Hash strings by Murmur3, one word of all rows that still have one at a time.
+
+    Both sign-extend the up to three bytes that do not fill a word, unlike Murmur3 proper: Hive's
+    ``Murmur3.hash32`` joins them to one word, Spark's ``hashUnsafeBytes`` mixes each in as its own.
+    """
+    lengths = np.diff(offsets)
+    # numpy sorts 16-bit integers ten times faster than wider ones.
+    negated = -(lengths >> 2)
+    order = np.argsort(negated.astype(np.int16) if negated.min() > -(1 << 15) else negated, kind="stable")
+    negated, starts, sorted_hashes = negated[order], offsets[:-1][order], seeds[order]
+    words = np.ndarray((max(len(data) - 3, 0),), "<u4", data, strides=(1,))
+    rows = len(negated)
+    for position in range(-int(negated[0])):
+        rows = int(np.searchsorted(negated[:rows], -position))
+        if position >= _LONG_WORDS and rows <= _FEW_ROWS:
+            for row in range(rows):
+                rest = words[starts[row] + 4 * position : starts[row] - 4 * negated[row] : 4]
+                sorted_hashes[row] = _mix_long(int(sorted_hashes[row]), rest)
+            break
+        _mix(sorted_hashes[:rows], words[starts[:rows] + 4 * position])
+    hashes = np.empty_like(seeds)
+    hashes[order] = sorted_hashes
+    joined = np.zeros_like(hashes)
+    for i in range(3):
+        tailed = np.flatnonzero(lengths & 3 > i)
+        byte = data[offsets[tailed] + (lengths[tailed] & ~3) + i].view(np.int8).astype(np.uint32)
+        if scheme == "spark":
+            hashes[tailed] = _mix(hashes[tailed], byte)
+        else:
+            joined[tailed] ^= byte << np.uint32(8 * i)
+    hashes ^= _scramble(joined)
+    return _finish(hashes, lengths.astype(np.uint32))
+
+
+def _scramble(words: _Hashes) -> _Hashes:
+    words = words * np.uint32(0xCC9E2D51)
+    return (words << np.uint32(15) | words >> np.uint32(17)) * np.uint32(0x1B873593)
+
+
+def _mix(hashes: _Hashes, words: _Hashes) -> _Hashes:
+    """Mix one word into each hash, in place."""
+    hashes ^= _scramble(words)
+    high = hashes >> np.uint32(19)
+    hashes <<= np.uint32(13)
+    hashes |= high
+    hashes *= np.uint32(5)
+    hashes += np.uint32(0xE6546B64)
+    return hashes
+
+
+def _mix_long(state: int, words: _Hashes) -> int:
+    """Mix the words of one string into its hash: each step needs the last, so numpy cannot do it faster."""
+    for start in range(0, len(words), _BLOCK_ROWS):
+        for word in _scramble(words[start : start + _BLOCK_ROWS]).tolist():
+            state ^= word
+            state = ((state << 13 | state >> 19) * 5 + 0xE6546B64) & 0xFFFFFFFF
+    return state
+
+
+def _finish(hashes: _Hashes, lengths: _Hashes | int) -> _Hashes:
+    """Mix in the lengths in bytes and spread every bit over the whole hash, in place."""
+    hashes ^= np.uint32(lengths)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        hashes ^= hashes >> np.uint32(shift)
+        hashes *= np.uint32(factor)
+    hashes ^= hashes >> np.uint32(16)
+    return hashes
+
+
+def _numbers(block: pa.Array) -> npt.NDArray[np.signedinteger]:
+    if pa.types.is_boolean(block.type):
+        block = block.cast(pa.int8())
+    elif pa.types.is_date(block.type):
+        block = block.cast(pa.int32())
+    values: npt.NDArray[np.signedinteger] = block.fill_null(0).to_numpy()
+    return values
+
+
+def _text(block: pa.Array) -> tuple[_Bytes, _Offsets]:
+    """View strings as bytes and offsets into them, one offset more than strings."""
+    block = _plain_strings(block)
+    width = np.dtype(np.int32 if pa.types.is_string(block.type) else np.int64)
+    _, offsets, data = block.buffers()
+    offsets = np.frombuffer(offsets, width, len(block) + 1, block.offset * width.itemsize)
+    return np.frombuffer(b"" if data is None else data, np.uint8), offsets.astype(np.int64)
+
+
+def _plain_strings(strings: pa.Array) -> pa.Array:
+    if not pa.types.is_string_view(strings.type):
+        return strings
+    try:
+        return strings.cast(pa.large_string())
+    except pa.ArrowNotImplementedError:
+        # pyarrow 17 reads string views but has no cast from them.
+        return pa.array(strings.to_numpy(zero_copy_only=False), pa.large_string())

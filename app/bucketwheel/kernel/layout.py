@@ -1,0 +1,74 @@
+"""Names and sizes: bucket file names, standard column names, files and row groups."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from bucketwheel.errors import VerificationError
+
+# The three name patterns of Trino's BackgroundHiveSplitLoader, tried in its order on the whole name.
+_HIVE_PATTERNS = (
+    re.compile(r"\d{8}_\d{6}_\d{5}_[a-z0-9]{5}_bucket-(\d+)(?:[-_.].*)?"),
+    re.compile(r"(\d+)_\d+.*"),
+    re.compile(r"bucket_(\d+)(?:_\d+)?"),
+)
+# Spark's BucketingUtils.bucketedFileName.
+_SPARK_PATTERN = re.compile(r".*_(\d+)(?:\..*)?")
+
+_GIGABYTE = 2**30
+_SMALLEST_AUTO_FILE = 100 * 10**6
+
+
+def bucket_file_name(bucket: int, copy: int, scheme: str) -> str:
+    """Return the name of the `copy`-th file (0: the first) of a bucket, as readers of `scheme` parse it."""
+    if scheme == "spark":
+        return f"part-{bucket:05d}-bucketwheel_{bucket:05d}.c{copy:03d}.snappy.parquet"
+    suffix = f"_copy_{copy}" if copy else ""
+    return f"{bucket:06d}_0{suffix}.snappy.parquet"
+
+
+def bucket_of_file(name: str, scheme: str) -> int | None:
+    """Return the bucket number that readers take from a file name, or None where it has no standard name."""
+    patterns = (_SPARK_PATTERN,) if scheme == "spark" else _HIVE_PATTERNS
+    for pattern in patterns:
+        if match := pattern.fullmatch(name):
+            return int(match[1])
+    return None
+
+
+def check_file_name(name: str, bucket: int, scheme: str) -> None:
+    """Raise VerificationError unless readers would count the file to `bucket`."""
+    parsed = bucket_of_file(name, scheme)
+    if parsed != bucket:
+        raise VerificationError(
+            f"{name}: readers take this name for bucket {parsed}, it holds bucket {bucket}"
+        )
+
+
+def standard_name(name: str) -> str:
+    """Return the name in lower_snake_case: ASCII letters, digits and single underscores."""
+    return re.sub(r"_+", "_", re.sub(r"[^a-z0-9]+", "_", name.lower())).strip("_")
+
+
+def automatic_bucket_count(largest_table_bytes: int) -> int:
+    """Return the power of two that brings the files of the largest table into 100 MB to 1 GB.
+
+    The largest count whose files still have 100 MB, so that files stay as far below 1 GB as they can;
+    1 where the whole table is smaller.
+    """
+    return 2 ** max(0, math.floor(math.log2(max(largest_table_bytes, 1) / _SMALLEST_AUTO_FILE)))
+
+
+def unbucketed_file_count(table_bytes: int, files_per_gb: float, max_files: int) -> int:
+    """Return how many files a table gets in a layout without buckets: at least 1, at most `max_files`."""
+    return max(1, min(max_files, math.ceil(table_bytes / _GIGABYTE * files_per_gb)))
+
+
+def row_group_rows(bytes_per_row: float, row_group_bytes: int, max_file_bytes: int) -> int:
+    """Return how many rows make a row group of about `row_group_bytes`.
+
+    A file is cut between row groups, so one never takes more than a quarter of `max_file_bytes`.
+    """
+    target = min(row_group_bytes, max_file_bytes // 4)
+    return max(1, int(target / max(bytes_per_row, 1)))

@@ -1,0 +1,282 @@
+"""Sample data: a month's snapshot of invented persons, laid out as the source systems deliver it.
+
+::
+
+    <directory>/opus/infobase_attributes/raw_input/snapshot_dt=2025-10-22/part-00000.parquet …, _SUCCESS
+    <directory>/opus/infobase_attributes/mapping.csv
+    <directory>/opus/addressable_ids/raw_input/snapshot_dt=2025-10-22/part-00000.parquet …, _SUCCESS
+
+The same specification makes the same data; with the pyarrow writer, the same bytes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bucketwheel.errors import ConfigError, MissingDependencyError
+from bucketwheel.sample_columns import KEY, Column, addressable_columns, wide_columns
+from bucketwheel.sample_dirty import DIRTY, Material, make_dirty, mapping_csv
+
+__all__ = ["DIRTY", "WRITERS", "Sample", "SampleSpec", "write_sample"]
+
+WRITERS = ("pyarrow", "duckdb", "polars")
+
+_Writer = Callable[[Path, Sequence[Column], Iterator[pa.Table], int], None]
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """What to make.
+
+    Attributes:
+        rows: Persons, one row each in both datasets.
+        tables: Tables in the mapping.
+        columns: Columns of each table, the key not counted.
+        files: Parquet files of each snapshot.
+        row_group_rows: Rows of a full row group.
+        seed: Another seed makes other persons.
+        snapshot_dt: Date of the snapshot, ``YYYY-MM-DD``.
+        writer: Which library writes the files, one of ``WRITERS``.
+        dirty: Name of a defect, one of ``DIRTY``, or None for good data.
+    """
+
+    rows: int = 1_000_000
+    tables: int = 8
+    columns: int = 15
+    files: int = 4
+    row_group_rows: int = 125_000
+    seed: int = 7
+    snapshot_dt: str = "2025-10-22"
+    writer: str = "pyarrow"
+    dirty: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was made and where.
+
+    Attributes:
+        directory: The directory everything lies under.
+        source: ``raw_input`` of infobase_attributes, to configure as the dataset's source.
+        snapshot: The snapshot inside ``source``; a defect may have removed it.
+        mapping: The mapping CSV.
+        addressable_source: ``raw_input`` of addressable_ids.
+        rows: Persons made.
+        bytes: Size of the files of the wide snapshot.
+        addressable_bytes: Size of the files of the addressable ids.
+        description: One line about the data, with its defect if it has one.
+    """
+
+    directory: Path
+    source: Path
+    snapshot: Path
+    mapping: Path
+    addressable_source: Path
+    rows: int
+    bytes: int
+    addressable_bytes: int
+    description: str
+
+
+def write_sample(directory: Path, spec: SampleSpec) -> Sample:
+    """Write both datasets and the mapping under ``directory``, a file at a time.
+
+    Args:
+        directory: Where to write; made if it is missing.
+        spec: What to write. A dirty sample has at least two files, so that one can differ from the others.
+
+    Returns:
+        The paths, sizes and a description of what was written.
+
+    Raises:
+        ConfigError: A value of ``spec`` is unknown or out of range, or the snapshot exists already.
+        MissingDependencyError: The chosen writer is not installed.
+    """
+    _check(spec)
+    writer = _WRITERS[spec.writer]()
+    if spec.dirty is not None:
+        spec = replace(spec, files=max(spec.files, 2), rows=max(spec.rows, 2))
+    source = directory / "opus" / "infobase_attributes" / "raw_input"
+    addressable_source = directory / "opus" / "addressable_ids" / "raw_input"
+    partition = f"snapshot_dt={spec.snapshot_dt}"
+    _refuse_existing(source / partition, addressable_source / partition)
+    wide = wide_columns(spec.tables, spec.columns, spec.seed)
+    narrow = addressable_columns(spec.seed)
+    files = _write_snapshot(source / partition, wide, 0, spec, writer)
+    narrow_files = _write_snapshot(addressable_source / partition, narrow, 1, spec, writer)
+    mapping = source.parent / "mapping.csv"
+    mapped = [(c.table, c.name) for c in wide if c.table is not None]
+    mapping.write_text(mapping_csv(mapped), encoding="utf-8")
+    defect = ""
+    if spec.dirty is not None:
+        material = Material(
+            source, source / partition, tuple(files), mapping, tuple(mapped), KEY, spec.row_group_rows
+        )
+        defect = f"; {spec.dirty}: {make_dirty(spec.dirty, material)}"
+    size = sum(f.stat().st_size for f in files if f.exists())
+    return Sample(
+        directory=directory,
+        source=source,
+        snapshot=source / partition,
+        mapping=mapping,
+        addressable_source=addressable_source,
+        rows=spec.rows,
+        bytes=size,
+        addressable_bytes=sum(f.stat().st_size for f in narrow_files),
+        description=f"{spec.rows:,} persons, {spec.tables} tables of {spec.columns} columns, "
+        f"{len(files)} files, {size / 1e6:,.1f} MB, written by {spec.writer}{defect}",
+    )
+
+
+def _check(spec: SampleSpec) -> None:
+    for name in ("rows", "tables", "columns", "files", "row_group_rows"):
+        if getattr(spec, name) < 1:
+            raise ConfigError(f"{name} is {getattr(spec, name)}: it has to be at least 1")
+    if spec.seed < 0:
+        raise ConfigError(f"seed is {spec.seed}: it has to be at least 0")
+    try:
+        valid = date.fromisoformat(spec.snapshot_dt).isoformat() == spec.snapshot_dt
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ConfigError(f"snapshot_dt is {spec.snapshot_dt!r}: write a date as YYYY-MM-DD")
+    _known("writer", spec.writer, WRITERS)
+    if spec.dirty is not None:
+        _known("dirty", spec.dirty, DIRTY)
+
+
+def _refuse_existing(*snapshots: Path) -> None:
+    for snapshot in snapshots:
+        if any(snapshot.glob("*.parquet")):
+            raise ConfigError(
+                f"{snapshot} already holds Parquet files: choose another directory or remove it"
+            )
+
+
+def _known(setting: str, value: str, known: Collection[str]) -> None:
+    if value in known:
+        return
+    close = difflib.get_close_matches(value, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ConfigError(f"{setting} is {value!r}, which is unknown: {hint}It is one of: {', '.join(known)}")
+
+
+def _write_snapshot(
+    snapshot: Path, columns: Sequence[Column], dataset: int, spec: SampleSpec, writer: _Writer
+) -> list[Path]:
+    snapshot.mkdir(parents=True, exist_ok=True)
+    count = min(spec.files, spec.rows)
+    bounds = [spec.rows * i // count for i in range(count + 1)]
+    paths = [snapshot / f"part-{i:05d}.parquet" for i in range(count)]
+
+    def write(number: int) -> None:
+        groups = _row_groups(columns, dataset, number, range(bounds[number], bounds[number + 1]), spec)
+        writer(paths[number], columns, groups, spec.row_group_rows)
+
+    # The other writers bring their own threads and take a whole file at once: one at a time bounds memory.
+    workers = min(count, os.cpu_count() or 1, 4) if spec.writer == "pyarrow" else 1
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(write, range(count)))
+    (snapshot / "_SUCCESS").touch()
+    return paths
+
+
+def _row_groups(
+    columns: Sequence[Column], dataset: int, file_number: int, rows: range, spec: SampleSpec
+) -> Iterator[pa.Table]:
+    streams = [
+        np.random.default_rng((spec.seed, dataset, file_number, number)) for number in range(len(columns))
+    ]
+    for start in range(rows.start, rows.stop, spec.row_group_rows):
+        numbers = np.arange(start, min(start + spec.row_group_rows, rows.stop), dtype=np.uint64)
+        arrays = [column.make(stream, numbers) for column, stream in zip(columns, streams, strict=True)]
+        yield pa.table(arrays, names=[column.name for column in columns])
+
+
+def _pyarrow_writer() -> _Writer:
+    def write(path: Path, columns: Sequence[Column], groups: Iterator[pa.Table], row_group_rows: int) -> None:
+        first = next(groups)
+        # No Arrow schema in the footer: real files come from Spark, and readers must not lean on one.
+        with pq.ParquetWriter(
+            path,
+            first.schema,
+            compression="snappy",
+            use_dictionary=[_leaf(c, first) for c in columns if c.dictionary],
+            store_schema=False,
+        ) as out:
+            out.write_table(first, row_group_size=row_group_rows)
+            for group in groups:
+                out.write_table(group, row_group_size=row_group_rows)
+
+    return write
+
+
+def _leaf(column: Column, table: pa.Table) -> str:
+    kind = table.schema.field(column.name).type
+    return f"{column.name}.list.element" if pa.types.is_list(kind) else column.name
+
+
+def _whole(groups: Iterator[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(groups)
+    plain = [
+        pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
+        for f in table.schema
+    ]
+    return table.cast(pa.schema(plain))
+
+
+def _duckdb_writer() -> _Writer:
+    duckdb = _import("duckdb", "duckdb")
+
+    def write(
+        path: Path, _columns: Sequence[Column], groups: Iterator[pa.Table], row_group_rows: int
+    ) -> None:
+        target = str(path).replace("'", "''")
+        with duckdb.connect() as connection:
+            connection.register("persons", _whole(groups))
+            connection.execute(
+                f"COPY (SELECT * FROM persons) TO '{target}' "  # noqa: S608
+                f"(FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {row_group_rows})"
+            )
+
+    return write
+
+
+def _polars_writer() -> _Writer:
+    polars = _import("polars", "bench")
+
+    def write(
+        path: Path, _columns: Sequence[Column], groups: Iterator[pa.Table], row_group_rows: int
+    ) -> None:
+        frame = polars.from_arrow(_whole(groups))
+        frame.write_parquet(path, compression="snappy", row_group_size=row_group_rows)
+
+    return write
+
+
+def _import(package: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as exc:
+        raise MissingDependencyError(
+            f"writer {package!r} is not installed: pip install 'bucketwheel[{extra}]'"
+        ) from exc
+
+
+_WRITERS: dict[str, Callable[[], _Writer]] = {
+    "pyarrow": _pyarrow_writer,
+    "duckdb": _duckdb_writer,
+    "polars": _polars_writer,
+}

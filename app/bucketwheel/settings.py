@@ -1,0 +1,180 @@
+"""The settings and their rules: strict, frozen, every bad key reported at once.
+
+`config.py` gathers the values from files, environment and flags; this module says what they may be.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b)?\s*$", re.IGNORECASE)
+
+STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
+
+Policy = Literal["error", "warn", "allow"]
+
+
+def parse_bytes(value: Any) -> int:
+    """Return a size in bytes from a whole number or a text such as ``512MB`` or ``1GiB``.
+
+    Raises:
+        ValueError: the text is no size.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected a size such as 512MB, 8GiB or a number of bytes")
+    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+
+
+def _parse_memory(value: Any) -> Any:
+    return value if value == "auto" else parse_bytes(value)
+
+
+def _parse_count(value: Any) -> Any:
+    if isinstance(value, str) and value.isdigit():
+        return int(value)
+    return value
+
+
+def _parse_names(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
+
+
+class Frozen(BaseModel):
+    """A record that cannot change and knows no other keys than its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class BucketSettings(Frozen):
+    """How rows are placed in files."""
+
+    count: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)] | Literal["auto", "none"], BeforeValidator(_parse_count)
+    ] = 256
+    hash: Literal["hive_v1", "hive_v2", "spark"] = "hive_v1"
+    sort: bool = True
+    max_file_bytes: ByteSize = 2**30
+
+
+class SizeSettings(Frozen):
+    """Files per table where the layout has no buckets, and the size of row groups and pages."""
+
+    files_per_gb: Annotated[float, Field(gt=0)] = 2
+    max_files: Annotated[int, Field(ge=1)] = 256
+    row_group_bytes: ByteSize = 128 * 2**20
+    page_bytes: ByteSize = 256 * 2**10
+
+
+class SplitSettings(Frozen):
+    """What happens to a table wider than a Clean Rooms allow-list."""
+
+    columns_over_limit: Literal["error", "parts", "allow"] = "error"
+    column_limit: Annotated[int, Field(ge=1)] = 100
+
+
+class QualitySettings(Frozen):
+    """Policies for keys that cannot join, or join more than once."""
+
+    null_keys: Policy = "error"
+    duplicate_keys: Policy = "warn"
+
+
+class CatalogSettings(Frozen):
+    """Where tables are published and under which names."""
+
+    kind: str = "duckdb"
+    path: str | None = "./out/catalog.duckdb"
+    database: str = "omc_flywheel_local"
+    staged_prefix: str = "ext_"
+    final_prefix: str = "bucketed_"
+    adopt: bool = False
+
+    @model_validator(mode="after")
+    def _prefixes_differ(self) -> CatalogSettings:
+        if self.staged_prefix == self.final_prefix:
+            raise ValueError(
+                f"staged_prefix and final_prefix are both {self.final_prefix!r}; they must differ"
+            )
+        return self
+
+
+class CtasSettings(Frozen):
+    """How the final tables come to be."""
+
+    method: Literal["promote", "athena", "trino"] = "promote"
+
+
+class StorageSettings(Frozen):
+    """How S3 is reached; local paths need none of it."""
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    encryption: Literal["SSE-S3", "SSE-KMS"] | None = None
+    spill_directory: str | None = None
+
+
+class LeaseSettings(Frozen):
+    """How long a writer may be silent before another one takes over."""
+
+    ttl_seconds: Annotated[float, Field(gt=0)] = 60
+
+
+class AthenaSettings(Frozen):
+    """The workgroup and the place for query results."""
+
+    workgroup: str = "primary"
+    output_location: str | None = None
+
+
+class GlueJobSettings(Frozen):
+    """The Glue job that runs this application."""
+
+    role: str | None = None
+    glue_version: str = "5.0"
+    worker_type: str = "G.4X"
+    number_of_workers: Annotated[int, Field(ge=2)] = 10
+    timeout_minutes: Annotated[int, Field(ge=1)] = 60
+    execution_class: Literal["STANDARD", "FLEX"] = "STANDARD"
+
+
+class DatasetSettings(Frozen):
+    """One source with its key and, for a wide one, the mapping of columns to tables."""
+
+    source: str
+    key: Annotated[Names, Field(min_length=1)]
+    mapping: str | None = None
+    complete_marker: str | None = None
+
+
+class Settings(Frozen):
+    """Everything a run turns on."""
+
+    engine: str = "arrow"
+    memory: Annotated[ByteSize | Literal["auto"], BeforeValidator(_parse_memory)] = "auto"
+    threads: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(_parse_count)] = "auto"
+    target: str = "./out"
+    stages: Annotated[Names, Field(min_length=1)] = STAGES
+    buckets: BucketSettings = BucketSettings()
+    size: SizeSettings = SizeSettings()
+    split: SplitSettings = SplitSettings()
+    quality: QualitySettings = QualitySettings()
+    catalog: CatalogSettings = CatalogSettings()
+    ctas: CtasSettings = CtasSettings()
+    storage: StorageSettings = StorageSettings()
+    lease: LeaseSettings = LeaseSettings()
+    athena: AthenaSettings = AthenaSettings()
+    glue: GlueJobSettings = GlueJobSettings()
+    datasets: dict[str, DatasetSettings] = {}

@@ -1,0 +1,100 @@
+"""SQL text and type names, built in one place from quoted identifiers and literals.
+
+DuckDB and Trino quote identifiers with double quotes, Hive (and so Athena's DDL) with backticks.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from bucketwheel.errors import SchemaError
+
+_SCALARS = {
+    pa.bool_(): "boolean",
+    pa.int8(): "tinyint",
+    pa.int16(): "smallint",
+    pa.int32(): "int",
+    pa.int64(): "bigint",
+    pa.uint8(): "smallint",
+    pa.uint16(): "int",
+    pa.uint32(): "bigint",
+    pa.uint64(): "bigint",
+    pa.float16(): "float",
+    pa.float32(): "float",
+    pa.float64(): "double",
+    pa.date32(): "date",
+    pa.date64(): "date",
+}
+
+
+def quoted(identifier: str) -> str:
+    """Return the identifier in double quotes."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return the text as a string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def parquet_view(schema: str, name: str, location: str) -> str:
+    """Return DuckDB's statement for a view of all Parquet files right below `location`."""
+    return (
+        f"CREATE OR REPLACE VIEW {quoted(schema)}.{quoted(name)} AS\n"
+        f"SELECT * FROM read_parquet({literal(glob_escaped(location) + '/*.parquet')})"
+    )
+
+
+def drop_view(schema: str, name: str) -> str:
+    """Return DuckDB's statement that removes a view."""
+    return f"DROP VIEW IF EXISTS {quoted(schema)}.{quoted(name)}"
+
+
+def glob_escaped(location: str) -> str:
+    """Return the location with the characters that DuckDB's glob would expand put in brackets."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in location)
+
+
+def hive_type(kind: pa.DataType, column: str) -> str:
+    """Return the Hive type name of a column that is stored as Parquet.
+
+    Raises:
+        SchemaError: Hive has no such type.
+    """
+    name = _SCALARS.get(kind)
+    if name is None and pa.types.is_dictionary(kind):
+        return hive_type(kind.value_type, column)
+    if name is None:
+        name = _parameterised(kind, column)
+    return name
+
+
+def _parameterised(kind: pa.DataType, column: str) -> str:
+    types = pa.types
+    if types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view":
+        return "string"
+    if (
+        types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_fixed_size_binary(kind)
+        or str(kind) == "binary_view"
+    ):
+        return "binary"
+    if types.is_decimal(kind):
+        return f"decimal({kind.precision},{kind.scale})"
+    if types.is_timestamp(kind):
+        return "timestamp"
+    if types.is_time(kind) or types.is_duration(kind):
+        return "bigint" if kind.bit_width == 64 else "int"
+    if types.is_map(kind):
+        return f"map<{hive_type(kind.key_type, column)},{hive_type(kind.item_type, column)}>"
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return f"array<{hive_type(kind.value_type, column)}>"
+    if types.is_struct(kind):
+        fields = ",".join(f"{field.name}:{hive_type(field.type, column)}" for field in kind)
+        return f"struct<{fields}>"
+    if isinstance(kind, pa.BaseExtensionType):
+        return hive_type(kind.storage_type, column)
+    raise SchemaError(
+        f"column {column!r} has type {kind}, which Hive catalogs cannot name; leave it unmapped"
+    )
