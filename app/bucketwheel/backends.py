@@ -1,7 +1,7 @@
-"""Finds stages, engines, catalogs and executors by name; each is imported when it is chosen.
+"""Finds stages, engines and catalogs by name; each is imported when it is chosen.
 
-Other packages add their own through entry points in the groups `bucketwheel.stages`, `.engines`,
-`.catalogs` and `.executors`. An entry point names a class; stages are made without arguments, everything
+Other packages add their own through entry points in the groups `bucketwheel.stages`, `.engines` and
+`.catalogs`. An entry point names a class; stages are made without arguments, everything
 else with the settings.
 """
 
@@ -12,7 +12,7 @@ import importlib
 from importlib.metadata import entry_points
 from typing import Any
 
-from bucketwheel.contracts import Catalog, Engine, SqlExecutor, Stage
+from bucketwheel.contracts import Catalog, Engine, Stage
 from bucketwheel.errors import MissingDependencyError, SelectionError
 from bucketwheel.settings import STAGES, Settings
 
@@ -20,7 +20,6 @@ _BUILT_IN = {
     "stages": {name: f"bucketwheel.stages.{name}:{name.capitalize()}" for name in STAGES},
     "engines": {"arrow": "bucketwheel.engines.arrow:ArrowEngine"},
     "catalogs": {"duckdb": "bucketwheel.catalogs.duckdb:DuckdbCatalog"},
-    "executors": {},
 }
 # Which extra brings a package that a backend imports.
 _EXTRAS = {"pyspark": "spark", "boto3": "aws", "botocore": "aws", "duckdb": "duckdb", "trino": "trino"}
@@ -41,12 +40,6 @@ def engine(settings: Settings) -> Engine:
 def catalog(settings: Settings) -> Catalog:
     """Return the catalog that the settings choose."""
     made: Catalog = _load("catalogs", settings.catalog.kind)(settings)
-    return made
-
-
-def executor(settings: Settings) -> SqlExecutor:
-    """Return the SQL executor that the settings choose."""
-    made: SqlExecutor = _load("executors", settings.ctas.method)(settings)
     return made
 
 

@@ -135,9 +135,7 @@ def _assign(merged: dict[str, Any], origins: dict[str, str], dotted: str, value:
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
-            raise ConfigError(
-                f"{origin}: {dotted!r}: {parent!r} is a single value, it has no settings below it"
-            )
+            raise ConfigError(f"{origin}: {dotted!r}: {parent!r} is a single value, it has no settings below it")
     place[last] = value
     origins[dotted] = origin
 

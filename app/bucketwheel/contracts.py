@@ -1,10 +1,9 @@
-"""The seams: what a stage, an engine, a catalog and a SQL executor are to the rest. Read this first.
+"""The seams: what a stage, an engine and a catalog are to the rest. Read this first.
 
 ::
 
     cli, api  ->  run  ->  Stage  ->  Engine       scatter and gather the data
                                   ->  Catalog      publish tables
-                                  ->  SqlExecutor  run statements elsewhere
 
 A stage gets the manifest with the results of earlier stages and a `Services` record; it returns its own
 result. It never calls another stage. Backends are found by name (see `backends.py`) and imported when chosen.
@@ -176,18 +175,6 @@ class Catalog(Protocol):
         ...
 
 
-class SqlExecutor(Protocol):
-    """Runs SQL statements on an engine that is not ours."""
-
-    def execute(self, statement: str) -> Mapping[str, str]:
-        """Run one statement to its end and return facts for the manifest (query id, bytes scanned).
-
-        Raises:
-            ExecutorError: the statement failed, with the engine's own message.
-        """
-        ...
-
-
 class Fence(Protocol):
     """Proof that this writer still holds the dataset."""
 
@@ -222,7 +209,6 @@ class Services:
     storage: Storage
     engine: Callable[[], Engine]
     catalog: Callable[[], Catalog]
-    executor: Callable[[], SqlExecutor]
     fence: Fence
     checkpoints: Checkpoints
     report: Report

@@ -114,10 +114,14 @@ class SliceRecord(Record):
 
 
 class SizeResult(Record):
-    """Bucket count, layout of files and the slices that the scan is cut into."""
+    """How files are laid out, and the slices that the scan is cut into."""
 
     bucket_count: int
     bucketed: bool
+    hash: str
+    sort: bool
+    max_file_bytes: int
+    page_bytes: int
     bytes_to_read: int
     decoded_bytes_per_row: int
     dictionary_columns: tuple[str, ...]

@@ -160,9 +160,7 @@ def _check(spec: SampleSpec) -> None:
 def _refuse_existing(*snapshots: Path) -> None:
     for snapshot in snapshots:
         if any(snapshot.glob("*.parquet")):
-            raise ConfigError(
-                f"{snapshot} already holds Parquet files: choose another directory or remove it"
-            )
+            raise ConfigError(f"{snapshot} already holds Parquet files: choose another directory or remove it")
 
 
 def _known(setting: str, value: str, known: Collection[str]) -> None:
@@ -196,9 +194,7 @@ def _write_snapshot(
 def _row_groups(
     columns: Sequence[Column], dataset: int, file_number: int, rows: range, spec: SampleSpec
 ) -> Iterator[pa.Table]:
-    streams = [
-        np.random.default_rng((spec.seed, dataset, file_number, number)) for number in range(len(columns))
-    ]
+    streams = [np.random.default_rng((spec.seed, dataset, file_number, number)) for number in range(len(columns))]
     for start in range(rows.start, rows.stop, spec.row_group_rows):
         numbers = np.arange(start, min(start + spec.row_group_rows, rows.stop), dtype=np.uint64)
         arrays = [column.make(stream, numbers) for column, stream in zip(columns, streams, strict=True)]
@@ -230,19 +226,14 @@ def _leaf(column: Column, table: pa.Table) -> str:
 
 def _whole(groups: Iterator[pa.Table]) -> pa.Table:
     table = pa.concat_tables(groups)
-    plain = [
-        pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
-        for f in table.schema
-    ]
+    plain = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
     return table.cast(pa.schema(plain))
 
 
 def _duckdb_writer() -> _Writer:
     duckdb = _import("duckdb", "duckdb")
 
-    def write(
-        path: Path, _columns: Sequence[Column], groups: Iterator[pa.Table], row_group_rows: int
-    ) -> None:
+    def write(path: Path, _columns: Sequence[Column], groups: Iterator[pa.Table], row_group_rows: int) -> None:
         target = str(path).replace("'", "''")
         with duckdb.connect() as connection:
             connection.register("persons", _whole(groups))
@@ -257,9 +248,7 @@ def _duckdb_writer() -> _Writer:
 def _polars_writer() -> _Writer:
     polars = _import("polars", "bench")
 
-    def write(
-        path: Path, _columns: Sequence[Column], groups: Iterator[pa.Table], row_group_rows: int
-    ) -> None:
+    def write(path: Path, _columns: Sequence[Column], groups: Iterator[pa.Table], row_group_rows: int) -> None:
         frame = polars.from_arrow(_whole(groups))
         frame.write_parquet(path, compression="snappy", row_group_size=row_group_rows)
 

@@ -95,9 +95,7 @@ def _maid(_profile: Random, seed: int) -> Maker:
 
 
 def _household(_profile: Random, seed: int) -> Maker:
-    return lambda _rng, rows: pa.array(
-        (_mix(rows // np.uint64(2), seed + 301) >> np.uint64(8)).astype(np.int64)
-    )
+    return lambda _rng, rows: pa.array((_mix(rows // np.uint64(2), seed + 301) >> np.uint64(8)).astype(np.int64))
 
 
 def _zip4(profile: Random, _seed: int) -> Maker:
@@ -189,9 +187,7 @@ def _name(profile: Random, _seed: int) -> Maker:
 
 
 def _list(profile: Random, _seed: int) -> Maker:
-    pick = _skewed(
-        ("Books", "Cooking", "Cycling", "Gardening", "Golf", "Music", "Travel", "Wine"), profile, 0.0
-    )
+    pick = _skewed(("Books", "Cooking", "Cycling", "Gardening", "Golf", "Music", "Travel", "Wine"), profile, 0.0)
 
     def make(rng: Random, rows: Numbers) -> pa.Array:
         holes = _holes(rng, len(rows), 0.3)
@@ -204,9 +200,7 @@ def _list(profile: Random, _seed: int) -> Maker:
     return make
 
 
-def _numeric(
-    draw: Callable[[Random, int], npt.NDArray[np.generic]], kind: pa.DataType
-) -> Callable[..., Maker]:
+def _numeric(draw: Callable[[Random, int], npt.NDArray[np.generic]], kind: pa.DataType) -> Callable[..., Maker]:
     def factory(profile: Random, _seed: int) -> Maker:
         share = float(profile.choice(_NULL_SHARES[:-2]))
 
@@ -251,9 +245,7 @@ MAKERS: dict[str, Callable[[Random, int], Maker]] = {
     "boolean": _numeric(lambda r, n: _draws(r, n) < 40_000, pa.bool_()),
     "date": _numeric(lambda r, n: r.integers(_EPOCH_1990, _EPOCH_2025, n, dtype=np.int32), pa.date32()),
     "timestamp": _numeric(
-        lambda r, n: (
-            r.integers(19_300, _EPOCH_2025, n) * _MICROSECONDS_A_DAY + r.integers(0, _MICROSECONDS_A_DAY, n)
-        ),
+        lambda r, n: r.integers(19_300, _EPOCH_2025, n) * _MICROSECONDS_A_DAY + r.integers(0, _MICROSECONDS_A_DAY, n),
         pa.timestamp("us"),
     ),
 }

@@ -105,16 +105,14 @@ class CatalogSettings(Frozen):
     @model_validator(mode="after")
     def _prefixes_differ(self) -> CatalogSettings:
         if self.staged_prefix == self.final_prefix:
-            raise ValueError(
-                f"staged_prefix and final_prefix are both {self.final_prefix!r}; they must differ"
-            )
+            raise ValueError(f"staged_prefix and final_prefix are both {self.final_prefix!r}; they must differ")
         return self
 
 
 class CtasSettings(Frozen):
     """How the final tables come to be."""
 
-    method: Literal["promote", "athena", "trino"] = "promote"
+    method: Literal["promote"] = "promote"
 
 
 class StorageSettings(Frozen):

@@ -95,6 +95,4 @@ def _parameterised(kind: pa.DataType, column: str) -> str:
         return f"struct<{fields}>"
     if isinstance(kind, pa.BaseExtensionType):
         return hive_type(kind.storage_type, column)
-    raise SchemaError(
-        f"column {column!r} has type {kind}, which Hive catalogs cannot name; leave it unmapped"
-    )
+    raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; leave it unmapped")

@@ -54,11 +54,11 @@ class Storage:
     """Reads, lists and writes; holds nothing but settings, so it pickles."""
 
     def __init__(self, settings: StorageSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._s3: fs.FileSystem | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_settings": self._settings, "_s3": None}
+        return {"settings": self.settings, "_s3": None}
 
     def resolve(self, location: str) -> tuple[fs.FileSystem, str]:
         """Return the pyarrow file system and the path on it."""
@@ -68,9 +68,7 @@ class Storage:
         if parts.scheme == "file":
             location = parts.path
         elif "://" in location:
-            raise StorageError(
-                f"{location}: unknown scheme {parts.scheme!r}; use a local path, s3:// or s3a://"
-            )
+            raise StorageError(f"{location}: unknown scheme {parts.scheme!r}; use a local path, s3:// or s3a://")
         return fs.LocalFileSystem(), str(Path(location).absolute())
 
     def absolute(self, location: str) -> str:
@@ -80,9 +78,9 @@ class Storage:
 
     def _s3_file_system(self) -> fs.FileSystem:
         if self._s3 is None:
-            options: dict[str, Any] = {"region": self._settings.region} if self._settings.region else {}
-            if self._settings.endpoint_url:
-                endpoint = urlsplit(self._settings.endpoint_url)
+            options: dict[str, Any] = {"region": self.settings.region} if self.settings.region else {}
+            if self.settings.endpoint_url:
+                endpoint = urlsplit(self.settings.endpoint_url)
                 options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme}
             self._s3 = fs.S3FileSystem(**options)
         return self._s3
@@ -126,8 +124,8 @@ class Storage:
         file_system, path = self.resolve(location)
         return file_system.open_input_file(path)
 
-    def write(self, location: str, content: bytes) -> None:
-        """Replace a file by `content` in one step, durable before this returns.
+    def write(self, location: str, content: bytes, durable: bool = True) -> None:
+        """Replace a file by `content` in one step; where `durable`, it survives a power cut from here on.
 
         Raises:
             StorageError: the directory cannot be written, or the disk is full.
@@ -143,7 +141,8 @@ class Storage:
             with Path(aside).open("wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             Path(aside).replace(path)
 
     @contextmanager

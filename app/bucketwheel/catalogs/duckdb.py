@@ -33,9 +33,7 @@ class DuckdbCatalog:
 
     def __init__(self, settings: Settings) -> None:
         if settings.catalog.path is None:
-            raise ConfigError(
-                "catalog.path is empty; the duckdb catalog needs a file, such as ./out/catalog.duckdb"
-            )
+            raise ConfigError("catalog.path is empty; the duckdb catalog needs a file, such as ./out/catalog.duckdb")
         self._path = Path(settings.catalog.path).absolute()
         self._schema = settings.catalog.database
 
@@ -84,11 +82,7 @@ class DuckdbCatalog:
             "SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
             [self._schema, _BOOKS],
         ).fetchall()
-        rows = (
-            connection.execute(f"SELECT name, definition FROM {self._books()}").fetchall()
-            if known[0][0]
-            else []
-        )  # noqa: S608
+        rows = connection.execute(f"SELECT name, definition FROM {self._books()}").fetchall() if known[0][0] else []  # noqa: S608
         ours = {name: _table(json.loads(definition)) for name, definition in rows}
         return [ours.get(name) or CatalogTable(name=name, location="", columns=()) for (name,) in views]
 

@@ -47,9 +47,7 @@ def _lookup(dictionary: pa.Array, values: pa.Array) -> np.ndarray:
     return (np.asarray(found) + 1).astype(np.min_scalar_type(len(values)))
 
 
-def gathered(
-    columns: Sequence[pa.DictionaryArray], order: np.ndarray | None, merger: DictionaryMerger
-) -> pa.Array:
+def gathered(columns: Sequence[pa.DictionaryArray], order: np.ndarray | None, merger: DictionaryMerger) -> pa.Array:
     """Return the pieces of one column as a single array in `order`, with only the values it uses.
 
     Args:

@@ -36,9 +36,7 @@ class _Keys:
     outcome: dict[str, Any]
 
 
-def gather(
-    job: BucketJob, bucket: int, pieces: Pieces, merger: DictionaryMerger | None = None
-) -> BucketOutcome:
+def gather(job: BucketJob, bucket: int, pieces: Pieces, merger: DictionaryMerger | None = None) -> BucketOutcome:
     """Write the files of one bucket and return what is in them.
 
     Rows of equal keys keep their source order; NULL keys come first. A file is cut between row groups
@@ -144,9 +142,7 @@ def _write_table(job: BucketJob, table: TableLayout, bucket: int, content: pa.Ta
     return records
 
 
-def _write_file(
-    job: BucketJob, table: TableLayout, content: pa.Table, start: int, sink: pa.NativeFile
-) -> int:
+def _write_file(job: BucketJob, table: TableLayout, content: pa.Table, start: int, sink: pa.NativeFile) -> int:
     """Write row groups from `start` on until the file is full; return the rows written."""
     end, written = start, 0
     with pq.ParquetWriter(sink, content.schema, **writer_options(job, table)) as writer:

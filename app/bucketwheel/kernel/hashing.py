@@ -1,13 +1,12 @@
 """Hash bucket keys the way the readers of the files will: Hive v1, Hive v2 or Spark.
 
-A row in the wrong bucket is never found (readers skip the other files), so every hash here is exact to the
-bit. The rules are those of Hive (``ObjectInspectorUtils``, ``Murmur3``), Trino (``HiveBucketingV1``,
-``HiveBucketingV2``) and Spark (``Murmur3_x86_32``). ``uint32`` wraps around as Java's ``int`` does.
+Readers do not find a row in the wrong bucket, so hashes are exact to the bit, by the rules of Hive
+(``ObjectInspectorUtils``, ``Murmur3``), Trino (``HiveBucketingV1``, ``HiveBucketingV2``) and Spark
+(``Murmur3_x86_32``). They are computed in ``uint32``, which wraps around as Java's ``int`` does.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,29 +22,30 @@ _Bytes = npt.NDArray[np.uint8]
 _Offsets = npt.NDArray[np.int64]
 
 _NAMES: dict[pa.DataType, str] = {
+    **dict.fromkeys((pa.string(), pa.large_string(), pa.string_view()), "string"),
     pa.bool_(): "boolean",
     pa.int8(): "tinyint",
     pa.int16(): "smallint",
     pa.int32(): "int",
     pa.int64(): "bigint",
-    pa.string(): "string",
-    pa.large_string(): "string",
-    pa.string_view(): "string",
     pa.date32(): "date",
 }
 _TEXT = ("string", "varchar")
-_SUPPORTED = "boolean, tinyint, smallint, int, bigint, string, varchar or date"
-
+_STORED = {"boolean": pa.int8(), "date": pa.int32()}
 _INITIAL = {"hive_v1": 0, "hive_v2": 0, "spark": 42}
 _HIVE_SEED = 104729
 
 # Small enough for the temporaries of one step to stay in the processor's cache.
 _BLOCK_ROWS = 1 << 16
 _WINDOW_BYTES = 1 << 18
+# For this few rows, past this many words, calls of numpy take longer than sums of Python's integers.
+_FEW = 64
 
-# Past this word, a call of numpy for this few rows takes longer than Python's integers do.
-_LONG_WORDS = 64
-_FEW_ROWS = 64
+# Powers 0 to _WINDOW_BYTES of 31 and of its inverse modulo 2**32.
+_POWERS, _INVERSES = np.full((2, _WINDOW_BYTES + 1), [[31], [pow(31, -1, 1 << 32)]], np.uint32)
+for _table in (_POWERS, _INVERSES):
+    _table[0] = 1
+    np.multiply.accumulate(_table, dtype=np.uint32, out=_table)
 
 
 def key_type_name(t: pa.DataType) -> str | None:
@@ -55,10 +55,9 @@ def key_type_name(t: pa.DataType) -> str | None:
         t: Arrow type; for a dictionary type, that of its values counts.
 
     Returns:
-        ``boolean``, ``tinyint``, ``smallint``, ``int``, ``bigint``, ``string`` or ``date``; None for a type
-        that readers do not bucket, or do not hash alike.
+        A name as in the catalog; None for a type that readers do not bucket, or do not hash alike.
     """
-    return _NAMES.get(_value_type(t))
+    return _NAMES.get(t.value_type if pa.types.is_dictionary(t) else t)
 
 
 def hash_keys(
@@ -66,9 +65,8 @@ def hash_keys(
 ) -> npt.NDArray[np.int32]:
     """Hash every row's key, of one or several columns, as the readers of ``scheme`` do.
 
-    Hive combines columns by ``31 * hash + column`` with 0 for NULL (``ObjectInspectorUtils``, Trino's
-    ``HiveBucketing``). Spark hashes each column with the hash so far as seed, at first 42, and NULL changes
-    nothing (``Murmur3Hash``). A column of Arrow's null type counts as all NULL.
+    Hive and Trino combine columns by ``31 * hash + column`` with 0 for NULL. Spark's ``Murmur3Hash`` seeds
+    each column with the hash so far, at first 42, and skips NULL. Arrow's null type counts as all NULL.
 
     Args:
         columns: Key columns of equal length, in the order in which the table is clustered by them.
@@ -85,12 +83,10 @@ def hash_keys(
         ValueError: No columns, columns of different length, or not one type name per column.
     """
     _check_scheme(scheme)
-    if len({len(column) for column in columns}) != 1:
-        raise ValueError(f"Key columns must be of one length; got lengths {[len(c) for c in columns]}")
-    if types is not None and len(types) != len(columns):
-        raise ValueError(f"Got {len(types)} type names for {len(columns)} key columns")
-    wanted = types or [None] * len(columns)
-    names = [_hash_name(column.type, name) for column, name in zip(columns, wanted, strict=True)]
+    lengths = [len(column) for column in columns]
+    if len(set(lengths)) != 1 or (types is not None and len(types) != len(columns)):
+        raise ValueError(f"Key columns must match in length and number; got {lengths} rows, types {types}")
+    names = [_hash_name(column.type, types[i] if types else None) for i, column in enumerate(columns)]
     hashes = np.full(len(columns[0]), _INITIAL[scheme], np.uint32)
     for i, column in enumerate(columns):
         start = 0
@@ -120,9 +116,7 @@ def bucket_numbers(hashes: npt.NDArray[np.int32], count: int, scheme: str) -> np
     _check_scheme(scheme)
     if not 1 <= count < 1 << 31:
         raise ConfigError(f"Cannot make {count} buckets; choose a count from 1 to {(1 << 31) - 1}")
-    dividend = hashes if scheme == "spark" else hashes & np.int32(0x7FFFFFFF)
-    buckets: npt.NDArray[np.int32] = np.remainder(dividend, np.int32(count))
-    return buckets
+    return (hashes if scheme == "spark" else hashes & np.int32(0x7FFFFFFF)) % np.int32(count)
 
 
 def _check_scheme(scheme: str) -> None:
@@ -130,16 +124,13 @@ def _check_scheme(scheme: str) -> None:
         raise ConfigError(f"Unknown bucket hash {scheme!r}; choose one of {', '.join(SCHEMES)}")
 
 
-def _value_type(t: pa.DataType) -> pa.DataType:
-    return t.value_type if pa.types.is_dictionary(t) else t
-
-
 def _hash_name(t: pa.DataType, wanted: str | None) -> str:
-    if pa.types.is_null(_value_type(t)):
+    if pa.types.is_null(t.value_type if pa.types.is_dictionary(t) else t):
         return "null"
     name = key_type_name(t)
     if name is None:
-        raise SchemaError(f"A key of type {t} has no bucket hash; cast it to {_SUPPORTED}")
+        supported = ", ".join(sorted(set(_NAMES.values())))
+        raise SchemaError(f"A key of type {t} has no bucket hash; cast it to one of {supported}")
     base = name if wanted is None else wanted.partition("(")[0].strip().lower()
     if base != name and not (base == "varchar" and name == "string"):
         raise SchemaError(f"A key of type {t} cannot be hashed as {wanted}; declare it {name} or cast it")
@@ -164,11 +155,7 @@ def _fold(chunk: pa.Array, name: str, scheme: str, hashes: _Hashes, *, first: bo
             column = by_value.take(block.indices).fill_null(_INITIAL[scheme]).to_numpy()
         else:
             column = _hash(block if values is None else values.take(block.indices), name, scheme, null_hashes)
-        if scheme == "spark":
-            target[:] = column
-        else:
-            target *= np.uint32(31)
-            target += column
+        target[:] = column if scheme == "spark" else target * np.uint32(31) + column
 
 
 def _hash(block: pa.Array, name: str, scheme: str, null_hashes: _Hashes) -> _Hashes:
@@ -177,7 +164,8 @@ def _hash(block: pa.Array, name: str, scheme: str, null_hashes: _Hashes) -> _Has
         return null_hashes
     seeds = null_hashes.copy() if scheme == "spark" else np.full(len(block), _HIVE_SEED, np.uint32)
     if name not in _TEXT:
-        column = _hash_numbers(_numbers(block), name, scheme, seeds)
+        values = block.cast(_STORED.get(name, block.type)).fill_null(0).to_numpy()
+        column = _hash_numbers(values, name, scheme, seeds)
     elif scheme == "hive_v1":
         column = _hash_java_strings(*_text(block), initial=1 if name == "varchar" else 0)
     else:
@@ -188,32 +176,20 @@ def _hash(block: pa.Array, name: str, scheme: str, null_hashes: _Hashes) -> _Has
 
 
 def _hash_numbers(values: npt.NDArray[np.signedinteger], name: str, scheme: str, seeds: _Hashes) -> _Hashes:
-    """Hash integers, booleans and dates; only Murmur3 uses the seeds."""
-    low = values.astype(np.uint32)
-    high = (values >> 32).astype(np.uint32) if name == "bigint" else None
-    if scheme == "hive_v1":
-        return low if high is None else low ^ high
-    if scheme == "spark":
-        hashes = _mix(seeds, low)
-        return _finish(hashes, 4) if high is None else _finish(_mix(hashes, high), 8)
-    if name in ("boolean", "tinyint"):
-        return low
-    if name == "smallint":
-        # The bytes, high one first, are no full word and so the tail: each is sign-extended.
-        tail = (values >> 8).astype(np.uint32) ^ (values.astype(np.int8).astype(np.uint32) << np.uint32(8))
-        return _finish(seeds ^ _scramble(tail), 2)
-    # Hive lays numbers out high byte first, and its Murmur3 reads words low byte first.
-    if high is None:
-        return _finish(_mix(seeds, low.byteswap()), 4)
-    return _finish(_mix(_mix(seeds, high.byteswap()), low.byteswap()), 8)
-
-
-@functools.cache
-def _powers(base: int) -> _Hashes:
-    """Powers 0 to ``_WINDOW_BYTES`` of ``base`` modulo 2**32."""
-    powers = np.full(_WINDOW_BYTES + 1, base, np.uint32)
-    powers[0] = 1
-    return np.multiply.accumulate(powers, dtype=np.uint32)
+    """Hash integers, booleans and dates; only Murmur3 uses the seeds, and overwrites them."""
+    words = [(values >> shift).astype(np.uint32) for shift in ((0, 32) if name == "bigint" else (0,))]
+    if scheme == "hive_v1" or (scheme == "hive_v2" and name in ("boolean", "tinyint")):
+        return words[0] if len(words) == 1 else words[0] ^ words[1]
+    if scheme == "hive_v2":
+        if name == "smallint":
+            # Two bytes, the high one first, are no full word but a tail; there each byte is sign-extended.
+            low = values.astype(np.int8).astype(np.uint32)
+            return _finish(seeds ^ _scramble((values >> 8).astype(np.uint32) ^ low << np.uint32(8)), 2)
+        # Hive lays numbers out high byte first, but its Murmur3 reads words low byte first.
+        words = [word.byteswap() for word in reversed(words)]
+    for word in words:
+        _mix(seeds, word)
+    return _finish(seeds, 4 * len(words))
 
 
 def _hash_java_strings(data: _Bytes, offsets: _Offsets, initial: int) -> _Hashes:
@@ -224,49 +200,46 @@ def _hash_java_strings(data: _Bytes, offsets: _Offsets, initial: int) -> _Hashes
     bytes add. A string cut by a window goes on in the next, so none needs more memory than a window.
     """
     hashes = np.full(len(offsets) - 1, initial, np.uint32)
-    powers, inverses = _powers(31), _powers(pow(31, -1, 1 << 32))
     end = int(offsets[-1])
     sums = np.zeros(min(_WINDOW_BYTES, end - int(offsets[0])) + 1, np.uint32)
     for low in range(int(offsets[0]), end, _WINDOW_BYTES):
         size = min(_WINDOW_BYTES, end - low)
         weighted = data[low : low + size].view(np.int8).astype(np.uint32)
-        weighted *= inverses[1 : size + 1]
+        weighted *= _INVERSES[1 : size + 1]
         np.cumsum(weighted, dtype=np.uint32, out=sums[1 : size + 1])
-        first = int(np.searchsorted(offsets, low, "right")) - 1
-        last = int(np.searchsorted(offsets, low + size, "left"))
+        first, last = np.searchsorted(offsets, low, "right") - 1, np.searchsorted(offsets, low + size)
         edges = np.clip(offsets[first : last + 1] - low, 0, size)
         rows = hashes[first:last]
-        rows *= powers[np.diff(edges)]
-        rows += np.diff(sums[edges]) * powers[edges[1:]]
+        rows *= _POWERS[np.diff(edges)]
+        rows += np.diff(sums[edges]) * _POWERS[edges[1:]]
     return hashes
 
 
-def _murmur_strings(data: _Bytes, offsets: _Offsets, scheme: str, seeds: _Hashes) -> _Hashes:
-    """Hash strings by Murmur3, one word of all rows that still have one at a time.
+def _murmur_strings(data: _Bytes, offsets: _Offsets, scheme: str, hashes: _Hashes) -> _Hashes:
+    """Hash strings by Murmur3 in place of their seeds, a word of all rows that still have one at a time.
 
     Both sign-extend the up to three bytes that do not fill a word, unlike Murmur3 proper: Hive's
-    ``Murmur3.hash32`` joins them to one word, Spark's ``hashUnsafeBytes`` mixes each in as its own.
+    ``Murmur3.hash32`` joins them to one word, Spark's ``hashUnsafeBytes`` mixes in each as its own.
     """
     lengths = np.diff(offsets)
-    # numpy sorts 16-bit integers ten times faster than wider ones.
     negated = -(lengths >> 2)
+    # numpy sorts 16-bit integers ten times faster than wider ones.
     order = np.argsort(negated.astype(np.int16) if negated.min() > -(1 << 15) else negated, kind="stable")
-    negated, starts, sorted_hashes = negated[order], offsets[:-1][order], seeds[order]
+    negated, starts, states = negated[order], offsets[:-1][order], hashes[order]
     words = np.ndarray((max(len(data) - 3, 0),), "<u4", data, strides=(1,))
     rows = len(negated)
     for position in range(-int(negated[0])):
         rows = int(np.searchsorted(negated[:rows], -position))
-        if position >= _LONG_WORDS and rows <= _FEW_ROWS:
+        if rows <= _FEW < position:
             for row in range(rows):
                 rest = words[starts[row] + 4 * position : starts[row] - 4 * negated[row] : 4]
-                sorted_hashes[row] = _mix_long(int(sorted_hashes[row]), rest)
+                states[row] = _mix_long(int(states[row]), rest)
             break
-        _mix(sorted_hashes[:rows], words[starts[:rows] + 4 * position])
-    hashes = np.empty_like(seeds)
-    hashes[order] = sorted_hashes
+        _mix(states[:rows], words[starts[:rows] + 4 * position])
+    hashes[order] = states
     joined = np.zeros_like(hashes)
     for i in range(3):
-        tailed = np.flatnonzero(lengths & 3 > i)
+        tailed = np.flatnonzero((lengths & 3) > i)
         byte = data[offsets[tailed] + (lengths[tailed] & ~3) + i].view(np.int8).astype(np.uint32)
         if scheme == "spark":
             hashes[tailed] = _mix(hashes[tailed], byte)
@@ -284,9 +257,7 @@ def _scramble(words: _Hashes) -> _Hashes:
 def _mix(hashes: _Hashes, words: _Hashes) -> _Hashes:
     """Mix one word into each hash, in place."""
     hashes ^= _scramble(words)
-    high = hashes >> np.uint32(19)
-    hashes <<= np.uint32(13)
-    hashes |= high
+    np.bitwise_or(hashes << np.uint32(13), hashes >> np.uint32(19), out=hashes)
     hashes *= np.uint32(5)
     hashes += np.uint32(0xE6546B64)
     return hashes
@@ -302,22 +273,13 @@ def _mix_long(state: int, words: _Hashes) -> int:
 
 
 def _finish(hashes: _Hashes, lengths: _Hashes | int) -> _Hashes:
-    """Mix in the lengths in bytes and spread every bit over the whole hash, in place."""
+    """Mix in the lengths in bytes, then every bit into all others, in place."""
     hashes ^= np.uint32(lengths)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         hashes ^= hashes >> np.uint32(shift)
         hashes *= np.uint32(factor)
     hashes ^= hashes >> np.uint32(16)
     return hashes
-
-
-def _numbers(block: pa.Array) -> npt.NDArray[np.signedinteger]:
-    if pa.types.is_boolean(block.type):
-        block = block.cast(pa.int8())
-    elif pa.types.is_date(block.type):
-        block = block.cast(pa.int32())
-    values: npt.NDArray[np.signedinteger] = block.fill_null(0).to_numpy()
-    return values
 
 
 def _text(block: pa.Array) -> tuple[_Bytes, _Offsets]:
@@ -330,10 +292,8 @@ def _text(block: pa.Array) -> tuple[_Bytes, _Offsets]:
 
 
 def _plain_strings(strings: pa.Array) -> pa.Array:
-    if not pa.types.is_string_view(strings.type):
-        return strings
     try:
-        return strings.cast(pa.large_string())
+        return strings.cast(pa.large_string()) if pa.types.is_string_view(strings.type) else strings
     except pa.ArrowNotImplementedError:
         # pyarrow 17 reads string views but has no cast from them.
         return pa.array(strings.to_numpy(zero_copy_only=False), pa.large_string())

@@ -41,9 +41,7 @@ def check_file_name(name: str, bucket: int, scheme: str) -> None:
     """Raise VerificationError unless readers would count the file to `bucket`."""
     parsed = bucket_of_file(name, scheme)
     if parsed != bucket:
-        raise VerificationError(
-            f"{name}: readers take this name for bucket {parsed}, it holds bucket {bucket}"
-        )
+        raise VerificationError(f"{name}: readers take this name for bucket {parsed}, it holds bucket {bucket}")
 
 
 def standard_name(name: str) -> str:

@@ -71,9 +71,7 @@ def _read_chunks(job: BucketJob, table: TableLayout, records: list[FileRecord], 
                 for column in range(len(job.keys)):
                     chunk = footer.row_group(group).column(column)
                     start = chunk.dictionary_page_offset or chunk.data_page_offset
-                    layout.append(
-                        (chunk.physical_type, chunk.compression, str(chunk.encodings), chunk.num_values)
-                    )
+                    layout.append((chunk.physical_type, chunk.compression, str(chunk.encodings), chunk.num_values))
                     stream.seek(start)
                     content.append(stream.read(chunk.total_compressed_size))
     return _KeyChunks(tuple(layout), tuple(content))
@@ -106,9 +104,7 @@ def _check_footer(
         raise VerificationError(f"{path}: columns {found}, expected {expected}")
 
 
-def _check_keys(
-    job: BucketJob, table: TableLayout, records: list[FileRecord], outcome: BucketOutcome
-) -> None:
+def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], outcome: BucketOutcome) -> None:
     names = [name for _, name in job.keys]
     checksum = 0
     for record in records:

@@ -1,0 +1,294 @@
+"""A run as one HTML page that needs nothing else: no script, no network, readable years later.
+
+The charts are pygal's inline SVG, which keeps the page small enough to be mailed. Their colours and fonts
+come from the page's own style sheet, so they follow light, dark and print.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from itertools import pairwise
+from statistics import median, pstdev
+from typing import Any
+
+from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest
+
+_TOP_BUCKETS = 5
+# A bucket with more than this many times the mean is drawn in the warning colour.
+_LARGE = 1.5
+_WIDE, _HALF = 1120, 540
+_ROUND = (0, *(digit * 10**power for power in range(18) for digit in (1, 2, 5)))
+
+
+@dataclass(frozen=True)
+class _Table:
+    name: str
+    columns: int
+    estimate: int | None
+    rows: int
+    sizes: tuple[int, ...]
+    verified: bool
+
+
+@dataclass(frozen=True)
+class _Skew:
+    rows: tuple[int, ...]
+    mean: float
+    ratio: float
+    spread: float
+    largest: tuple[BucketOutcome, ...]
+
+
+def render(manifest: Manifest) -> str:
+    """Return the report of a run, finished or not, as one self-contained HTML page.
+
+    The same manifest gives the same text. Whatever comes from the data is escaped.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    page.filters |= {"count": _count, "size": _size, "seconds": _seconds, "percent": _percent, "time": _time}
+    template = files("bucketwheel").joinpath("observe", "report.html.j2").read_text(encoding="utf-8")
+    return page.from_string(template).render(_facts(manifest))
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    names = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
+    done: dict[str, Any] = dict.fromkeys(names) | manifest.results()
+    bucket, size = done["bucket"], done["size"]
+    written = [file for outcome in bucket.outcomes for file in outcome.files] if bucket else []
+    tables = _tables(done, written)
+    skew = _skew(bucket, size.bucket_count if size else 0)
+    times = [(name, stage.seconds) for name, stage in manifest.stages.items()]
+    return {
+        "run": manifest,
+        **done,
+        "warnings": [(s, w) for s, result in done.items() for w in getattr(result, "warnings", ())],
+        "resume": shlex.join(["bucketwheel", "run", manifest.dataset, "--resume", manifest.run_id]),
+        "stages": list(dict.fromkeys([*manifest.planned_stages, *manifest.stages])),
+        "total_seconds": sum(seconds for _, seconds in times),
+        "part": "bucket" if size is None or size.bucketed else "part",
+        "tables": tables,
+        "written": [file.bytes for file in written],
+        "skew": skew,
+        "quality": _quality(manifest, done),
+        "keys": _key_range(bucket, done["discover"].key_types) if bucket and done["discover"] else None,
+        "published": [(stage, t) for stage in ("register", "ctas") if done[stage] for t in done[stage].tables],
+        "bucket_chart": _bucket_chart(skew) if skew else None,
+        "table_chart": _bars([(t.name, sum(t.sizes) if bucket else t.estimate or 0) for t in tables], _size),
+        "file_chart": _file_chart([file.bytes for file in written]),
+        "stage_chart": _bars(times, _seconds),
+    }
+
+
+def _tables(done: Mapping[str, Any], written: Sequence[FileRecord]) -> list[_Table]:
+    columns = {t.name: len(t.columns) for t in done["split"].tables} if done["split"] else {}
+    estimates = {t.name: t.bytes for t in done["size"].tables} if done["size"] else {}
+    checked = {t.name: (t.rows, t.files, t.bytes) for t in done["verify"].tables} if done["verify"] else {}
+    of_table: dict[str, list[FileRecord]] = {name: [] for name in columns}
+    for file in written:
+        of_table.setdefault(file.table, []).append(file)
+    found = []
+    for name, records in of_table.items():
+        rows, sizes = sum(file.rows for file in records), tuple(file.bytes for file in records)
+        verified = checked.get(name) == (rows, len(sizes), sum(sizes))
+        found.append(_Table(name, columns.get(name, 0), estimates.get(name), rows, sizes, verified))
+    return found
+
+
+def _skew(bucket: BucketResult | None, bucket_count: int) -> _Skew | None:
+    if bucket is None or not bucket.rows:
+        return None
+    known = {outcome.bucket: outcome.rows for outcome in bucket.outcomes}
+    rows = tuple(known.get(number, 0) for number in range(max(bucket_count, *known, 1)))
+    mean = sum(rows) / len(rows)
+    largest = sorted(bucket.outcomes, key=lambda outcome: (-outcome.rows, outcome.bucket))
+    return _Skew(rows, mean, max(rows) / mean, pstdev(rows) / mean, tuple(largest[:_TOP_BUCKETS]))
+
+
+def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int, float, str]]:
+    """One line a check: what, how many, the share of all rows, and what the policy made of it."""
+    lines = []
+    for kind in ("null", "duplicate") if done["bucket"] else ():
+        count = sum(getattr(outcome, f"{kind}_keys") for outcome in done["bucket"].outcomes)
+        if not count:
+            outcome = "none found"
+        elif done["verify"] is None:
+            refused = manifest.status == "failed" and kind in (manifest.error or "").lower()
+            outcome = "refused" if refused else "not judged yet"
+        else:
+            warned = any(kind in warning.lower() for warning in done["verify"].warnings)
+            outcome = "warning" if warned else "allowed"
+        lines.append((kind, count, count / max(done["bucket"].rows, 1), outcome))
+    return lines
+
+
+def _key_range(bucket: BucketResult, types: Sequence[str]) -> tuple[str, str] | None:
+    """Smallest and largest key of the run, compared as their type compares, not as text."""
+    whole = [re.fullmatch(r"u?int\d+", kind) is not None for kind in types]
+
+    def order(text: str) -> tuple[int | str, ...]:
+        parts = text.split("|") if len(whole) > 1 else [text]
+        return tuple(int(part) if number else part for part, number in zip(parts, whole, strict=True))
+
+    pairs = [(o.smallest_key, o.largest_key) for o in bucket.outcomes if o.smallest_key is not None]
+    try:
+        smallest = min((low for low, _ in pairs if low is not None), key=order)
+        return smallest, max((high for _, high in pairs if high is not None), key=order)
+    except ValueError:
+        # No key at all, or a composite one whose text holds the separator: no answer rather than a wrong one.
+        return None
+
+
+def _bucket_chart(skew: _Skew) -> str:
+    """Rows of every bucket; the large ones are a series of their own, the mean is a line across."""
+    count = len(skew.rows)
+    gap = 0.1 if count <= 512 else 0.0
+    usual: list[Any] = []
+    large: list[Any] = []
+    for number, rows in enumerate(skew.rows):
+        times = rows / skew.mean
+        label = f"{number}: {_count(rows)} rows, {times:.2f} \u00d7 mean"
+        bar = {"value": (rows, number + gap, number + 1 - gap), "tooltip": label}
+        (large if times > _LARGE else usual).append(bar)
+    # One bar over all buckets, flattened to a line at its upper edge.
+    label = f"mean: {_count(skew.mean)} rows"
+    mean = {"value": (skew.mean, 0, count), "tooltip": label, "node": {"height": "2"}}
+    step = 2 ** max(0, round(math.log2(count / 16)))
+    ticks = [{"value": number + 0.5, "label": str(number)} for number in range(0, count, step)]
+    return _histogram(_WIDE, 260, (usual, large, [mean]), ticks)
+
+
+def _file_chart(sizes: Sequence[int]) -> str | None:
+    if not sizes:
+        return None
+    edges = _edges(sizes)
+    counts = [0] * (len(edges) - 1)
+    for size in sizes:
+        counts[bisect_right(edges, size) - 1] += 1
+    bars = [
+        {"value": (count, place + 0.05, place + 0.95), "tooltip": f"{_size(a)} to {_size(b)}: {_count(count)}"}
+        for place, (count, (a, b)) in enumerate(zip(counts, pairwise(edges), strict=True))
+    ]
+    ticks = [{"value": n, "label": _size(edges[n])} for n in range(0, len(edges), math.ceil(len(edges) / 7))]
+    return _histogram(_HALF, 230, (bars,), ticks)
+
+
+def _edges(sizes: Sequence[int]) -> Sequence[int]:
+    """Round bin edges around all sizes: even steps, or 1-2-5 steps where one giant would hide the rest."""
+    low, high = min(sizes), max(sizes)
+    if high > 10 * median(sizes):
+        return _ROUND[bisect_right(_ROUND, low) - 1 : bisect_right(_ROUND, high) + 1]
+    # Steps under a hundredth of the value would have labels that look alike.
+    step = next(number for number in _ROUND[1:] if number * 24 >= high - low and number * 100 >= high)
+    return range(low // step * step, (high // step + 1) * step + 1, step)
+
+
+def _histogram(width: int, height: int, series: Sequence[list[Any]], ticks: list[Any]) -> str:
+    import pygal
+
+    chart = pygal.Histogram(
+        **_look(width, height), x_labels=ticks, order_min=0, max_scale=6, value_formatter=_short
+    )
+    return _drawn(chart, series)
+
+
+def _bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> str | None:
+    """Draw one bar for each value, the first on top, with the value in words at its end."""
+    import pygal
+
+    if not values:
+        return None
+    names = [name if len(name) <= 24 else f"{name[:12]}\u2026{name[-11:]}" for name, _ in values]
+    look = _look(_HALF, 24 + 22 * len(values)) | {"margin_right": 84, "show_x_labels": False}
+    chart = pygal.HorizontalBar(**look, print_values=True, print_values_position="top", value_formatter=text)
+    chart.x_labels = [_drawable(name) for name in reversed(names)]
+    bars = [{"value": value, "tooltip": _drawable(f"{name}: {text(value)}")} for name, value in values]
+    return _drawn(chart, (bars[::-1],))
+
+
+def _look(width: int, height: int) -> dict[str, Any]:
+    from pygal.style import Style
+
+    # Sizes only, so that pygal leaves room for labels; what it looks like is the page's own style sheet.
+    style = Style(label_font_size=12, major_label_font_size=12, value_font_size=12)
+    return {
+        **{"width": width, "height": height, "margin": 6, "spacing": 4, "style": style},
+        **{"js": (), "show_legend": False, "disable_xml_declaration": True},
+    }
+
+
+def _drawn(chart: Any, series: Sequence[list[Any]]) -> str:
+    for bars in series:
+        chart.add("", bars)
+    chart.add_xml_filter(_slim)
+    return str(chart.render())
+
+
+def _slim(root: Any) -> Any:
+    """Take out styles, scripts, comments with the date and texts for scripts; round the coordinates."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            named = child.tag == "title" and (parent is root or parent.get("class", "").endswith("guides"))
+            if named or child.tag in {"defs", "desc"} or not isinstance(child.tag, str):
+                parent.remove(child)
+        for name in [key for key in parent.keys() if key in {"id", "rx", "ry", "xmlns"}]:  # noqa: SIM118
+            del parent.attrib[name]
+        for name, value in parent.attrib.items():
+            parent.set(name, re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.1f}", value))
+        if parent.get("class") == "rect reactive tooltip-trigger":
+            del parent.attrib["class"]
+    # The figure around it says in words what the chart shows.
+    root.set("aria-hidden", "true")
+    return root
+
+
+def _drawable(text: str) -> str:
+    """Return the text without control characters, which XML cannot hold."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def _count(value: float) -> str:
+    return f"{round(value):,}"
+
+
+def _short(value: float) -> str:
+    return _scaled(value, ("", "k", "M", "bn", "tn"))
+
+
+def _size(value: float) -> str:
+    return _scaled(value, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def _scaled(value: float, units: Sequence[str]) -> str:
+    place = 0
+    while value >= 999.5 and place < len(units) - 1:
+        value, place = value / 1000, place + 1
+    return f"{value:.3g}\u00a0{units[place]}".rstrip()
+
+
+def _seconds(value: float) -> str:
+    if value < 59.95:
+        return f"{value:.3g}\u00a0s" if value >= 0.001 else "0\u00a0s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}\u00a0h {minutes:02}\u00a0min" if hours else f"{minutes}\u00a0min {seconds:02}\u00a0s"
+
+
+def _percent(share: float) -> str:
+    return "<\u00a00.001\u00a0%" if 0 < share < 0.00001 else f"{100 * share:.3g}\u00a0%"
+
+
+def _time(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if moment.tzinfo else text

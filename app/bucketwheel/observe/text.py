@@ -1,0 +1,91 @@
+"""Results for people: plain tables and numbers with units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, VerifyResult
+from bucketwheel.plan import Plan
+
+
+def size(count: float) -> str:
+    """Return bytes with a decimal unit, such as 12.3 MB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return aligned columns; numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    right = [i > 0 and all(_is_number(row[i]) for row in cells[1:]) for i in range(len(header))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if flush else cell.ljust(width)
+            for cell, width, flush in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _is_number(cell: str) -> bool:
+    return cell[:1].isdigit()
+
+
+def plan_text(plan: Plan) -> str:
+    """Return tables × columns × bytes × files, what is read, and warnings."""
+    columns = {found.name: len(found.columns) for found in plan.split.tables}
+    rows = [
+        (t.name, columns[t.name], f"{plan.discover.rows:,}", size(t.bytes), t.files, size(t.bytes / t.files))
+        for t in plan.size.tables
+    ]
+    total = sum(t.bytes for t in plan.size.tables)
+    files = sum(t.files for t in plan.size.tables)
+    layout = f"{plan.size.bucket_count} {'buckets' if plan.size.bucketed else 'files'} a table"
+    lines = [
+        f"{plan.dataset}, snapshot {plan.discover.snapshot_dt}: {plan.discover.rows:,} rows in "
+        f"{len(plan.discover.files)} files, {size(plan.discover.bytes)}",
+        f"stages: {', '.join(plan.stages)}; {layout}, hash {plan.size.hash}",
+        f"reads {size(plan.size.bytes_to_read)} in {len(plan.size.slices)} slices, writes about {size(total)} in "
+        f"{files} files",
+        "",
+        table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows),
+    ]
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)])
+
+
+def run_text(manifest: Manifest, changed: bool) -> str:
+    """Return what a run ended with."""
+    results = manifest.results()
+    lines = [f"{manifest.dataset}: run {manifest.run_id} {manifest.status if changed else 'had done this before'}"]
+    verified = results.get("verify")
+    if isinstance(verified, VerifyResult):
+        rows = [(t.name, f"{t.rows:,}", t.files, size(t.bytes)) for t in verified.tables]
+        lines += ["", table(("table", "rows", "files", "bytes"), rows)]
+    for result in results.values():
+        if isinstance(result, PublishResult):
+            lines += [f"published {published.name} -> {published.location}" for published in result.tables]
+    return "\n".join(lines)
+
+
+def runs_text(manifests: Sequence[Manifest]) -> str:
+    """Return one line a run."""
+    if not manifests:
+        return "no runs"
+    header = ("run", "dataset", "status", "snapshot", "stages", "rows", "written")
+    return table(header, [_run_row(manifest) for manifest in manifests])
+
+
+def _run_row(manifest: Manifest) -> tuple[object, ...]:
+    results = manifest.results()
+    found, written = results.get("discover"), results.get("bucket")
+    rows = f"{found.rows:,}" if isinstance(found, DiscoverResult) else "-"
+    total = "-"
+    if isinstance(written, BucketResult):
+        total = size(sum(file.bytes for outcome in written.outcomes for file in outcome.files))
+    stages = ",".join(manifest.stages)
+    return manifest.run_id, manifest.dataset, manifest.status, manifest.snapshot_dt, stages, rows, total

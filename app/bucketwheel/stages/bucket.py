@@ -1,0 +1,44 @@
+"""Bucket: the one heavy stage; scans the snapshot once and writes every table in buckets."""
+
+from __future__ import annotations
+
+from bucketwheel.contracts import BucketJob, Progress, Services
+from bucketwheel.errors import EngineError
+from bucketwheel.jobs import bucket_job
+from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest
+
+
+class Bucket:
+    """Hands the job to the engine and keeps a record of every bucket as it is finished."""
+
+    name = "bucket"
+    requires = ("discover", "split", "size")
+
+    def run(self, manifest: Manifest, services: Services) -> BucketResult:
+        """See `contracts.Stage.run`.
+
+        Raises:
+            EngineError: rows were lost or came twice.
+        """
+        job = bucket_job(manifest, services.storage, services.settings.target)
+        rows = manifest.result("discover", DiscoverResult).rows
+        done = dict(services.checkpoints.load())
+        finished = sum(outcome.rows for outcome in done.values())
+        self._report(services, job, finished, 0)
+        engine = services.engine()
+        for outcome in engine.bucket(job, frozenset(done), lambda r, b: self._report(services, job, r, b)):
+            services.checkpoints.save(outcome)
+            done[outcome.bucket] = outcome
+        outcomes = tuple(done[number] for number in sorted(done))
+        written = sum(outcome.rows for outcome in outcomes)
+        if written != rows:
+            raise EngineError(f"bucket: {rows} rows in the snapshot, {written} written; nothing was published")
+        return BucketResult(
+            rows=written,
+            empty_buckets=sum(1 for outcome in outcomes if not outcome.rows),
+            spilled_bytes=engine.spilled_bytes(),
+            outcomes=outcomes,
+        )
+
+    def _report(self, services: Services, job: BucketJob, rows: int, size: int) -> None:
+        services.report(Progress(services.dataset, self.name, "advanced", rows, size))

@@ -1,0 +1,278 @@
+"""Discover: choose the snapshot, list its files and read their footers; no data page is touched."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bucketwheel.contracts import Services
+from bucketwheel.errors import SchemaError, SelectionError, SnapshotError, UnreadableFilesError
+from bucketwheel.kernel.hashing import key_type_name
+from bucketwheel.kernel.scatter import READ_OPTIONS
+from bucketwheel.manifest import DiscoverResult, Manifest, SourceColumn, SourceFile
+from bucketwheel.storage import Entry, Storage, join
+
+_PREFIX = "snapshot_dt="
+_FOOTER_THREADS = 8
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class _Footer:
+    entry: Entry
+    schema: pa.Schema
+    metadata: pq.FileMetaData
+
+
+class Discover:
+    """Finds the latest complete snapshot, or the one asked for, and describes it from its footers."""
+
+    name = "discover"
+    requires: tuple[str, ...] = ()
+
+    def run(self, manifest: Manifest, services: Services) -> DiscoverResult:
+        """See `contracts.Stage.run`.
+
+        Raises:
+            SelectionError: the snapshot asked for is no date or does not exist.
+            SnapshotError: no complete snapshot, no file or no row.
+            UnreadableFilesError: lists every file without a readable footer.
+            SchemaError: files disagree, or the key is missing, ambiguous or of a type without a bucket hash.
+        """
+        warnings: list[str] = []
+        snapshot_dt, location = _choose_snapshot(services, warnings)
+        entries = data_files(services.storage, location, warnings)
+        if not entries:
+            raise SnapshotError(f"{location}: holds no Parquet file; load the snapshot again or choose another one")
+        footers = _read_footers(services.storage, entries)
+        _check_schemas(footers)
+        rows = sum(footer.metadata.num_rows for footer in footers)
+        if rows == 0:
+            raise SnapshotError(f"{location}: {len(footers)} files, but not one row; load the snapshot again")
+        schema = footers[0].schema.remove_metadata()
+        keys = tuple(find_column(name, schema.names, f"key of {services.dataset}") for name in services.source.key)
+        return DiscoverResult(
+            snapshot_dt=snapshot_dt,
+            location=location,
+            rows=rows,
+            bytes=sum(entry.bytes for entry in entries),
+            keys=keys,
+            key_types=tuple(_key_type(schema.field(key)) for key in keys),
+            files=tuple(_source_file(footer) for footer in footers),
+            columns=_columns(schema, [footer.metadata for footer in footers]),
+            schema_ipc=base64.b64encode(schema.serialize().to_pybytes()).decode(),
+            warnings=(*warnings, *_case_warnings(schema.names)),
+        )
+
+
+def _choose_snapshot(services: Services, warnings: list[str]) -> tuple[str, str]:
+    source = services.storage.absolute(services.source.source)
+    found: dict[str, str] = {}
+    odd: list[str] = []
+    for entry in services.storage.list(source):
+        if not entry.is_directory or entry.name.startswith((".", "_")):
+            continue
+        value = entry.name.removeprefix(_PREFIX)
+        if entry.name.startswith(_PREFIX) and _is_date(value):
+            found[value] = entry.location
+        else:
+            odd.append(entry.name)
+    if odd:
+        warnings.append(f"{source}: skipped {', '.join(odd)}: not of the form {_PREFIX}YYYY-MM-DD")
+    if services.snapshot_dt is not None:
+        return services.snapshot_dt, _requested(services, found, odd)
+    return _latest_complete(services, found, source, warnings)
+
+
+def _requested(services: Services, found: dict[str, str], odd: Sequence[str]) -> str:
+    asked = services.snapshot_dt or ""
+    if not _is_date(asked):
+        seen = f"; the directory {_PREFIX}{asked} exists but is no snapshot" if f"{_PREFIX}{asked}" in odd else ""
+        raise SelectionError(f"snapshot_dt {asked!r} is not a date of the form YYYY-MM-DD{seen}; {_known(found)}")
+    if asked not in found:
+        raise SelectionError(f"snapshot_dt {asked} does not exist in {services.source.source}; {_known(found)}")
+    if not _is_complete(services, found[asked]):
+        raise SnapshotError(
+            f"snapshot_dt {asked} is incomplete: {services.source.complete_marker} is missing in {found[asked]}; "
+            "wait until it is loaded"
+        )
+    return found[asked]
+
+
+def _latest_complete(services: Services, found: dict[str, str], source: str, warnings: list[str]) -> tuple[str, str]:
+    if not found:
+        raise SnapshotError(
+            f"{source}: no snapshot; expected directories {_PREFIX}YYYY-MM-DD. Check "
+            f"datasets.{services.dataset}.source"
+        )
+    for value in sorted(found, reverse=True):
+        if _is_complete(services, found[value]):
+            return value, found[value]
+        warnings.append(f"snapshot_dt {value} is incomplete ({services.source.complete_marker} is missing); skipped")
+    raise SnapshotError(
+        f"{source}: none of {len(found)} snapshots is complete: each lacks {services.source.complete_marker} "
+        f"(newest: {max(found)}); wait until one is loaded, or change datasets.{services.dataset}.complete_marker"
+    )
+
+
+def _is_complete(services: Services, location: str) -> bool:
+    marker = services.source.complete_marker
+    return not marker or services.storage.exists(join(location, marker))
+
+
+def _known(found: Iterable[str]) -> str:
+    newest = sorted(found, reverse=True)[:5]
+    return f"available: {', '.join(newest)}" if newest else "there are no snapshots"
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def data_files(storage: Storage, location: str, warnings: list[str] | None = None) -> list[Entry]:
+    """Return the Parquet files below a snapshot, sorted; hidden and marker files do not count."""
+    files, others = [], []
+    for entry in storage.list(location, recursive=True):
+        below = entry.location.removeprefix(location).strip("/").split("/")
+        if entry.is_directory or any(part.startswith((".", "_")) for part in below):
+            continue
+        if entry.name.lower().endswith((".parquet", ".parq")):
+            files.append(entry)
+        elif entry.bytes and not entry.name.endswith(".crc"):
+            others.append(entry.name)
+    if others and warnings is not None:
+        warnings.append(f"{location}: ignored {', '.join(others[:_SHOWN])}: not named .parquet")
+    return files
+
+
+def _read_footers(storage: Storage, entries: Sequence[Entry]) -> list[_Footer]:
+    def read(entry: Entry) -> _Footer | str:
+        try:
+            with storage.open(entry.location) as stream:
+                file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
+                return _Footer(entry, file.schema_arrow, file.metadata)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            return f"{entry.location}: {str(error).splitlines()[0]}"
+
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        results = list(pool.map(read, entries))
+    broken = [result for result in results if isinstance(result, str)]
+    if broken:
+        listed = "\n".join(broken)
+        raise UnreadableFilesError(
+            f"{len(broken)} of {len(entries)} files have no readable Parquet footer:\n{listed}\n"
+            "Write them again, or take another snapshot with --snapshot-dt"
+        )
+    return [result for result in results if isinstance(result, _Footer)]
+
+
+def _check_schemas(footers: Sequence[_Footer]) -> None:
+    expected = {field.name: field.type for field in footers[0].schema}
+    first = footers[0].entry.location
+    problems: list[str] = []
+    for footer in footers:
+        found = {field.name: field.type for field in footer.schema}
+        place = footer.entry.location
+        repeated = sorted({name for name in footer.schema.names if footer.schema.names.count(name) > 1})
+        problems += [f"{place}: column {name!r} appears more than once" for name in repeated]
+        problems += [f"{place}: column {name!r} is missing" for name in expected if name not in found]
+        problems += [f"{place}: column {name!r} is not in {first}" for name in found if name not in expected]
+        problems += [
+            f"{place}: column {name!r} is {found[name]}, in {first} it is {kind}"
+            for name, kind in expected.items()
+            if name in found and found[name] != kind
+        ]
+    if problems:
+        more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        listed = "\n".join(problems[:_SHOWN])
+        raise SchemaError(f"the files of the snapshot disagree:\n{listed}{more}\nWrite them with one schema")
+
+
+def find_column(name: str, names: Sequence[str], role: str) -> str:
+    """Return the column called `name`: exactly, else without case where only one column fits.
+
+    Raises:
+        SchemaError: there is none, or several differ only in case.
+    """
+    if name in names:
+        return name
+    close = [column for column in names if column.lower() == name.lower()]
+    if len(close) == 1:
+        return close[0]
+    if close:
+        raise SchemaError(f"{role}: {name!r} fits {', '.join(map(repr, close))}; write it as one of them")
+    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    raise SchemaError(f"{role}: no column {name!r} in the snapshot; its columns: {shown}")
+
+
+def _key_type(field: pa.Field) -> str:
+    name = key_type_name(field.type)
+    if name is None:
+        raise SchemaError(
+            f"key {field.name!r} is {field.type}, which readers do not bucket; use a column of boolean, tinyint, "
+            "smallint, int, bigint, string or date, or have the snapshot written with the key as one of these"
+        )
+    return name
+
+
+def _case_warnings(names: Sequence[str]) -> list[str]:
+    by_lower: dict[str, list[str]] = {}
+    for name in names:
+        by_lower.setdefault(name.lower(), []).append(name)
+    return [f"columns {' and '.join(same)} differ only in case" for same in by_lower.values() if len(same) > 1]
+
+
+def _source_file(footer: _Footer) -> SourceFile:
+    metadata = footer.metadata
+    return SourceFile(
+        path=footer.entry.location,
+        bytes=footer.entry.bytes,
+        modified=footer.entry.modified,
+        row_group_rows=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
+    )
+
+
+def _columns(schema: pa.Schema, footers: Sequence[pq.FileMetaData]) -> tuple[SourceColumn, ...]:
+    names = set(schema.names)
+    compressed = dict.fromkeys(schema.names, 0)
+    uncompressed = dict.fromkeys(schema.names, 0)
+    dictionary: dict[str, int | None] = dict.fromkeys(schema.names, 0)
+    for footer in footers:
+        tops = [_top_level(footer.schema.column(i).path, names) for i in range(footer.num_columns)]
+        for group in range(footer.num_row_groups):
+            for index, top in enumerate(tops):
+                chunk = footer.row_group(group).column(index)
+                compressed[top] += chunk.total_compressed_size
+                uncompressed[top] += chunk.total_uncompressed_size
+                size, known = _dictionary_bytes(chunk), dictionary[top]
+                dictionary[top] = None if known is None or size is None else max(known, size)
+    return tuple(
+        SourceColumn(
+            name=field.name,
+            type=str(field.type),
+            compressed_bytes=compressed[field.name],
+            uncompressed_bytes=uncompressed[field.name],
+            dictionary_bytes=dictionary[field.name],
+        )
+        for field in schema
+    )
+
+
+def _top_level(path: str, names: set[str]) -> str:
+    while path not in names:
+        path = path.rpartition(".")[0]
+    return path
+
+
+def _dictionary_bytes(chunk: pq.ColumnChunkMetaData) -> int | None:
+    start = chunk.dictionary_page_offset
+    return chunk.data_page_offset - start if start and chunk.data_page_offset > start else None

@@ -1,0 +1,140 @@
+"""Size: from the footers alone, bytes per table, bucket count, row groups and the slices of the scan."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from bucketwheel.contracts import Services
+from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
+from bucketwheel.manifest import (
+    DiscoverResult,
+    Manifest,
+    SizeResult,
+    SliceRecord,
+    SourceColumn,
+    SourceFile,
+    SplitResult,
+    TableColumns,
+    TableSize,
+)
+from bucketwheel.settings import Settings
+
+# A dictionary page up to this size is small against the rows that use it, so the column stays coded.
+_SMALL_DICTIONARY = 32 * 2**10
+# Decoded bytes of a slice: large enough for long pieces, small enough for several at once.
+_SLICE_BYTES = 64 * 2**20
+# What a reader needs beside the bytes of a text: its offset or length.
+_TEXT_OVERHEAD = 4
+
+
+class Size:
+    """Estimates what will be written and plans the scan."""
+
+    name = "size"
+    requires = ("discover", "split")
+
+    def run(self, manifest: Manifest, services: Services) -> SizeResult:
+        """See `contracts.Stage.run`."""
+        found = manifest.result("discover", DiscoverResult)
+        split = manifest.result("split", SplitResult)
+        settings = services.settings
+        columns = {column.name: column for column in found.columns}
+        table_bytes = {table.name: _table_bytes(table, split, columns) for table in split.tables}
+        count = _bucket_count(settings, max(table_bytes.values()))
+        used = {mapping.source for table in split.tables for mapping in table.columns}
+        used |= {key.source for key in split.keys}
+        schema = found.schema()
+        decoded = max(1, int(sum(_decoded_bytes(columns[name], schema, found.rows) for name in used)))
+        return SizeResult(
+            bucket_count=count,
+            bucketed=settings.buckets.count != "none",
+            hash=settings.buckets.hash,
+            sort=settings.buckets.sort,
+            max_file_bytes=settings.buckets.max_file_bytes,
+            page_bytes=settings.size.page_bytes,
+            bytes_to_read=sum(columns[name].compressed_bytes for name in used),
+            decoded_bytes_per_row=decoded,
+            dictionary_columns=tuple(
+                column.name
+                for column in found.columns
+                if column.name in used and column.name not in found.keys and _stays_coded(column, schema)
+            ),
+            tables=tuple(
+                _table_size(table, table_bytes[table.name], found.rows, count, settings) for table in split.tables
+            ),
+            slices=tuple(_slices(found.files, decoded)),
+            warnings=tuple(_warnings(table_bytes, count, settings)),
+        )
+
+
+def _table_bytes(table: TableColumns, split: SplitResult, columns: dict[str, SourceColumn]) -> int:
+    sources = [mapping.source for mapping in (*split.keys, *table.columns)]
+    return sum(columns[source].compressed_bytes for source in sources)
+
+
+def _bucket_count(settings: Settings, largest: int) -> int:
+    chosen = settings.buckets.count
+    if chosen == "auto":
+        return automatic_bucket_count(largest)
+    if chosen == "none":
+        return unbucketed_file_count(largest, settings.size.files_per_gb, settings.size.max_files)
+    return chosen
+
+
+def _table_size(table: TableColumns, size: int, rows: int, count: int, settings: Settings) -> TableSize:
+    per_bucket = max(1, -(-size // max(count, 1) // settings.buckets.max_file_bytes))
+    return TableSize(
+        name=table.name,
+        columns=len(table.columns),
+        bytes=size,
+        files=min(count * per_bucket, max(rows, 1)),
+        row_group_rows=row_group_rows(size / rows, settings.size.row_group_bytes, settings.buckets.max_file_bytes),
+    )
+
+
+def _stays_coded(column: SourceColumn, schema: pa.Schema) -> bool:
+    kind = schema.field(column.name).type
+    if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
+        return False
+    return column.dictionary_bytes is not None and column.dictionary_bytes <= _SMALL_DICTIONARY
+
+
+def _decoded_bytes(column: SourceColumn, schema: pa.Schema, rows: int) -> float:
+    kind = schema.field(column.name).type
+    try:
+        return kind.bit_width / 8 + 1 / 8
+    except ValueError:
+        pass  # Not of fixed width: the footer's size is all there is to go by.
+    if _stays_coded(column, schema):
+        return _TEXT_OVERHEAD + 1 / 8
+    return column.uncompressed_bytes / rows + _TEXT_OVERHEAD
+
+
+def _slices(files: Sequence[SourceFile], decoded_bytes_per_row: int) -> Iterator[SliceRecord]:
+    target = max(1, _SLICE_BYTES // decoded_bytes_per_row)
+    numbers = itertools.count()
+    for file_number, file in enumerate(files):
+        first, rows = 0, 0
+        for group, group_rows in enumerate(file.row_group_rows):
+            if rows and rows + group_rows > target:
+                yield _slice(next(numbers), file_number, first, group, rows)
+                first, rows = group, 0
+            rows += group_rows
+        if rows:
+            yield _slice(next(numbers), file_number, first, len(file.row_group_rows), rows)
+
+
+def _slice(index: int, file: int, first: int, end: int, rows: int) -> SliceRecord:
+    return SliceRecord(index=index, file=file, first_row_group=first, row_groups=end - first, rows=rows)
+
+
+def _warnings(table_bytes: dict[str, int], count: int, settings: Settings) -> Iterator[str]:
+    per_file = max(table_bytes.values()) / count
+    if settings.buckets.count not in ("auto", "none") and count > 1 and per_file < 2**20:
+        yield (
+            f"{count} buckets make files of {per_file / 1e6:.2f} MB in the largest table; joins read better with "
+            "files of 100 MB to 1 GB: buckets.count=auto chooses the count"
+        )

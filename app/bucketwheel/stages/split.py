@@ -1,0 +1,195 @@
+"""Split: resolve the mapping to tables with standard column names."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import io
+import math
+from collections.abc import Iterator, Sequence
+
+from bucketwheel.contracts import Services
+from bucketwheel.errors import BucketwheelError, MappingError, SchemaError, SelectionError, StorageError
+from bucketwheel.kernel.layout import standard_name
+from bucketwheel.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
+from bucketwheel.settings import SplitSettings
+from bucketwheel.storage import Storage
+
+TABLE_HEADER = "OMC_FLYWHEEL_TABLE"
+COLUMN_HEADER = "OMC_FLYWHEEL_COLUMN"
+_SHOWN = 20
+
+
+class Split:
+    """Says which source column becomes which column of which table."""
+
+    name = "split"
+    requires = ("discover",)
+
+    def run(self, manifest: Manifest, services: Services) -> SplitResult:
+        """See `contracts.Stage.run`.
+
+        Raises:
+            MappingError: lists every row of the mapping that does not fit the snapshot.
+            SelectionError: the table filter matches nothing.
+        """
+        found = manifest.result("discover", DiscoverResult)
+        names = [column.name for column in found.columns]
+        keys = tuple(ColumnMapping(source=key, name=standard_name(key)) for key in found.keys)
+        warnings: list[str] = []
+        if services.source.mapping is None:
+            values = [name for name in names if name not in found.keys]
+            tables, digest = {standard_name(services.dataset): values}, None
+        else:
+            content = read_mapping(services.storage, services.source.mapping)
+            digest = hashlib.sha256(content).hexdigest()
+            tables = _resolve(services.source.mapping, content, names, found.keys, warnings)
+        used = {column for columns in tables.values() for column in columns}
+        unmapped = tuple(name for name in names if name not in used and name not in found.keys)
+        if unmapped:
+            warnings.append(f"{len(unmapped)} columns of the snapshot are in no table: {_listed(unmapped)}")
+        whole = [_named(table, columns, keys) for table, columns in tables.items()]
+        narrow = [part for table in whole for part in _within_limit(table, services.settings.split)]
+        return SplitResult(
+            keys=keys,
+            tables=_filtered(narrow, services.tables_filter),
+            unmapped=unmapped,
+            mapping_sha256=digest,
+            warnings=tuple(warnings),
+        )
+
+
+def read_mapping(storage: Storage, location: str) -> bytes:
+    """Return the mapping file as it is.
+
+    Raises:
+        MappingError: it cannot be read.
+    """
+    try:
+        return storage.read(location)
+    except StorageError as error:
+        raise MappingError(f"mapping {error}; set datasets.<name>.mapping") from error
+
+
+def _rows(location: str, content: bytes) -> Iterator[tuple[int, str, str]]:
+    """Yield (line, table, column) of every row that is not blank."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MappingError(f"{location}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    reader = csv.reader(io.StringIO(text))
+    header = [cell.strip() for cell in next(reader, [])]
+    if sorted(name.upper() for name in header) != sorted((TABLE_HEADER, COLUMN_HEADER)):
+        raise MappingError(f"{location}: header {','.join(header)!r}, expected {TABLE_HEADER},{COLUMN_HEADER}")
+    table_at = [name.upper() for name in header].index(TABLE_HEADER)
+    for row in reader:
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        if len(cells) != len(header) or not all(cells):
+            raise MappingError(f"{location}, line {reader.line_num}: expected a table and a column, found {row!r}")
+        yield reader.line_num, cells[table_at], cells[1 - table_at]
+
+
+def _resolve(
+    location: str, content: bytes, names: Sequence[str], keys: Sequence[str], warnings: list[str]
+) -> dict[str, list[str]]:
+    by_lower: dict[str, list[str]] = {}
+    for name in names:
+        by_lower.setdefault(name.lower(), []).append(name)
+    tables: dict[str, list[str]] = {}
+    spelled: dict[str, str] = {}
+    problems: list[str] = []
+    for line, table, column in _rows(location, content):
+        place = f"line {line}"
+        name = standard_name(table)
+        if spelled.setdefault(name, table) != table:
+            problems.append(f"{place}: tables {spelled[name]!r} and {table!r} are both called {name!r}")
+            continue
+        found = [column] if column in names else by_lower.get(column.lower(), [])
+        columns = tables.setdefault(name, [])
+        if len(found) != 1:
+            problems.append(f"{place}: {_unknown(column, found, names)}")
+        elif found[0] in keys:
+            warnings.append(f"mapping {place}: {column!r} is the key, which every table has; the row is ignored")
+        elif found[0] in columns:
+            problems.append(f"{place}: {column!r} is mapped to {table!r} twice")
+        else:
+            columns.append(found[0])
+    problems += [f"table {spelled[name]!r} has no column but the key" for name in tables if not tables[name]]
+    if problems or not tables:
+        listed = "\n".join(problems[:_SHOWN]) or "no rows"
+        more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise MappingError(f"{location} does not fit the snapshot:\n{listed}{more}\nCorrect the mapping file")
+    return tables
+
+
+def _unknown(column: str, found: Sequence[str], names: Sequence[str]) -> str:
+    if found:
+        return f"{column!r} fits {' and '.join(map(repr, found))}; write it as one of them"
+    close = difflib.get_close_matches(column, names, 1)
+    guess = f"; did you mean {close[0]!r}?" if close else ""
+    return f"no column {column!r} in the snapshot{guess}"
+
+
+def _named(table: str, columns: Sequence[str], keys: Sequence[ColumnMapping]) -> TableColumns:
+    taken = {key.name: key.source for key in keys}
+    mapped = []
+    for source in columns:
+        name = standard_name(source)
+        if not name:
+            raise SchemaError(f"column {source!r} of table {table!r} has no letter or digit to make a name of")
+        if name in taken:
+            raise SchemaError(
+                f"table {table!r}: columns {taken[name]!r} and {source!r} would both be called {name!r}; "
+                "map one of them to another table"
+            )
+        taken[name] = source
+        mapped.append(ColumnMapping(source=source, name=name))
+    return TableColumns(name=table, columns=tuple(mapped))
+
+
+def _within_limit(table: TableColumns, settings: SplitSettings) -> list[TableColumns]:
+    count, limit = len(table.columns), settings.column_limit
+    if count <= limit or settings.columns_over_limit == "allow":
+        return [table]
+    if settings.columns_over_limit == "error":
+        raise MappingError(
+            f"table {table.name!r} has {count} columns, a Clean Rooms allow-list holds {limit}; map some to another "
+            "table, or set split.columns_over_limit to parts (two or more tables) or allow"
+        )
+    # Parts of even width: 101 columns become 51 and 50, not 100 and 1.
+    parts = math.ceil(count / limit)
+    cuts = [round(count * part / parts) for part in range(parts + 1)]
+    return [
+        TableColumns(name=f"{table.name}_part_{part + 1}", columns=table.columns[cuts[part] : cuts[part + 1]])
+        for part in range(parts)
+    ]
+
+
+def _filtered(tables: Sequence[TableColumns], wanted: Sequence[str]) -> tuple[TableColumns, ...]:
+    known = [table.name for table in tables]
+    _check_unique(known)
+    if not wanted:
+        return tuple(tables)
+    names = [standard_name(name) for name in wanted]
+    for given, name in zip(wanted, names, strict=True):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            guess = f"did you mean {close[0]!r}? " if close else ""
+            raise SelectionError(f"table filter: no table {given!r}; {guess}known: {', '.join(known)}")
+    return tuple(table for table in tables if table.name in names)
+
+
+def _check_unique(names: Sequence[str]) -> None:
+    repeated: BucketwheelError | None = None
+    for name in names:
+        if names.count(name) > 1:
+            repeated = MappingError(f"two tables are called {name!r}; rename one in the mapping")
+    if repeated:
+        raise repeated
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

@@ -1,0 +1,104 @@
+"""Verify: read back every file and compare it with the source and the quality limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bucketwheel.contracts import BucketJob, Progress, Services
+from bucketwheel.errors import QualityError, VerificationError
+from bucketwheel.jobs import bucket_job
+from bucketwheel.kernel.checksum import add
+from bucketwheel.manifest import (
+    BucketOutcome,
+    BucketResult,
+    DiscoverResult,
+    Manifest,
+    VerifiedTable,
+    VerifyResult,
+)
+from bucketwheel.settings import Policy
+from bucketwheel.storage import Entry
+
+
+class Verify:
+    """Proves that what was written is what was read, and that the keys are good enough to publish."""
+
+    name = "verify"
+    requires = ("discover", "split", "size", "bucket")
+
+    def run(self, manifest: Manifest, services: Services) -> VerifyResult:
+        """See `contracts.Stage.run`.
+
+        Raises:
+            VerificationError: any difference between files and source.
+            QualityError: null or duplicate keys where the policy is `error`.
+        """
+        job = bucket_job(manifest, services.storage, services.settings.target)
+        written = manifest.result("bucket", BucketResult)
+        _check_listing(job, written.outcomes, services)
+        rows, checksum = 0, 0
+        sizes = dict.fromkeys((table.name for table in job.tables), 0)
+        for check in services.engine().verify(
+            job,
+            written.outcomes,
+            lambda r, b: services.report(Progress(services.dataset, self.name, "advanced", r, b)),
+        ):
+            rows += check.rows
+            checksum = add(checksum, check.key_checksum)
+            for table, size in check.table_bytes.items():
+                sizes[table] += size
+        expected = manifest.result("discover", DiscoverResult).rows
+        if rows != expected:
+            raise VerificationError(f"verify: {rows} rows read back, {expected} in the snapshot")
+        nulls = sum(outcome.null_keys for outcome in written.outcomes)
+        duplicates = sum(outcome.duplicate_keys for outcome in written.outcomes)
+        quality = services.settings.quality
+        warnings = [
+            *_apply(quality.null_keys, "null_keys", nulls, "rows have a NULL key"),
+            *_apply(quality.duplicate_keys, "duplicate_keys", duplicates, "rows repeat a key"),
+        ]
+        services.storage.flush(services.settings.target)
+        return VerifyResult(
+            rows=rows,
+            key_checksum=checksum,
+            null_keys=nulls,
+            duplicate_keys=duplicates,
+            tables=tuple(_verified(name, rows, size, written.outcomes) for name, size in sizes.items()),
+            warnings=tuple(warnings),
+        )
+
+
+def _check_listing(job: BucketJob, outcomes: Sequence[BucketOutcome], services: Services) -> None:
+    """Readers take every visible file of a directory, so it must hold ours and no other."""
+    for table in job.tables:
+        expected = {file.name for outcome in outcomes for file in outcome.files if file.table == table.name}
+        found = {entry.name for entry in _visible(services.storage.list(table.directory))}
+        for names, text in (
+            (expected - found, "is missing"),
+            (found - expected, "was not written by this run"),
+        ):
+            if names:
+                raise VerificationError(
+                    f"{table.directory}: {', '.join(sorted(names)[:5])} {text}"
+                    f"{f' (and {len(names) - 5} more)' if len(names) > 5 else ''}"
+                )
+
+
+def _visible(entries: Sequence[Entry]) -> Iterator[Entry]:
+    return (entry for entry in entries if not entry.name.startswith(("_", ".")))
+
+
+def _verified(table: str, rows: int, size: int, outcomes: Sequence[BucketOutcome]) -> VerifiedTable:
+    files = sum(1 for outcome in outcomes for file in outcome.files if file.table == table)
+    return VerifiedTable(name=table, rows=rows, files=files, bytes=size)
+
+
+def _apply(policy: Policy, setting: str, count: int, text: str) -> list[str]:
+    if not count or policy == "allow":
+        return []
+    if policy == "error":
+        raise QualityError(
+            f"{count} {text}; nothing was published. Correct the snapshot, or accept them with "
+            f"--set quality.{setting}=warn and --resume last"
+        )
+    return [f"{count} {text}"]
