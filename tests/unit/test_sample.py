@@ -14,7 +14,7 @@ import pytest
 
 from bucketwheel.errors import ConfigError, MissingDependencyError
 from bucketwheel.sample import DIRTY, WRITERS, Sample, SampleSpec, write_sample
-from bucketwheel.sample_columns import KEY, wide_columns
+from bucketwheel.sample.columns import KEY, wide_columns
 
 SMALL = SampleSpec(rows=1000, tables=2, columns=5, files=3, row_group_rows=200)
 HEADER = ["OMC_FLYWHEEL_TABLE", "OMC_FLYWHEEL_COLUMN"]

@@ -129,7 +129,7 @@ def _hash_name(t: pa.DataType, wanted: str | None) -> str:
         return "null"
     name = key_type_name(t)
     if name is None:
-        supported = ", ".join(sorted(set(_NAMES.values())))
+        supported = ", ".join(sorted({*_NAMES.values(), "varchar"}))
         raise SchemaError(f"A key of type {t} has no bucket hash; cast it to one of {supported}")
     base = name if wanted is None else wanted.partition("(")[0].strip().lower()
     if base != name and not (base == "varchar" and name == "string"):

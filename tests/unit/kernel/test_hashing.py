@@ -59,18 +59,17 @@ def native(vector: dict[str, Any]) -> tuple[Any, str, str]:
 
 
 def agrees(vector: dict[str, Any], hash_: int) -> bool:
-    scheme = native(vector)[2]
-    right_bucket = "bucket" not in vector or vector["bucket"] == reference.bucket(
-        hash_, vector["bucket_count"], scheme
-    )
-    return right_bucket and vector.get("hash", hash_) == hash_
+    if "hash" in vector and vector["hash"] != hash_:
+        return False
+    bucket = reference.bucket(hash_, vector.get("bucket_count", 1), native(vector)[2])
+    return bucket == vector.get("bucket", 0)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{v['scheme']}-{v['type']}-{v['value']}")
 def test_hash_and_bucket_equal_those_of_the_readers(vector: dict[str, Any]) -> None:
     value, type_name, scheme = native(vector)
     hashes = hash_keys([pa.array([value], ARROW[type_name])], scheme, [type_name])
-    assert vector.get("hash", hashes[0]) == hashes[0]
+    assert hashes.tolist() == [vector.get("hash", hashes[0])]
     if "bucket" in vector:
         assert bucket_numbers(hashes, vector["bucket_count"], scheme).tolist() == [vector["bucket"]]
 
@@ -120,8 +119,20 @@ def test_width_and_declared_type_decide_the_hive_v1_hash() -> None:
     assert [bucket("", pa.string(), name) for name in ("string", "varchar", "VARCHAR (40)")] == [0, 1, 1]
 
 
+def dictionary_of(values: list[Any], t: pa.DataType, index: pa.DataType, layout: str) -> pa.DictionaryArray:
+    """A slice of a dictionary array, the dictionary itself a slice or with values that no row uses."""
+    unused = [value for value in values if value is not None] * (9 if layout == "long dictionary" else 1)
+    distinct = [v for v in dict.fromkeys(values) if v is not None or layout == "null in dictionary"]
+    shift = len(unused) if layout == "long dictionary" else 0
+    codes = [shift + distinct.index(v) if v in distinct else None for v in values]
+    dictionary = pa.array(unused + distinct, t).slice(len(unused) - shift)
+    sliced = pa.array([None, *codes, None], index)
+    return pa.DictionaryArray.from_arrays(sliced, dictionary).slice(1, len(values))
+
+
 def lay_out(draw: st.DrawFn, values: list[Any], t: pa.DataType, layout: str) -> pa.Array | pa.ChunkedArray:
     """The same column as Arrow may hand it over in many ways."""
+    index = draw(st.sampled_from((pa.int16(), pa.int64(), pa.uint32())))
     if layout == "plain":
         return pa.array(values, t)
     if layout == "sliced":
@@ -130,17 +141,11 @@ def lay_out(draw: st.DrawFn, values: list[Any], t: pa.DataType, layout: str) -> 
         return pa.array(padded, t).slice(before if values else 0, len(values))
     if layout == "chunked":
         cuts = sorted(draw(st.lists(st.integers(0, len(values)), max_size=4)))
-        edges = zip([0, *cuts], [*cuts, len(values)], strict=True)
-        kind = draw(st.sampled_from(("plain", "null in dictionary")))
-        chunks = [lay_out(draw, values[low:high], t, kind) for low, high in edges]
-        return pa.chunked_array(chunks)
-    unused = [value for value in values if value is not None] * (9 if layout == "long dictionary" else 1)
-    distinct = [v for v in dict.fromkeys(values) if v is not None or layout == "null in dictionary"]
-    dictionary = pa.array(unused + distinct, t).slice(0 if layout == "long dictionary" else len(unused))
-    shift = len(unused) if layout == "long dictionary" else 0
-    codes = [shift + distinct.index(v) if v in distinct else None for v in values]
-    sliced = pa.array([None, *codes, None], draw(st.sampled_from((pa.int32(), pa.int64(), pa.uint16()))))
-    return pa.DictionaryArray.from_arrays(sliced, dictionary).slice(1, len(values))
+        parts = [values[low:high] for low, high in zip([0, *cuts], [*cuts, len(values)], strict=True)]
+        if draw(st.booleans()):
+            return pa.chunked_array([pa.array(part, t) for part in parts])
+        return pa.chunked_array([dictionary_of(part, t, index, layout) for part in parts])
+    return dictionary_of(values, t, index, layout)
 
 
 @st.composite
@@ -184,28 +189,28 @@ def test_several_columns_hash_as_the_reference(scheme: str, data: st.DataObject)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("t", STRINGS, ids=str)
-def test_many_strings_and_one_huge_one_hash_as_the_reference_in_little_memory(t: pa.DataType, scheme: str) -> None:
+def test_many_strings_and_a_huge_one_hash_as_the_reference_in_little_memory(scheme: str) -> None:
     rng = np.random.default_rng(7)
     distinct = ["é" * int(rng.integers(0, 9)) + "x" * int(rng.integers(0, 30)) for _ in range(300)]
-    distinct += ["", None, "天" * 350_001]
-    codes = rng.integers(0, 302, 150_000)
-    codes[70_000] = 302
-    array = pa.array([distinct[code] for code in codes], t)
-    tracemalloc.start()
-    hashes = hash_keys([array, array.slice(0)], scheme)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    expected = np.array([reference.row_hash([v, v], ["string"] * 2, scheme) for v in distinct])
-    assert np.array_equal(hashes, expected[codes])
-    # pyarrow 17 has to turn string views into Python objects on the way.
-    assert peak < (32_000_000 if t == pa.string_view() else 16_000_000)
+    distinct += ["", "天" * 350_001]
+    codes = rng.integers(0, 301, 150_000)
+    codes[70_000] = 301
+    expected = np.array([reference.row_hash([value], ["string"], scheme) for value in distinct])
+    for t in STRINGS:
+        array = pa.array([distinct[code] for code in codes], t)
+        tracemalloc.start()
+        hashes = hash_keys([array], scheme)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert np.array_equal(hashes, expected[codes])
+        # pyarrow 17 has to make Python objects of string views on the way.
+        assert peak < (24_000_000 if t == pa.string_view() else 12_000_000)
 
 
 @pytest.mark.parametrize("scheme", ["hive_v2", "spark"])
 @pytest.mark.parametrize("many", [1, 64, 65, 200])
 def test_long_strings_hash_as_the_reference(many: int, scheme: str) -> None:
-    values = ["short", *("ß天a"[i % 3] * (250 + 7 * i) for i in range(many)), None]
+    values: list[str | None] = ["short", *("ß天a"[i % 3] * (250 + 7 * i) for i in range(many)), None]
     expected = [reference.row_hash([value], ["string"], scheme) for value in values]
     assert hash_keys([pa.array(values)], scheme).tolist() == expected
 
@@ -236,8 +241,10 @@ def test_key_types_have_their_hive_names() -> None:
 
 @pytest.mark.parametrize(
     "t",
-    [pa.float32(), pa.float64(), pa.decimal128(10, 2), pa.timestamp("us"), pa.binary(), pa.date64(), pa.uint8()]
-    + [pa.uint64(), pa.time32("s"), pa.list_(pa.int32()), pa.dictionary(pa.int8(), pa.float64())],
+    [
+        *(pa.float32(), pa.float64(), pa.decimal128(10, 2), pa.timestamp("us"), pa.time32("s"), pa.date64()),
+        *(pa.uint8(), pa.uint64(), pa.binary(), pa.list_(pa.int32()), pa.dictionary(pa.int8(), pa.float64())),
+    ],
     ids=str,
 )
 def test_types_that_readers_do_not_bucket_are_refused(t: pa.DataType) -> None:
@@ -256,7 +263,7 @@ def test_a_type_name_that_does_not_fit_the_column_is_refused(t: pa.DataType, nam
 
 def test_wrong_use_is_refused() -> None:
     one, two = pa.array([1]), pa.array([1, 2])
-    with pytest.raises(ConfigError, match="hive_v3.*hive_v1, hive_v2, spark"):
+    with pytest.raises(ConfigError, match=r"hive_v3.+hive_v1, hive_v2, spark"):
         hash_keys([one], "hive_v3")
     with pytest.raises(ConfigError, match="hive_v3"):
         bucket_numbers(np.zeros(1, np.int32), 4, "hive_v3")

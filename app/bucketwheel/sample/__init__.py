@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.errors import ConfigError, MissingDependencyError
-from bucketwheel.sample_columns import KEY, Column, addressable_columns, wide_columns
-from bucketwheel.sample_dirty import DIRTY, Material, make_dirty, mapping_csv
+from bucketwheel.sample.columns import KEY, Column, addressable_columns, wide_columns
+from bucketwheel.sample.dirty import DIRTY, Material, make_dirty, mapping_csv
 
 __all__ = ["DIRTY", "WRITERS", "Sample", "SampleSpec", "write_sample"]
 

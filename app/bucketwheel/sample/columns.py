@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bucketwheel.sample_values import MAKERS, Maker
+from bucketwheel.sample.values import MAKERS, Maker
 
 KEY = "Customer_User_id"
 
