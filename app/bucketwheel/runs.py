@@ -76,12 +76,15 @@ class RunStore:
         return found
 
     def find(self, run_id: str, datasets: Sequence[str] = ()) -> Manifest:
-        """Return the run with this id, in any dataset.
+        """Return the run with this id, in any dataset; `last` is the one begun last.
 
         Raises:
             SelectionError: there is none; names the latest.
         """
         known: list[str] = []
+        if run_id == "last":
+            ids = [(name[11:], name) for dataset in datasets or self.datasets() for name in self.ids(dataset)]
+            run_id = max(ids)[1] if ids else run_id
         for dataset in datasets or self.datasets():
             ids = self.ids(dataset)
             if run_id in ids:

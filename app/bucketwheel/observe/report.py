@@ -6,6 +6,8 @@ come from the page's own style sheet, so they follow light, dark and print.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 import shlex
@@ -20,9 +22,10 @@ from typing import Any
 
 from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest
 
-_TOP_BUCKETS = 5
 # A bucket with more than this many times the mean is drawn in the warning colour.
 _LARGE = 1.5
+# With this many, the chart of tables is tall enough for two others at its side.
+_MANY_TABLES = 12
 _WIDE, _HALF = 1120, 540
 _ROUND = (0, *(digit * 10**power for power in range(18) for digit in (1, 2, 5)))
 
@@ -71,6 +74,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "run": manifest,
         **done,
         "warnings": [(s, w) for s, result in done.items() for w in getattr(result, "warnings", ())],
+        "mark": hashlib.sha256(json.dumps(manifest.fingerprint, sort_keys=True).encode()).hexdigest()[:12],
         "resume": shlex.join(["bucketwheel", "run", manifest.dataset, "--resume", manifest.run_id]),
         "stages": list(dict.fromkeys([*manifest.planned_stages, *manifest.stages])),
         "total_seconds": sum(seconds for _, seconds in times),
@@ -82,8 +86,11 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "keys": _key_range(bucket, done["discover"].key_types) if bucket and done["discover"] else None,
         "published": [(stage, t) for stage in ("register", "ctas") if done[stage] for t in done[stage].tables],
         "bucket_chart": _bucket_chart(skew) if skew else None,
-        "table_chart": _bars([(t.name, sum(t.sizes) if bucket else t.estimate or 0) for t in tables], _size),
-        "file_chart": _file_chart([file.bytes for file in written]),
+        "table_chart": _bars(
+            [(t.name, sum(t.sizes) if bucket else t.estimate) for t in tables if size or bucket], _size
+        ),
+        "many": len(tables) > _MANY_TABLES,
+        "file_chart": _file_chart([f.bytes for f in written], _HALF if len(tables) > _MANY_TABLES else _WIDE),
         "stage_chart": _bars(times, _seconds),
     }
 
@@ -107,32 +114,30 @@ def _skew(bucket: BucketResult | None, bucket_count: int) -> _Skew | None:
     if bucket is None or not bucket.rows:
         return None
     known = {outcome.bucket: outcome.rows for outcome in bucket.outcomes}
-    rows = tuple(known.get(number, 0) for number in range(max(bucket_count, *known, 1)))
+    rows = tuple(known.get(number, 0) for number in range(max(bucket_count, max(known) + 1)))
     mean = sum(rows) / len(rows)
     largest = sorted(bucket.outcomes, key=lambda outcome: (-outcome.rows, outcome.bucket))
-    return _Skew(rows, mean, max(rows) / mean, pstdev(rows) / mean, tuple(largest[:_TOP_BUCKETS]))
+    return _Skew(rows, mean, max(rows) / mean, pstdev(rows) / mean, tuple(largest[:5]))
 
 
 def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int, float, str]]:
     """One line a check: what, how many, the share of all rows, and what the policy made of it."""
     lines = []
-    for kind in ("null", "duplicate") if done["bucket"] else ():
+    for kind, words in (("null", "NULL key"), ("duplicate", "repeat a key")) if done["bucket"] else ():
         count = sum(getattr(outcome, f"{kind}_keys") for outcome in done["bucket"].outcomes)
         if not count:
             outcome = "none found"
-        elif done["verify"] is None:
-            refused = manifest.status == "failed" and kind in (manifest.error or "").lower()
-            outcome = "refused" if refused else "not judged yet"
+        elif done["verify"]:
+            outcome = "warning" if any(words in text for text in done["verify"].warnings) else "allowed"
         else:
-            warned = any(kind in warning.lower() for warning in done["verify"].warnings)
-            outcome = "warning" if warned else "allowed"
+            outcome = "refused" if words in (manifest.error or "") else "not judged yet"
         lines.append((kind, count, count / max(done["bucket"].rows, 1), outcome))
     return lines
 
 
 def _key_range(bucket: BucketResult, types: Sequence[str]) -> tuple[str, str] | None:
     """Smallest and largest key of the run, compared as their type compares, not as text."""
-    whole = [re.fullmatch(r"u?int\d+", kind) is not None for kind in types]
+    whole = [kind in {"tinyint", "smallint", "int", "bigint"} for kind in types]
 
     def order(text: str) -> tuple[int | str, ...]:
         parts = text.split("|") if len(whole) > 1 else [text]
@@ -143,14 +148,15 @@ def _key_range(bucket: BucketResult, types: Sequence[str]) -> tuple[str, str] | 
         smallest = min((low for low, _ in pairs if low is not None), key=order)
         return smallest, max((high for _, high in pairs if high is not None), key=order)
     except ValueError:
-        # No key at all, or a composite one whose text holds the separator: no answer rather than a wrong one.
+        # No key at all, or a composite one with the separator in its text: no answer is better than a wrong one.
         return None
 
 
 def _bucket_chart(skew: _Skew) -> str:
     """Rows of every bucket; the large ones are a series of their own, the mean is a line across."""
     count = len(skew.rows)
-    gap = 0.1 if count <= 512 else 0.0
+    # Bars as thin as a pixel overlap, or else gaps would come and go.
+    gap = 0.1 if count <= 512 else -0.3
     usual: list[Any] = []
     large: list[Any] = []
     for number, rows in enumerate(skew.rows):
@@ -166,7 +172,7 @@ def _bucket_chart(skew: _Skew) -> str:
     return _histogram(_WIDE, 260, (usual, large, [mean]), ticks)
 
 
-def _file_chart(sizes: Sequence[int]) -> str | None:
+def _file_chart(sizes: Sequence[int], width: int) -> str | None:
     if not sizes:
         return None
     edges = _edges(sizes)
@@ -176,9 +182,11 @@ def _file_chart(sizes: Sequence[int]) -> str | None:
     bars = [
         {"value": (count, place + 0.05, place + 0.95), "tooltip": f"{_size(a)} to {_size(b)}: {_count(count)}"}
         for place, (count, (a, b)) in enumerate(zip(counts, pairwise(edges), strict=True))
+        if count
     ]
-    ticks = [{"value": n, "label": _size(edges[n])} for n in range(0, len(edges), math.ceil(len(edges) / 7))]
-    return _histogram(_HALF, 230, (bars,), ticks)
+    every = math.ceil(len(edges) * 80 / width)
+    ticks = [{"value": n, "label": _size(edges[n], brief=True)} for n in range(0, len(edges), every)]
+    return _histogram(width, 230, (bars,), ticks)
 
 
 def _edges(sizes: Sequence[int]) -> Sequence[int]:
@@ -194,10 +202,8 @@ def _edges(sizes: Sequence[int]) -> Sequence[int]:
 def _histogram(width: int, height: int, series: Sequence[list[Any]], ticks: list[Any]) -> str:
     import pygal
 
-    chart = pygal.Histogram(
-        **_look(width, height), x_labels=ticks, order_min=0, max_scale=6, value_formatter=_short
-    )
-    return _drawn(chart, series)
+    look = _look(width, height) | {"margin_right": 28, "order_min": 0, "max_scale": 6}
+    return _drawn(pygal.Histogram(**look, x_labels=ticks, value_formatter=_short), series)
 
 
 def _bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> str | None:
@@ -242,7 +248,7 @@ def _slim(root: Any) -> Any:
         for name in [key for key in parent.keys() if key in {"id", "rx", "ry", "xmlns"}]:  # noqa: SIM118
             del parent.attrib[name]
         for name, value in parent.attrib.items():
-            parent.set(name, re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.1f}", value))
+            parent.set(name, re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.2f}", value))
         if parent.get("class") == "rect reactive tooltip-trigger":
             del parent.attrib["class"]
     # The figure around it says in words what the chart shows.
@@ -260,18 +266,20 @@ def _count(value: float) -> str:
 
 
 def _short(value: float) -> str:
-    return _scaled(value, ("", "k", "M", "bn", "tn"))
+    return _scaled(value, ("", "k", "M", "bn", "tn"), brief=True)
 
 
-def _size(value: float) -> str:
-    return _scaled(value, ("B", "kB", "MB", "GB", "TB", "PB"))
+def _size(value: float, brief: bool = False) -> str:
+    return _scaled(value, ("B", "kB", "MB", "GB", "TB", "PB"), brief)
 
 
-def _scaled(value: float, units: Sequence[str]) -> str:
+def _scaled(value: float, units: Sequence[str], brief: bool) -> str:
+    """Three digits and a unit; `brief` is for axes, where 60 MB says as much as 60.0 MB."""
     place = 0
     while value >= 999.5 and place < len(units) - 1:
         value, place = value / 1000, place + 1
-    return f"{value:.3g}\u00a0{units[place]}".rstrip()
+    number = f"{value:.3g}" if brief or place == 0 else f"{value:#.3g}".rstrip(".")
+    return f"{number}\u00a0{units[place]}".rstrip()
 
 
 def _seconds(value: float) -> str:

@@ -1,0 +1,5 @@
+"""`python -m bucketwheel` is the command line."""
+
+from bucketwheel.cli import main
+
+main()

@@ -1,0 +1,119 @@
+"""Commands on runs that exist: runs, show, verify, rollback, expire, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bucketwheel.cli.options import configured, output_option, print_json
+
+if TYPE_CHECKING:
+    from bucketwheel.config import Configuration
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@output_option
+@configured
+def runs(config: Configuration, dataset: str | None, output: str) -> None:
+    """List the runs below the target."""
+    from bucketwheel import api
+    from bucketwheel.observe.text import runs_text
+
+    found = api.runs(config, dataset)
+    if output == "json":
+        print_json([manifest.model_dump(mode="json", exclude={"stages"}) for manifest in found])
+    else:
+        click.echo(runs_text(found))
+
+
+@click.command()
+@click.argument("run_id")
+@output_option
+@configured
+def show(config: Configuration, run_id: str, output: str) -> None:
+    """Show one run; --output json gives its whole manifest."""
+    from bucketwheel import api
+    from bucketwheel.observe.text import run_text
+
+    manifest = api.manifest(config, run_id)
+    if output == "json":
+        print_json(manifest.model_dump(mode="json"))
+        return
+    click.echo(run_text(manifest, changed=True))
+    for name, record in manifest.stages.items():
+        click.echo(f"{name}: {record.seconds:.1f} s from {record.started}")
+        for warning in record.result.get("warnings", ()):
+            click.echo(f"warning: {warning}")
+    if manifest.error:
+        click.echo(f"failed: {manifest.error}")
+
+
+@click.command()
+@click.argument("run_id")
+@output_option
+@configured
+def verify(config: Configuration, run_id: str, output: str) -> None:
+    """Read every file of a run back and compare it with its manifest."""
+    from bucketwheel import api
+    from bucketwheel.observe.progress import shown
+
+    with shown(output) as progress:
+        result = api.verify(config, run_id, progress)
+    if output == "json":
+        print_json(result.model_dump())
+    else:
+        files = sum(table.files for table in result.tables)
+        click.echo(
+            f"{run_id}: {result.rows:,} rows in each of {len(result.tables)} tables, {files} files: all as written"
+        )
+
+
+@click.command()
+@click.argument("run_id")
+@output_option
+@configured
+def rollback(config: Configuration, run_id: str, output: str) -> None:
+    """Publish the tables of another run again: all of them or none."""
+    from bucketwheel import api
+
+    result = api.rollback(config, run_id)
+    if output == "json":
+        print_json(result.model_dump())
+    else:
+        click.echo("\n".join(f"published {table.name} -> {table.location}" for table in result.tables))
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@click.option("--keep", type=int, required=True, help="How many finished runs to keep in each dataset.")
+@output_option
+@configured
+def expire(config: Configuration, dataset: str | None, keep: int, output: str) -> None:
+    """Delete the files of old runs that no catalog table points to."""
+    from bucketwheel import api
+    from bucketwheel.observe.text import size
+
+    expired = api.expire(config, keep, [dataset] if dataset else [])
+    if output == "json":
+        print_json([vars(run) for run in expired])
+    else:
+        click.echo("\n".join(f"deleted {run.run_id}, {size(run.bytes)}" for run in expired) or "nothing to delete")
+
+
+@click.command()
+@click.argument("run_id")
+@click.option("--to", "path", metavar="FILE", help="Where to write it; default ./bucketwheel-RUN_ID.html.")
+@configured
+def report(config: Configuration, run_id: str, path: str | None) -> None:
+    """Write one HTML page with charts about a run."""
+    from bucketwheel import api
+    from bucketwheel.storage import translated
+
+    page = api.report(config, run_id)
+    place = Path(path or f"bucketwheel-{run_id}.html")
+    with translated(str(place), "write"):
+        place.write_text(page, encoding="utf-8")
+    click.echo(place)

@@ -1,0 +1,145 @@
+"""The options that commands share, and the configuration they choose."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from bucketwheel.config import Configuration
+
+Overrides = list[tuple[str, Any, str]]
+Command = TypeVar("Command", bound=Callable[..., None])
+
+# Names that the earlier jobs gave to settings. `--SNAPSHOT_DT` and `--TABLES_FILTER` are options of their own.
+_OLD_NAMES = {
+    "--SOURCE_PATH": "datasets.{dataset}.source",
+    "--CSV_PATH": "datasets.{dataset}.mapping",
+    "--TARGET_PATH": "target",
+    "--BUCKET_COUNT": "buckets.count",
+    "--DATABASE": "catalog.database",
+}
+_AUTOMATIC = ("", "_NONE_")
+_GIVEN = "bucketwheel.old_names"
+
+OLD_NAMES_HELP = (
+    f"Also takes the names that earlier jobs used: --SNAPSHOT_DT, --TABLES_FILTER, {', '.join(_OLD_NAMES)}; "
+    "_NONE_ or nothing leaves the choice to the configuration."
+)
+
+
+def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    return None if value in _AUTOMATIC else value
+
+
+def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    text = _text(context, parameter, value) or ""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _assignments(_: click.Context, __: click.Parameter, values: Sequence[str]) -> Overrides:
+    found: Overrides = []
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{value!r} is not of the form KEY=VALUE")
+        found.append((name, text, "--set"))
+    return found
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None and value not in _AUTOMATIC:
+        context.meta.setdefault(_GIVEN, {})[parameter.opts[0]] = value
+
+
+def _old_settings(dataset: str | None) -> Overrides:
+    found: Overrides = []
+    for option, value in click.get_current_context().meta.get(_GIVEN, {}).items():
+        setting = _OLD_NAMES[option]
+        if "{dataset}" in setting and dataset is None:
+            raise click.UsageError(f"{option} belongs to one dataset; name it: bucketwheel run DATASET {option}=…")
+        # A quoted text is no YAML number or mapping, whatever it looks like.
+        found.append((setting.format(dataset=dataset), json.dumps(value, ensure_ascii=False), option))
+    return found
+
+
+def old_names(command: Command) -> Command:
+    """Let a command take settings under the names that earlier jobs used."""
+    for name in _OLD_NAMES:
+        command = click.option(name, name.strip("-"), hidden=True, expose_value=False, callback=_keep)(command)
+    return command
+
+
+def configured(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose a configuration, and hand it the loaded one."""
+
+    def wrapper(env: str, conf: str | None, overrides: Overrides, engine: str | None, **rest: Any) -> None:
+        from bucketwheel import api
+
+        flags = [("engine", engine, "--engine")] if engine else []
+        command(api.load(env, conf, [*overrides, *_old_settings(rest.get("dataset")), *flags]), **rest)
+
+    for option in (
+        click.option("--engine", help="arrow, or one that is installed."),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            callback=_assignments,
+            metavar="KEY=VALUE",
+            help="Override one setting.",
+        ),
+        click.option("--conf", metavar="DIR", help="Directory of base.yaml and <env>.yaml; default ./conf."),
+        click.option(
+            "--env", default="local", show_default=True, envvar="BUCKETWHEEL_ENV", help="Which environment."
+        ),
+    ):
+        wrapper = option(wrapper)
+    return update_wrapper(wrapper, command)
+
+
+output_option = click.option(
+    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines."
+)
+stages_option = click.option("--stages", callback=_names, metavar="A,B", help="Run only these stages.")
+snapshot_option = click.option(
+    "--snapshot-dt", "--SNAPSHOT_DT", "snapshot_dt", callback=_text, metavar="DATE", help="Not the latest snapshot."
+)
+tables_option = click.option(
+    "--tables-filter", "--TABLES_FILTER", "tables_filter", callback=_names, metavar="T1,T2", help="Only these tables."
+)
+
+
+def datasets(config: Configuration, dataset: str | None) -> list[str]:
+    """Return the dataset that was named, else all that are configured."""
+    if dataset is None and not config.settings.datasets:
+        raise click.UsageError(
+            "no dataset is configured; add one below `datasets:` or use --set datasets.NAME.source=…"
+        )
+    return [dataset] if dataset else list(config.settings.datasets)
+
+
+def resuming_command(dataset: str) -> str:
+    """Return the `run` command line that was given, for one dataset and without its --resume."""
+    given = click.get_current_context().find_object(list) or sys.argv[1:]
+    kept: list[str] = []
+    words = iter(given[1:])
+    for word in words:
+        if not word.startswith("-") or word == "--":
+            continue  # The dataset, which is named below.
+        # Every option of `run` has a value.
+        option = [word] if "=" in word else [word, next(words)]
+        if word.partition("=")[0] != "--resume":
+            kept += option
+    return shlex.join(["bucketwheel", "run", dataset, *kept])
+
+
+def print_json(value: object) -> None:
+    """Print a result for machines."""
+    click.echo(json.dumps(value, indent=1, default=str))

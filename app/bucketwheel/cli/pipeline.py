@@ -1,0 +1,129 @@
+"""Commands that look at input or work on it: sample, config, plan, run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bucketwheel.cli.options import (
+    OLD_NAMES_HELP,
+    configured,
+    datasets,
+    old_names,
+    output_option,
+    print_json,
+    resuming_command,
+    snapshot_option,
+    stages_option,
+    tables_option,
+)
+
+if TYPE_CHECKING:
+    from bucketwheel.config import Configuration
+
+
+@click.command(epilog=OLD_NAMES_HELP)
+@click.argument("dataset", required=False)
+@stages_option
+@snapshot_option
+@tables_option
+@output_option
+@old_names
+@configured
+def plan(
+    config: Configuration,
+    dataset: str | None,
+    stages: tuple[str, ...],
+    snapshot_dt: str | None,
+    tables_filter: tuple[str, ...],
+    output: str,
+) -> None:
+    """Show what a run would do; changes nothing."""
+    from bucketwheel import api
+    from bucketwheel.observe.text import plan_text
+
+    plans = [api.plan(config, name, stages, snapshot_dt, tables_filter) for name in datasets(config, dataset)]
+    if output == "json":
+        print_json(
+            {
+                found.dataset: {
+                    "stages": found.stages,
+                    "discover": found.discover.model_dump(exclude={"schema_ipc"}),
+                    "split": found.split.model_dump(),
+                    "size": found.size.model_dump(),
+                }
+                for found in plans
+            }
+        )
+    else:
+        click.echo("\n\n".join(plan_text(found) for found in plans))
+
+
+@click.command(epilog=OLD_NAMES_HELP)
+@click.argument("dataset", required=False)
+@stages_option
+@snapshot_option
+@tables_option
+@click.option("--resume", metavar="RUN_ID|last", help="Go on with a run that did not finish.")
+@output_option
+@old_names
+@configured
+def run(
+    config: Configuration,
+    dataset: str | None,
+    stages: tuple[str, ...],
+    snapshot_dt: str | None,
+    tables_filter: tuple[str, ...],
+    resume: str | None,
+    output: str,
+) -> None:
+    """Run the pipeline, or some of its stages; all datasets unless one is named."""
+    from bucketwheel import api
+    from bucketwheel.observe.progress import shown
+    from bucketwheel.observe.text import run_text
+
+    if resume and dataset is None:
+        dataset = api.manifest(config, resume).dataset
+    outcomes = []
+    with shown(output) as progress:
+        for name in datasets(config, dataset):
+            command = resuming_command(name)
+            outcomes.append(api.run(config, name, stages, snapshot_dt, tables_filter, resume, progress, command))
+    if output == "json":
+        print_json([{"changed": out.changed, **out.manifest.model_dump(mode="json")} for out in outcomes])
+    else:
+        click.echo("\n\n".join(run_text(out.manifest, out.changed) for out in outcomes))
+
+
+@click.command()
+@output_option
+@configured
+def config(config: Configuration, output: str) -> None:
+    """Print every setting and where its value came from."""
+    from bucketwheel.observe.text import table
+
+    rows = config.rows()
+    if output == "json":
+        print_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
+    else:
+        click.echo(table(("setting", "value", "origin"), [(n, json.dumps(v), origin) for n, v, origin in rows]))
+
+
+@click.command()
+@click.argument("directory")
+@click.option("--rows", type=click.IntRange(1), default=1_000_000, show_default=True)
+@click.option("--tables", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--columns", type=click.IntRange(1), default=15, show_default=True, help="Columns of each table.")
+@click.option("--files", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=7, show_default=True)
+@click.option("--snapshot-dt", default="2025-10-22", show_default=True)
+@click.option("--writer", default="pyarrow", show_default=True, help="pyarrow, duckdb or polars.")
+@click.option("--dirty", metavar="NAME", help="Make one kind of bad input; an unknown name lists all.")
+def sample(directory: str, **values: Any) -> None:
+    """Write realistic sample data with a mapping."""
+    from bucketwheel import api
+
+    made = api.sample(directory, api.SampleSpec(**values))
+    click.echo(made.description)
