@@ -79,7 +79,10 @@ def run(
     resume: str | None,
     output: str,
 ) -> None:
-    """Run the pipeline, or some of its stages; all datasets unless one is named."""
+    """Run the pipeline, or some of its stages.
+
+    All datasets are run unless one is named.
+    """
     from bucketwheel import api
     from bucketwheel.observe.progress import shown
     from bucketwheel.observe.text import run_text

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from bucketwheel.contracts import BucketJob, Slice
 from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.kernel.plain import plain_type
 from bucketwheel.storage import Storage, translated
 
 # Readers of INT64 nanoseconds are rare; INT96 is read as microseconds, the finest unit that all of them know.
@@ -79,13 +80,14 @@ def scatter(job: BucketJob, part: Slice, max_rows: int, skip: Collection[int] = 
 
 def _read(job: BucketJob, part: Slice, max_rows: int) -> Iterator[pa.RecordBatch]:
     columns = projected_columns(job)
+    coded = job.dictionary_columns.difference(source for source, _ in job.keys)
     with translated(part.path, "open"):
         stream = Storage(job.storage).open(part.path)
     with stream:
         try:
-            for batch in _decode(stream, part, columns, sorted(job.dictionary_columns), max_rows):
-                yield normalised(batch.select(columns))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            for batch in _decode(stream, part, columns, coded, max_rows):
+                yield normalised(batch.select(columns), coded)
+        except (pa.ArrowException, OSError) as error:
             raise UnreadableFilesError(
                 f"{part.path}: {_corrupt_chunk(part, columns, stream)}: {error}; "
                 "write the file again, or take the snapshot before it with --snapshot-dt"
@@ -93,9 +95,18 @@ def _read(job: BucketJob, part: Slice, max_rows: int) -> Iterator[pa.RecordBatch
 
 
 def _decode(
-    stream: pa.NativeFile, part: Slice, columns: list[str], dictionaries: list[str], max_rows: int
+    stream: pa.NativeFile, part: Slice, columns: list[str], coded: Collection[str], max_rows: int
 ) -> Iterator[pa.RecordBatch]:
-    file = pq.ParquetFile(stream, read_dictionary=dictionaries, pre_buffer=False, **READ_OPTIONS)
+    metadata = pq.read_metadata(stream)
+    leaves = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
+    file = pq.ParquetFile(
+        stream,
+        metadata=metadata,
+        # A nested column has no leaf of its name, and the reader refuses names that are none.
+        read_dictionary=sorted(leaves.intersection(coded)),
+        pre_buffer=False,
+        **READ_OPTIONS,
+    )
     groups = list(part.row_groups)
     if part.rows > max_rows:
         yield from file.iter_batches(max_rows, row_groups=groups, columns=columns, use_threads=False)
@@ -105,30 +116,34 @@ def _decode(
 
 
 def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> str:
-    file = pq.ParquetFile(stream, pre_buffer=False)
+    # The reader takes "a" for "a.b" too, so the longer name has to answer for itself first.
+    by_length = sorted(columns, key=len, reverse=True)
+    try:
+        file = pq.ParquetFile(stream, pre_buffer=False)
+    except (pa.ArrowException, OSError):
+        return "the footer cannot be read"
     for group in part.row_groups:
-        for column in columns:
+        for column in by_length:
             try:
                 file.read_row_group(group, columns=[column], use_threads=False)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
+            except (pa.ArrowException, OSError):
                 return f"row group {group}, column {column!r} cannot be read"
     return f"row groups {part.row_groups[0]} to {part.row_groups[-1]} cannot be read together"
 
 
-def normalised(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch with view types as plain ones and dictionaries as codes in which 0 is NULL."""
-    arrays = [_normalised_column(column) for column in batch.columns]
+def normalised(batch: pa.RecordBatch, coded: Collection[str]) -> pa.RecordBatch:
+    """Return the batch in plain types, and the dictionaries named in `coded` as codes in which 0 is NULL."""
+    arrays = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if name in coded and pa.types.is_dictionary(column.type):
+            arrays.append(_as_codes(column))
+        else:
+            plain = plain_type(column.type)
+            arrays.append(column if plain.equals(column.type) else pc.cast(column, plain))
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
-def _normalised_column(column: pa.Array) -> pa.Array:
-    kind = str(column.type)
-    if kind == "string_view":
-        return pc.cast(column, pa.large_string())
-    if kind == "binary_view":
-        return pc.cast(column, pa.large_binary())
-    if not pa.types.is_dictionary(column.type):
-        return column
+def _as_codes(column: pa.DictionaryArray) -> pa.DictionaryArray:
     dictionary = column.dictionary
     values = pa.concat_arrays([pa.nulls(1, dictionary.type), dictionary])
     codes = np.asarray(column.indices.cast(pa.int32()).fill_null(-1)) + 1

@@ -16,13 +16,14 @@ from bucketwheel.contracts import Progress, Report
 
 
 @contextmanager
-def shown(output: str, stream: TextIO = sys.stderr) -> Iterator[Report]:
+def shown(output: str, stream: TextIO | None = None) -> Iterator[Report]:
     """Yield what to report progress to.
 
     Args:
         output: `json` writes one object per event; anything else is for people.
-        stream: where to write; bars are drawn only where it is a terminal.
+        stream: where to write, by default stderr; bars are drawn only where it is a terminal.
     """
+    stream = stream or sys.stderr
     if output == "json":
         yield _json_lines(stream)
     elif stream.isatty():

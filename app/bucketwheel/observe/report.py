@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from itertools import pairwise
 from statistics import median, pstdev
@@ -67,7 +68,9 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
     done: dict[str, Any] = dict.fromkeys(names) | manifest.results()
     bucket, size = done["bucket"], done["size"]
     written = [file for outcome in bucket.outcomes for file in outcome.files] if bucket else []
+    sizes = [file.bytes for file in written]
     tables = _tables(done, written)
+    many = len(tables) > _MANY_TABLES
     skew = _skew(bucket, size.bucket_count if size else 0)
     times = [(name, stage.seconds) for name, stage in manifest.stages.items()]
     return {
@@ -80,17 +83,15 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "total_seconds": sum(seconds for _, seconds in times),
         "part": "bucket" if size is None or size.bucketed else "part",
         "tables": tables,
-        "written": [file.bytes for file in written],
+        "written": sizes,
         "skew": skew,
         "quality": _quality(manifest, done),
         "keys": _key_range(bucket, done["discover"].key_types) if bucket and done["discover"] else None,
         "published": [(stage, t) for stage in ("register", "ctas") if done[stage] for t in done[stage].tables],
         "bucket_chart": _bucket_chart(skew) if skew else None,
-        "table_chart": _bars(
-            [(t.name, sum(t.sizes) if bucket else t.estimate) for t in tables if size or bucket], _size
-        ),
-        "many": len(tables) > _MANY_TABLES,
-        "file_chart": _file_chart([f.bytes for f in written], _HALF if len(tables) > _MANY_TABLES else _WIDE),
+        "table_chart": _bars([(t.name, sum(t.sizes) or t.estimate or 0) for t in tables if size or bucket], _size),
+        "many": many,
+        "file_chart": _file_chart(sizes, _HALF if many else _WIDE),
         "stage_chart": _bars(times, _seconds),
     }
 
@@ -169,7 +170,7 @@ def _bucket_chart(skew: _Skew) -> str:
     mean = {"value": (skew.mean, 0, count), "tooltip": label, "node": {"height": "2"}}
     step = 2 ** max(0, round(math.log2(count / 16)))
     ticks = [{"value": number + 0.5, "label": str(number)} for number in range(0, count, step)]
-    return _histogram(_WIDE, 260, (usual, large, [mean]), ticks)
+    return _histogram(f"Rows of each of {count} buckets", _WIDE, (usual, large, [mean]), ticks)
 
 
 def _file_chart(sizes: Sequence[int], width: int) -> str | None:
@@ -186,7 +187,7 @@ def _file_chart(sizes: Sequence[int], width: int) -> str | None:
     ]
     every = math.ceil(len(edges) * 80 / width)
     ticks = [{"value": n, "label": _size(edges[n], brief=True)} for n in range(0, len(edges), every)]
-    return _histogram(width, 230, (bars,), ticks)
+    return _histogram("Number of files by size", width, (bars,), ticks)
 
 
 def _edges(sizes: Sequence[int]) -> Sequence[int]:
@@ -199,11 +200,11 @@ def _edges(sizes: Sequence[int]) -> Sequence[int]:
     return range(low // step * step, (high // step + 1) * step + 1, step)
 
 
-def _histogram(width: int, height: int, series: Sequence[list[Any]], ticks: list[Any]) -> str:
+def _histogram(label: str, width: int, series: Sequence[list[Any]], ticks: list[Any]) -> str:
     import pygal
 
-    look = _look(width, height) | {"margin_right": 28, "order_min": 0, "max_scale": 6}
-    return _drawn(pygal.Histogram(**look, x_labels=ticks, value_formatter=_short), series)
+    look = _look(width, 240) | {"margin_right": 28, "order_min": 0, "max_scale": 6}
+    return _drawn(label, pygal.Histogram(**look, x_labels=ticks, value_formatter=_short), series)
 
 
 def _bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> str | None:
@@ -212,12 +213,13 @@ def _bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> 
 
     if not values:
         return None
-    names = [name if len(name) <= 24 else f"{name[:12]}\u2026{name[-11:]}" for name, _ in values]
+    lines = [_drawable(f"{name}: {text(value)}") for name, value in values]
+    bars = [{"value": value, "tooltip": line} for (_, value), line in zip(values, lines, strict=True)]
+    names = [_drawable(name if len(name) <= 24 else f"{name[:12]}\u2026{name[-11:]}") for name, _ in values]
     look = _look(_HALF, 24 + 22 * len(values)) | {"margin_right": 84, "show_x_labels": False}
     chart = pygal.HorizontalBar(**look, print_values=True, print_values_position="top", value_formatter=text)
-    chart.x_labels = [_drawable(name) for name in reversed(names)]
-    bars = [{"value": value, "tooltip": _drawable(f"{name}: {text(value)}")} for name, value in values]
-    return _drawn(chart, (bars[::-1],))
+    chart.x_labels = names[::-1]
+    return _drawn("; ".join(lines), chart, (bars[::-1],))
 
 
 def _look(width: int, height: int) -> dict[str, Any]:
@@ -231,14 +233,14 @@ def _look(width: int, height: int) -> dict[str, Any]:
     }
 
 
-def _drawn(chart: Any, series: Sequence[list[Any]]) -> str:
+def _drawn(label: str, chart: Any, series: Sequence[list[Any]]) -> str:
     for bars in series:
         chart.add("", bars)
-    chart.add_xml_filter(_slim)
+    chart.add_xml_filter(partial(_slim, label))
     return str(chart.render())
 
 
-def _slim(root: Any) -> Any:
+def _slim(label: str, root: Any) -> Any:
     """Take out styles, scripts, comments with the date and texts for scripts; round the coordinates."""
     for parent in list(root.iter()):
         for child in list(parent):
@@ -251,8 +253,8 @@ def _slim(root: Any) -> Any:
             parent.set(name, re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.2f}", value))
         if parent.get("class") == "rect reactive tooltip-trigger":
             del parent.attrib["class"]
-    # The figure around it says in words what the chart shows.
-    root.set("aria-hidden", "true")
+    root.set("role", "img")
+    root.set("aria-label", label)
     return root
 
 

@@ -173,7 +173,7 @@ def check(key: tuple[list[str], list[list[Any]], list[Any]], scheme: str) -> Non
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", ARROW)
 def test_any_layout_of_a_column_hashes_as_the_reference(name: str, scheme: str) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(keys([name], 1))
     def run(key: tuple[list[str], list[list[Any]], list[Any]]) -> None:
         check(key, scheme)
@@ -182,7 +182,7 @@ def test_any_layout_of_a_column_hashes_as_the_reference(name: str, scheme: str) 
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_several_columns_hash_as_the_reference(scheme: str, data: st.DataObject) -> None:
     check(data.draw(keys(list(ARROW), 4)), scheme)
