@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
+from pathlib import Path
 
 from bucketwheel import backends
 from bucketwheel.contracts import Report, Services
 from bucketwheel.errors import ConfigError, LeaseError, SelectionError
 from bucketwheel.manifest import BucketOutcome
 from bucketwheel.settings import DatasetSettings, Settings
-from bucketwheel.storage import Storage
+from bucketwheel.storage import Storage, is_s3
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ class Unleased:
         """Refuse."""
         raise LeaseError(f"this command holds no lease and may not write bucket {outcome.bucket}")
 
+    def clear(self) -> None:
+        """Refuse."""
+        raise LeaseError("this command holds no lease and may not forget buckets")
+
 
 def make_services(settings: Settings, request: RunRequest, report: Report, now: Callable[[], datetime]) -> Services:
     """Return services without a lease; engine and catalog are made when first asked for, once.
@@ -116,11 +121,16 @@ def make_services(settings: Settings, request: RunRequest, report: Report, now: 
 
 
 def _check_paths(services: Services) -> None:
-    target = services.storage.absolute(services.settings.target)
-    source = services.storage.absolute(services.source.source)
+    target = _real(services.storage, services.settings.target)
+    source = _real(services.storage, services.source.source)
     for inner, outer, text in (
         (target, source, "target lies inside the source"),
         (source, f"{target}/{services.dataset}", "the source lies inside what a run writes"),
     ):
         if f"{inner}/".startswith(f"{outer}/"):
             raise ConfigError(f"{text}: target {target}, source {source}; choose another target")
+
+
+def _real(storage: Storage, location: str) -> str:
+    absolute = storage.absolute(location)
+    return absolute if is_s3(absolute) else str(Path(absolute).resolve())

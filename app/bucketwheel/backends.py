@@ -43,6 +43,19 @@ def catalog(settings: Settings) -> Catalog:
     return made
 
 
+def check(settings: Settings, engine: bool, catalog: bool) -> None:
+    """Import the engine and the catalog that the settings choose, where they will be needed; makes neither.
+
+    Raises:
+        SelectionError: there is no such engine or catalog.
+        MissingDependencyError: its packages are not installed.
+    """
+    if engine:
+        _load("engines", settings.engine)
+    if catalog:
+        _load("catalogs", settings.catalog.kind)
+
+
 def known(group: str) -> list[str]:
     """Return the names in a group, built in and installed."""
     return sorted({*_BUILT_IN[group], *(point.name for point in entry_points(group=f"bucketwheel.{group}"))})
@@ -64,11 +77,10 @@ def _load(group: str, name: str) -> Any:
                 return point.load()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in _EXTRAS:
+        if package in ("", "bucketwheel"):
             raise
-        raise MissingDependencyError(
-            f"{name!r} needs the package {package!r}: pip install 'bucketwheel[{_EXTRAS[package]}]'"
-        ) from error
+        wanted = f"'bucketwheel[{_EXTRAS[package]}]'" if package in _EXTRAS else package
+        raise MissingDependencyError(f"{name!r} needs the package {package!r}: pip install {wanted}") from error
     names = known(group)
     close = difflib.get_close_matches(name, names, 1)
     guess = f"did you mean {close[0]!r}? " if close else ""

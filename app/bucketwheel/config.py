@@ -7,7 +7,8 @@ Later wins: built-in defaults, `base.yaml`, `<env>.yaml`, variables `BUCKETWHEEL
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ from bucketwheel.errors import ConfigError
 from bucketwheel.settings import DatasetSettings, Settings
 
 ENVIRONMENT_PREFIX = "BUCKETWHEEL__"
+
+# Plainer words than Pydantic's for what people get wrong most.
+_TEXTS = {
+    "missing": "is missing",
+    "model_type": "expected settings below this name",
+    "too_short": "must not be empty",
+    "tuple_type": "expected a name or a list of names",
+}
 
 
 @dataclass(frozen=True)
@@ -71,20 +80,35 @@ def load(
     """
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    problems: list[str] = []
     for path in _files(env, directory):
-        _merge(merged, origins, _read(path), str(path))
+        with _collected(problems):
+            _merge(merged, origins, _read(path), str(path))
     for name, text in sorted((environ or {}).items()):
         if name.startswith(ENVIRONMENT_PREFIX):
             dotted = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-            _assign(merged, origins, dotted, _scalar(text, name), f"environment {name}")
+            with _collected(problems):
+                _assign(merged, origins, dotted, _scalar(text, name), f"environment {name}")
     for dotted, value, origin in overrides:
-        value = _scalar(value, origin) if isinstance(value, str) else value
-        _assign(merged, origins, dotted, value, origin)
+        with _collected(problems):
+            read = _scalar(value, f"{origin} {dotted}") if isinstance(value, str) else value
+            _assign(merged, origins, dotted, read, origin)
     try:
         settings = Settings.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_describe(error, origins)) from error
+        problems += _described(error, origins)
+    if problems:
+        raise ConfigError("\n".join(problems))
     return Configuration(settings, env, origins)
+
+
+@contextmanager
+def _collected(problems: list[str]) -> Iterator[None]:
+    """Keep what is wrong with one source of settings, so that the others are looked at too."""
+    try:
+        yield
+    except ConfigError as error:
+        problems.append(str(error))
 
 
 def _files(env: str, directory: Path | str | None) -> list[Path]:
@@ -102,11 +126,28 @@ def _files(env: str, directory: Path | str | None) -> list[Path]:
     return [path for path in (folder / "base.yaml", chosen) if path.is_file()]
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Reads YAML and refuses a key that is given twice: one of the two values would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for (key, _), name in zip(node.value, keys, strict=False):
+            if keys.count(name) > 1:
+                raise yaml.constructor.ConstructorError(problem=f"{name!r} is set twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _parsed(text: str) -> Any:
+    return yaml.load(text, _UniqueKeys)  # noqa: S506 a SafeLoader with one more check
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = _parsed(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     if content is None:
         return {}
     if not isinstance(content, Mapping):
@@ -131,37 +172,54 @@ def _merge(
 
 def _assign(merged: dict[str, Any], origins: dict[str, str], dotted: str, value: Any, origin: str) -> None:
     *parents, last = dotted.split(".")
+    if not all((*parents, last)):
+        raise ConfigError(f"{origin}: {dotted!r} is not the name of a setting")
     place = merged
     for parent in parents:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise ConfigError(f"{origin}: {dotted!r}: {parent!r} is a single value, it has no settings below it")
-    place[last] = value
-    origins[dotted] = origin
+    _merge(place, origins, {last: value}, origin, "".join(f"{parent}." for parent in parents))
 
 
 def _scalar(text: str, origin: str) -> Any:
     try:
-        return yaml.safe_load(text) if text else ""
+        return _parsed(text) if text else ""
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}") from error
 
 
-def _describe(error: ValidationError, origins: Mapping[str, str]) -> str:
-    lines = []
+def _described(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
+    """Return a line for each setting that is wrong; a setting of several types has a problem for each of them."""
+    texts: dict[str, list[str]] = {}
+    values: dict[str, str] = {}
     for problem in error.errors():
         # Pydantic adds the names of union members to a location; settings are strings of their own case.
         path = [str(part) for part in problem["loc"]]
         name = _known_part(path)
-        origin = origins.get(name, "the configuration")
+        text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
         if problem["type"] == "extra_forbidden":
             text = f"unknown setting; {_hint(path[-1], _siblings(path))}"
-        else:
-            text = f"{problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}"
-        line = f"{name} ({origin}): {text}"
-        if line not in lines:
-            lines.append(line)
-    return "\n".join(lines)
+        elif problem["type"] in _TEXTS:
+            text = _TEXTS[problem["type"]]
+        if problem["type"] not in ("extra_forbidden", "missing") and not isinstance(problem["input"], Mapping):
+            values[name] = f", not {problem['input']!r}"
+        known = texts.setdefault(name, [])
+        known.append(text.removeprefix("should be ") if known else text)
+    return [
+        f"{name} ({_source(name, origins)}): {' or '.join(found)}{values.get(name, '')}"
+        for name, found in texts.items()
+    ]
+
+
+def _source(name: str, origins: Mapping[str, str]) -> str:
+    """Return the origin of a setting, or of the first one known below or around it."""
+    while name:
+        for known, origin in origins.items():
+            if known == name or known.startswith(f"{name}."):
+                return origin
+        name = name.rpartition(".")[0]
+    return "the configuration"
 
 
 def _model(path: Sequence[str]) -> tuple[type[BaseModel] | None, int]:

@@ -179,7 +179,7 @@ class Fence(Protocol):
     """Proof that this writer still holds the dataset."""
 
     def guard(self) -> AbstractContextManager[None]:
-        """Hold off any take-over for the length of one catalog update.
+        """Hold off any take-over while the block runs, where that can be done; blocks may be nested.
 
         Raises:
             LeaseError: somebody else took the dataset over.
@@ -196,6 +196,10 @@ class Checkpoints(Protocol):
 
     def save(self, outcome: BucketOutcome) -> None:
         """Record one finished bucket, atomically."""
+        ...
+
+    def clear(self) -> None:
+        """Forget them; the manifest has them now."""
         ...
 
 

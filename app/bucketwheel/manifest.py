@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bucketwheel.errors import SelectionError
+from bucketwheel.errors import SelectionError, StorageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 
 class Record(BaseModel):
@@ -238,6 +238,7 @@ class Manifest(Record):
 
         Raises:
             SelectionError: the stage has not finished in this run.
+            StorageError: the manifest holds something else under its name.
         """
         record = self.stages.get(stage)
         if record is None:
@@ -245,7 +246,12 @@ class Manifest(Record):
                 f"run {self.run_id}: stage {stage!r} has not finished; run it first: "
                 f"bucketwheel run {self.dataset} --stages {stage} --resume {self.run_id}"
             )
-        return kind.model_validate(record.result)
+        try:
+            return kind.model_validate(record.result)
+        except ValidationError as error:
+            raise StorageError(
+                f"run {self.run_id}: the manifest holds no result of stage {stage!r}; it may be damaged: {error}"
+            ) from error
 
     def with_stage(self, name: str, record: StageRecord) -> Manifest:
         """Return a copy in which stage `name` has finished."""

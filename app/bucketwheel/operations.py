@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bucketwheel import backends
 from bucketwheel.assembly import RunRequest, make_services, utc_now
-from bucketwheel.contracts import Report, Services
-from bucketwheel.errors import SelectionError, VerificationError
+from bucketwheel.contracts import CatalogTable, Progress, Report, Services
+from bucketwheel.errors import CatalogError, SelectionError
 from bucketwheel.lease import Lease
-from bucketwheel.manifest import BucketResult, Manifest, PublishResult, SplitResult, VerifyResult
-from bucketwheel.publish import definitions, publish_all
-from bucketwheel.runs import RUN_ID, RunStore
+from bucketwheel.manifest import Manifest, PublishResult, VerifyResult
+from bucketwheel.publish import DATASET, check_files, definitions, publish_all
+from bucketwheel.run import prefixes
+from bucketwheel.runs import RunStore
+from bucketwheel.selection import PUBLISHING
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, join
 
@@ -51,52 +53,105 @@ def rollback(
 ) -> PublishResult:
     """Point every catalog table that a run published at its files again; all of them or none.
 
+    Tables that only another run has stay where they are; `report` gets a warning that names them.
+
     Raises:
         SelectionError: there is no such run, or it never published.
         VerificationError: files of that run are gone.
         LeaseError: another run holds the dataset.
+        CatalogError: see `publish.publish_all`.
     """
     manifest = run_store(settings).find(run_id)
-    prefixes = {"register": settings.catalog.staged_prefix, "ctas": settings.catalog.final_prefix}
-    published = [prefix for stage, prefix in prefixes.items() if stage in manifest.stages]
+    published = [stage for stage in PUBLISHING if stage in manifest.stages]
     if not published:
         raise SelectionError(f"run {run_id} never published a table; finish it with --resume {run_id}")
     with _leased(settings, manifest.dataset, report, now) as services:
-        _check_files(manifest, services)
-        target = settings.target
-        tables = [table for prefix in published for table in definitions(manifest, services.storage, target, prefix)]
-        result = publish_all(services.catalog(), services.fence, tables, settings.catalog.adopt)
-        if "ctas" in manifest.stages:
-            note = join(target, manifest.dataset, "metadata", "snapshot_dt.txt")
-            services.storage.write(note, (manifest.snapshot_dt or "").encode())
+        check_files(manifest, services.storage, settings.target)
+        store, catalog = run_store(settings), services.catalog()
+        tables = [
+            table
+            for stage in published
+            for table in definitions(manifest, services.storage, settings.target, prefixes(settings.catalog)[stage])
+        ]
+
+        def note() -> None:
+            if "ctas" in published:
+                store.note_published(manifest)
+
+        result = publish_all(catalog, services.fence, tables, settings.catalog.adopt, note)
+        left = sorted(table.name for table in _others(catalog.tables(), manifest))
+    if left:
+        text = f"not part of {run_id} and left where they are: {', '.join(left)}"
+        report(Progress(manifest.dataset, "rollback", "warning", message=text))
     return result
 
 
 def expire(
-    settings: Settings, keep: int, datasets: Sequence[str] = (), now: Callable[[], datetime] = utc_now
+    settings: Settings,
+    keep: int,
+    datasets: Sequence[str] = (),
+    now: Callable[[], datetime] = utc_now,
+    report: Report = lambda _: None,
 ) -> list[Expired]:
     """Delete runs but the newest `keep` of each dataset and those that a catalog table points to.
 
+    Only runs that wrote their files to the end count for `keep`; the newest run of all is kept in any case, as
+    it may be resumed. A run whose manifest cannot be read is kept and reported as a warning. A deletion
+    that was broken off is finished by the next one.
+
     Raises:
+        SelectionError: `keep` is less than 1.
         LeaseError: another run holds the dataset.
+        CatalogError: the catalog shows nothing of what was published; nothing is deleted.
     """
     if keep < 1:
         raise SelectionError(f"--keep {keep}: keep at least 1 run")
-    store = run_store(settings)
     expired = []
-    for dataset in datasets or [name for name in store.datasets() if name in settings.datasets]:
-        with _leased(settings, dataset, lambda _: None, now) as services:
-            shown = {table.run_id for table in services.catalog().tables()}
-            manifests = store.manifests(dataset)
-            finished = [manifest.run_id for manifest in manifests if manifest.status == "finished"]
-            kept = {*finished[-keep:], *shown}
-            # An unfinished run newer than all finished ones may still be resumed.
-            kept |= {m.run_id for m in manifests[-1:] if m.status != "finished"}
-            for manifest in manifests:
-                if manifest.run_id not in kept:
-                    with services.fence.guard():
-                        expired.append(_delete(store, services, manifest))
+    for dataset in datasets or [name for name in run_store(settings).datasets() if name in settings.datasets]:
+        with _leased(settings, dataset, report, now) as services:
+            for run_id in _expirable(settings, services, keep):
+                with services.fence.guard():
+                    expired.append(_delete(run_store(settings), services, run_id))
     return expired
+
+
+def _expirable(settings: Settings, services: Services, keep: int) -> list[str]:
+    dataset, store = services.dataset, run_store(settings)
+
+    def warn(text: str) -> None:
+        services.report(Progress(dataset, "expire", "warning", message=f"kept: {text}"))
+
+    manifests = store.manifests(dataset, warn)
+    whole = [manifest.run_id for manifest in manifests if _is_whole(manifest)]
+    shown = _shown(services.catalog().tables())
+    published = [manifest.run_id for manifest in manifests if any(stage in manifest.stages for stage in PUBLISHING)]
+    if published and not shown.intersection(published):
+        raise CatalogError(
+            f"{dataset}: the catalog shows no table of its runs, though {published[-1]} was published; nothing was "
+            "deleted. Check that catalog.path and catalog.database name the right one"
+        )
+    begun = store.ids(dataset)
+    unreadable = {*begun} - {manifest.run_id for manifest in manifests}
+    kept = {*whole[-keep:], *begun[-1:], *unreadable, *shown}
+    return [run_id for run_id in store.traces(dataset) if run_id not in kept]
+
+
+def _is_whole(manifest: Manifest) -> bool:
+    return manifest.status == "finished" and "bucket" in manifest.stages
+
+
+def _shown(tables: Iterable[CatalogTable]) -> set[str]:
+    """Return whatever may be a run id in what the catalog shows."""
+    return {part for table in tables for part in (table.run_id or "", *table.location.split("/"))}
+
+
+def _others(tables: Iterable[CatalogTable], manifest: Manifest) -> list[CatalogTable]:
+    """Return the tables that another run of the same dataset published."""
+    return [
+        table
+        for table in tables
+        if table.parameters.get(DATASET) == manifest.dataset and table.run_id != manifest.run_id
+    ]
 
 
 @contextmanager
@@ -106,29 +161,14 @@ def _leased(settings: Settings, dataset: str, report: Report, now: Callable[[], 
         yield replace(services, fence=lease)
 
 
-def _check_files(manifest: Manifest, services: Services) -> None:
-    store = run_store(services.settings)
-    outcomes = manifest.result("bucket", BucketResult).outcomes
-    for table in manifest.result("split", SplitResult).tables:
-        directory = store.data_directory(manifest.dataset, table.name, manifest.run_id)
-        found = {entry.name: entry.bytes for entry in services.storage.list(directory)}
-        for file in (file for outcome in outcomes for file in outcome.files if file.table == table.name):
-            if found.get(file.name) != file.bytes:
-                raise VerificationError(
-                    f"{join(directory, file.name)}: is gone or has another size; run {manifest.run_id} cannot be "
-                    "published again"
-                )
-
-
-def _delete(store: RunStore, services: Services, manifest: Manifest) -> Expired:
-    """Delete the files of one run, then its books."""
-    freed = 0
-    if not RUN_ID.fullmatch(manifest.run_id):
-        raise SelectionError(f"{manifest.run_id!r} is no run id; nothing was deleted")
-    for entry in services.storage.list(join(store.target, manifest.dataset)):
-        directory = join(entry.location, manifest.run_id)
+def _delete(store: RunStore, services: Services, run_id: str) -> Expired:
+    """Delete the manifest, the files, then what is left of the books: at no moment is it half a run."""
+    dataset, freed = services.dataset, 0
+    store.forget(dataset, run_id)
+    for entry in services.storage.list(join(store.target, dataset)):
+        directory = join(entry.location, run_id)
         if entry.is_directory and services.storage.exists(directory):
             freed += sum(file.bytes for file in services.storage.list(directory))
             services.storage.delete_directory(directory)
-    store.forget(manifest)
-    return Expired(manifest.dataset, manifest.run_id, freed)
+    store.clear(dataset, run_id)
+    return Expired(dataset, run_id, freed)

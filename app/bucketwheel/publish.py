@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bucketwheel.contracts import Catalog, CatalogTable, Fence
-from bucketwheel.errors import BucketwheelError, ForeignTableError
+from bucketwheel.errors import ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.manifest import (
+    BucketResult,
     DiscoverResult,
     Manifest,
     PublishedTable,
@@ -17,9 +18,12 @@ from bucketwheel.manifest import (
 )
 from bucketwheel.runs import RunStore
 from bucketwheel.sql import hive_type
-from bucketwheel.storage import Storage
+from bucketwheel.storage import Storage, join
 
+DATASET = "bucketwheel.dataset"
 _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
+
+_Change = tuple[CatalogTable, CatalogTable | None]
 
 
 def definitions(manifest: Manifest, storage: Storage, target: str, prefix: str) -> list[CatalogTable]:
@@ -41,6 +45,7 @@ def definitions(manifest: Manifest, storage: Storage, target: str, prefix: str) 
             "classification": "parquet",
             "bucketwheel.run_id": manifest.run_id,
             "bucketwheel.snapshot_dt": found.snapshot_dt,
+            DATASET: manifest.dataset,
             "numRows": str(written[table.name].rows),
             "totalSize": str(written[table.name].bytes),
         }
@@ -66,75 +71,156 @@ def _bucket_parameters(scheme: str) -> dict[str, str]:
     return {"bucketing_version": _VERSIONS[scheme]}
 
 
-def publish_all(catalog: Catalog, fence: Fence, tables: Sequence[CatalogTable], adopt: bool) -> PublishResult:
+def check_files(manifest: Manifest, storage: Storage, target: str) -> None:
+    """Raise VerificationError where a file of the run is gone or has another size; reads listings only."""
+    store = RunStore(storage, target)
+    outcomes = manifest.result("bucket", BucketResult).outcomes
+    for table in manifest.result("split", SplitResult).tables:
+        directory = store.data_directory(manifest.dataset, table.name, manifest.run_id)
+        found = {entry.name: entry.bytes for entry in storage.list(directory)}
+        for file in (file for outcome in outcomes for file in outcome.files if file.table == table.name):
+            if found.get(file.name) != file.bytes:
+                raise VerificationError(
+                    f"{join(directory, file.name)}: is gone or has another size than when run {manifest.run_id} "
+                    "wrote it; its tables cannot be published as they are"
+                )
+
+
+def publish_all(
+    catalog: Catalog,
+    fence: Fence,
+    tables: Sequence[CatalogTable],
+    adopt: bool,
+    then: Callable[[], None] = lambda: None,
+) -> PublishResult:
     """Point every table at its new definition; if one fails, those before it go back.
 
-    A table that already is where it should be is left alone.
+    A table that already is where it should be is left alone. `then` is called when all of them are; where
+    it fails they go back too. The fence is held from the first look at the catalog on, and asked again
+    before each update, for fences that cannot really hold others off.
 
     Raises:
-        ForeignTableError: a table exists that Bucketwheel did not make and `adopt` is off; nothing changes.
+        ForeignTableError: tables exist that Bucketwheel did not make for this dataset, and `adopt` is off;
+            nothing changes.
         LeaseError: another run took over.
+        ConcurrentPublishError: somebody else changed a table meanwhile.
         CatalogError: the catalog refused; the notes say what could not be put back.
     """
-    known = {table.name: table for table in catalog.tables()}
-    before = {table.name: known.get(table.name) for table in tables}
-    for name, found in before.items():
-        if found and found.run_id is None and not adopt:
-            raise ForeignTableError(
-                f"table {name!r} exists in the catalog and was not made by Bucketwheel; rename it, change "
-                "catalog.staged_prefix or catalog.final_prefix, or set catalog.adopt=true to replace it"
-            )
-    changed: list[tuple[CatalogTable, CatalogTable | None]] = []
-    try:
-        for table in tables:
-            found = before[table.name]
-            if found is None or not same_definition(found, table):
-                with fence.guard():
-                    changed.append((catalog.put(table, found), found))
-    except BaseException as error:
-        _go_back(catalog, fence, changed, error)
-        raise
+    with fence.guard():
+        before = _before(catalog, tables)
+        if not adopt:
+            _refuse_foreign(tables, before)
+        changed: list[_Change] = []
+        try:
+            for table, found in zip(tables, before, strict=True):
+                if found is None or not same_definition(found, table):
+                    with fence.guard():
+                        changed.append(_put(catalog, table, found))
+            _check_shown(catalog, tables)
+            with fence.guard():
+                then()
+        except BaseException as error:
+            _go_back(catalog, changed, error)
+            raise
     return PublishResult(
         tables=tuple(
             PublishedTable(
-                name=table.name,
-                location=table.location,
-                previous_location=found.location if (found := before[table.name]) else None,
+                name=table.name, location=table.location, previous_location=found.location if found else None
             )
-            for table in tables
+            for table, found in zip(tables, before, strict=True)
         )
     )
 
 
 def is_current(catalog: Catalog, result: PublishResult) -> bool:
     """Return whether the catalog still shows every table where `result` put it."""
-    known = {table.name: table.location for table in catalog.tables()}
-    return all(known.get(table.name) == table.location for table in result.tables)
+    known = _by_name(catalog)
+    shown = ((known.get(table.name.lower()), table.location) for table in result.tables)
+    return all(found is not None and found.location == location for found, location in shown)
 
 
 def same_definition(one: CatalogTable, other: CatalogTable) -> bool:
     """Return whether two tables show the same files in the same way; the catalog's version does not count."""
-    return (one.location, one.columns, dict(one.parameters)) == (
-        other.location,
-        other.columns,
-        dict(other.parameters),
-    )
+    return _meaning(one) == _meaning(other)
 
 
-def _go_back(
-    catalog: Catalog,
-    fence: Fence,
-    changed: Sequence[tuple[CatalogTable, CatalogTable | None]],
-    cause: BaseException,
-) -> None:
+def _meaning(table: CatalogTable) -> tuple[object, ...]:
+    buckets = (table.bucket_columns, table.bucket_count, table.sorted)
+    return table.location, table.columns, buckets, dict(table.parameters)
+
+
+def _by_name(catalog: Catalog) -> dict[str, CatalogTable]:
+    # Catalogs take names that differ only in case for the same.
+    return {table.name.lower(): table for table in catalog.tables()}
+
+
+def _before(catalog: Catalog, tables: Sequence[CatalogTable]) -> list[CatalogTable | None]:
+    known = _by_name(catalog)
+    return [known.get(table.name.lower()) for table in tables]
+
+
+def _refuse_foreign(tables: Sequence[CatalogTable], before: Sequence[CatalogTable | None]) -> None:
+    problems = []
+    for table, found in zip(tables, before, strict=True):
+        owner = found.parameters.get(DATASET) if found else None
+        if found and found.run_id is None:
+            problems.append(f"table {found.name!r} exists in the catalog and was not made by Bucketwheel")
+        elif owner not in (None, table.parameters.get(DATASET)):
+            problems.append(f"table {table.name!r} exists in the catalog and belongs to dataset {owner!r}")
+    if problems:
+        raise ForeignTableError(
+            f"{'; '.join(problems)}. Rename it, change catalog.staged_prefix or catalog.final_prefix, or set "
+            "catalog.adopt=true to replace it"
+        )
+
+
+def _put(catalog: Catalog, table: CatalogTable, found: CatalogTable | None) -> _Change:
+    try:
+        return catalog.put(table, found), found
+    except ConcurrentPublishError:
+        raise
+    except BaseException as error:
+        # The catalog may have done it all the same: a lost answer, an interrupt just after.
+        shown = _shown_after(catalog, table, error)
+        if shown and (shown.version, shown.location) != (found and (found.version, found.location)):
+            _go_back(catalog, [(shown, found)], error)
+        raise
+
+
+def _shown_after(catalog: Catalog, table: CatalogTable, cause: BaseException) -> CatalogTable | None:
+    try:
+        shown = catalog.get(table.name)
+    except Exception as error:  # noqa: BLE001 whatever a broken catalog raises, the cause is what counts
+        cause.add_note(f"whether table {table.name!r} was changed is not known: {error}")
+        return None
+    return shown if shown and same_definition(shown, table) else None
+
+
+def _check_shown(catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
+    """Raise where a writer that lost its lease put a table back after it was found to be right."""
+    for table, found in zip(tables, _before(catalog, tables), strict=True):
+        if found is None or found.location != table.location:
+            raise ConcurrentPublishError(
+                f"table {table.name!r} was changed by somebody else while it was published; look at "
+                "`bucketwheel runs`, then run again"
+            )
+
+
+def _go_back(catalog: Catalog, changed: Sequence[_Change], cause: BaseException) -> None:
+    """Undo updates, last first.
+
+    This needs no lease: each update is made only where the table still is as this writer left it.
+    """
+    done = 0
     for now, previous in reversed(changed):
         try:
-            with fence.guard():
-                if previous is None:
-                    catalog.remove(now)
-                else:
-                    catalog.put(previous, now)
-        except BucketwheelError as error:
+            if previous is None:
+                catalog.remove(now)
+            else:
+                catalog.put(previous, now)
+            done += 1
+        except Exception as error:  # noqa: BLE001 the other tables have to go back all the same
             cause.add_note(f"table {now.name!r} could not be put back: {error}")
-    if changed:
-        cause.add_note(f"{len(changed)} tables published before the failure were put back")
+    if done:
+        text = "1 table" if done == 1 else f"{done} tables"
+        cause.add_note(f"{text} published before the failure: put back")

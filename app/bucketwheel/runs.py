@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from pydantic import ValidationError
 
 from bucketwheel.errors import SelectionError, StorageError
-from bucketwheel.manifest import BucketOutcome, Manifest
+from bucketwheel.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
 from bucketwheel.storage import Storage, join
 
 RUN_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
@@ -44,36 +45,69 @@ class RunStore:
         return [entry.name for entry in self._storage.list(join(self.target, _HOME)) if entry.is_directory]
 
     def ids(self, dataset: str) -> list[str]:
-        """Run ids of a dataset, oldest first."""
+        """Return the ids of all runs of a dataset that were begun and not deleted, oldest first."""
+        return [run_id for run_id in self.traces(dataset) if self._storage.exists(self.path(dataset, run_id))]
+
+    def traces(self, dataset: str) -> list[str]:
+        """Return `ids` and those of runs that were killed while they were begun or deleted."""
         found = self._storage.list(join(self.home(dataset), "runs"))
         names = [entry.name for entry in found if entry.is_directory and RUN_ID.fullmatch(entry.name)]
-        return sorted(names, key=lambda name: name[11:])
+        return sorted(names, key=begun_at)
+
+    def path(self, dataset: str, run_id: str) -> str:
+        """Where the manifest of a run is."""
+        return join(self.directory(dataset, run_id), "manifest.json")
 
     def save(self, manifest: Manifest) -> None:
         """Write the manifest, atomically."""
-        path = join(self.directory(manifest.dataset, manifest.run_id), "manifest.json")
+        path = self.path(manifest.dataset, manifest.run_id)
         self._storage.write(path, manifest.model_dump_json(indent=1).encode())
 
     def load(self, dataset: str, run_id: str) -> Manifest:
         """Return the manifest of a run.
 
         Raises:
-            StorageError: it is not there or not a manifest of this version.
+            StorageError: it is not there, damaged, or written by a newer version; names the file.
         """
-        path = join(self.directory(dataset, run_id), "manifest.json")
+        path = self.path(dataset, run_id)
         content = self._storage.read(path)
         try:
-            return Manifest.model_validate_json(content)
+            manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
-            raise StorageError(f"{path}: is not a manifest that this version reads: {error}") from error
+            raise StorageError(f"{path}: {_unreadable(content, error)}") from error
+        if (manifest.dataset, manifest.run_id) != (dataset, run_id):
+            raise StorageError(f"{path}: is the manifest of {manifest.dataset} {manifest.run_id}; move it back there")
+        return manifest
 
-    def manifests(self, dataset: str) -> list[Manifest]:
-        """Return all runs of a dataset that have a manifest, oldest first."""
-        found = []
-        for run_id in self.ids(dataset):
-            if self._storage.exists(join(self.directory(dataset, run_id), "manifest.json")):
-                found.append(self.load(dataset, run_id))
-        return found
+    def manifests(self, dataset: str, unreadable: Callable[[str], None] | None = None) -> list[Manifest]:
+        """Return all runs of a dataset, oldest first; for `unreadable` see `newest_first`.
+
+        Raises:
+            StorageError: a manifest cannot be read; names the file.
+        """
+        return [*self.newest_first(dataset, unreadable=unreadable)][::-1]
+
+    def newest_first(
+        self, dataset: str, prefix: str = "", unreadable: Callable[[str], None] | None = None
+    ) -> Iterator[Manifest]:
+        """Yield the runs whose id begins with `prefix`, the newest first, each read when it is asked for.
+
+        Args:
+            dataset: its name.
+            prefix: what the ids begin with.
+            unreadable: called with a text for each manifest that cannot be read; None raises instead.
+
+        Raises:
+            StorageError: a manifest cannot be read; names the file.
+        """
+        for run_id in reversed(self.ids(dataset)):
+            if run_id.startswith(prefix):
+                try:
+                    yield self.load(dataset, run_id)
+                except StorageError as error:
+                    if unreadable is None:
+                        raise
+                    unreadable(str(error))
 
     def find(self, run_id: str, datasets: Sequence[str] = ()) -> Manifest:
         """Return the run with this id, in any dataset; `last` is the one begun last.
@@ -81,23 +115,57 @@ class RunStore:
         Raises:
             SelectionError: there is none; names the latest.
         """
-        known: list[str] = []
-        if run_id == "last":
-            ids = [(name[11:], name) for dataset in datasets or self.datasets() for name in self.ids(dataset)]
-            run_id = max(ids)[1] if ids else run_id
-        for dataset in datasets or self.datasets():
-            ids = self.ids(dataset)
-            if run_id in ids:
-                return self.load(dataset, run_id)
-            known += ids[-3:]
-        recent = ", ".join(sorted(known, reverse=True)) or "none"
+        owners = {known: dataset for dataset in datasets or self.datasets() for known in self.ids(dataset)}
+        latest = sorted(owners, key=begun_at, reverse=True)
+        if run_id == "last" and latest:
+            run_id = latest[0]
+        if run_id in owners:
+            return self.load(owners[run_id], run_id)
+        recent = ", ".join(latest[:3]) or "none"
         raise SelectionError(f"no run {run_id!r} below {self.target}; latest: {recent}")
 
-    def forget(self, manifest: Manifest) -> None:
-        """Delete the books of a run, the manifest last so that a broken-off deletion can be repeated."""
-        directory = self.directory(manifest.dataset, manifest.run_id)
-        self._storage.delete_directory(join(directory, "buckets"))
-        self._storage.delete_directory(directory)
+    def forget(self, dataset: str, run_id: str) -> None:
+        """Delete the manifest of a run: from here on it is no run, whatever is left of it."""
+        self._storage.delete(self.path(dataset, run_id))
+
+    def clear(self, dataset: str, run_id: str) -> None:
+        """Delete all that is left of the books of a run."""
+        self._storage.delete_directory(self.directory(dataset, run_id))
+
+    def note(self, dataset: str) -> str:
+        """Where the published snapshot date is noted for other jobs."""
+        return join(self.target, dataset, "metadata", "snapshot_dt.txt")
+
+    def note_published(self, manifest: Manifest) -> None:
+        """Note the snapshot date of a run that was published."""
+        if not self.is_noted(manifest):
+            self._storage.write(self.note(manifest.dataset), (manifest.snapshot_dt or "").encode())
+
+    def is_noted(self, manifest: Manifest) -> bool:
+        """Return whether the snapshot date of this run is the one noted."""
+        path = self.note(manifest.dataset)
+        return self._storage.exists(path) and self._storage.read(path) == (manifest.snapshot_dt or "").encode()
+
+
+def begun_at(run_id: str) -> str:
+    """Return the part of a run id by which runs are in order."""
+    return run_id[11:]
+
+
+def _unreadable(content: bytes, error: ValidationError) -> str:
+    try:
+        found = json.loads(content)
+        version = found.get("schema_version", SCHEMA_VERSION)
+    except (ValueError, AttributeError):
+        return "is not a manifest, it may be damaged; restore it, or move the directory it is in away"
+    if version != SCHEMA_VERSION:
+        return (
+            f"was written by another version of Bucketwheel (schema_version {version}, this one reads "
+            f"{SCHEMA_VERSION}); use that version"
+        )
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "the whole"
+    return f"is not a manifest ({place}: {first['msg']}), it may be damaged; restore it, or move its directory away"
 
 
 class BucketCheckpoints:
@@ -106,16 +174,20 @@ class BucketCheckpoints:
     def __init__(self, storage: Storage, store: RunStore, dataset: str, run_id: str) -> None:
         self._storage = storage
         self._directory = join(store.directory(dataset, run_id), "buckets")
-        self._data = lambda table: store.data_directory(dataset, table, run_id)
+        self._data = partial(store.data_directory, dataset, run_id=run_id)
 
     def load(self) -> Mapping[int, BucketOutcome]:
-        """See `contracts.Checkpoints.load`; a bucket whose files are not all there does not count."""
+        """See `contracts.Checkpoints.load`; a bucket whose record or files are not whole does not count."""
         sizes: dict[str, dict[str, int]] = {}
         found = {}
         for entry in self._storage.list(self._directory):
             if not entry.name.endswith(".json"):
                 continue
-            outcome = BucketOutcome.model_validate(json.loads(self._storage.read(entry.location)))
+            try:
+                outcome = BucketOutcome.model_validate_json(self._storage.read(entry.location))
+            except ValidationError:
+                # Not flushed to disk when power failed, as checkpoints are not.
+                continue
             for file in outcome.files:
                 if file.table not in sizes:
                     listed = self._storage.list(self._data(file.table))

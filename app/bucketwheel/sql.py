@@ -26,6 +26,8 @@ _SCALARS = {
     pa.date64(): "date",
 }
 
+_MOST_DIGITS = 38
+
 
 def quoted(identifier: str) -> str:
     """Return the identifier in double quotes."""
@@ -39,10 +41,16 @@ def literal(text: str) -> str:
 
 def parquet_view(schema: str, name: str, location: str) -> str:
     """Return DuckDB's statement for a view of all Parquet files right below `location`."""
+    # A directory above such as env=prod would become a column.
     return (
         f"CREATE OR REPLACE VIEW {quoted(schema)}.{quoted(name)} AS\n"
-        f"SELECT * FROM read_parquet({literal(glob_escaped(location) + '/*.parquet')})"
+        f"SELECT * FROM read_parquet({parquet_glob(location)}, hive_partitioning = false)"
     )
+
+
+def parquet_glob(location: str) -> str:
+    """Return the literal that makes DuckDB read all Parquet files right below `location`."""
+    return literal(f"{glob_escaped(location)}/*.parquet")
 
 
 def drop_view(schema: str, name: str) -> str:
@@ -80,7 +88,7 @@ def _parameterised(kind: pa.DataType, column: str) -> str:
         or str(kind) == "binary_view"
     ):
         return "binary"
-    if types.is_decimal(kind):
+    if types.is_decimal(kind) and kind.precision <= _MOST_DIGITS:
         return f"decimal({kind.precision},{kind.scale})"
     if types.is_timestamp(kind):
         return "timestamp"

@@ -3,17 +3,19 @@
 The published file is never opened for writing. A change is made in a copy that then replaces the file, so a
 reader sees the catalog before or after the change, in any process, and is never locked out. Writers take
 turns on a lock file beside it.
+
+A table of the user's that is adopted stays in the file under another name, and comes back under its own
+when publishing has to be undone.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,101 +23,196 @@ import duckdb
 
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ConfigError
+from bucketwheel.lease import file_lock
 from bucketwheel.settings import Settings
-from bucketwheel.sql import drop_view, parquet_view, quoted
-from bucketwheel.storage import translated
+from bucketwheel.sql import drop_view, parquet_glob, parquet_view, quoted
+from bucketwheel.storage import is_s3, translated
 
 _BOOKS = "_bucketwheel_tables"
+_KEPT = "_before_bucketwheel"
 
 
 class DuckdbCatalog:
     """Tables of one schema in one DuckDB file."""
 
     def __init__(self, settings: Settings) -> None:
-        if settings.catalog.path is None:
-            raise ConfigError("catalog.path is empty; the duckdb catalog needs a file, such as ./out/catalog.duckdb")
-        self._path = Path(settings.catalog.path).absolute()
+        path = settings.catalog.path
+        if path is None or is_s3(path):
+            given = path or "empty"
+            raise ConfigError(
+                f"catalog.path is {given}; this catalog needs a local file such as ./out/catalog.duckdb"
+            )
+        # What replaces a symbolic link must be the file behind it, which others may know by its own name.
+        self._path = Path(os.path.realpath(path))
         self._schema = settings.catalog.database
 
     def get(self, name: str) -> CatalogTable | None:
         """See `contracts.Catalog.get`."""
-        return next((table for table in self.tables() if table.name == name), None)
+        return next((table for table in self.tables() if table.name.lower() == name.lower()), None)
 
     def tables(self) -> Sequence[CatalogTable]:
         """See `contracts.Catalog.tables`."""
         if not self._path.exists():
             return []
-        with self._connected(self._path, read_only=True) as connection:
-            return self._read(connection)
+        with self._locked():
+            self._refuse_open_writers()
+            # DuckDB would hand out a database that this process has open under the same name, old as it may be.
+            alias = self._beside("read")
+            with suppress(OSError):
+                os.link(self._path, alias)
+            try:
+                place = alias if alias.exists() else self._path
+                with self._connected(place, read_only=True) as connection:
+                    return [table for table, _ in self._read(connection).values()]
+            finally:
+                alias.unlink(missing_ok=True)
 
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
         """See `contracts.Catalog.put`."""
         with self._changed() as connection:
-            found = {known.name: known for known in self._read(connection)}.get(table.name)
+            found, kept = self._read(connection).get(table.name.lower(), (None, None))
             _check_same(table.name, found, replacing)
-            version = str(int(found.version or 0) + 1 if found else 1)
+            if found and table.run_id is None:
+                return self._brought_back(connection, table, found, kept)
+            if found and found.run_id is None:
+                kept = self._kept(connection, found.name)
+            new = _document(table, str(int(found.version or 0) + 1 if found else 1), kept)
             connection.execute(parquet_view(self._schema, table.name, table.location))
-            connection.execute(
-                f"INSERT OR REPLACE INTO {self._books()} VALUES (?, ?)",  # noqa: S608 the name is quoted
-                [table.name, json.dumps(_document(table, version))],
-            )
-        return _table(_document(table, version))
+            connection.execute(f"INSERT OR REPLACE INTO {self._books()} VALUES (?, ?)", [table.name, json.dumps(new)])  # noqa: S608 the name is quoted
+        return _table(new)
 
     def remove(self, table: CatalogTable) -> None:
         """See `contracts.Catalog.remove`."""
         with self._changed() as connection:
-            found = {known.name: known for known in self._read(connection)}.get(table.name)
+            found, _ = self._read(connection).get(table.name.lower(), (None, None))
             _check_same(table.name, found, table)
-            connection.execute(drop_view(self._schema, table.name))
-            connection.execute(f"DELETE FROM {self._books()} WHERE name = ?", [table.name])  # noqa: S608
+            self._drop(connection, table.name)
+
+    def _drop(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        connection.execute(drop_view(self._schema, name))
+        connection.execute(f"DELETE FROM {self._books()} WHERE name = ?", [name])  # noqa: S608 the name is quoted
+
+    def _kept(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
+        """Rename a table of the user's out of the way, and return its new name."""
+        taken = self._read(connection)
+        names = [f"{name}{_KEPT}", *(f"{name}{_KEPT}_{number}" for number in range(2, len(taken) + 3))]
+        kept = next(free for free in names if free.lower() not in taken)
+        self._rename(connection, name, kept)
+        return kept
+
+    def _brought_back(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: CatalogTable,
+        found: CatalogTable,
+        kept: str | None,
+    ) -> CatalogTable:
+        if kept is None:
+            raise CatalogError(f"{table.name}: {self._path} does not have what was there before Bucketwheel")
+        self._drop(connection, found.name)
+        self._rename(connection, kept, table.name)
+        return table
+
+    def _rename(self, connection: duckdb.DuckDBPyConnection, name: str, to: str) -> None:
+        kind = dict(self._kinds(connection))[name]
+        connection.execute(f"ALTER {kind} {quoted(self._schema)}.{quoted(name)} RENAME TO {quoted(to)}")
 
     def _books(self) -> str:
         return f"{quoted(self._schema)}.{quoted(_BOOKS)}"
 
-    def _read(self, connection: duckdb.DuckDBPyConnection) -> list[CatalogTable]:
+    def _kinds(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+        """Return name and kind, TABLE or VIEW, of all that the schema holds, by name."""
+        rows = connection.execute(
+            "SELECT table_name, CASE table_type WHEN 'VIEW' THEN 'VIEW' ELSE 'TABLE' END "
+            "FROM information_schema.tables WHERE lower(table_schema) = lower(?) ORDER BY table_name",
+            [self._schema],
+        ).fetchall()
+        return [(str(name), str(kind)) for name, kind in rows]
+
+    def _read(self, connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[CatalogTable, str | None]]:
+        """Return each table, and the name under which the one before it is kept, by its name without case."""
+        kinds = self._kinds(connection)
+        documents: dict[str, Mapping[str, Any]] = {}
+        if (_BOOKS, "TABLE") in kinds:
+            rows = connection.execute(f"SELECT name, definition FROM {self._books()}").fetchall()  # noqa: S608
+            documents = {name: json.loads(definition) for name, definition in rows}
         views = connection.execute(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_name <> ? "
-            "ORDER BY table_name",
-            [self._schema, _BOOKS],
+            "SELECT view_name, sql FROM duckdb_views() WHERE lower(schema_name) = lower(?)", [self._schema]
         ).fetchall()
-        known = connection.execute(
-            "SELECT count(*) FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
-            [self._schema, _BOOKS],
-        ).fetchall()
-        rows = connection.execute(f"SELECT name, definition FROM {self._books()}").fetchall() if known[0][0] else []  # noqa: S608
-        ours = {name: _table(json.loads(definition)) for name, definition in rows}
-        return [ours.get(name) or CatalogTable(name=name, location="", columns=()) for (name,) in views]
+        texts = {str(name): str(text) for name, text in views}
+        found: dict[str, tuple[CatalogTable, str | None]] = {}
+        for name, _ in kinds:
+            document = documents.get(name)
+            # Somebody may have made a view or table of their own in the place of ours.
+            if document and parquet_glob(document["location"]) in texts.get(name, ""):
+                found[name.lower()] = _table(document), document.get("kept")
+            elif name != _BOOKS:
+                found[name.lower()] = CatalogTable(name=name, location="", columns=()), None
+        return found
 
     @contextmanager
     def _changed(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yield a connection to a copy that replaces the catalog when the block ends well."""
-        aside = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
-        with translated(str(self._path), "write"):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.with_name(f".{self._path.name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                self._refuse_open_writers()
-                try:
-                    if self._path.exists():
-                        shutil.copyfile(self._path, aside)
+        with self._locked():
+            self._refuse_open_writers()
+            self._sweep()
+            aside = self._beside("new")
+            try:
+                with self._copied(aside):
                     with self._connected(aside, read_only=False) as connection:
                         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(self._schema)}")
                         connection.execute(
                             f"CREATE TABLE IF NOT EXISTS {self._books()} (name VARCHAR PRIMARY KEY, definition JSON)"
                         )
                         yield connection
-                    _flush(aside)
-                    aside.replace(self._path)
-                finally:
-                    for left in (aside, aside.with_name(f"{aside.name}.wal")):
-                        left.unlink(missing_ok=True)
+                    with translated(str(self._path), "write"):
+                        _flush(aside)
+                        aside.replace(self._path)
+                    with suppress(OSError):
+                        _flush(self._path.parent)
+            finally:
+                self._sweep()
+
+    @contextmanager
+    def _copied(self, aside: Path) -> Iterator[None]:
+        """Copy the catalog, and keep programs that want to write to it from opening it while the block runs."""
+        if not self._path.exists():
+            yield
+            return
+        with self._connected(self._path, read_only=True), self._path.open("rb") as published:
+            with translated(str(self._path), "copy"), aside.open("wb") as copy:
+                # Closing the source here would give up the lock that DuckDB has on it in this process.
+                shutil.copyfileobj(published, copy)
+                shutil.copymode(self._path, aside)
+            yield
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return file_lock(
+            self._path.with_name(f".{self._path.name}.lock"),
+            lambda: CatalogError(
+                f"{self._path}: another process is changing the catalog and does not get done; wait for it, or end it"
+            ),
+        )
+
+    def _beside(self, suffix: str) -> Path:
+        # DuckDB names a database after its file, up to the first dot; that must not be the name of a schema.
+        return self._path.with_name(f".{uuid.uuid4().hex}.{self._path.name}.{suffix}")
+
+    def _sweep(self) -> None:
+        """Delete what a writer or reader that was killed has left; all living ones wait for the lock."""
+        with translated(str(self._path), "clean up beside"):
+            for entry in self._path.parent.iterdir():
+                name = entry.name.removesuffix(".wal")
+                if name.startswith(".") and name.endswith((f".{self._path.name}.new", f".{self._path.name}.read")):
+                    entry.unlink(missing_ok=True)
 
     def _refuse_open_writers(self) -> None:
         # Changes that another connection has not checkpointed would be lost with the file.
         if self._path.with_name(f"{self._path.name}.wal").exists():
             raise CatalogError(
-                f"{self._path}: another program has the catalog open for writing (there is a .wal file beside it); "
-                "close it there, or open it with read_only=True"
+                f"{self._path}: another program has the catalog open for writing, or ended before it was done (there "
+                "is a .wal file beside it); close it there, or open and close it once with DuckDB, and read it with "
+                "read_only=True"
             )
 
     @contextmanager
@@ -124,12 +221,17 @@ class DuckdbCatalog:
             with duckdb.connect(str(path), read_only=read_only) as connection:
                 yield connection
         except duckdb.Error as error:
-            raise CatalogError(f"{self._path}: {error}") from error
+            busy = any(sign in str(error) for sign in ("Conflicting lock", "different configuration"))
+            hint = "; it is open for writing: close it there, or open it with read_only=True" if busy else ""
+            raise CatalogError(f"{self._path}: {error}{hint}") from error
 
 
 def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_same(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> None:
@@ -144,7 +246,7 @@ def _place(table: CatalogTable | None) -> str:
     return f"version {table.version} at {table.location!r}" if table else "no such table"
 
 
-def _document(table: CatalogTable, version: str) -> dict[str, Any]:
+def _document(table: CatalogTable, version: str, kept: str | None) -> dict[str, Any]:
     return {
         "name": table.name,
         "location": table.location,
@@ -154,14 +256,18 @@ def _document(table: CatalogTable, version: str) -> dict[str, Any]:
         "sorted": table.sorted,
         "parameters": dict(table.parameters),
         "version": version,
+        "kept": kept,
     }
 
 
-def _table(document: dict[str, Any]) -> CatalogTable:
+def _table(document: Mapping[str, Any]) -> CatalogTable:
     return CatalogTable(
-        **{
-            **document,
-            "columns": tuple((name, kind) for name, kind in document["columns"]),
-            "bucket_columns": tuple(document["bucket_columns"]),
-        }
+        name=document["name"],
+        location=document["location"],
+        columns=tuple((name, kind) for name, kind in document["columns"]),
+        bucket_columns=tuple(document["bucket_columns"]),
+        bucket_count=document["bucket_count"],
+        sorted=document["sorted"],
+        parameters=document["parameters"],
+        version=document["version"],
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,19 +15,25 @@ import pyarrow as pa
 
 from bucketwheel.contracts import BucketCheck, BucketJob, Slice
 from bucketwheel.engines.pieces import PieceStore
-from bucketwheel.kernel.dictionaries import DictionaryMerger
+from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import gather
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.manifest import BucketOutcome
 from bucketwheel.settings import Settings
+from bucketwheel.storage import translated
 
-# A decoded slice, its ordered copy and the compressed pages it came from.
+# The compressed pages of a slice, what they decode to, and its ordered copy.
 _WORKING_COPIES = 2.5
+# The pieces of one table of one bucket, one array of them, its ordered copy, and the file in the making.
+_GATHER_COPIES = 4
 # Below this many rows a piece of one bucket is so short that the cost of handling it shows.
 _FEWEST_ROWS = 65_536
+# However small the budget, a batch has this many rows.
+_LEAST_BATCH = 1024
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def available_memory() -> int:
@@ -41,11 +46,17 @@ def available_memory() -> int:
     return min(limits)
 
 
+def available_threads() -> int:
+    """Return how many threads this process may run at once."""
+    # macOS and Windows have no affinity.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class ArrowEngine:
     """Scatters slices and gathers buckets on `threads` threads; spills past `memory` bytes."""
 
     def __init__(self, settings: Settings) -> None:
-        self._threads = len(os.sched_getaffinity(0)) if settings.threads == "auto" else settings.threads
+        self._threads = available_threads() if settings.threads == "auto" else settings.threads
         self._budget = available_memory() // 2 if settings.memory == "auto" else settings.memory
         self._spill_directory = settings.storage.spill_directory
         self._spilled = 0
@@ -58,58 +69,82 @@ class ArrowEngine:
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
-        with self._store() as store:
-            for rows in self._scatter(job, done, store):
-                advance(rows, 0)
-            todo = [number for number in range(job.bucket_count) if number not in done]
-            merger = threading.local()
+        skip = frozenset(done)
+        todo = [number for number in range(job.bucket_count) if number not in skip]
+        if not todo:
+            return
+        with self._store(job) as store:
+            codebooks = Codebooks()
+            with closing(self._scatter(job, skip, store, codebooks)) as scanned:
+                for rows in scanned:
+                    advance(rows, 0)
+            pa.default_memory_pool().release_unused()
 
             def work(number: int) -> BucketOutcome:
-                mine = merger.__dict__.setdefault("merger", DictionaryMerger())
-                return gather(job, number, store.pieces(number), mine)
+                return gather(job, number, store.pieces(number), codebooks)
 
-            for outcome in self._each(work, todo, self._threads):
-                advance(outcome.rows, sum(file.bytes for file in outcome.files))
-                yield outcome
+            with closing(self._each(work, todo, self._gather_threads(job, store, todo))) as outcomes:
+                for outcome in outcomes:
+                    advance(outcome.rows, sum(file.bytes for file in outcome.files))
+                    yield outcome
 
     def verify(
         self, job: BucketJob, outcomes: Sequence[BucketOutcome], advance: Callable[[int, int], None]
     ) -> Iterator[BucketCheck]:
         """See `contracts.Engine.verify`."""
         filled = [outcome for outcome in outcomes if outcome.rows]
-        for check in self._each(lambda outcome: verify_bucket(job, outcome), filled, self._threads):
-            advance(check.rows, sum(check.table_bytes.values()))
-            yield check
+
+        def work(outcome: BucketOutcome) -> BucketCheck:
+            return verify_bucket(job, outcome)
+
+        with closing(self._each(work, filled, self._threads)) as checks:
+            for check in checks:
+                advance(check.rows, sum(check.table_bytes.values()))
+                yield check
 
     @contextmanager
-    def _store(self) -> Iterator[PieceStore]:
-        if self._spill_directory:
-            Path(self._spill_directory).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="bucketwheel-", dir=self._spill_directory) as directory:
-            store = PieceStore(self._budget // 2, Path(directory) / "spill")
+    def _store(self, job: BucketJob) -> Iterator[PieceStore]:
+        parent = self._spill_directory
+        with translated(parent or tempfile.gettempdir(), "spill to"):
+            if parent:
+                Path(parent).mkdir(parents=True, exist_ok=True)
+            directory = tempfile.TemporaryDirectory(prefix="bucketwheel-", dir=parent)
+        with directory as path:
+            store = PieceStore(job, self._budget // 2, Path(path) / "spill")
             try:
                 yield store
             finally:
                 self._spilled += store.spilled_bytes
                 store.close()
 
-    def _scatter(self, job: BucketJob, done: Collection[int], store: PieceStore) -> Iterator[int]:
+    def _scatter(
+        self, job: BucketJob, skip: frozenset[int], store: PieceStore, codebooks: Codebooks
+    ) -> Generator[int, None, None]:
         working_rows = int(self._budget / 2 / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
         threads = max(1, min(self._threads, working_rows // _FEWEST_ROWS))
-        max_rows = max(1, working_rows // threads)
+        max_rows = max(_LEAST_BATCH, working_rows // threads)
 
         def work(part: Slice) -> int:
-            for number, scattered in enumerate(scatter(job, part, max_rows, done)):
+            for number, scattered in enumerate(scatter(job, part, max_rows, codebooks, skip)):
                 store.add(number, scattered)
             return part.rows
 
         yield from self._each(work, job.slices, threads)
-        pa.default_memory_pool().release_unused()
 
-    def _each(self, work: Callable[[T], object], items: Iterable[T], threads: int) -> Iterator[object]:
-        """Yield results as they come; the first failure stops what has not started."""
+    def _gather_threads(self, job: BucketJob, store: PieceStore, todo: Sequence[int]) -> int:
+        widest = max(len(table.columns) for table in job.tables) + len(job.keys)
+        every = sum(len(table.columns) for table in job.tables) + len(job.keys)
+        rows = max(store.rows(number) for number in todo)
+        need = rows * job.decoded_bytes_per_row * widest / every * _GATHER_COPIES
+        return max(1, min(self._threads, int(self._budget / 2 / max(need, 1))))
+
+    def _each(self, work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
+        """Yield results as they come; the first failure, or closing, stops what has not started.
+
+        Whoever loops over it has to close it: threads may not outlive the store that they use.
+        """
         pool = ThreadPoolExecutor(threads)
-        futures: list[Future[object]] = [pool.submit(work, item) for item in items]
+        futures = [pool.submit(work, item) for item in items]
         try:
             for future in as_completed(futures):
                 yield future.result()

@@ -1,70 +1,121 @@
-"""Where scattered rows wait for their bucket: in memory up to a limit, past it in Arrow IPC files on disk."""
+"""Where scattered rows wait for their bucket: in memory up to a limit, past it on disk.
+
+On disk, each bucket's piece of each group of columns is an Arrow IPC message of its own, so that gathering a
+table reads what it needs and nothing else. Every thread that spills has one file, however many slices there are.
+"""
 
 from __future__ import annotations
 
-import itertools
+import os
 import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from bucketwheel.contracts import BucketJob
 from bucketwheel.kernel.gather import Pieces
 from bucketwheel.kernel.scatter import Scattered
 from bucketwheel.storage import translated
 
 
-class _Spilled:
-    """One scattered slice on disk: an IPC file with a record batch for each bucket that has rows."""
+class _Kept(Protocol):
+    def rows(self, bucket: int) -> int: ...
 
-    def __init__(self, path: Path, scattered: Scattered) -> None:
-        counts = np.diff(scattered.offsets)
-        self._batch_numbers = np.cumsum(counts > 0) - 1
-        self._counts = counts
-        self._readers = threading.local()
-        self.schema = scattered.batch.schema
-        columns = scattered.batch.schema.names
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self.schema) as writer:
-            for bucket in np.flatnonzero(counts):
-                writer.write_batch(scattered.piece(int(bucket), columns))
-        self._file = pa.OSFile(str(path), "rb")
-        self.bytes = self._file.size()
+    def piece(self, bucket: int, group: int) -> pa.RecordBatch: ...
+
+
+class _Held:
+    """One part of a slice in memory; a piece of it is a view."""
+
+    def __init__(self, scattered: Scattered, groups: Sequence[Sequence[str]]) -> None:
+        self._offsets = scattered.offsets
+        self._groups = [scattered.batch.select(list(columns)) for columns in groups]
 
     def rows(self, bucket: int) -> int:
-        return int(self._counts[bucket])
+        return int(self._offsets[bucket + 1] - self._offsets[bucket])
 
-    def piece(self, bucket: int, columns: Sequence[str]) -> pa.RecordBatch:
-        batch = self._reader(tuple(columns)).get_batch(int(self._batch_numbers[bucket]))
-        return batch.select(list(columns))
+    def piece(self, bucket: int, group: int) -> pa.RecordBatch:
+        return self._groups[group].slice(int(self._offsets[bucket]), self.rows(bucket))
 
-    def _reader(self, columns: tuple[str, ...]) -> pa.ipc.RecordBatchFileReader:
-        # A reader caches dictionaries as it goes and is not safe for two threads; the file below it is.
-        opened = self._readers.__dict__.setdefault("by_columns", {})
-        if columns not in opened:
-            fields = [self.schema.get_field_index(name) for name in columns]
-            options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-            opened[columns] = pa.ipc.open_file(self._file, options=options)
-        return opened[columns]
+
+class _SpillFile:
+    """A file that one thread appends to and any thread reads."""
+
+    def __init__(self, path: Path) -> None:
+        self.size = 0
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._reader = pa.OSFile(str(path), "rb")
+
+    def append(self, content: pa.Buffer) -> None:
+        rest = memoryview(content)
+        while rest:
+            written = os.pwrite(self._descriptor, rest, self.size)
+            self.size += written
+            rest = rest[written:]
+
+    def read(self, start: int, end: int) -> pa.Buffer:
+        return pa.py_buffer(self._reader.read_at(end - start, start))
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        self._reader.close()
+
+
+class _Spilled:
+    """One part of a slice on disk; a piece of it is one message, by bucket and group of columns."""
+
+    def __init__(self, file: _SpillFile, scattered: Scattered, groups: Sequence[Sequence[str]]) -> None:
+        self._file = file
+        self._start = file.size
+        self._rows = np.diff(scattered.offsets)
+        self._schemas = [scattered.batch.select(list(columns)).schema for columns in groups]
+        held = _Held(scattered, groups)
+        ends = np.zeros((len(self._rows), len(groups)), np.int64)
+        for bucket in np.flatnonzero(self._rows):
+            for group in range(len(groups)):
+                file.append(held.piece(int(bucket), group).serialize())
+                ends[bucket, group] = file.size - self._start
+        # A bucket without rows ends where the one before it does. One number a piece adds up: keep it short.
+        flat = np.maximum.accumulate(ends.ravel())
+        self._ends = np.concatenate(([0], flat)).astype(np.min_scalar_type(int(flat[-1])))
+
+    def rows(self, bucket: int) -> int:
+        return int(self._rows[bucket])
+
+    def piece(self, bucket: int, group: int) -> pa.RecordBatch:
+        number = bucket * len(self._schemas) + group
+        start, end = self._start + int(self._ends[number]), self._start + int(self._ends[number + 1])
+        return pa.ipc.read_record_batch(self._file.read(start, end), self._schemas[group])
 
 
 class PieceStore:
     """Keeps every scattered slice; safe for use by several threads.
 
     Args:
+        job: names the groups of columns that gather will ask for: the keys, and those of each table.
         limit: bytes to keep in memory; slices beyond it go to `directory`.
         directory: a local directory of its own, made when needed.
     """
 
-    def __init__(self, limit: int, directory: Path) -> None:
+    def __init__(self, job: BucketJob, limit: int, directory: Path) -> None:
+        columns = [job.keys, *(table.columns for table in job.tables)]
+        self._groups = list(dict.fromkeys(tuple(source for source, _ in pairs) for pairs in columns if pairs))
         self._limit = limit
         self._directory = directory
         self._lock = threading.Lock()
-        self._numbers = itertools.count()
-        self._slices: dict[tuple[int, int], Scattered | _Spilled] = {}
+        self._slices: dict[tuple[int, int], _Kept] = {}
         self._held = 0
-        self.spilled_bytes = 0
+        self._mine = threading.local()
+        self._files: list[_SpillFile] = []
+
+    @property
+    def spilled_bytes(self) -> int:
+        """Bytes on disk."""
+        return sum(file.size for file in self._files)
 
     def add(self, part: int, scattered: Scattered) -> None:
         """Take over one scattered part of a slice.
@@ -76,32 +127,37 @@ class PieceStore:
         with self._lock:
             keep = self._held + size <= self._limit
             self._held += size if keep else 0
-            number = next(self._numbers)
-        kept: Scattered | _Spilled = scattered if keep else self._spill(number, scattered)
+        kept: _Kept = _Held(scattered, self._groups) if keep else self._spill(scattered)
         with self._lock:
             self._slices[scattered.index, part] = kept
 
-    def _spill(self, number: int, scattered: Scattered) -> _Spilled:
-        path = self._directory / f"{number:06d}.arrow"
-        with translated(str(path), "spill to"):
-            self._directory.mkdir(parents=True, exist_ok=True)
-            spilled = _Spilled(path, scattered)
-        with self._lock:
-            self.spilled_bytes += spilled.bytes
-        return spilled
+    def _spill(self, scattered: Scattered) -> _Spilled:
+        with translated(str(self._directory), "spill to"):
+            if not hasattr(self._mine, "file"):
+                self._directory.mkdir(parents=True, exist_ok=True)
+                with self._lock:
+                    self._mine.file = _SpillFile(self._directory / f"{len(self._files):04d}.pieces")
+                    self._files.append(self._mine.file)
+            return _Spilled(self._mine.file, scattered, self._groups)
+
+    def rows(self, bucket: int) -> int:
+        """Rows of one bucket in all slices."""
+        return sum(kept.rows(bucket) for kept in self._slices.values())
 
     def pieces(self, bucket: int) -> Pieces:
         """Return the reader of one bucket's pieces, in slice order."""
-        ordered = [self._slices[key] for key in sorted(self._slices)]
-        filled = [kept for kept in ordered if kept.rows(bucket)]
+        filled = [self._slices[key] for key in sorted(self._slices) if self._slices[key].rows(bucket)]
 
         def read(columns: Sequence[str]) -> list[pa.RecordBatch]:
+            group = self._groups.index(tuple(columns))
             with translated(str(self._directory), "read spilled pieces from"):
-                return [kept.piece(bucket, columns) for kept in filled or ordered[:1]]
+                return [kept.piece(bucket, group) for kept in filled]
 
         return read
 
     def close(self) -> None:
         """Forget everything and delete the files."""
         self._slices.clear()
+        for file in self._files:
+            file.close()
         shutil.rmtree(self._directory, ignore_errors=True)

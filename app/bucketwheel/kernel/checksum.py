@@ -12,7 +12,7 @@ from bucketwheel.kernel.hashing import hash_keys
 _MASK = 2**64 - 1
 
 
-def key_checksum(columns: Sequence[pa.Array]) -> int:
+def key_checksum(columns: Sequence[pa.Array | pa.ChunkedArray]) -> int:
     """Return the sum modulo 2^64 of a 64-bit hash of every row; the sums of parts add up to that of the whole.
 
     The hash joins the two 32-bit hashes of Hive (polynomial) and Spark (Murmur3), which fail independently,

@@ -1,73 +1,87 @@
-"""Dictionary-encoded columns on their way from slices to one file.
+"""Dictionary-encoded columns on their way from slices to files: as codes of one book for each column.
 
-Each slice has its own dictionary. A file gets the values it uses, in ascending order, so its bytes do not
-depend on how the source was cut or in which order it was read.
+Each slice of the source has its own dictionary. A book numbers the values of all of them, so that codes of
+different slices can be joined and moved like any integers. A file gets the values it uses, in ascending
+order: its bytes do not depend on the order in which the book was filled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_CACHED = 8192
 
+class Codebook:
+    """The values of one column; safe for use by several threads.
 
-class DictionaryMerger:
-    """Merges the dictionaries of slices; remembers the last merges, since every bucket asks for the same ones.
-
-    Not safe for use by several threads at once; the results are read-only.
+    The code of a value is its position plus one, and 0 is NULL. Codes never change; they come in the
+    narrowest unsigned type that held them when they were made.
     """
 
     def __init__(self) -> None:
-        self._merged: dict[tuple[int, ...], tuple[pa.Array, list[np.ndarray], list[pa.Array]]] = {}
+        self._lock = threading.Lock()
+        self._values: pa.Array = None
+        self._ascending: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
-    def merge(self, dictionaries: Sequence[pa.Array]) -> tuple[pa.Array, list[np.ndarray]]:
-        """Return all values in ascending order and, per dictionary, the new code of each old code.
+    def encode(self, column: pa.DictionaryArray) -> pa.Array:
+        """Return the codes of a column, and add the values that are new."""
+        dictionary = column.dictionary
+        codes = np.zeros(len(dictionary) + 1, np.int64)
+        with self._lock:
+            codes[:-1] = self._codes_of(dictionary)
+            narrow = codes.astype(np.min_scalar_type(len(self._values)))
+        indices = column.indices.cast(pa.int32())
+        if indices.null_count:
+            indices = indices.fill_null(len(dictionary))
+        return pa.array(np.take(narrow, indices.to_numpy()))
 
-        Each dictionary has NULL at code 0; new codes keep 0 for NULL and count values from 1.
-        """
-        identity = tuple(dictionary.buffers()[-1].address for dictionary in dictionaries)
-        known = self._merged.get(identity)
-        if known is None:
-            if len(self._merged) >= _CACHED:
-                self._merged.clear()
-            values = pc.drop_null(pc.unique(pa.chunked_array(list(dictionaries))))
-            values = values.take(pc.sort_indices(values))
-            codes = [_lookup(dictionary, values) for dictionary in dictionaries]
-            # The dictionaries are kept so that no other buffer can get the address of one of theirs.
-            known = self._merged[identity] = (values, codes, list(dictionaries))
-        return known[0], known[1]
+    def _codes_of(self, dictionary: pa.Array) -> npt.NDArray[np.int64]:
+        if self._values is None:
+            self._values = dictionary.slice(0, 0)
+        found = pc.index_in(dictionary, value_set=self._values)
+        if found.null_count:
+            fresh = pc.drop_null(pc.unique(dictionary.filter(pc.is_null(found))))
+            if len(fresh):
+                self._values = pa.concat_arrays([self._values, fresh])
+                found = pc.index_in(dictionary, value_set=self._values)
+        codes: npt.NDArray[np.int64] = found.fill_null(-1).to_numpy().astype(np.int64) + 1
+        return codes
+
+    def decode(self, codes: npt.NDArray[np.unsignedinteger]) -> pa.DictionaryArray:
+        """Return the column of the codes, with only the values that occur, in ascending order."""
+        with self._lock:
+            values = self._values
+            if len(self._ascending) < len(values):
+                self._ascending = np.asarray(pc.sort_indices(values)).view(np.int64) + 1
+            ascending = self._ascending
+        if len(values) <= len(codes):
+            occurs = np.bincount(codes, minlength=len(values) + 1) > 0
+        else:
+            occurs = np.zeros(len(values) + 1, np.bool_)
+            occurs[codes] = True
+        used = ascending[occurs[ascending]]
+        positions = np.zeros(len(values) + 1, np.int32)
+        positions[used] = np.arange(len(used), dtype=np.int32)
+        missing = codes == 0 if occurs[0] else None
+        indices = pa.array(np.take(positions, codes), mask=missing)
+        return pa.DictionaryArray.from_arrays(indices, values.take(pa.array(used - 1)), safe=False)
 
 
-def _lookup(dictionary: pa.Array, values: pa.Array) -> np.ndarray:
-    found = pc.index_in(dictionary, value_set=values).fill_null(-1)
-    return (np.asarray(found) + 1).astype(np.min_scalar_type(len(values)))
+class Codebooks:
+    """The books of all columns that travel as codes, by source name."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._books: dict[str, Codebook] = {}
 
-def gathered(columns: Sequence[pa.DictionaryArray], order: np.ndarray | None, merger: DictionaryMerger) -> pa.Array:
-    """Return the pieces of one column as a single array in `order`, with only the values it uses.
+    def book(self, name: str) -> Codebook:
+        """Return the book of a column; it is made when first asked for."""
+        with self._lock:
+            return self._books.setdefault(name, Codebook())
 
-    Args:
-        columns: one piece per slice, in slice order; code 0 is NULL.
-        order: positions in the concatenation of the pieces (int64), or None to keep them.
-        merger: remembers merged dictionaries.
-    """
-    values, lookups = merger.merge([column.dictionary for column in columns])
-    codes = np.concatenate(
-        [np.take(lookup, np.asarray(column.indices)) for lookup, column in zip(lookups, columns, strict=True)]
-    )
-    if order is not None:
-        codes = np.take(codes, order)
-    counts = np.bincount(codes, minlength=len(values) + 1)
-    used = np.flatnonzero(counts[1:])
-    if len(used) < len(values):
-        compact = np.zeros(len(values) + 1, dtype=codes.dtype)
-        compact[used + 1] = np.arange(1, len(used) + 1)
-        codes = np.take(compact, codes)
-        values = values.take(pa.array(used))
-    missing = codes == 0 if counts[0] else None
-    indices = pa.array(codes.astype(np.int32) - 1, mask=missing)
-    return pa.DictionaryArray.from_arrays(indices, values, safe=False)
+    def __contains__(self, name: str) -> bool:
+        return name in self._books

@@ -73,4 +73,4 @@ def _text(value: pa.Scalar) -> str:
     try:
         return str(value.as_py()) if value.is_valid else "NULL"
     except UnicodeDecodeError:
-        return value.as_buffer().to_pybytes().decode(errors="backslashreplace")
+        return str(value.as_buffer().to_pybytes(), errors="backslashreplace")

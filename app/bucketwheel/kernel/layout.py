@@ -9,12 +9,12 @@ from bucketwheel.errors import VerificationError
 
 # The three name patterns of Trino's BackgroundHiveSplitLoader, tried in its order on the whole name.
 _HIVE_PATTERNS = (
-    re.compile(r"\d{8}_\d{6}_\d{5}_[a-z0-9]{5}_bucket-(\d+)(?:[-_.].*)?"),
-    re.compile(r"(\d+)_\d+.*"),
-    re.compile(r"bucket_(\d+)(?:_\d+)?"),
+    re.compile(r"\d{8}_\d{6}_\d{5}_[a-z0-9]{5}_bucket-(\d+)(?:[-_.].*)?", re.ASCII),
+    re.compile(r"(\d+)_\d+.*", re.ASCII),
+    re.compile(r"bucket_(\d+)(?:_\d+)?", re.ASCII),
 )
 # Spark's BucketingUtils.bucketedFileName.
-_SPARK_PATTERN = re.compile(r".*_(\d+)(?:\..*)?")
+_SPARK_PATTERN = re.compile(r".*_(\d+)(?:\..*)?", re.ASCII)
 
 _GIGABYTE = 2**30
 _SMALLEST_AUTO_FILE = 100 * 10**6
@@ -37,11 +37,12 @@ def bucket_of_file(name: str, scheme: str) -> int | None:
     return None
 
 
-def check_file_name(name: str, bucket: int, scheme: str) -> None:
+def check_file_name(path: str, bucket: int, scheme: str) -> None:
     """Raise VerificationError unless readers would count the file to `bucket`."""
-    parsed = bucket_of_file(name, scheme)
+    parsed = bucket_of_file(path.rsplit("/", 1)[-1], scheme)
     if parsed != bucket:
-        raise VerificationError(f"{name}: readers take this name for bucket {parsed}, it holds bucket {bucket}")
+        taken = "that of no bucket" if parsed is None else f"that of bucket {parsed}"
+        raise VerificationError(f"{path}: readers take this name for {taken}; the file holds bucket {bucket}")
 
 
 def standard_name(name: str) -> str:
@@ -55,7 +56,7 @@ def automatic_bucket_count(largest_table_bytes: int) -> int:
     The largest count whose files still have 100 MB, so that files stay as far below 1 GB as they can;
     1 where the whole table is smaller.
     """
-    return 2 ** max(0, math.floor(math.log2(max(largest_table_bytes, 1) / _SMALLEST_AUTO_FILE)))
+    return 1 << max(0, math.floor(math.log2(max(largest_table_bytes, 1) / _SMALLEST_AUTO_FILE)))
 
 
 def unbucketed_file_count(table_bytes: int, files_per_gb: float, max_files: int) -> int:

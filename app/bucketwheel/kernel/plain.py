@@ -15,7 +15,7 @@ _Leaf = Callable[[pa.DataType], pa.DataType]
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return the type without views and dictionaries, at any depth."""
-    return _mapped(kind, _plain_leaf)
+    return _mapped(kind, _plain_leaf, large=False)
 
 
 def large_type(kind: pa.DataType) -> pa.DataType:
@@ -23,19 +23,21 @@ def large_type(kind: pa.DataType) -> pa.DataType:
     return _mapped(kind, _large_leaf, large=True)
 
 
-def _mapped(kind: pa.DataType, leaf: _Leaf, large: bool = False) -> pa.DataType:
-    name = str(kind)
+def _mapped(kind: pa.DataType, leaf: _Leaf, large: bool) -> pa.DataType:
+    def inner(field: pa.Field) -> pa.Field:
+        return field.with_type(_mapped(field.type, leaf, large))
+
     if pa.types.is_map(kind):
-        key = kind.key_field.with_type(_mapped(kind.key_type, leaf, large))
-        return pa.map_(key, kind.item_field.with_type(_mapped(kind.item_type, leaf, large)))
+        return pa.map_(inner(kind.key_field), inner(kind.item_field))
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_mapped(field.type, leaf, large)) for field in kind])
+        return pa.struct([inner(field) for field in kind])
     if pa.types.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_type(_mapped(kind.value_type, leaf, large)), kind.list_size)
-    # By name: pyarrow 17 has no predicates for list views.
+        return pa.list_(inner(kind.value_field), kind.list_size)
+    name = str(kind)
     if name.startswith(("list", "large_list")):
-        value = kind.value_field.with_type(_mapped(kind.value_type, leaf, large))
-        return pa.large_list(value) if large or name.startswith("large_list") else pa.list_(value)
+        # Between offsets of the same width, pyarrow 26 turns views that come from a file into broken lists.
+        wide = name.startswith(("list_view", "large_list<"))
+        return (pa.large_list if large or wide else pa.list_)(inner(kind.value_field))
     return leaf(kind)
 
 
@@ -52,5 +54,6 @@ def _large_leaf(kind: pa.DataType) -> pa.DataType:
         return pa.large_string()
     if pa.types.is_binary(kind):
         return pa.large_binary()
-    # Extension types cannot be cast between storages; without its annotation the value stays the same.
-    return large_type(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
+    if hasattr(pa, "JsonType") and isinstance(kind, pa.JsonType):
+        return pa.json_(pa.large_string())
+    return kind

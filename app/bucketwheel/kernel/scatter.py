@@ -1,21 +1,23 @@
 """Scatter: read a slice once, hash its keys, and order its rows by bucket.
 
-The pieces of all tables are cut from one ordered batch by `Scattered.piece`; the key travels once. Columns
-with a small dictionary travel as codes, with code 0 for NULL, so that moving a row moves a byte or two.
+The pieces of all tables are cut from one ordered batch; the key travels once. Columns with a small
+dictionary travel as codes, so that moving a row moves a byte or two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, Slice
 from bucketwheel.errors import UnreadableFilesError
+from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.plain import plain_type
 from bucketwheel.storage import Storage, translated
@@ -40,10 +42,6 @@ class Scattered:
         """Rows of one bucket."""
         return int(self.offsets[bucket + 1] - self.offsets[bucket])
 
-    def piece(self, bucket: int, columns: Sequence[str]) -> pa.RecordBatch:
-        """Return the rows of one bucket, without a copy."""
-        return self.batch.select(list(columns)).slice(int(self.offsets[bucket]), self.rows(bucket))
-
 
 def projected_columns(job: BucketJob) -> list[str]:
     """Source names of all columns that the job needs, keys first, each once."""
@@ -52,11 +50,14 @@ def projected_columns(job: BucketJob) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def scatter(job: BucketJob, part: Slice, max_rows: int, skip: Collection[int] = ()) -> Iterator[Scattered]:
+def scatter(
+    job: BucketJob, part: Slice, max_rows: int, codebooks: Codebooks, skip: Collection[int] = ()
+) -> Iterator[Scattered]:
     """Yield the rows of a slice ordered by bucket, at most `max_rows` at a time.
 
     Rows of one bucket keep their source order, so the result of gathering does not depend on how the
-    source was cut into slices. Rows of the buckets in `skip` are left out.
+    source was cut into slices. Rows of the buckets in `skip` are left out. Columns that the job has as
+    dictionaries come as codes of `codebooks`.
 
     Raises:
         UnreadableFilesError: a page cannot be read; names file, row group and column.
@@ -64,29 +65,42 @@ def scatter(job: BucketJob, part: Slice, max_rows: int, skip: Collection[int] = 
     """
     kept = np.ones(job.bucket_count, dtype=bool)
     kept[list(skip)] = False
-    for batch in _read(job, part, max_rows):
-        keys = [batch.column(source) for source, _ in job.keys]
-        buckets = bucket_numbers(hash_keys(keys, job.hash), job.bucket_count, job.hash)
-        # NumPy sorts 16-bit integers stably by radix, in linear time.
-        narrow = buckets.astype(np.uint16) if job.bucket_count <= 2**16 else buckets
-        order = np.argsort(narrow, kind="stable")
-        counts = np.bincount(buckets, minlength=job.bucket_count)
-        if skip:
-            order = order[kept[buckets[order]]]
-            counts = np.where(kept, counts, 0)
-        offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-        yield Scattered(part.index, offsets, batch.take(pa.array(order)))
+
+    def ordered(batch: pa.RecordBatch) -> Scattered:
+        offsets, order = _bucket_order(job, batch, kept)
+        return Scattered(part.index, offsets, batch.take(pa.array(order)))
+
+    # map, unlike a loop, lets go of a batch before it yields what was made of it: half the memory.
+    return map(ordered, _read(job, part, max_rows, codebooks))
 
 
-def _read(job: BucketJob, part: Slice, max_rows: int) -> Iterator[pa.RecordBatch]:
+def _bucket_order(
+    job: BucketJob, batch: pa.RecordBatch, kept: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    keys = [batch.column(source) for source, _ in job.keys]
+    buckets = bucket_numbers(hash_keys(keys, job.hash), job.bucket_count, job.hash)
+    # NumPy sorts 16-bit integers stably by radix, in linear time.
+    narrow = buckets.astype(np.uint16) if job.bucket_count <= 2**16 else buckets
+    order = np.argsort(narrow, kind="stable")
+    counts = np.bincount(buckets, minlength=job.bucket_count)
+    if not kept.all():
+        order = order[kept[buckets[order]]]
+        counts = np.where(kept, counts, 0)
+    return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), order
+
+
+def _read(job: BucketJob, part: Slice, max_rows: int, codebooks: Codebooks) -> Iterator[pa.RecordBatch]:
     columns = projected_columns(job)
     coded = job.dictionary_columns.difference(source for source, _ in job.keys)
+
+    def prepared(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return normalised(batch.select(columns), coded, codebooks)
+
     with translated(part.path, "open"):
         stream = Storage(job.storage).open(part.path)
     with stream:
         try:
-            for batch in _decode(stream, part, columns, coded, max_rows):
-                yield normalised(batch.select(columns), coded)
+            yield from map(prepared, _decode(stream, part, columns, coded, max_rows))
         except (pa.ArrowException, OSError) as error:
             raise UnreadableFilesError(
                 f"{part.path}: {_corrupt_chunk(part, columns, stream)}: {error}; "
@@ -111,8 +125,21 @@ def _decode(
     if part.rows > max_rows:
         yield from file.iter_batches(max_rows, row_groups=groups, columns=columns, use_threads=False)
         return
-    table = file.read_row_groups(groups, columns=columns, use_threads=False)
-    yield from table.unify_dictionaries().combine_chunks().to_batches()
+    try:
+        yield from _combined(file.read_row_groups(groups, columns=columns, use_threads=False))
+    except pa.ArrowNotImplementedError:
+        # Nested columns that come in several chunks: dictionaries, or more text than 32-bit offsets reach.
+        if len(groups) == 1:
+            raise
+        for group in groups:
+            yield from _combined(file.read_row_group(group, columns=columns, use_threads=False))
+
+
+def _combined(table: pa.Table) -> Iterator[pa.RecordBatch]:
+    batches = table.unify_dictionaries().combine_chunks().to_batches()
+    del table
+    while batches:
+        yield batches.pop(0)
 
 
 def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> str:
@@ -131,22 +158,13 @@ def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> st
     return f"row groups {part.row_groups[0]} to {part.row_groups[-1]} cannot be read together"
 
 
-def normalised(batch: pa.RecordBatch, coded: Collection[str]) -> pa.RecordBatch:
-    """Return the batch in plain types, and the dictionaries named in `coded` as codes in which 0 is NULL."""
+def normalised(batch: pa.RecordBatch, coded: Collection[str], codebooks: Codebooks) -> pa.RecordBatch:
+    """Return the batch in plain types, and the dictionaries of columns in `coded` as codes."""
     arrays = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if name in coded and pa.types.is_dictionary(column.type):
-            arrays.append(_as_codes(column))
+            arrays.append(codebooks.book(name).encode(column))
         else:
             plain = plain_type(column.type)
             arrays.append(column if plain.equals(column.type) else pc.cast(column, plain))
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
-
-
-def _as_codes(column: pa.DictionaryArray) -> pa.DictionaryArray:
-    dictionary = column.dictionary
-    values = pa.concat_arrays([pa.nulls(1, dictionary.type), dictionary])
-    codes = np.asarray(column.indices.cast(pa.int32()).fill_null(-1)) + 1
-    return pa.DictionaryArray.from_arrays(
-        pa.array(codes.astype(np.min_scalar_type(len(values) - 1))), values, safe=False
-    )

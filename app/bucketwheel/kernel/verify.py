@@ -6,102 +6,109 @@ bytes on disk, which proves the same; where it is cut differently it is decoded 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketCheck, BucketJob, TableLayout
 from bucketwheel.errors import VerificationError
 from bucketwheel.kernel.checksum import add, key_checksum
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
-from bucketwheel.kernel.layout import check_file_name
+from bucketwheel.kernel.keys import first_disorder, key_text
+from bucketwheel.kernel.layout import bucket_file_name, check_file_name
 from bucketwheel.manifest import BucketOutcome, FileRecord
 from bucketwheel.storage import Storage, join
 
-
-@dataclass(frozen=True)
-class _KeyChunks:
-    """The key columns of one table of one bucket as they lie on disk."""
-
-    layout: tuple[object, ...]
-    content: tuple[bytes, ...]
+# The key columns of one table of one bucket as they lie on disk: how each chunk is laid out, and its bytes.
+_Chunks = list[tuple[tuple[object, ...], bytes]]
 
 
 def verify_bucket(job: BucketJob, outcome: BucketOutcome) -> BucketCheck:
     """Read back every file of one bucket.
 
-    Checks the file's name, size, rows and columns from its footer; that every key hashes to this bucket,
-    that keys ascend where they should, and that all tables have the same keys.
+    Checks the files' names, sizes, rows and columns; that every key hashes to this bucket, that keys ascend
+    where they should, and that all tables have the same keys.
 
     Raises:
-        VerificationError: names the file and what is wrong; for a stray row also the row and its bucket.
+        VerificationError: names file, bucket and what is wrong; for a single row also the row.
     """
-    by_table: dict[str, list[FileRecord]] = {table.name: [] for table in job.tables}
-    for record in outcome.files:
-        by_table[record.table].append(record)
-    first: _KeyChunks | None = None
+    by_table = _by_table(job, outcome)
+    first: _Chunks | None = None
     for table in job.tables:
         records = by_table[table.name]
-        rows = sum(record.rows for record in records)
-        if rows != outcome.rows:
-            raise VerificationError(
-                f"{table.name}, bucket {outcome.bucket}: {rows} rows in its files, {outcome.rows} in the bucket"
-            )
         chunks = _read_chunks(job, table, records, outcome.bucket)
-        if first is None or chunks != first:
+        if chunks != first:
             _check_keys(job, table, records, outcome)
-        first = first or chunks
+        first = first if first is not None else chunks
     sizes = {name: sum(record.bytes for record in records) for name, records in by_table.items()}
     return BucketCheck(outcome.bucket, outcome.rows, outcome.key_checksum, sizes)
 
 
-def _read_chunks(job: BucketJob, table: TableLayout, records: list[FileRecord], bucket: int) -> _KeyChunks:
-    layout: list[object] = []
-    content: list[bytes] = []
+def _by_table(job: BucketJob, outcome: BucketOutcome) -> dict[str, list[FileRecord]]:
+    by_table: dict[str, list[FileRecord]] = {table.name: [] for table in job.tables}
+    for record in outcome.files:
+        if record.table not in by_table:
+            raise VerificationError(
+                f"{record.name}, bucket {outcome.bucket}: it is of table {record.table!r}, which is none of "
+                f"the run's: {', '.join(by_table)}"
+            )
+        by_table[record.table].append(record)
+    for table in job.tables:
+        records = by_table[table.name]
+        place = f"{table.directory}, bucket {outcome.bucket}"
+        for record in records:
+            check_file_name(join(table.directory, record.name), outcome.bucket, job.hash)
+        names = [record.name for record in records]
+        expected = [bucket_file_name(outcome.bucket, copy, job.hash) for copy in range(len(names))]
+        if names != expected:
+            raise VerificationError(f"{place}: its files are {', '.join(names)}, not {', '.join(expected)}")
+        rows = sum(record.rows for record in records)
+        if rows != outcome.rows:
+            raise VerificationError(
+                f"{place}: {rows} rows in its files ({', '.join(names) or 'none'}), {outcome.rows} in the bucket"
+            )
+    return by_table
+
+
+def _read_chunks(job: BucketJob, table: TableLayout, records: list[FileRecord], bucket: int) -> _Chunks:
+    chunks: _Chunks = []
     for record in records:
         path = join(table.directory, record.name)
-        check_file_name(record.name, bucket, job.hash)
-        with _opened(job, path) as stream:
-            footer = _footer(stream, path)
-            _check_footer(job, table, record, path, footer, stream.size())
+        with _opened(job, path, bucket) as stream:
+            try:
+                footer = pq.read_metadata(stream)
+            except (pa.ArrowException, OSError) as error:
+                raise VerificationError(f"{path}: bucket {bucket}: is no Parquet file: {error}") from error
+            _check_footer(job, table, record, f"{path}: bucket {bucket}", footer, stream.size())
             for group in range(footer.num_row_groups):
                 for column in range(len(job.keys)):
                     chunk = footer.row_group(group).column(column)
-                    start = chunk.dictionary_page_offset or chunk.data_page_offset
-                    layout.append((chunk.physical_type, chunk.compression, str(chunk.encodings), chunk.num_values))
-                    stream.seek(start)
-                    content.append(stream.read(chunk.total_compressed_size))
-    return _KeyChunks(tuple(layout), tuple(content))
+                    stream.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
+                    layout = (chunk.physical_type, chunk.compression, str(chunk.encodings), chunk.num_values)
+                    chunks.append((layout, stream.read(chunk.total_compressed_size)))
+    return chunks
 
 
-def _opened(job: BucketJob, path: str) -> pa.NativeFile:
+def _opened(job: BucketJob, path: str, bucket: int) -> pa.NativeFile:
     try:
         return Storage(job.storage).open(path)
     except OSError as error:
-        raise VerificationError(f"{path}: cannot be read back: {error}") from error
-
-
-def _footer(stream: pa.NativeFile, path: str) -> pq.FileMetaData:
-    try:
-        return pq.ParquetFile(stream, pre_buffer=False).metadata
-    except (pa.ArrowInvalid, OSError) as error:
-        raise VerificationError(f"{path}: is no Parquet file: {error}") from error
+        raise VerificationError(f"{path}: bucket {bucket}: cannot be read back: {error}") from error
 
 
 def _check_footer(
-    job: BucketJob, table: TableLayout, record: FileRecord, path: str, footer: pq.FileMetaData, size: int
+    job: BucketJob, table: TableLayout, record: FileRecord, place: str, footer: pq.FileMetaData, size: int
 ) -> None:
     if size != record.bytes:
-        raise VerificationError(f"{path}: {size} bytes, {record.bytes} were written")
+        raise VerificationError(f"{place}: {size} bytes, {record.bytes} were written")
     if footer.num_rows != record.rows:
-        raise VerificationError(f"{path}: {footer.num_rows} rows, {record.rows} were written")
+        raise VerificationError(f"{place}: {footer.num_rows} rows, {record.rows} were written")
     expected = [name for _, name in job.keys] + [name for _, name in table.columns]
     found = footer.schema.to_arrow_schema().names
     if found != expected:
-        raise VerificationError(f"{path}: columns {found}, expected {expected}")
+        raise VerificationError(f"{place}: columns {found}, expected {expected}")
 
 
 def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], outcome: BucketOutcome) -> None:
@@ -109,38 +116,34 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
     checksum = 0
     for record in records:
         path = join(table.directory, record.name)
-        with _opened(job, path) as stream:
+        place = f"{path}: bucket {outcome.bucket}"
+        with _opened(job, path, outcome.bucket) as stream:
             try:
                 keys = pq.ParquetFile(stream, pre_buffer=False).read(columns=names, use_threads=False)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise VerificationError(f"{path}: the key column cannot be read back: {error}") from error
-        columns = [pa.concat_arrays(keys.column(name).chunks) for name in names]
-        _check_buckets(job, path, columns, outcome.bucket)
-        if job.sort:
-            _check_order(path, keys.select(names))
+            except (pa.ArrowException, OSError) as error:
+                raise VerificationError(f"{place}: the keys cannot be read back: {error}") from error
+        columns = keys.select(names).columns
+        _check_buckets(job, place, columns, outcome.bucket)
+        if job.sort and (row := first_disorder(columns)) is not None:
+            raise VerificationError(
+                f"{place}: row {row} with key {key_text(columns, row)!r} is not in key order, the row before "
+                f"has {key_text(columns, row - 1)!r}"
+            )
         checksum = add(checksum, key_checksum(columns))
     if checksum != outcome.key_checksum:
         raise VerificationError(
-            f"{table.name}, bucket {outcome.bucket}: the keys read back differ from the keys of the source "
+            f"{', '.join(join(table.directory, record.name) for record in records)}: bucket {outcome.bucket}: "
+            "the keys read back differ from the keys of the source "
             f"(checksum {checksum:016x}, expected {outcome.key_checksum:016x})"
         )
 
 
-def _check_buckets(job: BucketJob, path: str, columns: list[pa.Array], bucket: int) -> None:
+def _check_buckets(job: BucketJob, place: str, columns: Sequence[pa.ChunkedArray], bucket: int) -> None:
     buckets = bucket_numbers(hash_keys(columns, job.hash), job.bucket_count, job.hash)
     stray = np.flatnonzero(buckets != bucket)
     if len(stray):
         row = int(stray[0])
-        key = "|".join(str(column[row].as_py()) for column in columns)
         raise VerificationError(
-            f"{path}: row {row} with key {key!r} belongs to bucket {int(buckets[row])}, the file is bucket "
-            f"{bucket} ({len(stray)} such rows)"
+            f"{place}: row {row} with key {key_text(columns, row)!r} belongs to bucket {int(buckets[row])} "
+            f"({len(stray)} such rows)"
         )
-
-
-def _check_order(path: str, keys: pa.Table) -> None:
-    by = [(name, "ascending") for name in keys.column_names]
-    order = np.asarray(pc.sort_indices(keys, sort_keys=by, null_placement="at_start"))
-    moved = np.flatnonzero(order != np.arange(len(order), dtype=order.dtype))
-    if len(moved):
-        raise VerificationError(f"{path}: row {int(moved[0])} is not in key order")

@@ -9,10 +9,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import TextIO
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, TextIO
 
 from bucketwheel.contracts import Progress, Report
+from bucketwheel.observe.text import size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 
 @contextmanager
@@ -56,30 +61,26 @@ def _stage_lines(stream: TextIO) -> Report:
 def _bars(stream: TextIO) -> Iterator[Report]:
     # Drawing libraries are slow to load and not needed where there is no terminal.
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     console = Console(file=stream)
+    # All of it fits into 80 columns with the longest names and numbers there are.
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=8 if console.width < 100 else 28),
         TextColumn("{task.percentage:>3.0f} %"),
         TextColumn("{task.fields[done]}"),
-        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
         TextColumn("left"),
-        TimeRemainingColumn(),
     )
     with Bars(*columns, console=console) as bars:
         yield _bar_report(bars, console.print)
 
 
-def _bar_report(bars: object, say: Callable[..., None]) -> Report:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
-
-    assert isinstance(bars, Bars)
+def _bar_report(bars: Bars, say: Callable[..., None]) -> Report:
     tasks: dict[tuple[str, str], TaskID] = {}
-    counts: dict[tuple[str, str], list[int]] = {}
+    counts: dict[tuple[str, str], _Counts] = {}
 
     def report(event: Progress) -> None:
         key = (event.dataset, event.stage)
@@ -89,14 +90,38 @@ def _bar_report(bars: object, say: Callable[..., None]) -> Report:
         if key not in tasks:
             total = event.total_rows or None
             tasks[key] = bars.add_task(f"{event.dataset} {event.stage}", total=total, done="")
-            counts[key] = [0, 0]
+            counts[key] = _Counts()
+        counted = counts[key]
         if event.state == "finished":
-            bars.update(tasks[key], total=1, completed=1, done=event.message)
-            return
-        counts[key][0] += event.rows
-        counts[key][1] += event.bytes
-        rows, size = counts[key]
-        text = f"{rows:,} rows" + (f", {size / 1e6:,.0f} MB written" if size else "") if rows else ""
-        bars.update(tasks[key], completed=rows, done=text)
+            done = ", ".join(text for text in (counted.text(), event.message) if text)
+            bars.update(tasks[key], total=1, completed=1, done=done)
+        else:
+            counted.add(event)
+            bars.update(tasks[key], completed=counted.read + counted.written, done=counted.text())
 
     return report
+
+
+@dataclass
+class _Counts:
+    """Rows that were only read so far, rows that were written or read back, and the bytes of those."""
+
+    read: int = 0
+    written: int = 0
+    bytes: int = 0
+
+    def add(self, event: Progress) -> None:
+        if event.bytes:
+            self.written += event.rows
+            self.bytes += event.bytes
+        else:
+            self.read += event.rows
+
+    def text(self) -> str:
+        if self.bytes:
+            return f"{_short(self.written)} rows, {size(self.bytes)}"
+        return f"{_short(self.read)} rows read" if self.read else ""
+
+
+def _short(count: int) -> str:
+    return f"{count:,}" if count < 10**7 else f"{count / 1e6:,.1f} M"

@@ -16,9 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from importlib.resources import files
 from itertools import pairwise
-from statistics import median, pstdev
 from typing import Any
 
 from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest
@@ -55,12 +53,13 @@ def render(manifest: Manifest) -> str:
 
     The same manifest gives the same text. Whatever comes from the data is escaped.
     """
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    page.filters |= {"count": _count, "size": _size, "seconds": _seconds, "percent": _percent, "time": _time}
-    template = files("bucketwheel").joinpath("observe", "report.html.j2").read_text(encoding="utf-8")
-    return page.from_string(template).render(_facts(manifest))
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    loader = PackageLoader("bucketwheel", "observe")
+    pages = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, **blocks)
+    pages.filters |= {"count": _count, "size": _size, "seconds": _seconds, "percent": _percent, "time": _time}
+    return pages.get_template("report.html.j2").render(_facts(manifest))
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
@@ -118,7 +117,8 @@ def _skew(bucket: BucketResult | None, bucket_count: int) -> _Skew | None:
     rows = tuple(known.get(number, 0) for number in range(max(bucket_count, max(known) + 1)))
     mean = sum(rows) / len(rows)
     largest = sorted(bucket.outcomes, key=lambda outcome: (-outcome.rows, outcome.bucket))
-    return _Skew(rows, mean, max(rows) / mean, pstdev(rows) / mean, tuple(largest[:5]))
+    spread = math.sqrt(sum((number - mean) ** 2 for number in rows) / len(rows))
+    return _Skew(rows, mean, max(rows) / mean, spread / mean, tuple(largest[:5]))
 
 
 def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int, float, str]]:
@@ -166,11 +166,11 @@ def _bucket_chart(skew: _Skew) -> str:
         bar = {"value": (rows, number + gap, number + 1 - gap), "tooltip": label}
         (large if times > _LARGE else usual).append(bar)
     # One bar over all buckets, flattened to a line at its upper edge.
-    label = f"mean: {_count(skew.mean)} rows"
-    mean = {"value": (skew.mean, 0, count), "tooltip": label, "node": {"height": "2"}}
+    mean = {"value": (skew.mean, 0, count), "tooltip": f"mean: {_count(skew.mean)} rows", "node": {"height": "2"}}
     step = 2 ** max(0, round(math.log2(count / 16)))
     ticks = [{"value": number + 0.5, "label": str(number)} for number in range(0, count, step)]
-    return _histogram(f"Rows of each of {count} buckets", _WIDE, (usual, large, [mean]), ticks)
+    label = f"Rows of each of {count}: largest {_count(max(skew.rows))}, mean {_count(skew.mean)}"
+    return _histogram(label, _WIDE, (usual, large, [mean]), ticks)
 
 
 def _file_chart(sizes: Sequence[int], width: int) -> str | None:
@@ -193,7 +193,7 @@ def _file_chart(sizes: Sequence[int], width: int) -> str | None:
 def _edges(sizes: Sequence[int]) -> Sequence[int]:
     """Round bin edges around all sizes: even steps, or 1-2-5 steps where one giant would hide the rest."""
     low, high = min(sizes), max(sizes)
-    if high > 10 * median(sizes):
+    if high > 10 * sorted(sizes)[len(sizes) // 2]:
         return _ROUND[bisect_right(_ROUND, low) - 1 : bisect_right(_ROUND, high) + 1]
     # Steps under a hundredth of the value would have labels that look alike.
     step = next(number for number in _ROUND[1:] if number * 24 >= high - low and number * 100 >= high)
@@ -204,7 +204,8 @@ def _histogram(label: str, width: int, series: Sequence[list[Any]], ticks: list[
     import pygal
 
     look = _look(width, 240) | {"margin_right": 28, "order_min": 0, "max_scale": 6}
-    return _drawn(label, pygal.Histogram(**look, x_labels=ticks, value_formatter=_short), series)
+    rows = partial(_scaled, units=("", "k", "M", "bn", "tn"), brief=True)
+    return _drawn(label, pygal.Histogram(**look, x_labels=ticks, value_formatter=rows), series)
 
 
 def _bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> str | None:
@@ -216,28 +217,26 @@ def _bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> 
     lines = [_drawable(f"{name}: {text(value)}") for name, value in values]
     bars = [{"value": value, "tooltip": line} for (_, value), line in zip(values, lines, strict=True)]
     names = [_drawable(name if len(name) <= 24 else f"{name[:12]}\u2026{name[-11:]}") for name, _ in values]
-    look = _look(_HALF, 24 + 22 * len(values)) | {"margin_right": 84, "show_x_labels": False}
+    look = _look(_HALF, 24 + 22 * len(values)) | {"margin_right": 84, "show_x_labels": False, "x_labels": names[::-1]}
     chart = pygal.HorizontalBar(**look, print_values=True, print_values_position="top", value_formatter=text)
-    chart.x_labels = names[::-1]
     return _drawn("; ".join(lines), chart, (bars[::-1],))
 
 
 def _look(width: int, height: int) -> dict[str, Any]:
     from pygal.style import Style
 
-    # Sizes only, so that pygal leaves room for labels; what it looks like is the page's own style sheet.
+    # Only sizes, so that pygal leaves room for labels; the looks are the page's own style sheet.
     style = Style(label_font_size=12, major_label_font_size=12, value_font_size=12)
-    return {
-        **{"width": width, "height": height, "margin": 6, "spacing": 4, "style": style},
-        **{"js": (), "show_legend": False, "disable_xml_declaration": True},
-    }
+    common = {"js": (), "show_legend": False, "disable_xml_declaration": True, "margin": 6, "spacing": 4}
+    return common | {"width": width, "height": height, "style": style}
 
 
 def _drawn(label: str, chart: Any, series: Sequence[list[Any]]) -> str:
     for bars in series:
         chart.add("", bars)
     chart.add_xml_filter(partial(_slim, label))
-    return str(chart.render())
+    # HTML needs no name spaces in inline SVG.
+    return re.sub(r' xmlns(:\w+)?="[^"]*"', "", str(chart.render()), count=2)
 
 
 def _slim(label: str, root: Any) -> Any:
@@ -245,34 +244,30 @@ def _slim(label: str, root: Any) -> Any:
     for parent in list(root.iter()):
         for child in list(parent):
             named = child.tag == "title" and (parent is root or parent.get("class", "").endswith("guides"))
-            if named or child.tag in {"defs", "desc"} or not isinstance(child.tag, str):
+            drop = child.tag in {"defs", "desc"} or child.get("class") == "plot tooltip-overlay"
+            if named or drop or not isinstance(child.tag, str):
                 parent.remove(child)
-        for name in [key for key in parent.keys() if key in {"id", "rx", "ry", "xmlns"}]:  # noqa: SIM118
-            del parent.attrib[name]
-        for name, value in parent.attrib.items():
-            parent.set(name, re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.2f}", value))
-        if parent.get("class") == "rect reactive tooltip-trigger":
-            del parent.attrib["class"]
+        for name, value in list(parent.attrib.items()):
+            if name in {"id", "rx", "ry"} or value == "rect reactive tooltip-trigger":
+                del parent.attrib[name]
+            else:
+                parent.set(name, re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.2f}", value))
     root.set("role", "img")
     root.set("aria-label", label)
     return root
 
 
 def _drawable(text: str) -> str:
-    """Return the text without control characters, which XML cannot hold."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    """Replace control characters, which XML cannot hold."""
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", text)
 
 
 def _count(value: float) -> str:
     return f"{round(value):,}"
 
 
-def _short(value: float) -> str:
-    return _scaled(value, ("", "k", "M", "bn", "tn"), brief=True)
-
-
 def _size(value: float, brief: bool = False) -> str:
-    return _scaled(value, ("B", "kB", "MB", "GB", "TB", "PB"), brief)
+    return _scaled(value, ("B", "kB", "MB", "GB", "TB", "PB", "EB"), brief)
 
 
 def _scaled(value: float, units: Sequence[str], brief: bool) -> str:

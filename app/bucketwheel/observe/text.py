@@ -11,8 +11,9 @@ from bucketwheel.plan import Plan
 def size(count: float) -> str:
     """Return bytes with a decimal unit, such as 12.3 MB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        text = f"{count:.0f}" if unit == "B" else f"{count:.1f}"
+        if abs(float(text)) < 1000 or unit == "TB":
+            return f"{text} {unit}"
         count /= 1000
     raise AssertionError("unreachable")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bucketwheel.contracts import Services
-from bucketwheel.manifest import DiscoverResult, Manifest, PublishResult
-from bucketwheel.publish import definitions, publish_all
-from bucketwheel.storage import join
+from bucketwheel.manifest import Manifest, PublishResult
+from bucketwheel.publish import check_files, definitions, publish_all
+from bucketwheel.runs import RunStore
 
 
 class Ctas:
@@ -15,11 +15,16 @@ class Ctas:
     requires = ("discover", "split", "size", "bucket", "verify")
 
     def run(self, manifest: Manifest, services: Services) -> PublishResult:
-        """See `contracts.Stage.run`."""
-        catalog = services.settings.catalog
-        tables = definitions(manifest, services.storage, services.settings.target, catalog.final_prefix)
-        result = publish_all(services.catalog(), services.fence, tables, catalog.adopt)
-        with services.fence.guard():
-            note = join(services.settings.target, services.dataset, "metadata", "snapshot_dt.txt")
-            services.storage.write(note, manifest.result("discover", DiscoverResult).snapshot_dt.encode())
-        return result
+        """See `contracts.Stage.run`.
+
+        Raises:
+            VerificationError: files of the run are gone.
+            CatalogError: see `publish.publish_all`.
+        """
+        catalog, target = services.settings.catalog, services.settings.target
+        check_files(manifest, services.storage, target)
+        tables = definitions(manifest, services.storage, target, catalog.final_prefix)
+        store = RunStore(services.storage, target)
+        return publish_all(
+            services.catalog(), services.fence, tables, catalog.adopt, lambda: store.note_published(manifest)
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import difflib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Discover:
         if rows == 0:
             raise SnapshotError(f"{location}: {len(footers)} files, but not one row; load the snapshot again")
         schema = footers[0].schema.remove_metadata()
-        keys = tuple(find_column(name, schema.names, f"key of {services.dataset}") for name in services.source.key)
+        keys = tuple(find_key(name, schema.names, services.dataset) for name in services.source.key)
         return DiscoverResult(
             snapshot_dt=snapshot_dt,
             location=location,
@@ -161,7 +162,7 @@ def _read_footers(storage: Storage, entries: Sequence[Entry]) -> list[_Footer]:
                 file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
                 return _Footer(entry, file.schema_arrow, file.metadata)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            return f"{entry.location}: {str(error).splitlines()[0]}"
+            return f"{entry.location}: {str(error).partition(chr(10))[0]}"
 
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         results = list(pool.map(read, entries))
@@ -197,7 +198,7 @@ def _check_schemas(footers: Sequence[_Footer]) -> None:
         raise SchemaError(f"the files of the snapshot disagree:\n{listed}{more}\nWrite them with one schema")
 
 
-def find_column(name: str, names: Sequence[str], role: str) -> str:
+def find_key(name: str, names: Sequence[str], dataset: str) -> str:
     """Return the column called `name`: exactly, else without case where only one column fits.
 
     Raises:
@@ -208,10 +209,13 @@ def find_column(name: str, names: Sequence[str], role: str) -> str:
     close = [column for column in names if column.lower() == name.lower()]
     if len(close) == 1:
         return close[0]
+    fix = f"set datasets.{dataset}.key to one of the snapshot's columns"
     if close:
-        raise SchemaError(f"{role}: {name!r} fits {', '.join(map(repr, close))}; write it as one of them")
+        raise SchemaError(f"key {name!r} of {dataset} fits {' and '.join(map(repr, close))}; {fix}")
+    guess = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {guess[0]!r}? " if guess else ""
     shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-    raise SchemaError(f"{role}: no column {name!r} in the snapshot; its columns: {shown}")
+    raise SchemaError(f"key {name!r} of {dataset} is not in the snapshot; {hint}{fix}: {shown}")
 
 
 def _key_type(field: pa.Field) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bucketwheel.contracts import Services
 from bucketwheel.manifest import Manifest, PublishResult
-from bucketwheel.publish import definitions, publish_all
+from bucketwheel.publish import check_files, definitions, publish_all
 
 
 class Register:
@@ -14,7 +14,13 @@ class Register:
     requires = ("discover", "split", "size", "bucket", "verify")
 
     def run(self, manifest: Manifest, services: Services) -> PublishResult:
-        """See `contracts.Stage.run`."""
-        catalog = services.settings.catalog
-        tables = definitions(manifest, services.storage, services.settings.target, catalog.staged_prefix)
+        """See `contracts.Stage.run`.
+
+        Raises:
+            VerificationError: files of the run are gone.
+            CatalogError: see `publish.publish_all`.
+        """
+        catalog, target = services.settings.catalog, services.settings.target
+        check_files(manifest, services.storage, target)
+        tables = definitions(manifest, services.storage, target, catalog.staged_prefix)
         return publish_all(services.catalog(), services.fence, tables, catalog.adopt)

@@ -14,6 +14,7 @@ from bucketwheel.errors import BucketwheelError, MappingError, SchemaError, Sele
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
 from bucketwheel.settings import SplitSettings
+from bucketwheel.sql import hive_type
 from bucketwheel.storage import Storage
 
 TABLE_HEADER = "OMC_FLYWHEEL_TABLE"
@@ -32,15 +33,16 @@ class Split:
 
         Raises:
             MappingError: lists every row of the mapping that does not fit the snapshot.
+            SchemaError: two columns of a table have one name, or one has a type that catalogs do not know.
             SelectionError: the table filter matches nothing.
         """
         found = manifest.result("discover", DiscoverResult)
         names = [column.name for column in found.columns]
-        keys = tuple(ColumnMapping(source=key, name=standard_name(key)) for key in found.keys)
+        keys = _named("key", found.keys, ()).columns
         warnings: list[str] = []
         if services.source.mapping is None:
             values = [name for name in names if name not in found.keys]
-            tables, digest = {standard_name(services.dataset): values}, None
+            tables, digest = {_table_name(services.dataset): values}, None
         else:
             content = read_mapping(services.storage, services.source.mapping)
             digest = hashlib.sha256(content).hexdigest()
@@ -51,9 +53,14 @@ class Split:
             warnings.append(f"{len(unmapped)} columns of the snapshot are in no table: {_listed(unmapped)}")
         whole = [_named(table, columns, keys) for table, columns in tables.items()]
         narrow = [part for table in whole for part in _within_limit(table, services.settings.split)]
+        chosen = _filtered(narrow, services.tables_filter)
+        schema = found.schema()
+        for column in (column for table in chosen for column in table.columns):
+            # Refused here, not when the tables are published: by then all of the work has been done.
+            hive_type(schema.field(column.source).type, column.source)
         return SplitResult(
             keys=keys,
-            tables=_filtered(narrow, services.tables_filter),
+            tables=chosen,
             unmapped=unmapped,
             mapping_sha256=digest,
             warnings=tuple(warnings),
@@ -77,19 +84,29 @@ def _rows(location: str, content: bytes) -> Iterator[tuple[int, str, str]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MappingError(f"{location}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
-    reader = csv.reader(io.StringIO(text))
-    header = [cell.strip() for cell in next(reader, [])]
+        raise MappingError(
+            f"{location}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+    lines = _filled_lines(location, text)
+    _, header = next(lines, (0, []))
     if sorted(name.upper() for name in header) != sorted((TABLE_HEADER, COLUMN_HEADER)):
         raise MappingError(f"{location}: header {','.join(header)!r}, expected {TABLE_HEADER},{COLUMN_HEADER}")
     table_at = [name.upper() for name in header].index(TABLE_HEADER)
-    for row in reader:
-        cells = [cell.strip() for cell in row]
-        if not any(cells):
-            continue
+    for line, cells in lines:
         if len(cells) != len(header) or not all(cells):
-            raise MappingError(f"{location}, line {reader.line_num}: expected a table and a column, found {row!r}")
-        yield reader.line_num, cells[table_at], cells[1 - table_at]
+            raise MappingError(f"{location}, line {line}: expected a table and a column, found {','.join(cells)!r}")
+        yield line, cells[table_at], cells[1 - table_at]
+
+
+def _filled_lines(location: str, text: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise MappingError(f"{location}, line {reader.line_num}: is not CSV: {error}") from error
 
 
 def _resolve(
@@ -104,6 +121,9 @@ def _resolve(
     for line, table, column in _rows(location, content):
         place = f"line {line}"
         name = standard_name(table)
+        if not name:
+            problems.append(f"{place}: table {table!r} has no letter or digit to make a name of")
+            continue
         if spelled.setdefault(name, table) != table:
             problems.append(f"{place}: tables {spelled[name]!r} and {table!r} are both called {name!r}")
             continue
@@ -133,17 +153,24 @@ def _unknown(column: str, found: Sequence[str], names: Sequence[str]) -> str:
     return f"no column {column!r} in the snapshot{guess}"
 
 
+def _table_name(dataset: str) -> str:
+    name = standard_name(dataset)
+    if not name:
+        raise SelectionError(f"dataset {dataset!r} has no letter or digit to make the name of a table of")
+    return name
+
+
 def _named(table: str, columns: Sequence[str], keys: Sequence[ColumnMapping]) -> TableColumns:
     taken = {key.name: key.source for key in keys}
     mapped = []
     for source in columns:
         name = standard_name(source)
         if not name:
-            raise SchemaError(f"column {source!r} of table {table!r} has no letter or digit to make a name of")
+            raise SchemaError(f"{table}: column {source!r} has no letter or digit to make a name of")
         if name in taken:
             raise SchemaError(
-                f"table {table!r}: columns {taken[name]!r} and {source!r} would both be called {name!r}; "
-                "map one of them to another table"
+                f"{table}: columns {taken[name]!r} and {source!r} would both be called {name!r}; leave one "
+                "out by a mapping, or have the snapshot written with another name for it"
             )
         taken[name] = source
         mapped.append(ColumnMapping(source=source, name=name))

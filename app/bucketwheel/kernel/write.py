@@ -1,0 +1,102 @@
+"""Write the rows of one bucket and table as Parquet files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bucketwheel.contracts import BucketJob, TableLayout
+from bucketwheel.kernel.layout import bucket_file_name
+from bucketwheel.manifest import FileRecord
+from bucketwheel.storage import Storage, join
+
+# Fewer, larger calls into the encoders than Arrow's default of 1,024 values.
+_WRITE_BATCH = 8192
+
+
+def write_table(job: BucketJob, table: TableLayout, bucket: int, content: pa.Table) -> list[FileRecord]:
+    """Write the content as one file, or as several of at most `job.max_file_bytes`.
+
+    A file is cut between row groups and passes the limit only where a single row group does.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    records: list[FileRecord] = []
+    start = 0
+    while start < content.num_rows:
+        name = bucket_file_name(bucket, len(records), job.hash)
+        rows, size = _write_file(job, table, join(table.directory, name), content.slice(start))
+        records.append(FileRecord(table=table.name, name=name, rows=rows, bytes=size))
+        start += rows
+    return records
+
+
+def _write_file(job: BucketJob, table: TableLayout, path: str, rest: pa.Table) -> tuple[int, int]:
+    """Write as many row groups of the rest as fit into one file; return its rows and bytes."""
+    storage = Storage(job.storage)
+    options = writer_options(job, table, rest.schema)
+    most = math.ceil(rest.num_rows / table.row_group_rows)
+    while True:
+        with storage.create(path, job.scratch) as sink:
+            groups = _write_groups(rest, table.row_group_rows, most, job.max_file_bytes, sink, options)
+            size = sink.tell()
+        if size <= job.max_file_bytes or groups == 1:
+            return min(groups * table.row_group_rows, rest.num_rows), size
+        # The last row group was larger than those before it, or the footer was what did not fit.
+        most = groups - 1
+
+
+def _write_groups(
+    rest: pa.Table, group_rows: int, most: int, limit: int, sink: pa.NativeFile, options: dict[str, Any]
+) -> int:
+    groups = largest = 0
+    with pq.ParquetWriter(sink, rest.schema, **options) as writer:
+        while groups < most and (not groups or sink.tell() + largest <= limit):
+            before = sink.tell()
+            writer.write_table(rest.slice(groups * group_rows, group_rows), row_group_size=group_rows)
+            largest = max(largest, sink.tell() - before)
+            groups += 1
+    return groups
+
+
+def writer_options(job: BucketJob, table: TableLayout, schema: pa.Schema) -> dict[str, Any]:
+    """Return the Parquet writer's options: Snappy, statistics and page index on the keys only.
+
+    Values in key order are in random order, so their statistics would prune nothing.
+    """
+    names = [name for _, name in job.keys]
+    coded = [
+        path
+        for source, name in table.columns
+        if source in job.dictionary_columns
+        for path in _leaves(name, schema.field(name).type)
+    ]
+    return {
+        "compression": "snappy",
+        "use_dictionary": coded or False,
+        "write_statistics": names,
+        "write_page_index": True,
+        "store_schema": False,
+        "data_page_size": job.page_bytes,
+        "write_batch_size": _WRITE_BATCH,
+        "sorting_columns": [pq.SortingColumn(i, nulls_first=True) for i in range(len(names))] if job.sort else None,
+    }
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
+    """Yield the names that Parquet gives to what a column consists of."""
+    if pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    elif pa.types.is_map(kind):
+        yield from _leaves(f"{path}.key_value.key", kind.key_type)
+        yield from _leaves(f"{path}.key_value.value", kind.item_type)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path

@@ -1,0 +1,177 @@
+"""From runs to figures: medians, ratios round by round, and what was seen beside what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from .data import TABLES
+from .measure import Run
+
+MEASURES = ("cpu_seconds", "wall_seconds", "peak_rss_bytes", "bytes_written", "files_written")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One figure: what is wanted, what was seen; `met` is None where nothing could be seen."""
+
+    section: str
+    what: str
+    wanted: str
+    seen: str
+    met: bool | None
+
+
+class Figures:
+    """Medians and ratios of the runs that worked."""
+
+    def __init__(self, runs: Sequence[Run], tables: int = TABLES) -> None:
+        self._runs = [_extrapolated(run, tables) if run.name == "awswrangler" else run for run in runs]
+
+    def medians(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return section → name → medians, the largest peak memory, and how many runs worked and failed."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for section, name in dict.fromkeys((run.section, run.name) for run in self._runs):
+            runs = [run for run in self._runs if (run.section, run.name) == (section, name)]
+            good = [run for run in runs if run.error is None]
+            values: dict[str, Any] = {key: median(getattr(run, key) for run in good) for key in MEASURES if good}
+            if good:
+                values["largest_peak_rss_bytes"] = max(run.peak_rss_bytes for run in good)
+            found.setdefault(section, {})[name] = {
+                **values,
+                "rows": runs[0].rows,
+                "runs": len(good),
+                "failed": len(runs) - len(good),
+                "scaled": name == "awswrangler",
+            }
+        return found
+
+    def ratio(self, section: str, over: str, under: str, value: Callable[[Run], float]) -> float | None:
+        """Return the median of the ratios of two tasks in the same round."""
+        rounds = {run.round: run for run in self._good(section, under)}
+        pairs = [(run, rounds[run.round]) for run in self._good(section, over) if run.round in rounds]
+        return median(value(a) / value(b) for a, b in pairs) if pairs else None
+
+    def ratios(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """Return, for each task of a section, its CPU, wall time and bytes ÷ those of the section's first task."""
+        found: dict[str, dict[str, dict[str, float | None]]] = {}
+        for section, names in self.medians().items():
+            first = next(iter(names))
+            for name in list(names)[1:]:
+                found.setdefault(section, {})[f"{name} / {first}"] = {
+                    "cpu": self.ratio(section, name, first, cpu),
+                    "wall": self.ratio(section, name, first, wall),
+                    "bytes": self.ratio(section, name, first, written),
+                    "cpu_per_row": self.ratio(section, name, first, cpu_per_row),
+                }
+        return found
+
+    def peak(self, section: str, name: str) -> float | None:
+        """Return the largest peak memory of any run, in bytes."""
+        return max((run.peak_rss_bytes for run in self._good(section, name)), default=None)
+
+    def reported(self, section: str, name: str, key: str) -> float | None:
+        """Return the median of a list of figures that the tasks reported."""
+        values = [value for run in self._good(section, name) for value in (run.report or {})[key]]
+        return median(values) if values else None
+
+    def wall(self, section: str, name: str) -> float | None:
+        """Return the median wall time."""
+        values = [run.wall_seconds for run in self._good(section, name)]
+        return median(values) if values else None
+
+    def _good(self, section: str, name: str) -> list[Run]:
+        return [run for run in self._runs if (run.section, run.name) == (section, name) and run.error is None]
+
+
+def cpu(run: Run) -> float:
+    return run.cpu_seconds
+
+
+def wall(run: Run) -> float:
+    return run.wall_seconds
+
+
+def written(run: Run) -> float:
+    return max(run.bytes_written, 1)
+
+
+def cpu_per_row(run: Run) -> float:
+    return run.cpu_seconds / max(run.rows, 1)
+
+
+def _extrapolated(run: Run, tables: int) -> Run:
+    """Return what all rows of all tables would take: per table a fixed cost and a cost per row, by two fractions."""
+    if run.report is None:
+        return run
+    small, large = run.report["fractions"]
+
+    def whole(key: str) -> float:
+        slope = max(large[key] - small[key], 0) / (large["rows"] - small["rows"])
+        fixed = max(small[key] - slope * small["rows"], 0)
+        return float(tables * (fixed + slope * run.rows))
+
+    values = {**asdict(run), **{key: whole(key) for key in MEASURES if key != "peak_rss_bytes"}}
+    values.update(files_written=tables * large["files_written"], bytes_written=int(whole("bytes_written")))
+    return Run(**values)
+
+
+def targets(figures: Figures, scales: Iterable[int], memory_scales: Iterable[int], budget: str) -> list[Target]:
+    """Return every figure of the specification, in its order."""
+    found = [
+        _below("peers", "CPU of the whole run ÷ plain copy", 1.3, figures.ratio("peers", "bucketwheel", "copy", cpu)),
+        _ahead("peers", "Wall time ÷ Polars", figures.ratio("peers", "bucketwheel", "polars", wall)),
+        _ahead("peers", "Wall time ÷ DuckDB", figures.ratio("peers", "bucketwheel", "duckdb", wall)),
+        _below("peers", "Bytes written ÷ plain copy", 1.15, figures.ratio("peers", "bucketwheel", "copy", written)),
+    ]
+    for factor in memory_scales:
+        small, free = f"{factor}x {budget}", f"{factor}x auto"
+        peak = figures.peak("memory", small)
+        found += [
+            _below("memory", f"Peak memory with memory={budget}, {factor}x the rows", 900e6, peak, 1e6, " MB"),
+            _below("memory", f"Wall time with memory={budget} ÷ unconstrained, {factor}x",
+                   1.7, figures.ratio("memory", small, free, wall)),
+            _below("memory", f"CPU with memory={budget} ÷ unconstrained, {factor}x",
+                   1.7, figures.ratio("memory", small, free, cpu)),
+        ]  # fmt: skip
+    base, *more = scales
+    for factor in more:
+        seen = figures.ratio("scale", f"{factor}x", f"{base}x", cpu_per_row)
+        met = None if seen is None else abs(seen - 1) <= 0.2
+        found.append(Target("scale", f"CPU per row, {factor}x ÷ {base}x the rows", "0.80 to 1.20", _text(seen), met))
+    return found + _single_figures(figures)
+
+
+def _single_figures(figures: Figures) -> list[Target]:
+    many, few = "1024 buckets", "32 buckets"
+    strings, bigints = (figures.reported("hashing", "hash_keys", key) for key in ("string", "bigint"))
+    return [
+        _below("buckets", "CPU of 1,024 buckets ÷ 32", 1.6, figures.ratio("buckets", many, few, cpu)),
+        _below("buckets", "Wall time of 1,024 buckets ÷ 32", 1.6, figures.ratio("buckets", many, few, wall)),
+        _above("hashing", "Hashing 19-character strings, one core", 15e6, strings),
+        _above("hashing", "Hashing bigints, one core", 100e6, bigints),
+        _below("help", "bucketwheel --help", 0.3, figures.wall("help", "--help"), 1, " s"),
+    ]
+
+
+def _below(section: str, what: str, limit: float, seen: float | None, unit: float = 1, name: str = "") -> Target:
+    wanted = f"at most {limit / unit:g}{name}"
+    return Target(section, what, wanted, _text(seen, unit, name), None if seen is None else seen <= limit)
+
+
+def _above(section: str, what: str, limit: float, seen: float | None) -> Target:
+    wanted = f"at least {limit / 1e6:g} million/s"
+    return Target(section, what, wanted, _text(seen, 1e6, " million/s"), None if seen is None else seen >= limit)
+
+
+def _ahead(section: str, what: str, seen: float | None) -> Target:
+    return Target(section, what, "below 1", _text(seen), None if seen is None else seen < 1)
+
+
+def _text(seen: float | None, unit: float = 1, name: str = "") -> str:
+    if seen is None:
+        return "not measured"
+    value = seen / unit
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}{name}"

@@ -1,0 +1,86 @@
+"""Files that are cut off, foreign or corrupt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel.sample import Sample
+from project import Project, Result
+
+Dirty = Callable[..., Sample]
+Refused = Callable[..., Result]
+
+
+@pytest.mark.parametrize(("defect", "count", "name"), [("truncated_file", 3, "00002"), ("text_file", 4, "00003")])
+def test_a_file_without_a_footer_is_refused_by_name(
+    published: Project, dirty: Dirty, refused: Refused, defect: str, count: int, name: str
+) -> None:
+    sample = dirty(defect)
+    published.use(sample)
+    result = refused(published, 3)
+    first, second, *rest = result.stderr.splitlines()
+    assert first == f"error: 1 of {count} files have no readable Parquet footer:"
+    assert second.startswith(f"{sample.snapshot}/part-{name}.parquet: ")
+    assert rest == ["Write them again, or take another snapshot with --snapshot-dt"]
+
+
+def test_all_unreadable_files_are_listed_not_just_the_first(
+    published: Project, dirty: Dirty, refused: Refused
+) -> None:
+    sample = dirty("text_file")
+    published.use(sample)
+    (sample.snapshot / "part-00000.parquet").write_bytes(b"")
+    (sample.snapshot / "part-00001.parquet").write_bytes(b"PAR1 and nothing more PAR1")
+    result = refused(published, 3)
+    assert "error: 3 of 4 files have no readable Parquet footer:" in result.stderr
+    named = [line.partition(":")[0] for line in result.stderr.splitlines() if line.startswith(str(sample.snapshot))]
+    assert [Path(name).name for name in named] == [f"part-0000{number}.parquet" for number in (0, 1, 3)]
+
+
+def corrupt_chunks(path: Path) -> list[tuple[int, str]]:
+    found = []
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            for name in file.schema_arrow.names:
+                try:
+                    file.read_row_group(group, columns=[name])
+                except OSError:
+                    found.append((group, name))
+    return found
+
+
+def test_a_corrupt_page_is_named_with_file_row_group_and_column(
+    published: Project, dirty: Dirty, refused: Refused
+) -> None:
+    sample = dirty("corrupt_page")
+    published.use(sample)
+    path = sample.snapshot / "part-00002.parquet"
+    ((group, column),) = corrupt_chunks(path)
+    result = refused(published, 3)
+    assert f"error: {path}: row group {group}, column {column!r} cannot be read: " in result.stderr
+    assert "take the snapshot before it with --snapshot-dt" in result.stderr
+    assert "To go on from here: bucketwheel run" in result.stderr
+
+
+def test_a_corrupt_page_leaves_no_file_that_a_reader_of_the_table_would_find(
+    published: Project, dirty: Dirty, refused: Refused
+) -> None:
+    published.use(dirty("corrupt_page"))
+    (good,) = published.run_ids()
+    refused(published, 3)
+    (bad,) = set(published.run_ids()) - {good}
+    written = {path.parent.name for path in published.target.rglob("*.parquet")}
+    assert written == {good}, f"files of {bad} lie in a table"
+
+
+def test_a_corrupt_page_of_a_column_that_no_table_has_does_not_matter(project: Project, dirty: Dirty) -> None:
+    sample = dirty("corrupt_page")
+    lines = sample.mapping.read_text().splitlines(keepends=True)
+    sample.mapping.write_text("".join(line for line in lines if "IBE8688_Age" not in line))
+    project.use(sample)
+    project.run()
+    assert set(project.published().values()) == {1200}

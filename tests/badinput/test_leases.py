@@ -1,0 +1,127 @@
+"""Two runs at once, and a lease that a dead run has left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bucketwheel import api
+from project import NARROW, WIDE, Project, Result, environment
+
+# A run that says that it has got as far as the stage `bucket` and waits there for a line on stdin.
+WAITING = """
+import sys
+from bucketwheel import api
+
+def progress(event):
+    if (event.stage, event.state) == ("bucket", "started"):
+        print("waiting", flush=True)
+        sys.stdin.readline()
+
+outcome = api.run(api.load("local", sys.argv[1]), sys.argv[2], progress=progress)
+print(outcome.manifest.status)
+"""
+
+
+@pytest.fixture
+def waiting(published: Project) -> Callable[[], subprocess.Popen[str]]:
+    """Start a run in another process and return it once it holds the lease and waits."""
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WAITING, str(published.conf), WIDE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        assert process.stdout
+        assert process.stdout.readline() == "waiting\n"
+        return process
+
+    return start
+
+
+def lease(project: Project) -> Path:
+    return project.target / "_bucketwheel" / WIDE / "lease.json"
+
+
+def test_a_second_run_is_turned_away_by_name_of_the_first_which_ends_well(
+    published: Project, refused: Callable[..., Result], waiting: Callable[[], subprocess.Popen[str]]
+) -> None:
+    first = waiting()
+    second = refused(published, 4)
+    assert second.stderr.startswith(f"error: another run holds the lease {lease(published)}: process {first.pid} on ")
+    assert "renewed until 20" in second.stderr
+    assert second.stderr.endswith("; wait for it, or end it\n")
+    assert first.communicate("go on\n", timeout=60)[0] == "finished\n"
+    assert set(published.published().values()) == {1200}
+    assert not lease(published).exists()
+
+
+def test_another_process_is_turned_away_as_well_and_another_dataset_is_not(published: Project) -> None:
+    seen: list[Result] = []
+
+    def progress(event: api.Progress) -> None:
+        if (event.stage, event.state) == ("bucket", "started"):
+            seen.append(published.process("run", WIDE))
+            seen.append(published.process("run", NARROW))
+
+    outcome = api.run(published.configuration(), WIDE, progress=progress)
+    assert outcome.manifest.status == "finished"
+    same, other = seen
+    assert (same.exit_code, other.exit_code) == (4, 0), other.stderr
+    assert f"process {os.getpid()} on " in same.stderr
+
+
+def test_the_lease_of_a_run_that_was_killed_here_is_taken_over_at_once(
+    published: Project, waiting: Callable[[], subprocess.Popen[str]]
+) -> None:
+    published.set(lease={"ttl_seconds": 100_000})
+    process = waiting()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert json.loads(lease(published).read_text())["pid"] == process.pid
+    published.run()
+    assert set(published.published().values()) == {1200}
+    assert not lease(published).exists()
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_the_lease_of_another_machine_counts_until_it_expires(
+    published: Project,
+    waiting: Callable[[], subprocess.Popen[str]],
+    refused: Callable[..., Result],
+    expired: bool,
+) -> None:
+    process = waiting()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    left = json.loads(lease(published).read_text())
+    now = datetime.now(UTC)
+    left["host"] = "elsewhere/another-boot"
+    left["expires"] = (now + timedelta(seconds=-1 if expired else 1000)).isoformat(timespec="milliseconds")
+    lease(published).write_text(json.dumps(left))
+    if expired:
+        published.run()
+        assert set(published.published().values()) == {1200}
+    else:
+        result = refused(published, 4)
+        assert f"process {process.pid} on elsewhere since {left['acquired']}, renewed until {left['expires']}" in (
+            result.stderr
+        )
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_lease_that_was_never_written_to_the_end_holds_nothing(published: Project, content: str) -> None:
+    lease(published).write_text(content)
+    published.run()
+    assert set(published.published().values()) == {1200}

@@ -1,0 +1,160 @@
+"""Mapping files with mistakes, and with harmless oddities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from bucketwheel.sample import Sample
+from project import WIDE, Project, Result
+
+Dirty = Callable[..., Sample]
+Refused = Callable[..., Result]
+
+HEADER = "OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN\n"
+
+
+@pytest.mark.parametrize(
+    ("defect", "lines"),
+    [
+        (
+            "mapping_unknown_column",
+            ["line 14: no column 'IBE8688_Age_Code2' in the snapshot; did you mean 'IBE8688_Age'?"],
+        ),
+        (
+            "mapping_duplicate_rows",
+            [
+                "line 14: 'IBE8688_Age' is mapped to 'IBE_01' twice",
+                "line 15: 'IBE8689_Occupation_Code' is mapped to 'IBE_01' twice",
+            ],
+        ),
+    ],
+)
+def test_rows_that_do_not_fit_the_snapshot_are_listed(
+    published: Project, dirty: Dirty, refused: Refused, defect: str, lines: list[str]
+) -> None:
+    sample = dirty(defect)
+    published.use(sample)
+    found = refused(published, 2).stderr.splitlines()
+    start = found.index(f"error: {sample.mapping} does not fit the snapshot:")
+    assert found[start + 1 : -1] == [*lines, "Correct the mapping file"]
+
+
+@pytest.mark.parametrize("defect", ["mapping_bom", "mapping_blank_lines", "mapping_spaces"])
+def test_harmless_oddities_change_nothing(current: Project, dirty: Dirty, defect: str) -> None:
+    before = current.content()
+    current.use(dirty(defect))
+    current.run()
+    assert current.content() == before
+    assert len(current.run_ids()) == 2
+
+
+def test_the_key_listed_as_a_column_is_ignored_with_a_warning(current: Project, dirty: Dirty) -> None:
+    before = current.content()
+    current.use(dirty("mapping_lists_key"))
+    result = current.run()
+    assert (
+        "warning: mapping line 2: 'Customer_User_id' is the key, which every table has; the row is ignored"
+    ) in result.stderr
+    assert current.content() == before
+
+
+def test_another_header_is_refused_with_the_one_expected(published: Project, dirty: Dirty, refused: Refused) -> None:
+    sample = dirty("mapping_unknown_header")
+    published.use(sample)
+    result = refused(published, 2)
+    assert (
+        f"error: {sample.mapping}: header 'TABLE_NAME,COLUMN_NAME', expected OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN"
+    ) in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "header '', expected OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN"),
+        (HEADER.encode(), "does not fit the snapshot:\nno rows"),
+        (HEADER.encode() + b"IBE_01\n", "line 2: expected a table and a column, found 'IBE_01'"),
+        (HEADER.encode() + b"IBE_01,\n", "line 2: expected a table and a column, found 'IBE_01,'"),
+        (HEADER.encode("utf-16"), "is not UTF-8 text (invalid start byte at byte 0); save it as UTF-8"),
+        (HEADER.encode() + b'IBE_01,"' + b"x" * 200_000, "line 2: is not CSV: field larger than field limit"),
+        (HEADER.encode() + b"---,IBE8688_Age\n", "line 2: table '---' has no letter or digit to make a name of"),
+        (
+            HEADER.encode() + b"IBE_01,IBE8688_Age\nibe-01,IBE8689_Occupation_Code\n",
+            "line 3: tables 'IBE_01' and 'ibe-01' are both called 'ibe_01'",
+        ),
+        (HEADER.encode() + b"IBE_01,Customer_User_id\n", "table 'IBE_01' has no column but the key"),
+    ],
+)
+def test_other_mistakes_name_the_file_and_the_line(
+    published: Project, dirty: Dirty, refused: Refused, content: bytes, message: str
+) -> None:
+    sample = dirty(None)
+    sample.mapping.write_bytes(content)
+    published.use(sample)
+    result = refused(published, 2)
+    assert f"error: {sample.mapping}" in result.stderr
+    assert message in result.stderr
+
+
+def test_a_mapping_that_is_not_there_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
+    sample = dirty(None)
+    sample.mapping.unlink()
+    published.use(sample)
+    result = refused(published, 2)
+    assert f"error: mapping {sample.mapping}: cannot read: it does not exist; set datasets.<name>.mapping" in (
+        result.stderr
+    )
+
+
+def test_names_in_another_case_and_columns_in_another_order_of_the_file_are_fine(
+    current: Project, dirty: Dirty
+) -> None:
+    before = current.content()
+    sample = dirty(None)
+    swapped = [",".join(reversed(line.split(","))) for line in sample.mapping.read_text().lower().splitlines()]
+    sample.mapping.write_text("\r\n".join(swapped))
+    current.use(sample)
+    current.run()
+    assert current.content() == before
+
+
+def test_a_long_list_of_mistakes_is_cut(published: Project, dirty: Dirty, refused: Refused) -> None:
+    sample = dirty(None)
+    with sample.mapping.open("a") as file:
+        file.writelines(f"IBE_01,Wrong_{number}\n" for number in range(25))
+    published.use(sample)
+    lines = refused(published, 2).stderr.splitlines()
+    assert sum(": no column 'Wrong_" in line for line in lines) == 20
+    assert "and 5 more" in lines
+
+
+def test_a_table_of_101_columns_is_refused_by_default(published: Project, dirty: Dirty, refused: Refused) -> None:
+    published.use(dirty("table_of_101_columns"))
+    result = refused(published, 2)
+    assert (
+        "error: table 'ibe_01' has 101 columns, a Clean Rooms allow-list holds 100; map some to another table, or "
+        "set split.columns_over_limit to parts (two or more tables) or allow\n"
+    ) in result.stderr
+
+
+def test_a_table_of_101_columns_can_become_two_that_lose_none(project: Project, dirty: Dirty) -> None:
+    project.use(dirty("table_of_101_columns", rows=90))
+    project.run("--set", "split.columns_over_limit=parts")
+    widths = {name: len(project.columns(name)) - 1 for name in project.published()}
+    assert widths["bucketed_ibe_01_part_1"] + widths["bucketed_ibe_01_part_2"] == 101
+    assert max(widths.values()) == 51
+    assert "bucketed_ibe_01" not in widths
+
+
+def test_a_table_of_101_columns_can_be_allowed(project: Project, dirty: Dirty) -> None:
+    project.use(dirty("table_of_101_columns", rows=90))
+    project.run("--set", "split.columns_over_limit=allow")
+    assert len(project.columns("bucketed_ibe_01")) == 102
+
+
+def test_unmapped_columns_are_counted_and_named(project: Project) -> None:
+    result = project.run()
+    assert f"{WIDE}: warning: 3 columns of the snapshot are in no table: Record_Source, Batch_Number, Load_Date" in (
+        result.stderr
+    )

@@ -1,0 +1,193 @@
+"""Files whose schemas disagree; keys and columns that are missing, ambiguous or of a wrong type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel.sample import Sample
+from project import NARROW, Project, Result
+
+Dirty = Callable[..., Sample]
+Refused = Callable[..., Result]
+
+KEY = "Customer_User_id"
+AGE = "IBE8688_Age"
+TWIN = "ibe8688_aGE"
+
+
+def rewrite(snapshot: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    for path in snapshot.glob("part-*.parquet"):
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        pq.write_table(change(table), path, store_schema=False)
+
+
+@pytest.mark.parametrize(
+    ("defect", "problem"),
+    [
+        ("type_disagrees", "{last}: column 'IBE8688_Age' is string, in {first} it is int16"),
+        ("missing_column", "{last}: column 'IBE8688_Age' is missing"),
+        ("extra_column", "{last}: column 'IBE9999_Pilot' is not in {first}"),
+    ],
+)
+def test_files_that_disagree_are_refused_by_file_and_column(
+    published: Project, dirty: Dirty, refused: Refused, defect: str, problem: str
+) -> None:
+    sample = dirty(defect)
+    published.use(sample)
+    result = refused(published, 3)
+    first, last = (f"{sample.snapshot}/part-0000{number}.parquet" for number in (0, 2))
+    assert result.stderr.splitlines() == [
+        "error: the files of the snapshot disagree:",
+        problem.format(first=first, last=last),
+        "Write them with one schema",
+    ]
+
+
+def test_every_disagreement_is_listed_and_a_long_list_is_cut(
+    published: Project, dirty: Dirty, refused: Refused
+) -> None:
+    sample = dirty("type_disagrees")
+    published.use(sample)
+    path = sample.snapshot / "part-00001.parquet"
+    with pq.ParquetFile(path) as file:
+        table = file.read()
+    for number in range(30):
+        table = table.append_column(f"Extra_{number:02}", pa.nulls(len(table), pa.int8()))
+    pq.write_table(table.drop_columns([AGE]), path, store_schema=False)
+    lines = refused(published, 3).stderr.splitlines()
+    assert f"{path}: column '{AGE}' is missing" in lines
+    assert len(lines) == 1 + 20 + 2
+    assert lines[-2:] == ["and 12 more", "Write them with one schema"]
+
+
+def test_a_column_that_a_file_has_twice_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
+    sample = dirty(None)
+    published.use(sample)
+    rewrite(sample.snapshot, lambda table: table.append_column(AGE, table[AGE]))
+    result = refused(published, 3)
+    assert f"part-00001.parquet: column '{AGE}' appears more than once" in result.stderr
+
+
+def test_another_order_of_columns_is_fine(current: Project, dirty: Dirty) -> None:
+    before = current.content()
+    current.use(dirty("order_differs"))
+    current.run()
+    assert current.content() == before
+
+
+def test_a_missing_key_is_refused_with_the_columns_there_are(
+    published: Project, dirty: Dirty, refused: Refused
+) -> None:
+    published.use(dirty("key_missing"))
+    result = refused(published, 3)
+    assert result.stderr.startswith(
+        f"error: key '{KEY}' of infobase_attributes is not in the snapshot; set datasets.infobase_attributes.key to "
+        f"one of the snapshot's columns: {AGE}, IBE8689_Occupation_Code, "
+    )
+
+
+def test_a_key_with_a_typo_gets_a_guess(published: Project, refused: Refused) -> None:
+    result = refused(published, 3, "--set", "datasets.infobase_attributes.key=Customer_Usr_id")
+    assert f"key 'Customer_Usr_id' of infobase_attributes is not in the snapshot; did you mean '{KEY}'?" in (
+        result.stderr
+    )
+
+
+def test_a_key_in_another_case_is_accepted(current: Project, dirty: Dirty) -> None:
+    before = current.content()
+    current.use(dirty("key_wrong_case"))
+    current.run()
+    assert current.content() == before
+
+
+def test_a_key_that_fits_two_columns_is_refused_with_both(published: Project, dirty: Dirty, refused: Refused) -> None:
+    sample = dirty("key_wrong_case")
+    published.use(sample)
+    rewrite(sample.snapshot, lambda table: table.append_column(KEY.lower(), table[KEY.upper()]))
+    result = refused(published, 3)
+    assert (
+        f"key '{KEY}' of infobase_attributes fits '{KEY.upper()}' and '{KEY.lower()}'; "
+        "set datasets.infobase_attributes.key to one of"
+    ) in result.stderr
+
+
+def test_a_key_that_is_written_exactly_so_wins_over_one_in_another_case(current: Project, dirty: Dirty) -> None:
+    before = current.content()
+    sample = dirty(None)
+    current.use(sample)
+    rewrite(sample.snapshot, lambda table: table.append_column(KEY.upper(), pa.nulls(len(table), pa.string())))
+    result = current.run()
+    assert f"warning: columns {KEY} and {KEY.upper()} differ only in case" in result.stderr
+    assert current.content() == before
+
+
+def test_one_column_as_two_keys_is_refused(published: Project, refused: Refused) -> None:
+    result = refused(published, 3, "--set", f"datasets.infobase_attributes.key=[{KEY}, {KEY.upper()}]")
+    assert f"key: columns '{KEY}' and '{KEY}' would both be called 'customer_user_id'" in result.stderr
+
+
+def test_of_columns_that_differ_in_case_the_one_mapped_exactly_is_taken_with_a_warning(
+    current: Project, dirty: Dirty
+) -> None:
+    before = current.content()
+    sample = dirty("columns_differ_in_case")
+    current.use(sample)
+    rewrite(sample.snapshot, lambda t: t.drop_columns([TWIN]).append_column(TWIN, pa.nulls(len(t), pa.int64())))
+    result = current.run()
+    assert f"warning: columns {AGE} and {TWIN} differ only in case" in result.stderr
+    assert f"Load_Date, {TWIN}" in result.stderr
+    assert current.content() == before
+
+
+def test_a_mapping_that_fits_two_columns_is_refused_with_both(
+    published: Project, dirty: Dirty, refused: Refused
+) -> None:
+    sample = dirty("columns_differ_in_case")
+    published.use(sample)
+    sample.mapping.write_text(sample.mapping.read_text().replace(AGE, AGE.upper()))
+    result = refused(published, 2)
+    assert f"line 2: '{AGE.upper()}' fits '{AGE}' and '{TWIN}'; write it as one of them" in result.stderr
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_columns_that_differ_in_case_collide_where_both_are_taken(
+    published: Project, dirty: Dirty, refused: Refused, mapped: bool
+) -> None:
+    sample = dirty("columns_differ_in_case")
+    published.use(sample)
+    if mapped:
+        with sample.mapping.open("a") as file:
+            file.write(f"IBE_01,{TWIN}\n")
+        result, table = refused(published, 3), "ibe_01"
+    else:
+        published.set(datasets={NARROW: {"source": str(sample.source), "key": KEY}})
+        result, table = refused(published, 3, dataset=NARROW), NARROW
+    assert f"error: {table}: columns '{AGE}' and '{TWIN}' would both be called 'ibe8688_age'; leave one" in (
+        result.stderr
+    )
+
+
+def test_a_float_key_is_refused_with_the_types_that_work(published: Project, dirty: Dirty, refused: Refused) -> None:
+    published.use(dirty("float_key"))
+    result = refused(published, 3)
+    assert f"error: key '{KEY}' is double, which readers do not bucket; use a column of boolean, tinyint" in (
+        result.stderr
+    )
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.decimal128(20, 2), pa.timestamp("us"), pa.binary()], ids=str)
+def test_other_types_that_have_no_bucket_hash_are_refused(
+    published: Project, dirty: Dirty, refused: Refused, kind: pa.DataType
+) -> None:
+    sample = dirty(None)
+    published.use(sample)
+    rewrite(sample.snapshot, lambda t: t.drop_columns([KEY]).append_column(KEY, pa.nulls(len(t), kind)))
+    result = refused(published, 3)
+    # 32-bit floats come back as `float`.
+    assert f"error: key '{KEY}' is {kind}, which readers do not bucket" in result.stderr

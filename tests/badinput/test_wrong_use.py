@@ -1,0 +1,106 @@
+"""Names and values that the user got wrong, and paths that lie inside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from project import NARROW, WIDE, Project, Result
+
+Refused = Callable[..., Result]
+
+
+@pytest.mark.parametrize("option", ["--tables-filter", "--TABLES_FILTER"])
+def test_a_table_filter_with_a_typo_gets_a_guess(published: Project, refused: Refused, option: str) -> None:
+    result = refused(published, 2, option, "ibe_01,ibe_O2")
+    assert "error: table filter: no table 'ibe_O2'; did you mean 'ibe_02'? known: ibe_01, ibe_02, ibe_04" in (
+        result.stderr
+    )
+
+
+def test_a_table_filter_takes_names_as_the_mapping_writes_them(published: Project) -> None:
+    published.run("--tables-filter", "IBE_01, IBE_04")
+    found = published.published()
+    assert {name for name, rows in found.items() if rows == 1200} == {
+        *("bucketed_ibe_01", "bucketed_ibe_04", "ext_ibe_01", "ext_ibe_04")
+    }
+    assert found["bucketed_ibe_02"] == 900
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--stages", "discover,splt"), "no stage 'splt'; did you mean 'split'? stages: discover, split, size, "),
+        (("--engine", "arow"), "no engine is called 'arow'; did you mean 'arrow'? known: "),
+        (("--set", "catalog.kind=duckdbb"), "no catalog is called 'duckdbb'; did you mean 'duckdb'? known: "),
+        (("--resume", "2025-10-22"), "no run '2025-10-22' below "),
+        (("--env", "prd"), "conf/prd.yaml does not exist; known: local"),
+        (("--conf", "nowhere"), "--conf nowhere: no such directory"),
+        (("--set", "buckets.count"), "'buckets.count' is not of the form KEY=VALUE"),
+        (("--output", "xml"), "'xml' is not one of 'text', 'json'"),
+        (("--tables-fitler", "ibe_01"), "No such option"),
+    ],
+)
+def test_other_wrong_names_are_refused(
+    published: Project, refused: Refused, arguments: tuple[str, ...], message: str
+) -> None:
+    result = refused(published, 2, *arguments)
+    assert message in result.stderr
+
+
+def test_a_dataset_with_a_typo_gets_a_guess(published: Project, refused: Refused) -> None:
+    result = refused(published, 2, dataset="infobase_atributes")
+    assert result.stderr == (
+        f"error: no dataset 'infobase_atributes'; did you mean '{WIDE}'? configured: {NARROW}, {WIDE}\n"
+    )
+
+
+def test_a_wrong_key_and_a_wrong_type_are_reported_at_once(published: Project, refused: Refused) -> None:
+    published.set(buckts={"count": 3}, quality={"null_keys": "ignore"})
+    result = refused(published, 2, "--set", "buckets.sort=maybe")
+    base = published.conf / "base.yaml"
+    first, second, third = result.stderr.splitlines()
+    assert first == "error: buckets.sort (--set): should be a valid boolean, not 'maybe'"
+    assert second == f"quality.null_keys ({base}): should be 'error', 'warn' or 'allow', not 'ignore'"
+    assert third.startswith(f"buckts ({base}): unknown setting; did you mean 'buckets'? (known: athena, buckets, ")
+
+
+def test_a_target_inside_the_source_is_refused(published: Project, refused: Refused) -> None:
+    source = published.settings["datasets"][WIDE]["source"]
+    result = refused(published, 2, "--set", f"target={source}/made")
+    assert result.stderr == (
+        f"error: target lies inside the source: target {source}/made, source {source}; choose another target\n"
+    )
+    assert not (Path(source) / "made").exists()
+
+
+def test_the_source_as_the_target_is_refused(published: Project, refused: Refused) -> None:
+    source = published.settings["datasets"][WIDE]["source"]
+    assert "target lies inside the source" in refused(published, 2, "--set", f"target={source}").stderr
+
+
+def test_a_source_inside_what_runs_write_is_refused(published: Project, refused: Refused) -> None:
+    source = published.target / WIDE / "raw_input"
+    result = refused(published, 2, "--set", f"datasets.{WIDE}.source={source}")
+    assert result.stderr == (
+        f"error: the source lies inside what a run writes: target {published.target}, source {source}; choose "
+        "another target\n"
+    )
+
+
+def test_another_spelling_of_the_path_does_not_hide_that_they_lie_inside_each_other(
+    published: Project, refused: Refused, tmp_path: Path
+) -> None:
+    source = published.settings["datasets"][WIDE]["source"]
+    link = tmp_path / "link"
+    link.symlink_to(source)
+    for target in (f"{link}/made", f"{source}/x/../made", f"{tmp_path}/x/../link/made", f"file://{source}/made"):
+        assert "target lies inside the source" in refused(published, 2, "--set", f"target={target}").stderr
+
+
+def test_a_neighbour_whose_name_starts_alike_is_not_inside(project: Project) -> None:
+    source = project.settings["datasets"][WIDE]["source"]
+    result = project.cli("plan", WIDE, "--set", f"target={source}_made")
+    assert result.exit_code == 0, result.stderr

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from bucketwheel.sample import Sample, SampleSpec, write_sample
+from project import WIDE, Project, Result
+
+SMALL = SampleSpec(rows=1_200, tables=3, columns=4, files=3, row_group_rows=150)
+EARLIER = "2025-09-22"
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what the developer has set up for real work away from the tests, and the tests from it."""
+    for name in list(os.environ):
+        if name.startswith(("BUCKETWHEEL", "AWS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """A good sample; not to be changed."""
+    return write_sample(tmp_path_factory.mktemp("clean"), SMALL)
+
+
+@pytest.fixture(scope="session")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """A good sample of the month before, other persons; not to be changed."""
+    return write_sample(tmp_path_factory.mktemp("earlier"), replace(SMALL, seed=8, rows=900, snapshot_dt=EARLIER))
+
+
+@pytest.fixture
+def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether data survives a power cut is not seen here, and waiting for a disk that others use takes long.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "sync", lambda: None)
+
+
+@pytest.fixture
+def project(tmp_path: Path, clean: Sample, no_flush: None) -> Project:
+    """A project on the good sample in which nothing has been run."""
+    return Project(tmp_path / "project", clean)
+
+
+class Shelf:
+    """Projects as they are after a run; catalogs hold absolute paths, so each is restored to the same place."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def take(self, name: str, sample: Sample) -> Project:
+        place, kept = self._directory / name / "project", self._directory / name / "kept"
+        if not kept.exists():
+            Project(place, sample).run()
+            place.rename(kept)
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(kept, place)
+        return Project(place, sample)
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("shelf"))
+
+
+@pytest.fixture
+def current(shelf: Shelf, clean: Sample, no_flush: None) -> Project:
+    """A project that has published its input, the good sample."""
+    return shelf.take("current", clean)
+
+
+@pytest.fixture
+def published(shelf: Shelf, clean: Sample, earlier: Sample, no_flush: None) -> Project:
+    """A project that has published the month before; its input is the good sample of this month."""
+    project = shelf.take("published", earlier)
+    project.use(clean)
+    return project
+
+
+@pytest.fixture
+def dirty(tmp_path: Path) -> Callable[..., Sample]:
+    """Make a sample with a defect, of this month."""
+
+    def make(defect: str | None, **changes: object) -> Sample:
+        spec = replace(SMALL, dirty=defect, **changes)  # type: ignore[arg-type]
+        return write_sample(tmp_path / f"sample-{defect}", spec)
+
+    return make
+
+
+@pytest.fixture
+def refused() -> Callable[..., Result]:
+    """Run something that has to be refused, and see that what was published before still answers."""
+
+    def run(project: Project, exit_code: int, *arguments: str, dataset: str = WIDE) -> Result:
+        before, noted = project.content(), project.snapshot_dt()
+        assert before
+        result = project.cli("run", dataset, *arguments)
+        still_answers(project, before, noted)
+        assert (result.exit_code, result.stdout) == (exit_code, ""), result.stderr
+        return result
+
+    return run
+
+
+def still_answers(project: Project, before: object, noted: str) -> None:
+    assert project.content() == before
+    assert project.snapshot_dt() == noted
+
+
+@pytest.fixture
+def cannot() -> Callable[[str], NoReturn]:
+    """Skip for want of a tool; a failure instead where REQUIRE_ALL=1 says that nothing may be skipped."""
+
+    def give_up(reason: str) -> NoReturn:
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(f"REQUIRE_ALL=1, but {reason}")
+        pytest.skip(reason)
+
+    return give_up
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compare a whole text with a file in `tests/golden`; UPDATE_GOLDEN=1 writes it instead."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if os.environ.get("UPDATE_GOLDEN") == "1":
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare

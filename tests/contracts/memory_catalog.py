@@ -1,0 +1,68 @@
+"""A catalog in memory that keeps every promise of the contract, and fails when it is told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from bucketwheel.contracts import CatalogTable
+from bucketwheel.errors import CatalogError, ConcurrentPublishError
+
+
+class MemoryCatalog:
+    """Tables in a dict; `before_put` and `after_put` see the number of the put (from 1) and its table."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, CatalogTable] = {}
+        self._lock = threading.Lock()
+        self.puts = 0
+        self.changes: list[str] = []
+        self.before_put: Callable[[int, CatalogTable], None] = lambda _number, _table: None
+        self.after_put: Callable[[int, CatalogTable], None] = lambda _number, _table: None
+
+    def get(self, name: str) -> CatalogTable | None:
+        return self._tables.get(name.lower())
+
+    def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
+        with self._lock:
+            self.puts += 1
+            number = self.puts
+        self.before_put(number, table)
+        with self._lock:
+            found = self._check_same(table.name, replacing)
+            version = str(int(found.version or 0) + 1) if found else "1"
+            kept = replace(table, version=None if table.run_id is None else version)
+            self._tables[table.name.lower()] = kept
+            self.changes.append(f"put {table.name}")
+        self.after_put(number, table)
+        return kept
+
+    def remove(self, table: CatalogTable) -> None:
+        with self._lock:
+            self._check_same(table.name, table)
+            del self._tables[table.name.lower()]
+            self.changes.append(f"remove {table.name}")
+
+    def tables(self) -> Sequence[CatalogTable]:
+        return sorted(self._tables.values(), key=lambda table: table.name)
+
+    def add_foreign(self, name: str) -> None:
+        """Put a table there that Bucketwheel did not make."""
+        self._tables[name.lower()] = CatalogTable(name=name, location="", columns=())
+
+    def _check_same(self, name: str, expected: CatalogTable | None) -> CatalogTable | None:
+        found = self._tables.get(name.lower())
+        if (found and (found.version, found.location)) != (expected and (expected.version, expected.location)):
+            raise ConcurrentPublishError(f"{name}: is not what was expected")
+        return found
+
+
+def refusing(number: int) -> Callable[[int, CatalogTable], None]:
+    """Return a hook that refuses the put of this number."""
+
+    def refuse(current: int, table: CatalogTable) -> None:
+        if current == number:
+            raise CatalogError(f"{table.name}: access denied")
+
+    return refuse

@@ -1,0 +1,268 @@
+"""Publishing all tables of a run, or none, whatever the catalog and the lease do meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from memory_catalog import MemoryCatalog, refusing
+
+from bucketwheel.contracts import CatalogTable
+from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError, LeaseError
+from bucketwheel.publish import DATASET, is_current, publish_all, same_definition
+
+COUNT = 5
+
+
+class Fence:
+    """Holds until it is asked for the `lost_at`-th time, and from then on not any more."""
+
+    def __init__(self, lost_at: int | None = None) -> None:
+        self.asked = 0
+        self._lost_at = lost_at
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        self.asked += 1
+        if self._lost_at is not None and self.asked >= self._lost_at:
+            raise LeaseError("this run lost the lease")
+        yield
+
+
+def tables(run: str, count: int = COUNT, dataset: str = "people") -> list[CatalogTable]:
+    return [
+        CatalogTable(
+            name=f"t{number}",
+            location=f"/data/t{number}/{run}",
+            columns=(("id", "string"),),
+            bucket_columns=("id",),
+            bucket_count=8,
+            sorted=True,
+            parameters={"bucketwheel.run_id": run, DATASET: dataset},
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def locations(catalog: MemoryCatalog) -> dict[str, str]:
+    return {table.name: table.location for table in catalog.tables()}
+
+
+def of_run(run: str, count: int = COUNT) -> dict[str, str]:
+    return {table.name: table.location for table in tables(run, count)}
+
+
+@pytest.fixture
+def catalog() -> MemoryCatalog:
+    """All tables but the third, which is new, show run 1; puts are counted from here on."""
+    made = MemoryCatalog()
+    publish_all(made, Fence(), [table for table in tables("run1") if table.name != "t3"], adopt=False)
+    made.puts = 0
+    made.changes.clear()
+    return made
+
+
+def notes_of(error: BaseException) -> list[str]:
+    return list(getattr(error, "__notes__", []))
+
+
+def test_every_table_is_published_in_one_update_and_the_result_says_where_it_was_before(
+    catalog: MemoryCatalog,
+) -> None:
+    result = publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert locations(catalog) == of_run("run2")
+    assert catalog.changes == [f"put t{number}" for number in range(1, COUNT + 1)]
+    before = {table.name: table.previous_location for table in result.tables}
+    assert before == {**of_run("run1"), "t3": None}
+    assert is_current(catalog, result)
+
+
+def test_tables_that_are_current_are_not_touched(catalog: MemoryCatalog) -> None:
+    publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    versions = [table.version for table in catalog.tables()]
+    catalog.changes.clear()
+    publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert catalog.changes == []
+    assert [table.version for table in catalog.tables()] == versions
+
+
+@pytest.mark.parametrize("change", [{"bucket_count": 4}, {"sorted": False}, {"columns": ()}, {"bucket_columns": ()}])
+def test_another_meaning_of_the_same_files_is_published(catalog: MemoryCatalog, change: dict[str, object]) -> None:
+    publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    changed = [replace(table, **change) for table in tables("run2")]  # type: ignore[arg-type]
+    publish_all(catalog, Fence(), changed, adopt=False)
+    assert all(same_definition(one, other) for one, other in zip(catalog.tables(), changed, strict=True))
+
+
+@pytest.mark.parametrize("number", range(1, COUNT + 1))
+def test_if_one_table_fails_those_before_it_go_back(catalog: MemoryCatalog, number: int) -> None:
+    catalog.before_put = refusing(number)
+    with pytest.raises(CatalogError, match=f"t{number}: access denied") as caught:
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    expected = of_run("run1")
+    del expected["t3"]
+    assert locations(catalog) == expected
+    count = number - 1
+    text = f"{count} {'table' if count == 1 else 'tables'} published before the failure: put back"
+    assert notes_of(caught.value) == ([text] if count else [])
+
+
+@pytest.mark.parametrize("number", range(1, COUNT + 1))
+def test_an_update_that_was_made_though_its_answer_got_lost_goes_back_too(
+    catalog: MemoryCatalog, number: int
+) -> None:
+    def lose_the_answer(current: int, _: CatalogTable) -> None:
+        if current == number:
+            raise ConnectionError("connection reset by peer")
+
+    catalog.after_put = lose_the_answer
+    with pytest.raises(ConnectionError):
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    expected = of_run("run1")
+    del expected["t3"]
+    assert locations(catalog) == expected
+
+
+def test_an_interrupt_puts_everything_back(catalog: MemoryCatalog) -> None:
+    def interrupt(current: int, _: CatalogTable) -> None:
+        if current == COUNT:
+            raise KeyboardInterrupt
+
+    catalog.after_put = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert "t3" not in locations(catalog)
+    assert set(locations(catalog).values()) < set(of_run("run1").values())
+
+
+@pytest.mark.parametrize("kind", [CatalogError, OSError])
+def test_the_notes_say_which_table_could_not_be_put_back_and_the_others_are(
+    catalog: MemoryCatalog, kind: type[Exception]
+) -> None:
+    def refuse(current: int, table: CatalogTable) -> None:
+        if current == COUNT:
+            raise CatalogError("no more")
+        if current > COUNT and table.name == "t2":
+            raise kind("throttled")
+
+    catalog.before_put = refuse
+    with pytest.raises(CatalogError, match="no more") as caught:
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert notes_of(caught.value) == [
+        "table 't2' could not be put back: throttled",
+        "3 tables published before the failure: put back",
+    ]
+    expected = {**of_run("run1"), "t2": "/data/t2/run2"}
+    del expected["t3"]
+    assert locations(catalog) == expected
+
+
+def test_a_table_that_somebody_else_changed_since_is_left_to_them(catalog: MemoryCatalog) -> None:
+    theirs = replace(tables("run3")[0])
+
+    def change(current: int, table: CatalogTable) -> None:
+        if table.name == "t4" and current == 4:
+            catalog.put(theirs, catalog.get("t1"))
+            raise CatalogError("no more")
+
+    catalog.before_put = change
+    with pytest.raises(CatalogError, match="no more") as caught:
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert locations(catalog)["t1"] == theirs.location
+    assert locations(catalog)["t2"] == "/data/t2/run1"
+    assert "table 't1' could not be put back" in notes_of(caught.value)[0]
+
+
+@pytest.mark.parametrize("name", ["t5", "T5"])
+def test_a_foreign_table_is_refused_before_anything_changes(catalog: MemoryCatalog, name: str) -> None:
+    catalog.remove(catalog.tables()[-1])
+    catalog.add_foreign(name)
+    before = list(catalog.tables())
+    with pytest.raises(ForeignTableError, match=f"{name}.*not made by Bucketwheel.*adopt=true") as caught:
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert caught.value.exit_code == 2
+    assert list(catalog.tables()) == before
+    assert catalog.puts == 0
+
+
+def test_all_foreign_tables_are_named_at_once(catalog: MemoryCatalog) -> None:
+    for name in ("t6", "t7"):
+        catalog.add_foreign(name)
+    with pytest.raises(ForeignTableError, match=r"t6.*t7"):
+        publish_all(catalog, Fence(), tables("run2", 7), adopt=False)
+
+
+def test_a_table_of_another_dataset_is_refused(catalog: MemoryCatalog) -> None:
+    with pytest.raises(ForeignTableError, match="belongs to dataset 'people'"):
+        publish_all(catalog, Fence(), tables("run2", dataset="others"), adopt=False)
+    assert catalog.puts == 0
+
+
+def test_a_foreign_table_is_replaced_with_adopt_and_comes_back_when_publishing_fails(catalog: MemoryCatalog) -> None:
+    catalog.remove(catalog.tables()[0])
+    catalog.add_foreign("t1")
+    foreign = catalog.get("t1")
+    catalog.before_put = refusing(3)
+    with pytest.raises(CatalogError):
+        publish_all(catalog, Fence(), tables("run2"), adopt=True)
+    assert catalog.get("t1") == foreign
+    catalog.before_put = refusing(0)
+    publish_all(catalog, Fence(), tables("run2"), adopt=True)
+    assert locations(catalog) == of_run("run2")
+
+
+@pytest.mark.parametrize("lost_at", range(1, COUNT + 3))
+def test_a_lease_lost_at_any_moment_leaves_nothing_half_published(catalog: MemoryCatalog, lost_at: int) -> None:
+    called: list[str] = []
+    with pytest.raises(LeaseError):
+        publish_all(catalog, Fence(lost_at), tables("run2"), adopt=False, then=lambda: called.append("then"))
+    expected = of_run("run1")
+    del expected["t3"]
+    assert locations(catalog) == expected
+    assert called == []
+
+
+def test_what_has_to_follow_is_done_once_all_tables_are_published(catalog: MemoryCatalog) -> None:
+    seen: list[dict[str, str]] = []
+    publish_all(catalog, Fence(), tables("run2"), adopt=False, then=lambda: seen.append(locations(catalog)))
+    assert seen == [of_run("run2")]
+
+
+def test_if_what_has_to_follow_fails_all_tables_go_back(catalog: MemoryCatalog) -> None:
+    def fail() -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        publish_all(catalog, Fence(), tables("run2"), adopt=False, then=fail)
+    expected = of_run("run1")
+    del expected["t3"]
+    assert locations(catalog) == expected
+
+
+def test_a_table_that_another_writer_moves_behind_our_back_is_noticed_at_the_end(catalog: MemoryCatalog) -> None:
+    def move(current: int, _: CatalogTable) -> None:
+        if current == COUNT:
+            first = catalog.get("t1")
+            assert first is not None
+            catalog.after_put = lambda _number, _table: None
+            catalog.put(tables("run1")[0], first)
+
+    catalog.after_put = move
+    with pytest.raises(ConcurrentPublishError, match="'t1' was changed by somebody else"):
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert set(locations(catalog).values()) == set(of_run("run1").values()) - {"/data/t3/run1"}
+
+
+def test_a_broken_catalog_does_not_hide_the_first_error(
+    catalog: MemoryCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: str) -> None:
+        raise OSError("network unreachable")
+
+    monkeypatch.setattr(catalog, "get", broken)
+    catalog.before_put = refusing(2)
+    with pytest.raises(CatalogError, match="access denied") as caught:
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert "whether table 't2' was changed is not known: network unreachable" in notes_of(caught.value)

@@ -1,0 +1,150 @@
+"""Jobs for kernel and engines on files of any content, without stages, and ways to look at what came out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bucketwheel.contracts import BucketJob, Slice, TableLayout
+from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.gather import gather
+from bucketwheel.kernel.layout import bucket_of_file, standard_name
+from bucketwheel.kernel.scatter import Scattered, scatter
+from bucketwheel.manifest import BucketOutcome
+from bucketwheel.settings import StorageSettings
+
+KEY = "Customer_User_id"
+WHOLE = 10**9
+
+
+def write_files(
+    directory: Path, files: Iterable[pa.Table], row_group_rows: int = 50, **options: Any
+) -> tuple[Path, ...]:
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, table in enumerate(files):
+        paths.append(directory / f"part-{number:05d}.parquet")
+        pq.write_table(table, paths[-1], row_group_size=row_group_rows, **options)
+    return tuple(paths)
+
+
+def make_slices(files: Iterable[Path], groups_per_slice: int = 1) -> tuple[Slice, ...]:
+    slices: list[Slice] = []
+    for path in files:
+        footer = pq.read_metadata(path)
+        rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+        for first in range(0, len(rows), groups_per_slice):
+            groups = tuple(range(len(rows)))[first : first + groups_per_slice]
+            slices.append(Slice(len(slices), str(path), groups, sum(rows[group] for group in groups)))
+    return tuple(slices)
+
+
+def make_job(
+    target: Path,
+    files: Sequence[Path],
+    tables: Mapping[str, Sequence[str]],
+    *,
+    keys: Sequence[str] = (KEY,),
+    row_group_rows: int = 1000,
+    groups_per_slice: int = 1,
+    **changes: Any,
+) -> BucketJob:
+    job = BucketJob(
+        storage=StorageSettings(),
+        slices=make_slices(files, groups_per_slice),
+        keys=tuple((key, standard_name(key)) for key in keys),
+        tables=tuple(
+            TableLayout(name, str(target / name), tuple((c, standard_name(c)) for c in columns), row_group_rows)
+            for name, columns in tables.items()
+        ),
+        bucket_count=4,
+        hash="hive_v1",
+        sort=True,
+        max_file_bytes=2**30,
+        page_bytes=2**18,
+        dictionary_columns=frozenset(),
+        decoded_bytes_per_row=100,
+        scratch=str(target / "_scratch"),
+    )
+    return replace(job, **changes)
+
+
+def people(keys: pa.Array, **columns: pa.Array) -> pa.Table:
+    return pa.table({KEY: keys, "Number": pa.array(range(len(keys)), pa.int32()), **columns})
+
+
+def numbered(count: int, start: int = 0) -> pa.Array:
+    return pa.array([f"U{(number * 7919) % 100_003:06d}" for number in range(start, start + count)])
+
+
+class MemoryPieces:
+    """The plainest store there can be: every scattered part, in order."""
+
+    def __init__(self) -> None:
+        self.codebooks = Codebooks()
+        self.parts: list[Scattered] = []
+
+    def scan(self, job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> MemoryPieces:
+        for part in job.slices:
+            self.parts += scatter(job, part, max_rows, self.codebooks, skip)
+        return self
+
+    def read(self, bucket: int, columns: Sequence[str]) -> list[pa.RecordBatch]:
+        pieces = []
+        for part in self.parts:
+            start, end = int(part.offsets[bucket]), int(part.offsets[bucket + 1])
+            if end > start:
+                pieces.append(part.batch.select(list(columns)).slice(start, end - start))
+        return pieces
+
+    def gather(self, job: BucketJob, bucket: int) -> BucketOutcome:
+        return gather(job, bucket, lambda columns: self.read(bucket, columns), self.codebooks)
+
+
+def run_kernel(job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> list[BucketOutcome]:
+    pieces = MemoryPieces().scan(job, max_rows, skip)
+    return [pieces.gather(job, bucket) for bucket in range(job.bucket_count) if bucket not in skip]
+
+
+def files_of(job: BucketJob, table: str) -> list[Path]:
+    directory = next(Path(layout.directory) for layout in job.tables if layout.name == table)
+    return sorted(directory.glob("*.parquet"), key=lambda path: (len(path.name), path.name))
+
+
+def read_buckets(job: BucketJob, table: str) -> dict[int, pa.Table]:
+    """The rows of each bucket that has files, the number taken from the file name."""
+    found: dict[int, list[pa.Table]] = {}
+    for path in files_of(job, table):
+        bucket = bucket_of_file(path.name, job.hash)
+        assert bucket is not None
+        found.setdefault(bucket, []).append(pq.ParquetFile(path).read())
+    return {bucket: pa.concat_tables(parts) for bucket, parts in sorted(found.items())}
+
+
+def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def key_order(values: Sequence[Any]) -> tuple[Any, ...]:
+    """What Python sorts by as the files should be sorted: NULL first, texts by their bytes."""
+    plain = [value.encode() if isinstance(value, str) else value for value in values]
+    return tuple((value is not None, value) if value is not None else (False,) for value in plain)
+
+
+def digests(job: BucketJob) -> dict[str, str]:
+    """SHA-256 of every file that the job wrote, by table and name."""
+    return {
+        f"{table.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for table in job.tables
+        for path in files_of(job, table.name)
+    }
+
+
+def leftovers(job: BucketJob) -> list[Path]:
+    return [path for path in Path(job.scratch).glob("*") if path.is_file()]

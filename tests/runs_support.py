@@ -1,0 +1,221 @@
+"""A small data set with snapshots that can be told apart, its settings, and what is seen of it from outside."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bucketwheel import run as run_module
+from bucketwheel.assembly import RunRequest
+from bucketwheel.contracts import BucketCheck, BucketJob, Engine, Progress
+from bucketwheel.manifest import BucketOutcome, Manifest
+from bucketwheel.operations import run_store
+from bucketwheel.run import RunOutcome
+from bucketwheel.runs import RunStore
+from bucketwheel.settings import Settings
+
+DATASET = "people"
+DATABASE = "tests"
+JANUARY, FEBRUARY, MARCH = "2025-01-31", "2025-02-28", "2025-03-31"
+
+
+class Clock:
+    """A clock that stands until it is put forward."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2025, 4, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def forward(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+@dataclass
+class Case:
+    """One data set below `root` with `tables` tables; every snapshot has its own date in the column `mark`."""
+
+    root: Path
+    tables: int = 3
+    rows: int = 300
+    buckets: int = 4
+    dataset: str = DATASET
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lines = [f"{name},{column}" for name in self.names() for column in (f"{name}_value", f"{name}_mark")]
+        self.mapping.parent.mkdir(parents=True, exist_ok=True)
+        self.mapping.write_text("\n".join(["OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN", *lines, ""]))
+
+    @property
+    def mapping(self) -> Path:
+        return self.root / "in" / self.dataset / "mapping.csv"
+
+    @property
+    def target(self) -> Path:
+        return self.root / "out"
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / "catalog.duckdb"
+
+    @property
+    def note(self) -> Path:
+        return self.target / self.dataset / "metadata" / "snapshot_dt.txt"
+
+    def names(self) -> list[str]:
+        return [f"{self.dataset}_{number}" for number in range(1, self.tables + 1)]
+
+    def snapshot(self, date: str, files: int = 2, keys: int | None = None) -> Path:
+        """Write a snapshot; `keys` different keys, one for each row unless given."""
+        directory = self.root / "in" / self.dataset / f"snapshot_dt={date}"
+        directory.mkdir(parents=True)
+        numbers = np.random.default_rng(self.rows).permutation(self.rows) % (keys or self.rows)
+        for file, part in enumerate(np.array_split(numbers, files)):
+            columns: dict[str, Any] = {"Customer_User_id": [f"person {number:08d}" for number in part]}
+            for place, name in enumerate(self.names()):
+                columns[f"{name}_value"] = part * (place + 1)
+                columns[f"{name}_mark"] = [date] * len(part)
+            pq.write_table(pa.table(columns), directory / f"part-{file}.parquet", row_group_size=len(part) // 2 + 1)
+        return directory
+
+    def settings(self, **changes: Any) -> Settings:
+        """The settings; `changes` by dotted name with `__` for the dot."""
+        values: dict[str, Any] = {
+            "threads": 2,
+            "memory": "256MB",
+            "target": str(self.target),
+            "buckets": {"count": self.buckets},
+            "catalog": {"path": str(self.catalog), "database": DATABASE},
+            "datasets": {
+                self.dataset: {
+                    "source": str(self.mapping.parent),
+                    "mapping": str(self.mapping),
+                    "key": "Customer_User_id",
+                }
+            },
+        }
+        for name, value in {**self.changes, **changes}.items():
+            *parents, last = name.split("__")
+            place = values
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = value
+        return Settings.model_validate(values)
+
+    def run(
+        self,
+        stages: Sequence[str] = (),
+        *,
+        resume: str | None = None,
+        snapshot_dt: str | None = None,
+        tables: Sequence[str] = (),
+        report: Callable[[Progress], None] = lambda _: None,
+        **changes: Any,
+    ) -> RunOutcome:
+        request = RunRequest(self.dataset, tuple(stages), snapshot_dt, tuple(tables), resume)
+        return run_module.run(self.settings(**changes), request, report)
+
+    def store(self) -> RunStore:
+        return run_store(self.settings())
+
+    def manifests(self) -> list[Manifest]:
+        return self.store().manifests(self.dataset)
+
+    def manifest_file(self, run_id: str) -> Path:
+        return Path(self.store().path(self.dataset, run_id))
+
+    def data(self, run_id: str) -> dict[str, str]:
+        """SHA-256 of every file of a run, by table and name."""
+        found = sorted((self.target / self.dataset).glob(f"*/{run_id}/*"))
+        return {f"{path.parts[-3]}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+    def shown(self) -> dict[str, set[str]]:
+        """Marks of the snapshots in every table that a reader of the catalog sees."""
+        with duckdb.connect(str(self.catalog), read_only=True) as connection:
+            return {name: marks for name, (marks, _) in read_tables(connection).items()}
+
+    def shown_names(self) -> list[str]:
+        """Names of all views in the catalog."""
+        with duckdb.connect(str(self.catalog), read_only=True) as connection:
+            rows = connection.execute("SELECT view_name FROM duckdb_views() WHERE schema_name = ?", [DATABASE])
+            return [name for (name,) in rows.fetchall()]
+
+    def tree(self) -> dict[str, tuple[int, int, int]]:
+        """Size, time of change and inode of every file below the root; directories with zeros."""
+        found = {}
+        for path in sorted(self.root.rglob("*")):
+            stat = path.stat()
+            directory = path.is_dir()
+            found[str(path)] = (0, 0, 0) if directory else (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return found
+
+
+def read_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[set[str], int]]:
+    """Marks and rows of every table that a run publishes, as a reader with this connection sees them."""
+    names = connection.execute(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type = 'VIEW'", [DATABASE]
+    ).fetchall()
+    found = {}
+    for (name,) in names:
+        mark = f"{name.removeprefix('ext_').removeprefix('bucketed_')}_mark"
+        rows = connection.execute(f'SELECT "{mark}", count(*) FROM "{DATABASE}"."{name}" GROUP BY ALL').fetchall()
+        found[name] = ({mark for mark, _ in rows}, sum(count for _, count in rows))
+    return found
+
+
+class CountingEngine:
+    """An engine that notes which buckets it wrote, and can stop with an error after a number of them."""
+
+    def __init__(self, engine: Engine, fail_after: int | None = None, error: Exception | None = None) -> None:
+        self._engine = engine
+        self._fail_after = fail_after
+        self._error = error or RuntimeError("the power went")
+        self.written: list[int] = []
+        self.asked: list[int] = []
+
+    def bucket(
+        self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
+    ) -> Iterator[BucketOutcome]:
+        self.asked = [number for number in range(job.bucket_count) if number not in done]
+        for outcome in self._engine.bucket(job, done, advance):
+            if len(self.written) == self._fail_after:
+                raise self._error
+            self.written.append(outcome.bucket)
+            yield outcome
+
+    def verify(
+        self, job: BucketJob, outcomes: Sequence[BucketOutcome], advance: Callable[[int, int], None]
+    ) -> Iterator[BucketCheck]:
+        return self._engine.verify(job, outcomes, advance)
+
+    def spilled_bytes(self) -> int:
+        return self._engine.spilled_bytes()
+
+
+def reports() -> tuple[list[Progress], Callable[[Progress], None]]:
+    """A list, and the callback that fills it."""
+    found: list[Progress] = []
+    return found, found.append
+
+
+def warnings_in(found: Sequence[Progress]) -> str:
+    return "\n".join(step.message for step in found if step.state == "warning")
+
+
+def notes_of(error: BaseException) -> str:
+    return "\n".join(getattr(error, "__notes__", ()))
+
+
+def frozen(values: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset(values.items())

@@ -1,0 +1,88 @@
+"""Snapshots as `discover` describes them, made up, and the services that a stage needs to work on them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from bucketwheel import config
+from bucketwheel.assembly import RunRequest, make_services, utc_now
+from bucketwheel.contracts import Services
+from bucketwheel.manifest import (
+    DiscoverResult,
+    Manifest,
+    Record,
+    SizeResult,
+    SourceColumn,
+    SourceFile,
+    SplitResult,
+    StageRecord,
+)
+from bucketwheel.stages.size import Size
+from bucketwheel.stages.split import Split
+
+DATASET = "addressable_ids"
+
+
+def services(tables: Sequence[str] = (), dataset: str = DATASET, **overrides: Any) -> Services:
+    given: dict[str, Any] = {f"datasets.{dataset}": {"source": "in", "key": "Key"}}
+    given |= {name.replace("__", "."): value for name, value in overrides.items()}
+    settings = config.load(overrides=[(name, value, "test") for name, value in given.items()]).settings
+    return make_services(settings, RunRequest(dataset, tables_filter=tuple(tables)), lambda _: None, utc_now)
+
+
+def column(name: str, size: int = 1000, **changes: Any) -> SourceColumn:
+    values = {"type": "string", "compressed_bytes": size, "uncompressed_bytes": 2 * size, "dictionary_bytes": None}
+    return SourceColumn(name=name, **{**values, **changes})
+
+
+def discovered(
+    columns: Sequence[SourceColumn],
+    files: Sequence[Sequence[int]] = ((1000,),),
+    types: Mapping[str, pa.DataType] | None = None,
+    keys: Sequence[str] = ("Key",),
+) -> DiscoverResult:
+    """Describe files by the rows of their row groups; columns are strings unless `types` says otherwise."""
+    schema = pa.schema([(c.name, (types or {}).get(c.name, pa.string())) for c in columns])
+    return DiscoverResult(
+        snapshot_dt="2025-10-22",
+        location="in/snapshot_dt=2025-10-22",
+        rows=sum(sum(groups) for groups in files),
+        bytes=sum(c.compressed_bytes for c in columns),
+        keys=tuple(keys),
+        key_types=("string",) * len(keys),
+        files=tuple(
+            SourceFile(path=f"in/{number}.parquet", bytes=1, modified="", row_group_rows=tuple(groups))
+            for number, groups in enumerate(files)
+        ),
+        columns=tuple(columns),
+        schema_ipc=base64.b64encode(schema.serialize().to_pybytes()).decode(),
+    )
+
+
+def manifest(**results: Record) -> Manifest:
+    stages = {
+        name: StageRecord(started="", seconds=0, result=r.model_dump(mode="json")) for name, r in results.items()
+    }
+    return Manifest(
+        run_id="test",
+        dataset=DATASET,
+        created="",
+        planned_stages=(),
+        fingerprint={},
+        versions={},
+        runtime="",
+        stages=stages,
+    )
+
+
+def split(found: DiscoverResult, tables: Sequence[str] = (), **overrides: Any) -> SplitResult:
+    return Split().run(manifest(discover=found), services(tables, **overrides))
+
+
+def size(found: DiscoverResult, **overrides: Any) -> SizeResult:
+    parts = split(found, **overrides)
+    return Size().run(manifest(discover=found, split=parts), services(**overrides))

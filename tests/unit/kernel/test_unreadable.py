@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel.errors import StorageError, UnreadableFilesError
+from bucketwheel.sample import SampleSpec, write_sample
+from kernel_jobs import (
+    KEY,
+    WHOLE,
+    MemoryPieces,
+    make_job,
+    numbered,
+    people,
+    write_files,
+)
+
+
+@pytest.mark.parametrize("max_rows", [WHOLE, 40])
+def test_a_corrupt_page_is_named_with_file_row_group_and_column(tmp_path: Path, max_rows: int) -> None:
+    sample = write_sample(
+        tmp_path, SampleSpec(rows=600, tables=2, columns=4, files=2, row_group_rows=100, dirty="corrupt_page")
+    )
+    files = sorted(sample.snapshot.glob("*.parquet"))
+    names = [name for name in pq.read_schema(files[0]).names if name != KEY]
+    job = make_job(tmp_path / "out", files, {"t": names}, groups_per_slice=3)
+    with pytest.raises(UnreadableFilesError) as caught:
+        MemoryPieces().scan(job, max_rows)
+    assert str(files[1]) in str(caught.value)
+    assert "row group 2, column 'IBE8688_Age'" in str(caught.value)
+    assert "--snapshot-dt" in str(caught.value)
+
+
+@pytest.mark.parametrize("broken", ["a", "a.b", KEY])
+def test_the_column_that_is_corrupt_is_named_and_not_one_with_a_similar_name(tmp_path: Path, broken: str) -> None:
+    table = people(numbered(50), **{"a": numbered(50, 50), "a.b": numbered(50, 100)})
+    (path,) = write_files(tmp_path / "source", [table], 20, use_dictionary=False)
+    group = pq.read_metadata(path).row_group(1)
+    chunk = group.column(table.column_names.index(broken))
+    with path.open("r+b") as file:
+        file.seek(chunk.data_page_offset)
+        file.write(bytes(chunk.total_compressed_size))
+    job = make_job(tmp_path, [path], {"t": ["a", "a.b"]}, groups_per_slice=3)
+    with pytest.raises(UnreadableFilesError, match=rf"row group 1, column '{broken}'"):
+        MemoryPieces().scan(job)
+
+
+def test_a_source_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "source", [people(numbered(5))])
+    job = make_job(tmp_path, files, {"t": ["Number"]})
+    files[0].unlink()
+    with pytest.raises(StorageError, match=rf"{files[0]}: cannot open: it does not exist"):
+        MemoryPieces().scan(job)
+
+
+def test_a_source_file_that_was_replaced_by_something_else_is_named(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "source", [people(numbered(5))])
+    job = make_job(tmp_path, files, {"t": ["Number"]})
+    files[0].write_text("no Parquet any more", encoding="utf-8")
+    with pytest.raises(UnreadableFilesError, match=rf"{files[0]}: the footer cannot be read"):
+        MemoryPieces().scan(job)

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel.contracts import BucketCheck, BucketJob
+from bucketwheel.errors import VerificationError
+from bucketwheel.kernel.checksum import key_checksum
+from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.kernel.verify import verify_bucket
+from bucketwheel.kernel.write import writer_options
+from bucketwheel.manifest import BucketOutcome, FileRecord
+from kernel_jobs import KEY, MemoryPieces, make_job, numbered, run_kernel, write_files
+
+BUCKET = 2
+NAME = f"{BUCKET:06d}_0.snappy.parquet"
+
+
+@dataclass
+class Written:
+    """A bucket that was written well, and ways to spoil it."""
+
+    job: BucketJob
+    outcome: BucketOutcome
+
+    def path(self, table: str, name: str = NAME) -> Path:
+        return Path(next(t.directory for t in self.job.tables if t.name == table)) / name
+
+    def read(self, table: str) -> pa.Table:
+        return pq.ParquetFile(self.path(table)).read()
+
+    def rewrite(self, table: str, change: Callable[[pa.Table], pa.Table]) -> None:
+        """Put other content into a file, and record it as if it had been meant."""
+        content = change(self.read(table))
+        layout = next(t for t in self.job.tables if t.name == table)
+        pq.write_table(content, self.path(table), **writer_options(self.job, layout, content.schema))
+        self.record(table, rows=content.num_rows, bytes=self.path(table).stat().st_size)
+
+    def record(self, table: str, **changes: Any) -> None:
+        files = [f.model_copy(update=changes) if f.table == table else f for f in self.outcome.files]
+        self.outcome = self.outcome.model_copy(update={"files": tuple(files)})
+
+    def verify(self) -> BucketCheck:
+        return verify_bucket(self.job, self.outcome)
+
+    def refused(self) -> str:
+        with pytest.raises(VerificationError) as caught:
+            self.verify()
+        assert str(BUCKET) in str(caught.value)
+        return str(caught.value)
+
+
+def source(rows: int = 400) -> pa.Table:
+    values = {"One": pa.array(range(rows)), "Two": numbered(rows, rows), "Three": numbered(rows, 3 * rows)}
+    return pa.table({KEY: numbered(rows), **values})
+
+
+TABLES = {"first": ["One", "Two"], "second": ["Three"]}
+
+
+def written(directory: Path, table: pa.Table, **changes: Any) -> Written:
+    job = make_job(directory, write_files(directory / "source", [table]), TABLES, **changes)
+    return Written(job, run_kernel(job)[BUCKET])
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Written:
+    return written(tmp_path, source())
+
+
+@pytest.mark.parametrize("scheme", ["hive_v1", "hive_v2", "spark"])
+@pytest.mark.parametrize("sort", [True, False])
+def test_what_gather_wrote_is_accepted(tmp_path: Path, scheme: str, sort: bool) -> None:
+    good = written(tmp_path, source(), hash=scheme, sort=sort)
+    check = good.verify()
+    assert (check.bucket, check.rows) == (BUCKET, good.outcome.rows)
+    assert check.key_checksum == good.outcome.key_checksum
+    assert check.table_bytes == {record.table: record.bytes for record in good.outcome.files}
+
+
+def test_every_bucket_of_composite_keys_with_nulls_is_accepted(tmp_path: Path) -> None:
+    keys = {"Id": pa.array([None, "a", "b", "a"] * 30), "Day": pa.array([3, None, 1, 2, None] * 24, pa.date32())}
+    table = pa.table({**keys, "One": pa.array(range(120)), "Two": numbered(120), "Three": numbered(120)})
+    files = write_files(tmp_path / "source", [table])
+    job = make_job(tmp_path, files, TABLES, keys=["Id", "Day"], bucket_count=3)
+    outcomes = run_kernel(job)
+    assert sum(verify_bucket(job, outcome).rows for outcome in outcomes if outcome.rows) == 120
+
+
+def test_a_bucket_in_several_files_cut_otherwise_in_each_table_is_accepted(tmp_path: Path) -> None:
+    good = written(tmp_path, source(), max_file_bytes=2500, row_group_rows=9)
+    names = {table: [r.name for r in good.outcome.files if r.table == table] for table in TABLES}
+    assert len(names["first"]) != len(names["second"])
+    assert good.verify().rows == good.outcome.rows
+
+
+def stray_key(job: BucketJob) -> str:
+    keys = numbered(1000, 10_000)
+    buckets = bucket_numbers(hash_keys([keys], job.hash), job.bucket_count, job.hash)
+    return str(keys[int(np.flatnonzero(buckets != BUCKET)[0])])
+
+
+def with_key(table: pa.Table, row: int, key: str | None) -> pa.Table:
+    keys = table.column(0).to_pylist()
+    keys[row] = key
+    return table.set_column(0, table.schema.field(0), pa.array(keys, pa.string()))
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("sort", [True, False])
+def test_a_row_in_the_wrong_bucket_is_found_at_any_position(tmp_path: Path, table: str, sort: bool) -> None:
+    good = written(tmp_path, source(60), sort=sort)
+    stray, clean = stray_key(good.job), good.read(table)
+    for row in range(good.outcome.rows):
+        good.rewrite(table, lambda _, row=row: with_key(clean, row, stray))  # type: ignore[misc]
+        message = good.refused()
+        assert str(good.path(table)) in message
+        assert f"row {row} with key '{stray}'" in message
+        assert "belongs to bucket" in message
+        assert "(1 such rows)" in message
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_null_key_outside_the_bucket_of_null_is_found(good: Written, table: str) -> None:
+    good.rewrite(table, lambda content: with_key(content, 0, None))
+    assert "row 0 with key 'NULL' belongs to bucket 0" in good.refused()
+
+
+def test_files_hashed_with_unsigned_bytes_are_found_out(tmp_path: Path) -> None:
+    keys = [f"José {number}" for number in range(200)]
+    count = 10
+
+    def unsigned(key: str) -> int:
+        value = 0
+        for byte in key.encode():
+            value = (31 * value + byte) % 2**32
+        return (value & 0x7FFFFFFF) % count
+
+    theirs = sorted(key for key in keys if unsigned(key) == BUCKET)
+    table = pa.table({KEY: keys, **{name: pa.array([0] * 200) for name in ("One", "Two", "Three")}})
+    good = written(tmp_path, table, bucket_count=count)
+    values = pa.array([0] * len(theirs))
+    good.rewrite("first", lambda _: pa.table({"customer_user_id": theirs, "one": values, "two": values}))
+    good.rewrite("second", lambda _: pa.table({"customer_user_id": theirs, "three": values}))
+    columns = [pa.array(theirs)]
+    facts = {"rows": len(theirs), "key_checksum": key_checksum(columns)}
+    good.outcome = good.outcome.model_copy(update=facts)
+    assert "belongs to bucket" in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_missing_file_is_named(good: Written, table: str) -> None:
+    good.path(table).unlink()
+    assert f"{good.path(table)}: bucket {BUCKET}: cannot be read back" in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_without_files_is_named(good: Written, table: str) -> None:
+    files = tuple(record for record in good.outcome.files if record.table != table)
+    good.outcome = good.outcome.model_copy(update={"files": files})
+    message = good.refused()
+    assert f"{good.path(table).parent}, bucket {BUCKET}: 0 rows in its files (none)" in message
+
+
+def test_a_file_that_is_listed_twice_is_named(good: Written) -> None:
+    files = (*good.outcome.files, good.outcome.files[0])
+    good.outcome = good.outcome.model_copy(update={"files": files})
+    assert f"its files are {NAME}, {NAME}, not" in good.refused()
+
+
+def test_a_copy_that_takes_the_place_of_another_is_named(tmp_path: Path) -> None:
+    good = written(tmp_path, source(), max_file_bytes=2500, row_group_rows=9)
+    first, second, *rest = good.outcome.files
+    assert first.rows == second.rows
+    good.outcome = good.outcome.model_copy(update={"files": (first, first, *rest)})
+    assert "its files are" in good.refused()
+
+
+def test_a_file_of_a_table_that_the_run_does_not_have_is_named(good: Written) -> None:
+    stranger = FileRecord(table="stranger", name=NAME, rows=1, bytes=1)
+    good.outcome = good.outcome.model_copy(update={"files": (*good.outcome.files, stranger)})
+    assert f"{NAME}, bucket {BUCKET}: it is of table 'stranger'" in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("name", ["000003_0.snappy.parquet", "part-00002.parquet", "000002_1.snappy.parquet"])
+def test_a_wrong_name_is_refused(good: Written, table: str, name: str) -> None:
+    good.path(table).rename(good.path(table, name))
+    good.record(table, name=name)
+    assert name in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("kept", [0, 3, 0.5, -1])
+def test_a_truncated_file_is_named(good: Written, table: str, kept: float) -> None:
+    content = good.path(table).read_bytes()
+    size = int(len(content) * kept) if isinstance(kept, float) else kept % len(content)
+    good.path(table).write_bytes(content[:size])
+    good.record(table, bytes=size)
+    assert f"{good.path(table)}: bucket {BUCKET}: is no Parquet file" in good.refused()
+
+
+def test_a_file_of_another_size_than_recorded_is_refused(good: Written) -> None:
+    size = good.path("second").stat().st_size
+    good.record("second", bytes=size + 1)
+    assert f"{good.path('second')}: bucket {BUCKET}: {size} bytes, {size + 1} were written" in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_flipped_bits_anywhere_in_the_key_page_are_found(good: Written, table: str) -> None:
+    clean = good.path(table).read_bytes()
+    chunk = pq.read_metadata(good.path(table)).row_group(0).column(0)
+    positions = range(chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size)
+    undetected = 0
+    for position in list(positions)[::5]:
+        content = bytearray(clean)
+        content[position] ^= 0x10
+        good.path(table).write_bytes(content)
+        try:
+            good.verify()
+        except VerificationError as error:
+            assert str(good.path(table)) in str(error)  # noqa: PT017
+        else:
+            undetected += 1
+            assert keys_of(good.path(table)) == keys_of_bytes(clean)
+    # What the page's header says of statistics and the like may change without harm to any key.
+    assert undetected < len(positions) // 5 // 4
+
+
+def keys_of(path: Path) -> list[str]:
+    return list(pq.ParquetFile(path).read(columns=["customer_user_id"]).column(0).to_pylist())
+
+
+def keys_of_bytes(content: bytes) -> list[str]:
+    return list(pq.ParquetFile(pa.BufferReader(content)).read(columns=["customer_user_id"]).column(0).to_pylist())
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_rows_out_of_order_are_found(good: Written, table: str) -> None:
+    rows = good.outcome.rows
+    swapped = [*range(5), 6, 5, *range(7, rows)]
+    good.rewrite(table, lambda content: content.take(pa.array(swapped)))
+    message = good.refused()
+    assert f"{good.path(table)}: bucket {BUCKET}: row 6 with key" in message
+    assert "is not in key order" in message
+
+
+def test_rows_out_of_order_are_fine_where_files_are_not_sorted(tmp_path: Path) -> None:
+    good = written(tmp_path, source(), sort=False)
+    keys = good.read("first").column(0).to_pylist()
+    assert keys != sorted(keys)
+    assert good.verify().rows == len(keys)
+
+
+def test_null_keys_after_others_are_out_of_order(tmp_path: Path) -> None:
+    keys = pa.array([0, None, 4, 8, None], pa.int32())
+    table = pa.table({KEY: keys, **{name: pa.array(range(5)) for name in ("One", "Two", "Three")}})
+    job = make_job(tmp_path, write_files(tmp_path / "source", [table]), TABLES)
+    good = Written(job, run_kernel(job)[0])
+    name = "000000_0.snappy.parquet"
+    assert pq.read_table(good.path("first", name))["customer_user_id"].to_pylist() == [None, None, 0, 4, 8]
+    content = pq.ParquetFile(good.path("first", name)).read().take(pa.array([2, 3, 4, 0, 1]))
+    pq.write_table(content, good.path("first", name))
+    good.record("first", bytes=good.path("first", name).stat().st_size)
+    with pytest.raises(VerificationError, match=r"row 3 with key 'NULL' is not in key order"):
+        good.verify()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_keys_that_differ_between_tables_are_found(good: Written, table: str) -> None:
+    """A key of the right bucket in the right place, but not the one that the source has."""
+    keys = good.read(table).column(0).to_pylist()
+    good.rewrite(table, lambda content: with_key(content, 1, keys[0]))
+    message = good.refused()
+    assert str(good.path(table)) in message
+    assert "the keys read back differ from the keys of the source" in message
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_lost_and_added_rows_are_found(good: Written, table: str) -> None:
+    rows = good.outcome.rows
+    good.rewrite(table, lambda content: content.slice(1))
+    assert f"{rows - 1} rows in its files ({NAME}), {rows} in the bucket" in good.refused()
+    good.record(table, rows=rows)
+    assert f"{rows - 1} rows, {rows} were written" in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_other_columns_than_planned_are_found(good: Written, table: str) -> None:
+    names = good.read(table).column_names
+    good.rewrite(table, lambda content: content.rename_columns([*names[:-1], "other"]))
+    assert f"columns {[*names[:-1], 'other']}, expected {names}" in good.refused()
+
+
+def test_the_same_keys_in_other_row_groups_are_accepted(good: Written) -> None:
+    content = good.read("second")
+    pq.write_table(content, good.path("second"), row_group_size=7, use_dictionary=True)
+    good.record("second", bytes=good.path("second").stat().st_size)
+    assert good.verify().rows == good.outcome.rows
+
+
+def test_keys_of_every_bucket_are_read_back_not_only_those_of_the_first(tmp_path: Path) -> None:
+    job = make_job(tmp_path, write_files(tmp_path / "source", [source()]), TABLES)
+    pieces = MemoryPieces().scan(job)
+    moved = replace(job, bucket_count=3)
+    for bucket in range(3):
+        outcome = pieces.gather(job, bucket)
+        with pytest.raises(VerificationError, match="belongs to bucket"):
+            verify_bucket(moved, outcome)

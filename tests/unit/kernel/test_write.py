@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel.errors import StorageError
+from kernel_jobs import (
+    WHOLE,
+    MemoryPieces,
+    digests,
+    files_of,
+    leftovers,
+    make_job,
+    numbered,
+    people,
+    read_buckets,
+    run_kernel,
+    write_files,
+)
+
+
+def test_files_say_that_they_are_sorted_and_let_readers_skip_by_key(tmp_path: Path) -> None:
+    keys = pa.array([None, *numbered(500).to_pylist()])
+    files = write_files(tmp_path / "source", [people(keys, Code=pa.array(["x", "y", None] * 167))])
+    job = make_job(
+        tmp_path, files, {"t": ["Number", "Code"]}, row_group_rows=50, dictionary_columns=frozenset(["Code"])
+    )
+    run_kernel(job)
+    for path in files_of(job, "t"):
+        footer = pq.read_metadata(path)
+        for number in range(footer.num_row_groups):
+            group = footer.row_group(number)
+            (order,) = group.sorting_columns
+            # Readers that trust it look for NULL where it says.
+            assert (order.column_index, order.descending, order.nulls_first) == (0, False, True)
+            key, value, code = group.column(0), group.column(1), group.column(2)
+            assert key.statistics.has_min_max
+            assert key.has_column_index
+            assert key.has_offset_index
+            assert not value.is_stats_set
+            assert (key.compression, "PLAIN_DICTIONARY" in str(key.encodings)) == ("SNAPPY", False)
+            assert (value.has_dictionary_page, code.has_dictionary_page) == (False, True)
+            assert group.num_rows <= 50
+    unsorted = make_job(tmp_path / "unsorted", files, {"t": ["Number"]}, sort=False)
+    run_kernel(unsorted)
+    assert not pq.read_metadata(files_of(unsorted, "t")[0]).row_group(0).sorting_columns
+
+
+def test_nested_columns_that_were_dictionaries_are_written_as_such(tmp_path: Path) -> None:
+    columns = {
+        "Tags": pa.array([["red", "green"], None] * 50),
+        "Pairs": pa.array([[("k", "v")], []] * 50, pa.map_(pa.string(), pa.string())),
+        "Both": pa.array([{"x": ["u"]}, None] * 50, pa.struct([("x", pa.large_list(pa.string()))])),
+        "Plain": pa.array([["red"], None] * 50),
+    }
+    files = write_files(tmp_path / "source", [people(numbered(100), **columns)])
+    coded = frozenset(["Tags", "Pairs", "Both"])
+    job = make_job(tmp_path, files, {"t": list(columns)}, dictionary_columns=coded)
+    run_kernel(job)
+    group = pq.read_metadata(files_of(job, "t")[0]).row_group(0)
+    chunks = [group.column(number) for number in range(1, group.num_columns)]
+    found = {chunk.path_in_schema: chunk.has_dictionary_page for chunk in chunks}
+    assert found == {
+        "tags.list.element": True,
+        "pairs.key_value.key": True,
+        "pairs.key_value.value": True,
+        "both.x.list.element": True,
+        "plain.list.element": False,
+    }
+
+
+def wide(rows: int, size: int = 200) -> pa.Table:
+    random = np.random.default_rng(5)
+    # Text that does not compress, and more of it toward the last keys, so that row groups grow.
+    values = [random.bytes(10 + number * size // rows).hex() for number in range(rows)]
+    return people(pa.array([f"U{number:06d}" for number in range(rows)]), Value=pa.array(values))
+
+
+@pytest.mark.parametrize("scheme", ["hive_v1", "spark"])
+@pytest.mark.parametrize("limit", [3000, 10_000, 40_000])
+def test_a_bucket_over_the_limit_goes_on_in_numbered_copies(tmp_path: Path, limit: int, scheme: str) -> None:
+    files = write_files(tmp_path / "source", [wide(2000)], 500)
+    job = make_job(
+        tmp_path, files, {"t": ["Value"]}, bucket_count=2, hash=scheme, max_file_bytes=limit, row_group_rows=20
+    )
+    outcomes = run_kernel(job)
+    for outcome in outcomes:
+        names = [record.name for record in outcome.files]
+        assert len(names) > 2
+        if scheme == "hive_v1":
+            copies = [f"_copy_{number}" if number else "" for number in range(len(names))]
+            assert names == [f"{outcome.bucket:06d}_0{copy}.snappy.parquet" for copy in copies]
+        for record in outcome.files:
+            path = Path(job.tables[0].directory) / record.name
+            groups = pq.read_metadata(path).num_row_groups
+            assert path.stat().st_size == record.bytes
+            assert record.bytes <= limit or groups == 1
+        # Not cut into more files than needed either: two neighbours would not fit into one.
+        sizes = [record.bytes for record in outcome.files]
+        assert all(one + other > limit * 0.9 for one, other in itertools.pairwise(sizes))
+        assert sum(record.rows for record in outcome.files) == outcome.rows
+    ordered = [key for table in read_buckets(job, "t").values() for key in table["customer_user_id"].to_pylist()]
+    assert sorted(ordered) == sorted(f"U{number:06d}" for number in range(2000))
+
+
+def test_a_single_row_group_over_the_limit_is_a_file_of_its_own(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "source", [wide(100)])
+    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=100, row_group_rows=30)
+    (outcome,) = run_kernel(job)
+    assert [record.rows for record in outcome.files] == [30, 30, 30, 10]
+    assert [pq.read_metadata(path).num_row_groups for path in files_of(job, "t")] == [1, 1, 1, 1]
+
+
+def test_files_are_cut_alike_however_the_source_is_read(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "source", [wide(1000)], 130)
+    found = []
+    for number, (groups, max_rows) in enumerate([(1, WHOLE), (3, 50), (8, WHOLE)]):
+        job = make_job(
+            tmp_path / str(number),
+            files,
+            {"t": ["Value"]},
+            groups_per_slice=groups,
+            max_file_bytes=9000,
+            row_group_rows=20,
+        )
+        run_kernel(job, max_rows)
+        found.append(digests(job))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) > 12
+
+
+def test_a_file_in_place_of_the_table_directory_is_named(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "source", [people(numbered(50))])
+    job = make_job(tmp_path / "out", files, {"t": ["Number"]})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "t").write_text("in the way", encoding="utf-8")
+    with pytest.raises(StorageError, match=str(tmp_path / "out" / "t" / "000000_0.snappy.parquet")):
+        run_kernel(job)
+    assert leftovers(job) == []
+
+
+def test_a_scratch_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "source", [people(numbered(50))])
+    (tmp_path / "file").touch()
+    job = make_job(tmp_path / "out", files, {"t": ["Number"]}, scratch=str(tmp_path / "file" / "scratch"))
+    with pytest.raises(StorageError, match=r"000000_0\.snappy\.parquet: cannot write"):
+        run_kernel(job)
+    assert files_of(job, "t") == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), PermissionError(13, "no"), RuntimeError("x")]
+)
+def test_a_gather_that_fails_leaves_neither_the_file_nor_a_scratch_file(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_files(tmp_path / "source", [people(numbered(50))])
+    job = make_job(tmp_path / "out", files, {"t": ["Number"]}, row_group_rows=5)
+    pieces = MemoryPieces().scan(job)
+    write, calls = pq.ParquetWriter.write_table, []
+
+    def fail_later(self: Any, *args: Any, **options: Any) -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            raise error
+        write(self, *args, **options)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", fail_later)
+    with pytest.raises(StorageError if isinstance(error, OSError) else RuntimeError) as caught:
+        pieces.gather(job, 0)
+    assert not isinstance(error, OSError) or "out/t/000000_0.snappy.parquet" in str(caught.value)
+    assert files_of(job, "t") == []
+    assert leftovers(job) == []

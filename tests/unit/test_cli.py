@@ -1,0 +1,256 @@
+"""Every command as its user sees it: exit code, stdout, stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bucketwheel
+from bucketwheel import cli
+from project import NARROW, WIDE, Project, environment
+
+COMMANDS = ("config", "expire", "plan", "report", "rollback", "run", "runs", "sample", "show", "verify")
+TABLES = ("ibe_01", "ibe_02", "ibe_04")
+NAMES = tuple(f"{prefix}_{table}" for prefix in ("bucketed", "ext") for table in TABLES)
+STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
+
+
+def test_help_of_the_program_lists_every_command(project: Project) -> None:
+    result = project.cli("--help")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: bucketwheel [OPTIONS] COMMAND [ARGS]...")
+    listed = result.stdout.partition("Commands:\n")[2].splitlines()
+    assert tuple(line.split()[0] for line in listed) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(project: Project, command: str) -> None:
+    result = project.cli(command, "--help")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"Usage: bucketwheel {command} [OPTIONS]")
+    assert set(cli.cli.commands) == set(COMMANDS)
+
+
+def test_version_and_no_command_at_all(project: Project) -> None:
+    assert project.cli("--version").stdout == f"bucketwheel, version {bucketwheel.__version__}\n"
+    result = project.cli()
+    assert result.exit_code == 2
+    assert "Usage: bucketwheel" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rnu",), "No such command 'rnu'"),
+        (("show",), "Missing argument 'RUN_ID'"),
+        (("expire",), "Missing option '--keep'"),
+        (("expire", "--keep", "x"), "'x' is not a valid integer"),
+        (("sample", "there", "--rows", "0"), "0 is not in the range x>=1"),
+        (
+            ("sample", "there", "--dirty", "trunkated_file"),
+            "did you mean 'truncated_file'? It is one of: no_snapshot",
+        ),
+        (("sample", "there", "--writer", "csv"), "writer is 'csv', which is unknown"),
+    ],
+)
+def test_wrong_use_ends_with_2_and_says_what_is_wrong(
+    project: Project, arguments: tuple[str, ...], message: str
+) -> None:
+    result = project.cli(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_help_needs_less_than_a_third_of_a_second_and_none_of_the_heavy_libraries(project: Project) -> None:
+    seen: list[float] = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert project.process("run", "--help").exit_code == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seen.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seen) < 0.3
+    heavy = {"pyarrow", "pydantic", "numpy", "yaml", "rich", "duckdb", "jinja2", "pygal", "psutil"}
+    code = f"import sys, bucketwheel.cli; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_run_prints_its_result_to_stdout_and_a_line_a_stage_to_stderr(project: Project) -> None:
+    result = project.run()
+    (run_id,) = project.run_ids()
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{WIDE}: run {run_id} finished"
+    assert [line.split()[:3] for line in lines[4:7]] == [[table, "1,200", "4"] for table in TABLES]
+    places = [f"{project.target}/{WIDE}/{table}/{run_id}" for table in TABLES]
+    assert lines[7:] == [
+        *(f"published ext_{table} -> {place}" for table, place in zip(TABLES, places, strict=True)),
+        *(f"published bucketed_{table} -> {place}" for table, place in zip(TABLES, places, strict=True)),
+    ]
+    stages = [line.split()[1] for line in result.stderr.splitlines() if "warning" not in line]
+    assert tuple(stages) == STAGES
+    assert project.published() == dict.fromkeys(NAMES, 1200)
+    assert project.snapshot_dt() == "2025-10-22"
+
+
+def test_run_without_a_dataset_runs_all_of_them(project: Project) -> None:
+    result = project.cli("run")
+    assert result.exit_code == 0, result.stderr
+    assert [line.split(":")[0] for line in result.stdout.splitlines() if ": run " in line] == [NARROW, WIDE]
+    assert project.published() == dict.fromkeys((*NAMES, f"bucketed_{NARROW}", f"ext_{NARROW}"), 1200)
+
+
+def test_running_again_changes_nothing_and_says_so(current: Project) -> None:
+    before = current.files()
+    result = current.run()
+    (run_id,) = current.run_ids()
+    assert result.stdout.startswith(f"{WIDE}: run {run_id} had done this before\n")
+    after = current.files()
+    changed = {name for name in after if after[name] != before.get(name)}
+    # The lease comes and goes.
+    assert {name for name in changed if "lease" not in name} <= {"out/_bucketwheel/infobase_attributes"}
+    assert set(before) - set(after) == set()
+
+
+def test_run_as_json_gives_manifests_on_stdout_and_events_on_stderr(project: Project) -> None:
+    result = project.cli("run", "--output", "json")
+    first, second = json.loads(result.stdout)
+    assert (first["dataset"], second["dataset"]) == (NARROW, WIDE)
+    assert second["changed"] is True
+    assert second["status"] == "finished"
+    assert tuple(second["stages"]) == STAGES
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert {event["state"] for event in events} == {"started", "finished", "warning"}
+    started = [event for event in events if event["state"] == "started" and event["dataset"] == WIDE]
+    assert [event["stage"] for event in started] == list(STAGES)
+    assert {"rows", "message"} & set(started[0]) == set()
+    assert json.loads(project.cli("run", "--output", "json").stdout)[1]["changed"] is False
+
+
+def test_stages_can_be_run_one_after_the_other(project: Project) -> None:
+    for stages in ("discover,split", "size", "bucket,verify", "register"):
+        project.run("--stages", stages)
+    assert set(project.published()) == {f"ext_{table}" for table in TABLES}
+    project.run("--stages", "ctas")
+    assert project.published() == dict.fromkeys(NAMES, 1200)
+    assert len(project.run_ids()) == 1
+
+
+def test_a_selection_without_a_run_to_go_on_from_is_refused(project: Project) -> None:
+    result = project.cli("run", WIDE, "--stages", "register")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no run below" in result.stderr
+    assert "has finished discover, split, size, bucket, verify, which stage 'register' needs" in result.stderr
+
+
+@pytest.mark.parametrize("dataset", [WIDE, NARROW, None])
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_plan_shows_what_run_will_do_and_changes_nothing(current: Project, dataset: str | None, output: str) -> None:
+    before = current.files()
+    result = current.cli("plan", *([dataset] if dataset else []), "--output", output)
+    assert current.files() == before
+    assert (result.exit_code, result.stderr) == (0, "")
+    wanted = [dataset] if dataset else [NARROW, WIDE]
+    if output == "json":
+        plans = json.loads(result.stdout)
+        assert list(plans) == wanted
+        for name in wanted:
+            assert plans[name]["stages"] == list(STAGES)
+            assert plans[name]["discover"]["rows"] == 1200
+            rows = {table["name"]: table["files"] for table in plans[name]["size"]["tables"]}
+            assert rows == dict.fromkeys(TABLES if name == WIDE else [NARROW], 4)
+    else:
+        blocks = result.stdout.split("\n\n" * 1 + "addressable" if dataset == WIDE else "\n\ninfobase")
+        assert len(blocks) == (2 if dataset is None else 1)
+        for name in wanted:
+            assert f"{name}, snapshot 2025-10-22: 1,200 rows in 3 files, " in result.stdout
+
+
+def test_plan_makes_no_directory_where_there_is_none(project: Project) -> None:
+    assert project.cli("plan").exit_code == 0
+    assert not project.target.exists()
+    assert not project.catalog.exists()
+
+
+def test_plan_says_what_run_then_does(project: Project) -> None:
+    planned = json.loads(project.cli("plan", WIDE, "--output", "json").stdout)[WIDE]
+    (run,) = json.loads(project.run("--output", "json").stdout)
+    for stage in ("discover", "split", "size"):
+        done = run["stages"][stage]["result"]
+        assert planned[stage] == {name: value for name, value in done.items() if name != "schema_ipc"}
+
+
+def test_plan_refuses_what_run_would_refuse(project: Project) -> None:
+    for arguments, code in (
+        (("--tables-filter", "x"), 2),
+        (("--snapshot-dt", "2020-01-01"), 2),
+        (("--stages", "x"), 2),
+    ):
+        refused = project.cli("plan", WIDE, *arguments), project.cli("run", WIDE, *arguments)
+        assert [result.exit_code for result in refused] == [code, code]
+        assert refused[0].stderr.splitlines()[0] in refused[1].stderr
+
+
+def test_without_any_dataset_plan_and_run_say_how_to_name_one(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "local.yaml").touch()
+    for command in ("plan", "run"):
+        result = project.cli(command, "--conf", str(tmp_path / "empty"))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert (
+            "no dataset is configured; add one below `datasets:` or use --set datasets.NAME.source=…" in result.stderr
+        )
+
+
+def test_config_prints_every_setting_with_its_origin(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUCKETWHEEL__SIZE__MAX_FILES", "7")
+    result = project.cli("config", "--set", "buckets.sort=false", "--engine", "arrow")
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0] == ["setting", "value", "origin"]
+    base = str(project.conf / "base.yaml")
+    assert ["buckets.count", "4", base] in rows
+    assert ["buckets.sort", "false", "--set"] in rows
+    assert ["engine", '"arrow"', "--engine"] in rows
+    assert ["memory", '"auto"', "default"] in rows
+    assert ["size.max_files", "7", "environment", "BUCKETWHEEL__SIZE__MAX_FILES"] in rows
+    found = json.loads(project.cli("config", "--output", "json").stdout)
+    assert found["buckets.count"] == {"value": 4, "origin": base}
+    assert set(found) == {row[0] for row in rows[2:]}
+
+
+def test_the_environment_can_be_chosen_by_a_variable(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project.conf / "prod.yaml").write_text("threads: 5")
+    monkeypatch.setenv("BUCKETWHEEL_ENV", "prod")
+    assert json.loads(project.cli("config", "--output", "json").stdout)["threads"]["value"] == 5
+    assert json.loads(project.cli("config", "--output", "json", "--env", "local").stdout)["threads"]["value"] == 2
+
+
+def test_sample_writes_data_that_runs(project: Project, tmp_path: Path) -> None:
+    result = project.cli(
+        "sample", str(tmp_path / "made"), "--rows", "500", "--tables", "2", "--columns", "3", "--files", "1"
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("500 persons, 2 tables of 3 columns, 1 files, ")
+    data = tmp_path / "made" / "opus"
+    settings = [f"datasets.{name}.source={data}/{name}/raw_input" for name in (WIDE, NARROW)]
+    settings.append(f"datasets.{WIDE}.mapping={data}/{WIDE}/mapping.csv")
+    run = project.cli("run", *(word for setting in settings for word in ("--set", setting)))
+    assert run.exit_code == 0, run.stderr
+    assert set(project.published().values()) == {500}
+    again = project.cli("sample", str(tmp_path / "made"))
+    assert (again.exit_code, "already holds Parquet files" in again.stderr) == (2, True)
+
+
+def test_a_reader_that_has_seen_enough_is_no_reason_for_a_traceback(current: Project) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        current.command("config"), stdout=writing, stderr=subprocess.PIPE, text=True, env=environment(), check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -1,0 +1,146 @@
+"""Commands on runs that exist: runs, show, verify, rollback, expire, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bucketwheel.sample import Sample
+from project import NARROW, WIDE, Project
+
+
+@pytest.fixture
+def two(published: Project) -> tuple[Project, str, str]:
+    """A project with a run of the month before and one of this month, which is published."""
+    published.run()
+    older, newer = published.run_ids()
+    return published, older, newer
+
+
+def test_runs_lists_them_oldest_first(two: tuple[Project, str, str]) -> None:
+    project, older, newer = two
+    result = project.cli("runs")
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0] == ["run", "dataset", "status", "snapshot", "stages", "rows", "written"]
+    stages = "discover,split,size,bucket,verify,register,ctas"
+    assert [row[:6] for row in rows[2:]] == [
+        [older, WIDE, "finished", "2025-09-22", stages, "900"],
+        [newer, WIDE, "finished", "2025-10-22", stages, "1,200"],
+    ]
+    found = json.loads(project.cli("runs", WIDE, "--output", "json").stdout)
+    assert [manifest["run_id"] for manifest in found] == [older, newer]
+    assert project.cli("runs", NARROW).stdout == "no runs\n"
+
+
+def test_runs_of_a_target_that_is_not_there_are_none(project: Project) -> None:
+    result = project.cli("runs")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "no runs\n", "")
+    assert json.loads(project.cli("runs", "--output", "json").stdout) == []
+
+
+@pytest.mark.parametrize("name", ["newer", "last"])
+def test_show_tells_what_a_run_did(two: tuple[Project, str, str], name: str) -> None:
+    project, _, newer = two
+    asked = newer if name == "newer" else name
+    result = project.cli("show", asked)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{WIDE}: run {newer} finished\n")
+    assert "warning: 3 columns of the snapshot are in no table" in result.stdout
+    manifest = json.loads(project.cli("show", asked, "--output", "json").stdout)
+    assert (manifest["run_id"], manifest["snapshot_dt"]) == (newer, "2025-10-22")
+    assert "failed" not in result.stdout
+
+
+def test_show_tells_why_a_run_failed(published: Project) -> None:
+    published.cli("run", WIDE, "--tables-filter", "nothing")
+    failed = published.run_ids()[-1]
+    result = published.cli("show", failed)
+    assert result.exit_code == 0
+    assert "failed: table filter: no table 'nothing'; known: ibe_01" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["show", "verify", "rollback", "report"])
+def test_a_run_that_is_not_there_is_refused_with_the_latest_ones(two: tuple[Project, str, str], command: str) -> None:
+    project, older, newer = two
+    result = project.cli(command, "2020-01-01-20200101T000000Z-abcdef")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error: no run '2020-01-01-20200101T000000Z-abcdef' below " in result.stderr
+    assert f"latest: {newer}, {older}" in result.stderr
+
+
+def test_verify_reads_a_run_back(two: tuple[Project, str, str]) -> None:
+    project, older, _ = two
+    result = project.cli("verify", older)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{older}: 900 rows in each of 3 tables, 12 files: all as written\n",
+    )
+    found = json.loads(project.cli("verify", older, "--output", "json").stdout)
+    assert [(table["name"], table["rows"]) for table in found["tables"]] == [
+        *(("ibe_01", 900), ("ibe_02", 900), ("ibe_04", 900))
+    ]
+
+
+def test_verify_refuses_files_that_were_changed(two: tuple[Project, str, str]) -> None:
+    project, older, _ = two
+    path = sorted((project.target / WIDE / "ibe_02" / older).glob("*.parquet"))[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    result = project.cli("verify", older)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert str(path) in result.stderr
+
+
+def test_rollback_brings_back_an_earlier_run_and_again_the_later_one(two: tuple[Project, str, str]) -> None:
+    project, older, newer = two
+    now = project.content()
+    result = project.cli("rollback", older)
+    assert (result.exit_code, result.stderr) == (0, "")
+    tables = [f"{prefix}_{table}" for prefix in ("ext", "bucketed") for table in ("ibe_01", "ibe_02", "ibe_04")]
+    assert result.stdout.splitlines() == [
+        f"published {name} -> {project.target}/{WIDE}/{name.partition('_')[2]}/{older}" for name in tables
+    ]
+    assert set(project.published().values()) == {900}
+    assert project.snapshot_dt() == "2025-09-22"
+    found = json.loads(project.cli("rollback", newer, "--output", "json").stdout)
+    assert [table["name"] for table in found["tables"]] == tables
+    assert project.content() == now
+
+
+def test_expire_deletes_runs_that_no_table_points_to(two: tuple[Project, str, str]) -> None:
+    project, older, newer = two
+    size = sum(path.stat().st_size for path in project.target.glob(f"{WIDE}/*/{older}/*"))
+    assert project.cli("expire", "--keep", "2").stdout == "nothing to delete\n"
+    result = project.cli("expire", "--keep", "1", "--output", "json")
+    assert json.loads(result.stdout) == [{"dataset": WIDE, "run_id": older, "bytes": size}]
+    assert project.run_ids() == [newer]
+    assert not list(project.target.glob(f"{WIDE}/*/{older}"))
+    assert set(project.published().values()) == {1200}
+    refused = project.cli("expire", "--keep", "0")
+    assert (refused.exit_code, refused.stderr) == (2, "error: --keep 0: keep at least 1 run\n")
+
+
+def test_expire_tells_what_it_deleted(two: tuple[Project, str, str], earlier: Sample) -> None:
+    project, older, _ = two
+    result = project.cli("expire", WIDE, "--keep", "1")
+    assert result.stdout.startswith(f"deleted {older}, ")
+    assert result.stdout.endswith(" kB\n")
+
+
+def test_report_writes_one_page_and_prints_its_path(two: tuple[Project, str, str], tmp_path: Path) -> None:
+    pytest.importorskip("pygal")
+    project, _, newer = two
+    result = project.cli("report", newer)
+    page = Path(f"bucketwheel-{newer}.html")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{page}\n", "")
+    assert newer in page.read_text(encoding="utf-8")
+    other = tmp_path / "elsewhere.html"
+    assert project.cli("report", newer, "--to", str(other)).stdout == f"{other}\n"
+    assert other.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+    refused = project.cli("report", newer, "--to", str(tmp_path / "no" / "where.html"))
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        f"error: {tmp_path}/no/where.html: cannot write: it does not exist\n",
+    )

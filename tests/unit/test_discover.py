@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel import api
+from bucketwheel.errors import SchemaError
+from bucketwheel.manifest import DiscoverResult
+from bucketwheel.sample import Sample, SampleSpec, write_sample
+from bucketwheel.settings import StorageSettings
+from bucketwheel.stages.discover import data_files, find_key
+from bucketwheel.storage import Storage
+from project import NARROW, WIDE, Project
+
+KEY = "Customer_User_id"
+
+
+def discover(project: Project, dataset: str = WIDE, snapshot_dt: str | None = None) -> DiscoverResult:
+    return api.plan(project.configuration(), dataset, snapshot_dt=snapshot_dt).discover
+
+
+@pytest.fixture(scope="module")
+def broad(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """A sample with columns of every kind, lists among them."""
+    spec = SampleSpec(rows=900, tables=2, columns=33, files=2, row_group_rows=200)
+    return write_sample(tmp_path_factory.mktemp("broad"), spec)
+
+
+def test_rows_bytes_and_columns_are_those_of_the_footers(project: Project, broad: Sample) -> None:
+    project.use(broad)
+    found = discover(project)
+    footers = {path: pq.read_metadata(path) for path in sorted(broad.snapshot.glob("*.parquet"))}
+    assert (found.snapshot_dt, found.location, found.rows) == ("2025-10-22", str(broad.snapshot), 900)
+    assert found.bytes == broad.bytes
+    assert [(file.path, file.bytes, file.rows) for file in found.files] == [
+        (str(path), path.stat().st_size, footer.num_rows) for path, footer in footers.items()
+    ]
+    assert [file.row_group_rows for file in found.files] == [(200, 200, 50), (200, 200, 50)]
+    chunks: dict[str, list[pq.ColumnChunkMetaData]] = {}
+    for footer in footers.values():
+        for group in range(footer.num_row_groups):
+            for index in range(footer.num_columns):
+                chunk = footer.row_group(group).column(index)
+                chunks.setdefault(chunk.path_in_schema.partition(".")[0], []).append(chunk)
+    assert [column.name for column in found.columns] == list(chunks)
+    for column in found.columns:
+        of_column = chunks[column.name]
+        assert column.compressed_bytes == sum(chunk.total_compressed_size for chunk in of_column)
+        assert column.uncompressed_bytes == sum(chunk.total_uncompressed_size for chunk in of_column)
+        coded = all(chunk.dictionary_page_offset for chunk in of_column)
+        assert (column.dictionary_bytes is not None) is coded, column.name
+    assert found.schema().names == list(chunks)
+    assert {str(field.type) for field in found.schema()} >= {"string", "int16", "list<element: string>"}
+
+
+def test_no_data_page_is_touched(project: Project, broad: Sample, tmp_path: Path) -> None:
+    copy = shutil.copytree(broad.directory, tmp_path / "copy")
+    source = copy / "opus" / WIDE / "raw_input"
+    project.set(datasets={WIDE: {**project.settings["datasets"][WIDE], "source": str(source)}})
+    before = discover(project)
+    for path in source.rglob("*.parquet"):
+        content = bytearray(path.read_bytes())
+        footer = int.from_bytes(content[-8:-4], "little") + 8
+        content[4:-footer] = bytes(len(content) - footer - 4)
+        path.write_bytes(content)
+    after = discover(project)
+    assert (after.rows, after.columns) == (before.rows, before.columns)
+
+
+@pytest.mark.parametrize(("marker", "taken"), [("_SUCCESS", "2025-10-22"), (None, "2025-12-01")])
+def test_the_latest_snapshot_is_taken_that_is_complete_where_a_marker_is_asked_for(
+    project: Project, dirty: Callable[..., Sample], marker: str | None, taken: str
+) -> None:
+    sample = dirty(None)
+    for date, complete in (("2024-12-31", True), ("2025-09-30", True), ("2025-12-01", False)):
+        shutil.copytree(sample.snapshot, sample.source / f"snapshot_dt={date}")
+        if not complete:
+            (sample.source / f"snapshot_dt={date}" / "_SUCCESS").unlink()
+    project.use(sample)
+    project.settings["datasets"][WIDE]["complete_marker"] = marker
+    project.set()
+    assert discover(project).snapshot_dt == taken
+    assert discover(project, snapshot_dt="2024-12-31").location.endswith("/snapshot_dt=2024-12-31")
+
+
+def test_files_in_directories_below_and_in_other_spellings_of_the_suffix_count(tmp_path: Path) -> None:
+    for name in ("b.parquet", "a.PARQUET", "deep/er/c.parq", "x.parquet.crc", "_x.parquet", ".y.parquet"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    for name in ("_temporary/0/d.parquet", ".hidden/e.parquet", "notes.txt", "empty.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"" if name == "empty.txt" else b"x")
+    warnings: list[str] = []
+    found = data_files(Storage(StorageSettings()), str(tmp_path), warnings)
+    assert [entry.location.removeprefix(f"{tmp_path}/") for entry in found] == [
+        *("a.PARQUET", "b.parquet", "deep/er/c.parq")
+    ]
+    assert warnings == [f"{tmp_path}: ignored notes.txt: not named .parquet"]
+
+
+def test_a_hidden_directory_above_the_snapshot_hides_nothing(tmp_path: Path) -> None:
+    place = tmp_path / ".cache" / "_data" / "snapshot_dt=2025-10-22"
+    place.mkdir(parents=True)
+    (place / "a.parquet").write_bytes(b"x")
+    assert len(data_files(Storage(StorageSettings()), str(place))) == 1
+
+
+def write(project: Project, table: pa.Table, **options: object) -> None:
+    source = project.root / "in"
+    snapshot = source / "snapshot_dt=2025-10-22"
+    snapshot.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, snapshot / "a.parquet", **options)
+    project.set(datasets={NARROW: {"source": str(source), "key": KEY}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (pa.string(), "string"),
+        (pa.large_string(), "string"),
+        (pa.dictionary(pa.int32(), pa.string()), "string"),
+        (pa.bool_(), "boolean"),
+        (pa.int8(), "tinyint"),
+        (pa.int16(), "smallint"),
+        (pa.int32(), "int"),
+        (pa.int64(), "bigint"),
+        (pa.date32(), "date"),
+    ],
+    ids=str,
+)
+def test_keys_of_every_type_that_readers_bucket_are_accepted(project: Project, kind: pa.DataType, name: str) -> None:
+    values = pa.array([True, False]) if pa.types.is_boolean(kind) else pa.array([1, 2], pa.int32())
+    if name in ("string", "tinyint", "smallint", "bigint"):
+        values = values.cast(pa.string() if name == "string" else kind)
+    write(project, pa.table({KEY: values.cast(kind) if name != "string" else values}))
+    assert discover(project, NARROW).key_types == (name,)
+
+
+def test_nested_columns_and_names_with_dots_are_summed_under_their_top(project: Project) -> None:
+    nested = pa.array([{"b": [{"c": 1, "d": "x"}]}, None])
+    write(project, pa.table({KEY: ["1", "2"], "a": nested, "a.b": ["p", "q"]}))
+    found = {column.name: column for column in discover(project, NARROW).columns}
+    assert set(found) == {KEY, "a", "a.b"}
+    assert all(column.compressed_bytes > 0 for column in found.values())
+
+
+def test_what_writers_note_in_the_footer_is_left_out_of_the_schema(project: Project) -> None:
+    table = pa.table({KEY: ["1"], "v": [1]}).replace_schema_metadata({"pandas": "{}", "secret": "x"})
+    write(project, table)
+    assert discover(project, NARROW).schema().metadata is None
+
+
+def test_a_key_is_found_exactly_else_without_case() -> None:
+    assert find_key("ID", ["id", "ID"], "d") == "ID"
+    assert find_key("ID", ["x", "Id"], "d") == "Id"
+    with pytest.raises(SchemaError, match=r"key 'ID' of d fits 'id' and 'Id'; set datasets\.d\.key to one of"):
+        find_key("ID", ["id", "Id"], "d")
+    names = [f"column_{number}" for number in range(30)]
+    with pytest.raises(
+        SchemaError, match=r"key 'ID' of d is not in the snapshot; set .*: column_0, .*, column_19, …$"
+    ):
+        find_key("ID", names, "d")
+
+
+def test_several_keys_keep_their_order(project: Project) -> None:
+    write(project, pa.table({"a": [1], "B": ["x"], "c": [2]}))
+    project.set(datasets={NARROW: {"source": str(project.root / "in"), "key": ["b", "A"]}})
+    found = discover(project, NARROW)
+    assert (found.keys, found.key_types) == (("B", "a"), ("string", "bigint"))

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bucketwheel.errors import MappingError, SchemaError, SelectionError
+from bucketwheel.kernel.layout import standard_name
+from bucketwheel.manifest import DiscoverResult, SplitResult
+from stage_support import DATASET, column, discovered, split
+
+HEADER = "OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN\n"
+
+
+def snapshot(*names: str, **types: pa.DataType) -> DiscoverResult:
+    return discovered([column(name) for name in ("Key", *names)], types=types)
+
+
+def mapped(directory: Path, lines: str, found: DiscoverResult, *tables: str, **overrides: object) -> SplitResult:
+    path = directory / "mapping.csv"
+    path.write_text(HEADER + lines)
+    return split(found, tables, **{f"datasets.{DATASET}.mapping": str(path)}, **overrides)
+
+
+def layout(result: SplitResult) -> dict[str, list[tuple[str, str]]]:
+    return {table.name: [(c.source, c.name) for c in table.columns] for table in result.tables}
+
+
+def test_without_a_mapping_all_columns_but_the_key_make_one_table_of_the_datasets_name() -> None:
+    result = split(snapshot("Hashed Email", "B"))
+    assert layout(result) == {DATASET: [("Hashed Email", "hashed_email"), ("B", "b")]}
+    assert [(key.source, key.name) for key in result.keys] == [("Key", "key")]
+    assert (result.unmapped, result.mapping_sha256, result.warnings) == ((), None, ())
+
+
+def test_a_snapshot_of_nothing_but_the_key_is_a_table_of_the_key() -> None:
+    assert layout(split(snapshot())) == {DATASET: []}
+
+
+def test_tables_and_columns_keep_the_order_of_the_mapping(tmp_path: Path) -> None:
+    result = mapped(tmp_path, "T2,B\nT1,C\nT2,A\n", snapshot("A", "B", "C", "D"))
+    assert layout(result) == {"t2": [("B", "b"), ("A", "a")], "t1": [("C", "c")]}
+    assert result.unmapped == ("D",)
+    assert result.warnings == ("1 columns of the snapshot are in no table: D",)
+    assert result.mapping_sha256
+
+
+def test_a_column_may_go_to_several_tables(tmp_path: Path) -> None:
+    assert layout(mapped(tmp_path, "T1,A\nT2,A\n", snapshot("A"))) == {"t1": [("A", "a")], "t2": [("A", "a")]}
+
+
+def test_names_match_exactly_and_else_without_case_where_one_column_fits(tmp_path: Path) -> None:
+    result = mapped(tmp_path, "T1,Abc\nT1,DEF\n", snapshot("abc", "Abc", "ABC", "def"))
+    assert layout(result) == {"t1": [("Abc", "abc"), ("def", "def")]}
+    with pytest.raises(MappingError, match="line 2: 'aBC' fits 'abc' and 'Abc'; write it as one of them"):
+        mapped(tmp_path, "T1,aBC\n", snapshot("abc", "Abc"))
+
+
+def test_a_long_list_of_unmapped_columns_is_counted_whole_and_shown_cut(tmp_path: Path) -> None:
+    names = [f"c{number:02}" for number in range(30)]
+    (warning,) = mapped(tmp_path, "T1,c00\n", snapshot(*names)).warnings
+    assert warning.startswith("29 columns of the snapshot are in no table: c01, ")
+    assert warning.endswith("c20, …")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a b", "a_b"), "addressable_ids: columns 'a b' and 'a_b' would both be called 'a_b'; leave one out"),
+        (("KEY ",), "addressable_ids: columns 'Key' and 'KEY ' would both be called 'key'"),
+        (("--",), "addressable_ids: column '--' has no letter or digit to make a name of"),
+    ],
+)
+def test_columns_without_a_name_of_their_own_are_refused(names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
+        split(snapshot(*names))
+
+
+def test_columns_of_one_name_may_be_in_different_tables(tmp_path: Path) -> None:
+    result = mapped(tmp_path, "T1,a b\nT2,a_b\n", snapshot("a b", "a_b"))
+    assert layout(result) == {"t1": [("a b", "a_b")], "t2": [("a_b", "a_b")]}
+
+
+def test_a_dataset_whose_name_makes_no_table_name_is_refused() -> None:
+    with pytest.raises(SelectionError, match="dataset '--' has no letter or digit to make the name of a table of"):
+        split(snapshot("A"), dataset="--")
+
+
+def test_types_that_catalogs_do_not_know_are_refused_before_any_work_unless_unmapped(tmp_path: Path) -> None:
+    found = snapshot("A", "B", A=pa.null())
+    with pytest.raises(SchemaError, match="column 'A' has type null, which Hive catalogs cannot name; leave it unm"):
+        split(found)
+    assert layout(mapped(tmp_path, "T1,B\n", found)) == {"t1": [("B", "b")]}
+
+
+def test_the_table_filter_takes_tables_in_the_order_of_the_mapping(tmp_path: Path) -> None:
+    found = snapshot("A", "B", "C")
+    result = mapped(tmp_path, "T1,A\nT2,B\nT 3,C\n", found, "t-3", "T1")
+    assert list(layout(result)) == ["t1", "t_3"]
+    # What is not asked for is mapped all the same.
+    assert result.unmapped == ()
+    with pytest.raises(SelectionError, match=r"table filter: no table 'x'; known: t1, t2, t_3"):
+        mapped(tmp_path, "T1,A\nT2,B\nT 3,C\n", found, "x")
+
+
+def test_a_part_that_is_called_like_another_table_is_refused(tmp_path: Path) -> None:
+    lines = "T1,A\nT1,B\nT1_part_1,C\n"
+    limits = {"split__columns_over_limit": "parts", "split__column_limit": 1}
+    with pytest.raises(MappingError, match="two tables are called 't1_part_1'; rename one in the mapping"):
+        mapped(tmp_path, lines, snapshot("A", "B", "C"), **limits)
+
+
+def test_the_limit_counts_value_columns_alone() -> None:
+    names = [f"c{number}" for number in range(100)]
+    assert len(split(snapshot(*names)).tables[0].columns) == 100
+    with pytest.raises(MappingError, match="table 'addressable_ids' has 101 columns, a Clean Rooms allow-list holds"):
+        split(snapshot(*names, "one_more"))
+
+
+@given(count=st.integers(1, 600), limit=st.integers(1, 120))
+def test_parts_lose_no_column_and_are_as_even_as_they_can_be(count: int, limit: int) -> None:
+    names = [f"c{number}" for number in range(count)]
+    result = split(snapshot(*names), split__columns_over_limit="parts", split__column_limit=limit)
+    widths = [len(table.columns) for table in result.tables]
+    assert [c.source for table in result.tables for c in table.columns] == names
+    assert len(widths) == math.ceil(count / limit)
+    assert max(widths) <= limit
+    assert max(widths) - min(widths) <= 1
+    parts = [f"{DATASET}_part_{number}" for number in range(1, len(widths) + 1)]
+    assert [table.name for table in result.tables] == (parts if len(parts) > 1 else [DATASET])
+
+
+@given(st.text(max_size=20))
+def test_standard_names_are_plain_and_stay_what_they_are(name: str) -> None:
+    standard = standard_name(name)
+    assert set(standard) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
+    assert not standard.startswith("_")
+    assert not standard.endswith("_")
+    assert "__" not in standard
+    assert standard_name(standard) == standard
