@@ -55,6 +55,7 @@ def make_job(
     groups_per_slice: int = 1,
     **changes: Any,
 ) -> BucketJob:
+    """A job with small defaults; `changes` are fields of `BucketJob`."""
     job = BucketJob(
         storage=StorageSettings(),
         slices=make_slices(files, groups_per_slice),

@@ -107,7 +107,7 @@ class Project:
         return Result(done.returncode, done.stdout, done.stderr)
 
     def _with_conf(self, arguments: Sequence[str]) -> list[str]:
-        if arguments[:1] in (("sample",), ()) or "--help" in arguments or "--conf" in arguments:
+        if not arguments or arguments[0] in ("sample", "--version") or {"--help", "--conf"} & set(arguments):
             return list(arguments)
         return [*arguments, "--conf", str(self.conf)]
 

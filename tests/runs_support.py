@@ -21,7 +21,7 @@ from bucketwheel.manifest import BucketOutcome, Manifest
 from bucketwheel.operations import run_store
 from bucketwheel.run import RunOutcome
 from bucketwheel.runs import RunStore
-from bucketwheel.settings import Settings
+from bucketwheel.settings import STAGES, Settings
 
 DATASET = "people"
 DATABASE = "tests"
@@ -46,7 +46,7 @@ class Case:
     """One data set below `root` with `tables` tables; every snapshot has its own date in the column `mark`."""
 
     root: Path
-    tables: int = 3
+    tables: int = 2
     rows: int = 300
     buckets: int = 4
     dataset: str = DATASET
@@ -55,7 +55,8 @@ class Case:
     def __post_init__(self) -> None:
         lines = [f"{name},{column}" for name in self.names() for column in (f"{name}_value", f"{name}_mark")]
         self.mapping.parent.mkdir(parents=True, exist_ok=True)
-        self.mapping.write_text("\n".join(["OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN", *lines, ""]))
+        if not self.mapping.exists():
+            self.mapping.write_text("\n".join(["OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN", *lines, ""]))
 
     @property
     def mapping(self) -> Path:
@@ -121,10 +122,12 @@ class Case:
         snapshot_dt: str | None = None,
         tables: Sequence[str] = (),
         report: Callable[[Progress], None] = lambda _: None,
+        configured: Sequence[str] = STAGES,
         **changes: Any,
     ) -> RunOutcome:
+        """Run; `stages` is the selection out of the `configured` ones, `changes` are for the settings."""
         request = RunRequest(self.dataset, tuple(stages), snapshot_dt, tuple(tables), resume)
-        return run_module.run(self.settings(**changes), request, report)
+        return run_module.run(self.settings(stages=tuple(configured), **changes), request, report)
 
     def store(self) -> RunStore:
         return run_store(self.settings())

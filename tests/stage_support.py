@@ -27,6 +27,20 @@ from bucketwheel.stages.split import Split
 DATASET = "addressable_ids"
 
 
+class Pair(pa.ExtensionType):  # type: ignore[misc]
+    """A type of somebody's own, stored as two columns."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.struct([("a", pa.int64()), ("b", pa.string())]), "tests.pair")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, _storage: pa.DataType, _serialized: bytes) -> Pair:
+        return cls()
+
+
 def services(tables: Sequence[str] = (), dataset: str = DATASET, **overrides: Any) -> Services:
     given: dict[str, Any] = {f"datasets.{dataset}": {"source": "in", "key": "Key"}}
     given |= {name.replace("__", "."): value for name, value in overrides.items()}

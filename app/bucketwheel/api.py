@@ -13,7 +13,7 @@ Every function raises errors of `bucketwheel.errors` and nothing else on purpose
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +90,17 @@ def run(
     return _run.run(config.settings, request, progress)
 
 
-def runs(config: Configuration, dataset: str | None = None) -> list[Manifest]:
-    """Return the manifests of all runs, oldest first within a dataset."""
+def runs(
+    config: Configuration, dataset: str | None = None, unreadable: Callable[[str], None] | None = None
+) -> list[Manifest]:
+    """Return the manifests of all runs, oldest first within a dataset.
+
+    `unreadable` is called with a text for each manifest that is damaged or of another version; without it
+    the first of them is an error.
+    """
     store = _operations.run_store(config.settings)
-    return [found for name in ([dataset] if dataset else store.datasets()) for found in store.manifests(name)]
+    names = [dataset] if dataset else store.datasets()
+    return [found for name in names for found in store.manifests(name, unreadable)]
 
 
 def manifest(config: Configuration, run_id: str) -> Manifest:
@@ -106,14 +113,16 @@ def verify(config: Configuration, run_id: str, progress: Report = lambda _: None
     return _operations.verify(config.settings, run_id, progress)
 
 
-def rollback(config: Configuration, run_id: str) -> PublishResult:
+def rollback(config: Configuration, run_id: str, progress: Report = lambda _: None) -> PublishResult:
     """Publish the tables of an earlier (or later) run again: all of them or none."""
-    return _operations.rollback(config.settings, run_id)
+    return _operations.rollback(config.settings, run_id, progress)
 
 
-def expire(config: Configuration, keep: int, datasets: Sequence[str] = ()) -> list[Expired]:
+def expire(
+    config: Configuration, keep: int, datasets: Sequence[str] = (), progress: Report = lambda _: None
+) -> list[Expired]:
     """Delete old runs that no catalog table points to, but the newest `keep`."""
-    return _operations.expire(config.settings, keep, datasets)
+    return _operations.expire(config.settings, keep, datasets, report=progress)
 
 
 def report(config: Configuration, run_id: str) -> str:

@@ -64,7 +64,7 @@ class DiscoverResult(Record):
     schema_ipc: str
     warnings: tuple[str, ...] = ()
 
-    def schema(self) -> pa.Schema:
+    def schema(self) -> pa.Schema:  # type: ignore[override]  # deprecated in Pydantic
         """The Arrow schema that all files share."""
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema_ipc)))
 

@@ -12,7 +12,7 @@ from bucketwheel.assembly import RunRequest, make_services, utc_now
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import CatalogError, SelectionError
 from bucketwheel.lease import Lease
-from bucketwheel.manifest import Manifest, PublishResult, VerifyResult
+from bucketwheel.manifest import BucketResult, Manifest, PublishResult, VerifyResult
 from bucketwheel.publish import DATASET, check_files, definitions, publish_all
 from bucketwheel.run import prefixes
 from bucketwheel.runs import RunStore
@@ -44,8 +44,14 @@ def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> 
     """
     manifest = run_store(settings).find(run_id)
     services = make_services(settings, RunRequest(manifest.dataset), report, utc_now)
-    result = backends.stage("verify").run(manifest, services)
-    return VerifyResult.model_validate(result.model_dump())
+    rows, started = manifest.result("bucket", BucketResult).rows, services.now()
+    report(Progress(manifest.dataset, "verify", "started", total_rows=rows))
+    result = VerifyResult.model_validate(backends.stage("verify").run(manifest, services).model_dump())
+    for warning in result.warnings:
+        report(Progress(manifest.dataset, "verify", "warning", message=warning))
+    seconds = (services.now() - started).total_seconds()
+    report(Progress(manifest.dataset, "verify", "finished", message=f"{seconds:.1f} s"))
+    return result
 
 
 def rollback(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from bucketwheel.errors import SchemaError
+from bucketwheel.errors import ConfigError, SchemaError
 
 _SCALARS = {
     pa.bool_(): "boolean",
@@ -49,7 +49,15 @@ def parquet_view(schema: str, name: str, location: str) -> str:
 
 
 def parquet_glob(location: str) -> str:
-    """Return the literal that makes DuckDB read all Parquet files right below `location`."""
+    """Return the literal that makes DuckDB read all Parquet files right below `location`.
+
+    Raises:
+        ConfigError: DuckDB cannot list the directory.
+    """
+    if "\\" in location:
+        raise ConfigError(
+            f"{location}: DuckDB takes a backslash for the end of a directory's name; choose another target"
+        )
     return literal(f"{glob_escaped(location)}/*.parquet")
 
 
@@ -69,6 +77,9 @@ def hive_type(kind: pa.DataType, column: str) -> str:
     Raises:
         SchemaError: Hive has no such type.
     """
+    if isinstance(kind, pa.BaseExtensionType):
+        # Before the look-up: types that programs add need not be hashable.
+        return hive_type(kind.storage_type, column)
     name = _SCALARS.get(kind)
     if name is None and pa.types.is_dictionary(kind):
         return hive_type(kind.value_type, column)
@@ -101,6 +112,4 @@ def _parameterised(kind: pa.DataType, column: str) -> str:
     if types.is_struct(kind):
         fields = ",".join(f"{field.name}:{hive_type(field.type, column)}" for field in kind)
         return f"struct<{fields}>"
-    if isinstance(kind, pa.BaseExtensionType):
-        return hive_type(kind.storage_type, column)
     raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; leave it unmapped")

@@ -152,9 +152,9 @@ class CatalogContract:
             first = catalog.put(table_at(tmp_path, name), None)
             catalog.put(table_at(tmp_path, name, "second"), first)
 
-        with ThreadPoolExecutor(6) as pool:
-            list(pool.map(publish, range(12)))
-        assert {table.name for table in catalog.tables()} == {f"t{number}" for number in range(12)}
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(publish, range(6)))
+        assert {table.name for table in catalog.tables()} == {f"t{number}" for number in range(6)}
         assert all(table.location.endswith("second") for table in catalog.tables())
 
     def test_of_many_writers_of_one_table_one_wins(self, catalog: Catalog, tmp_path: Path) -> None:
@@ -168,4 +168,4 @@ class CatalogContract:
             return True
 
         with ThreadPoolExecutor(4) as pool:
-            assert sum(pool.map(publish, range(8))) == 1
+            assert sum(pool.map(publish, range(4))) == 1

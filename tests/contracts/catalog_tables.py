@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import bucketwheel
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.settings import CatalogSettings, Settings
@@ -32,3 +38,38 @@ def table_at(directory: Path, name: str, mark: str = "first") -> CatalogTable:
         sorted=True,
         parameters={"bucketwheel.run_id": f"run {mark}", "totalSize": "17", "odd": 'it\'s "1"; ü'},
     )
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def execute(path: Path, *statements: str) -> None:
+    with duckdb.connect(str(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def query(path: Path, statement: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def marks(path: Path, name: str, database: str = DATABASE) -> set[object]:
+    return {mark for (mark,) in query(path, f"SELECT mark FROM {quoted(database)}.{quoted(name)}")}
+
+
+def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start Python with this source tree; it reads our answers from stdin and writes lines to stdout."""
+    paths = [str(Path(bucketwheel.__file__).parents[1]), str(Path(__file__).parent)]
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+
+
+def hidden(path: Path) -> set[str]:
+    return {entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")}

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-from runs_support import JANUARY, Case
+
+from runs_support import JANUARY, Case, Clock
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +20,13 @@ def case(tmp_path: Path) -> Case:
     made = Case(tmp_path)
     made.snapshot(JANUARY)
     return made
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "books"

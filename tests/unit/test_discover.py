@@ -16,6 +16,7 @@ from bucketwheel.settings import StorageSettings
 from bucketwheel.stages.discover import data_files, find_key
 from bucketwheel.storage import Storage
 from project import NARROW, WIDE, Project
+from stage_support import Pair
 
 KEY = "Customer_User_id"
 
@@ -149,6 +150,18 @@ def test_nested_columns_and_names_with_dots_are_summed_under_their_top(project: 
     found = {column.name: column for column in discover(project, NARROW).columns}
     assert set(found) == {KEY, "a", "a.b"}
     assert all(column.compressed_bytes > 0 for column in found.values())
+
+
+def test_a_type_of_somebodys_own_counts_with_all_the_columns_that_it_is_stored_in(project: Project) -> None:
+    pair = pa.ExtensionArray.from_storage(Pair(), pa.array([{"a": 1, "b": "x"}], Pair().storage_type))
+    pa.register_extension_type(Pair())
+    try:
+        write(project, pa.table({KEY: ["1"], "p": pair, "last": ["x" * 50_000]}))
+        found = {column.name: column.uncompressed_bytes for column in discover(project, NARROW).columns}
+    finally:
+        pa.unregister_extension_type("tests.pair")
+    assert found["p"] < 1000
+    assert found["last"] > 50_000
 
 
 def test_what_writers_note_in_the_footer_is_left_out_of_the_schema(project: Project) -> None:

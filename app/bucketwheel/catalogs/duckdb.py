@@ -114,37 +114,34 @@ class DuckdbCatalog:
         return table
 
     def _rename(self, connection: duckdb.DuckDBPyConnection, name: str, to: str) -> None:
-        kind = dict(self._kinds(connection))[name]
+        kind, _ = self._relations(connection)[name]
         connection.execute(f"ALTER {kind} {quoted(self._schema)}.{quoted(name)} RENAME TO {quoted(to)}")
 
     def _books(self) -> str:
         return f"{quoted(self._schema)}.{quoted(_BOOKS)}"
 
-    def _kinds(self, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-        """Return name and kind, TABLE or VIEW, of all that the schema holds, by name."""
+    def _relations(self, connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[str, str]]:
+        """Return TABLE or VIEW, and the SQL that makes it, of all that the schema holds, by name."""
         rows = connection.execute(
-            "SELECT table_name, CASE table_type WHEN 'VIEW' THEN 'VIEW' ELSE 'TABLE' END "
-            "FROM information_schema.tables WHERE lower(table_schema) = lower(?) ORDER BY table_name",
+            "SELECT table_name, 'TABLE', '' FROM duckdb_tables() WHERE lower(schema_name) = lower($1) "
+            "UNION ALL SELECT view_name, 'VIEW', sql FROM duckdb_views() "
+            "WHERE lower(schema_name) = lower($1) AND NOT internal ORDER BY 1",
             [self._schema],
         ).fetchall()
-        return [(str(name), str(kind)) for name, kind in rows]
+        return {name: (kind, text) for name, kind, text in rows}
 
     def _read(self, connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[CatalogTable, str | None]]:
         """Return each table, and the name under which the one before it is kept, by its name without case."""
-        kinds = self._kinds(connection)
+        relations = self._relations(connection)
         documents: dict[str, Mapping[str, Any]] = {}
-        if (_BOOKS, "TABLE") in kinds:
+        if _BOOKS in relations:
             rows = connection.execute(f"SELECT name, definition FROM {self._books()}").fetchall()  # noqa: S608
             documents = {name: json.loads(definition) for name, definition in rows}
-        views = connection.execute(
-            "SELECT view_name, sql FROM duckdb_views() WHERE lower(schema_name) = lower(?)", [self._schema]
-        ).fetchall()
-        texts = {str(name): str(text) for name, text in views}
         found: dict[str, tuple[CatalogTable, str | None]] = {}
-        for name, _ in kinds:
+        for name, (_, text) in relations.items():
             document = documents.get(name)
             # Somebody may have made a view or table of their own in the place of ours.
-            if document and parquet_glob(document["location"]) in texts.get(name, ""):
+            if document and parquet_glob(document["location"]) in text:
                 found[name.lower()] = _table(document), document.get("kept")
             elif name != _BOOKS:
                 found[name.lower()] = CatalogTable(name=name, location="", columns=()), None

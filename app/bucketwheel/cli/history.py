@@ -11,6 +11,7 @@ from bucketwheel.cli.options import configured, output_option, print_json
 
 if TYPE_CHECKING:
     from bucketwheel.config import Configuration
+    from bucketwheel.contracts import Progress
 
 
 @click.command()
@@ -22,7 +23,7 @@ def runs(config: Configuration, dataset: str | None, output: str) -> None:
     from bucketwheel import api
     from bucketwheel.observe.text import runs_text
 
-    found = api.runs(config, dataset)
+    found = api.runs(config, dataset, _warn)
     if output == "json":
         print_json([manifest.model_dump(mode="json", exclude={"stages"}) for manifest in found])
     else:
@@ -79,7 +80,7 @@ def rollback(config: Configuration, run_id: str, output: str) -> None:
     """Publish the tables of another run again: all of them or none."""
     from bucketwheel import api
 
-    result = api.rollback(config, run_id)
+    result = api.rollback(config, run_id, _warnings_only)
     if output == "json":
         print_json(result.model_dump())
     else:
@@ -96,7 +97,7 @@ def expire(config: Configuration, dataset: str | None, keep: int, output: str) -
     from bucketwheel import api
     from bucketwheel.observe.text import size
 
-    expired = api.expire(config, keep, [dataset] if dataset else [])
+    expired = api.expire(config, keep, [dataset] if dataset else [], _warnings_only)
     if output == "json":
         print_json([vars(run) for run in expired])
     else:
@@ -117,3 +118,12 @@ def report(config: Configuration, run_id: str, path: str | None) -> None:
     with translated(str(place), "write"):
         place.write_text(page, encoding="utf-8")
     click.echo(place)
+
+
+def _warn(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
+
+
+def _warnings_only(step: Progress) -> None:
+    if step.state == "warning":
+        _warn(step.message)

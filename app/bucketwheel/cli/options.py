@@ -60,10 +60,13 @@ def _keep(context: click.Context, parameter: click.Parameter, value: str | None)
 
 def _old_settings(dataset: str | None) -> Overrides:
     found: Overrides = []
-    for option, value in click.get_current_context().meta.get(_GIVEN, {}).items():
+    context = click.get_current_context()
+    for option, value in context.meta.get(_GIVEN, {}).items():
         setting = _OLD_NAMES[option]
         if "{dataset}" in setting and dataset is None:
-            raise click.UsageError(f"{option} belongs to one dataset; name it: bucketwheel run DATASET {option}=…")
+            raise click.UsageError(
+                f"{option} belongs to one dataset; name it: {context.command_path} DATASET {option}=…"
+            )
         # A quoted text is no YAML number or mapping, whatever it looks like.
         found.append((setting.format(dataset=dataset), json.dumps(value, ensure_ascii=False), option))
     return found

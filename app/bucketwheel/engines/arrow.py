@@ -23,6 +23,8 @@ from bucketwheel.manifest import BucketOutcome
 from bucketwheel.settings import Settings
 from bucketwheel.storage import translated
 
+# Where version 2 and version 1 of control groups keep a container's limit.
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # The compressed pages of a slice, what they decode to, and its ordered copy.
 _WORKING_COPIES = 2.5
 # The pieces of one table of one bucket, one array of them, its ordered copy, and the file in the making.
@@ -39,7 +41,7 @@ R = TypeVar("R")
 def available_memory() -> int:
     """Return the bytes this process may use: the smaller of the machine's memory and its container's limit."""
     limits = [psutil.virtual_memory().total]
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for name in _MEMORY_LIMITS:
         path = Path(name)
         if path.is_file() and (text := path.read_text().strip()).isdigit():
             limits.append(int(text))

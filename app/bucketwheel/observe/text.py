@@ -34,25 +34,25 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return cell[:1].isdigit()
+    return cell[:1].isdigit() or cell == "-"
 
 
 def plan_text(plan: Plan) -> str:
-    """Return tables × columns × bytes × files, what is read, and warnings."""
+    """Return columns, bytes and files of every table, what is read, and warnings."""
     columns = {found.name: len(found.columns) for found in plan.split.tables}
     rows = [
-        (t.name, columns[t.name], f"{plan.discover.rows:,}", size(t.bytes), t.files, size(t.bytes / t.files))
+        (t.name, columns[t.name], f"{plan.discover.rows:,}", size(t.bytes), f"{t.files:,}", size(t.bytes / t.files))
         for t in plan.size.tables
     ]
     total = sum(t.bytes for t in plan.size.tables)
     files = sum(t.files for t in plan.size.tables)
-    layout = f"{plan.size.bucket_count} {'buckets' if plan.size.bucketed else 'files'} a table"
+    layout = f"{plan.size.bucket_count:,} {'buckets' if plan.size.bucketed else 'files'} a table"
     lines = [
         f"{plan.dataset}, snapshot {plan.discover.snapshot_dt}: {plan.discover.rows:,} rows in "
-        f"{len(plan.discover.files)} files, {size(plan.discover.bytes)}",
+        f"{len(plan.discover.files):,} files, {size(plan.discover.bytes)}",
         f"stages: {', '.join(plan.stages)}; {layout}, hash {plan.size.hash}",
-        f"reads {size(plan.size.bytes_to_read)} in {len(plan.size.slices)} slices, writes about {size(total)} in "
-        f"{files} files",
+        f"reads {size(plan.size.bytes_to_read)} in {len(plan.size.slices):,} slices, writes about {size(total)} in "
+        f"{files:,} files",
         "",
         table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows),
     ]
@@ -65,7 +65,7 @@ def run_text(manifest: Manifest, changed: bool) -> str:
     lines = [f"{manifest.dataset}: run {manifest.run_id} {manifest.status if changed else 'had done this before'}"]
     verified = results.get("verify")
     if isinstance(verified, VerifyResult):
-        rows = [(t.name, f"{t.rows:,}", t.files, size(t.bytes)) for t in verified.tables]
+        rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size(t.bytes)) for t in verified.tables]
         lines += ["", table(("table", "rows", "files", "bytes"), rows)]
     for result in results.values():
         if isinstance(result, PublishResult):
@@ -89,4 +89,5 @@ def _run_row(manifest: Manifest) -> tuple[object, ...]:
     if isinstance(written, BucketResult):
         total = size(sum(file.bytes for outcome in written.outcomes for file in outcome.files))
     stages = ",".join(manifest.stages)
-    return manifest.run_id, manifest.dataset, manifest.status, manifest.snapshot_dt, stages, rows, total
+    snapshot = manifest.snapshot_dt or "-"
+    return manifest.run_id, manifest.dataset, manifest.status, snapshot, stages, rows, total

@@ -66,7 +66,7 @@ class Discover:
             keys=keys,
             key_types=tuple(_key_type(schema.field(key)) for key in keys),
             files=tuple(_source_file(footer) for footer in footers),
-            columns=_columns(schema, [footer.metadata for footer in footers]),
+            columns=_columns(schema, footers),
             schema_ipc=base64.b64encode(schema.serialize().to_pybytes()).decode(),
             warnings=(*warnings, *_case_warnings(schema.names)),
         )
@@ -245,16 +245,15 @@ def _source_file(footer: _Footer) -> SourceFile:
     )
 
 
-def _columns(schema: pa.Schema, footers: Sequence[pq.FileMetaData]) -> tuple[SourceColumn, ...]:
-    names = set(schema.names)
+def _columns(schema: pa.Schema, footers: Sequence[_Footer]) -> tuple[SourceColumn, ...]:
     compressed = dict.fromkeys(schema.names, 0)
     uncompressed = dict.fromkeys(schema.names, 0)
     dictionary: dict[str, int | None] = dict.fromkeys(schema.names, 0)
     for footer in footers:
-        tops = [_top_level(footer.schema.column(i).path, names) for i in range(footer.num_columns)]
-        for group in range(footer.num_row_groups):
+        tops = [field.name for field in footer.schema for _ in range(_leaves(field.type))]
+        for group in range(footer.metadata.num_row_groups):
             for index, top in enumerate(tops):
-                chunk = footer.row_group(group).column(index)
+                chunk = footer.metadata.row_group(group).column(index)
                 compressed[top] += chunk.total_compressed_size
                 uncompressed[top] += chunk.total_uncompressed_size
                 size, known = _dictionary_bytes(chunk), dictionary[top]
@@ -271,10 +270,12 @@ def _columns(schema: pa.Schema, footers: Sequence[pq.FileMetaData]) -> tuple[Sou
     )
 
 
-def _top_level(path: str, names: set[str]) -> str:
-    while path not in names:
-        path = path.rpartition(".")[0]
-    return path
+def _leaves(kind: pa.DataType) -> int:
+    """Return how many Parquet columns a type is stored in."""
+    # Paths of columns would not do: a name may have dots in it.
+    if isinstance(kind, pa.BaseExtensionType):
+        return _leaves(kind.storage_type)
+    return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) or 1
 
 
 def _dictionary_bytes(chunk: pq.ColumnChunkMetaData) -> int | None:

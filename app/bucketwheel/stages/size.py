@@ -105,7 +105,7 @@ def _stays_coded(column: SourceColumn, schema: pa.Schema) -> bool:
 def _decoded_bytes(column: SourceColumn, schema: pa.Schema, rows: int) -> float:
     kind = schema.field(column.name).type
     try:
-        return kind.bit_width / 8 + 1 / 8
+        return float(kind.bit_width) / 8 + 1 / 8
     except ValueError:
         pass  # Not of fixed width: the footer's size is all there is to go by.
     if _stays_coded(column, schema):

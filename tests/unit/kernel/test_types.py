@@ -189,6 +189,37 @@ def test_values_of_every_type_pass_through_unchanged(
             )
 
 
+@pytest.mark.parametrize("slices", [1, 2])
+def test_columns_past_what_32_bit_offsets_reach_take_wider_ones_at_any_depth(
+    monkeypatch: pytest.MonkeyPatch, slices: int
+) -> None:
+    inner = pa.struct([("x", pa.string()), ("y", pa.list_(pa.binary()))])
+    columns = {
+        "text": pa.array(["", None]),
+        "bytes": pa.array([b"", None]),
+        "list": pa.array([["a"], None]),
+        "map": pa.array([[("a", b"b")], None], pa.map_(pa.string(), pa.binary())),
+        "struct": pa.array([{"x": "a", "y": [b"b"]}, None], inner),
+        "pair": pa.array([["a", "b"], ["c", None]], pa.list_(pa.string(), 2)),
+        "number": pa.array([1, None]),
+    }
+    batches = [pa.record_batch(columns)] * slices
+    assert gather._combined(batches).schema == batches[0].schema
+    monkeypatch.setattr(gather, "_OFFSET_LIMIT", 10)
+    wide = gather._combined(batches)
+    large = pa.struct([("x", pa.large_string()), ("y", pa.large_list(pa.large_binary()))])
+    assert wide.schema.types == [
+        pa.large_string(),
+        pa.large_binary(),
+        pa.large_list(pa.large_string()),
+        pa.map_(pa.large_string(), pa.large_binary()),
+        large,
+        pa.list_(pa.large_string(), 2),
+        pa.int64(),
+    ]
+    assert wide.to_pylist() == batches[0].to_pylist() * slices
+
+
 def texts(column: pa.ChunkedArray) -> list[str]:
     """What the values are, whatever Arrow type they came in; durations are numbers in Parquet."""
     if pa.types.is_timestamp(column.type) and column.type.tz:

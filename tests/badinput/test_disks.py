@@ -198,6 +198,7 @@ def test_a_catalog_that_may_not_be_written_fails_before_any_table_has_moved(
     published: Project, bound: Callable[..., Result]
 ) -> None:
     result = bound(published.root, 0o555, 1, WIDE)
-    assert f"error: {published.catalog}: cannot write: {DENIED}" in result.stderr
+    assert f"error: {published.catalog}: cannot " in result.stderr
+    assert DENIED in result.stderr
     published.run("--resume", "last")
     assert set(published.published().values()) == {1200}

@@ -1,0 +1,210 @@
+"""What every engine has to do, as a suite of tests: subclass it with a fixture `make_engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from bucketwheel.contracts import BucketJob, Engine
+from bucketwheel.errors import StorageError, UnreadableFilesError, VerificationError
+from bucketwheel.manifest import BucketOutcome
+from engine_jobs import BUCKETS, CODED, COLUMNS, ROWS, Counts, bucket, elsewhere, files_in, ignore, source
+from kernel_jobs import (
+    KEY,
+    digests,
+    files_of,
+    leftovers,
+    make_job,
+    make_slices,
+    read_buckets,
+    rows_of,
+    run_kernel,
+    write_files,
+)
+
+MakeEngine = Callable[..., Engine]
+
+
+class EngineContract:
+    """The suite; `make_engine(**settings)` returns an engine."""
+
+    @pytest.fixture
+    def job(self, tmp_path: Path) -> BucketJob:
+        files = files_in(tmp_path / "source")
+        job = make_job(tmp_path / "out", files, COLUMNS, row_group_rows=100, max_file_bytes=9000)
+        return replace(job, bucket_count=BUCKETS, dictionary_columns=CODED)
+
+    @pytest.fixture
+    def expected(self, job: BucketJob) -> tuple[list[BucketOutcome], dict[str, str]]:
+        """What the kernel makes of the job, without any engine."""
+        plain = elsewhere(job, "expected")
+        return run_kernel(plain), digests(plain)
+
+    def test_every_row_reaches_its_bucket_and_every_bucket_its_outcome(
+        self, make_engine: MakeEngine, job: BucketJob
+    ) -> None:
+        outcomes = bucket(make_engine(), job)
+        assert [outcome.bucket for outcome in outcomes] == list(range(BUCKETS))
+        assert sum(outcome.rows for outcome in outcomes) == ROWS
+        assert sum(outcome.null_keys for outcome in outcomes) == source()[KEY].null_count
+        written = [row for table in read_buckets(job, "codes").values() for row in rows_of(table)]
+        assert sorted(written, key=str) == sorted(rows_of(source().select([KEY, *COLUMNS["codes"]])), key=str)
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    @pytest.mark.parametrize("memory", [1, 400_000, 2**30])
+    def test_files_are_the_same_to_the_byte_for_any_threads_and_memory(
+        self,
+        make_engine: MakeEngine,
+        job: BucketJob,
+        expected: tuple[list[BucketOutcome], dict[str, str]],
+        threads: int,
+        memory: int,
+    ) -> None:
+        outcomes = bucket(make_engine(threads=threads, memory=memory), job)
+        assert (outcomes, digests(job)) == expected
+        assert len(files_of(job, "texts")) > BUCKETS
+
+    @pytest.mark.parametrize("groups", [2, 100])
+    def test_files_are_the_same_to_the_byte_however_the_source_is_sliced(
+        self,
+        make_engine: MakeEngine,
+        job: BucketJob,
+        expected: tuple[list[BucketOutcome], dict[str, str]],
+        groups: int,
+    ) -> None:
+        paths = list(dict.fromkeys(Path(part.path) for part in job.slices))
+        outcomes = bucket(make_engine(), replace(job, slices=make_slices(paths, groups)))
+        assert (outcomes, digests(job)) == expected
+
+    def test_buckets_that_are_done_are_left_alone_and_the_others_come_out_the_same(
+        self, make_engine: MakeEngine, job: BucketJob, expected: tuple[list[BucketOutcome], dict[str, str]]
+    ) -> None:
+        outcomes = bucket(make_engine(), job, done=[0, 3, 4])
+        assert outcomes == [outcome for outcome in expected[0] if outcome.bucket not in (0, 3, 4)]
+        names = {f"{file.table}/{file.name}" for outcome in outcomes for file in outcome.files}
+        assert digests(job) == {name: digest for name, digest in expected[1].items() if name in names}
+
+    def test_nothing_is_read_where_all_buckets_are_done(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        for part in job.slices:
+            Path(part.path).unlink(missing_ok=True)
+        assert bucket(make_engine(), job, done=range(BUCKETS)) == []
+
+    def test_doing_it_again_writes_the_same_files_again(
+        self, make_engine: MakeEngine, job: BucketJob, expected: tuple[list[BucketOutcome], dict[str, str]]
+    ) -> None:
+        engine = make_engine()
+        assert bucket(engine, job) == bucket(engine, job) == expected[0]
+        assert digests(job) == expected[1]
+
+    def test_a_bucket_without_rows_has_an_outcome_and_no_file(self, make_engine: MakeEngine, tmp_path: Path) -> None:
+        files = write_files(tmp_path / "source", [pa.table({KEY: pa.array([4, 8], pa.int32())})])
+        job = make_job(tmp_path / "out", files, {"keys": []})
+        outcomes = bucket(make_engine(), job)
+        assert [(outcome.rows, len(outcome.files)) for outcome in outcomes] == [(2, 1), (0, 0), (0, 0), (0, 0)]
+
+    def test_a_source_without_rows_has_outcomes_and_no_files(self, make_engine: MakeEngine, tmp_path: Path) -> None:
+        files = write_files(tmp_path / "source", [source().slice(0, 0)])
+        job = make_job(tmp_path / "out", files, COLUMNS, dictionary_columns=CODED)
+        assert [outcome.rows for outcome in bucket(make_engine(), job)] == [0, 0, 0, 0]
+        assert digests(job) == {}
+
+    def test_a_row_counts_once_when_read_and_once_when_written(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        steps: Counts = []
+        outcomes = bucket(make_engine(), job, advance=steps)
+        assert sum(rows for rows, _ in steps) == 2 * ROWS
+        assert sum(size for _, size in steps) == sum(file.bytes for o in outcomes for file in o.files)
+        assert all(rows >= 0 and size >= 0 for rows, size in steps)
+
+    def test_steps_are_told_while_the_work_goes_on(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        steps: Counts = []
+        seen = [len(steps) for _ in make_engine(threads=1).bucket(job, (), lambda *step: steps.append(step))]
+        assert len(seen) == BUCKETS
+        assert seen[0] < seen[-1]
+
+    def test_files_are_in_place_when_their_bucket_is_reported(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        directories = {table.name: Path(table.directory) for table in job.tables}
+        for outcome in make_engine().bucket(job, (), ignore):
+            for file in outcome.files:
+                assert (directories[file.table] / file.name).stat().st_size == file.bytes
+
+    def test_nothing_but_the_files_is_left(self, make_engine: MakeEngine, job: BucketJob, tmp_path: Path) -> None:
+        outcomes = bucket(make_engine(memory=1), job)
+        named = {f"{file.table}/{file.name}" for outcome in outcomes for file in outcome.files}
+        found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
+        assert found == named
+
+    @pytest.mark.parametrize("memory", [1, 2**30])
+    def test_a_page_that_cannot_be_read_stops_the_work_and_is_named(
+        self, make_engine: MakeEngine, job: BucketJob, memory: int
+    ) -> None:
+        path = Path(job.slices[-1].path)
+        content = path.read_bytes()
+        path.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
+        with pytest.raises(UnreadableFilesError, match=rf"{path}: row group 0, column"):
+            bucket(make_engine(memory=memory), job)
+        assert digests(job) == {}
+        assert leftovers(job) == []
+
+    def test_a_place_that_cannot_be_written_stops_the_work_and_is_named(
+        self, make_engine: MakeEngine, job: BucketJob
+    ) -> None:
+        blocked = Path(job.tables[1].directory)
+        blocked.parent.mkdir(parents=True, exist_ok=True)
+        blocked.write_text("in the way", encoding="utf-8")
+        with pytest.raises(StorageError, match=str(blocked)):
+            bucket(make_engine(), job)
+        assert leftovers(job) == []
+
+    def test_an_error_of_whoever_watches_stops_the_work(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        def advance(_rows: int, _size: int) -> None:
+            raise RuntimeError("the lease is lost")
+
+        with pytest.raises(RuntimeError, match="the lease is lost"):
+            list(make_engine(threads=1).bucket(job, (), advance))
+        assert leftovers(job) == []
+
+    @pytest.mark.parametrize("memory", [1, 2**30])
+    def test_whoever_stops_listening_finds_whole_files_or_none(
+        self,
+        make_engine: MakeEngine,
+        job: BucketJob,
+        expected: tuple[list[BucketOutcome], dict[str, str]],
+        memory: int,
+    ) -> None:
+        outcomes = make_engine(threads=2, memory=memory).bucket(job, (), ignore)
+        next(outcomes)
+        outcomes.close()  # type: ignore[attr-defined]
+        found = digests(job)
+        assert found.items() <= expected[1].items()
+        assert leftovers(job) == []
+        assert digests(job) == found
+
+    def test_files_read_back_are_accepted_and_counted(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        engine = make_engine()
+        outcomes = bucket(engine, job)
+        steps: Counts = []
+        checks = sorted(engine.verify(job, outcomes, lambda *step: steps.append(step)), key=lambda c: c.bucket)
+        assert [(c.bucket, c.rows, c.key_checksum) for c in checks] == [
+            (o.bucket, o.rows, o.key_checksum) for o in outcomes if o.rows
+        ]
+        sizes = [{t.name: sum(f.bytes for f in o.files if f.table == t.name) for t in job.tables} for o in outcomes]
+        assert [dict(check.table_bytes) for check in checks] == sizes
+        assert tuple(map(sum, zip(*steps, strict=True))) == (ROWS, sum(sum(size.values()) for size in sizes))
+
+    def test_buckets_without_rows_are_nothing_to_verify(self, make_engine: MakeEngine, tmp_path: Path) -> None:
+        files = write_files(tmp_path / "source", [pa.table({KEY: pa.array([4, 8], pa.int32())})])
+        job = make_job(tmp_path / "out", files, {"keys": []})
+        engine = make_engine()
+        assert [check.bucket for check in engine.verify(job, bucket(engine, job), ignore)] == [0]
+
+    def test_a_file_that_is_not_what_was_written_is_refused(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        engine = make_engine()
+        outcomes = bucket(engine, job)
+        victim = files_of(job, "texts")[2]
+        victim.write_bytes(victim.read_bytes()[:-9])
+        with pytest.raises(VerificationError, match=str(victim)):
+            list(engine.verify(job, outcomes, ignore))

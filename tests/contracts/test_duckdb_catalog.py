@@ -1,0 +1,169 @@
+"""What is special about the DuckDB catalog."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from catalog_tables import DATABASE, catalog_in, execute, hidden, marks, query, quoted, table_at
+
+from bucketwheel.catalogs.duckdb import DuckdbCatalog
+from bucketwheel.errors import CatalogError, ConfigError
+from bucketwheel.settings import CatalogSettings, Settings
+
+
+def test_a_published_table_is_a_view_of_its_files(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    assert marks(path, "t") == {"first"}
+    catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert marks(path, "t") == {"second"}
+
+
+def test_a_directory_that_looks_like_a_partition_adds_no_column(tmp_path: Path) -> None:
+    path = tmp_path / "env=prod" / "it's [1] *" / "catalog.duckdb"
+    catalog_in(path).put(table_at(path.parent, "t"), None)
+    assert query(path, f"SELECT * FROM {quoted(DATABASE)}.t LIMIT 1") == [("a", "first")]
+
+
+@pytest.mark.parametrize("database", ["catalog", "main", "select", "a.b", "ünï", 'quo"te'])
+def test_any_name_of_a_database_will_do_even_that_of_the_file(tmp_path: Path, database: str) -> None:
+    catalog = catalog_in(tmp_path / "catalog.duckdb", database)
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    second = catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert list(catalog.tables()) == [second]
+    catalog.remove(second)
+    assert list(catalog.tables()) == []
+
+
+def test_the_case_of_the_database_does_not_matter_as_it_does_not_to_duckdb(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    put = catalog_in(path, "omc").put(table_at(tmp_path, "t"), None)
+    assert catalog_in(path, "OMC").get("t") == put
+
+
+def test_tables_and_views_of_the_user_survive_in_every_schema(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    execute(
+        path,
+        "CREATE TABLE notes AS SELECT 'remember' AS text",
+        f"CREATE SCHEMA {quoted(DATABASE)}",
+        f"CREATE TABLE {quoted(DATABASE)}.mine AS SELECT 1 AS one",
+        f"CREATE VIEW {quoted(DATABASE)}.looking AS SELECT one + 1 AS two FROM {quoted(DATABASE)}.mine",
+    )
+    catalog = catalog_in(path)
+    catalog.remove(catalog.put(table_at(tmp_path, "t"), None))
+    catalog.put(table_at(tmp_path, "t"), None)
+    assert query(path, "SELECT text FROM notes") == [("remember",)]
+    assert query(path, f"SELECT two FROM {quoted(DATABASE)}.looking") == [(2,)]
+    assert [table.name for table in catalog.tables() if table.run_id is None] == ["looking", "mine"]
+
+
+def test_an_adopted_table_keeps_its_rows_under_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    execute(path, f"CREATE SCHEMA {quoted(DATABASE)}", f"CREATE TABLE {quoted(DATABASE)}.t AS SELECT 1 AS one")
+    execute(path, f"CREATE TABLE {quoted(DATABASE)}.t_before_bucketwheel AS SELECT 'taken' AS name")
+    ours = catalog.put(table_at(tmp_path, "t"), catalog.get("t"))
+    assert marks(path, "t") == {"first"}
+    assert query(path, f"SELECT one FROM {quoted(DATABASE)}.t_before_bucketwheel_2") == [(1,)]
+    second = catalog.put(table_at(tmp_path, "t", "second"), ours)
+    catalog.put(replace(ours, location="", parameters={}, version=None), second)
+    assert query(path, f"SELECT one FROM {quoted(DATABASE)}.t") == [(1,)]
+    assert query(path, f"SELECT name FROM {quoted(DATABASE)}.t_before_bucketwheel") == [("taken",)]
+
+
+def test_a_table_that_was_never_foreign_cannot_be_brought_back_to_that(tmp_path: Path) -> None:
+    catalog = catalog_in(tmp_path / "catalog.duckdb")
+    ours = catalog.put(table_at(tmp_path, "t"), None)
+    with pytest.raises(CatalogError, match="does not have what was there before"):
+        catalog.put(replace(ours, location="", parameters={}, version=None), ours)
+    assert catalog.get("t") == ours
+
+
+@pytest.mark.parametrize("kind", ["TABLE", "VIEW"])
+def test_what_the_user_made_in_the_place_of_our_view_is_not_ours(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    catalog.put(table_at(tmp_path, "t"), None)
+    place = f"{quoted(DATABASE)}.t"
+    execute(path, f"DROP VIEW {place}", f"CREATE {kind} {place} AS SELECT 1 AS one")
+    found = catalog.get("t")
+    assert found is not None
+    assert found.run_id is None
+
+
+def test_an_update_that_fails_changes_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    empty = replace(first, location=str(tmp_path / "nothing"))
+    with pytest.raises(CatalogError, match=r"catalog\.duckdb: .*No files found"):
+        catalog.put(empty, first)
+    assert catalog.get("t") == first
+    assert hidden(path) == {".catalog.duckdb.lock"}
+
+
+def test_reading_where_no_link_can_be_made_reads_the_file_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    catalog = catalog_in(tmp_path / "catalog.duckdb")
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    monkeypatch.setattr(os, "link", refuse)
+    assert list(catalog.tables()) == [first]
+
+
+def test_the_file_keeps_its_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    path.chmod(0o664)
+    catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_a_symbolic_link_to_the_catalog_stays_one(tmp_path: Path) -> None:
+    path, link = tmp_path / "real" / "catalog.duckdb", tmp_path / "link.duckdb"
+    first = catalog_in(path).put(table_at(tmp_path, "t"), None)
+    link.symlink_to(path)
+    catalog_in(link).put(table_at(tmp_path, "t", "second"), first)
+    assert link.is_symlink()
+    assert marks(path, "t") == {"second"}
+
+
+def test_a_file_that_is_no_catalog_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    path.write_text("this is no database, but it is dear to somebody " * 100)
+    before = path.read_bytes()
+    catalog = catalog_in(path)
+    for action in (catalog.tables, lambda: catalog.put(table_at(tmp_path, "t"), None)):
+        with pytest.raises(CatalogError, match=r"catalog\.duckdb"):
+            action()
+    assert path.read_bytes() == before
+
+
+def test_looking_into_a_catalog_that_does_not_exist_makes_nothing(tmp_path: Path) -> None:
+    catalog = catalog_in(tmp_path / "not yet" / "catalog.duckdb")
+    assert catalog.tables() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [None, "s3://bucket/catalog.duckdb"])
+def test_the_catalog_needs_a_local_file(path: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"catalog\.path"):
+        DuckdbCatalog(Settings(catalog=CatalogSettings(path=path)))
+
+
+def test_a_copy_of_the_catalog_shows_the_same_tables(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    shutil.copyfile(path, tmp_path / "copy.duckdb")
+    assert catalog_in(tmp_path / "copy.duckdb").get("t") == first

@@ -1,0 +1,239 @@
+"""Real processes are killed at random moments; what the next one makes of it is what nobody had disturbed.
+
+Meanwhile a reader in a process of its own looks at every table without a pause: it never sees an error, a
+missing or partial table, or two snapshots in one table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from crash_server import CASE
+
+import bucketwheel
+from runs_support import DATASET, FEBRUARY, JANUARY, Case
+
+pytestmark = pytest.mark.crash
+
+KILLS = 30
+COLD_KILLS = 3
+HERE = Path(__file__).parent
+
+
+def environment() -> dict[str, str]:
+    paths = [Path(bucketwheel.__file__).parents[1], HERE.parent, HERE]
+    # A forking process must have no threads of its own.
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
+class Server:
+    """The warm process; see `crash_server.py`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._process = subprocess.Popen(
+            [sys.executable, HERE / "crash_server.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def order(self, kill_after: float | None = None, **more: Any) -> tuple[int, float]:
+        """Have it done; return the exit code and how long it took."""
+        order = {"action": "run", "resume": None, "snapshot_dt": FEBRUARY, "root": str(self._root), **more}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({**order, "kill_after": kill_after}) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return answer["code"], answer["seconds"]
+
+    def done(self, **more: Any) -> float:
+        """Have it done undisturbed; return how long it took."""
+        code, seconds = self.order(**more)
+        assert code == 0, f"{more} ended with {code}; see stderr"
+        return seconds
+
+
+class Scene:
+    """January is published; February is published over it again and again, and killed on the way."""
+
+    def __init__(self, root: Path, server: Server) -> None:
+        self.case = Case(root, **CASE)
+        self.server = server
+        self.case.snapshot(JANUARY)
+        server.done(snapshot_dt=JANUARY)
+        (self.january,) = self.case.store().ids(DATASET)
+        self.case.snapshot(FEBRUARY)
+        self.walls = []
+        for _ in range(3):
+            self.walls.append(server.done())
+            (manifest,) = (found for found in self.case.manifests() if found.run_id != self.january)
+            self.expected = self.case.data(manifest.run_id)
+            self.back()
+        publishing = sum(manifest.stages[name].seconds for name in ("register", "ctas"))
+        self.wall = sorted(self.walls)[1]
+        self.published_from = max(self.wall - publishing, self.wall / 4)
+
+    def begun(self) -> str | None:
+        """The run of February, if there is one."""
+        return next((run_id for run_id in self.case.store().ids(DATASET) if run_id != self.january), None)
+
+    def state(self) -> str:
+        """How far the run of February has come."""
+        run_id = self.begun()
+        return list(self.case.store().load(DATASET, run_id).stages)[-1] if run_id else "nothing"
+
+    def back(self) -> None:
+        """Show January again, and forget that February was ever done; its files stay, as readers may be at them."""
+        self.server.done(action="rollback", run_id=self.january)
+        assert self.shown() == {JANUARY}
+        for run_id in self.case.store().traces(DATASET):
+            if run_id != self.january:
+                shutil.rmtree(self.case.manifest_file(run_id).parent)
+
+    def shown(self) -> set[str]:
+        return set().union(*self.case.shown().values())
+
+    def check(self) -> None:
+        """Raise unless February is there as if nobody had disturbed it, and nothing else is."""
+        run_id = self.begun()
+        assert run_id is not None
+        assert self.case.store().load(DATASET, run_id).status == "finished"
+        assert self.case.data(run_id) == self.expected
+        assert self.shown() == {FEBRUARY}
+        assert self.case.note.read_text() == FEBRUARY
+        books = self.case.target / "_bucketwheel" / DATASET
+        assert {path.name for path in books.iterdir()} - {"lease.new"} == {"runs", "lease.lock"}
+        left = {path.name for path in self.case.manifest_file(run_id).parent.iterdir()}
+        assert {name for name in left if not name.endswith(".tmp")} == {"manifest.json"}
+
+
+@contextmanager
+def reading(case: Case) -> Iterator[subprocess.Popen[str]]:
+    names = ",".join(f"{prefix}_{name}" for prefix in ("ext", "bucketed") for name in case.names())
+    with subprocess.Popen(
+        [sys.executable, HERE / "crash_reader.py", case.catalog, str(case.rows), names],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "reading\n"
+        yield reader
+        output, _ = reader.communicate("enough\n")
+        assert reader.returncode == 0, "the reader saw something wrong; see stderr"
+        summary = json.loads(output)
+        assert summary["seen"] == [JANUARY, FEBRUARY]
+        assert summary["rounds"] >= KILLS
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    root = tmp_path_factory.mktemp("crash")
+    with Server(root) as server:
+        yield Scene(root, server)
+
+
+def moments(scene: Scene, chance: random.Random) -> Iterator[float]:
+    """Yield moments spread evenly, half of them over the time before anything is published, half over the rest."""
+    while True:
+        for number in range(KILLS // 2):
+            share = (number + chance.random()) / (KILLS // 2)
+            yield share * scene.published_from
+            yield scene.published_from + share * (scene.wall - scene.published_from)
+
+
+def test_a_run_killed_at_any_moment_and_resumed_ends_as_if_nobody_had_disturbed_it(scene: Scene) -> None:
+    chance = random.Random(20250228)
+    states: Counter[str] = Counter()
+    with reading(scene.case) as reader:
+        for moment in moments(scene, chance):
+            code, _ = scene.server.order(kill_after=moment)
+            assert code in (0, -signal.SIGKILL)
+            if code:
+                states[scene.state()] += 1
+                if chance.random() < 0.25:
+                    again, _ = scene.server.order(kill_after=chance.uniform(0, scene.wall / 2), resume=resume(scene))
+                    states[scene.state()] += bool(again)
+                scene.server.done(resume=resume(scene))
+            scene.check()
+            if chance.random() < 0.25:
+                scene.server.order(
+                    kill_after=chance.uniform(0, scene.wall / 2), action="rollback", run_id=scene.january
+                )
+            scene.back()
+            assert reader.poll() is None, "the reader saw something wrong; see stderr"
+            if states.total() >= KILLS:
+                break
+    assert states.total() >= KILLS
+    assert len(+states) >= 4, states
+
+
+def resume(scene: Scene) -> str | None:
+    return "last" if scene.begun() else None
+
+
+def test_a_cold_command_killed_at_any_moment_is_resumed_by_the_next_one(scene: Scene) -> None:
+    chance = random.Random(20250131)
+    conf = scene.case.root / "conf"
+    conf.mkdir()
+    (conf / "base.yaml").write_text(yaml.safe_dump(scene.case.settings().model_dump(mode="json")))
+    (conf / "local.yaml").touch()
+    command = [sys.executable, "-m", "bucketwheel", "run", DATASET, "--conf", str(conf)]
+
+    def start(*more: str) -> subprocess.Popen[bytes]:
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen([*command, *more], stdout=quiet, stderr=quiet, env=environment())
+
+    begun = time.monotonic()
+    assert start().wait(120) == 0
+    wall = time.monotonic() - begun
+    scene.check()
+    scene.back()
+    hits = 0
+    with reading(scene.case):
+        while hits < COLD_KILLS:
+            # The first half of the time goes into loading Python's modules.
+            moment = wall * chance.uniform(0.4 + hits * 0.5 / COLD_KILLS, 0.5 + hits * 0.5 / COLD_KILLS)
+            process = start()
+            try:
+                process.wait(moment)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                hits += process.wait() == -signal.SIGKILL
+            more = ["--resume", "last"] if scene.begun() else []
+            assert start(*more).wait(120) == 0
+            scene.check()
+            scene.back()
+
+
+def test_a_rerun_after_all_that_changes_nothing(scene: Scene) -> None:
+    scene.server.done()
+    before = scene.case.tree()
+    scene.server.done()
+    assert scene.case.tree() == before
+    scene.back()

@@ -1,0 +1,125 @@
+"""The books of runs: what is listed, what is damaged, what was left by a kill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bucketwheel import api
+from bucketwheel.config import Configuration
+from bucketwheel.errors import BucketwheelError, SelectionError, StorageError
+from bucketwheel.manifest import DiscoverResult, Manifest, VerifyResult
+from bucketwheel.runs import RUN_ID, RunStore
+from runs_support import DATASET, JANUARY, Case
+
+
+@pytest.fixture
+def finished(case: Case) -> tuple[Case, Manifest]:
+    return case, case.run(["discover", "split", "size"]).manifest
+
+
+def test_a_run_has_an_id_that_says_which_snapshot_and_when(finished: tuple[Case, Manifest]) -> None:
+    _, manifest = finished
+    assert RUN_ID.fullmatch(manifest.run_id)
+    assert manifest.run_id.startswith(f"{JANUARY}-")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("", "is not a manifest, it may be damaged"),
+        ("{", "is not a manifest, it may be damaged"),
+        ("[]", "is not a manifest, it may be damaged"),
+        ("{}", r"is not a manifest \(run_id: Field required\)"),
+        ('{"schema_version": 2, "run_id": 1}', r"schema_version 2, this one reads 1\); use that version"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_an_error_that_names_the_file(
+    finished: tuple[Case, Manifest], content: str, text: str
+) -> None:
+    case, manifest = finished
+    path = case.manifest_file(manifest.run_id)
+    path.write_text(content)
+    for action in (case.manifests, lambda: case.store().find(manifest.run_id)):
+        with pytest.raises(StorageError, match=rf"{path}: .*{text}"):
+            action()
+
+
+def test_the_other_runs_are_listed_beside_one_that_cannot_be_read(finished: tuple[Case, Manifest]) -> None:
+    case, first = finished
+    case.run(["discover"], buckets__count=8)
+    last = case.run(["discover"], buckets__count=16).manifest
+    damaged = case.manifest_file(case.store().ids(DATASET)[1])
+    damaged.write_text("")
+    problems: list[str] = []
+    assert case.store().manifests(DATASET, problems.append) == [first, last]
+    config = Configuration(case.settings(), "local", {})
+    assert api.runs(config, unreadable=problems.append) == [first, last]
+    assert [text.partition(": ")[0] for text in problems] == [str(damaged)] * 2
+    with pytest.raises(StorageError, match=str(damaged)):
+        api.runs(config)
+
+
+def test_a_manifest_in_the_directory_of_another_run_is_refused(finished: tuple[Case, Manifest]) -> None:
+    case, manifest = finished
+    directory = case.manifest_file(manifest.run_id).parent
+    copy = directory.with_name(manifest.run_id[:-1] + ("0" if manifest.run_id[-1] != "0" else "1"))
+    copy.mkdir()
+    (copy / "manifest.json").write_bytes((directory / "manifest.json").read_bytes())
+    with pytest.raises(StorageError, match=f"is the manifest of {DATASET} {manifest.run_id}"):
+        case.manifests()
+
+
+def test_a_result_that_is_not_what_it_should_be_is_an_error_that_names_run_and_stage(
+    finished: tuple[Case, Manifest],
+) -> None:
+    case, manifest = finished
+    path = case.manifest_file(manifest.run_id)
+    content = json.loads(path.read_text())
+    content["stages"]["discover"]["result"]["rows"] = "many"
+    path.write_text(json.dumps(content))
+    with pytest.raises(BucketwheelError, match=f"run {manifest.run_id}: .*'discover'"):
+        case.manifests()[0].result("discover", DiscoverResult)
+
+
+def test_a_result_that_is_not_there_says_how_to_get_it(finished: tuple[Case, Manifest]) -> None:
+    _, manifest = finished
+    with pytest.raises(
+        SelectionError, match=f"'verify' has not finished.*--stages verify --resume {manifest.run_id}"
+    ):
+        manifest.result("verify", VerifyResult)
+
+
+def test_directories_that_are_no_runs_are_not_listed(finished: tuple[Case, Manifest]) -> None:
+    case, manifest = finished
+    runs = case.manifest_file(manifest.run_id).parent.parent
+    for name in ("backup", f"{manifest.run_id}-copy", "2025-01-31-20250101T000000Z-aaaaaa"):
+        (runs / name).mkdir()
+    (runs / "2025-01-31-20250101T000000Z-bbbbbb").write_text("a file")
+    assert case.manifests() == [manifest]
+    assert case.store().traces(DATASET) == ["2025-01-31-20250101T000000Z-aaaaaa", manifest.run_id]
+
+
+def test_a_run_after_one_of_the_future_is_still_the_newest(finished: tuple[Case, Manifest]) -> None:
+    case, manifest = finished
+    runs = case.manifest_file(manifest.run_id).parent.parent
+    (runs / "2025-01-31-20991231T235959Z-ffffff").mkdir()
+    second = case.run(["discover"], buckets__count=8).manifest.run_id
+    assert second.startswith("2025-01-31-21000101T000000Z-")
+    assert case.store().ids(DATASET)[-1] == second
+
+
+def test_the_newest_run_can_be_asked_for_by_that_name(finished: tuple[Case, Manifest]) -> None:
+    case, _ = finished
+    newest = case.run(["discover"], buckets__count=8).manifest
+    assert case.store().find("last") == newest
+    assert api.manifest(Configuration(case.settings(), "local", {}), "last") == newest
+
+
+def test_without_any_run_there_is_nothing_to_find(tmp_path: Path) -> None:
+    store: RunStore = Case(tmp_path).store()
+    assert store.datasets() == []
+    with pytest.raises(SelectionError, match=r"no run 'last' below .*; latest: none"):
+        store.find("last")

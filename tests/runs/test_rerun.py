@@ -1,0 +1,144 @@
+"""What a run does that was done before, and which snapshot and tables it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bucketwheel import backends
+from bucketwheel.operations import rollback
+from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case
+
+
+def prefixed(prefix: str, names: Sequence[str]) -> set[str]:
+    return {f"{prefix}_{name}" for name in names}
+
+
+def test_a_rerun_changes_nothing_on_disk_and_says_so(case: Case) -> None:
+    first = case.run()
+    before = case.tree()
+    again = case.run()
+    assert (first.changed, again.changed) == (True, False)
+    assert again.manifest == first.manifest
+    assert case.tree() == before
+
+
+def test_a_rerun_names_the_run_that_did_the_work_even_if_it_is_not_the_newest(case: Case) -> None:
+    january = case.run().manifest
+    case.snapshot(FEBRUARY)
+    case.run(["discover"])
+    before = case.tree()
+    outcome = case.run(snapshot_dt=JANUARY)
+    assert outcome.manifest == january
+    assert not outcome.changed
+    assert case.tree() == before
+
+
+def test_a_changed_setting_makes_a_new_run(case: Case) -> None:
+    first = case.run().manifest
+    second = case.run(buckets__count=8).manifest
+    assert first.run_id != second.run_id
+    assert len(case.data(second.run_id)) == 8 * case.tables
+
+
+def test_a_run_whose_files_are_gone_is_not_taken_for_done(case: Case) -> None:
+    first = case.run().manifest
+    next((case.target / DATASET).glob(f"*/{first.run_id}/*")).unlink()
+    second = case.run().manifest
+    assert first.run_id != second.run_id
+    assert case.data(second.run_id).keys() > case.data(first.run_id).keys()
+
+
+def test_a_run_of_which_the_catalog_shows_nothing_is_published_again(case: Case) -> None:
+    first = case.run().manifest
+    case.catalog.unlink()
+    outcome = case.run()
+    assert outcome.changed
+    assert outcome.manifest.run_id == first.run_id
+    assert outcome.manifest.stages["bucket"] == first.stages["bucket"]
+    assert set(case.shown()) == prefixed("ext", case.names()) | prefixed("bucketed", case.names())
+
+
+def test_a_rerun_after_a_rollback_publishes_the_files_of_the_later_run_again(case: Case) -> None:
+    january = case.run().manifest
+    case.snapshot(FEBRUARY)
+    february = case.run().manifest
+    rollback(case.settings(), january.run_id)
+    assert set().union(*case.shown().values()) == {JANUARY}
+    files = case.data(february.run_id)
+    outcome = case.run()
+    assert outcome.changed
+    assert outcome.manifest.run_id == february.run_id
+    assert case.data(february.run_id) == files
+    assert set().union(*case.shown().values()) == {FEBRUARY}
+    assert case.note.read_text() == FEBRUARY
+    assert not case.run().changed
+
+
+def test_a_run_that_could_not_publish_is_taken_up_by_the_next_one(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(type(backends.stage("register")), "run", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            case.run()
+    (failed,) = case.manifests()
+    outcome = case.run()
+    assert outcome.manifest.run_id == failed.run_id
+    assert outcome.manifest.status == "finished"
+
+
+def test_another_prefix_publishes_under_the_other_names(case: Case) -> None:
+    case.run()
+    assert case.run(catalog__final_prefix="final_").changed
+    assert prefixed("final", case.names()) <= set(case.shown_names())
+
+
+def test_a_note_of_the_snapshot_that_is_gone_is_written_again(case: Case) -> None:
+    case.run()
+    case.note.unlink()
+    assert case.run().changed
+    assert case.note.read_text() == JANUARY
+
+
+def test_the_snapshot_asked_for_is_taken_and_not_the_latest(case: Case) -> None:
+    case.snapshot(FEBRUARY)
+    case.snapshot(MARCH)
+    manifest = case.run(snapshot_dt=FEBRUARY).manifest
+    assert manifest.snapshot_dt == FEBRUARY
+    assert manifest.run_id.startswith(f"{FEBRUARY}-")
+    assert set().union(*case.shown().values()) == {FEBRUARY}
+    assert case.note.read_text() == FEBRUARY
+    case.run()
+    assert case.note.read_text() == MARCH
+
+
+def test_a_table_filter_makes_only_these_tables(case: Case) -> None:
+    manifest = case.run(tables=["people_2"]).manifest
+    assert manifest.tables_filter == ("people_2",)
+    assert {name.partition("/")[0] for name in case.data(manifest.run_id)} == {"people_2"}
+    assert set(case.shown()) == {"ext_people_2", "bucketed_people_2"}
+    assert not case.run(tables=["people_2"]).changed
+    assert case.run().manifest.run_id != manifest.run_id
+
+
+def test_a_run_with_a_table_filter_is_resumed_with_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(type(backends.stage("split")), "run", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            case.run(tables=["people_2"])
+    case.run(resume="last")
+    assert set(case.shown()) == {"ext_people_2", "bucketed_people_2"}
+
+
+def test_a_bucket_without_rows_gets_no_file(tmp_path: Path) -> None:
+    case = Case(tmp_path, rows=5, buckets=64)
+    case.snapshot(JANUARY)
+    manifest = case.run().manifest
+    record = manifest.stages["bucket"].result
+    filled = 64 - record["empty_buckets"]
+    assert 1 <= filled <= 5
+    assert len(case.data(manifest.run_id)) == filled * case.tables
+    assert {name for name, marks in case.shown().items() if marks == {JANUARY}} == set(case.shown())

@@ -1,0 +1,180 @@
+"""Going back to the tables of another run, all of them or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bucketwheel import backends
+from bucketwheel.contracts import Catalog, CatalogTable
+from bucketwheel.errors import CatalogError, ForeignTableError, LeaseError, SelectionError, VerificationError
+from bucketwheel.lease import Lease
+from bucketwheel.operations import rollback, verify
+from bucketwheel.settings import Settings
+from runs_support import DATABASE, DATASET, FEBRUARY, JANUARY, Case, reports, warnings_in
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Case, str, str]:
+    """A case that published January, then February."""
+    case = Case(tmp_path, tables=1)
+    case.snapshot(JANUARY)
+    january = case.run().manifest.run_id
+    case.snapshot(FEBRUARY)
+    return case, january, case.run().manifest.run_id
+
+
+def marks(case: Case) -> set[str]:
+    return set().union(*case.shown().values())
+
+
+def test_all_tables_go_back_and_forward_again(two: tuple[Case, str, str]) -> None:
+    case, january, february = two
+    for run_id, date in ((january, JANUARY), (february, FEBRUARY), (january, JANUARY)):
+        result = rollback(case.settings(), run_id)
+        assert marks(case) == {date}
+        assert case.note.read_text() == date
+        assert [table.name for table in result.tables] == [
+            f"{prefix}_{name}" for prefix in ("ext", "bucketed") for name in case.names()
+        ]
+        assert all(run_id in table.location for table in result.tables)
+
+
+def test_going_to_where_the_tables_are_changes_nothing(two: tuple[Case, str, str]) -> None:
+    case, _, february = two
+    before = case.tree()
+    rollback(case.settings(), february)
+    assert case.tree() == before
+
+
+def test_no_file_of_either_run_is_touched(two: tuple[Case, str, str]) -> None:
+    case, january, february = two
+    before = case.data(january) | case.data(february)
+    rollback(case.settings(), january)
+    assert case.data(january) | case.data(february) == before
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_going_back_is_refused_when_a_file_is_gone_or_cut(two: tuple[Case, str, str], damage: str) -> None:
+    case, january, _ = two
+    file = sorted((case.target / DATASET).glob(f"*/{january}/*"))[-1]
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(VerificationError, match=f"{file}: is gone or has another size"):
+        rollback(case.settings(), january)
+    assert marks(case) == {FEBRUARY}
+    assert case.note.read_text() == FEBRUARY
+
+
+def test_a_run_that_never_published_is_refused(case: Case) -> None:
+    run_id = case.run(["discover", "split", "size", "bucket", "verify"]).manifest.run_id
+    with pytest.raises(SelectionError, match=f"{run_id} never published a table; finish it with --resume {run_id}"):
+        rollback(case.settings(), run_id)
+
+
+def test_a_run_that_does_not_exist_is_refused(two: tuple[Case, str, str]) -> None:
+    with pytest.raises(SelectionError, match="no run 'nope'"):
+        rollback(two[0].settings(), "nope")
+
+
+def test_going_back_while_another_run_holds_the_dataset_is_refused(two: tuple[Case, str, str]) -> None:
+    case, january, _ = two
+    from bucketwheel.assembly import utc_now
+
+    with Lease(case.store().home(DATASET), 60, utc_now), pytest.raises(LeaseError) as caught:
+        rollback(case.settings(), january)
+    assert caught.value.exit_code == 4
+    assert marks(case) == {FEBRUARY}
+
+
+def test_only_what_the_run_published_goes_back(case: Case) -> None:
+    january = case.run([*("discover", "split", "size", "bucket", "verify"), "register"]).manifest.run_id
+    case.snapshot(FEBRUARY)
+    case.run()
+    steps, report = reports()
+    rollback(case.settings(), january, report)
+    shown = case.shown()
+    assert shown["ext_people_1"] == {JANUARY}
+    assert shown["bucketed_people_1"] == {FEBRUARY}
+    assert case.note.read_text() == FEBRUARY
+    assert warnings_in(steps).endswith("left where they are: bucketed_people_1, bucketed_people_2")
+
+
+def test_tables_that_the_earlier_run_did_not_have_stay_and_are_named(case: Case) -> None:
+    january = case.run(tables=["people_1"]).manifest.run_id
+    case.snapshot(FEBRUARY)
+    case.run()
+    steps, report = reports()
+    rollback(case.settings(), january, report)
+    assert {name for name, dates in case.shown().items() if dates == {JANUARY}} == {
+        "ext_people_1",
+        "bucketed_people_1",
+    }
+    assert warnings_in(steps) == f"not part of {january} and left where they are: bucketed_people_2, ext_people_2"
+
+
+def test_if_one_table_fails_none_goes_back(two: tuple[Case, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    case, january, _ = two
+    make = backends.catalog
+
+    class Refusing:
+        def __init__(self, catalog: Catalog) -> None:
+            self._catalog = catalog
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._catalog, name)
+
+        def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
+            if table.name == "bucketed_people_1" and january in table.location:
+                raise CatalogError("access denied")
+            return self._catalog.put(table, replacing)
+
+    def refusing(settings: Settings) -> Refusing:
+        return Refusing(make(settings))
+
+    monkeypatch.setattr(backends, "catalog", refusing)
+    with pytest.raises(CatalogError, match="access denied"):
+        rollback(case.settings(), january)
+    assert marks(case) == {FEBRUARY}
+    assert case.note.read_text() == FEBRUARY
+
+
+def test_the_note_for_other_jobs_is_part_of_publishing(two: tuple[Case, str, str]) -> None:
+    case, january, _ = two
+    case.note.unlink()
+    case.note.mkdir()
+    (case.note / "in the way").touch()
+    with pytest.raises(Exception, match=r"snapshot_dt\.txt"):
+        rollback(case.settings(), january)
+    assert marks(case) == {FEBRUARY}
+
+
+def test_tables_made_by_hand_are_refused_before_anything_changes_and_adopted_when_told(case: Case) -> None:
+    import duckdb
+
+    with duckdb.connect(str(case.catalog)) as connection:
+        connection.execute(f"CREATE SCHEMA {DATABASE}")
+        connection.execute(f"CREATE TABLE {DATABASE}.bucketed_people_2 AS SELECT 1 AS mine")
+    with pytest.raises(ForeignTableError, match="'bucketed_people_2' exists in the catalog and was not made by"):
+        case.run()
+    assert case.shown_names() == ["ext_people_1", "ext_people_2"]
+    case.run(resume="last", catalog__adopt=True)
+    assert marks(case) == {JANUARY}
+    with duckdb.connect(str(case.catalog), read_only=True) as connection:
+        kept = connection.execute(f"SELECT mine FROM {DATABASE}.bucketed_people_2_before_bucketwheel").fetchall()
+    assert kept == [(1,)]
+    assert not case.run().changed
+
+
+def test_a_run_that_is_verified_again_is_only_read(two: tuple[Case, str, str]) -> None:
+    case, january, _ = two
+    before = case.tree()
+    assert verify(case.settings(), january).rows == case.rows
+    assert case.tree() == before
+    file = sorted((case.target / DATASET).glob(f"*/{january}/*"))[0]
+    file.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    with pytest.raises(VerificationError, match=str(Path(file))):
+        verify(case.settings(), january)

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bucketwheel.contracts import BucketJob
+from bucketwheel.engines import arrow, pieces
+from bucketwheel.engines.arrow import ArrowEngine, available_memory, available_threads
+from bucketwheel.engines.pieces import PieceStore
+from bucketwheel.errors import StorageError
+from bucketwheel.kernel.gather import gather
+from bucketwheel.kernel.scatter import scatter
+from bucketwheel.settings import Settings, StorageSettings
+from engine_jobs import CODED, COLUMNS, bucket, elsewhere, files_in, ignore
+from kernel_jobs import digests, make_job
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> BucketJob:
+    files = files_in(tmp_path / "source")
+    return make_job(tmp_path / "out", files, COLUMNS, dictionary_columns=CODED, bucket_count=5)
+
+
+def engine(spill: Path | None = None, **settings: Any) -> ArrowEngine:
+    storage = StorageSettings(spill_directory=str(spill) if spill else None)
+    return ArrowEngine(Settings(storage=storage, **settings))
+
+
+def test_what_does_not_fit_into_memory_is_spilled_and_the_files_are_the_same(job: BucketJob, tmp_path: Path) -> None:
+    roomy, tight = engine(memory=2**30), engine(tmp_path / "spill", memory=1)
+    other = elsewhere(job, "tight")
+    assert bucket(roomy, job) == bucket(tight, other)
+    assert digests(job) == digests(other)
+    assert roomy.spilled_bytes() == 0
+    assert tight.spilled_bytes() > 100_000
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+def test_only_what_is_over_the_budget_is_spilled(job: BucketJob, tmp_path: Path) -> None:
+    all_of_it, part_of_it = engine(memory=1), engine(memory=200_000)
+    bucket(all_of_it, job)
+    bucket(part_of_it, job)
+    assert 0 < part_of_it.spilled_bytes() < all_of_it.spilled_bytes() - 50_000
+
+
+def test_spilled_bytes_add_up_over_the_life_of_an_engine(job: BucketJob) -> None:
+    tight = engine(memory=1, threads=1)
+    bucket(tight, job)
+    once = tight.spilled_bytes()
+    bucket(tight, job)
+    assert tight.spilled_bytes() == 2 * once
+
+
+def test_a_large_slice_is_read_in_batches_where_memory_is_short(
+    job: BucketJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def watch(*arguments: Any) -> Any:
+        asked.append(arguments[2])
+        return scatter(*arguments)
+
+    monkeypatch.setattr(arrow, "scatter", watch)
+    bucket(engine(memory=1), job)
+    bucket(engine(memory=2**30, threads=2), job)
+    # Never so few rows that handling them is all there is to do, and no more than the budget bears.
+    assert asked[0] == 1024
+    assert asked[-1] == pytest.approx(2**30 / 2 / 2.5 / job.decoded_bytes_per_row / 2, rel=0.01)
+
+
+@pytest.mark.parametrize(("memory", "threads"), [(1, 1), (2**30, 4)])
+def test_few_buckets_are_gathered_at_once_where_memory_is_short(job: BucketJob, memory: int, threads: int) -> None:
+    busy: set[int] = set()
+    most = 0
+    lock = threading.Lock()
+
+    def watch(*arguments: Any) -> Any:
+        nonlocal most
+        with lock:
+            busy.add(threading.get_ident())
+            most = max(most, len(busy))
+        try:
+            time.sleep(0.02)
+            return gather(*arguments)
+        finally:
+            with lock:
+                busy.discard(threading.get_ident())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrow, "gather", watch)
+        bucket(engine(memory=memory, threads=4), replace(job, bucket_count=8))
+    assert most == threads
+
+
+def test_the_spill_directory_is_made_and_left_empty_even_after_an_error(job: BucketJob, tmp_path: Path) -> None:
+    Path(job.slices[-1].path).write_text("no Parquet", encoding="utf-8")
+    spill = tmp_path / "a" / "b"
+    with pytest.raises(Exception, match="the footer cannot be read"):
+        bucket(engine(spill, memory=1), job)
+    assert list(spill.iterdir()) == []
+
+
+def test_a_spill_directory_that_cannot_be_made_is_named(job: BucketJob, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=rf"{tmp_path / 'file' / 'spill'}: cannot spill to"):
+        bucket(engine(tmp_path / "file" / "spill", memory=1), job)
+
+
+@pytest.mark.parametrize("written", [0, 50])
+def test_a_full_disk_while_spilling_is_named_with_what_to_do(
+    job: BucketJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    pwrite, calls = os.pwrite, []
+
+    def fill(*arguments: Any) -> int:
+        calls.append(1)
+        if len(calls) > written:
+            raise OSError(28, "No space left on device")
+        return pwrite(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", fill)
+    with pytest.raises(StorageError, match=rf"{tmp_path / 'spill'}.*no space left.*spill_directory"):
+        bucket(engine(tmp_path / "spill", memory=1), job)
+    assert list((tmp_path / "spill").iterdir()) == []
+    assert digests(job) == {}
+
+
+def test_short_writes_of_a_spill_are_gone_on_with(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwrite = os.pwrite
+
+    def part(descriptor: int, content: memoryview, offset: int) -> int:
+        return pwrite(descriptor, content[:1000], offset)
+
+    other = elsewhere(job, "other")
+    bucket(engine(), other)
+    monkeypatch.setattr(os, "pwrite", part)
+    bucket(engine(memory=1), job)
+    assert digests(job) == digests(other)
+
+
+def test_the_first_failure_keeps_what_has_not_started_from_starting(
+    job: BucketJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def fail(_job: BucketJob, number: int, *_: Any) -> None:
+        started.append(number)
+        time.sleep(0.01)
+        raise StorageError(f"bucket {number} failed")
+
+    monkeypatch.setattr(arrow, "gather", fail)
+    with pytest.raises(StorageError, match=r"bucket \d failed"):
+        bucket(engine(threads=2), replace(job, bucket_count=50))
+    assert len(started) < 20
+
+
+def test_no_thread_outlives_whoever_stops_listening(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that went on would find an emptied store, and could write a file that lacks rows."""
+    states = []
+    closed = threading.Event()
+    close = PieceStore.close
+
+    def slow(job: BucketJob, number: int, *rest: Any) -> Any:
+        time.sleep(0.05 * bool(number))
+        states.append(closed.is_set())
+        return gather(job, number, *rest)
+
+    def watch(store: PieceStore) -> None:
+        closed.set()
+        close(store)
+
+    monkeypatch.setattr(arrow, "gather", slow)
+    monkeypatch.setattr(PieceStore, "close", watch)
+    outcomes = engine(threads=2).bucket(job, (), ignore)
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert closed.is_set()
+    assert states
+    assert not any(states)
+
+
+@pytest.mark.parametrize("where", ["scatter", "gather"])
+def test_an_error_of_the_listener_ends_every_thread_before_the_store_is_gone(
+    job: BucketJob, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    running = threading.active_count()
+    calls = []
+
+    def advance(_rows: int, size: int) -> None:
+        calls.append(size)
+        if where == "scatter" or size:
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        list(engine(threads=3).bucket(job, (), advance))
+    assert threading.active_count() == running
+
+
+def test_spilled_pieces_that_cannot_be_read_name_the_directory(
+    job: BucketJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(pieces._SpillFile, "read", broken)
+    with pytest.raises(StorageError, match=rf"{tmp_path / 'spill'}.*cannot read spilled pieces from.*Input/output"):
+        bucket(engine(tmp_path / "spill", memory=1), job)
+
+
+def test_threads_and_memory_are_taken_from_the_machine_unless_set() -> None:
+    assert 1 <= available_threads() <= (os.cpu_count() or 1)
+    assert 0 < available_memory() <= psutil.virtual_memory().total
+
+
+def test_the_limit_of_a_container_counts_where_it_is_lower(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    low, none = tmp_path / "low", tmp_path / "none"
+    low.write_text("123456\n", encoding="utf-8")
+    none.write_text("max\n", encoding="utf-8")
+    monkeypatch.setattr(arrow, "_MEMORY_LIMITS", (str(low), str(none), str(tmp_path / "missing")))
+    assert available_memory() == 123456
+    monkeypatch.setattr(arrow, "_MEMORY_LIMITS", (str(none),))
+    assert available_memory() == psutil.virtual_memory().total
+
+
+def test_threads_are_counted_where_there_is_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    with suppress(AttributeError):
+        monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert available_threads() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_threads() == 1

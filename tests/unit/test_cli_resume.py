@@ -1,0 +1,243 @@
+"""The command that resumes, as it is printed, and what happens on Ctrl-C and on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bucketwheel.sample import Sample
+from project import NARROW, WIDE, Project, Result, environment
+
+HINT = "To go on from here: "
+
+# An engine of another package that says when its work begins, and waits there for a signal.
+WAITING = """
+import signal, sys
+from bucketwheel.engines.arrow import ArrowEngine
+
+class Waiting(ArrowEngine):
+    def bucket(self, job, done, advance):
+        print("waiting", file=sys.stderr, flush=True)
+        signal.pause()
+        yield from super().bucket(job, done, advance)
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path, clean: Sample, no_flush: None) -> Project:
+    """A project at a path that a shell would take apart."""
+    return Project(tmp_path / 'it\'s a $HOME; "project" & more', clean)
+
+
+def obstruct(project: Project) -> Path:
+    """Make the catalog's directory a file: the run gets as far as publishing."""
+    obstacle = project.root / "in the way"
+    obstacle.write_text("")
+    project.set(catalog={"path": str(obstacle / "catalog.duckdb")})
+    project.catalog = obstacle / "catalog.duckdb"
+    return obstacle
+
+
+def hint(stderr: str) -> str:
+    (line,) = [line for line in stderr.splitlines() if line.startswith(HINT)]
+    return line.removeprefix(HINT)
+
+
+def in_shell(project: Project, command: str) -> Result:
+    """Run a command line as it stands, where `bucketwheel` is an installed program."""
+    program = project.root / "bin" / "bucketwheel"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m bucketwheel "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        capture_output=True,
+        text=True,
+        env=environment(PATH=path),
+        cwd=project.root,
+        timeout=120,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_command_that_is_printed_on_failure_resumes_in_a_shell_as_it_stands(odd: Project) -> None:
+    obstacle = obstruct(odd)
+    failed = odd.cli(
+        "run", WIDE, "--set", "buckets.count=3", "--set=quality.duplicate_keys=allow", "--snapshot-dt=2025-10-22"
+    )
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    (run_id,) = odd.run_ids()
+    assert shlex.split(hint(failed.stderr)) == [
+        *("bucketwheel", "run", WIDE, "--set", "buckets.count=3", "--set=quality.duplicate_keys=allow"),
+        *("--snapshot-dt=2025-10-22", "--conf", str(odd.conf), "--resume", run_id),
+    ]
+    obstacle.unlink()
+    done = in_shell(odd, hint(failed.stderr))
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith(f"{WIDE}: run {run_id} finished\n")
+    stages = [line.split()[1] for line in done.stderr.splitlines()]
+    assert stages == ["register", "ctas"]
+    assert set(odd.published().values()) == {1200}
+
+
+def test_of_several_datasets_the_one_that_failed_is_named(project: Project) -> None:
+    obstruct(project)
+    failed = project.cli("run")
+    assert shlex.split(hint(failed.stderr))[:3] == ["bucketwheel", "run", NARROW]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (WIDE, "--resume", "last"),
+        ("--resume=last", WIDE),
+        ("--resume", "last", "--", WIDE),
+        ("--resume", "last"),
+    ],
+)
+def test_a_resume_that_fails_again_prints_the_command_with_one_resume(
+    project: Project, given: tuple[str, ...]
+) -> None:
+    obstruct(project)
+    first = hint(project.cli("run", WIDE).stderr)
+    again = project.cli("run", "--conf", str(project.conf), *given)
+    assert (again.exit_code, hint(again.stderr)) == (1, first)
+
+
+def test_a_value_that_looks_like_the_dataset_or_an_option_is_kept(project: Project, clean: Sample) -> None:
+    obstruct(project)
+    failed = project.cli("run", "--tables-filter", NARROW, NARROW, "--set", "catalog.staged_prefix=--resume")
+    assert shlex.split(hint(failed.stderr))[2:7] == [
+        *(NARROW, "--tables-filter", NARROW, "--set", "catalog.staged_prefix=--resume")
+    ]
+
+
+def test_resume_without_a_dataset_goes_on_with_the_dataset_of_that_run(project: Project) -> None:
+    obstacle = obstruct(project)
+    run_id = shlex.split(hint(project.cli("run", WIDE).stderr))[-1]
+    obstacle.unlink()
+    resumed = project.cli("run", "--resume", run_id)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert set(project.published()) == {
+        f"{p}_{t}" for p in ("bucketed", "ext") for t in ("ibe_01", "ibe_02", "ibe_04")
+    }
+    unknown = project.cli("run", "--resume", "nothing")
+    assert (unknown.exit_code, unknown.stderr.startswith("error: no run 'nothing' below")) == (2, True)
+
+
+@pytest.fixture
+def waiting(published: Project) -> Callable[..., subprocess.Popen[str]]:
+    """Start a run with an engine that waits, and return it once it does."""
+    packages = published.root / "packages"
+    info = packages / "waiting-1.0.dist-info"
+    info.mkdir(parents=True)
+    (packages / "waiting.py").write_text(WAITING)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: waiting\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bucketwheel.engines]\nwaiting = waiting:Waiting\n")
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            published.command("run", *arguments, "--engine", "waiting"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(PYTHONPATH=f"{packages}{os.pathsep}{environment()['PYTHONPATH']}"),
+        )
+        assert process.stderr
+        for line in process.stderr:
+            if line == "waiting\n":
+                break
+        return process
+
+    return start
+
+
+def test_ctrl_c_ends_with_130_and_the_command_that_resumes(
+    published: Project, waiting: Callable[..., subprocess.Popen[str]]
+) -> None:
+    before = published.content()
+    process = waiting(WIDE)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    run_id = published.run_ids()[-1]
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr.splitlines()[-2] == "interrupted"
+    assert "Traceback" not in stderr
+    assert shlex.split(hint(stderr))[-2:] == ["--resume", run_id]
+    assert published.content() == before
+    manifest = json.loads(published.cli("show", run_id, "--output", "json").stdout)
+    assert (manifest["status"], list(manifest["stages"])) == ("failed", ["discover", "split", "size"])
+    published.run("--resume", run_id)
+    assert set(published.published().values()) == {1200}
+
+
+def test_an_interrupt_in_any_stage_ends_with_130(published: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bucketwheel.stages.verify.Verify.run", interrupted)
+    result = published.cli("run", WIDE)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr.splitlines()[-2:] == ["interrupted", f"{HINT}{hint(result.stderr)}"]
+    assert set(published.published().values()) == {900}
+
+
+def on_terminal(project: Project, *arguments: str) -> tuple[int, str, str]:
+    """Run with stderr on a pseudo-terminal of 90 columns; return exit code, stdout and what the terminal got."""
+    ours, theirs = pty.openpty()
+    env = environment(TERM="xterm", COLUMNS="90", LINES="24", NO_COLOR="1")
+    with subprocess.Popen(
+        project.command(*arguments), stdout=subprocess.PIPE, stderr=theirs, text=True, env=env, cwd=project.root
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # What Linux says when the other side has closed.
+                break
+            if not part:
+                break
+            seen += part
+        os.close(ours)
+        assert process.stdout
+        stdout = process.stdout.read()
+    return process.returncode, stdout, seen.decode()
+
+
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_on_a_terminal_progress_is_drawn_as_bars(current: Project, command: str) -> None:
+    (done,) = current.run_ids()
+    if command == "run":
+        code, stdout, seen = on_terminal(current, "run", WIDE, "--set", "buckets.count=3")
+    else:
+        code, stdout, seen = on_terminal(current, "verify", done)
+    assert code == 0, seen
+    assert "\x1b" not in stdout
+    assert "━" not in stdout
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", seen).replace("\r", "\n").splitlines()
+    bars = [line for line in lines if "━" in line and "left" in line]
+    if command == "run":
+        assert any(line.startswith(f"{WIDE} bucket") and "100 % 1,200 rows, 1" in line for line in bars), seen
+        assert f"{WIDE}: warning: 3 columns of the snapshot are in no table" in seen.replace("\r\n", " ")
+    else:
+        assert any(line.startswith(f"{WIDE} verify") and "100 % 1,200 rows, 1" in line for line in bars), seen
+
+
+def test_away_from_a_terminal_nothing_is_drawn(current: Project) -> None:
+    result = current.process("run", WIDE, "--set", "buckets.count=3")
+    assert result.exit_code == 0
+    assert "━" not in result.stderr
+    assert "\x1b" not in result.stderr

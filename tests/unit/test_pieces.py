@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel.contracts import BucketJob
+from bucketwheel.engines.arrow import ArrowEngine
+from bucketwheel.engines.pieces import PieceStore
+from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.scatter import scatter
+from bucketwheel.settings import Settings
+from engine_jobs import CODED, COLUMNS, bucket, elsewhere, files_in
+from kernel_jobs import KEY, MemoryPieces, digests, make_job, numbered, people, write_files
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> BucketJob:
+    files = files_in(tmp_path / "source")
+    return make_job(tmp_path / "out", files, COLUMNS, dictionary_columns=CODED, bucket_count=5)
+
+
+def test_many_spilled_parts_take_no_more_open_files_than_threads(job: BucketJob, tmp_path: Path) -> None:
+    store = PieceStore(job, 0, tmp_path / "spill")
+    before = psutil.Process().num_fds()
+    books = Codebooks()
+    parts = list(scatter(job, job.slices[0], 7, books))
+    for number, part in enumerate(parts):
+        store.add(number, part)
+    opened = psutil.Process().num_fds() - before
+    store.close()
+    assert len(parts) > 40
+    assert opened <= 2
+    assert psutil.Process().num_fds() == before
+
+
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_a_store_gives_back_the_pieces_of_a_bucket_in_slice_order(job: BucketJob, tmp_path: Path, limit: int) -> None:
+    plain = MemoryPieces().scan(job, 100)
+    store = PieceStore(job, limit, tmp_path / "spill")
+    order = sorted(range(len(plain.parts)), key=lambda number: (number * 7) % 11)
+    for number in order:
+        store.add(number, plain.parts[number])
+    groups: list[Sequence[str]] = [[KEY], COLUMNS["codes"], COLUMNS["texts"]]
+    for number in range(job.bucket_count):
+        read = store.pieces(number)
+        for columns in groups:
+            wanted = plain.read(number, columns)
+            assert [piece.to_pydict() for piece in read(columns)] == [piece.to_pydict() for piece in wanted]
+        assert store.rows(number) == sum(piece.num_rows for piece in plain.read(number, [KEY]))
+    assert store.spilled_bytes == sum(path.stat().st_size for path in (tmp_path / "spill").glob("*"))
+    assert (store.spilled_bytes > 0) == (limit == 0)
+    store.close()
+    assert not (tmp_path / "spill").exists()
+
+
+def test_a_bucket_without_rows_has_no_pieces(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "source", [people(pa.array([1, 5, 9], pa.int32()))])
+    job = make_job(tmp_path, files, {"t": ["Number"]})
+    for limit in (0, 10**9):
+        store = PieceStore(job, limit, tmp_path / "spill")
+        for number, part in enumerate(MemoryPieces().scan(job).parts):
+            store.add(number, part)
+        assert [len(store.pieces(number)([KEY])) for number in range(4)] == [0, 1, 0, 0]
+        store.close()
+
+
+@pytest.mark.parametrize("kind", ["list", "struct", "map", "decimal", "bool", "null"])
+def test_values_of_any_shape_survive_spilling(tmp_path: Path, kind: str) -> None:
+    values = {
+        "list": pa.array([[1, None], [], None, [2]] * 25, pa.list_(pa.int8())),
+        "struct": pa.array([{"x": "", "y": None}, None] * 50, pa.struct([("x", pa.string()), ("y", pa.date32())])),
+        "map": pa.array([[("a", 1.5)], [], None, []] * 25, pa.map_(pa.string(), pa.float64())),
+        "decimal": pa.array([1, None] * 50, pa.int64()).cast(pa.decimal256(50, 3)),
+        "bool": pa.array([True, False, None, True] * 25),
+        "null": pa.nulls(100),
+    }[kind]
+    files = write_files(tmp_path / "source", [people(numbered(100), Value=values)], 30)
+    job = make_job(tmp_path / "out", files, {"t": ["Value"]}, dictionary_columns=frozenset(["Value"]))
+    other = elsewhere(job, "other")
+    bucket(ArrowEngine(Settings()), job)
+    bucket(ArrowEngine(Settings(memory=1)), other)
+    assert digests(job) == digests(other)
+    read = pa.concat_tables(pq.ParquetFile(path).read() for path in (tmp_path / "out" / "t").glob("*.parquet"))
+    source = people(numbered(100), Value=values).sort_by(KEY)
+    assert read.sort_by("customer_user_id")["value"].to_pylist() == source["Value"].to_pylist()

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+
+from bucketwheel.contracts import Progress, Report
+from bucketwheel.observe.progress import shown
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def story(report: Report) -> None:
+    """What a run of 20 million rows reports, the most important parts of it."""
+    report(Progress("infobase_attributes", "discover", "started"))
+    report(Progress("infobase_attributes", "discover", "warning", message="[bold] is no markup"))
+    report(Progress("infobase_attributes", "discover", "finished", message="0.3 s"))
+    report(Progress("infobase_attributes", "bucket", "started", total_rows=40_000_000, total_bytes=10**9))
+    report(Progress("infobase_attributes", "bucket", "advanced", 0, 0))
+    report(Progress("infobase_attributes", "bucket", "advanced", 20_000_000, 0))
+    report(Progress("infobase_attributes", "bucket", "advanced", 5_000_000, 250_000_000))
+    report(Progress("infobase_attributes", "bucket", "advanced", 5_000_000, 250_000_000))
+
+
+def test_away_from_a_terminal_there_is_a_line_a_stage_and_a_warning() -> None:
+    stream = io.StringIO()
+    with shown("text", stream) as report:
+        story(report)
+    assert stream.getvalue().splitlines() == [
+        "infobase_attributes: warning: [bold] is no markup",
+        "infobase_attributes: discover 0.3 s",
+    ]
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_for_machines_every_event_but_small_steps_is_a_json_object(kind: type[io.StringIO]) -> None:
+    stream = kind()
+    with shown("json", stream) as report:
+        story(report)
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [event["state"] for event in events] == ["started", "warning", "finished", "started"]
+    assert events[1] == {
+        "dataset": "infobase_attributes",
+        "stage": "discover",
+        "state": "warning",
+        "message": "[bold] is no markup",
+    }
+    assert (events[3]["total_rows"], events[3]["total_bytes"]) == (40_000_000, 10**9)
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_bars_show_share_rows_bytes_and_time_left_within_the_width(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    with shown("text", stream) as report:
+        story(report)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", stream.getvalue()).splitlines()
+    last = [line for line in lines if line.startswith("infobase_attributes bucket")][-1]
+    assert re.fullmatch(
+        r"infobase_attributes bucket   [━╸╺]+ +75 % 10\.0 M rows, 500\.0 MB (--:--|\d\d:\d\d) left *", last
+    )
+    assert max(map(len, lines)) <= columns
+    assert "infobase_attributes: warning: [bold] is no markup" in lines
+    first = [line for line in lines if line.startswith("infobase_attributes discover")][-1]
+    assert "100 % 0.3 s" in first
+
+
+def test_a_stage_that_ends_keeps_its_rows_and_bytes_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    with shown("text", stream) as report:
+        report(Progress("d", "verify", "started", total_rows=1200))
+        report(Progress("d", "verify", "advanced", 1200, 4000))
+        report(Progress("d", "verify", "finished", message="0.1 s"))
+    assert "100 % 1,200 rows, 4.0 kB, 0.1 s" in stream.getvalue()
+
+
+def test_by_default_it_goes_to_the_stderr_of_the_moment(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown("text") as report:
+        story(report)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith("discover 0.3 s\n")

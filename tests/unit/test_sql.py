@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bucketwheel import sql
+from bucketwheel.errors import ConfigError, SchemaError
+from stage_support import Pair
+
+# DuckDB takes text up to a NUL; nothing else is special.
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+def test_whole_statements_are_those_of_the_golden_file(golden: Callable[[str, str], None]) -> None:
+    location = "/data/it's [here]/*?/ibe_01/2025-10-22-20251101T041109Z-3f9a1c"
+    statements = [
+        sql.parquet_view("omc_flywheel_local", "bucketed_ibe_01", "/out/ibe_01/2025-10-22-20251101T041109Z-3f9a1c"),
+        sql.parquet_view('odd "schema"', "Ext Größe", location),
+        sql.drop_view("omc_flywheel_local", "bucketed_ibe_01"),
+        sql.drop_view('odd "schema"', "Ext Größe"),
+    ]
+    golden("duckdb.sql", "".join(f"{statement};\n\n" for statement in statements))
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as opened:
+        yield opened
+
+
+@given(text=texts)
+def test_quoted_identifiers_and_literals_come_back_as_they_were(
+    connection: duckdb.DuckDBPyConnection, text: str
+) -> None:
+    found = connection.execute(f"SELECT {sql.literal(text)} AS {sql.quoted(text)}")
+    assert found.description
+    assert found.description[0][0] == text
+    assert found.fetchall() == [(text,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "identifier", "literal"),
+    [
+        ("plain", '"plain"', "'plain'"),
+        ('a"b', '"a""b"', "'a\"b'"),
+        ("a'b", '"a\'b"', "'a''b'"),
+        ("a\\b", '"a\\b"', "'a\\b'"),
+        ("", '""', "''"),
+    ],
+)
+def test_quotes_are_doubled_and_backslashes_left_alone(text: str, identifier: str, literal: str) -> None:
+    assert (sql.quoted(text), sql.literal(text)) == (identifier, literal)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain",
+        "with space",
+        "it's",
+        'say "x"',
+        "star*",
+        "question?",
+        "[brackets]",
+        "[a-z]",
+        "]",
+        "**",
+        "{braces,too}",
+        "per%cent",
+        "größe",
+        "env=prod",
+        "~",
+        "$HOME;--",
+    ],
+)
+def test_a_view_shows_the_files_of_its_directory_and_of_no_other(tmp_path: Path, name: str) -> None:
+    places = {name: 1, "plain but other": 2, "starx": 3, "questionx": 4, "b": 5, "a": 6, "brackets": 7}
+    for place, value in places.items():
+        directory = tmp_path / place
+        directory.mkdir(exist_ok=True)
+        pq.write_table(pa.table({"v": [value]}), directory / "000000_0.snappy.parquet")
+    below = tmp_path / name / "below"
+    below.mkdir()
+    pq.write_table(pa.table({"v": [8]}), below / "000000_0.snappy.parquet")
+    with duckdb.connect() as connection:
+        connection.execute('CREATE SCHEMA "s"')
+        connection.execute(sql.parquet_view("s", name, str(tmp_path / name)))
+        shown = connection.execute(f'SELECT * FROM "s".{sql.quoted(name)}')
+        assert [column[0] for column in shown.description or ()] == ["v"]
+        assert shown.fetchall() == [(1,)]
+        connection.execute(sql.drop_view("s", name))
+        connection.execute(sql.drop_view("s", name))
+        assert connection.execute("SELECT count(*) FROM duckdb_views() WHERE schema_name = 's'").fetchall() == [(0,)]
+
+
+def test_a_path_that_duckdb_cannot_list_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^/a\\b: DuckDB takes a backslash for the end of a directory's name; choose"
+    ):
+        sql.parquet_view("s", "v", "/a\\b")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (pa.bool_(), "boolean"),
+        (pa.int8(), "tinyint"),
+        (pa.int16(), "smallint"),
+        (pa.int32(), "int"),
+        (pa.int64(), "bigint"),
+        # Hive has no unsigned numbers; the next larger type holds all values.
+        (pa.uint8(), "smallint"),
+        (pa.uint16(), "int"),
+        (pa.uint32(), "bigint"),
+        (pa.float32(), "float"),
+        (pa.float64(), "double"),
+        (pa.date32(), "date"),
+        (pa.string(), "string"),
+        (pa.large_string(), "string"),
+        (pa.string_view(), "string"),
+        (pa.binary(), "binary"),
+        (pa.large_binary(), "binary"),
+        (pa.binary_view(), "binary"),
+        (pa.binary(16), "binary"),
+        (pa.decimal128(10, 2), "decimal(10,2)"),
+        (pa.decimal256(38, 0), "decimal(38,0)"),
+        (pa.timestamp("us"), "timestamp"),
+        (pa.timestamp("ns", "UTC"), "timestamp"),
+        (pa.time32("ms"), "int"),
+        (pa.time64("us"), "bigint"),
+        (pa.dictionary(pa.int8(), pa.string()), "string"),
+        (Pair(), "struct<a:bigint,b:string>"),
+        (pa.list_(pa.int32()), "array<int>"),
+        (pa.large_list(pa.string()), "array<string>"),
+        (pa.list_(pa.float64(), 3), "array<double>"),
+        (pa.map_(pa.string(), pa.date32()), "map<string,date>"),
+        (pa.struct([("a", pa.int16()), ("b", pa.string())]), "struct<a:smallint,b:string>"),
+        (
+            pa.list_(pa.struct([("m", pa.map_(pa.string(), pa.list_(pa.decimal128(5, 1))))])),
+            "array<struct<m:map<string,array<decimal(5,1)>>>>",
+        ),
+    ],
+    ids=str,
+)
+def test_hive_has_a_name_for_every_type_of_parquet(kind: pa.DataType, name: str) -> None:
+    assert sql.hive_type(kind, "c") == name
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.null(), pa.decimal256(50, 2), pa.list_(pa.null()), pa.struct([("a", pa.month_day_nano_interval())])],
+    ids=str,
+)
+def test_types_that_hive_cannot_name_are_refused_by_column(kind: pa.DataType) -> None:
+    with pytest.raises(SchemaError, match=r"^column 'My Column' has type .*, which Hive catalogs cannot name"):
+        sql.hive_type(kind, "My Column")

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from pyarrow import fs
+
+from bucketwheel import storage as module
+from bucketwheel.errors import StorageError
+from bucketwheel.settings import StorageSettings
+from bucketwheel.storage import Storage, translated
+
+SETTINGS = StorageSettings(region="us-east-1")
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return Storage(SETTINGS)
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that stands for S3: s3://b/k is the file k in it."""
+    (tmp_path / "s3" / "b").mkdir(parents=True)
+    stand_in = fs.SubTreeFileSystem(str(tmp_path / "s3"), fs.LocalFileSystem())
+    monkeypatch.setattr(module, "_s3_file_system", lambda *_: stand_in)
+    return tmp_path / "s3" / "b"
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+
+
+def test_what_is_written_is_read_and_replaced(storage: Storage, tmp_path: Path) -> None:
+    location = str(tmp_path / "a" / "b.json")
+    assert not storage.exists(location)
+    storage.write(location, b"one")
+    assert storage.read(location) == b"one"
+    storage.write(location, b"")
+    assert storage.read(location) == b""
+    assert storage.exists(location)
+    assert storage.exists(str(tmp_path / "a"))
+    assert files(tmp_path) == ["a/b.json"]
+
+
+def test_a_failed_write_leaves_the_old_content_and_nothing_beside_it(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = str(tmp_path / "manifest.json")
+    storage.write(location, b"old")
+
+    def full(_descriptor: int) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=rf"{location}: cannot write: no space left on the device; free some"):
+        storage.write(location, b"new")
+    assert storage.read(location) == b"old"
+    assert files(tmp_path) == ["manifest.json"]
+
+
+def test_a_write_survives_a_power_cut_only_where_asked(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    storage.write(str(tmp_path / "a"), b"x")
+    # The file itself while it has its first name, then the directory that tells the new one.
+    assert [path.parent if path.suffix == ".tmp" else path for path in synced] == [tmp_path, tmp_path]
+    synced.clear()
+    storage.write(str(tmp_path / "b"), b"x", durable=False)
+    assert synced == []
+
+
+def test_readers_never_see_half_of_a_write(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    location = str(tmp_path / "x")
+    storage.write(location, b"old")
+    replace, seen = Path.replace, []
+
+    def watch(source: Path, target: Any) -> Path:
+        seen.append((storage.read(location), source.read_bytes()))
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", watch)
+    storage.write(location, b"new")
+    assert seen == [(b"old", b"new")]
+
+
+def test_a_new_file_appears_when_its_block_ends(storage: Storage, tmp_path: Path) -> None:
+    location, scratch = str(tmp_path / "t" / "f"), str(tmp_path / "scratch")
+    with storage.create(location, scratch) as stream:
+        stream.write(b"content")
+        assert not storage.exists(location)
+        assert len(files(tmp_path / "scratch")) == 1
+    assert storage.read(location) == b"content"
+    assert files(tmp_path) == ["t/f"]
+    with storage.create(location, scratch) as stream:
+        stream.write(b"again")
+        assert storage.read(location) == b"content"
+    assert storage.read(location) == b"again"
+
+
+def write_half(storage: Storage, location: str, scratch: str, error: BaseException) -> None:
+    with storage.create(location, scratch) as stream:
+        stream.write(b"half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), OSError(5, "Input/output error")])
+def test_a_block_that_fails_leaves_neither_the_file_nor_its_draft(
+    storage: Storage, tmp_path: Path, error: BaseException
+) -> None:
+    expected = StorageError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected):
+        write_half(storage, str(tmp_path / "f"), str(tmp_path / "scratch"), error)
+    assert files(tmp_path) == []
+
+
+def test_a_file_in_place_of_a_directory_is_named(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    location = str(tmp_path / "file" / "below")
+    with pytest.raises(StorageError, match=f"{location}: cannot write"):
+        storage.write(location, b"")
+    with pytest.raises(StorageError, match=f"{location}: cannot write"), storage.create(location, str(tmp_path)):
+        pass
+    with pytest.raises(StorageError, match=f"{location}: cannot write"), storage.create(location, location):
+        pass
+    assert files(tmp_path) == ["file"]
+
+
+def test_a_directory_in_place_of_a_file_is_named(storage: Storage, tmp_path: Path) -> None:
+    location = str(tmp_path / "directory")
+    Path(location).mkdir()
+    with pytest.raises(StorageError, match=f"{location}: cannot write"):
+        storage.write(location, b"")
+    with pytest.raises(StorageError, match=f"{location}: cannot write"), storage.create(location, str(tmp_path)):
+        pass
+    with pytest.raises(StorageError, match=f"{location}: cannot read"):
+        storage.read(location)
+    assert files(tmp_path) == []
+
+
+def test_what_is_not_there_is_named(storage: Storage, tmp_path: Path) -> None:
+    location = str(tmp_path / "missing")
+    with pytest.raises(StorageError, match=f"{location}: cannot read: it does not exist"):
+        storage.read(location)
+    with pytest.raises(FileNotFoundError):
+        storage.open(location)
+    assert storage.list(location) == []
+    storage.delete(location)
+    storage.delete_directory(location)
+
+
+def test_denied_access_is_told_with_what_to_do(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(*_: Any, **__: Any) -> NoReturn:
+        raise PermissionError(13, "Permission denied")
+
+    # Not by chmod: tests may run as root, who is denied nothing.
+    monkeypatch.setattr(Path, "mkdir", deny)
+    location = str(tmp_path / "new" / "file")
+    for attempt in (lambda: storage.write(location, b""), lambda: storage.create(location, location).__enter__()):
+        with pytest.raises(StorageError, match=rf"{location}: cannot write: permission denied; give this user"):
+            attempt()
+
+
+def test_a_listing_is_sorted_and_tells_size_time_and_kind(storage: Storage, tmp_path: Path) -> None:
+    for name, content in (("b", b"xx"), ("a/c", b""), ("a.txt", b"y")):
+        storage.write(str(tmp_path / name), content)
+    flat = storage.list(str(tmp_path))
+    assert [(e.name, e.bytes, e.is_directory) for e in flat] == [("a", 0, True), ("a.txt", 1, False), ("b", 2, False)]
+    deep = storage.list(str(tmp_path), recursive=True)
+    assert [entry.location for entry in deep] == [str(tmp_path / name) for name in ("a", "a.txt", "a/c", "b")]
+    assert storage.read(deep[-1].location) == b"xx"
+    for entry in deep:
+        moment = datetime.fromisoformat(entry.modified)
+        assert moment.utcoffset() is not None
+        assert not moment.utcoffset()
+
+
+def test_a_listing_of_a_file_is_refused(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=f"{tmp_path / 'file'}: cannot list"):
+        storage.list(str(tmp_path / "file"))
+
+
+def test_only_the_file_or_directory_named_is_deleted(storage: Storage, tmp_path: Path) -> None:
+    for name in ("run1/a", "run1/deep/b", "run10/a", "other"):
+        storage.write(str(tmp_path / name), b"")
+    storage.delete_directory(str(tmp_path / "run1"))
+    assert files(tmp_path) == ["other", "run10/a"]
+    storage.delete(str(tmp_path / "run10"))
+    storage.delete_directory(str(tmp_path / "other"))
+    assert files(tmp_path) == ["other", "run10/a"]
+    storage.delete(str(tmp_path / "other"))
+    assert files(tmp_path) == ["run10/a"]
+
+
+def test_flush_syncs_local_disks_only(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(os, "sync", lambda: calls.append(1))
+    storage.flush("s3://b/k")
+    assert calls == []
+    storage.flush("/data")
+    assert calls == [1]
+
+
+def test_objects_are_written_read_listed_and_deleted(storage: Storage, bucket: Path) -> None:
+    (bucket / "p").mkdir()
+    storage.write("s3://b/p/x", b"one")
+    with storage.create("s3a://b/p/y", "unused") as stream:
+        stream.write(b"two")
+    assert storage.read("s3a://b/p/x") == b"one"
+    assert [(e.location, e.bytes) for e in storage.list("s3://b/p")] == [("s3://b/p/x", 3), ("s3://b/p/y", 3)]
+    assert storage.exists("s3://b/p/y")
+    storage.delete("s3://b/p/x")
+    assert files(bucket) == ["p/y"]
+    storage.delete_directory("s3://b/p")
+    assert files(bucket) == []
+
+
+def test_a_block_that_fails_leaves_no_object(storage: Storage, bucket: Path) -> None:
+    with pytest.raises(ValueError, match="x"):
+        write_half(storage, "s3://b/y", "unused", ValueError("x"))
+    assert files(bucket) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError("x"), "/p: cannot spill to: it does not exist"),
+        (
+            PermissionError("x"),
+            "/p: cannot spill to: permission denied; give this user access or choose",
+        ),
+        (OSError(28, "x"), "/p: cannot spill to: no space left on the device; free some, or point"),
+        (OSError("[Errno 28] error writing: No space left on device"), "no space left on the device"),
+        (OSError(5, "Input/output error"), "/p: cannot spill to: [Errno 5] Input/output error"),
+    ],
+)
+def test_errors_of_the_system_name_place_action_and_way_out(error: OSError, said: str) -> None:
+    with pytest.raises(StorageError) as caught, translated("/p", "spill to"):
+        raise error
+    assert said in str(caught.value)
+    assert caught.value.__cause__ is error
+    assert caught.value.exit_code == 1
+
+
+def test_errors_of_our_own_pass_untouched() -> None:
+    own = StorageError("already told")
+    with pytest.raises(StorageError) as caught, translated("/p", "write"):
+        raise own
+    assert caught.value is own

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import fs
+
+from bucketwheel.errors import StorageError
+from bucketwheel.settings import StorageSettings
+from bucketwheel.storage import Storage, is_s3, join, name_of
+
+SETTINGS = StorageSettings(region="us-east-1")
+
+
+@pytest.fixture
+def storage() -> Storage:
+    return Storage(SETTINGS)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "s3a", "s3n", "S3"])
+def test_s3_locations_of_every_scheme_lead_to_s3_without_a_call(storage: Storage, scheme: str) -> None:
+    file_system, path = storage.resolve(f"{scheme}://bucket/some/key.parquet")
+    assert isinstance(file_system, fs.S3FileSystem)
+    assert file_system.region == "us-east-1"
+    assert path == "bucket/some/key.parquet"
+    assert is_s3(f"{scheme}://bucket/key")
+
+
+def test_an_endpoint_is_taken_with_its_scheme_and_port() -> None:
+    local = Storage(StorageSettings(region="eu-west-1", endpoint_url="http://localhost:4566"))
+    file_system, _ = local.resolve("s3://b/k")
+    # What a file system is made of shows in how it is pickled.
+    assert "localhost:4566" in str(file_system.__reduce__())
+    assert "'http'" in str(file_system.__reduce__())
+
+
+def test_file_systems_are_made_once_for_the_same_settings(storage: Storage) -> None:
+    one, _ = storage.resolve("s3://b/k")
+    again, _ = Storage(StorageSettings(region="us-east-1")).resolve("s3://c/l")
+    other, _ = Storage(StorageSettings(region="eu-west-1")).resolve("s3://b/k")
+    assert one is again
+    assert one is not other
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("s3://b", "b"),
+        ("s3://b/", "b"),
+        ("s3://b/p/", "b/p"),
+        ("s3://b/what?is=this#here", "b/what?is=this#here"),
+        ("s3://b/100%/snapshot_dt=2025-10-22", "b/100%/snapshot_dt=2025-10-22"),
+        ("s3a://b/[x] ü", "b/[x] ü"),
+    ],
+)
+def test_keys_are_taken_as_they_are_written(storage: Storage, location: str, path: str) -> None:
+    assert storage.resolve(location)[1] == path
+
+
+@pytest.mark.parametrize(
+    ("location", "path"),
+    [
+        ("/data/x", "/data/x"),
+        ("/data/x/", "/data/x"),
+        ("/data/a#b?c:d", "/data/a#b?c:d"),
+        ("file:///data/x", "/data/x"),
+        ("file://localhost/data/x", "/data/x"),
+        ("file:///data/a%20b", "/data/a b"),
+        ("FILE:///data/x", "/data/x"),
+        ("/data/./a/../x", "/data/x"),
+    ],
+)
+def test_local_paths_and_file_uris_lead_to_the_local_disk(storage: Storage, location: str, path: str) -> None:
+    file_system, found = storage.resolve(location)
+    assert isinstance(file_system, fs.LocalFileSystem)
+    assert found == path
+    assert storage.absolute(location) == path
+    assert not is_s3(location)
+
+
+def test_relative_paths_start_where_the_process_does(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert storage.absolute("out/x") == str(tmp_path / "out" / "x")
+
+
+def test_catalogs_get_s3_uris_of_one_scheme(storage: Storage) -> None:
+    assert storage.absolute("s3a://b/p/") == "s3://b/p"
+
+
+@pytest.mark.parametrize("location", ["gs://b/k", "hdfs://host/k", "https://host/k"])
+def test_unknown_schemes_are_refused_by_name(storage: Storage, location: str) -> None:
+    scheme = location.partition(":")[0]
+    with pytest.raises(
+        StorageError, match=rf"{location}: unknown scheme '{scheme}'; use a local path, s3:// or s3a://"
+    ):
+        storage.resolve(location)
+
+
+@given(st.text(min_size=1).filter(lambda text: "\0" not in text))
+def test_any_key_comes_back_from_its_uri(key: str) -> None:
+    assert Storage(SETTINGS).resolve(f"s3://b/{key}x")[1] == f"b/{key}x"
+
+
+def test_locations_are_put_together_and_taken_apart() -> None:
+    assert join("s3://b/p/", "/q/", "r") == "s3://b/p/q/r"
+    assert join("/", "x") == "/x"
+    assert join("out") == "out"
+    assert name_of("s3://b/p/file.parquet") == "file.parquet"
+    assert name_of("/data/dir/") == "dir"
+
+
+def test_a_storage_travels_to_other_processes_with_its_settings(storage: Storage) -> None:
+    storage.resolve("s3://b/k")
+    assert pickle.loads(pickle.dumps(storage)).settings == SETTINGS

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bucketwheel.manifest import (
+    BucketOutcome,
+    BucketResult,
+    FileRecord,
+    Manifest,
+    PublishedTable,
+    PublishResult,
+    VerifiedTable,
+    VerifyResult,
+)
+from bucketwheel.observe import text
+from bucketwheel.plan import Plan
+from bucketwheel.settings import STAGES
+from stage_support import column, discovered, manifest, size, split
+
+Golden = Callable[[str, str], None]
+
+
+def plan(**overrides: Any) -> Plan:
+    columns = [
+        column("Key", 6_000_000_000),
+        *(column(f"Column {n}", 170_000_000) for n in range(140)),
+        column("Z", 3),
+    ]
+    found = discovered(columns, [[1_000_000] * 94] * 3 + [[1_000_000] * 92])
+    parts: dict[str, Any] = {"split__columns_over_limit": "parts", **overrides}
+    return Plan("addressable_ids", STAGES, found, split(found, **parts), size(found, **parts))
+
+
+def test_the_text_of_a_plan(golden: Golden) -> None:
+    golden("plan.txt", text.plan_text(plan()) + "\n")
+
+
+def test_the_text_of_a_plan_without_buckets_and_with_warnings(golden: Golden) -> None:
+    unbucketed = text.plan_text(plan(buckets__count="none", tables=["addressable_ids_part_2"]))
+    many = text.plan_text(plan(buckets__count=20_000, buckets__hash="spark"))
+    golden("plan_variants.txt", f"{unbucketed}\n\n{many}\n")
+
+
+def finished() -> Manifest:
+    outcome: dict[str, Any] = {
+        "null_keys": 0,
+        "duplicate_keys": 0,
+        "smallest_key": "a",
+        "largest_key": "b",
+        "key_checksum": 1,
+    }
+    files = tuple(FileRecord(table=name, name="000000_0", rows=1200, bytes=5_000_000) for name in ("t1", "t2"))
+    outcomes = (BucketOutcome(bucket=0, rows=1200, files=files, **outcome),)
+    tables = tuple(VerifiedTable(name=name, rows=1200, files=1, bytes=5_000_000) for name in ("t1", "t2"))
+    placed = tuple(
+        PublishedTable(name=f"ext_{n}", location=f"/out/{n}/x", previous_location=None) for n in ("t1", "t2")
+    )
+    return manifest(
+        discover=discovered([column("Key")], [[1200]]),
+        bucket=BucketResult(rows=1200, empty_buckets=0, spilled_bytes=0, outcomes=outcomes),
+        verify=VerifyResult(rows=1200, key_checksum=1, null_keys=0, duplicate_keys=0, tables=tables),
+        register=PublishResult(tables=placed),
+    ).model_copy(update={"status": "finished", "snapshot_dt": "2025-10-22"})
+
+
+def test_the_text_of_a_run_and_of_a_list_of_runs(golden: Golden) -> None:
+    run, begun = finished(), manifest()
+    texts = (
+        text.run_text(run, True),
+        text.run_text(run, False),
+        text.run_text(begun, True),
+        text.runs_text([run, begun]),
+    )
+    golden("runs.txt", "\n\n".join((*texts, text.runs_text([]))) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (999_999, "1.0 MB"),
+        (12_345_678, "12.3 MB"),
+        (5 * 10**9, "5.0 GB"),
+        (9 * 10**15, "9000.0 TB"),
+    ],
+)
+def test_sizes_have_a_unit(count: int, shown: str) -> None:
+    assert text.size(count) == shown
+
+
+def test_numbers_stand_to_the_right_and_words_to_the_left() -> None:
+    assert text.table(("name", "rows"), [("a", "1"), ("long one", "1,000")]).splitlines() == [
+        "name       rows",
+        "--------  -----",
+        "a             1",
+        "long one  1,000",
+    ]
+    assert text.table(("a", "b"), []) == "a  b\n-  -"
