@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -192,15 +193,32 @@ def test_an_error_of_the_listener_ends_every_thread_before_the_store_is_gone(
     job: BucketJob, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     running = threading.active_count()
-    calls = []
+    closed = threading.Event()
+    late = []
+
+    def slow(work: Callable[..., Any]) -> Callable[..., Any]:
+        def delayed(*arguments: Any) -> Any:
+            time.sleep(0.05)
+            late.append(closed.is_set())
+            return work(*arguments)
+
+        return delayed
 
     def advance(_rows: int, size: int) -> None:
-        calls.append(size)
         if where == "scatter" or size:
             raise RuntimeError("stop")
 
+    def watch(store: PieceStore) -> None:
+        closed.set()
+        close(store)
+
+    close = PieceStore.close
+    monkeypatch.setattr(PieceStore, "close", watch)
+    monkeypatch.setattr(arrow, where, slow(scatter if where == "scatter" else gather))
     with pytest.raises(RuntimeError, match="stop"):
         list(engine(threads=3).bucket(job, (), advance))
+    assert late
+    assert not any(late)
     assert threading.active_count() == running
 
 

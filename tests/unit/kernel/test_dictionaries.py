@@ -23,9 +23,7 @@ def coded(values: Sequence[str | None], kind: pa.DataType | None = None) -> pa.D
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.randoms(use_true_random=False))
-def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(
-    slices: list[Values], random: object
-) -> None:
+def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: list[Values], random: object) -> None:
     book = Codebook()
     codes: dict[int, pa.Array] = {}
     for number in random.sample(range(len(slices)), len(slices)):  # type: ignore[attr-defined]

@@ -231,6 +231,17 @@ def texts(column: pa.ChunkedArray) -> list[str]:
     return [repr(value) for value in column.to_pylist()]
 
 
+@pytest.mark.parametrize("kind", ["list of dictionary", "struct of dictionary"])
+def test_nested_dictionaries_are_read_across_row_groups(tmp_path: Path, kind: str) -> None:
+    # pyarrow refuses to read them in one go.
+    source = people(numbered(6), Value=VALUES[kind]())
+    files = write_files(tmp_path / "source", [source], 2)
+    job = make_job(tmp_path, files, {"t": ["Value"]}, groups_per_slice=3, bucket_count=1)
+    run_kernel(job)
+    (table,) = read_buckets(job, "t").values()
+    assert table["value"].to_pylist() == source.sort_by(KEY)["Value"].to_pylist()
+
+
 def test_int96_timestamps_become_microseconds_beyond_what_nanoseconds_can_hold(tmp_path: Path) -> None:
     moments = pa.array([datetime.datetime(9999, 12, 31, 1, 2, 3, 456_789), None], pa.timestamp("us"))
     files = write_files(tmp_path / "source", [people(numbered(2), At=moments)], use_deprecated_int96_timestamps=True)

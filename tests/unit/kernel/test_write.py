@@ -109,6 +109,23 @@ def test_a_bucket_over_the_limit_goes_on_in_numbered_copies(tmp_path: Path, limi
     assert sorted(ordered) == sorted(f"U{number:06d}" for number in range(2000))
 
 
+def test_files_are_cut_without_writing_them_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_files(tmp_path / "source", [people(numbered(20_000), Value=numbered(20_000, 2000))], 9000)
+    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=60_000, row_group_rows=500)
+    opened = []
+    writer = pq.ParquetWriter
+
+    def watch(*arguments: Any, **options: Any) -> Any:
+        opened.append(1)
+        return writer(*arguments, **options)
+
+    monkeypatch.setattr(pq, "ParquetWriter", watch)
+    (outcome,) = run_kernel(job)
+    assert 2 < len(outcome.files) <= len(opened)
+    # Twice only where the footer alone made the difference.
+    assert len(opened) < 1.5 * len(outcome.files)
+
+
 def test_a_single_row_group_over_the_limit_is_a_file_of_its_own(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [wide(100)])
     job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=100, row_group_rows=30)
