@@ -228,9 +228,7 @@ CHECKS: dict[str, Check] = {
         len(f) == 3
         and {".part-00000.parquet.crc", "_tmp.parquet", "_SUCCESS"} < {p.name for p in s.snapshot.iterdir()}
     ),
-    "type_disagrees": lambda _, f: (
-        [str(read(p).schema.field(FIRST).type) for p in f] == ["int16", "int16", "string"]
-    ),
+    "type_disagrees": lambda _, f: [str(read(p).schema.field(FIRST).type) for p in f] == ["int16", "int16", "string"],
     "order_differs": lambda _, f: names(f[0]) == names(f[2])[::-1],
     "missing_column": lambda _, f: [FIRST in names(p) for p in f] == [True, True, False],
     "extra_column": lambda _, f: [len(names(p)) for p in f] == [14, 14, 15],
@@ -240,18 +238,14 @@ CHECKS: dict[str, Check] = {
     "float_key": lambda _, f: all(str(read(p).schema.field(KEY).type) == "double" for p in f),
     "null_keys": lambda _, f: [read(p)[KEY].null_count for p in f] == [4, 4, 4],
     "duplicate_keys": lambda s, _: len(set(keys(s.snapshot))) == 1000 - 12,
-    "mapping_unknown_column": lambda s, f: (
-        {c for _, c in mapping(s)[1:]} - set(names(f[0])) == {"IBE8688_Age_Code2"}
-    ),
+    "mapping_unknown_column": lambda s, f: {c for _, c in mapping(s)[1:]} - set(names(f[0])) == {"IBE8688_Age_Code2"},
     "mapping_unknown_header": lambda s, _: mapping(s) == [["TABLE_NAME", "COLUMN_NAME"], *GOOD_LINES[1:]],
     "mapping_bom": lambda s, _: s.mapping.read_bytes()[:3] == b"\xef\xbb\xbf" and stripped(s) == GOOD_LINES,
     "mapping_blank_lines": lambda s, _: mapping(s).count([]) > 10 and stripped(s) == GOOD_LINES,
     "mapping_spaces": lambda s, _: mapping(s)[1] == ["  IBE_01", f" {FIRST}\t"] and stripped(s) == GOOD_LINES,
     "mapping_duplicate_rows": lambda s, _: mapping(s) == [*GOOD_LINES, *GOOD_LINES[1:3]],
     "mapping_lists_key": lambda s, _: mapping(s)[1] == ["IBE_01", KEY] and len(mapping(s)) == 12,
-    "table_of_101_columns": lambda s, f: (
-        len({c for t, c in mapping(s) if t == "IBE_01"} & set(names(f[2]))) == 101
-    ),
+    "table_of_101_columns": lambda s, f: len({c for t, c in mapping(s) if t == "IBE_01"} & set(names(f[2]))) == 101,
 }
 
 
@@ -271,9 +265,7 @@ def test_dirty_sample_has_its_defect(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("writer", ["duckdb", "polars"])
 def test_defects_go_into_other_writers_files(tmp_path: Path, name: str, writer: str) -> None:
     pytest.importorskip(writer)
-    sample = write_sample(
-        tmp_path, SampleSpec(rows=100, tables=1, columns=3, files=1, dirty=name, writer=writer)
-    )
+    sample = write_sample(tmp_path, SampleSpec(rows=100, tables=1, columns=3, files=1, dirty=name, writer=writer))
     first, last = parts(sample.snapshot)
     if name == "corrupt_page":
         assert bad_chunks(first) == []

@@ -26,6 +26,7 @@ class Codebook:
         self._lock = threading.Lock()
         self._values: pa.Array = None
         self._ascending: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._in_order: pa.Array = None
 
     def encode(self, column: pa.DictionaryArray) -> pa.Array:
         """Return the codes of a column, and add the values that are new."""
@@ -55,9 +56,10 @@ class Codebook:
         """Return the column of the codes, with only the values that occur, in ascending order."""
         with self._lock:
             values = self._values
-            if len(self._ascending) < len(values):
+            if self._in_order is None or len(self._in_order) < len(values):
                 self._ascending = np.asarray(pc.sort_indices(values)).view(np.int64) + 1
-            ascending = self._ascending
+                self._in_order = values.take(pa.array(self._ascending - 1))
+            ascending, in_order = self._ascending, self._in_order
         if len(values) <= len(codes):
             occurs = np.bincount(codes, minlength=len(values) + 1) > 0
         else:
@@ -68,7 +70,9 @@ class Codebook:
         positions[used] = np.arange(len(used), dtype=np.int32)
         missing = codes == 0 if occurs[0] else None
         indices = pa.array(np.take(positions, codes), mask=missing)
-        return pa.DictionaryArray.from_arrays(indices, values.take(pa.array(used - 1)), safe=False)
+        # Where a file uses every value, as most do, the dictionary need not be made again.
+        dictionary = in_order if len(used) == len(values) else values.take(pa.array(used - 1))
+        return pa.DictionaryArray.from_arrays(indices, dictionary, safe=False)
 
 
 class Codebooks:
