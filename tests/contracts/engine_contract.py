@@ -144,7 +144,7 @@ class EngineContract:
         path = Path(job.slices[-1].path)
         content = path.read_bytes()
         path.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
-        with pytest.raises(UnreadableFilesError, match=rf"{path}: row group 0, column"):
+        with pytest.raises(UnreadableFilesError, match=rf"{path}: row group \d+, column"):
             bucket(make_engine(memory=memory), job)
         assert digests(job) == {}
         assert leftovers(job) == []

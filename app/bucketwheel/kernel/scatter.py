@@ -102,8 +102,9 @@ def _read(job: BucketJob, part: Slice, max_rows: int, codebooks: Codebooks) -> I
         try:
             yield from map(prepared, _decode(stream, part, columns, coded, max_rows))
         except (pa.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())
             raise UnreadableFilesError(
-                f"{part.path}: {_corrupt_chunk(part, columns, stream)}: {error}; "
+                f"{part.path}: {_corrupt_chunk(part, columns, stream)}: {reason}; "
                 "write the file again, or take the snapshot before it with --snapshot-dt"
             ) from error
 
