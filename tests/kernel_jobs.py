@@ -113,6 +113,17 @@ def run_kernel(job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()
     return [pieces.gather(job, bucket) for bucket in range(job.bucket_count) if bucket not in skip]
 
 
+def short_of_offsets(table: pa.Table) -> pa.Table:
+    """Join the chunks of a table as pyarrow does where there is more text than 32-bit offsets reach."""
+    kinds = [column.type for column in table.columns]
+    if any(pa.types.is_list(kind) or (pa.types.is_map(kind) and pa.types.is_string(kind.key_type)) for kind in kinds):
+        raise pa.ArrowInvalid("offset overflow while concatenating arrays")
+    if any(pa.types.is_string(kind) or pa.types.is_binary(kind) for kind in kinds):
+        half = table.num_rows // 2
+        return pa.concat_tables([table.slice(0, half), table.slice(half)])
+    return table.combine_chunks()
+
+
 def files_of(job: BucketJob, table: str) -> list[Path]:
     directory = next(Path(layout.directory) for layout in job.tables if layout.name == table)
     return sorted(directory.glob("*.parquet"), key=lambda path: (len(path.name), path.name))

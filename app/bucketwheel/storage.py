@@ -202,9 +202,10 @@ def _aside(file_system: fs.FileSystem, path: str, scratch: str) -> Iterator[pa.N
         with _with_parent(aside, lambda: file_system.open_output_stream(aside)) as stream:
             yield stream
         _with_parent(path, lambda: os.replace(aside, path))  # noqa: PTH105  once a file, and Path is slow
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(aside)  # noqa: PTH108
+    except BaseException:
+        with suppress(OSError):
+            Path(aside).unlink()
+        raise
 
 
 @contextmanager

@@ -29,6 +29,9 @@ _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 _WORKING_COPIES = 2.5
 # The pieces of one table of one bucket, one array of them, its ordered copy, and the file in the making.
 _GATHER_COPIES = 4
+# Shares of the budget for pieces that wait and for work on slices and buckets; allocators need the rest.
+_HELD = 0.4
+_WORKING = 0.4
 # Below this many rows a piece of one bucket is so short that the cost of handling it shows.
 _FEWEST_ROWS = 65_536
 # However small the budget, a batch has this many rows.
@@ -112,7 +115,7 @@ class ArrowEngine:
                 Path(parent).mkdir(parents=True, exist_ok=True)
             directory = tempfile.TemporaryDirectory(prefix="bucketwheel-", dir=parent)
         with directory as path:
-            store = PieceStore(job, self._budget // 2, Path(path) / "spill")
+            store = PieceStore(job, int(self._budget * _HELD), Path(path) / "spill")
             try:
                 yield store
             finally:
@@ -122,7 +125,7 @@ class ArrowEngine:
     def _scatter(
         self, job: BucketJob, skip: frozenset[int], store: PieceStore, codebooks: Codebooks
     ) -> Generator[int, None, None]:
-        working_rows = int(self._budget / 2 / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
+        working_rows = int(self._budget * _WORKING / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
         threads = max(1, min(self._threads, working_rows // _FEWEST_ROWS))
         max_rows = max(_LEAST_BATCH, working_rows // threads)
 
@@ -138,7 +141,7 @@ class ArrowEngine:
         every = sum(len(table.columns) for table in job.tables) + len(job.keys)
         rows = max(store.rows(number) for number in todo)
         need = rows * job.decoded_bytes_per_row * widest / every * _GATHER_COPIES
-        return max(1, min(self._threads, int(self._budget / 2 / max(need, 1))))
+        return max(1, min(self._threads, int(self._budget * _WORKING / max(need, 1))))
 
     def _each(self, work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
         """Yield results as they come; the first failure, or closing, stops what has not started.

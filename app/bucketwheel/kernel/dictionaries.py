@@ -8,11 +8,21 @@ order: its bytes do not depend on the order in which the book was filled.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The values of a book in ascending order, their codes, and the place that each code has among them."""
+
+    values: pa.Array
+    codes: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int32]
 
 
 class Codebook:
@@ -25,8 +35,7 @@ class Codebook:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: pa.Array = None
-        self._ascending: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self._in_order: pa.Array = None
+        self._order: _Order | None = None
 
     def encode(self, column: pa.DictionaryArray) -> pa.Array:
         """Return the codes of a column, and add the values that are new."""
@@ -54,25 +63,36 @@ class Codebook:
 
     def decode(self, codes: npt.NDArray[np.unsignedinteger]) -> pa.DictionaryArray:
         """Return the column of the codes, with only the values that occur, in ascending order."""
-        with self._lock:
-            values = self._values
-            if self._in_order is None or len(self._in_order) < len(values):
-                self._ascending = np.asarray(pc.sort_indices(values)).view(np.int64) + 1
-                self._in_order = values.take(pa.array(self._ascending - 1))
-            ascending, in_order = self._ascending, self._in_order
-        if len(values) <= len(codes):
-            occurs = np.bincount(codes, minlength=len(values) + 1) > 0
-        else:
-            occurs = np.zeros(len(values) + 1, np.bool_)
-            occurs[codes] = True
-        used = ascending[occurs[ascending]]
-        positions = np.zeros(len(values) + 1, np.int32)
-        positions[used] = np.arange(len(used), dtype=np.int32)
+        order = self._ordered()
+        occurs = _occurring(codes, len(order.codes) + 1)
         missing = codes == 0 if occurs[0] else None
-        indices = pa.array(np.take(positions, codes), mask=missing)
-        # Where a file uses every value, as most do, the dictionary need not be made again.
-        dictionary = in_order if len(used) == len(values) else values.take(pa.array(used - 1))
-        return pa.DictionaryArray.from_arrays(indices, dictionary, safe=False)
+        values, places = order.values, order.places
+        if not occurs[1:].all():
+            used = np.flatnonzero(occurs[order.codes])
+            values = values.take(pa.array(used))
+            places = np.zeros_like(places)
+            places[order.codes[used]] = np.arange(len(used), dtype=np.int32)
+        indices = pa.array(np.take(places, codes), mask=missing)
+        return pa.DictionaryArray.from_arrays(indices, values, safe=False)
+
+    def _ordered(self) -> _Order:
+        with self._lock:
+            if self._order is None or len(self._order.values) < len(self._values):
+                ascending = pc.sort_indices(self._values)
+                codes = ascending.to_numpy().astype(np.int64) + 1
+                places = np.zeros(len(codes) + 1, np.int32)
+                places[codes] = np.arange(len(codes), dtype=np.int32)
+                self._order = _Order(self._values.take(ascending), codes, places)
+            return self._order
+
+
+def _occurring(codes: npt.NDArray[np.unsignedinteger], count: int) -> npt.NDArray[np.bool_]:
+    if count <= len(codes):
+        return np.bincount(codes, minlength=count) > 0
+    # Counting is faster than marking, but not where there are more values than rows.
+    occurs = np.zeros(count, np.bool_)
+    occurs[codes] = True
+    return occurs
 
 
 class Codebooks:

@@ -23,8 +23,7 @@ from bucketwheel.manifest import BucketOutcome, FileRecord
 # Pieces of one bucket that have rows, in slice order, reduced to the named source columns.
 Pieces = Callable[[Sequence[str]], list[pa.RecordBatch]]
 
-# What 32-bit offsets can address; a column past it takes 64-bit ones.
-_OFFSET_LIMIT = 2**31 - 1
+_join = pa.Table.combine_chunks
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,14 @@ def _combined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
         # A codebook grew past the codes of earlier slices, or files ask for string and for large_string.
         tables = [pa.Table.from_batches([batch]) for batch in batches]
         table = pa.concat_tables(tables, promote_options="permissive")
-    if table.nbytes > _OFFSET_LIMIT:
-        table = _enlarged(table, _large_schema(table.schema))
-    return table.combine_chunks()
+    try:
+        joined = _join(table)
+    except pa.ArrowInvalid:
+        joined = None
+    if joined is None or any(column.num_chunks > 1 for column in joined.columns):
+        # More text than 32-bit offsets reach. Asking beforehand takes longer than joining.
+        joined = _join(_enlarged(table, _large_schema(table.schema)))
+    return joined
 
 
 def _large_schema(schema: pa.Schema) -> pa.Schema:

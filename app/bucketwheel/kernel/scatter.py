@@ -128,8 +128,8 @@ def _decode(
         return
     try:
         yield from _combined(file.read_row_groups(groups, columns=columns, use_threads=False))
-    except pa.ArrowNotImplementedError:
-        # Nested columns that come in several chunks: dictionaries, or more text than 32-bit offsets reach.
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        # Nested columns that cannot be joined: dictionaries, or more text than 32-bit offsets reach.
         if len(groups) == 1:
             raise
         for group in groups:

@@ -29,6 +29,7 @@ from kernel_jobs import (
     read_buckets,
     rows_of,
     run_kernel,
+    short_of_offsets,
     write_files,
 )
 
@@ -129,7 +130,7 @@ def test_bytes_of_every_file_are_independent_of_how_the_source_is_cut(
         job = case.job(Path(directory))
         outcomes = run_kernel(job, case.max_rows)
         if large:
-            patch.setattr(gather, "_OFFSET_LIMIT", 10)
+            patch.setattr(gather, "_join", short_of_offsets)
         other = replace(
             case.job(Path(directory), groups_per_slice=groups_per_slice),
             tables=tuple(replace(t, directory=f"{t.directory}-again") for t in job.tables),
