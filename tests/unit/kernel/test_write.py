@@ -110,8 +110,8 @@ def test_a_bucket_over_the_limit_goes_on_in_numbered_copies(tmp_path: Path, limi
 
 
 def test_files_are_cut_without_writing_them_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = write_files(tmp_path / "source", [people(numbered(20_000), Value=numbered(20_000, 2000))], 9000)
-    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=60_000, row_group_rows=500)
+    files = write_files(tmp_path / "source", [people(numbered(40_000), Value=numbered(40_000, 2000))], 9000)
+    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=120_000, row_group_rows=2000)
     opened = []
     writer = pq.ParquetWriter
 
