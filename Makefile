@@ -50,12 +50,12 @@ floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 s
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[duckdb,dev]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino,dev]'
 	touch $@
 
 .venv-floor/installed: setup.cfg constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
-	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[duckdb]' polars pytest pytest-xdist hypothesis
+	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark]' 'moto[server]' polars pytest pytest-xdist hypothesis
 	touch $@
 
 help:

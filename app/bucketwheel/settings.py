@@ -115,6 +115,16 @@ class CtasSettings(Frozen):
     method: Literal["promote"] = "promote"
 
 
+class AwsSettings(Frozen):
+    """How AWS's services are reached; null leaves the choice to the environment, as the AWS command line does."""
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    connect_seconds: Annotated[float, Field(gt=0)] = 10
+    read_seconds: Annotated[float, Field(gt=0)] = 60
+    attempts: Annotated[int, Field(ge=1)] = 8
+
+
 class StorageSettings(Frozen):
     """How S3 is reached; local paths need none of it."""
 
@@ -171,6 +181,7 @@ class Settings(Frozen):
     quality: QualitySettings = QualitySettings()
     catalog: CatalogSettings = CatalogSettings()
     ctas: CtasSettings = CtasSettings()
+    aws: AwsSettings = AwsSettings()
     storage: StorageSettings = StorageSettings()
     lease: LeaseSettings = LeaseSettings()
     athena: AthenaSettings = AthenaSettings()

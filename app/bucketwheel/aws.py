@@ -1,0 +1,102 @@
+"""One way to AWS's services: clients with the same credentials, time-outs and retries, and their errors in words.
+
+Nothing is imported from here before AWS is really used: local runs need neither boto3 nor credentials.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+from bucketwheel.errors import BucketwheelError
+from bucketwheel.settings import AwsSettings
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
+_EXPIRED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+}
+
+_lock = threading.Lock()
+
+
+@functools.cache
+def session() -> boto3.Session:
+    """Return the session of this process; its credentials refresh themselves where they come from a role."""
+    return boto3.Session()
+
+
+@functools.cache
+def _client(service: str, settings: AwsSettings, endpoint_url: str | None) -> Any:
+    config = Config(
+        connect_timeout=settings.connect_seconds,
+        read_timeout=settings.read_seconds,
+        retries={"mode": "standard", "total_max_attempts": settings.attempts},
+    )
+    return session().client(
+        service, region_name=settings.region, endpoint_url=endpoint_url or settings.endpoint_url, config=config
+    )
+
+
+def client(service: str, settings: AwsSettings, endpoint_url: str | None = None) -> Any:
+    """Return the client of a service such as ``glue``; the same one each time, safe for use by threads.
+
+    Args:
+        service: its name in boto3.
+        settings: region, time-outs, number of attempts.
+        endpoint_url: where this one service is, in place of `settings.endpoint_url`.
+
+    Raises:
+        BucketwheelError: no region is known.
+    """
+    try:
+        # Making clients is not safe for threads; using them is.
+        with _lock:
+            return _client(service, settings, endpoint_url)
+    except NoRegionError as error:
+        raise BucketwheelError(
+            f"{service}: no region is known; set aws.region, or AWS_REGION in the environment"
+        ) from error
+
+
+def code_of(error: BaseException) -> str:
+    """Return AWS's error code, or nothing where the error did not come from a service."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+@contextmanager
+def translated(kind: type[BucketwheelError], thing: str) -> Iterator[None]:
+    """Turn errors of botocore into `kind`, with the thing, the action that AWS knows it by, and what to do.
+
+    Args:
+        kind: the error to raise.
+        thing: what the call was about, such as ``table omc_flywheel_prod.ext_ibe_01``.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise kind(f"{thing}: {_explained(error)}") from error
+    except NoCredentialsError as error:
+        raise kind(f"{thing}: no AWS credentials were found; give this machine a role, or set AWS_PROFILE") from error
+    except BotoCoreError as error:
+        raise kind(f"{thing}: {error}") from error
+
+
+def _explained(error: ClientError) -> str:
+    code, message = code_of(error), error.response.get("Error", {}).get("Message", "")
+    action = error.operation_name
+    if code in _DENIED:
+        return f"{action} was denied ({message or code}); the role needs permission for this action on it"
+    if code in _EXPIRED:
+        return f"{action}: the credentials are not valid any more ({message or code}); renew them, then resume"
+    return f"{action} failed: {code}: {message}"
