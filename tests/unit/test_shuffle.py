@@ -43,7 +43,8 @@ def shuffled(batches: Sequence[pa.RecordBatch], place: int, rows: int) -> list[p
     """What arrives at one place, in batches of some rows, in the order that Spark is asked for."""
     table = pa.Table.from_batches(batches)
     arrived = table.filter(pc.equal(table["place"], place))
-    return arrived.sort_by([(name, "ascending") for name in shuffle.ORDER]).to_batches(max_chunksize=rows)
+    ordered: pa.Table = arrived.sort_by([(name, "ascending") for name in shuffle.ORDER])
+    return list(ordered.to_batches(max_chunksize=rows))
 
 
 def gathered(job: BucketJob, batches: Sequence[pa.RecordBatch], rows: int = 5) -> list[int]:
