@@ -9,7 +9,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from bucketwheel.errors import SelectionError, StorageError
+from bucketwheel.errors import ChangedError, LeaseError, SelectionError, StorageError
 from bucketwheel.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
 from bucketwheel.storage import Storage, join
 
@@ -23,6 +23,9 @@ class RunStore:
     def __init__(self, storage: Storage, target: str) -> None:
         self._storage = storage
         self.target = storage.absolute(target)
+        # Of each manifest, the version last seen, and what was written of which no answer came.
+        self._versions: dict[str, str] = {}
+        self._unsure: dict[str, bytes] = {}
 
     def home(self, dataset: str) -> str:
         """Where the books of a dataset are."""
@@ -59,9 +62,34 @@ class RunStore:
         return join(self.directory(dataset, run_id), "manifest.json")
 
     def save(self, manifest: Manifest) -> None:
-        """Write the manifest, atomically."""
+        """Write the manifest, atomically, over what this writer last read or wrote of it.
+
+        Raises:
+            LeaseError: somebody else has written it since; on S3, where nothing else keeps writers apart.
+            StorageError: it cannot be written.
+        """
         path = self.path(manifest.dataset, manifest.run_id)
-        self._storage.write(path, manifest.model_dump_json(indent=1).encode())
+        self._replace(path, manifest.model_dump_json(indent=1).encode())
+
+    def _replace(self, path: str, content: bytes) -> None:
+        try:
+            try:
+                version = self._storage.replace(path, content, self._versions.get(path))
+            except ChangedError:
+                found, version = self._storage.read_version(path)
+                if found != self._unsure.get(path):
+                    raise
+                version = self._storage.replace(path, content, version)
+        except ChangedError as error:
+            raise LeaseError(
+                f"{path}: another run has written this manifest, so this one publishes nothing more; look at "
+                "`bucketwheel runs`, then run again"
+            ) from error
+        except StorageError:
+            self._unsure[path] = content
+            raise
+        self._versions[path] = version
+        self._unsure.pop(path, None)
 
     def load(self, dataset: str, run_id: str) -> Manifest:
         """Return the manifest of a run.
@@ -70,7 +98,8 @@ class RunStore:
             StorageError: it is not there, damaged, or written by a newer version; names the file.
         """
         path = self.path(dataset, run_id)
-        content = self._storage.read(path)
+        content, self._versions[path] = self._storage.read_version(path)
+        self._unsure.pop(path, None)
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
@@ -131,6 +160,7 @@ class RunStore:
     def clear(self, dataset: str, run_id: str) -> None:
         """Delete all that is left of the books of a run."""
         self._storage.delete_directory(self.directory(dataset, run_id))
+        self._storage.abandon_uploads(join(self.target, dataset), run_id)
 
     def note(self, dataset: str) -> str:
         """Where the published snapshot date is noted for other jobs."""
@@ -175,6 +205,7 @@ class BucketCheckpoints:
         self._storage = storage
         self._directory = join(store.directory(dataset, run_id), "buckets")
         self._data = partial(store.data_directory, dataset, run_id=run_id)
+        self._abandon = partial(storage.abandon_uploads, join(store.target, dataset), run_id)
 
     def load(self) -> Mapping[int, BucketOutcome]:
         """See `contracts.Checkpoints.load`; a bucket whose record or files are not whole does not count."""
@@ -202,5 +233,6 @@ class BucketCheckpoints:
         self._storage.write(path, outcome.model_dump_json().encode(), durable=False)
 
     def clear(self) -> None:
-        """Forget all of them; the manifest has them now."""
+        """Forget all of them, and what killed workers left of uploads; the manifest has them now."""
         self._storage.delete_directory(self._directory)
+        self._abandon()

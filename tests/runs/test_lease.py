@@ -14,7 +14,7 @@ from lease_support import TTL, elsewhere, lease_in, leave, stored
 
 import bucketwheel
 from bucketwheel import lease as module
-from bucketwheel.errors import ConfigError, LeaseError
+from bucketwheel.errors import LeaseError
 from bucketwheel.lease import Lease
 from runs_support import Clock
 
@@ -183,11 +183,6 @@ def test_a_lease_of_a_newer_version_holds(home: Path, clock: Clock) -> None:
     leave(home, clock, host="elsewhere/boot/pid", purpose="publishing")
     with pytest.raises(LeaseError), lease_in(home, clock):
         pass
-
-
-def test_a_lease_on_s3_is_refused_before_anything_is_done(clock: Clock) -> None:
-    with pytest.raises(ConfigError, match="local disks only"):
-        Lease("s3://bucket/books", TTL, clock)
 
 
 def race(home: str, rounds: int, barrier: Barrier, results: Queue[list[bool]]) -> None:

@@ -140,7 +140,7 @@ def test_a_disk_that_cannot_be_written_is_an_error_that_names_the_file(
     def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match=r"lease\.json: cannot write: no space left"), lease_in(home, clock):
         pass
 
