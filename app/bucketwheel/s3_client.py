@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from typing import Any
 
@@ -48,6 +47,7 @@ _ON_BUCKET = {"ListObjectsV2", "ListMultipartUploads"}
 _CONDITIONS = {"IfMatch": "If-Match", "IfNoneMatch": "If-None-Match"}
 
 _lock = threading.Lock()
+_clients: dict[StorageSettings, Any] = {}
 
 
 class S3Client:
@@ -86,8 +86,14 @@ def code_behind(error: StorageError) -> str:
     return aws.code_of(error.__cause__) if error.__cause__ else ""
 
 
-@functools.cache
 def _client(settings: StorageSettings) -> Any:
+    with _lock:
+        if settings not in _clients:
+            _clients[settings] = _new_client(settings)
+        return _clients[settings]
+
+
+def _new_client(settings: StorageSettings) -> Any:
     usual = AwsSettings()
     style = {None: "auto", True: "path", False: "virtual"}[settings.path_style]
     config = aws.client_config(
@@ -110,10 +116,10 @@ def _client(settings: StorageSettings) -> Any:
 def _renewed(settings: StorageSettings, expired: Any) -> Any:
     with _lock:
         # Of all threads whose calls failed, one looks for credentials.
-        if _client(settings) is expired:
-            _client.cache_clear()
+        if _clients.get(settings) is expired:
             aws.renew_session()
-        return _client(settings)
+            _clients[settings] = _new_client(settings)
+        return _clients[settings]
 
 
 def _take_conditions(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
