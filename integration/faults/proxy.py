@@ -23,9 +23,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+# 500 Internal Error; 503 SlowDown; connection reset before the request is passed on; answer cut off in its
+# middle; answer lost after the request took effect; answer delayed. A plan may say any other status and code
+# too, such as "403 AccessDenied".
 KINDS = ("500", "503", "reset", "cut", "lost", "delay")
-"""500 Internal Error; 503 SlowDown; connection reset before the request is passed on; answer cut off in its
-middle; answer lost after the request took effect; answer delayed."""
 
 _NAMES = {"500": "InternalError", "503": "SlowDown"}
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
@@ -88,7 +89,6 @@ class FaultProxy:
         plan: what happens to each request; may be replaced at any time.
         delay_seconds: how long a delay takes.
         serialise: let conditional puts through one at a time, for servers that check and write in two steps.
-        tokens: answer ExpiredToken to requests signed with other access keys than these, where any are given.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.note(Answered(request, 0, 0, fault))
             self._reset()
             return
-        if fault in _NAMES or (fault or "").startswith("4"):
+        if (fault or "")[:3].isdigit():
             self._refuse(request, fault or "")
             return
         if fault == "delay":
