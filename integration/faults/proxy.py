@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import http.client
+import re
 import socket
 import struct
 import threading
@@ -29,6 +30,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 KINDS = ("500", "503", "reset", "cut", "lost", "delay")
 
 _NAMES = {"500": "InternalError", "503": "SlowDown"}
+_RUN = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
 
 
@@ -71,8 +73,9 @@ def seeded(seed: int, share: float, kinds: Sequence[str] = KINDS) -> Plan:
     """Return a plan that hits `share` of all requests, each with one of `kinds`."""
 
     def plan(request: Request) -> str | None:
-        # The target of a request may have a name in it that differs from run to run, so that place counts too.
-        text = f"{seed} {request.method} {request.path} {sorted(request.query)} {request.number}"
+        # Buckets, runs and uploads have other names each time.
+        key, part = _RUN.sub("RUN", request.key), request.headers.get("range", "")
+        text = f"{seed} {request.method} {key} {sorted(request.query)} {part} {request.number}"
         drawn = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
         if drawn % 10_000 >= share * 10_000:
             return None

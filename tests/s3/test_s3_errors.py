@@ -79,7 +79,7 @@ def test_a_bucket_that_does_not_exist_is_named(storage: Storage, bucket: Bucket)
 def test_a_bucket_in_another_region_that_cannot_be_followed_is_told(
     storage: Storage, bucket: Bucket, proxy: FaultProxy
 ) -> None:
-    proxy.plan = lambda _: "301 PermanentRedirect"
+    proxy.plan = lambda request: "301 PermanentRedirect" if request.method == "GET" else None
     with pytest.raises(StorageError, match=r"the bucket is in another region; set storage\.region="):
         storage.read(bucket.uri("x"))
 
