@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from bucketwheel.storage import Storage, join
 
 RUN_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
 _HOME = "_bucketwheel"
+_READERS = 8
 
 
 class RunStore:
@@ -168,13 +170,22 @@ class RunStore:
 
     def note_published(self, manifest: Manifest) -> None:
         """Note the snapshot date of a run that was published."""
-        if not self.is_noted(manifest):
-            self._storage.write(self.note(manifest.dataset), (manifest.snapshot_dt or "").encode())
+        content, version = self._noted(manifest.dataset)
+        wanted = (manifest.snapshot_dt or "").encode()
+        if content != wanted:
+            path = self.note(manifest.dataset)
+            try:
+                self._storage.replace(path, wanted, version)
+            except ChangedError as error:
+                raise LeaseError(f"{path}: another run has written it at the same moment; run again") from error
 
     def is_noted(self, manifest: Manifest) -> bool:
         """Return whether the snapshot date of this run is the one noted."""
-        path = self.note(manifest.dataset)
-        return self._storage.exists(path) and self._storage.read(path) == (manifest.snapshot_dt or "").encode()
+        return self._noted(manifest.dataset)[0] == (manifest.snapshot_dt or "").encode()
+
+    def _noted(self, dataset: str) -> tuple[bytes | None, str | None]:
+        path = self.note(dataset)
+        return self._storage.read_version(path) if self._storage.exists(path) else (None, None)
 
 
 def begun_at(run_id: str) -> str:
@@ -211,11 +222,12 @@ class BucketCheckpoints:
         """See `contracts.Checkpoints.load`; a bucket whose record or files are not whole does not count."""
         sizes: dict[str, dict[str, int]] = {}
         found = {}
-        for entry in self._storage.list(self._directory):
-            if not entry.name.endswith(".json"):
-                continue
+        noted = [entry.location for entry in self._storage.list(self._directory) if entry.name.endswith(".json")]
+        with ThreadPoolExecutor(_READERS) as pool:
+            contents = list(pool.map(self._storage.read, noted))
+        for content in contents:
             try:
-                outcome = BucketOutcome.model_validate_json(self._storage.read(entry.location))
+                outcome = BucketOutcome.model_validate_json(content)
             except ValidationError:
                 # Not flushed to disk when power failed, as checkpoints are not.
                 continue

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from moto.server import ThreadedMotoServer
 from s3_support import Bucket
 
 from bucketwheel import aws, s3_client, storage_s3
-from bucketwheel.sample import Sample
+from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """Where a server is that speaks S3; the tests know no more of it."""
+    """Where a server is that speaks S3; the tests know no more of it. S3_ENDPOINT names one that runs already."""
+    if running := os.environ.get("S3_ENDPOINT"):
+        yield running
+        return
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
@@ -84,12 +88,4 @@ def bucket(s3_endpoint: str) -> Iterator[Bucket]:
 
 @pytest.fixture
 def storage() -> Storage:
-    from bucketwheel.settings import StorageSettings
-
     return Storage(StorageSettings())
-
-
-@pytest.fixture
-def uploaded(bucket: Bucket) -> Callable[[Sample], dict[str, Any]]:
-    """Copy a sample to the bucket; return the settings of its datasets."""
-    return bucket.take

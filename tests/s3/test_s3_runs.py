@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from faults.proxy import FaultProxy, healthy
+from faults.proxy import FaultProxy, Request, healthy
 from s3_support import Bucket, local_hashes
 
+from bucketwheel import api
+from bucketwheel.errors import LeaseError
 from bucketwheel.sample import Sample
 from bucketwheel.storage import name_of
-from project import NARROW, WIDE, Project
+from project import NARROW, WIDE, Project, environment
 
 
 @pytest.fixture
@@ -94,3 +99,92 @@ def test_the_catalog_names_the_files_on_s3(bucket: Bucket, tmp_path: Path, clean
     assert result.exit_code == 0, result.stderr
     shown = project.cli("show", "last", "--output", "json")
     assert f"s3://{bucket.name}/out/{NARROW}/" in shown.stdout
+
+
+def test_snapshots_as_other_programs_leave_them_on_s3_are_read(
+    bucket: Bucket, tmp_path: Path, clean: Sample, reference: dict[str, str]
+) -> None:
+    project = Project(tmp_path / "p", clean)
+    odd = "in put/ü 100%+#?=[x]:é"
+    snapshot = f"{odd}/snapshot_dt=2025-10-22"
+    for key in (
+        f"{odd}/",
+        f"{snapshot}/",
+        f"{snapshot}/part=a b/",
+        f"{odd}/snapshot_dt=2025-11-22/",
+        f"{odd}/_tmp/x",
+    ):
+        bucket.put(key)
+    # The first page of the listing ends before the first file.
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(bucket.put, [f"{snapshot}/.aside/{number}.parquet" for number in range(1_010)]))
+    for number, path in enumerate(sorted(clean.snapshot.rglob("*.parquet"))):
+        bucket.put(f"{snapshot}/part=a b/{number}-12:00%20+.c000.snappy.parquet", path.read_bytes())
+    bucket.put(f"{snapshot}/_SUCCESS")
+    bucket.put("mapping #1.csv", clean.mapping.read_bytes())
+    project.set(
+        target=bucket.uri("out/ä b+c", "s3a"),
+        datasets={
+            WIDE: {
+                "source": bucket.uri(odd, "s3n"),
+                "mapping": bucket.uri("mapping #1.csv"),
+                "key": "Customer_User_id",
+                "complete_marker": "_SUCCESS",
+            }
+        },
+    )
+    result = project.run()
+    assert "snapshot_dt 2025-11-22 is incomplete" in result.stderr
+    assert bucket.hashes("out/ä b+c") == reference
+    assert project.cli("verify", "last").exit_code == 0
+
+
+def test_a_killed_run_is_followed_at_once_and_leaves_nothing(
+    bucket: Bucket, tmp_path: Path, clean: Sample, reference: dict[str, str], proxy: FaultProxy
+) -> None:
+    project = bucket.project(tmp_path / "p", clean)
+    project.set(lease={"ttl_seconds": 1000})
+    written = threading.Event()
+
+    def plan(request: Request) -> str | None:
+        if request.method == "PUT" and request.key.endswith("000001_0.snappy.parquet"):
+            written.set()
+            # Until the process is gone, and no longer than a test may take.
+            gone.wait(60)
+        return None
+
+    gone = threading.Event()
+    proxy.plan = plan
+    process = subprocess.Popen(project.command("run", WIDE), env=environment(), stderr=subprocess.DEVNULL)
+    assert written.wait(60)
+    left = f"out/{WIDE}/ibe_01/{run_ids(bucket)[0]}/000003_0.snappy.parquet"
+    bucket.client.create_multipart_upload(Bucket=bucket.name, Key=left)
+    process.kill()
+    process.wait()
+    gone.set()
+    proxy.plan = healthy
+    assert json.loads(bucket.get(f"out/_bucketwheel/{WIDE}/lease.json"))["pid"] == process.pid
+    result = project.cli("run", WIDE, "--resume", "last")
+    assert result.exit_code == 0, result.stderr
+    assert bucket.hashes() == reference
+    assert bucket.uploads() == []
+
+
+def test_a_run_that_was_taken_over_publishes_nothing(bucket: Bucket, tmp_path: Path, clean: Sample) -> None:
+    project = bucket.project(tmp_path / "p", clean)
+    lease = f"out/_bucketwheel/{WIDE}/lease.json"
+
+    def progress(event: api.Progress) -> None:
+        if (event.stage, event.state) == ("register", "started"):
+            follower = {**json.loads(bucket.get(lease)), "token": "follower", "pid": 1, "host": "other"}
+            bucket.put(lease, json.dumps(follower).encode())
+
+    with pytest.raises(LeaseError, match=r"lost the lease s3://.* \(process 1 on other holds it now\)"):
+        api.run(project.configuration(), WIDE, progress=progress)
+    assert not project.catalog.exists()
+    assert json.loads(bucket.get(lease))["token"] == "follower"
+    assert bucket.keys(f"out/{WIDE}/metadata") == []
+
+
+def run_ids(bucket: Bucket) -> list[str]:
+    return sorted({key.split("/")[4] for key in bucket.keys(f"out/_bucketwheel/{WIDE}/runs/")})
