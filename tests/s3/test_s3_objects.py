@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import Queue
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from s3_support import Bucket
 from bucketwheel import s3_upload
 from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.settings import StorageSettings
-from bucketwheel.storage import Storage
+from bucketwheel.storage import Storage, fetch
 
 ODD = [
     "a b",
@@ -286,6 +289,42 @@ def test_every_request_says_who_pays_where_asked(bucket: Bucket, proxy: FaultPro
     storage.delete_directory(bucket.uri("d"))
     assert len(proxy.answered) >= 8
     assert {one.request.headers.get("x-amz-request-payer") for one in proxy.answered} == {"requester"}
+
+
+def read_all(settings: StorageSettings, location: str, results: Queue[bytes]) -> None:
+    with Storage(settings).open(location) as stream:
+        fetch(stream, lambda: [(0, 100_000)])
+        results.put(bytes(stream.read_at(100_000, 0)))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_that_are_started_in_the_middle_of_reading_have_connections_of_their_own(
+    bucket: Bucket, method: str
+) -> None:
+    content = os.urandom(300_000)
+    bucket.put("x", content)
+    context: Any = multiprocessing.get_context(method)
+    settings, results = StorageSettings(), context.Queue()
+    with Storage(settings).open(bucket.uri("x")) as stream:
+        fetch(stream, lambda: [(0, 200_000)])
+        child = context.Process(target=read_all, args=(settings, bucket.uri("x"), results))
+        child.start()
+        assert results.get(timeout=60) == content[:100_000]
+        child.join()
+        fetch(stream, lambda: [(0, 200_000)])
+        assert stream.read_at(200_000, 0) == content[:200_000]
+    results.close()
+    results.join_thread()
+
+
+def test_the_region_is_that_of_the_settings_or_of_the_environment(
+    storage: Storage, bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    storage.list(bucket.uri("x"))
+    Storage(StorageSettings(region="eu-north-1")).list(bucket.uri("x"))
+    signed = [one.request.headers["authorization"].split("/")[2] for one in proxy.answered]
+    assert signed == ["eu-west-3", "eu-north-1"]
 
 
 def test_path_style_and_host_style_are_chosen(proxy: FaultProxy) -> None:
