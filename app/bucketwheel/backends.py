@@ -19,7 +19,10 @@ from bucketwheel.settings import STAGES, Settings
 _BUILT_IN = {
     "stages": {name: f"bucketwheel.stages.{name}:{name.capitalize()}" for name in STAGES},
     "engines": {"arrow": "bucketwheel.engines.arrow:ArrowEngine"},
-    "catalogs": {"duckdb": "bucketwheel.catalogs.duckdb:DuckdbCatalog"},
+    "catalogs": {
+        "duckdb": "bucketwheel.catalogs.duckdb:DuckdbCatalog",
+        "glue": "bucketwheel.catalogs.glue:GlueCatalog",
+    },
 }
 # Which extra brings a package that a backend imports.
 _EXTRAS = {"pyspark": "spark", "boto3": "aws", "botocore": "aws", "duckdb": "duckdb", "trino": "trino"}

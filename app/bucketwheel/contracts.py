@@ -1,9 +1,10 @@
-"""The seams: what a stage, an engine and a catalog are to the rest. Read this first.
+"""The seams: what a stage, an engine, a catalog and a SQL executor are to the rest. Read this first.
 
 ::
 
     cli, api  ->  run  ->  Stage  ->  Engine       scatter and gather the data
                                   ->  Catalog      publish tables
+                                  ->  SqlExecutor  have a SQL engine copy a table, where that is wanted
 
 A stage gets the manifest with the results of earlier stages and a `Services` record; it returns its own
 result. It never calls another stage. Backends are found by name (see `backends.py`) and imported when chosen.
@@ -15,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
@@ -129,7 +130,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class CatalogTable:
-    """A table definition in a catalog; types are Hive type names, `version` is the catalog's own."""
+    """A table definition in a catalog; types are Hive type names, `version` is the catalog's own.
+
+    `native` is all that the catalog said of the table, where it says more than this; putting the table back
+    puts all of it back.
+    """
 
     name: str
     location: str
@@ -139,6 +144,7 @@ class CatalogTable:
     sorted: bool = False
     parameters: Mapping[str, str] = field(default_factory=dict)
     version: str | None = None
+    native: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def run_id(self) -> str | None:
@@ -148,6 +154,15 @@ class CatalogTable:
 
 class Catalog(Protocol):
     """A database of table definitions, each changed in one update."""
+
+    def check(self) -> None:
+        """Refuse what would make publishing fail, as far as that can be seen beforehand; changes nothing.
+
+        Raises:
+            ConfigError: a setting does not fit this catalog.
+            CatalogError: the catalog cannot be reached, or refuses.
+        """
+        ...
 
     def get(self, name: str) -> CatalogTable | None:
         """Return the table, or None."""

@@ -43,6 +43,8 @@ def definitions(manifest: Manifest, storage: Storage, target: str, prefix: str) 
         )
         parameters = {
             "classification": "parquet",
+            # Where Athena, Trino and Hive keep the comment of a table; the jobs before this one wrote the same text.
+            "comment": f"Bucketed table created from snapshot_dt={found.snapshot_dt}",
             "bucketwheel.run_id": manifest.run_id,
             "bucketwheel.snapshot_dt": found.snapshot_dt,
             DATASET: manifest.dataset,
@@ -58,7 +60,7 @@ def definitions(manifest: Manifest, storage: Storage, target: str, prefix: str) 
                 columns=columns,
                 bucket_columns=keys if size.bucketed else (),
                 bucket_count=size.bucket_count if size.bucketed else 0,
-                sorted=size.sort,
+                sorted=size.sort and size.bucketed,
                 parameters=parameters,
             )
         )

@@ -101,6 +101,8 @@ class CatalogSettings(Frozen):
     staged_prefix: str = "ext_"
     final_prefix: str = "bucketed_"
     adopt: bool = False
+    create_database: bool = True
+    retry_seconds: Annotated[float, Field(ge=0)] = 120
 
     @model_validator(mode="after")
     def _prefixes_differ(self) -> CatalogSettings:

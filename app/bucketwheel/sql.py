@@ -5,6 +5,8 @@ DuckDB and Trino quote identifiers with double quotes, Hive (and so Athena's DDL
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 
 from bucketwheel.errors import ConfigError, SchemaError
@@ -27,11 +29,22 @@ _SCALARS = {
 }
 
 _MOST_DIGITS = 38
+_PLAIN_NAME = re.compile(r"[a-z0-9_]{1,255}", re.IGNORECASE)
+# What separates the parts of a type's name.
+_TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
 
 
 def quoted(identifier: str) -> str:
     """Return the identifier in double quotes."""
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def check_plain_name(setting: str, name: str) -> None:
+    """Raise ConfigError where Athena could not read a table or database of this name, however it is quoted."""
+    if not _PLAIN_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{setting}: {name!r} is no name that Athena can read; use letters, digits and underscores, at most 255"
+        )
 
 
 def literal(text: str) -> str:
@@ -110,6 +123,11 @@ def _parameterised(kind: pa.DataType, column: str) -> str:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return f"array<{hive_type(kind.value_type, column)}>"
     if types.is_struct(kind):
+        odd = [field.name for field in kind if _TYPE_MARKS.search(field.name) or not field.name]
+        if odd:
+            raise SchemaError(
+                f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; leave it unmapped"
+            )
         fields = ",".join(f"{field.name}:{hive_type(field.type, column)}" for field in kind)
         return f"struct<{fields}>"
     raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; leave it unmapped")

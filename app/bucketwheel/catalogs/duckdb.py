@@ -46,6 +46,10 @@ class DuckdbCatalog:
         self._path = Path(os.path.realpath(path))
         self._schema = settings.catalog.database
 
+    def check(self) -> None:
+        """See `contracts.Catalog.check`."""
+        self.tables()
+
     def get(self, name: str) -> CatalogTable | None:
         """See `contracts.Catalog.get`."""
         return next((table for table in self.tables() if table.name.lower() == name.lower()), None)
