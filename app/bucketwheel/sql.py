@@ -6,6 +6,7 @@ DuckDB and Trino quote identifiers with double quotes, Hive (and so Athena's DDL
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -50,6 +51,51 @@ def check_plain_name(setting: str, name: str) -> None:
 def literal(text: str) -> str:
     """Return the text as a string literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def name_of(*parts: str) -> str:
+    """Return a name of several parts, such as catalog, schema and table, as Trino and Athena's queries take it."""
+    return ".".join(quoted(part) for part in parts)
+
+
+def hive_name(*parts: str) -> str:
+    """Return a name of several parts as Hive, and so Athena's DDL, takes it."""
+    return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
+
+
+def create_table_as(table: str, properties: Mapping[str, str], columns: Sequence[str], source: str) -> str:
+    """Return the statement that makes `table` of `columns` of `source`, for Trino and Athena.
+
+    Args:
+        table: the new table, quoted.
+        properties: SQL text of the value of each table property.
+        columns: their names, not quoted.
+        source: the table to read, quoted.
+    """
+    given = ",\n".join(f"  {name} = {value}" for name, value in properties.items())
+    chosen = ",\n".join(f"  {quoted(column)}" for column in columns)
+    return f"CREATE TABLE {table}\nWITH (\n{given}\n) AS\nSELECT\n{chosen}\nFROM {source}"
+
+
+def text_array(values: Iterable[str]) -> str:
+    """Return an array of texts."""
+    return f"ARRAY[{', '.join(literal(value) for value in values)}]"
+
+
+def key_facts(table: str, columns: Sequence[str]) -> str:
+    """Return the query for a row count and, of each column, a checksum that does not depend on the order of rows."""
+    sums = "".join(f", to_hex(checksum({quoted(column)}))" for column in columns)
+    return f"SELECT count(*){sums}\nFROM {table}"
+
+
+def drop_hive_table(database: str, name: str) -> str:
+    """Return Athena's statement that removes the definition of an external table."""
+    return f"DROP TABLE IF EXISTS {hive_name(database, name)}"
+
+
+def drop_table(table: str) -> str:
+    """Return Trino's statement that removes a table, of an external one the definition only."""
+    return f"DROP TABLE IF EXISTS {table}"
 
 
 def parquet_view(schema: str, name: str, location: str) -> str:
