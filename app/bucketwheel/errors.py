@@ -17,6 +17,7 @@
         VerificationError                      what was written is not what was read
       LeaseError                      exit 4   somebody else writes this dataset
       StorageError                    exit 1   a path cannot be read or written
+        ChangedError                  exit 4   a file is not what it was when this writer last saw it
       CatalogError                    exit 1   a catalog call failed
         ForeignTableError             exit 2   the table exists and is not ours
         ConcurrentPublishError        exit 4   the table changed between reading and publishing
@@ -27,6 +28,7 @@
         StatementError                         the engine does not accept the statement
         TooManyWritersError           exit 2   more partitions and buckets than an engine writes at once
       EngineError                     exit 1   an engine lost work
+      JobFailedError                  exit 1   what a job of Glue, EMR Serverless or spark-submit ends with
 """
 
 from __future__ import annotations
@@ -100,6 +102,12 @@ class StorageError(BucketwheelError):
     """A path cannot be read or written."""
 
 
+class ChangedError(StorageError):
+    """Somebody else wrote or deleted a file that only one writer may change."""
+
+    exit_code = 4
+
+
 class CatalogError(BucketwheelError):
     """A catalog call failed."""
 
@@ -144,3 +152,7 @@ class TooManyWritersError(ExecutorError):
 
 class EngineError(BucketwheelError):
     """An engine could not finish its work."""
+
+
+class JobFailedError(BucketwheelError):
+    """A job ended with another error of this tree, whose text and notes it carries."""

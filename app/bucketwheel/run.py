@@ -50,7 +50,7 @@ def run(
     )
     services = make_services(settings, request, report, now)
     store = RunStore(services.storage, settings.target)
-    with Lease(store.home(request.dataset), settings.lease.ttl_seconds, now) as lease:
+    with Lease(store.home(request.dataset), settings.lease.ttl_seconds, now, storage=services.storage) as lease:
         services = replace(services, fence=lease)
         manifest = select_run(store, services, stages, request)
         if request.resume and not request.stages:

@@ -6,11 +6,11 @@ import pytest
 from catalog_contract import AddForeign, CatalogContract
 from catalog_tables import DATABASE, catalog_in, execute, quoted
 from glue_support import foreign_table, glue_in
-from memory_catalog import MemoryCatalog
 
 from aws_server import plain_client
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
 from bucketwheel.catalogs.glue import GlueCatalog
+from memory_catalog import MemoryCatalog
 
 
 class TestMemoryCatalog(CatalogContract):

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from executor_contract import ExecutorContract, MakeExecutor
 from executor_support import athena_settings, s3_engine
-from fake_executor import FakeExecutor
-from memory_catalog import MemoryCatalog
 
 from athena_double import AthenaDouble, athena_runs
 from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.executors.trino import TrinoExecutor
 from bucketwheel.settings import CatalogSettings, CtasSettings, Settings, StorageSettings, TrinoSettings
 from bucketwheel.storage import Storage
+from fake_executor import FakeExecutor
+from memory_catalog import MemoryCatalog
 from sql_double import TinySql
 from trino_double import trino_served
 

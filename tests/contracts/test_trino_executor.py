@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from executor_contract import source_in
-from memory_catalog import MemoryCatalog
 
 from bucketwheel.contracts import TableCopy
 from bucketwheel.errors import ConfigError, ExecutorBusyError, ExecutorError
 from bucketwheel.executors.trino import TrinoExecutor
 from bucketwheel.settings import CatalogSettings, CtasSettings, Settings, StorageSettings, TrinoSettings
 from bucketwheel.storage import Storage
+from memory_catalog import MemoryCatalog
 from sql_double import Plan, TinySql
 from trino_double import TrinoDouble, trino_served
 

@@ -37,7 +37,7 @@ class GlueCatalog:
         self._glue = aws.client("glue", settings.aws)
         # Glue folds names to lower case.
         self.database = settings.catalog.database.lower()
-        self.target = Storage(settings.storage).absolute(settings.target)
+        self.target = Storage.of(settings).absolute(settings.target)
         self._fields = frozenset(self._glue.meta.service_model.shape_for("TableInput").members)
 
     def check(self) -> None:

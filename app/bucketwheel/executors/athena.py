@@ -51,7 +51,7 @@ class AthenaExecutor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._athena = aws.client("athena", settings.aws)
-        self._storage = Storage(settings.storage)
+        self._storage = Storage.of(settings)
         self._target = self._storage.absolute(settings.target)
         self._database = settings.catalog.database.lower()
         self.chooses_location = False
