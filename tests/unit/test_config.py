@@ -10,7 +10,8 @@ from pydantic import ValidationError
 import bucketwheel
 from bucketwheel import api, config
 from bucketwheel.errors import ConfigError
-from bucketwheel.settings import STAGES, Settings, parse_bytes
+from bucketwheel.settings import STAGES, Settings
+from bucketwheel.settings_base import parse_bytes
 
 CONF = Path(bucketwheel.__file__).parents[2] / "conf"
 
@@ -136,10 +137,10 @@ def test_every_bad_key_and_value_is_reported_at_once_with_its_origin(files: File
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("buckts.count", "buckts (--set): unknown setting; did you mean 'buckets'? (known: athena, buckets, "),
+        ("buckts.count", "buckts (--set): unknown setting; did you mean 'buckets'? (known: athena, aws, buckets, "),
         ("buckets.cont", "buckets.cont (--set): unknown setting; did you mean 'count'? (known: count, hash, "),
         ("datasets.a.mappng", "datasets.a.mappng (--set): unknown setting; did you mean 'mapping'? (known: "),
-        ("zzz", "zzz (--set): unknown setting; known: athena, buckets, "),
+        ("zzz", "zzz (--set): unknown setting; known: athena, aws, buckets, "),
     ],
 )
 def test_an_unknown_setting_gets_a_guess(name: str, hint: str) -> None:
