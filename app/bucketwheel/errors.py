@@ -22,6 +22,9 @@
         ConcurrentPublishError        exit 4   the table changed between reading and publishing
       ExecutorError                   exit 1   a SQL engine refused or failed a statement
       EngineError                     exit 1   an engine lost work
+      DeployError                     exit 1   CloudFormation refused or failed
+      SubmitError                     exit 1   a job on AWS could not be started, or did not end well
+        JobBusyError                  exit 4   the job has as many runs as it may have
 """
 
 from __future__ import annotations
@@ -117,3 +120,17 @@ class ExecutorError(BucketwheelError):
 
 class EngineError(BucketwheelError):
     """An engine could not finish its work."""
+
+
+class DeployError(BucketwheelError):
+    """CloudFormation refused a change, or failed and undid it."""
+
+
+class SubmitError(BucketwheelError):
+    """A job on AWS could not be started or followed, or did not end well."""
+
+
+class JobBusyError(SubmitError):
+    """The job has as many runs at the same time as it may have."""
+
+    exit_code = 4

@@ -224,7 +224,7 @@ class Deployment:
     ) -> dict[str, str]:
         """Return the arguments that app/job.py gets.
 
-        The directory of the configuration is `--config` here: Glue keeps `--conf` for Spark's settings.
+        The directory of the configuration is `--config-dir` here: Glue keeps `--conf` for Spark's settings.
 
         Args:
             job: the job; what it fixes is the default of the next two.
@@ -232,7 +232,7 @@ class Deployment:
             stages: a selection of stages; empty leaves it to the job.
             options: further arguments, such as ``{"--SNAPSHOT_DT": None}``; None becomes ``_NONE_``: automatic.
         """
-        given = {"--env": self.env, "--config": f"{self.package().uri}/conf"}
+        given = {"--env": self.env, "--config-dir": f"{self.package().uri}/conf"}
         if chosen := dataset or job.dataset:
             given["--dataset"] = chosen
         if selected := tuple(stages) or job.stages:
