@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bucketwheel.settings_base import ByteSize, Frozen, Names
 
@@ -16,6 +16,11 @@ _UP_TO_BUCKETS = ("discover", "split", "size", "bucket", "verify")
 
 Minutes = Annotated[int, Field(ge=1)]
 Price = Annotated[float, Field(ge=0)]
+
+
+def _as_text(value: Any) -> Any:
+    """Return a number such as 5.0, as YAML reads it without quotes, as a text."""
+    return str(value) if isinstance(value, float) else value
 
 
 def _known_glue_version(value: str) -> str:
@@ -36,7 +41,7 @@ class GlueJobSettings(Frozen):
     """The Glue jobs that run this application; `price` is in dollars for one DPU and hour."""
 
     role: str | None = None
-    glue_version: Annotated[str, AfterValidator(_known_glue_version)] = "5.0"
+    glue_version: Annotated[str, BeforeValidator(_as_text), AfterValidator(_known_glue_version)] = "5.0"
     worker_type: Literal["G.1X", "G.2X", "G.4X", "G.8X", "G.12X", "G.16X", "R.1X", "R.2X", "R.4X", "R.8X"] = "G.4X"
     number_of_workers: Annotated[int, Field(ge=2)] = 10
     timeout_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60

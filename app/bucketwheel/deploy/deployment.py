@@ -32,7 +32,8 @@ class Place:
 
     def arn(self, below: str = "") -> Any:
         """Return the ARN of what is `below` the place, such as ``/*``; an intrinsic function, for the partition."""
-        return sub(f"arn:${{AWS::Partition}}:s3:::{self.bucket}/{self.prefix}{below}")
+        key = f"{self.prefix}{below}".lstrip("/")
+        return sub(f"arn:${{AWS::Partition}}:s3:::{self.bucket}/{key}")
 
     def bucket_arn(self) -> Any:
         """Return the ARN of the bucket."""
