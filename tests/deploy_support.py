@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tarfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -139,3 +141,28 @@ def _holds(condition: Mapping[str, Any], context: Mapping[str, str]) -> bool:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def checkout(directory: Path) -> Path:
+    """A checkout with this code and a script, as `package` needs one."""
+    directory.mkdir(exist_ok=True)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, directory / name)
+    shutil.copytree(ROOT / "app" / "bucketwheel", directory / "app" / "bucketwheel")
+    script = directory / "app" / "job.py"
+    script.write_text('"""The script that platforms start."""\n')
+    return directory
+
+
+def archive(directory: Path, source: Path, **more: bytes) -> Path:
+    """An archive as the container makes one: an environment with this code in it, and times of its own."""
+    site = directory / "environment" / "lib/python3.11/site-packages"
+    shutil.copytree(source / "app/bucketwheel", site / "bucketwheel", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, content in more.items():
+        (site / name.replace("__", ".")).write_bytes(content)
+    (directory / "environment/bin").mkdir()
+    (directory / "environment/bin/python").symlink_to("/usr/bin/python3.11")
+    made = directory / "environment.tar.gz"
+    with tarfile.open(made, "w:gz") as written:
+        written.add(directory / "environment", ".")
+    return made

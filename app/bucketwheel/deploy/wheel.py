@@ -53,6 +53,7 @@ def _run_setuptools(directory: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        umask=0o022,
     )
     if done.returncode == 0:
         return
