@@ -17,6 +17,7 @@
         VerificationError                      what was written is not what was read
       LeaseError                      exit 4   somebody else writes this dataset
       StorageError                    exit 1   a path cannot be read or written
+        ChangedError                  exit 4   a file is not what it was when this writer last saw it
       CatalogError                    exit 1   a catalog call failed
         ForeignTableError             exit 2   the table exists and is not ours
         ConcurrentPublishError        exit 4   the table changed between reading and publishing
@@ -25,6 +26,7 @@
       DeployError                     exit 1   CloudFormation refused or failed
       SubmitError                     exit 1   a job on AWS could not be started, or did not end well
         JobBusyError                  exit 4   the job has as many runs as it may have
+      JobFailedError                  exit 1   what a job of Glue, EMR Serverless or spark-submit ends with
 """
 
 from __future__ import annotations
@@ -98,6 +100,12 @@ class StorageError(BucketwheelError):
     """A path cannot be read or written."""
 
 
+class ChangedError(StorageError):
+    """Somebody else wrote or deleted a file that only one writer may change."""
+
+    exit_code = 4
+
+
 class CatalogError(BucketwheelError):
     """A catalog call failed."""
 
@@ -134,3 +142,7 @@ class JobBusyError(SubmitError):
     """The job has as many runs at the same time as it may have."""
 
     exit_code = 4
+
+
+class JobFailedError(BucketwheelError):
+    """A job ended with another error of this tree, whose text and notes it carries."""

@@ -149,7 +149,8 @@ def waiting(published: Project) -> Callable[..., subprocess.Popen[str]]:
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            published.command("run", *arguments, "--engine", "waiting"),
+            # A test run that is itself in the background of a shell was started with interrupts ignored.
+            ["env", "--default-signal=INT", *published.command("run", *arguments, "--engine", "waiting")],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
