@@ -63,6 +63,10 @@ def refusal(**overrides: Any) -> str:
             {"deploy.kms_key": "alias/mine"},
             "deploy.kms_key is 'alias/mine'; expected null, create, or the ARN of a key",
         ),
+        (
+            {"storage.encryption": "SSE-KMS", "storage.kms_key": "alias/data"},
+            "storage.kms_key is 'alias/data'; a role can only be given a key by its ARN",
+        ),
         ({"deploy.jobs": {"x": {"dataset": "nobody"}}}, "deploy.jobs.x.dataset is 'nobody', which is not configured"),
         ({"deploy.jobs": {"x": {"stages": "buckets"}}}, "deploy.jobs.x.stages has 'buckets', which is no stage"),
         (

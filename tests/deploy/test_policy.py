@@ -85,8 +85,11 @@ def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_glue_makes_
     assert denied(granted, of_glue) == of_glue
 
 
-def test_a_key_may_be_used_through_s3_only() -> None:
-    granted = statements(rendered(deploy__kms_key=KEY_ARN), "JobRole")
+@pytest.mark.parametrize(
+    "settings", [{"deploy.kms_key": KEY_ARN}, {"storage.encryption": "SSE-KMS", "storage.kms_key": KEY_ARN}]
+)
+def test_a_key_may_be_used_through_s3_only(settings: dict[str, Any]) -> None:
+    granted = statements(rendered(**settings), "JobRole")
     calls = OTHERS["with_a_key"]
     assert denied(granted, calls) == []
     assert unused(granted, [*ALL, *calls]) == set()
@@ -102,6 +105,7 @@ def test_a_key_may_be_used_through_s3_only() -> None:
         ("s3:DeleteObject", f"{DATA}/opus/addressable_ids/raw_input/x.parquet", {}),
         ("s3:GetObject", f"{DATA}/opus/another/raw_input/x.parquet", {}),
         ("s3:PutObject", f"{DATA}/omc_cleanroom_data/another_dataset/t/r/000000_0", {}),
+        ("s3:DeleteObject", f"{DATA}/omc_cleanroom_data/infobase_attributes/ibe_01/r/000007_0.snappy.parquet", {}),
         ("s3:PutObject", f"{RESULTS}/bucketwheel/0123456789abcdef/job.py", {}),
         ("s3:GetObject", f"{RESULTS}/athena/result.csv", {}),
         ("s3:ListBucket", DATA, {"s3:prefix": ""}),

@@ -128,6 +128,8 @@ def _expressions(deployment: Deployment) -> Iterator[str]:
         yield f"deploy.time_zone is {deploy.time_zone!r}, which is no time zone; use a name such as Europe/Berlin"
     if deploy.kms_key not in (None, "create") and not _KEY_ARN.fullmatch(str(deploy.kms_key)):
         yield f"deploy.kms_key is {deploy.kms_key!r}; expected null, create, or the ARN of a key"
+    if (key := deployment.settings.storage.kms_key) is not None and not _KEY_ARN.fullmatch(key):
+        yield f"storage.kms_key is {key!r}; a role can only be given a key by its ARN"
     if monitoring.email is not None and "@" not in monitoring.email:
         yield f"monitoring.email is {monitoring.email!r}, which is no address"
 

@@ -111,7 +111,7 @@ def upload(config: Configuration, packed: Package, to: str | None = None) -> Pac
     """
     base = place("--upload" if to else "deploy.artifacts", to or config.settings.deploy.artifacts).uri
     location = join(base, packed.digest[:16])
-    storage = Storage(config.settings.storage)
+    storage = Storage.of(config.settings)
     there = {entry.location: entry.bytes for entry in storage.list(location, recursive=True)}
     # The list of contents comes last: with it the package is whole.
     for name, size in [*((file.name, file.bytes) for file in packed.files), (CONTENTS, None)]:
@@ -127,7 +127,7 @@ def uploaded(config: Configuration, location: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is none, or it was made from another configuration or version than this.
     """
-    storage = Storage(config.settings.storage)
+    storage = Storage.of(config.settings)
     contents = join(location, CONTENTS)
     if not storage.exists(contents):
         raise ConfigError(

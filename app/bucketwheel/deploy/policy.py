@@ -70,11 +70,14 @@ def _listings(deployment: Deployment) -> Iterator[Statement]:
 
 
 def _write(deployment: Deployment) -> Iterator[Statement]:
-    # Deleting takes back what a failed write left behind, and checkpoints and leases that are done with.
-    actions = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
-    books = deployment.target().arn("/_bucketwheel/*")
-    tables = [deployment.target().arn(f"/{dataset}/*") for dataset in deployment.settings.datasets]
-    yield allow("WriteTarget", actions, [books, *tables])
+    target, actions = deployment.target(), ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
+    tables = [target.arn(f"/{dataset}/*") for dataset in deployment.settings.datasets]
+    # A run deletes no file of a table: that is for `expire`. Only Athena leaves files behind that have to go.
+    yield allow("WriteTables", [*actions, *(["s3:DeleteObject"] if deployment.uses_athena() else [])], tables)
+    # Leases and checkpoints that are done with go.
+    yield allow("WriteBooks", [*actions, "s3:DeleteObject"], [target.arn("/_bucketwheel/*")])
+    # This one knows no prefixes.
+    yield allow("FindUploads", ["s3:ListBucketMultipartUploads"], [target.bucket_arn()])
 
 
 def _catalog(deployment: Deployment) -> Iterator[Statement]:
@@ -132,8 +135,9 @@ def _metrics(deployment: Deployment) -> Iterator[Statement]:
 
 
 def _key(deployment: Deployment) -> Iterator[Statement]:
-    if deployment.key is not None:
-        yield allow("UseKey", ["kms:Decrypt", "kms:GenerateDataKey"], [deployment.key], {
+    keys = [key for key in (deployment.key, deployment.settings.storage.kms_key) if key is not None]
+    if keys:
+        yield allow("UseKey", ["kms:Decrypt", "kms:GenerateDataKey"], keys, {
             "StringLike": {"kms:ViaService": sub("s3.${AWS::Region}.amazonaws.com")}
         })  # fmt: skip
 

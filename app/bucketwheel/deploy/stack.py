@@ -154,7 +154,7 @@ def _passed(config: Configuration, stack: Stack, body: str) -> dict[str, str]:
         )
     base = Deployment(config.settings, config.env).artifacts()
     location = join(base.uri, "templates", f"{hashlib.sha256(content).hexdigest()[:16]}.json")
-    Storage(config.settings.storage).write(location, content)
+    Storage.of(config.settings).write(location, content)
     suffix = "amazonaws.com.cn" if stack.region.startswith("cn-") else "amazonaws.com"
     key = location.removeprefix(f"s3://{base.bucket}/")
     return {"TemplateURL": f"https://{base.bucket}.s3.{stack.region}.{suffix}/{key}"}
