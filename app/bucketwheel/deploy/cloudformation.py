@@ -81,7 +81,9 @@ class Stack:
             raise SelectionError(f"there is no stack {self.name!r} in {self.region} of account {self.account}")
         with self._errors():
             body = self._client.get_template(StackName=self.name, TemplateStage="Original")["TemplateBody"]
-        return dict(json.loads(body)) if isinstance(body, str) else dict(body)
+        # botocore gives JSON as ordered mappings.
+        found: dict[str, Any] = json.loads(body if isinstance(body, str) else json.dumps(body))
+        return found
 
     def resources(self) -> dict[str, tuple[str, str]]:
         """Return (type, name on AWS) of every resource, by logical id."""
