@@ -111,7 +111,8 @@ class Tail:
                 startTime=max(self._since - 60_000, 0),
                 **page,
             )
-            found += answer["events"]
+            # Not every emulator keeps to the prefix.
+            found += [event for event in answer["events"] if event["logStreamName"].startswith(self._streams)]
             if not (token := answer.get("nextToken")):
                 break
             page = {"nextToken": token}
