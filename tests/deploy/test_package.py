@@ -249,11 +249,18 @@ def test_a_package_says_whether_it_was_made_from_these_settings(
     ours = api.package(config, tmp_path / "ours", source, without_archive=True)
     location = api.upload(config, ours).location
     assert location is not None
-    assert packaging.uploaded(config, location)["digest"] == ours.digest
-    with pytest.raises(ConfigError, match=r"was made for env prod from other settings than these; make one"):
-        packaging.uploaded(configuration(**reached, buckets__count=8), location)
+    packaging.check_uploaded(config, location)
+    # What only the stack reads may change without a new package.
+    packaging.check_uploaded(configuration(**reached, monitoring__email="a@b.c", glue__number_of_workers=3), location)
+    other = configuration(**reached, buckets__count=8, monitoring__namespace="Other", glue__price=0.1)
+    with pytest.raises(
+        ConfigError, match=r"was made with another value of buckets.count, glue.price, monitoring.namespace; make one"
+    ):
+        packaging.check_uploaded(other, location)
     with pytest.raises(ConfigError, match=r"is s3://artifacts-prod/nothing, where no package is; make one with"):
-        packaging.uploaded(config, "s3://artifacts-prod/nothing")
+        packaging.check_uploaded(config, "s3://artifacts-prod/nothing")
+    with pytest.raises(ConfigError, match="was not made for env dev; make one with: bucketwheel package --env dev"):
+        packaging.check_uploaded(configuration("dev", **reached), location)
 
 
 def test_without_a_place_it_is_not_uploaded(packed: api.Package) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 import bucketwheel
-from bucketwheel.config import Configuration
+from bucketwheel.config import Configuration, flatten
 from bucketwheel.deploy.archive import build_archive, normalise
 from bucketwheel.deploy.deployment import place
 from bucketwheel.deploy.jobs import ARCHIVE, SCRIPT
@@ -24,6 +24,9 @@ from bucketwheel.storage import Storage, join, translated
 CONTENTS = "package.json"
 # With the place of the package in it, which follows from its content, no package could hold its own configuration.
 _NOT_FOR_JOBS = {"deploy"}
+# These are for the stack; jobs read only some of them.
+_OF_THE_STACK = ("emr_serverless.", "glue.", "monitoring.")
+_READ = {"emr_serverless.price_gb", "emr_serverless.price_vcpu", "glue.price", "monitoring.namespace"}
 _CHUNK = 2**20
 
 
@@ -121,27 +124,27 @@ def upload(config: Configuration, packed: Package, to: str | None = None) -> Pac
     return Package(**{**vars(packed), "location": location})
 
 
-def uploaded(config: Configuration, location: str) -> dict[str, Any]:
-    """Return what an uploaded package says about itself.
+def check_uploaded(config: Configuration, location: str) -> None:
+    """Look whether a package is there and was made from the settings of now, as far as jobs read them.
 
     Raises:
-        ConfigError: there is none, or it was made from another configuration or version than this.
+        ConfigError: there is none, or it was made from other settings; names them.
     """
     storage = Storage.of(config.settings)
-    contents = join(location, CONTENTS)
-    if not storage.exists(contents):
-        raise ConfigError(
-            f"deploy.package is {location}, where no package is; make one with: bucketwheel package --upload"
-        )
-    found: dict[str, Any] = json.loads(storage.read(contents))
-    now = hashlib.sha256(job_configuration(config)).hexdigest()
-    packed = {file["name"]: file["sha256"] for file in found["files"]}
-    if packed.get(f"conf/{config.env}.yaml") != now:
-        raise ConfigError(
-            f"the package {location} was made for env {found['env']} from other settings than these; make one from "
-            f"these with: bucketwheel package --env {config.env} --upload"
-        )
-    return found
+    advice = f"make one with: bucketwheel package --env {config.env} --upload"
+    if not storage.exists(join(location, CONTENTS)):
+        raise ConfigError(f"deploy.package is {location}, where no package is; {advice}")
+    file = join(location, "conf", f"{config.env}.yaml")
+    if not storage.exists(file):
+        raise ConfigError(f"the package {location} was not made for env {config.env}; {advice}")
+    packed, now = (_read_by_jobs(content) for content in (storage.read(file), job_configuration(config)))
+    if changed := sorted(name for name in {*packed, *now} if packed.get(name) != now.get(name)):
+        raise ConfigError(f"the package {location} was made with another value of {', '.join(changed)}; {advice}")
+
+
+def _read_by_jobs(content: bytes) -> dict[str, Any]:
+    values = dict(flatten(yaml.safe_load(content)))
+    return {name: value for name, value in values.items() if name in _READ or not name.startswith(_OF_THE_STACK)}
 
 
 def _described(packed: Package) -> dict[str, Any]:

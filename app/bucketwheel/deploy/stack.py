@@ -70,12 +70,12 @@ def apply(
     """Make or change the stack, after `agree` was shown what will happen and returned True.
 
     Raises:
-        ConfigError: see `template.template` and `packaging.uploaded`.
+        ConfigError: see `template.template` and `packaging.check_uploaded`.
         DeployError: something of the same name exists, another change is under way, or the change failed.
     """
     deployment = Deployment(config.settings, config.env)
     made = template(config.settings, config.env)
-    packaging.uploaded(config, deployment.package().uri)
+    packaging.check_uploaded(config, deployment.package().uri)
     stack = Stack(config.settings, deployment.stack, sleep)
     status = stack.status()
     if status in _DEAD:
