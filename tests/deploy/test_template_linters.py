@@ -17,7 +17,7 @@ import yaml
 from bucketwheel.deploy.template import text
 from deploy_support import ROOT, VARIANTS, configuration, rendered, resolved
 
-# checkov needs older packages than ours and has an environment of its own: `make lint-tools`.
+# checkov needs older packages than ours and has an environment of its own: `make linters`.
 CHECKOV = Path(os.environ.get("CHECKOV", ROOT / ".venv-lint/bin/checkov"))
 SKIPS = yaml.safe_load((Path(__file__).parent / "checkov_skips.yaml").read_text())
 
@@ -56,7 +56,7 @@ def test_cfn_lint_would_find_a_wrong_property(files: dict[str, Path], tmp_path: 
 
 def checkov(cannot: Callable[[str], object], *paths: Path) -> list[dict[str, Any]]:
     if not CHECKOV.exists():
-        cannot(f"{CHECKOV} does not exist; make it with `make lint-tools`")
+        cannot(f"{CHECKOV} does not exist; make it with `make linters`")
     arguments = [f"--file={path}" for path in paths]
     done = run(str(CHECKOV), "--framework", "cloudformation", "--output", "json", "--skip-download", *arguments)
     report = json.loads(done.stdout)
