@@ -3,10 +3,11 @@ PYTHON ?= python3.11
 PYTEST_ARGS ?=
 BIN := .venv/bin
 FLOOR := .venv-floor/bin
+LINT := .venv-lint/bin
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types unit floor bench clean venv
+.PHONY: help demo test check format lint types unit floor bench clean venv linters
 
 ##@ Use
 demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, the report
@@ -17,9 +18,9 @@ demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, 
 	$(BIN)/bucketwheel report last --env demo --to $(DEMO)/report.html
 
 ##@ Develop
-test: venv floor ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
+test: venv floor linters ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
-	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash" $(PYTEST_ARGS)
+	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
 
 check: format lint types unit ## Format, lint, direction of imports, types, unit tests
 
@@ -41,11 +42,12 @@ bench: venv ## Speed and memory beside other tools; prints a table, writes build
 	$(BIN)/python -m integration.bench $(BENCH_ARGS)
 
 clean: ## Remove everything that make has made
-	rm -rf .venv .venv-floor build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
+	rm -rf .venv .venv-floor .venv-lint build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Environments
 venv: .venv/installed ## .venv with everything at the versions of constraints.txt
+linters: .venv-lint/installed ## .venv-lint with checkov, whose packages do not fit beside ours
 floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 ships them
 
 .venv/installed: setup.cfg constraints.txt
@@ -55,7 +57,12 @@ floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 s
 
 .venv-floor/installed: setup.cfg constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
-	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' 'moto[server]' pandas polars pytest pytest-xdist hypothesis
+	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' 'moto[server]' pandas polars pytest pytest-xdist hypothesis wheel
+	touch $@
+
+.venv-lint/installed: constraints-lint.txt
+	$(PYTHON) -m venv .venv-lint
+	$(LINT)/pip install -q --disable-pip-version-check -c constraints-lint.txt checkov
 	touch $@
 
 help:
