@@ -1,0 +1,72 @@
+"""The archive of the whole environment, unpacked where nothing of Bucketwheel is."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+import pytest
+
+from container_support import SPARK_SUBMIT, application, build, finish
+
+pytestmark = pytest.mark.docker
+
+JOB = """
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+def where(batches):
+    import bucketwheel, pandas, pyarrow, boto3
+    for batch in batches:
+        yield pa.RecordBatch.from_pydict({"path": [bucketwheel.__file__], "pyarrow": [pyarrow.__version__]})
+
+spark = SparkSession.builder.getOrCreate()
+for row in spark.range(1).mapInArrow(where, "path string, pyarrow string").collect():
+    print("worker", row.path, row.pyarrow)
+"""
+
+
+@pytest.fixture(scope="module")
+def archive(
+    docker_client: docker.DockerClient, image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The archive, built on EMR Serverless's base."""
+    made = build(image("EMR_BASE_IMAGE"), target="archive")
+    container = docker_client.containers.create(made, command="nothing")
+    try:
+        chunks, _ = container.get_archive("/bucketwheel-venv.tar.gz")
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as outer:
+            outer.extractall(directory := tmp_path_factory.mktemp("archive"), filter="data")
+    finally:
+        container.remove()
+    directory.chmod(0o755)
+    return directory / "bucketwheel-venv.tar.gz"
+
+
+def test_spark_workers_run_from_the_archive(archive: Path, image: Callable[[str], str]) -> None:
+    script = archive.parent / "job.py"
+    script.write_text(JOB)
+    python = "./environment/bin/python"
+    container = application(
+        image("EMR_BASE_IMAGE"),
+        ["--master", "local[1]", "--archives", "/given/bucketwheel-venv.tar.gz#environment", "/given/job.py"],
+        entrypoint=[SPARK_SUBMIT],
+        environment={"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": "/usr/bin/python3.11"},
+        working_dir="/tmp",
+    )
+    container.with_volume_mapping(archive.parent, "/given")
+    said = finish(container).check()
+    (line,) = (line for line in said.splitlines() if line.startswith("worker "))
+    assert line.split()[1].endswith("/environment/lib/python3.11/site-packages/bucketwheel/__init__.py")
+    assert line.split()[2] == "17.0.0"
+
+
+def test_the_archive_can_be_activated(archive: Path, tmp_path: Path) -> None:
+    subprocess.run(["tar", "-xzf", str(archive), "-C", str(tmp_path)], check=True)
+    script = f"cd / && . {tmp_path}/bin/activate && echo $VIRTUAL_ENV && command -v python"
+    said = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True).stdout
+    assert said.split() == [str(tmp_path), f"{tmp_path}/bin/python"]
