@@ -18,8 +18,8 @@ demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, 
 
 ##@ Develop
 test: venv floor ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
-	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
-	$(FLOOR)/pytest -n 2 -m "not crash" $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
+	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash" $(PYTEST_ARGS)
 
 check: format lint types unit ## Format, lint, direction of imports, types, unit tests
 
@@ -34,7 +34,7 @@ types: venv
 	$(BIN)/mypy
 
 unit: venv
-	$(BIN)/pytest -n 2 -q -m "not crash and not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -q -m "not crash and not slow and not spark" $(PYTEST_ARGS)
 
 bench: venv ## Speed and memory beside other tools; prints a table, writes build/bench.json
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'

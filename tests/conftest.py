@@ -134,6 +134,13 @@ def cannot() -> Callable[[str], NoReturn]:
 
 
 @pytest.fixture
+def java(cannot: Callable[[str], NoReturn]) -> None:
+    """Needs a Java that Spark 3.5 runs on."""
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        cannot("there is no Java for Spark: install OpenJDK 17, or set JAVA_HOME")
+
+
+@pytest.fixture
 def golden() -> Callable[[str, str], None]:
     """Compare a whole text with a file in `tests/golden`; UPDATE_GOLDEN=1 writes it instead."""
 

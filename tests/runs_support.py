@@ -205,6 +205,9 @@ class CountingEngine:
     def spilled_bytes(self) -> int:
         return self._engine.spilled_bytes()
 
+    def warnings(self) -> Sequence[str]:
+        return self._engine.warnings()
+
 
 def reports() -> tuple[list[Progress], Callable[[Progress], None]]:
     """A list, and the callback that fills it."""

@@ -18,11 +18,21 @@ from bucketwheel.settings import STAGES, Settings
 
 _BUILT_IN = {
     "stages": {name: f"bucketwheel.stages.{name}:{name.capitalize()}" for name in STAGES},
-    "engines": {"arrow": "bucketwheel.engines.arrow:ArrowEngine"},
+    "engines": {
+        "arrow": "bucketwheel.engines.arrow:ArrowEngine",
+        "spark": "bucketwheel.engines.spark:SparkEngine",
+    },
     "catalogs": {"duckdb": "bucketwheel.catalogs.duckdb:DuckdbCatalog"},
 }
 # Which extra brings a package that a backend imports.
-_EXTRAS = {"pyspark": "spark", "boto3": "aws", "botocore": "aws", "duckdb": "duckdb", "trino": "trino"}
+_EXTRAS = {
+    "pyspark": "spark",
+    "py4j": "spark",
+    "boto3": "aws",
+    "botocore": "aws",
+    "duckdb": "duckdb",
+    "trino": "trino",
+}
 
 
 def stage(name: str) -> Stage:

@@ -126,6 +126,10 @@ class Engine(Protocol):
         """Bytes written to local disk because memory did not suffice, so far."""
         ...
 
+    def warnings(self) -> Sequence[str]:
+        """Return what went wrong and was made good by trying again, since last asked."""
+        ...
+
 
 @dataclass(frozen=True)
 class CatalogTable:

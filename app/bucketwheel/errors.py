@@ -22,6 +22,7 @@
         ConcurrentPublishError        exit 4   the table changed between reading and publishing
       ExecutorError                   exit 1   a SQL engine refused or failed a statement
       EngineError                     exit 1   an engine lost work
+      JobFailedError                  exit 1   what a job of Glue, EMR Serverless or spark-submit ends with
 """
 
 from __future__ import annotations
@@ -117,3 +118,7 @@ class ExecutorError(BucketwheelError):
 
 class EngineError(BucketwheelError):
     """An engine could not finish its work."""
+
+
+class JobFailedError(BucketwheelError):
+    """A job ended with another error of this tree, whose text and notes it carries."""

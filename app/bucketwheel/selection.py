@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 import bucketwheel
-from bucketwheel import backends
+from bucketwheel import backends, runtime
 from bucketwheel.assembly import RunRequest
 from bucketwheel.contracts import Progress, Services, Stage
 from bucketwheel.errors import SelectionError, VerificationError
@@ -134,7 +134,7 @@ def _draft(services: Services, stages: Sequence[str]) -> Manifest:
             "pyarrow": pa.__version__,
             "numpy": np.__version__,
         },
-        runtime="container" if os.path.exists("/.dockerenv") else "local",  # noqa: PTH110
+        runtime=runtime.detect(os.environ),
     )
 
 

@@ -70,6 +70,10 @@ class ArrowEngine:
         """Bytes written to local disk because memory did not suffice, so far."""
         return self._spilled
 
+    def warnings(self) -> Sequence[str]:
+        """See `contracts.Engine.warnings`; threads are not tried again."""
+        return ()
+
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:

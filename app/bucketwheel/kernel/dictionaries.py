@@ -8,6 +8,7 @@ order: its bytes do not depend on the order in which the book was filled.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,20 @@ class Codebook:
         if indices.null_count:
             indices = indices.fill_null(len(dictionary))
         return pa.array(np.take(narrow, indices.to_numpy()))
+
+    @property
+    def values(self) -> pa.Array:
+        """The values in the order of their codes, to be sent along with codes; None before any were added."""
+        with self._lock:
+            return self._values
+
+    def translation(self, values: pa.Array) -> npt.NDArray[np.unsignedinteger]:
+        """Return what the codes 0 to `len(values)` of another book with these values are in this one."""
+        codes = np.zeros(len(values) + 1, np.int64)
+        with self._lock:
+            codes[1:] = self._codes_of(values)
+            narrow: npt.NDArray[np.unsignedinteger] = codes.astype(np.min_scalar_type(len(self._values)))
+        return narrow
 
     def _codes_of(self, dictionary: pa.Array) -> npt.NDArray[np.int64]:
         if self._values is None:
@@ -106,6 +121,10 @@ class Codebooks:
         """Return the book of a column; it is made when first asked for."""
         with self._lock:
             return self._books.setdefault(name, Codebook())
+
+    def __iter__(self) -> Iterator[str]:
+        with self._lock:
+            return iter(list(self._books))
 
     def __contains__(self, name: str) -> bool:
         return name in self._books

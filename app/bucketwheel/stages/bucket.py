@@ -38,6 +38,7 @@ class Bucket:
             empty_buckets=sum(1 for outcome in outcomes if not outcome.rows),
             spilled_bytes=engine.spilled_bytes(),
             outcomes=outcomes,
+            warnings=tuple(engine.warnings()),
         )
 
     def _report(self, services: Services, job: BucketJob, rows: int, size: int) -> None:

@@ -38,7 +38,8 @@ class Verify:
         _check_listing(job, written.outcomes, services)
         rows, checksum = 0, 0
         sizes = dict.fromkeys((table.name for table in job.tables), 0)
-        for check in services.engine().verify(
+        engine = services.engine()
+        for check in engine.verify(
             job,
             written.outcomes,
             lambda r, b: services.report(Progress(services.dataset, self.name, "advanced", r, b)),
@@ -54,6 +55,7 @@ class Verify:
         duplicates = sum(outcome.duplicate_keys for outcome in written.outcomes)
         quality = services.settings.quality
         warnings = [
+            *engine.warnings(),
             *_apply(quality.null_keys, "null_keys", nulls, "rows have a NULL key"),
             *_apply(quality.duplicate_keys, "duplicate_keys", duplicates, "rows repeat a key"),
         ]

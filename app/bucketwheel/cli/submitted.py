@@ -1,0 +1,129 @@
+"""A run as a job of AWS Glue, EMR Serverless or `spark-submit`: what `app/job.py` calls.
+
+Takes what `bucketwheel run` takes, also by the names of earlier jobs. On success it returns: Glue takes any
+exit, with 0 too, for a failure. Where the work failed it raises what operators will read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from bucketwheel.cli import cli
+from bucketwheel.cli.pipeline import run
+from bucketwheel.errors import BucketwheelError, ConfigError, JobFailedError
+from bucketwheel.runtime import VARIABLE
+
+# Glue passes these to every script; only there.
+_GLUE_MARKS = ("--JOB_RUN_ID", "--JOB_ID")
+# Names for what cannot be given as `run` takes it: Glue keeps --conf for Spark and passes every name once.
+_DATASET = ("--dataset", "--DATASET")
+_CONF = ("--config-dir", "--CONFIG_DIR", "--conf")
+_SETTINGS = ("--settings", "--SETTINGS")
+_AUTOMATIC = ("", "_NONE_")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the pipeline with the arguments of a job.
+
+    Raises:
+        JobFailedError: a stage failed, or the arguments are wrong; the text says how to go on.
+    """
+    given = _pairs(arguments)
+    if any(name in _GLUE_MARKS for name, _ in given):
+        os.environ.setdefault(VARIABLE, "glue")
+    # See cli.main; executors get it by the Spark session.
+    os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
+    try:
+        with tempfile.TemporaryDirectory(prefix="bucketwheel-conf-") as directory:
+            words = ["run", *run_words(given, lambda conf: _local(conf, Path(directory)), _say)]
+            cli.main(words, prog_name="bucketwheel", standalone_mode=False, obj=words)
+    except BucketwheelError as error:
+        raise JobFailedError("\n".join([str(error), *getattr(error, "__notes__", [])])) from error
+    except click.ClickException as error:
+        raise JobFailedError(error.format_message()) from error
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 this is the log of the job
+
+
+def _pairs(arguments: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Return (name, value) of each argument; a word that belongs to none comes as ("", word)."""
+    found: list[tuple[str, str | None]] = []
+    open_name = False
+    for word in arguments:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            found.append((name, value if equals else None))
+            open_name = not equals
+        elif open_name:
+            found[-1] = (found[-1][0], word)
+            open_name = False
+        else:
+            found.append(("", word))
+    return found
+
+
+def run_words(
+    given: Sequence[tuple[str, str | None]], local: Callable[[str], str], say: Callable[[str], None]
+) -> list[str]:
+    """Return the arguments as `bucketwheel run` takes them; `say` is told what is left out.
+
+    Args:
+        given: (name, value) pairs; a name with an empty name is a word by itself.
+        local: makes the configuration's directory one on the local disk.
+        say: gets a line for the log.
+
+    Raises:
+        ConfigError: `--settings` is not a JSON object.
+    """
+    known = {name for parameter in run.params if isinstance(parameter, click.Option) for name in parameter.opts}
+    words: list[str] = []
+    ignored: list[str] = []
+    for name, value in given:
+        if name in _DATASET or name == "":
+            words += [] if value in (None, *_AUTOMATIC) else [value or ""]
+        elif name in _CONF and value and not value.startswith("spark."):
+            words += ["--conf", local(value)]
+        elif name in _SETTINGS and value:
+            words += [word for key, text in _settings(value).items() for word in ("--set", f"{key}={text}")]
+        elif name in known and name not in _CONF and value is not None:
+            words.append(f"{name}={value}")
+        else:
+            ignored.append(name)
+    if ignored:
+        say(f"arguments of the platform, not used here: {', '.join(sorted(set(ignored)))}")
+    return words
+
+
+def _settings(text: str) -> Mapping[str, str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f'--settings {text}: expected a JSON object such as {{"buckets.count": 32}}')
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
+
+
+def _local(conf: str, directory: Path) -> str:
+    """Return a local directory with the files of `conf`, which may be a prefix in S3."""
+    from bucketwheel.settings import StorageSettings
+    from bucketwheel.storage import Storage, is_s3
+
+    if not is_s3(conf):
+        return conf
+    storage = Storage(StorageSettings())
+    found = [entry for entry in storage.list(conf) if entry.name.endswith(".yaml")]
+    if not found:
+        raise ConfigError(f"--conf {conf}: no .yaml files are there; put base.yaml and <env>.yaml there")
+    for entry in found:
+        (directory / entry.name).write_bytes(storage.read(entry.location))
+    return str(directory)

@@ -1,0 +1,215 @@
+"""Scattered rows on their way between processes: one row of a shuffle for each piece.
+
+A task of scatter sends, to every partition, the dictionaries and schemas that its pieces need once, and each
+piece as one Arrow IPC message without them. Pieces of a bucket arrive ordered by group of columns, slice and
+part, so that gathering holds one table of one bucket and nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bucketwheel.contracts import BucketJob
+from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.gather import Pieces
+from bucketwheel.kernel.scatter import Scattered
+
+# Rows of bucket -1 come first in every partition. Their group: the dictionaries, else the number of a schema.
+_HEADER = -1
+_BOOKS = -1
+# Handed over once this many bytes of pieces are ready.
+_BATCH_BYTES = 8 * 2**20
+# Longer pieces are cut, so that a number of rows limits the bytes of a batch: the JVM counts nothing else.
+_PIECE_BYTES = 512 * 2**10
+BATCH_ROWS = 512
+
+SCHEMA = pa.schema(
+    [
+        pa.field("place", pa.int32(), nullable=False),
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("grp", pa.int32(), nullable=False),
+        pa.field("slice", pa.int32(), nullable=False),
+        pa.field("part", pa.int32(), nullable=False),
+        pa.field("task", pa.int32(), nullable=False),
+        pa.field("layout", pa.int32(), nullable=False),
+        pa.field("payload", pa.binary(), nullable=False),
+    ]
+)
+# What decides to which partition a row goes, and in which order it arrives there.
+PLACE = "place"
+ORDER = ("bucket", "grp", "slice", "part")
+
+
+class _Row(NamedTuple):
+    place: int
+    bucket: int
+    grp: int
+    slice: int
+    part: int
+    task: int
+    layout: int
+    payload: pa.Buffer
+
+
+def column_groups(job: BucketJob) -> list[list[str]]:
+    """Return the source columns of each group in the order in which gather asks for them: keys, then tables."""
+    pairs = [job.keys, *(table.columns for table in job.tables)]
+    return [[source for source, _ in columns] for columns in pairs if columns]
+
+
+class _Batches:
+    """Collects rows into record batches of about `_BATCH_BYTES`."""
+
+    def __init__(self) -> None:
+        self._rows: list[_Row] = []
+        self._bytes = 0
+
+    def add(self, row: _Row) -> Iterator[pa.RecordBatch]:
+        self._rows.append(row)
+        self._bytes += row.payload.size
+        if self._bytes >= _BATCH_BYTES:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[pa.RecordBatch]:
+        if self._rows:
+            columns = list(zip(*self._rows, strict=True))
+            ends = np.cumsum([0, *(payload.size for payload in columns[-1])]).astype(np.int32)
+            sink = pa.BufferOutputStream()
+            for payload in columns[-1]:
+                sink.write(payload)
+            payloads = pa.Array.from_buffers(pa.binary(), len(ends) - 1, [None, pa.py_buffer(ends), sink.getvalue()])
+            numbers = [pa.array(column, pa.int32()) for column in columns[:-1]]
+            self._rows, self._bytes = [], 0
+            yield pa.RecordBatch.from_arrays([*numbers, payloads], schema=SCHEMA)
+
+
+def pack(
+    job: BucketJob,
+    task: int,
+    slices: Iterable[Iterable[Scattered]],
+    codebooks: Codebooks,
+    places: Callable[[int], int],
+    all_places: Collection[int],
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of one task of scatter, in record batches of `SCHEMA`.
+
+    Args:
+        job: names the groups of columns.
+        task: a number that no other task has; the same each time the task is tried.
+        slices: the scattered parts of each slice, in slice order.
+        codebooks: the dictionaries that scatter filled.
+        places: the place of a bucket's partition.
+        all_places: one for each partition.
+    """
+    groups = column_groups(job)
+    layouts: dict[pa.Schema, int] = {}
+    batches = _Batches()
+    step = max(1, _PIECE_BYTES // job.decoded_bytes_per_row)
+    for parts in slices:
+        numbers = itertools.count()
+        for scattered in parts:
+            selected = [scattered.batch.select(columns) for columns in groups]
+            kinds = [layouts.setdefault(batch.schema, len(layouts)) for batch in selected]
+            for bucket, start, rows in _cuts(scattered.offsets, step):
+                part = next(numbers)
+                for group, batch in enumerate(selected):
+                    payload = batch.slice(start, rows).serialize()
+                    row = _Row(places(bucket), bucket, group, scattered.index, part, task, kinds[group], payload)
+                    yield from batches.add(row)
+    headers = [(_BOOKS, _packed_books(codebooks)), *((number, kind.serialize()) for kind, number in layouts.items())]
+    for place, (group, payload) in itertools.product(all_places, headers):
+        yield from batches.add(_Row(place, _HEADER, group, 0, 0, task, 0, payload))
+    yield from batches.flush()
+
+
+def _cuts(offsets: npt.NDArray[np.int64], step: int) -> Iterator[tuple[int, int, int]]:
+    """Yield bucket, first row and number of rows of each piece, of at most `step` rows."""
+    for bucket in map(int, np.flatnonzero(np.diff(offsets))):
+        end = int(offsets[bucket + 1])
+        for start in range(int(offsets[bucket]), end, step):
+            yield bucket, start, min(step, end - start)
+
+
+def _packed_books(codebooks: Codebooks) -> pa.Buffer:
+    """Return the values of all books as one row of lists."""
+    names = sorted(codebooks)
+    values = [codebooks.book(name).values for name in names]
+    lists = [pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array) for array in values]
+    sink = pa.BufferOutputStream()
+    batch = pa.RecordBatch.from_arrays(lists, names=names)
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
+
+
+class Arrivals:
+    """What arrived in one partition: first all headers, then bucket after bucket.
+
+    Args:
+        job: names the groups of columns.
+        batches: record batches of `SCHEMA`, in the order of `ORDER`.
+    """
+
+    def __init__(self, job: BucketJob, batches: Iterable[pa.RecordBatch]) -> None:
+        self._groups = column_groups(job)
+        self._rows = itertools.chain.from_iterable(map(_rows, batches))
+        self._layouts: dict[tuple[int, int], pa.Schema] = {}
+        self._translations: dict[int, dict[str, npt.NDArray[np.unsignedinteger]]] = {}
+        self.codebooks = Codebooks()
+
+    def __iter__(self) -> Iterator[tuple[int, Pieces]]:
+        """Yield each bucket and the reader of its pieces; it has to be read before the next bucket is asked for."""
+        for bucket, rows in itertools.groupby(self._rows, attrgetter("bucket")):
+            if bucket == _HEADER:
+                for row in rows:
+                    self._note(row)
+            else:
+                yield bucket, self._reader(rows)
+
+    def _note(self, header: _Row) -> None:
+        if header.grp != _BOOKS:
+            self._layouts[header.task, header.grp] = pa.ipc.read_schema(header.payload)
+            return
+        with pa.ipc.open_stream(header.payload) as stream:
+            batch = stream.read_next_batch()
+        translations = {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            translation = self.codebooks.book(name).translation(column.values)
+            if (translation != np.arange(len(translation))).any():
+                translations[name] = translation
+        self._translations[header.task] = translations
+
+    def _reader(self, rows: Iterator[_Row]) -> Pieces:
+        by_group = itertools.groupby(rows, attrgetter("grp"))
+
+        def read(columns: Sequence[str]) -> list[pa.RecordBatch]:
+            group, pieces = next(by_group)
+            if self._groups[group] != list(columns):
+                raise LookupError(f"pieces of {columns} were asked for, those of {self._groups[group]} arrived")
+            return [self._piece(row) for row in pieces]
+
+        return read
+
+    def _piece(self, row: _Row) -> pa.RecordBatch:
+        batch = pa.ipc.read_record_batch(row.payload, self._layouts[row.task, row.layout])
+        translations = self._translations[row.task]
+        if translations.keys().isdisjoint(batch.schema.names):
+            return batch
+        arrays = [
+            pa.array(np.take(translations[name], column.to_numpy())) if name in translations else column
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[_Row]:
+    numbers = [column.to_pylist() for column in batch.columns[:-1]]
+    payloads = [payload.as_buffer() for payload in batch.column(len(numbers))]
+    return itertools.starmap(_Row, zip(*numbers, payloads, strict=True))

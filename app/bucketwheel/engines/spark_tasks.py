@@ -1,0 +1,110 @@
+"""What runs in Spark's Python workers: the kernel on the rows that Spark hands over.
+
+Nothing here needs a session, and nothing else of the Spark engine is imported by workers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from bucketwheel import errors
+from bucketwheel.contracts import BucketJob
+from bucketwheel.engines.shuffle import Arrivals, pack
+from bucketwheel.errors import BucketwheelError
+from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.gather import gather
+from bucketwheel.kernel.scatter import scatter
+from bucketwheel.kernel.verify import verify_bucket
+from bucketwheel.manifest import BucketOutcome
+
+Batches = Iterable[pa.RecordBatch]
+# Reports one finished thing to the driver: its kind, its number, and rows or a JSON text.
+Tell = Callable[[tuple[str, int, Any]], None]
+
+# Decoded bytes of a batch that one task works on; a row group may be many times as large.
+_BATCH_BYTES = 128 * 2**20
+# However wide a row is.
+_LEAST_ROWS = 1024
+_MARK = "bucketwheel-failure:"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Which partition a bucket goes to; `keys[i]` is a number that Spark hashes to partition i.
+
+    `todo` lists the buckets to make; they are dealt out in turn, so that partitions are of equal size.
+    """
+
+    keys: tuple[int, ...]
+    todo: tuple[int, ...]
+
+    def by_bucket(self) -> dict[int, int]:
+        """Return the place of each bucket's partition."""
+        return {bucket: self.keys[turn % len(self.keys)] for turn, bucket in enumerate(self.todo)}
+
+
+def scatter_task(
+    job: BucketJob, places: Places, task: int, slices: Sequence[int], tell: Tell
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that these slices send into the shuffle."""
+    codebooks = Codebooks()
+    max_rows = max(_LEAST_ROWS, _BATCH_BYTES // job.decoded_bytes_per_row)
+    by_bucket = places.by_bucket()
+    skip = frozenset(range(job.bucket_count)).difference(by_bucket)
+
+    def scattered() -> Iterator[Iterator[Any]]:
+        for number in slices:
+            yield scatter(job, job.slices[number], max_rows, codebooks, skip)
+            tell(("read", number, job.slices[number].rows))
+
+    with _failures_in_words():
+        yield from pack(job, task, scattered(), codebooks, by_bucket.__getitem__, places.keys)
+
+
+def gather_task(job: BucketJob, batches: Batches, tell: Tell) -> Iterator[pa.RecordBatch]:
+    """Write the files of the buckets that arrive, and tell their outcomes as JSON; there are no rows left."""
+    arrivals = Arrivals(job, batches)
+    with _failures_in_words():
+        for bucket, pieces in arrivals:
+            tell(("written", bucket, gather(job, bucket, pieces, arrivals.codebooks).model_dump_json()))
+    yield from ()
+
+
+def verify_task(
+    job: BucketJob, outcomes: Mapping[int, str], buckets: Sequence[int], tell: Tell
+) -> Iterator[pa.RecordBatch]:
+    """Read back the files of these buckets, and tell what they hold as JSON; there are no rows left."""
+    with _failures_in_words():
+        for bucket in buckets:
+            check = verify_bucket(job, BucketOutcome.model_validate_json(outcomes[bucket]))
+            tell(("checked", bucket, json.dumps(asdict(check))))
+    yield from ()
+
+
+@contextmanager
+def _failures_in_words() -> Iterator[None]:
+    """Give errors of ours a text from which the driver can make them again; Spark sends nothing but text."""
+    try:
+        yield
+    except BucketwheelError as error:
+        told = json.dumps([type(error).__name__, str(error), getattr(error, "__notes__", [])])
+        raise RuntimeError(f"{_MARK}{told}") from error
+
+
+def told_failure(text: str) -> BucketwheelError | None:
+    """Return the error of ours that a worker's failure tells of, or None where it was something else."""
+    for line in text.splitlines():
+        _, mark, told = line.partition(_MARK)
+        if mark:
+            name, message, notes = json.loads(told)
+            made: BucketwheelError = getattr(errors, name, BucketwheelError)(message)
+            for note in notes:
+                made.add_note(note)
+            return made
+    return None

@@ -1,0 +1,105 @@
+"""Pieces on their way between processes, without any process: packed, mixed up, ordered as Spark does, gathered."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from bucketwheel.contracts import BucketJob
+from bucketwheel.engines import shuffle
+from bucketwheel.engines.shuffle import Arrivals, column_groups, pack
+from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.gather import gather
+from bucketwheel.kernel.scatter import scatter
+from engine_jobs import BUCKETS, CODED, COLUMNS, elsewhere, files_in
+from kernel_jobs import digests, make_job, run_kernel
+
+PLACES = (11, 5, 7)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> BucketJob:
+    made = make_job(tmp_path / "out", files_in(tmp_path / "source"), COLUMNS, row_group_rows=100, max_file_bytes=9000)
+    return replace(made, bucket_count=BUCKETS, dictionary_columns=CODED)
+
+
+def place_of(bucket: int) -> int:
+    return PLACES[bucket % len(PLACES)]
+
+
+def packed(job: BucketJob, task: int, numbers: Sequence[int], max_rows: int) -> list[pa.RecordBatch]:
+    books = Codebooks()
+    slices = (scatter(job, job.slices[number], max_rows, books) for number in numbers)
+    return list(pack(job, task, slices, books, place_of, PLACES))
+
+
+def shuffled(batches: Sequence[pa.RecordBatch], place: int, rows: int) -> list[pa.RecordBatch]:
+    """What arrives at one place, in batches of some rows, in the order that Spark is asked for."""
+    table = pa.Table.from_batches(batches)
+    arrived = table.filter(pc.equal(table["place"], place))
+    ordered: pa.Table = arrived.sort_by([(name, "ascending") for name in shuffle.ORDER])
+    return list(ordered.to_batches(max_chunksize=rows))
+
+
+def gathered(job: BucketJob, batches: Sequence[pa.RecordBatch], rows: int = 5) -> list[int]:
+    found = []
+    for place in PLACES:
+        arrivals = Arrivals(job, shuffled(batches, place, rows))
+        for bucket, pieces in arrivals:
+            assert gather(job, bucket, pieces, arrivals.codebooks).rows
+            found.append(bucket)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 5])
+@pytest.mark.parametrize("max_rows", [70, 10_000])
+def test_files_are_those_of_the_kernel_alone_for_any_tasks(job: BucketJob, tasks: int, max_rows: int) -> None:
+    shares = [range(len(job.slices))[start::tasks] for start in range(tasks)]
+    batches = [batch for task, share in enumerate(shares) for batch in packed(job, task, share, max_rows)]
+    random.Random(4).shuffle(batches)
+    expected = elsewhere(job, "expected")
+    run_kernel(expected)
+    assert gathered(job, batches) == list(range(BUCKETS))
+    assert digests(job) == digests(expected)
+
+
+def test_long_pieces_are_cut_and_come_back_in_order(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shuffle, "_PIECE_BYTES", 3 * job.decoded_bytes_per_row)
+    batches = packed(job, 0, range(len(job.slices)), 10_000)
+    assert sum(batch.num_rows for batch in batches) > 1000 * len(column_groups(job))
+    expected = elsewhere(job, "expected")
+    run_kernel(expected)
+    gathered(job, batches)
+    assert digests(job) == digests(expected)
+
+
+def test_a_task_sends_its_dictionaries_once_to_each_place_and_not_with_every_piece(job: BucketJob) -> None:
+    table = pa.Table.from_batches(packed(job, 0, range(len(job.slices)), 10_000))
+    headers = table.filter(pc.less(table["bucket"], 0))
+    books = headers.filter(pc.less(headers["grp"], 0))
+    assert sorted(books["place"].to_pylist()) == sorted(PLACES)
+    assert len(set(books["payload"].to_pylist())) == 1
+    pieces = table.filter(pc.greater_equal(table["bucket"], 0))
+    assert not any(b"C281" in payload or b"C100" in payload for payload in pieces["payload"].to_pylist())
+
+
+def test_batches_are_handed_over_as_they_fill(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = packed(job, 0, [0, 1], 10_000)
+    monkeypatch.setattr(shuffle, "_BATCH_BYTES", 4096)
+    parts = packed(job, 0, [0, 1], 10_000)
+    assert len(whole) == 1
+    assert len(parts) > 5
+    assert pa.Table.from_batches(parts).combine_chunks() == pa.Table.from_batches(whole).combine_chunks()
+
+
+def test_pieces_that_are_asked_for_out_of_turn_are_refused(job: BucketJob) -> None:
+    arrivals = iter(Arrivals(job, shuffled(packed(job, 0, [0], 10_000), PLACES[0], 100)))
+    _, pieces = next(arrivals)
+    with pytest.raises(LookupError, match="were asked for"):
+        pieces(["Text", "Tags"])

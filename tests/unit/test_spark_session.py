@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("pyspark")
+
+from bucketwheel.engines.spark import _place_keys
+from bucketwheel.engines.spark_session import wanted_settings
+from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.settings import Settings
+
+LOCAL = Settings()
+REMOTE = Settings.model_validate(
+    {"target": "s3://b/out", "storage": {"endpoint_url": "http://127.0.0.1:4566", "region": "eu-west-1"}}
+)
+
+
+def test_a_session_of_our_own_is_local_and_listens_to_this_machine_only() -> None:
+    wanted = wanted_settings(LOCAL, {}, True, {})
+    assert wanted["spark.master"] == "local[*]"
+    assert wanted["spark.driver.bindAddress"] == wanted["spark.driver.host"] == "127.0.0.1"
+    assert not any("s3" in name for name in wanted)
+
+
+def test_threads_are_those_of_the_settings() -> None:
+    settings = LOCAL.model_copy(update={"threads": 3})
+    assert wanted_settings(settings, {}, True, {})["spark.master"] == "local[3]"
+
+
+def test_what_the_platform_has_set_stays() -> None:
+    known = {"spark.master": "spark://m:7077", "spark.hadoop.fs.s3.impl": "com.amazon.ws.emr.hadoop.fs.EmrFileSystem"}
+    for own in (True, False):
+        wanted = wanted_settings(REMOTE, known, own, {})
+        assert known.keys().isdisjoint(wanted)
+
+
+def test_a_session_of_a_platform_gets_no_master_and_no_address() -> None:
+    wanted = wanted_settings(LOCAL, {}, False, {})
+    assert not [name for name in wanted if name.startswith(("spark.master", "spark.driver"))]
+
+
+def test_s3_works_under_both_names_and_keys_stay_out_of_the_settings() -> None:
+    environ = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "very-secret"}
+    wanted = wanted_settings(REMOTE, {}, False, environ)
+    assert wanted["spark.hadoop.fs.s3.impl"] == "org.apache.hadoop.fs.s3a.S3AFileSystem"
+    assert wanted["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:4566"
+    assert wanted["spark.hadoop.fs.s3a.connection.ssl.enabled"] == "false"
+    assert wanted["spark.hadoop.fs.s3a.endpoint.region"] == "eu-west-1"
+    assert "very-secret" not in str(wanted)
+    assert "AKIDEXAMPLE" not in str(wanted)
+    provider = "spark.hadoop.fs.s3a.aws.credentials.provider"
+    # EnvironmentVariableCredentialsProvider has another package in each version of the SDK.
+    assert wanted[provider].startswith("org.apache.hadoop.fs.s3a.")
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 3, 8, 100, 256, 1000])
+def test_every_partition_has_a_number_that_spark_sends_there(partitions: int) -> None:
+    import pyarrow as pa
+
+    keys = _place_keys(partitions)
+    hashes = hash_keys([pa.array(keys, pa.int32())], "spark")
+    assert bucket_numbers(hashes, partitions, "spark").tolist() == list(range(partitions))

@@ -1,0 +1,127 @@
+"""A run as a job: arguments as platforms pass them, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+
+from bucketwheel import runtime
+from bucketwheel.cli import submitted
+from bucketwheel.errors import ConfigError, DataRefusedError, JobFailedError, UsageError
+from bucketwheel.sample import Sample
+from project import NARROW, WIDE, Project, Result
+
+GLUE = [
+    *("--job-bookmark-option", "job-bookmark-disable", "--job-language", "python"),
+    *("--TempDir", "s3://aws-glue-assets/temporary/", "--enable-metrics", "true", "--JOB_ID", "j_1"),
+    *("--JOB_RUN_ID", "jr_1", "--JOB_NAME", "etl", "--conf", "spark.sql.shuffle.partitions=4 --conf spark.x=y"),
+    "--enable-glue-datacatalog",
+]
+
+
+@pytest.fixture(autouse=True)
+def own_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(runtime.VARIABLE, "")
+
+
+def job(project: Project, *arguments: str) -> Result:
+    """Run the job, which returns or raises; its exit code would be that of the Python that runs it."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        submitted.main([*arguments, "--config-dir", str(project.conf)])
+    return Result(0, out.getvalue(), err.getvalue())
+
+
+def words(*arguments: str) -> tuple[list[str], list[str]]:
+    said: list[str] = []
+    return submitted.run_words(submitted._pairs(arguments), lambda conf: conf, said.append), said
+
+
+def test_a_job_returns_and_everything_is_published(project: Project) -> None:
+    done = job(project, "--dataset", WIDE)
+    assert set(project.published().values()) == {1200}
+    assert done.stdout.startswith(f"{WIDE}: run ")
+
+
+def test_arguments_that_glue_adds_are_not_used_and_logged(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(runtime.VARIABLE)
+    done = job(project, *GLUE, "--dataset", NARROW)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("arguments of the platform")]
+    assert line.endswith(
+        "not used here: --JOB_ID, --JOB_NAME, --JOB_RUN_ID, --TempDir, --conf, --enable-glue-datacatalog, "
+        "--enable-metrics, --job-bookmark-option, --job-language"
+    )
+    manifest = json.loads(project.cli("show", "last", "--output", "json").stdout)
+    assert manifest["runtime"] == "glue"
+
+
+@pytest.mark.parametrize("automatic", ["_NONE_", ""])
+def test_the_names_of_the_old_jobs_are_taken(automatic: str) -> None:
+    given, said = words(
+        *("--SNAPSHOT_DT", "2025-10-22", "--TABLES_FILTER", "IBE_01,MIACS_01", "--BUCKET_COUNT", "32"),
+        *("--DATASET", WIDE, "--ENV", automatic, "--stages", "register"),
+    )
+    assert given == [
+        *("--SNAPSHOT_DT=2025-10-22", "--TABLES_FILTER=IBE_01,MIACS_01", "--BUCKET_COUNT=32", WIDE),
+        "--stages=register",
+    ]
+    assert said == ["arguments of the platform, not used here: --ENV"]
+
+
+def test_no_dataset_means_all_of_them() -> None:
+    assert words("--dataset", "_NONE_", "--env", "prod") == (["--env=prod"], [])
+
+
+def test_an_option_is_not_taken_for_one_that_begins_like_it() -> None:
+    assert words("--snapshot", "2025-10-22")[0] == []
+
+
+def test_settings_come_as_one_argument(project: Project) -> None:
+    job(project, "--dataset", WIDE, "--settings", '{"buckets.count": 2, "quality.duplicate_keys": "allow"}')
+    manifest = json.loads(project.cli("show", "last", "--output", "json").stdout)
+    assert manifest["stages"]["size"]["result"]["bucket_count"] == 2
+
+
+@pytest.mark.parametrize("text", ["buckets.count=2", "[1]", '"x"'])
+def test_settings_that_are_no_object_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected a JSON object"):
+        words("--settings", text)
+
+
+def test_a_failed_stage_raises_with_the_message_and_the_command_that_resumes(
+    project: Project, dirty: Callable[..., Sample]
+) -> None:
+    project.use(dirty("null_keys"))
+    with pytest.raises(JobFailedError) as failed:
+        job(project, "--dataset", WIDE)
+    assert "NULL key" in str(failed.value)
+    assert "To go on from here: bucketwheel run infobase_attributes" in str(failed.value)
+    assert isinstance(failed.value.__cause__, DataRefusedError)
+    assert project.published() == {}
+
+
+def test_wrong_arguments_raise_and_do_not_exit(project: Project) -> None:
+    with pytest.raises(JobFailedError, match="no dataset 'nobody'") as failed:
+        job(project, "--dataset", "nobody")
+    assert isinstance(failed.value.__cause__, UsageError)
+    with pytest.raises(JobFailedError, match="is not of the form KEY=VALUE"):
+        job(project, "--set", "buckets")
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, "local"),
+        ({"EMR_SERVERLESS_APPLICATION": "x"}, "emr-serverless"),
+        ({"BUCKETWHEEL_RUNTIME": "glue", "EMR_SERVERLESS_APPLICATION": "x"}, "glue"),
+    ],
+)
+def test_the_runtime_is_recognised(environ: dict[str, str], expected: str, tmp_path: object) -> None:
+    from pathlib import Path
+
+    assert runtime.detect(environ, Path("/no such file")) == expected
+    assert runtime.detect({}, Path("/")) == "container"
