@@ -64,13 +64,15 @@ def image(docker_client: docker.DockerClient, cannot: Callable[[str], NoReturn])
 @pytest.fixture(scope="session")
 def glue_image(image: Callable[[str], str]) -> str:
     """The application of this checkout on Glue's base: the image's id."""
-    return support.build(image("BASE_IMAGE"))
+    image("BASE_IMAGE")
+    return support.build("glue")
 
 
 @pytest.fixture(scope="session")
 def emr_image(image: Callable[[str], str]) -> str:
     """The application of this checkout on EMR Serverless's base: the image's id."""
-    return support.build(image("EMR_BASE_IMAGE"))
+    image("EMR_BASE_IMAGE")
+    return support.build("emr")
 
 
 @pytest.fixture(scope="session")

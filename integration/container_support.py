@@ -29,13 +29,6 @@ ENVIRONMENT = {
 SCRATCH = "/var/lib/bucketwheel"
 SPARK_CLASS = "/usr/lib/spark/bin/spark-class"
 SPARK_SUBMIT = "/usr/lib/spark/bin/spark-submit"
-# Those that anybody can pull; docker/.env names others where docker/offline has built them.
-_IMAGES = {
-    "BASE_IMAGE": "public.ecr.aws/glue/aws-glue-libs:5",
-    "EMR_BASE_IMAGE": "public.ecr.aws/emr-serverless/spark/emr-7.8.0:latest",
-    "LOCALSTACK_IMAGE": "localstack/localstack:4.14.0",
-    "MOTO_IMAGE": "motoserver/moto:5.2.5",
-}
 
 
 @dataclass(frozen=True)
@@ -72,10 +65,11 @@ class Cluster:
 
 def image_name(variable: str) -> str:
     """Return the name of an image: from the environment, else docker/.env, else the public one."""
-    listed = ROOT / "docker" / ".env"
-    lines = listed.read_text().splitlines() if listed.exists() else []
-    known = dict(line.split("=", 1) for line in lines if "=" in line)
-    return os.environ.get(variable) or known.get(variable) or _IMAGES[variable]
+    for listed in (ROOT / "docker" / ".env", ROOT / "docker" / "images.env"):
+        lines = listed.read_text().splitlines() if listed.exists() else []
+        if found := os.environ.get(variable) or dict(line.split("=", 1) for line in lines).get(variable):
+            return found
+    raise KeyError(f"{variable} is not among the images of docker/images.env")
 
 
 def absent(client: docker.DockerClient, name: str) -> bool:
@@ -87,13 +81,11 @@ def absent(client: docker.DockerClient, name: str) -> bool:
     return False
 
 
-def build(base: str, target: str = "app") -> str:
-    """Build the application of this checkout on a base that is here, and return the image's id."""
-    command = ["docker", "build", "-q", "-f", "docker/Dockerfile", "--target", target]
-    command += ["--build-arg", f"BASE_IMAGE={base}", "."]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout.split()[-1]
+def build(target: str) -> str:
+    """Run docker/build.sh and return what it prints: of `glue` and `emr` the image's id."""
+    done = subprocess.run([ROOT / "docker" / "build.sh", target], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def application(

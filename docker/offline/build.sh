@@ -1,32 +1,23 @@
 #!/usr/bin/env bash
-# The stand-in images, and docker/.env, from which make, Compose and the integration tests then take their names.
+# The stand-in images, and docker/.env, from which all others then take their names.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-os=localhost/debian-standin:12 glue=localhost/glue-standin:5 emr=localhost/emr-standin:7.8.0
-localstack=localhost/localstack-standin:4.13.1 moto=localhost/moto-standin:5.2.5
+cd "$(dirname "$0")/../.."
+. docker/host.sh
 
-arguments=(--build-arg "OS_IMAGE=$os" -f offline/Dockerfile)
-for name in HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL; do
-  [ -z "${!name:-}" ] || arguments+=(--build-arg "$name")
-done
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-build() {
+os=localhost/debian-standin:12
+docker/offline/os.sh "$os"
+make_standin() {
   local start=$SECONDS
-  docker build "${arguments[@]}" --target "$1" -t "$2" . >"$log" 2>&1 || {
-    tail -n 40 "$log" >&2
-    exit 1
-  }
+  build "$1" "$2" --build-arg "OS_IMAGE=$os" -f docker/offline/Dockerfile docker >/dev/null
   echo "$2: $((SECONDS - start)) s"
 }
-offline/os.sh "$os"
-build localstack "$localstack"
-build moto "$moto"
-build glue "$glue"
-build emr "$emr"
-cat >.env <<END
-BASE_IMAGE=$glue
-EMR_BASE_IMAGE=$emr
-LOCALSTACK_IMAGE=$localstack
-MOTO_IMAGE=$moto
+make_standin localstack localhost/localstack-standin:4.13.1
+make_standin moto localhost/moto-standin:5.2.5
+make_standin glue localhost/glue-standin:5
+make_standin emr localhost/emr-standin:7.8.0
+cat >docker/.env <<'END'
+BASE_IMAGE=localhost/glue-standin:5
+EMR_BASE_IMAGE=localhost/emr-standin:7.8.0
+LOCALSTACK_IMAGE=localhost/localstack-standin:4.13.1
+MOTO_IMAGE=localhost/moto-standin:5.2.5
 END

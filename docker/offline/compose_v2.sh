@@ -4,7 +4,7 @@
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 plugins=$(realpath -m "${1:-/usr/local/lib/docker/cli-plugins}")
-[ -x "$plugins/docker-compose" ] && [ -x "$plugins/docker-buildx" ] && exit 0
+docker compose version >/dev/null 2>&1 && docker buildx version >/dev/null 2>&1 && exit 0
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
