@@ -81,10 +81,11 @@ class _Batches:
         if self._rows:
             columns = list(zip(*self._rows, strict=True))
             ends = np.cumsum([0, *(payload.size for payload in columns[-1])]).astype(np.int32)
-            sink = pa.BufferOutputStream()
-            for payload in columns[-1]:
-                sink.write(payload)
-            payloads = pa.Array.from_buffers(pa.binary(), len(ends) - 1, [None, pa.py_buffer(ends), sink.getvalue()])
+            joined = pa.allocate_buffer(int(ends[-1]))
+            with pa.FixedSizeBufferWriter(joined) as sink:
+                for payload in columns[-1]:
+                    sink.write(payload)
+            payloads = pa.Array.from_buffers(pa.binary(), len(ends) - 1, [None, pa.py_buffer(ends), joined])
             numbers = [pa.array(column, pa.int32()) for column in columns[:-1]]
             self._rows, self._bytes = [], 0
             yield pa.RecordBatch.from_arrays([*numbers, payloads], schema=SCHEMA)

@@ -1,0 +1,79 @@
+"""Whole runs on Spark: the same files as with the arrow engine, however Spark is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from bucketwheel.sample import Sample
+from project import APP, WIDE, Project, environment
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.usefixtures("java")]
+
+SUBMIT = [sys.executable, "-m", "pyspark.find_spark_home"]
+
+
+def digests(project: Project) -> dict[str, str]:
+    """SHA-256 of every data file by table and name; the run's own directory is left out."""
+    found = (project.target / WIDE).glob("*/*/*.parquet")
+    return {f"{path.parent.parent.name}/{path.name}": sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+@pytest.fixture
+def expected(current: Project) -> dict[str, str]:
+    """The files of the same sample as the arrow engine writes them."""
+    made = digests(current)
+    assert len(made) == 4 * 3
+    return made
+
+
+def submitted(project: Project, *arguments: str, master: str = "local[2]") -> subprocess.CompletedProcess[str]:
+    """Run `app/job.py` by spark-submit."""
+    home = subprocess.run(SUBMIT, capture_output=True, text=True, check=True).stdout.strip()
+    options = ["--master", master, "--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.ui.enabled=false"]
+    return subprocess.run(
+        [f"{home}/bin/spark-submit", *options, str(APP / "job.py"), *arguments, "--config-dir", str(project.conf)],
+        capture_output=True,
+        text=True,
+        env=environment(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1", SPARK_HOME=home),
+        cwd=project.root,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bytes_are_those_of_the_arrow_engine(project: Project, expected: dict[str, str], threads: int) -> None:
+    done = project.process("run", WIDE, "--engine", "spark", "--set", f"threads={threads}")
+    assert done.exit_code == 0, done.stderr
+    assert digests(project) == expected
+    assert set(project.published().values()) == {1200}
+
+
+def test_the_job_started_by_spark_submit_writes_the_same(project: Project, expected: dict[str, str]) -> None:
+    done = submitted(project, "--dataset", WIDE, "--settings", '{"engine": "spark"}', "--JOB_ID", "j_1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert digests(project) == expected
+    assert json.loads(project.cli("show", "last", "--output", "json").stdout)["status"] == "finished"
+
+
+def test_a_job_that_fails_ends_with_1_and_says_why(project: Project, tmp_path: Path, clean: Sample) -> None:
+    (project.root / "in the way").write_text("")
+    project.set(target=str(project.root / "in the way" / "out"))
+    done = submitted(project, "--dataset", WIDE, "--settings", '{"engine": "spark"}')
+    assert done.returncode == 1
+    assert "JobFailedError" in done.stdout + done.stderr
+    assert os.fspath(project.root / "in the way") in done.stdout + done.stderr
+
+
+def test_a_run_that_one_engine_began_another_finishes(project: Project, expected: dict[str, str]) -> None:
+    project.run("--stages", "discover,split,size")
+    done = project.process("run", WIDE, "--engine", "spark", "--stages", "bucket,verify,register,ctas")
+    assert done.exit_code == 0, done.stderr
+    assert digests(project) == expected
