@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 . docker/host.sh
 
 os=localhost/debian-standin:12
-docker/offline/os.sh "$os"
+docker/offline/os.sh "$os" >/dev/null
 make_standin() {
   local start=$SECONDS
   build "$1" "$2" --build-arg "OS_IMAGE=$os" -f docker/offline/Dockerfile docker >/dev/null

@@ -55,7 +55,7 @@ def test_a_change_of_the_code_leaves_the_dependencies_alone() -> None:
         "docker/requirements.txt /tmp/",
     ]
     copied = [words for op, words in found["app"] if op == "COPY"]
-    assert copied[0] == "--from=dependencies /opt/bucketwheel /opt/bucketwheel"
+    assert copied[0] == "--from=dependencies --chown=root:root /opt/bucketwheel /opt/bucketwheel"
     assert copied[-1] == "app /opt/bucketwheel/app"
 
 
