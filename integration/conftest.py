@@ -17,9 +17,9 @@ os.environ.setdefault("TC_POOLING_INTERVAL", "0.1")
 
 import docker
 import pytest
-from testcontainers.community.localstack import LocalStackContainer
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 import container_support as support
 from container_support import Cluster, Service
@@ -87,8 +87,8 @@ def network(docker_client: docker.DockerClient) -> Iterator[Network]:
 @pytest.fixture(scope="session")
 def localstack(image: Callable[[str], str], network: Network) -> Iterator[Service]:
     """S3. Tests tell each other apart by their buckets."""
-    container = LocalStackContainer(image("LOCALSTACK_IMAGE"), region_name=support.REGION).with_services("s3")
-    container.with_network(network).with_network_aliases("localstack")
+    container = DockerContainer(image("LOCALSTACK_IMAGE"), network=network, network_aliases=["localstack"])
+    container.with_env("SERVICES", "s3").waiting_for(LogMessageWaitStrategy("Ready."))
     with support.published(container, 4566):
         url = f"http://127.0.0.1:{container.get_exposed_port(4566)}"
         yield Service(container, url, "http://localstack:4566")

@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "AWS_REGION": REGION,
     "AWS_DEFAULT_REGION": REGION,
     "AWS_EC2_METADATA_DISABLED": "true",
+    # Short-lived JVMs on few cores: the thorough compiler and parallel collectors cost them more than they bring.
+    "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
 SCRATCH = "/var/lib/bucketwheel"
 SPARK_CLASS = "/usr/lib/spark/bin/spark-class"

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from testcontainers.core.network import Network
 
-from container_support import ROOT, SPARK_SUBMIT, application, build, finish
+from container_support import ROOT, SPARK_SUBMIT, Cluster, application, build, finish
 
 pytestmark = pytest.mark.docker
 
@@ -39,16 +40,21 @@ def archive(image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactor
     return Path(shutil.copy(ROOT / "build" / "bucketwheel-venv.tar.gz", directory))
 
 
-def test_spark_workers_run_from_the_archive(archive: Path, image: Callable[[str], str]) -> None:
-    script = archive.parent / "job.py"
-    script.write_text(JOB)
-    python = "./environment/bin/python"
+def test_spark_workers_run_from_the_archive(
+    archive: Path, cluster: Cluster, network: Network, glue_image: str
+) -> None:
+    (archive.parent / "job.py").write_text(JOB)
+    sent = "/given/bucketwheel-venv.tar.gz#environment"
     container = application(
-        image("EMR_BASE_IMAGE"),
-        ["--master", "local[1]", "--archives", "/given/bucketwheel-venv.tar.gz#environment", "/given/job.py"],
+        glue_image,
+        ["--master", cluster.master, "--archives", sent, "/given/job.py"],
         entrypoint=[SPARK_SUBMIT],
-        environment={"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": "/usr/bin/python3.11"},
-        working_dir="/tmp",
+        # Not the environment of the image, which workers have as well.
+        environment={
+            "PYSPARK_PYTHON": "./environment/bin/python",
+            "PYSPARK_DRIVER_PYTHON": "/usr/bin/python3.11",
+        },
+        network=network,
     )
     container.with_volume_mapping(archive.parent, "/given")
     said = finish(container).check()

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.docker
 
 SAMPLE = ("--rows", "20000", "--tables", "3", "--columns", "5", "--files", "3")
 LIMIT = 768 * 2**20
-# Far more than fits: 1.2 million rows of 60 columns.
-LARGE = ("--rows", "1200000", "--tables", "6", "--columns", "10", "--files", "4")
+# More than fits: 2 million rows of 60 columns.
+LARGE = ("--rows", "2000000", "--tables", "6", "--columns", "10", "--files", "4")
 
 
 def settings(place: str) -> list[str]:
@@ -85,13 +85,19 @@ def test_the_container_writes_the_bytes_of_the_host(
 
 
 def test_a_run_respects_the_memory_of_its_container(glue_image: str) -> None:
+    run = f"bucketwheel run infobase_attributes --env local {' '.join(settings(SCRATCH))}"
     script = (
         "/opt/bucketwheel/venv/bin/python -c "
         "'from bucketwheel.engines.arrow import available_memory as a; print(a())' && "
-        f"cd {SCRATCH} && bucketwheel sample data {' '.join(LARGE)} >&2 && "
-        f"bucketwheel run infobase_attributes --env local --output json {' '.join(settings(SCRATCH))} >manifest && "
-        "grep -o -E '\"spilled_bytes\": [0-9]+' manifest"
+        f"cd {SCRATCH} && bucketwheel sample data {' '.join(LARGE)} >&2 && {run} --output json >manifest && "
+        "grep -o -E '\"spilled_bytes\": [0-9]+' manifest && "
+        # What happens to a run that thinks that it has more.
+        f"({run} --set target=other --set memory=8GiB >&2; echo ended with $?)"
     )
-    budget, spilled = in_container(glue_image, script, mem_limit=LIMIT, memswap_limit=LIMIT).splitlines()
-    assert int(budget) == LIMIT
+    container = application(
+        glue_image, ["-c", script], entrypoint=["/bin/bash"], mem_limit=LIMIT, memswap_limit=LIMIT
+    )
+    limit, spilled, other = finish(container, 500).check().splitlines()
+    assert int(limit) == LIMIT
     assert int(spilled.split()[-1]) > 0
+    assert other == "ended with 137"
