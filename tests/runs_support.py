@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from bucketwheel import run as run_module
 from bucketwheel.assembly import RunRequest
-from bucketwheel.contracts import BucketCheck, BucketJob, Engine, Progress
+from bucketwheel.contracts import BucketCheck, BucketJob, Engine, EngineStatistics, Progress
 from bucketwheel.manifest import BucketOutcome, Manifest
 from bucketwheel.operations import run_store
 from bucketwheel.run import RunOutcome
@@ -202,11 +202,8 @@ class CountingEngine:
     ) -> Iterator[BucketCheck]:
         return self._engine.verify(job, outcomes, advance)
 
-    def spilled_bytes(self) -> int:
-        return self._engine.spilled_bytes()
-
-    def warnings(self) -> Sequence[str]:
-        return self._engine.warnings()
+    def statistics(self) -> EngineStatistics:
+        return self._engine.statistics()
 
 
 def reports() -> tuple[list[Progress], Callable[[Progress], None]]:

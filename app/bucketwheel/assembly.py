@@ -106,7 +106,7 @@ def make_services(settings: Settings, request: RunRequest, report: Report, now: 
         settings=settings,
         dataset=request.dataset,
         source=dataset_settings(settings, request.dataset),
-        storage=Storage(settings.storage),
+        storage=Storage.of(settings),
         engine=cache(partial(backends.engine, settings)),
         catalog=cache(partial(backends.catalog, settings)),
         fence=Unleased(),

@@ -36,16 +36,28 @@ def session() -> boto3.Session:
     return boto3.Session()
 
 
+def renew_session() -> None:
+    """Forget the session: the next one looks for credentials anew; clients that exist keep theirs."""
+    session.cache_clear()
+
+
+def make_client(service: str, region: str | None, endpoint_url: str | None, config: Config) -> Any:
+    """Return a new client of the session; see `client` for one that is kept."""
+    # Making clients is not safe for threads; using them is.
+    with _lock:
+        return session().client(service, region_name=region, endpoint_url=endpoint_url, config=config)
+
+
+def client_config(connect_seconds: float, read_seconds: float, attempts: int, **more: Any) -> Config:
+    """Return how a client waits and tries again, the same for all services."""
+    retries = {"mode": "standard", "total_max_attempts": attempts}
+    return Config(connect_timeout=connect_seconds, read_timeout=read_seconds, retries=retries, **more)
+
+
 @functools.cache
 def _client(service: str, settings: AwsSettings, endpoint_url: str | None) -> Any:
-    config = Config(
-        connect_timeout=settings.connect_seconds,
-        read_timeout=settings.read_seconds,
-        retries={"mode": "standard", "total_max_attempts": settings.attempts},
-    )
-    return session().client(
-        service, region_name=settings.region, endpoint_url=endpoint_url or settings.endpoint_url, config=config
-    )
+    config = client_config(settings.connect_seconds, settings.read_seconds, settings.attempts)
+    return make_client(service, settings.region, endpoint_url or settings.endpoint_url, config)
 
 
 def client(service: str, settings: AwsSettings, endpoint_url: str | None = None) -> Any:
@@ -60,9 +72,7 @@ def client(service: str, settings: AwsSettings, endpoint_url: str | None = None)
         BucketwheelError: no region is known.
     """
     try:
-        # Making clients is not safe for threads; using them is.
-        with _lock:
-            return _client(service, settings, endpoint_url)
+        return _client(service, settings, endpoint_url)
     except NoRegionError as error:
         raise BucketwheelError(
             f"{service}: no region is known; set aws.region, or AWS_REGION in the environment"

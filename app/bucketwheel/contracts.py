@@ -95,6 +95,18 @@ class BucketCheck:
     table_bytes: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class EngineStatistics:
+    """What work took: bytes spilled to local disks because memory did not suffice, bytes sent between processes.
+
+    `warnings` tell what went wrong and was made good by trying again.
+    """
+
+    spilled_bytes: int = 0
+    shuffled_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+
+
 class Engine(Protocol):
     """Runs the kernel over all slices and buckets."""
 
@@ -122,12 +134,8 @@ class Engine(Protocol):
         """
         ...
 
-    def spilled_bytes(self) -> int:
-        """Bytes written to local disk because memory did not suffice, so far."""
-        ...
-
-    def warnings(self) -> Sequence[str]:
-        """Return what went wrong and was made good by trying again, since last asked."""
+    def statistics(self) -> EngineStatistics:
+        """Return what the work took, since last asked."""
         ...
 
 

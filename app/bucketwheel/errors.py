@@ -17,6 +17,7 @@
         VerificationError                      what was written is not what was read
       LeaseError                      exit 4   somebody else writes this dataset
       StorageError                    exit 1   a path cannot be read or written
+        ChangedError                  exit 4   a file is not what it was when this writer last saw it
       CatalogError                    exit 1   a catalog call failed
         ForeignTableError             exit 2   the table exists and is not ours
         ConcurrentPublishError        exit 4   the table changed between reading and publishing
@@ -94,6 +95,12 @@ class LeaseError(BucketwheelError):
 
 class StorageError(BucketwheelError):
     """A path cannot be read or written."""
+
+
+class ChangedError(StorageError):
+    """Somebody else wrote or deleted a file that only one writer may change."""
+
+    exit_code = 4
 
 
 class CatalogError(BucketwheelError):

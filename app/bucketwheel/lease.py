@@ -1,62 +1,31 @@
-"""One writer per dataset: a lease on disk that is renewed while its holder lives.
+"""One writer per dataset: a lease that is renewed while its holder lives.
 
-The lease is a small JSON file. Reading and changing it happens under an operating system lock beside it, so
-that two writers cannot both take it and none can publish while another takes over. A holder that died is
-followed at once on its own machine, elsewhere when the lease has expired.
+The lease is a small JSON file. On disk it is read and changed under an operating system lock beside it, so
+that two writers cannot both take it and none can publish while another takes over; how this is done on S3 is
+in `lease_s3.py`. A holder that died is followed at once on its own machine, elsewhere when the lease has expired.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NoReturn, Protocol
 
 import psutil
 
-from bucketwheel.errors import BucketwheelError, ConfigError, LeaseError
-from bucketwheel.storage import is_s3, translated
-
-_POLL_SECONDS = 0.005
-# Longer than any honest holder needs; only one that was stopped in mid-publication takes it.
-_LOCK_SECONDS = 30
-
-
-@contextmanager
-def file_lock(path: Path, refused: Callable[[], BucketwheelError], seconds: float = _LOCK_SECONDS) -> Iterator[None]:
-    """Hold an operating system lock on `path`, which stays as an empty file; the lock ends with its process.
-
-    Raises:
-        BucketwheelError: what `refused` returns, where another process or thread kept it for `seconds`.
-        StorageError: the file cannot be made.
-    """
-    with translated(str(path), "lock"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a")
-    with lock:
-        deadline = time.monotonic() + seconds
-        while not _taken(path, lock.fileno()):
-            if time.monotonic() >= deadline:
-                raise refused()
-            time.sleep(_POLL_SECONDS)
-        yield
-
-
-def _taken(path: Path, descriptor: int) -> bool:
-    with translated(str(path), "lock"):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError
+from bucketwheel.lease_disk import LOCK_SECONDS, DiskLeaseFile
+from bucketwheel.lease_s3 import ObjectLeaseFile
+from bucketwheel.settings import StorageSettings
+from bucketwheel.storage import Storage, is_s3, join
 
 
 @dataclass(frozen=True)
@@ -103,6 +72,36 @@ def _started(pid: int) -> float | None:
         return None
 
 
+class LeaseFile(Protocol):
+    """Where a lease is kept, and what keeps two writers from changing it at once.
+
+    `excludes` tells whether `locked` really keeps others off.
+    """
+
+    name: str
+    excludes: bool
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Shut out other writers while the block runs, where that can be done."""
+        ...
+
+    def read(self) -> bytes:
+        """Return the content, nothing where there is none."""
+        ...
+
+    def write(self, content: bytes) -> None:
+        """Replace what was read last.
+
+        Raises:
+            ChangedError: it is not what was read.
+        """
+        ...
+
+    def delete(self) -> None:
+        """Leave a lease that nobody holds; see `write`."""
+        ...
+
+
 class Lease:
     """The lease of one dataset; use as a context manager for the length of a run.
 
@@ -112,8 +111,9 @@ class Lease:
     Args:
         directory: where the books of the dataset are.
         ttl_seconds: how long the holder may be silent.
-        now: the clock.
-        lock_seconds: how long to wait for another process that is publishing.
+        now: the clock. On S3, those of all machines that may write have to agree to well within `ttl_seconds`.
+        lock_seconds: how long to wait for another process that is publishing, on disk.
+        storage: how S3 is reached.
 
     Raises:
         LeaseError: on entering, somebody else holds it; names who and until when.
@@ -124,14 +124,16 @@ class Lease:
         directory: str,
         ttl_seconds: float,
         now: Callable[[], datetime],
-        lock_seconds: float = _LOCK_SECONDS,
+        lock_seconds: float = LOCK_SECONDS,
+        storage: Storage | None = None,
     ) -> None:
+        self._file: LeaseFile
         if is_s3(directory):
-            raise ConfigError(f"{directory}: this version writes to local disks only; set target to a local path")
-        self._file = Path(directory) / "lease.json"
+            self._file = ObjectLeaseFile(join(directory, "lease.json"), storage or Storage(StorageSettings()))
+        else:
+            self._file = DiskLeaseFile(Path(directory) / "lease.json", lock_seconds, self._read)
         self._ttl = ttl_seconds
         self._now = now
-        self._lock_seconds = lock_seconds
         self._token = uuid.uuid4().hex
         self._acquired = ""
         self._due = now()
@@ -146,11 +148,17 @@ class Lease:
             holder = self._read()
             if holder and datetime.fromisoformat(holder.expires) > self._now() and not holder.is_dead_here():
                 raise LeaseError(
-                    f"another run holds the lease {self._file}: {holder} since {holder.acquired}, renewed until "
+                    f"another run holds the lease {self._file.name}: {holder} since {holder.acquired}, renewed until "
                     f"{holder.expires}; wait for it, or end it"
                 )
             self._acquired = self._now().isoformat(timespec="seconds")
-            self._write()
+            try:
+                self._write()
+            except ChangedError as error:
+                raise LeaseError(
+                    f"another run took the lease {self._file.name} at the same moment ({self._read() or 'not named'})"
+                    "; wait for it, or end it"
+                ) from error
         self._renewer.start()
         return self
 
@@ -159,10 +167,8 @@ class Lease:
         self._renewer.join()
         try:
             with self._locked():
-                holder = self._read()
-                if holder and holder.token == self._token:
-                    with translated(str(self._file), "delete"):
-                        self._file.unlink()
+                if self._is_held(self._read()):
+                    self._file.delete()
         except BucketwheelError:
             # The run has ended as it has ended; a lease that stays behind is void with this process.
             return
@@ -170,16 +176,30 @@ class Lease:
     @contextmanager
     def guard(self) -> Iterator[None]:
         """See `contracts.Fence.guard`."""
+        if not self._file.excludes:
+            with self._locked():
+                self._check()
+            yield
+            return
         with self._locked():
-            holder = self._read()
-            if holder is None or holder.token != self._token:
-                self._raise_lost(holder)
+            self._check()
             try:
                 yield
             finally:
                 # Nobody could take over until now; after a long block somebody could at once.
                 if self._depth == 1 and self._now() >= self._due:
                     self._try_to_renew()
+
+    def _check(self) -> None:
+        """Raise where the lease is lost; where others cannot be held off, have it for some time yet."""
+        holder = self._read()
+        if not self._is_held(holder):
+            self._raise_lost(holder)
+        if not self._file.excludes and self._now() >= self._due:
+            try:
+                self._write()
+            except ChangedError:
+                self._raise_lost(self._read())
 
     def renew(self) -> bool:
         """Put off the expiry; return False where somebody else has the lease.
@@ -188,18 +208,20 @@ class Lease:
             BucketwheelError: the lease cannot be written; it is worth another try.
         """
         with self._locked():
-            holder = self._read()
-            if holder is None or holder.token != self._token:
+            if not self._is_held(self._read()):
                 return False
             self._write()
             self._trouble = ""
             return True
 
-    def _raise_lost(self, holder: Holder | None) -> None:
+    def _is_held(self, holder: Holder | None) -> bool:
+        return holder is not None and holder.token == self._token
+
+    def _raise_lost(self, holder: Holder | None) -> NoReturn:
         why = f"it could not be renewed: {self._trouble}" if self._trouble else "it was silent for too long"
         raise LeaseError(
-            f"this run lost the lease {self._file} ({holder or 'nobody'} holds it now) and publishes nothing more; "
-            f"{why} (lease.ttl_seconds={self._ttl:g})"
+            f"this run lost the lease {self._file.name} ({holder or 'nobody'} holds it now) and publishes nothing "
+            f"more; {why} (lease.ttl_seconds={self._ttl:g})"
         )
 
     def _renew_until_stopped(self) -> None:
@@ -217,9 +239,7 @@ class Lease:
     def _read(self) -> Holder | None:
         known = {field.name for field in fields(Holder)}
         try:
-            with translated(str(self._file), "read"):
-                content = self._file.read_bytes() if self._file.exists() else b""
-            return Holder(**{name: value for name, value in json.loads(content).items() if name in known})
+            return Holder(**{name: value for name, value in json.loads(self._file.read()).items() if name in known})
         except (ValueError, TypeError, AttributeError):
             return None  # A lease that was never finished holds nothing.
 
@@ -233,10 +253,7 @@ class Lease:
             self._acquired,
             expires.isoformat(timespec="milliseconds"),
         )
-        aside = self._file.with_suffix(".new")
-        with translated(str(self._file), "write"):
-            aside.write_text(json.dumps(asdict(holder)))
-            aside.replace(self._file)
+        self._file.write(json.dumps(asdict(holder)).encode())
         self._due = self._now() + timedelta(seconds=self._ttl / 3)
 
     @contextmanager
@@ -248,13 +265,7 @@ class Lease:
                 if self._depth > 1:
                     yield
                 else:
-                    with file_lock(self._file.with_suffix(".lock"), self._refused, self._lock_seconds):
+                    with self._file.locked():
                         yield
             finally:
                 self._depth -= 1
-
-    def _refused(self) -> LeaseError:
-        return LeaseError(
-            f"another run ({self._read() or 'not named'}) has kept {self._file} locked for {self._lock_seconds:g} s: "
-            "it is publishing, or was stopped while it was; wait for it, or end it"
-        )

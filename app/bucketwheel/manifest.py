@@ -159,6 +159,7 @@ class BucketResult(Record):
     empty_buckets: int
     spilled_bytes: int
     outcomes: tuple[BucketOutcome, ...]
+    shuffled_bytes: int = 0
     warnings: tuple[str, ...] = ()
 
 

@@ -32,7 +32,7 @@ class Expired:
 
 def run_store(settings: Settings) -> RunStore:
     """Return the runs below the target."""
-    return RunStore(Storage(settings.storage), settings.target)
+    return RunStore(Storage.of(settings), settings.target)
 
 
 def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> VerifyResult:
@@ -163,7 +163,8 @@ def _others(tables: Iterable[CatalogTable], manifest: Manifest) -> list[CatalogT
 @contextmanager
 def _leased(settings: Settings, dataset: str, report: Report, now: Callable[[], datetime]) -> Iterator[Services]:
     services = make_services(settings, RunRequest(dataset), report, now)
-    with Lease(run_store(settings).home(dataset), settings.lease.ttl_seconds, now) as lease:
+    home = run_store(settings).home(dataset)
+    with Lease(home, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
         yield replace(services, fence=lease)
 
 

@@ -45,7 +45,7 @@ def run(
     backends.check(settings, engine=any(name in _DATA for name in names), catalog=any(n in PUBLISHING for n in names))
     services = make_services(settings, request, report, now)
     store = RunStore(services.storage, settings.target)
-    with Lease(store.home(request.dataset), settings.lease.ttl_seconds, now) as lease:
+    with Lease(store.home(request.dataset), settings.lease.ttl_seconds, now, storage=services.storage) as lease:
         services = replace(services, fence=lease)
         manifest = select_run(store, services, stages, request)
         if request.resume and not request.stages:

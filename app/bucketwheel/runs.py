@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pydantic import ValidationError
 
-from bucketwheel.errors import SelectionError, StorageError
+from bucketwheel.errors import ChangedError, LeaseError, SelectionError, StorageError
 from bucketwheel.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
 from bucketwheel.storage import Storage, join
 
 RUN_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
 _HOME = "_bucketwheel"
+_READERS = 8
 
 
 class RunStore:
@@ -23,6 +25,9 @@ class RunStore:
     def __init__(self, storage: Storage, target: str) -> None:
         self._storage = storage
         self.target = storage.absolute(target)
+        # Of each manifest, the version last seen, and what was written of which no answer came.
+        self._versions: dict[str, str] = {}
+        self._unsure: dict[str, bytes] = {}
 
     def home(self, dataset: str) -> str:
         """Where the books of a dataset are."""
@@ -59,9 +64,34 @@ class RunStore:
         return join(self.directory(dataset, run_id), "manifest.json")
 
     def save(self, manifest: Manifest) -> None:
-        """Write the manifest, atomically."""
+        """Write the manifest, atomically, over what this writer last read or wrote of it.
+
+        Raises:
+            LeaseError: somebody else has written it since; on S3, where nothing else keeps writers apart.
+            StorageError: it cannot be written.
+        """
         path = self.path(manifest.dataset, manifest.run_id)
-        self._storage.write(path, manifest.model_dump_json(indent=1).encode())
+        self._replace(path, manifest.model_dump_json(indent=1).encode())
+
+    def _replace(self, path: str, content: bytes) -> None:
+        try:
+            try:
+                version = self._storage.replace(path, content, self._versions.get(path))
+            except ChangedError:
+                found, version = self._storage.read_version(path)
+                if found != self._unsure.get(path):
+                    raise
+                version = self._storage.replace(path, content, version)
+        except ChangedError as error:
+            raise LeaseError(
+                f"{path}: another run has written this manifest, so this one publishes nothing more; look at "
+                "`bucketwheel runs`, then run again"
+            ) from error
+        except StorageError:
+            self._unsure[path] = content
+            raise
+        self._versions[path] = version
+        self._unsure.pop(path, None)
 
     def load(self, dataset: str, run_id: str) -> Manifest:
         """Return the manifest of a run.
@@ -70,7 +100,8 @@ class RunStore:
             StorageError: it is not there, damaged, or written by a newer version; names the file.
         """
         path = self.path(dataset, run_id)
-        content = self._storage.read(path)
+        content, self._versions[path] = self._storage.read_version(path)
+        self._unsure.pop(path, None)
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
@@ -131,6 +162,7 @@ class RunStore:
     def clear(self, dataset: str, run_id: str) -> None:
         """Delete all that is left of the books of a run."""
         self._storage.delete_directory(self.directory(dataset, run_id))
+        self._storage.abandon_uploads(join(self.target, dataset), run_id)
 
     def note(self, dataset: str) -> str:
         """Where the published snapshot date is noted for other jobs."""
@@ -138,13 +170,22 @@ class RunStore:
 
     def note_published(self, manifest: Manifest) -> None:
         """Note the snapshot date of a run that was published."""
-        if not self.is_noted(manifest):
-            self._storage.write(self.note(manifest.dataset), (manifest.snapshot_dt or "").encode())
+        content, version = self._noted(manifest.dataset)
+        wanted = (manifest.snapshot_dt or "").encode()
+        if content != wanted:
+            path = self.note(manifest.dataset)
+            try:
+                self._storage.replace(path, wanted, version)
+            except ChangedError as error:
+                raise LeaseError(f"{path}: another run has written it at the same moment; run again") from error
 
     def is_noted(self, manifest: Manifest) -> bool:
         """Return whether the snapshot date of this run is the one noted."""
-        path = self.note(manifest.dataset)
-        return self._storage.exists(path) and self._storage.read(path) == (manifest.snapshot_dt or "").encode()
+        return self._noted(manifest.dataset)[0] == (manifest.snapshot_dt or "").encode()
+
+    def _noted(self, dataset: str) -> tuple[bytes | None, str | None]:
+        path = self.note(dataset)
+        return self._storage.read_version(path) if self._storage.exists(path) else (None, None)
 
 
 def begun_at(run_id: str) -> str:
@@ -175,16 +216,18 @@ class BucketCheckpoints:
         self._storage = storage
         self._directory = join(store.directory(dataset, run_id), "buckets")
         self._data = partial(store.data_directory, dataset, run_id=run_id)
+        self._abandon = partial(storage.abandon_uploads, join(store.target, dataset), run_id)
 
     def load(self) -> Mapping[int, BucketOutcome]:
         """See `contracts.Checkpoints.load`; a bucket whose record or files are not whole does not count."""
         sizes: dict[str, dict[str, int]] = {}
         found = {}
-        for entry in self._storage.list(self._directory):
-            if not entry.name.endswith(".json"):
-                continue
+        noted = [entry.location for entry in self._storage.list(self._directory) if entry.name.endswith(".json")]
+        with ThreadPoolExecutor(_READERS) as pool:
+            contents = list(pool.map(self._storage.read, noted))
+        for content in contents:
             try:
-                outcome = BucketOutcome.model_validate_json(self._storage.read(entry.location))
+                outcome = BucketOutcome.model_validate_json(content)
             except ValidationError:
                 # Not flushed to disk when power failed, as checkpoints are not.
                 continue
@@ -202,5 +245,6 @@ class BucketCheckpoints:
         self._storage.write(path, outcome.model_dump_json().encode(), durable=False)
 
     def clear(self) -> None:
-        """Forget all of them; the manifest has them now."""
+        """Forget all of them, and what killed workers left of uploads; the manifest has them now."""
         self._storage.delete_directory(self._directory)
+        self._abandon()

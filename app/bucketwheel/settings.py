@@ -126,12 +126,30 @@ class AwsSettings(Frozen):
 
 
 class StorageSettings(Frozen):
-    """How S3 is reached; local paths need none of it."""
+    """How S3 is reached, null as in `AwsSettings`; local paths need none of it but the place to spill to."""
 
     endpoint_url: str | None = None
     region: str | None = None
+    path_style: bool | None = None
     encryption: Literal["SSE-S3", "SSE-KMS"] | None = None
+    kms_key: str | None = None
+    requester_pays: bool = False
+    connect_seconds: Annotated[float, Field(gt=0)] | None = None
+    read_seconds: Annotated[float, Field(gt=0)] | None = None
+    attempts: Annotated[int, Field(ge=1)] | None = None
     spill_directory: str | None = None
+
+    @model_validator(mode="after")
+    def _key_is_used(self) -> StorageSettings:
+        if self.kms_key and self.encryption != "SSE-KMS":
+            raise ValueError(f"kms_key is set, but encryption is {self.encryption}; set it to SSE-KMS")
+        return self
+
+    def filled(self, aws: AwsSettings) -> StorageSettings:
+        """Return the settings with what is null taken from those of AWS's other services."""
+        names = ("endpoint_url", "region", "connect_seconds", "read_seconds", "attempts")
+        taken = {name: getattr(aws, name) for name in names if getattr(self, name) is None}
+        return self.model_copy(update=taken)
 
 
 class LeaseSettings(Frozen):

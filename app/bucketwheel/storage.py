@@ -1,62 +1,42 @@
-"""Paths on local disk and in object stores behind one small class, on pyarrow's file systems.
+"""Paths on local disk and in object stores behind one small class.
 
 A location is a local path, `file://…`, `s3://bucket/key` or `s3a://bucket/key`. Writes are atomic: aside
-and renamed on disk, one put on S3.
+and renamed on disk; on S3 one put, or one upload in parts that is completed at the end or abandoned.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 import pyarrow as pa
-from pyarrow import fs
 
-from bucketwheel.errors import StorageError
-from bucketwheel.settings import StorageSettings
+from bucketwheel.errors import MissingDependencyError, StorageError
+from bucketwheel.locations import Entry, absolute, is_s3, join, name_of
+from bucketwheel.ranged import RangedFile
+from bucketwheel.settings import Settings, StorageSettings
+from bucketwheel.storage_local import LocalFiles
 
-_S3_SCHEMES = ("s3", "s3a", "s3n")
-
-T = TypeVar("T")
-
-
-def is_s3(location: str) -> bool:
-    """Return whether the location names an S3 object or prefix."""
-    return _split(location)[0] in _S3_SCHEMES
+__all__ = ["Entry", "Storage", "fetch", "is_s3", "join", "name_of", "translated"]
 
 
-def _split(location: str) -> tuple[str, str]:
-    # Not by urlsplit: in a key, "?" and "#" are characters like any other.
-    scheme, separator, rest = location.partition("://")
-    return (scheme.lower(), rest) if separator and scheme.isalnum() else ("", location)
+class _Files(Protocol):
+    """What each kind of storage can do; paths are absolute locations."""
 
-
-def join(location: str, *parts: str) -> str:
-    """Append path parts to a location."""
-    return "/".join([location.rstrip("/"), *(part.strip("/") for part in parts)])
-
-
-def name_of(location: str) -> str:
-    """Return the last path part."""
-    return location.rstrip("/").rsplit("/", 1)[-1]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file or directory in a listing; `modified` is UTC ISO time, `location` can be read back."""
-
-    location: str
-    name: str
-    bytes: int
-    modified: str
-    is_directory: bool
+    def list(self, path: str, recursive: bool) -> list[Entry]: ...
+    def exists(self, path: str) -> bool: ...
+    def open(self, path: str) -> pa.NativeFile: ...
+    def read(self, path: str) -> tuple[bytes, str]: ...
+    def write(self, path: str, content: bytes, durable: bool) -> None: ...
+    def replace(self, path: str, content: bytes, version: str | None, /) -> str: ...
+    def create(self, path: str, scratch: str) -> AbstractContextManager[pa.NativeFile]: ...
+    def delete(self, path: str) -> None: ...
+    def delete_directory(self, path: str) -> None: ...
+    def abandon_uploads(self, path: str, part: str) -> None: ...
+    def flush(self) -> None: ...
 
 
 class Storage:
@@ -65,51 +45,30 @@ class Storage:
     def __init__(self, settings: StorageSettings) -> None:
         self.settings = settings
 
-    def resolve(self, location: str) -> tuple[fs.FileSystem, str]:
-        """Return the pyarrow file system and the path on it.
+    @classmethod
+    def of(cls, settings: Settings) -> Storage:
+        """Return the storage of a configuration; what `storage` leaves open is taken from `aws`."""
+        return cls(settings.storage.filled(settings.aws))
 
-        Raises:
-            StorageError: the scheme is unknown.
-        """
-        scheme, rest = _split(location)
-        if scheme in _S3_SCHEMES:
-            return _s3_file_system(self.settings.region, self.settings.endpoint_url), rest.rstrip("/")
-        if scheme == "file":
-            # file:///path and file://localhost/path mean the same.
-            rest = unquote(rest[rest.index("/") :] if "/" in rest else "/")
-        elif scheme:
-            raise StorageError(f"{location}: unknown scheme {scheme!r}; use a local path, s3:// or s3a://")
-        return fs.LocalFileSystem(), os.path.abspath(rest)  # noqa: PTH100  Path takes ten times as long
+    def _at(self, location: str) -> tuple[_Files, str]:
+        path = absolute(location)
+        return (_s3(self.settings) if is_s3(path) else _LOCAL), path
 
     def absolute(self, location: str) -> str:
         """Return the location in the form that catalogs keep: absolute path or `s3://` URI."""
-        file_system, path = self.resolve(location)
-        return path if isinstance(file_system, fs.LocalFileSystem) else f"s3://{path}"
+        return absolute(location)
 
     def list(self, location: str, recursive: bool = False) -> list[Entry]:
         """Return the entries below a directory, sorted by location; none where it does not exist."""
-        file_system, path = self.resolve(location)
-        selector = fs.FileSelector(path, allow_not_found=True, recursive=recursive)
+        files, path = self._at(location)
         with translated(location, "list"):
-            found = file_system.get_file_info(selector)
-        prefix = "" if isinstance(file_system, fs.LocalFileSystem) else "s3://"
-        entries = [
-            Entry(
-                f"{prefix}{info.path}",
-                info.base_name,
-                max(info.size or 0, 0),
-                info.mtime.isoformat() if info.mtime else "",
-                info.type == fs.FileType.Directory,
-            )
-            for info in found
-        ]
-        return sorted(entries, key=lambda entry: entry.location)
+            return sorted(files.list(path, recursive), key=lambda entry: entry.location)
 
     def exists(self, location: str) -> bool:
         """Return whether a file or directory is there."""
-        file_system, path = self.resolve(location)
+        files, path = self._at(location)
         with translated(location, "look at"):
-            return bool(file_system.get_file_info(path).type != fs.FileType.NotFound)
+            return files.exists(path)
 
     def read(self, location: str) -> bytes:
         """Return the whole content of a file.
@@ -117,13 +76,27 @@ class Storage:
         Raises:
             StorageError: it is not there or cannot be read.
         """
-        with translated(location, "read"), self.open(location) as stream:
-            return bytes(stream.read())
+        return self.read_version(location)[0]
+
+    def read_version(self, location: str) -> tuple[bytes, str]:
+        """Return the content of a file and its version, for `replace`.
+
+        Raises:
+            StorageError: it is not there or cannot be read.
+        """
+        files, path = self._at(location)
+        with translated(location, "read"):
+            return files.read(path)
 
     def open(self, location: str) -> pa.NativeFile:
-        """Open a file for random access; errors are the caller's to translate."""
-        file_system, path = self.resolve(location)
-        return file_system.open_input_file(path)
+        """Open a file for random access.
+
+        Raises:
+            OSError: it cannot be opened; the caller's to translate.
+            StorageError: S3 refused, in words.
+        """
+        files, path = self._at(location)
+        return files.open(path)
 
     def write(self, location: str, content: bytes, durable: bool = True) -> None:
         """Replace a file by `content` in one step; where `durable`, it survives a power cut from here on.
@@ -131,26 +104,22 @@ class Storage:
         Raises:
             StorageError: the directory cannot be written, or the disk is full.
         """
-        file_system, path = self.resolve(location)
+        files, path = self._at(location)
         with translated(location, "write"):
-            if not isinstance(file_system, fs.LocalFileSystem):
-                with file_system.open_output_stream(path) as stream:
-                    stream.write(content)
-                return
-            parent = Path(path).parent
-            parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(f"{path}.{uuid.uuid4().hex}.tmp")
-            try:
-                with aside.open("wb") as file:
-                    file.write(content)
-                    if durable:
-                        file.flush()
-                        os.fsync(file.fileno())
-                aside.replace(path)
-            finally:
-                aside.unlink(missing_ok=True)
-            if durable:
-                _sync_directory(parent)
+            files.write(path, content, durable)
+
+    def replace(self, location: str, content: bytes, version: str | None) -> str:
+        """Replace a file where it still has this version, None for none yet; return its new version.
+
+        On local disk every version is empty and nothing is compared: locks keep other writers off there.
+
+        Raises:
+            ChangedError: somebody else wrote or deleted it since.
+            StorageError: it cannot be written; whether it was is not known.
+        """
+        files, path = self._at(location)
+        with translated(location, "write"):
+            return files.replace(path, content, version)
 
     @contextmanager
     def create(self, location: str, scratch: str) -> Iterator[pa.NativeFile]:
@@ -161,80 +130,58 @@ class Storage:
         Raises:
             StorageError: it cannot be written.
         """
-        file_system, path = self.resolve(location)
-        local = isinstance(file_system, fs.LocalFileSystem)
-        with translated(location, "write"), (_aside if local else _upload)(file_system, path, scratch) as stream:
+        files, path = self._at(location)
+        with translated(location, "write"), files.create(path, absolute(scratch)) as stream:
             yield stream
 
     def delete(self, location: str) -> None:
         """Delete one file; a missing one is no error."""
-        file_system, path = self.resolve(location)
+        files, path = self._at(location)
         with translated(location, "delete"):
-            if file_system.get_file_info(path).type == fs.FileType.File:
-                file_system.delete_file(path)
+            files.delete(path)
 
     def delete_directory(self, location: str) -> None:
         """Delete a directory and everything below it; a missing one is no error."""
-        file_system, path = self.resolve(location)
+        files, path = self._at(location)
         with translated(location, "delete"):
-            if file_system.get_file_info(path).type == fs.FileType.Directory:
-                file_system.delete_dir(path)
+            files.delete_directory(path)
+
+    def abandon_uploads(self, location: str, part: str) -> None:
+        """Free what killed writers left of uploads to keys below `location` that have `part` in their path."""
+        files, path = self._at(location)
+        with translated(location, "clean up"):
+            files.abandon_uploads(path, part)
 
     def flush(self, location: str) -> None:
         """Make everything written so far durable where the target is a local disk."""
-        if not is_s3(location):
-            os.sync()
+        files, _ = self._at(location)
+        files.flush()
+
+
+_LOCAL = LocalFiles()
 
 
 @functools.cache
-def _s3_file_system(region: str | None, endpoint_url: str | None) -> fs.FileSystem:
-    options: dict[str, Any] = {"region": region} if region else {}
-    if endpoint_url:
-        endpoint = urlsplit(endpoint_url)
-        options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme}
-    return fs.S3FileSystem(**options)
-
-
-@contextmanager
-def _aside(file_system: fs.FileSystem, path: str, scratch: str) -> Iterator[pa.NativeFile]:
-    aside = f"{scratch}/{uuid.uuid4().hex}.tmp"
+def _s3(settings: StorageSettings) -> _Files:
     try:
-        with _with_parent(aside, lambda: file_system.open_output_stream(aside)) as stream:
-            yield stream
-        _with_parent(path, lambda: os.replace(aside, path))  # noqa: PTH105  once a file, and Path is slow
-    except BaseException:
-        with suppress(OSError):
-            Path(aside).unlink()
-        raise
+        # Local runs need neither boto3 nor the time that it takes to import.
+        module = importlib.import_module("bucketwheel.storage_s3")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"s3:// needs the package {error.name!r}; install it with pip install 'bucketwheel[aws]'"
+        ) from error
+    made: _Files = module.S3Objects(settings)
+    return made
 
 
-@contextmanager
-def _upload(file_system: fs.FileSystem, path: str, _scratch: str) -> Iterator[pa.NativeFile]:
-    try:
-        with file_system.open_output_stream(path) as stream:
-            yield stream
-    except BaseException:
-        # Closing completes the upload, even of half a file, and pyarrow offers no way to abandon one.
-        with suppress(OSError):
-            file_system.delete_file(path)
-        raise
+def fetch(stream: pa.NativeFile, ranges: Callable[[], Iterable[tuple[int, int]]]) -> None:
+    """Read the ranges (offset, length) ahead and in parallel where the file is far away; each can be read once.
 
-
-def _with_parent(path: str, action: Callable[[], T]) -> T:
-    """Do it, and where the directory is missing make that first: most of the time it is there."""
-    try:
-        return action()
-    except FileNotFoundError:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return action()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    Raises:
+        StorageError: S3 refused, in words.
+    """
+    if isinstance(stream, RangedFile):
+        stream.source.fetch(ranges())
 
 
 @contextmanager

@@ -126,6 +126,7 @@ def targets(figures: Figures, scales: Iterable[int], memory_scales: Iterable[int
         _ahead("peers", "Wall time ÷ DuckDB", figures.ratio("peers", "bucketwheel", "duckdb", wall)),
         _below("peers", "Bytes written ÷ plain copy", 1.15, figures.ratio("peers", "bucketwheel", "copy", written)),
     ]
+    found += _spark(figures)
     for factor in memory_scales:
         small, free = f"{factor}x {budget}", f"{factor}x auto"
         peak = figures.peak("memory", small)
@@ -142,6 +143,22 @@ def targets(figures: Figures, scales: Iterable[int], memory_scales: Iterable[int
         met = None if seen is None else abs(seen - 1) <= 0.2
         found.append(Target("scale", f"CPU per row, {factor}x ÷ {base}x the rows", "0.80 to 1.20", _text(seen), met))
     return found + _single_figures(figures)
+
+
+def _spark(figures: Figures) -> list[Target]:
+    started = figures.wall("spark", "session")
+
+    def without_start(run: Run) -> float:
+        return run.wall_seconds - (started or 0 if run.name == "spark" else 0)
+
+    return [
+        _times("spark", "Replaced method ÷ spark engine, wall", 4, figures.ratio("spark", "replaced", "spark", wall)),
+        _times("spark", "Spark's own Hive buckets ÷ spark engine, wall", 2,
+               figures.ratio("spark", "hive", "spark", wall)),
+        _below("spark", "Spark engine ÷ arrow engine, wall", 2, figures.ratio("spark", "spark", "arrow", wall)),
+        _below("spark", "The same without the start of the session", 1.6,
+               figures.ratio("spark", "spark", "arrow", without_start) if started else None),
+    ]  # fmt: skip
 
 
 def _single_figures(figures: Figures) -> list[Target]:
@@ -164,6 +181,10 @@ def _below(section: str, what: str, limit: float, seen: float | None, unit: floa
 def _above(section: str, what: str, limit: float, seen: float | None) -> Target:
     wanted = f"at least {limit / 1e6:g} million/s"
     return Target(section, what, wanted, _text(seen, 1e6, " million/s"), None if seen is None else seen >= limit)
+
+
+def _times(section: str, what: str, limit: float, seen: float | None) -> Target:
+    return Target(section, what, f"at least {limit:g}", _text(seen), None if seen is None else seen >= limit)
 
 
 def _ahead(section: str, what: str, seen: float | None) -> Target:

@@ -121,6 +121,24 @@ def _s3(bench: Bench) -> Iterator[str | None]:
             server.communicate()
 
 
+def spark(bench: Bench) -> None:
+    """The spark engine beside the arrow engine, the method that it replaces, and Spark's own Hive buckets.
+
+    Of the CPU only the driver's is seen; wall time is what counts here.
+    """
+    data = bench.data
+    bench.prepare(data)
+    peer = module("spark_peers")
+    tasks = [
+        run_task("arrow", data),
+        run_task("spark", data, engine="spark"),
+        Task("session", [*module("spark_session"), OUT]),
+        Task("replaced", [*peer, "replaced", data.directory, OUT], data.rows),
+        Task("hive", [*peer, "hive", data.directory, OUT], data.rows),
+    ]
+    bench.interleaved("spark", tasks)
+
+
 def memory(bench: Bench) -> None:
     """A small budget beside an unconstrained run, on the data and on four times as much."""
     for factor in MEMORY_SCALES:
@@ -158,6 +176,7 @@ def help_text(bench: Bench) -> None:
 
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "peers": peers,
+    "spark": spark,
     "memory": memory,
     "scale": scale,
     "buckets": buckets,

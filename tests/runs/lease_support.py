@@ -1,4 +1,4 @@
-"""Leases to take, to leave behind and to look at."""
+"""A lease on disk, as it is seen from outside."""
 
 from __future__ import annotations
 
@@ -7,9 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from bucketwheel.lease import Lease
+from lease_contract import TTL, Home
 from runs_support import Clock
 
-TTL = 60.0
+
+class DiskHome(Home):
+    """The lease below one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = str(directory)
+        self._file = directory / "lease.json"
+
+    def content(self) -> str:
+        return self._file.read_text()
+
+    def put(self, content: str) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(content)
+
+    def remove(self) -> None:
+        self._file.unlink()
+
+    def is_free(self) -> bool:
+        return not self._file.exists()
 
 
 def lease_in(home: Path, clock: Clock, ttl: float = TTL, lock_seconds: float = 30) -> Lease:
@@ -19,14 +39,3 @@ def lease_in(home: Path, clock: Clock, ttl: float = TTL, lock_seconds: float = 3
 def stored(home: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((home / "lease.json").read_text())
     return found
-
-
-def leave(home: Path, clock: Clock, **changes: object) -> None:
-    """Leave a lease as this process would have, but for the changes."""
-    with lease_in(home, clock):
-        content = stored(home)
-    (home / "lease.json").write_text(json.dumps({**content, "token": "another", **changes}))
-
-
-def elsewhere(home: Path, clock: Clock) -> None:
-    leave(home, clock, host="elsewhere/boot/pid", pid=1)

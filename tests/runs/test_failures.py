@@ -93,7 +93,7 @@ def test_a_disk_that_is_full_while_the_failure_is_noted_does_not_hide_the_failur
         def refuse(*_: object, **__: object) -> None:
             raise full
 
-        monkeypatch.setattr(Storage, "write", refuse)
+        monkeypatch.setattr(Storage, "replace", refuse)
         run(stage, manifest, services)
         raise BoomError("the first failure")
 

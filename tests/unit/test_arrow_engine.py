@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from bucketwheel.contracts import BucketJob
+from bucketwheel.contracts import BucketJob, EngineStatistics
 from bucketwheel.engines import arrow, pieces
 from bucketwheel.engines.arrow import ArrowEngine, available_memory, available_threads
 from bucketwheel.engines.pieces import PieceStore
@@ -40,8 +40,8 @@ def test_what_does_not_fit_into_memory_is_spilled_and_the_files_are_the_same(job
     other = elsewhere(job, "tight")
     assert bucket(roomy, job) == bucket(tight, other)
     assert digests(job) == digests(other)
-    assert roomy.spilled_bytes() == 0
-    assert tight.spilled_bytes() > 100_000
+    assert roomy.statistics().spilled_bytes == 0
+    assert tight.statistics().spilled_bytes > 100_000
     assert list((tmp_path / "spill").iterdir()) == []
 
 
@@ -49,15 +49,17 @@ def test_only_what_is_over_the_budget_is_spilled(job: BucketJob, tmp_path: Path)
     all_of_it, part_of_it = engine(memory=1), engine(memory=200_000)
     bucket(all_of_it, job)
     bucket(part_of_it, job)
-    assert 0 < part_of_it.spilled_bytes() < all_of_it.spilled_bytes() - 50_000
+    assert 0 < part_of_it.statistics().spilled_bytes < all_of_it.statistics().spilled_bytes - 50_000
 
 
-def test_spilled_bytes_add_up_over_the_life_of_an_engine(job: BucketJob) -> None:
+def test_statistics_are_those_since_last_asked(job: BucketJob) -> None:
     tight = engine(memory=1, threads=1)
     bucket(tight, job)
-    once = tight.spilled_bytes()
+    once = tight.statistics().spilled_bytes
     bucket(tight, job)
-    assert tight.spilled_bytes() == 2 * once
+    bucket(tight, job)
+    assert tight.statistics() == EngineStatistics(spilled_bytes=2 * once)
+    assert tight.statistics() == EngineStatistics()
 
 
 def test_a_large_slice_is_read_in_batches_where_memory_is_short(

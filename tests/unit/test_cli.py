@@ -81,6 +81,16 @@ def test_help_needs_less_than_a_third_of_a_second_and_none_of_the_heavy_librarie
     assert done.stdout == "[]\n"
 
 
+def test_a_run_on_local_disk_imports_neither_boto3_nor_botocore(project: Project) -> None:
+    code = (
+        "import sys; from bucketwheel import api; "
+        f"api.run(api.load('local', {str(project.conf)!r}), {WIDE!r}); "
+        "print(sorted({'boto3', 'botocore'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_run_prints_its_result_to_stdout_and_a_line_a_stage_to_stderr(project: Project) -> None:
     result = project.run()
     (run_id,) = project.run_ids()

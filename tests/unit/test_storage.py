@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from pyarrow import fs
 
-from bucketwheel import storage as module
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, translated
@@ -19,15 +17,6 @@ SETTINGS = StorageSettings(region="us-east-1")
 @pytest.fixture
 def storage() -> Storage:
     return Storage(SETTINGS)
-
-
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that stands for S3: s3://b/k is the file k in it."""
-    (tmp_path / "s3" / "b").mkdir(parents=True)
-    stand_in = fs.SubTreeFileSystem(str(tmp_path / "s3"), fs.LocalFileSystem())
-    monkeypatch.setattr(module, "_s3_file_system", lambda *_: stand_in)
-    return tmp_path / "s3" / "b"
 
 
 def files(directory: Path) -> list[str]:
@@ -207,26 +196,6 @@ def test_flush_syncs_local_disks_only(storage: Storage, monkeypatch: pytest.Monk
     assert calls == []
     storage.flush("/data")
     assert calls == [1]
-
-
-def test_objects_are_written_read_listed_and_deleted(storage: Storage, bucket: Path) -> None:
-    (bucket / "p").mkdir()
-    storage.write("s3://b/p/x", b"one")
-    with storage.create("s3a://b/p/y", "unused") as stream:
-        stream.write(b"two")
-    assert storage.read("s3a://b/p/x") == b"one"
-    assert [(e.location, e.bytes) for e in storage.list("s3://b/p")] == [("s3://b/p/x", 3), ("s3://b/p/y", 3)]
-    assert storage.exists("s3://b/p/y")
-    storage.delete("s3://b/p/x")
-    assert files(bucket) == ["p/y"]
-    storage.delete_directory("s3://b/p")
-    assert files(bucket) == []
-
-
-def test_a_block_that_fails_leaves_no_object(storage: Storage, bucket: Path) -> None:
-    with pytest.raises(ValueError, match="x"):
-        write_half(storage, "s3://b/y", "unused", ValueError("x"))
-    assert files(bucket) == []
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import fs
 
 from bucketwheel.errors import StorageError
+from bucketwheel.locations import bucket_and_key
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, is_s3, join, name_of
 
@@ -21,28 +21,15 @@ def storage() -> Storage:
 
 
 @pytest.mark.parametrize("scheme", ["s3", "s3a", "s3n", "S3"])
-def test_s3_locations_of_every_scheme_lead_to_s3_without_a_call(storage: Storage, scheme: str) -> None:
-    file_system, path = storage.resolve(f"{scheme}://bucket/some/key.parquet")
-    assert isinstance(file_system, fs.S3FileSystem)
-    assert file_system.region == "us-east-1"
-    assert path == "bucket/some/key.parquet"
+def test_s3_locations_of_every_scheme_mean_the_same(storage: Storage, scheme: str) -> None:
     assert is_s3(f"{scheme}://bucket/key")
+    assert storage.absolute(f"{scheme}://bucket/some/key.parquet") == "s3://bucket/some/key.parquet"
 
 
-def test_an_endpoint_is_taken_with_its_scheme_and_port() -> None:
-    local = Storage(StorageSettings(region="eu-west-1", endpoint_url="http://localhost:4566"))
-    file_system, _ = local.resolve("s3://b/k")
-    # What a file system is made of shows in how it is pickled.
-    assert "localhost:4566" in str(file_system.__reduce__())
-    assert "'http'" in str(file_system.__reduce__())
-
-
-def test_file_systems_are_made_once_for_the_same_settings(storage: Storage) -> None:
-    one, _ = storage.resolve("s3://b/k")
-    again, _ = Storage(StorageSettings(region="us-east-1")).resolve("s3://c/l")
-    other, _ = Storage(StorageSettings(region="eu-west-1")).resolve("s3://b/k")
-    assert one is again
-    assert one is not other
+@pytest.mark.parametrize("location", ["s3://", "s3a:///key"])
+def test_a_location_without_a_bucket_is_refused(storage: Storage, location: str) -> None:
+    with pytest.raises(StorageError, match=f"{location}: names no bucket; write s3://bucket/prefix"):
+        storage.absolute(location)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +44,8 @@ def test_file_systems_are_made_once_for_the_same_settings(storage: Storage) -> N
     ],
 )
 def test_keys_are_taken_as_they_are_written(storage: Storage, location: str, path: str) -> None:
-    assert storage.resolve(location)[1] == path
+    assert storage.absolute(location) == f"s3://{path}"
+    assert "/".join(bucket_and_key(storage.absolute(location))).rstrip("/") == path
 
 
 @pytest.mark.parametrize(
@@ -74,9 +62,6 @@ def test_keys_are_taken_as_they_are_written(storage: Storage, location: str, pat
     ],
 )
 def test_local_paths_and_file_uris_lead_to_the_local_disk(storage: Storage, location: str, path: str) -> None:
-    file_system, found = storage.resolve(location)
-    assert isinstance(file_system, fs.LocalFileSystem)
-    assert found == path
     assert storage.absolute(location) == path
     assert not is_s3(location)
 
@@ -98,12 +83,12 @@ def test_unknown_schemes_are_refused_by_name(storage: Storage, location: str) ->
     with pytest.raises(
         StorageError, match=rf"{location}: unknown scheme '{scheme}'; use a local path, s3:// or s3a://"
     ):
-        storage.resolve(location)
+        storage.absolute(location)
 
 
 @given(st.text(min_size=1).filter(lambda text: "\0" not in text))
 def test_any_key_comes_back_from_its_uri(key: str) -> None:
-    assert Storage(SETTINGS).resolve(f"s3://b/{key}x")[1] == f"b/{key}x"
+    assert bucket_and_key(Storage(SETTINGS).absolute(f"s3://b/{key}x")) == ("b", f"{key}x")
 
 
 def test_locations_are_put_together_and_taken_apart() -> None:
@@ -115,5 +100,4 @@ def test_locations_are_put_together_and_taken_apart() -> None:
 
 
 def test_a_storage_travels_to_other_processes_with_its_settings(storage: Storage) -> None:
-    storage.resolve("s3://b/k")
     assert pickle.loads(pickle.dumps(storage)).settings == SETTINGS

@@ -21,12 +21,13 @@ from typing import Any
 
 import duckdb
 
+from bucketwheel.catalogs.far_view import viewable
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ConfigError
-from bucketwheel.lease import file_lock
+from bucketwheel.lease_disk import file_lock
 from bucketwheel.settings import Settings
 from bucketwheel.sql import drop_view, parquet_glob, parquet_view, quoted
-from bucketwheel.storage import is_s3, translated
+from bucketwheel.storage import Storage, is_s3, translated
 
 _BOOKS = "_bucketwheel_tables"
 _KEPT = "_before_bucketwheel"
@@ -45,6 +46,7 @@ class DuckdbCatalog:
         # What replaces a symbolic link must be the file behind it, which others may know by its own name.
         self._path = Path(os.path.realpath(path))
         self._schema = settings.catalog.database
+        self._storage = Storage.of(settings)
 
     def get(self, name: str) -> CatalogTable | None:
         """See `contracts.Catalog.get`."""
@@ -77,7 +79,8 @@ class DuckdbCatalog:
             if found and found.run_id is None:
                 kept = self._kept(connection, found.name)
             new = _document(table, str(int(found.version or 0) + 1 if found else 1), kept)
-            connection.execute(parquet_view(self._schema, table.name, table.location))
+            with viewable(connection, self._storage, table.location):
+                connection.execute(parquet_view(self._schema, table.name, table.location))
             connection.execute(f"INSERT OR REPLACE INTO {self._books()} VALUES (?, ?)", [table.name, json.dumps(new)])  # noqa: S608 the name is quoted
         return _table(new)
 

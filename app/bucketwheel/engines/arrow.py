@@ -13,7 +13,7 @@ from typing import TypeVar
 import psutil
 import pyarrow as pa
 
-from bucketwheel.contracts import BucketCheck, BucketJob, Slice
+from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, Slice
 from bucketwheel.engines.pieces import PieceStore
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import gather
@@ -66,13 +66,10 @@ class ArrowEngine:
         self._spill_directory = settings.storage.spill_directory
         self._spilled = 0
 
-    def spilled_bytes(self) -> int:
-        """Bytes written to local disk because memory did not suffice, so far."""
-        return self._spilled
-
-    def warnings(self) -> Sequence[str]:
-        """See `contracts.Engine.warnings`; threads are not tried again."""
-        return ()
+    def statistics(self) -> EngineStatistics:
+        """See `contracts.Engine.statistics`."""
+        spilled, self._spilled = self._spilled, 0
+        return EngineStatistics(spilled)
 
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]

@@ -18,10 +18,10 @@ from pyspark import AccumulatorParam, InheritableThread, SparkContext, TaskConte
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from bucketwheel.contracts import BucketCheck, BucketJob
+from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics
 from bucketwheel.engines import shuffle
 from bucketwheel.engines.spark_session import spark_session
-from bucketwheel.engines.spark_stages import summarised
+from bucketwheel.engines.spark_stages import added, summarised
 from bucketwheel.engines.spark_tasks import (
     Batches,
     Places,
@@ -64,16 +64,11 @@ class SparkEngine:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._spilled = 0
-        self._warnings: list[str] = []
+        self._statistics = EngineStatistics()
 
-    def spilled_bytes(self) -> int:
-        """Bytes that Spark spilled to local disks because memory did not suffice, so far."""
-        return self._spilled
-
-    def warnings(self) -> Sequence[str]:
-        """See `contracts.Engine.warnings`."""
-        found, self._warnings = self._warnings, []
+    def statistics(self) -> EngineStatistics:
+        """See `contracts.Engine.statistics`."""
+        found, self._statistics = self._statistics, EngineStatistics()
         return found
 
     def bucket(
@@ -132,9 +127,7 @@ class SparkEngine:
         finally:
             context.cancelJobGroup(group)
             thread.join()
-            summary = summarised(context, group)
-            self._spilled += summary.spilled_bytes
-            self._warnings += summary.troubles
+            self._statistics = added(self._statistics, summarised(context, group))
 
 
 def _once(told: Any, thread: threading.Thread) -> Iterator[tuple[str, int, Any]]:

@@ -26,6 +26,8 @@ _GENERAL = {
     "spark.app.name": "bucketwheel",
     # Pieces are copied out of every batch at once, so the memory of allocators may as well be in small pages.
     "spark.executorEnv.MIMALLOC_ALLOW_THP": "0",
+    # Pieces are shuffled uncompressed but for this; codes of dictionaries take a quarter less than with LZ4.
+    "spark.io.compression.codec": "zstd",
     # The progress shown is our own.
     "spark.ui.showConsoleProgress": "false",
 }

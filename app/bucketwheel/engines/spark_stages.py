@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
 
+from bucketwheel.contracts import EngineStatistics
+
 # Enough to tell what is wrong with a cluster.
 _MOST_TASKS = 1000
 
 
-@dataclass(frozen=True)
-class Summary:
-    """The stages of one job group; `troubles` are texts for people."""
-
-    spilled_bytes: int = 0
-    shuffled_bytes: int = 0
-    troubles: tuple[str, ...] = ()
-
-
-def summarised(context: SparkContext, group: str) -> Summary:
+def summarised(context: SparkContext, group: str) -> EngineStatistics:
     """Return what became of all stages of a job group; what a platform's Spark does not tell is left out."""
     try:
         # Stages are noted by a listener that is behind by a moment.
         context._jsc.sc().listenerBus().waitUntilEmpty()
         stages = list(_stages(context, group))
-        return Summary(
+        return EngineStatistics(
             sum(stage.diskBytesSpilled() for stage in stages),
             sum(stage.shuffleWriteBytes() for stage in stages),
             tuple(text for stage in stages for text in _troubles(context, stage)),
         )
     except Py4JError as error:
-        return Summary(troubles=(f"what Spark knows of its stages could not be read: {error}",))
+        return EngineStatistics(warnings=(f"what Spark knows of its stages could not be read: {error}",))
+
+
+def added(one: EngineStatistics, other: EngineStatistics) -> EngineStatistics:
+    """Return the sum of two."""
+    return EngineStatistics(
+        one.spilled_bytes + other.spilled_bytes,
+        one.shuffled_bytes + other.shuffled_bytes,
+        one.warnings + other.warnings,
+    )
 
 
 def _stages(context: SparkContext, group: str) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.plain import plain_type
-from bucketwheel.storage import Storage, translated
+from bucketwheel.storage import Storage, fetch, translated
 
 # Readers of INT64 nanoseconds are rare; INT96 is read as microseconds, the finest unit that all of them know.
 READ_OPTIONS = {"coerce_int96_timestamp_unit": "us"}
@@ -124,8 +125,12 @@ def _decode(
     )
     groups = list(part.row_groups)
     if part.rows > max_rows:
-        yield from file.iter_batches(max_rows, row_groups=groups, columns=columns, use_threads=False)
+        for group in groups:
+            # One at a time: what was fetched takes memory too.
+            fetch(stream, partial(chunk_ranges, metadata, [group], columns))
+            yield from file.iter_batches(max_rows, row_groups=[group], columns=columns, use_threads=False)
         return
+    fetch(stream, partial(chunk_ranges, metadata, groups, columns))
     try:
         yield from _combined(file.read_row_groups(groups, columns=columns, use_threads=False))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
@@ -134,6 +139,25 @@ def _decode(
             raise
         for group in groups:
             yield from _combined(file.read_row_group(group, columns=columns, use_threads=False))
+
+
+def chunk_ranges(
+    metadata: pq.FileMetaData, groups: Collection[int], columns: Collection[str]
+) -> Iterator[tuple[int, int]]:
+    """Yield (offset, length) of every column chunk that reading these columns takes."""
+    wanted = frozenset(columns)
+    leaves = []
+    for leaf in range(metadata.num_columns):
+        parts = metadata.schema.column(leaf).path.split(".")
+        # The name of a column may have dots in it, as the path of a nested one has.
+        if any(".".join(parts[:count]) in wanted for count in range(1, len(parts) + 1)):
+            leaves.append(leaf)
+    for group in groups:
+        content = metadata.row_group(group)
+        for leaf in leaves:
+            chunk = content.column(leaf)
+            starts = [chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset]
+            yield min(starts), chunk.total_compressed_size
 
 
 def _combined(table: pa.Table) -> Iterator[pa.RecordBatch]:

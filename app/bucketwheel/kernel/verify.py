@@ -6,7 +6,8 @@ bytes on disk, which proves the same; where it is cut differently it is decoded 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.keys import first_disorder, key_text
 from bucketwheel.kernel.layout import bucket_file_name, check_file_name
 from bucketwheel.manifest import BucketOutcome, FileRecord
-from bucketwheel.storage import Storage, join
+from bucketwheel.storage import Storage, fetch, join
 
 # The key columns of one table of one bucket as they lie on disk: how each chunk is laid out, and its bytes.
 _Chunks = list[tuple[tuple[object, ...], bytes]]
@@ -82,13 +83,25 @@ def _read_chunks(job: BucketJob, table: TableLayout, records: list[FileRecord], 
             except (pa.ArrowException, OSError) as error:
                 raise VerificationError(f"{path}: bucket {bucket}: is no Parquet file: {error}") from error
             _check_footer(job, table, record, f"{path}: bucket {bucket}", footer, stream.size())
+            fetch(stream, partial(_key_ranges, footer, len(job.keys)))
             for group in range(footer.num_row_groups):
                 for column in range(len(job.keys)):
                     chunk = footer.row_group(group).column(column)
-                    stream.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
+                    stream.seek(_start(chunk))
                     layout = (chunk.physical_type, chunk.compression, str(chunk.encodings), chunk.num_values)
                     chunks.append((layout, stream.read(chunk.total_compressed_size)))
     return chunks
+
+
+def _key_ranges(footer: pq.FileMetaData, keys: int) -> Iterator[tuple[int, int]]:
+    for group in range(footer.num_row_groups):
+        for column in range(keys):
+            chunk = footer.row_group(group).column(column)
+            yield _start(chunk), chunk.total_compressed_size
+
+
+def _start(chunk: pq.ColumnChunkMetaData) -> int:
+    return int(chunk.dictionary_page_offset or chunk.data_page_offset)
 
 
 def _opened(job: BucketJob, path: str, bucket: int) -> pa.NativeFile:

@@ -33,12 +33,14 @@ class Bucket:
         written = sum(outcome.rows for outcome in outcomes)
         if written != rows:
             raise EngineError(f"bucket: {rows} rows in the snapshot, {written} written; nothing was published")
+        statistics = engine.statistics()
         return BucketResult(
             rows=written,
             empty_buckets=sum(1 for outcome in outcomes if not outcome.rows),
-            spilled_bytes=engine.spilled_bytes(),
+            spilled_bytes=statistics.spilled_bytes,
             outcomes=outcomes,
-            warnings=tuple(engine.warnings()),
+            shuffled_bytes=statistics.shuffled_bytes,
+            warnings=statistics.warnings,
         )
 
     def _report(self, services: Services, job: BucketJob, rows: int, size: int) -> None:

@@ -55,7 +55,7 @@ class Verify:
         duplicates = sum(outcome.duplicate_keys for outcome in written.outcomes)
         quality = services.settings.quality
         warnings = [
-            *engine.warnings(),
+            *engine.statistics().warnings,
             *_apply(quality.null_keys, "null_keys", nulls, "rows have a NULL key"),
             *_apply(quality.duplicate_keys, "duplicate_keys", duplicates, "rows repeat a key"),
         ]

@@ -1,0 +1,51 @@
+"""Views of files on S3, made without DuckDB's extension for S3, which has to be downloaded.
+
+DuckDB looks into the files when a view is made. Here it looks into an empty file on disk with the same columns;
+the text of the view names the files on S3, and whoever reads them needs the extension and credentials.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from bucketwheel.errors import CatalogError
+from bucketwheel.sql import literal
+from bucketwheel.storage import Storage, is_s3, translated
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@contextmanager
+def viewable(connection: duckdb.DuckDBPyConnection, storage: Storage, location: str) -> Iterator[None]:
+    """Let `sql.parquet_view` of this location be executed in the block, wherever the files are.
+
+    Raises:
+        CatalogError: there is no file to take the columns from.
+        StorageError: it cannot be read.
+    """
+    if not is_s3(location):
+        yield
+        return
+    files = [entry.location for entry in storage.list(location) if entry.name.endswith(".parquet")]
+    if not files:
+        raise CatalogError(f"{location}: holds no Parquet file to show; run the stage `bucket` again")
+    with translated(files[0], "read"), storage.open(files[0]) as stream:
+        schema = pq.read_schema(stream)
+    with tempfile.TemporaryDirectory(prefix="bucketwheel-") as directory:
+        empty = Path(directory) / "empty.parquet"
+        with translated(str(empty), "write"):
+            pq.write_table(schema.empty_table(), empty, store_schema=False)
+        # A temporary name is found before DuckDB's own; parquet_scan is that same function under another one.
+        scan = f"SELECT * FROM parquet_scan({literal(str(empty))})"  # noqa: S608 the path is a literal
+        connection.execute(f"CREATE TEMP MACRO read_parquet(files, hive_partitioning := false) AS TABLE {scan}")
+        try:
+            yield
+        finally:
+            connection.execute("DROP MACRO TABLE read_parquet")

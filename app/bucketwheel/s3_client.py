@@ -1,0 +1,180 @@
+"""Calls to S3: one client a process, conditions and requester pays on any botocore, and errors in words."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 botocore's own
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+
+from bucketwheel import aws
+from bucketwheel.errors import ChangedError, StorageError
+from bucketwheel.settings import AwsSettings, StorageSettings
+
+_CONNECTIONS = 64
+_NOT_THERE = {"NoSuchKey", "NotFound", "404"}
+_CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+_DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"}
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+_WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}
+_ELSEWHERE = {
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "301",
+}
+# What a policy calls the permission for an operation, where that is not its name.
+_PERMISSIONS = {
+    "ListObjectsV2": "ListBucket",
+    "HeadObject": "GetObject",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+    "DeleteObjects": "DeleteObject",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+}
+_ON_BUCKET = {"ListObjectsV2", "ListMultipartUploads"}
+_CONDITIONS = {"IfMatch": "If-Match", "IfNoneMatch": "If-None-Match"}
+
+_lock = threading.Lock()
+_clients: dict[StorageSettings, Any] = {}
+
+
+class S3Client:
+    """Makes calls with the credentials that are good at that moment; safe for use by threads."""
+
+    def __init__(self, settings: StorageSettings) -> None:
+        self._settings = settings
+
+    def call(self, operation: str, bucket: str, key: str = "", **parameters: Any) -> Any:
+        """Return the answer to a call such as ``put_object``.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            ChangedError: a condition of the call does not hold.
+            StorageError: anything else, in words.
+        """
+        named = {"Bucket": bucket, **({"Key": key} if key else {})}
+        client = _client(self._settings)
+        try:
+            try:
+                return getattr(client, operation)(**named, **parameters)
+            except ClientError as error:
+                # Keys in a file may have been written anew since they were read, and a role's withdrawn.
+                if aws.code_of(error) not in _EXPIRED:
+                    raise
+                renewed = _renewed(self._settings, client)
+                return getattr(renewed, operation)(**named, **parameters)
+        except ClientError as error:
+            raise _in_words(error, bucket, key, parameters.get("Prefix", "")) from error
+        except BotoCoreError as error:
+            raise StorageError(f"s3://{bucket}/{key}: {_unreached(error, client)}") from error
+
+
+def code_behind(error: StorageError) -> str:
+    """Return S3's code for what went wrong, or nothing."""
+    return aws.code_of(error.__cause__) if error.__cause__ else ""
+
+
+def _client(settings: StorageSettings) -> Any:
+    with _lock:
+        if settings not in _clients:
+            _clients[settings] = _new_client(settings)
+        return _clients[settings]
+
+
+def _new_client(settings: StorageSettings) -> Any:
+    usual = AwsSettings()
+    style = {None: "auto", True: "path", False: "virtual"}[settings.path_style]
+    config = aws.client_config(
+        settings.connect_seconds or usual.connect_seconds,
+        settings.read_seconds or usual.read_seconds,
+        settings.attempts or usual.attempts,
+        s3={"addressing_style": style},
+        max_pool_connections=_CONNECTIONS,
+    )
+    client = aws.make_client("s3", settings.region, settings.endpoint_url, config)
+    events = client.meta.events
+    for operation in ("PutObject", "CompleteMultipartUpload"):
+        events.register(f"before-parameter-build.s3.{operation}", _take_conditions)
+        events.register(f"before-call.s3.{operation}", _send_conditions)
+    if settings.requester_pays:
+        events.register("before-call.s3", _say_who_pays)
+    return client
+
+
+def _renewed(settings: StorageSettings, expired: Any) -> Any:
+    with _lock:
+        # Of all threads whose calls failed, one looks for credentials.
+        if _clients.get(settings) is expired:
+            aws.renew_session()
+            _clients[settings] = _new_client(settings)
+        return _clients[settings]
+
+
+def _take_conditions(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    # The oldest botocore that is supported does not know these parameters of a put.
+    context["bucketwheel"] = {header: params.pop(name) for name, header in _CONDITIONS.items() if name in params}
+
+
+def _send_conditions(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    params["headers"].update(context.get("bucketwheel", {}))
+
+
+def _say_who_pays(params: dict[str, Any], **_: Any) -> None:
+    params["headers"]["x-amz-request-payer"] = "requester"
+
+
+def _in_words(error: ClientError, bucket: str, key: str, prefix: str) -> Exception:
+    code, operation = aws.code_of(error), error.operation_name
+    message = error.response.get("Error", {}).get("Message") or code
+    place = f"s3://{bucket}/{key or prefix}"
+    if code in _NOT_THERE:
+        return FileNotFoundError(2, "no such object", place)
+    if code in _CHANGED:
+        return ChangedError(f"{place}: somebody else wrote or deleted it meanwhile")
+    return StorageError(f"{place}: {_why(code, operation, message, bucket, key, error)}")
+
+
+def _why(code: str, operation: str, message: str, bucket: str, key: str, error: ClientError) -> str:
+    if code == "NoSuchBucket":
+        return f"{operation}: the bucket {bucket!r} does not exist; create it, or correct its name in the settings"
+    if code in _DENIED:
+        permission = f"s3:{_PERMISSIONS.get(operation, operation)}"
+        resource = f"arn:aws:s3:::{bucket}" if operation in _ON_BUCKET else f"arn:aws:s3:::{bucket}/{key or '*'}"
+        return (
+            f"{operation} was denied ({message}); the role needs {permission} on {resource}, and with a KMS key "
+            "the use of that key"
+        )
+    if code in _EXPIRED:
+        return f"{operation}: the credentials have expired ({message}); renew them, then resume"
+    if code in _WRONG_KEYS:
+        return f"{operation}: the credentials are not valid ({message}); check AWS_PROFILE and the AWS_ variables"
+    if code in _ELSEWHERE:
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region = error.response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region")
+        return f"{operation}: the bucket is in another region; set storage.region={region or 'to that of the bucket'}"
+    return f"{operation} failed: {code}: {message}"
+
+
+def _unreached(error: BotoCoreError, client: Any) -> str:
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return f"no AWS credentials were found ({error}); give this machine a role, or set AWS_PROFILE"
+    if isinstance(error, CredentialRetrievalError | TokenRetrievalError):
+        return f"the AWS credentials could not be renewed ({error}); sign in again, then resume"
+    if isinstance(error, ConnectionError | HTTPClientError):
+        return (
+            f"{client.meta.endpoint_url} cannot be reached ({error}); check the network, storage.endpoint_url and "
+            "storage.region"
+        )
+    return str(error)

@@ -1,0 +1,164 @@
+"""Writing an object while its content is being made: one put where it is small, an upload in parts where not."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from bucketwheel.errors import StorageError
+from bucketwheel.ranged import pool
+from bucketwheel.s3_client import S3Client, code_behind
+
+# S3 takes at most 10,000 parts of at least 5 MiB. They grow, so that 400 GiB fit and a gigabyte needs no more
+# memory than three of these.
+_PART = 8 * 2**20
+_PARTS_PER_SIZE = 1000
+_IN_FLIGHT = 2
+_MARK = "bucketwheel-upload"
+
+
+class Upload(io.RawIOBase):
+    """A file that becomes an object by `complete`, and nothing at all by `abandon`."""
+
+    def __init__(self, client: S3Client, bucket: str, key: str, options: Mapping[str, str]) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._options = options
+        self._buffer = bytearray()
+        self._position = 0
+        self._id = ""
+        self._mark = uuid.uuid4().hex
+        self._repeated = False
+        self._pending: deque[Future[dict[str, Any]]] = deque()
+        self._parts: list[dict[str, Any]] = []
+        self._ended = False
+
+    def writable(self) -> bool:
+        """See `io.IOBase.writable`."""
+        return True
+
+    def write(self, content: Any, /) -> int:
+        """Take the next bytes; they may be sent at once.
+
+        Raises:
+            StorageError: a part sent earlier was refused.
+        """
+        view = memoryview(content)
+        if not self._ended:
+            self._buffer += view
+            self._position += view.nbytes
+            size = _PART * (1 + self._sent // _PARTS_PER_SIZE)
+            while len(self._buffer) >= size:
+                self._send(size)
+        return view.nbytes
+
+    @property
+    def _sent(self) -> int:
+        return len(self._parts) + len(self._pending)
+
+    def complete(self) -> None:
+        """Make the object appear, whole.
+
+        Raises:
+            StorageError: it was refused; `abandon` is still to be called.
+        """
+        if not self._id:
+            self._call("put_object", Body=self._buffer, **self._options)
+        else:
+            if self._buffer:
+                self._send(len(self._buffer))
+            while self._pending:
+                self._parts.append(self._pending.popleft().result())
+            self._finish()
+            self._sweep()
+        self._ended = True
+        self._buffer.clear()
+
+    def abandon(self) -> None:
+        """Leave nothing behind; what is written from here on is ignored.
+
+        Raises:
+            StorageError: parts may be left, which cost money until they are deleted.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        self._buffer.clear()
+        for part in self._pending:
+            # A part that is still on its way would stay after the upload is gone.
+            if not part.cancel():
+                part.exception()
+        if self._id:
+            _abort(self._client, self._bucket, self._key, self._id)
+            self._sweep()
+
+    def _call(self, operation: str, **parameters: Any) -> Any:
+        return self._client.call(operation, self._bucket, self._key, **parameters)
+
+    def _send(self, size: int) -> None:
+        if not self._id:
+            answer = self._call("create_multipart_upload", Metadata={_MARK: self._mark}, **self._options)
+            self._id = answer["UploadId"]
+            self._repeated = bool(answer["ResponseMetadata"].get("RetryAttempts"))
+        while len(self._pending) >= _IN_FLIGHT:
+            self._parts.append(self._pending.popleft().result())
+        content, number = bytes(memoryview(self._buffer)[:size]), self._sent + 1
+        del self._buffer[:size]
+        self._pending.append(pool().submit(self._send_part, number, content))
+
+    def _send_part(self, number: int, content: bytes) -> dict[str, Any]:
+        answer = self._call("upload_part", UploadId=self._id, PartNumber=number, Body=content)
+        sums = {
+            name: value for name, value in answer.items() if name.startswith("Checksum") and name != "ChecksumType"
+        }
+        return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+
+    def _finish(self) -> None:
+        try:
+            self._call("complete_multipart_upload", UploadId=self._id, MultipartUpload={"Parts": self._parts})
+        except StorageError:
+            # An answer that was lost on its way looks like a failure, and the second try like a lost upload.
+            if not self._is_in_place():
+                raise
+
+    def _is_in_place(self) -> bool:
+        try:
+            answer = self._call("head_object")
+        except FileNotFoundError:
+            return False
+        return bool(answer.get("Metadata", {}).get(_MARK) == self._mark)
+
+    def _sweep(self) -> None:
+        """Free the upload that a lost answer has left: a begun upload whose id nobody knows."""
+        if self._repeated:
+            abandon_uploads(self._client, self._bucket, self._key, lambda key: key == self._key)
+
+
+def _abort(client: S3Client, bucket: str, key: str, upload: str) -> None:
+    try:
+        client.call("abort_multipart_upload", bucket, key, UploadId=upload)
+    except StorageError as error:
+        if code_behind(error) != "NoSuchUpload":
+            raise
+
+
+def abandon_uploads(client: S3Client, bucket: str, prefix: str, wanted: Callable[[str], bool]) -> None:
+    """Abandon all uploads that were begun to keys below `prefix` for which `wanted` returns True.
+
+    Raises:
+        StorageError: they cannot be listed or freed.
+    """
+    marker: dict[str, str] = {}
+    while True:
+        page = client.call("list_multipart_uploads", bucket, Prefix=prefix, **marker)
+        for upload in page.get("Uploads", ()):
+            if wanted(upload["Key"]):
+                _abort(client, bucket, upload["Key"], upload["UploadId"])
+        if not page.get("IsTruncated"):
+            return
+        marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}

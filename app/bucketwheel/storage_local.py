@@ -1,0 +1,119 @@
+"""Files on local disk: written aside and renamed, so that they appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+from pyarrow import fs
+
+from bucketwheel.locations import Entry
+
+T = TypeVar("T")
+
+_LOCAL = fs.LocalFileSystem()
+
+
+class LocalFiles:
+    """Works on absolute paths; errors are those of the operating system."""
+
+    def list(self, path: str, recursive: bool) -> list[Entry]:
+        """Return what is below a directory, in any order."""
+        found = _LOCAL.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+        return [
+            Entry(
+                info.path,
+                info.base_name,
+                max(info.size or 0, 0),
+                info.mtime.isoformat() if info.mtime else "",
+                info.type == fs.FileType.Directory,
+            )
+            for info in found
+        ]
+
+    def exists(self, path: str) -> bool:
+        """Return whether a file or directory is there."""
+        return bool(_LOCAL.get_file_info(path).type != fs.FileType.NotFound)
+
+    def open(self, path: str) -> pa.NativeFile:
+        """Open a file for random access."""
+        return _LOCAL.open_input_file(path)
+
+    def read(self, path: str) -> tuple[bytes, str]:
+        """Return the content of a file; its version is always empty, since locks keep others off."""
+        with self.open(path) as stream:
+            return bytes(stream.read()), ""
+
+    def write(self, path: str, content: bytes, durable: bool) -> None:
+        """Replace a file in one step."""
+        parent = Path(path).parent
+        parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(f"{path}.{uuid.uuid4().hex}.tmp")
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        if durable:
+            _sync_directory(parent)
+
+    def replace(self, path: str, content: bytes, _version: str | None) -> str:
+        """Replace a file in one step, whatever it was before."""
+        self.write(path, content, durable=True)
+        return ""
+
+    @contextmanager
+    def create(self, path: str, scratch: str) -> Iterator[pa.NativeFile]:
+        """Open a file in `scratch` for writing, and move it to `path` if the block ends well."""
+        aside = f"{scratch}/{uuid.uuid4().hex}.tmp"
+        try:
+            with _with_parent(aside, lambda: _LOCAL.open_output_stream(aside)) as stream:
+                yield stream
+            _with_parent(path, lambda: os.replace(aside, path))  # noqa: PTH105  once a file, and Path is slow
+        except BaseException:
+            with suppress(OSError):
+                Path(aside).unlink()
+            raise
+
+    def delete(self, path: str) -> None:
+        """Delete one file, if it is there."""
+        if _LOCAL.get_file_info(path).type == fs.FileType.File:
+            _LOCAL.delete_file(path)
+
+    def delete_directory(self, path: str) -> None:
+        """Delete a directory and everything below it, if it is there."""
+        if _LOCAL.get_file_info(path).type == fs.FileType.Directory:
+            _LOCAL.delete_dir(path)
+
+    def abandon_uploads(self, path: str, part: str) -> None:
+        """Do nothing: what was not finished here lies in scratch directories, which are deleted as such."""
+
+    def flush(self) -> None:
+        """Make everything written so far durable."""
+        os.sync()
+
+
+def _with_parent(path: str, action: Callable[[], T]) -> T:
+    """Do it, and where the directory is missing make that first: most of the time it is there."""
+    try:
+        return action()
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return action()
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,207 @@
+"""Objects in S3: an object appears whole in one step or not at all, and conditions keep writers apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+from bucketwheel.errors import ChangedError, StorageError
+from bucketwheel.locations import Entry, bucket_and_key
+from bucketwheel.ranged import RangedFile, RangedSource
+from bucketwheel.s3_client import S3Client, code_behind
+from bucketwheel.s3_upload import Upload, abandon_uploads
+from bucketwheel.settings import AwsSettings, StorageSettings
+
+# Holds most Parquet footers, so that opening a file and reading its footer is one request.
+_END = 64 * 2**10
+# Small writes of page headers are gathered before they cross into Python.
+_WRITE_BUFFER = 2**20
+_DELETED_AT_ONCE = 1000
+_PAUSE = 0.1
+_LONGEST_PAUSE = 5
+_SSE = {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}
+
+
+class S3Objects:
+    """Works on absolute `s3://` URIs; what is not there is a FileNotFoundError, all else a StorageError."""
+
+    def __init__(self, settings: StorageSettings) -> None:
+        self._client = S3Client(settings)
+        self._attempts = settings.attempts or AwsSettings().attempts
+        self._options: dict[str, str] = {}
+        if settings.encryption:
+            self._options["ServerSideEncryption"] = _SSE[settings.encryption]
+        if settings.kms_key:
+            self._options["SSEKMSKeyId"] = settings.kms_key
+
+    def list(self, path: str, recursive: bool) -> list[Entry]:
+        """Return what is below a prefix, in any order; keys that end with "/" stand for directories."""
+        bucket, key = bucket_and_key(path)
+        prefix = f"{key}/" if key else ""
+        entries = []
+        for page in self._pages(bucket, prefix, "" if recursive else "/"):
+            entries += [_directory(bucket, found["Prefix"]) for found in page.get("CommonPrefixes", ())]
+            for found in page.get("Contents", ()):
+                if found["Key"].endswith("/"):
+                    # A folder as consoles and some writers make them; the prefix itself is no entry of its own.
+                    entries += [_directory(bucket, found["Key"])] if found["Key"] != prefix else []
+                    continue
+                modified = found["LastModified"].isoformat()
+                name = found["Key"].rpartition("/")[2]
+                entries.append(Entry(f"s3://{bucket}/{found['Key']}", name, found["Size"], modified, False))
+        return entries
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is such an object, or one below it."""
+        bucket, key = bucket_and_key(path)
+        for prefix in (key, f"{key}/" if key else ""):
+            page = self._client.call("list_objects_v2", bucket, Prefix=prefix, MaxKeys=1)
+            # In a listing, the key itself comes before all that only begin like it.
+            if any(found["Key"] == key or found["Key"].startswith(f"{key}/") for found in page.get("Contents", ())):
+                return True
+        return not key
+
+    def open(self, path: str) -> pa.NativeFile:
+        """Open an object for reading in ranges; its end is read at once, in the same request."""
+        bucket, key = bucket_and_key(path)
+        try:
+            end, answer = self._get(bucket, key, f"bytes=-{_END}")
+        except StorageError as error:
+            if code_behind(error) != "InvalidRange":
+                raise
+            # No part of an object without bytes can be asked for.
+            end, answer = self._get(bucket, key)
+        size = int(answer.get("ContentRange", f"/{len(end)}").rpartition("/")[2])
+
+        def read(offset: int, length: int) -> bytes:
+            try:
+                return self._get(bucket, key, f"bytes={offset}-{offset + length - 1}", IfMatch=answer["ETag"])[0]
+            except (ChangedError, FileNotFoundError) as error:
+                raise StorageError(f"{path}: was replaced or deleted while it was read; start again") from error
+
+        return RangedFile(RangedSource(size, end, read), mode="r")
+
+    def read(self, path: str) -> tuple[bytes, str]:
+        """Return the content of an object and its ETag."""
+        content, answer = self._get(*bucket_and_key(path))
+        return content, answer["ETag"]
+
+    def write(self, path: str, content: bytes, durable: bool) -> None:
+        """Replace an object in one put; all that S3 takes is durable."""
+        self._put(path, content)
+
+    def replace(self, path: str, content: bytes, version: str | None) -> str:
+        """Replace an object where it still has this ETag, None for none yet; return its new ETag.
+
+        Raises:
+            ChangedError: it has another one, or is gone.
+        """
+        condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
+        try:
+            return self._put(path, content, **condition)
+        except (ChangedError, FileNotFoundError) as error:
+            return self._own(path, content, error)
+
+    def _put(self, path: str, content: bytes, **condition: str) -> str:
+        bucket, key = bucket_and_key(path)
+        answer = self._client.call("put_object", bucket, key, Body=content, **condition, **self._options)
+        return str(answer["ETag"])
+
+    def _own(self, path: str, content: bytes, refusal: Exception) -> str:
+        """Return the ETag where the refusal only came because the answer to an earlier try was lost."""
+        try:
+            found, etag = self.read(path)
+        except FileNotFoundError:
+            found, etag = b"", ""
+        if etag and found == content:
+            return etag
+        raise ChangedError(f"{path}: somebody else wrote or deleted it meanwhile") from refusal
+
+    @contextmanager
+    def create(self, path: str, _scratch: str) -> Iterator[pa.NativeFile]:
+        """Open an object for writing that appears if the block ends well."""
+        upload = Upload(self._client, *bucket_and_key(path), self._options)
+        stream = pa.BufferedOutputStream(pa.PythonFile(upload, mode="w"), _WRITE_BUFFER)
+        try:
+            yield stream
+            stream.flush()
+            upload.complete()
+        except BaseException as error:
+            try:
+                upload.abandon()
+            except StorageError as left:
+                error.add_note(f"an unfinished upload may be left: {left}")
+            raise
+        finally:
+            stream.close()
+
+    def delete(self, path: str) -> None:
+        """Delete one object, if it is there."""
+        self._client.call("delete_object", *bucket_and_key(path))
+
+    def delete_directory(self, path: str) -> None:
+        """Delete everything below a prefix, and uploads to it that were never finished."""
+        bucket, key = bucket_and_key(path)
+        if not key:
+            raise StorageError(f"{path}: is a whole bucket, which is not deleted from here; name a prefix")
+        abandon_uploads(self._client, bucket, f"{key}/", lambda _: True)
+        for page in self._pages(bucket, f"{key}/", ""):
+            keys = [{"Key": found["Key"]} for found in page.get("Contents", ())]
+            for start in range(0, len(keys), _DELETED_AT_ONCE):
+                self._delete_keys(bucket, keys[start : start + _DELETED_AT_ONCE])
+
+    def abandon_uploads(self, path: str, part: str) -> None:
+        """Abandon uploads to keys below a prefix that have `part` as a whole part of their path."""
+        bucket, key = bucket_and_key(path)
+        abandon_uploads(self._client, bucket, f"{key}/", lambda found: f"/{part}/" in f"/{found}")
+
+    def flush(self) -> None:
+        """Do nothing: an object is durable from when it appears."""
+
+    def _delete_keys(self, bucket: str, keys: Sequence[dict[str, str]]) -> None:
+        answer = self._client.call("delete_objects", bucket, Delete={"Objects": keys, "Quiet": True})
+        errors = answer.get("Errors", [])
+        if errors:
+            first = errors[0]
+            raise StorageError(
+                f"s3://{bucket}/{first.get('Key')}: DeleteObject failed: {first.get('Code')}: {first.get('Message')} "
+                f"({len(errors)} of {len(keys)} objects were not deleted); the role needs s3:DeleteObject on them"
+            )
+
+    def _pages(self, bucket: str, prefix: str, delimiter: str) -> Iterator[Any]:
+        more: dict[str, str] = {"Delimiter": delimiter} if delimiter else {}
+        while True:
+            page = self._client.call("list_objects_v2", bucket, Prefix=prefix, **more)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            more["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _get(self, bucket: str, key: str, part: str = "", **condition: str) -> tuple[bytes, Any]:
+        """Return content and answer; what breaks off after the answer has begun is beyond botocore's own tries."""
+        named = {"Range": part} if part else {}
+        for attempt in range(1, self._attempts + 1):
+            answer = self._client.call("get_object", bucket, key, **named, **condition)
+            body = answer["Body"]
+            try:
+                return body.read(), answer
+            except (HTTPClientError, IncompleteReadError) as error:
+                if attempt == self._attempts:
+                    raise StorageError(
+                        f"s3://{bucket}/{key}: reading broke off {attempt} times ({error}); check the network, or "
+                        "raise storage.attempts"
+                    ) from error
+                time.sleep(min(_PAUSE * 2**attempt, _LONGEST_PAUSE))
+            finally:
+                body.close()
+        raise AssertionError("storage.attempts is at least 1")
+
+
+def _directory(bucket: str, prefix: str) -> Entry:
+    location = f"s3://{bucket}/{prefix.rstrip('/')}"
+    return Entry(location, location.rpartition("/")[2], 0, "", True)

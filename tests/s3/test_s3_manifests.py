@@ -1,0 +1,128 @@
+"""Manifests on S3 are written only over what their writer last saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from faults.proxy import FaultProxy, Request
+from s3_support import Bucket
+
+from bucketwheel import api
+from bucketwheel.errors import LeaseError, StorageError
+from bucketwheel.manifest import Manifest
+from bucketwheel.runs import RunStore
+from bucketwheel.sample import Sample
+from bucketwheel.settings import StorageSettings
+from bucketwheel.storage import Storage
+from project import WIDE
+
+RUN = "2025-01-31-20250401T120000Z-abcdef"
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return Manifest(
+        dataset="people",
+        run_id=RUN,
+        created="2025-04-01T12:00:00+00:00",
+        planned_stages=(),
+        fingerprint={},
+        versions={},
+        runtime="local",
+    )
+
+
+def store(bucket: Bucket) -> RunStore:
+    return RunStore(Storage(StorageSettings()), bucket.uri("out"))
+
+
+def status(bucket: Bucket) -> str:
+    return store(bucket).load("people", RUN).status
+
+
+def changed(manifest: Manifest, status: str) -> Manifest:
+    return manifest.model_copy(update={"status": status})
+
+
+def is_manifest_put(request: Request) -> bool:
+    return request.method == "PUT" and request.key.endswith("manifest.json")
+
+
+def test_a_writer_goes_on_from_what_it_wrote_or_read(bucket: Bucket, manifest: Manifest) -> None:
+    first = store(bucket)
+    first.save(manifest)
+    first.save(changed(manifest, "failed"))
+    second = store(bucket)
+    assert second.load("people", RUN).status == "failed"
+    second.save(changed(manifest, "finished"))
+    assert status(bucket) == "finished"
+
+
+def test_a_writer_that_was_followed_is_told_and_changes_nothing(bucket: Bucket, manifest: Manifest) -> None:
+    zombie, follower = store(bucket), store(bucket)
+    zombie.save(manifest)
+    follower.load("people", RUN)
+    follower.save(changed(manifest, "finished"))
+    with pytest.raises(LeaseError, match=rf"{RUN}/manifest.json: another run has written this manifest, so this one"):
+        zombie.save(changed(manifest, "failed"))
+    assert status(bucket) == "finished"
+
+
+def test_two_writers_cannot_begin_the_same_run(bucket: Bucket, manifest: Manifest) -> None:
+    store(bucket).save(manifest)
+    with pytest.raises(LeaseError):
+        store(bucket).save(changed(manifest, "failed"))
+
+
+def test_a_manifest_deleted_meanwhile_does_not_come_back(bucket: Bucket, manifest: Manifest) -> None:
+    zombie = store(bucket)
+    zombie.save(manifest)
+    store(bucket).forget("people", RUN)
+    with pytest.raises((LeaseError, StorageError)):
+        zombie.save(changed(manifest, "failed"))
+    assert bucket.keys() == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_save_of_which_the_answer_was_lost_is_known_for_its_own(
+    bucket: Bucket, manifest: Manifest, proxy: FaultProxy, number: int
+) -> None:
+    proxy.plan = lambda request: "lost" if is_manifest_put(request) and request.number == 2 * number else None
+    one = store(bucket)
+    one.save(manifest)
+    one.save(changed(manifest, "failed"))
+    one.save(changed(manifest, "finished"))
+    assert status(bucket) == "finished"
+    assert sum(answered.fault == "lost" for answered in proxy.answered) == 1
+
+
+def test_a_save_that_never_got_an_answer_does_not_lock_its_writer_out(
+    bucket: Bucket, manifest: Manifest, proxy: FaultProxy
+) -> None:
+    one = store(bucket)
+    one.save(manifest)
+    # The put takes effect; then nothing answers any more, for as long as is tried.
+    proxy.plan = lambda request: "lost" if is_manifest_put(request) else "reset"
+    with pytest.raises(StorageError):
+        one.save(changed(manifest, "failed"))
+    proxy.plan = lambda _: None
+    assert status(bucket) == "failed"
+    one.save(changed(manifest, "finished"))
+    assert status(bucket) == "finished"
+
+
+def test_a_run_whose_manifest_another_one_wrote_publishes_nothing(
+    bucket: Bucket, tmp_path: Path, clean: Sample
+) -> None:
+    project = bucket.project(tmp_path / "p", clean)
+
+    def progress(event: api.Progress) -> None:
+        if (event.stage, event.state) == ("verify", "started"):
+            (key,) = [key for key in bucket.keys("out/") if key.endswith("manifest.json")]
+            bucket.put(key, bucket.get(key).replace(b'"running"', b'"failed"'))
+
+    with pytest.raises(LeaseError, match="another run has written this manifest"):
+        api.run(project.configuration(), WIDE, progress=progress)
+    assert not project.catalog.exists()
+    assert f"out/{WIDE}/metadata/snapshot_dt.txt" not in bucket.keys("out/")

@@ -1,0 +1,192 @@
+"""What reading costs: few requests, little more than the bytes that are needed, and what happens when it breaks."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from faults.proxy import Answered, FaultProxy, Request
+from s3_support import Bucket
+
+from bucketwheel import ranged
+from bucketwheel.contracts import BucketJob, Slice, TableLayout
+from bucketwheel.errors import StorageError, UnreadableFilesError
+from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.scatter import chunk_ranges, scatter
+from bucketwheel.settings import StorageSettings
+from bucketwheel.storage import Storage, fetch
+
+ROWS, GROUPS = 60_000, 3
+WANTED = ("c3", "c4", "c9")
+
+
+@pytest.fixture(scope="module")
+def content() -> bytes:
+    """A file of 20 columns of random numbers, some 160 kB for each of 3 row groups."""
+    numbers = np.random.default_rng(1)
+    columns: dict[str, Any] = {"key": [f"person {number:08d}" for number in range(ROWS)]}
+    columns |= {f"c{number}": numbers.integers(0, 2**62, ROWS) for number in range(20)}
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, row_group_size=ROWS // GROUPS, use_dictionary=False)
+    return sink.getvalue()
+
+
+def job(path: str) -> tuple[BucketJob, Slice]:
+    table = TableLayout("t", f"{path}-out", tuple((name, name) for name in WANTED), ROWS)
+    made = BucketJob(
+        storage=StorageSettings(),
+        slices=(),
+        keys=(("key", "key"),),
+        tables=(table,),
+        bucket_count=4,
+        hash="hive_v1",
+        sort=True,
+        max_file_bytes=2**30,
+        page_bytes=2**18,
+        dictionary_columns=frozenset(),
+        decoded_bytes_per_row=100,
+        scratch=f"{path}-scratch",
+    )
+    return made, Slice(0, path, tuple(range(GROUPS)), ROWS)
+
+
+def rows_of(path: str, max_rows: int = 10**9) -> pa.Table:
+    made, part = job(path)
+    return pa.Table.from_batches([one.batch for one in scatter(made, part, max_rows, Codebooks())])
+
+
+def reads(answered: list[Answered]) -> list[Answered]:
+    return [one for one in answered if one.request.method == "GET"]
+
+
+def needed(content: bytes) -> int:
+    metadata = pq.read_metadata(io.BytesIO(content))
+    ranges = chunk_ranges(metadata, range(GROUPS), {"key", *WANTED})
+    return sum(length for _, length in ranges)
+
+
+def test_a_slice_takes_one_request_for_its_footer_and_one_for_each_run_of_its_columns(
+    bucket: Bucket, proxy: FaultProxy, content: bytes, tmp_path: Path
+) -> None:
+    bucket.put("in/x.parquet", content)
+    local = tmp_path / "x.parquet"
+    local.write_bytes(content)
+    found = rows_of(bucket.uri("in/x.parquet"))
+    assert found.equals(rows_of(str(local)))
+    # In each row group: the key; c3 and c4 side by side; c9, which the next group's key does not touch.
+    assert len(reads(proxy.answered)) == 1 + 3 * GROUPS
+    assert {one.request.method for one in proxy.answered} == {"GET"}
+    taken = sum(one.bytes for one in proxy.answered)
+    assert needed(content) < len(content) / 4
+    assert taken < needed(content) * 1.05 + 64 * 2**10
+
+
+def test_a_slice_read_in_small_batches_takes_no_more_requests(
+    bucket: Bucket, proxy: FaultProxy, content: bytes
+) -> None:
+    bucket.put("in/x.parquet", content)
+    found = rows_of(bucket.uri("in/x.parquet"), max_rows=7_000)
+    assert found.num_rows == ROWS
+    assert len(reads(proxy.answered)) == 1 + 3 * GROUPS
+
+
+def test_large_runs_are_cut_and_read_side_by_side(
+    bucket: Bucket, proxy: FaultProxy, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("in/x.parquet", content)
+    monkeypatch.setattr(ranged, "_REQUEST", 100_000)
+    before = rows_of(bucket.uri("in/x.parquet"))
+    assert len(reads(proxy.answered)) > 1 + 4 * GROUPS
+    monkeypatch.undo()
+    assert before.num_rows == ROWS
+
+
+def test_columns_that_lie_close_are_one_request_and_those_far_apart_are_not() -> None:
+    hole = ranged._HOLE
+    assert ranged.merged([(10, 5), (0, 10)]) == [[(0, 10), (10, 5)]]
+    assert ranged.merged([(0, 10), (10 + hole, 5)]) == [[(0, 10), (10 + hole, 5)]]
+    assert ranged.merged([(0, 10), (11 + hole, 5)]) == [[(0, 10)], [(11 + hole, 5)]]
+    assert ranged.merged([(0, 100), (10, 5), (101 + hole, 1)]) == [[(0, 100), (10, 5)], [(101 + hole, 1)]]
+    assert ranged.merged([]) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * 2**10 - 1, 64 * 2**10, 64 * 2**10 + 1, 300_000])
+def test_any_part_of_a_file_of_any_size_is_read_as_it_is(storage: Storage, bucket: Bucket, size: int) -> None:
+    content, draw = os.urandom(size), random.Random(size)
+    bucket.put("x", content)
+    with storage.open(bucket.uri("x")) as stream:
+        assert stream.size() == size
+        ranges = [(start, draw.randint(0, size - start)) for start in (draw.randint(0, size) for _ in range(5))]
+        fetch(stream, lambda: [(start, length) for start, length in ranges if length])
+        for start, length in ranges * 2 + [(0, size), (size, 0)]:
+            stream.seek(start)
+            assert stream.read(length) == content[start : start + length]
+        stream.seek(0)
+        assert stream.read() == content
+        assert stream.read(1) == b""
+
+
+@pytest.mark.parametrize("kind", ["cut", "reset", "503", "500", "lost"])
+def test_answers_that_break_off_are_asked_for_again(
+    bucket: Bucket, proxy: FaultProxy, content: bytes, kind: str
+) -> None:
+    bucket.put("in/x.parquet", content)
+    seen: set[str] = set()
+
+    def plan(request: Request) -> str | None:
+        part = request.headers.get("range", "")
+        known = part in seen
+        seen.add(part)
+        return None if known else kind
+
+    proxy.plan = plan
+    assert rows_of(bucket.uri("in/x.parquet")).num_rows == ROWS
+    assert sum(one.fault == kind for one in proxy.answered) == 1 + 3 * GROUPS
+
+
+def test_answers_that_always_break_off_are_an_error_that_names_the_file(
+    bucket: Bucket, proxy: FaultProxy, content: bytes
+) -> None:
+    bucket.put("in/x.parquet", content)
+    proxy.plan = lambda _: "cut"
+    with pytest.raises(StorageError, match=rf"s3://{bucket.name}/in/x.parquet: reading broke off 8 times"):
+        rows_of(bucket.uri("in/x.parquet"))
+
+
+def test_a_file_replaced_while_it_is_read_is_an_error(bucket: Bucket, proxy: FaultProxy, content: bytes) -> None:
+    bucket.put("in/x.parquet", content)
+
+    def plan(request: Request) -> str | None:
+        if "if-match" in request.headers:
+            bucket.put("in/x.parquet", content[::-1])
+        return None
+
+    proxy.plan = plan
+    with pytest.raises(StorageError, match=r"x\.parquet: was replaced or deleted while it was read; start again"):
+        rows_of(bucket.uri("in/x.parquet"))
+
+
+def test_a_damaged_page_is_told_from_a_network_that_fails(bucket: Bucket, content: bytes) -> None:
+    metadata = pq.read_metadata(io.BytesIO(content))
+    chunk = metadata.row_group(1).column(metadata.schema.names.index("c4"))
+    damaged = bytearray(content)
+    damaged[chunk.data_page_offset : chunk.data_page_offset + 200] = b"\xff" * 200
+    bucket.put("in/x.parquet", bytes(damaged))
+    with pytest.raises(UnreadableFilesError, match=r"in/x\.parquet: row group 1, column 'c4' cannot be read"):
+        rows_of(bucket.uri("in/x.parquet"))
+
+
+def test_a_file_that_is_not_there_is_named(storage: Storage, bucket: Bucket) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.open(bucket.uri("x"))
+    with pytest.raises(StorageError, match=r"/x: cannot read: it does not exist"):
+        storage.read(bucket.uri("x"))
+    with pytest.raises(StorageError, match=r"/x: cannot open: it does not exist"):
+        rows_of(bucket.uri("x"))
