@@ -1,0 +1,108 @@
+"""Snapshots as other programs write them give the same tables as the sample's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel.sample import Sample
+from bucketwheel.settings import Settings
+from project import WIDE, Project
+
+# Partition values that a path cannot hold as they are.
+REGIONS = ("a b", "x/y", "50%", "é=1", "c:d#?")
+
+
+# pandas has no integers with missing values unless it is told to.
+TYPES = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+}
+
+
+def snapshot(sample: Sample) -> Path:
+    (found,) = sample.source.glob("snapshot_dt=*")
+    return found
+
+
+def rows(sample: Sample) -> pa.Table:
+    return pa.concat_tables(
+        pq.read_table(path, partitioning=None) for path in sorted(snapshot(sample).glob("*.parquet"))
+    )
+
+
+def by_duckdb(table: pa.Table, place: Path) -> None:
+    place.mkdir(parents=True)
+    with duckdb.connect() as connection:
+        connection.register("people", table)
+        connection.execute(f"COPY people TO '{place}/data_0.parquet' (FORMAT parquet, ROW_GROUP_SIZE 2048)")
+
+
+def by_polars(table: pa.Table, place: Path) -> None:
+    place.mkdir(parents=True)
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    frame.write_parquet(place / "00000000.parquet", compression="zstd", row_group_size=500)
+
+
+def by_pandas(table: pa.Table, place: Path) -> None:
+    place.mkdir(parents=True)
+    # With an index that is a column of its own in the file, as a filtered frame has.
+    frame = table.to_pandas(types_mapper=TYPES.get)
+    frame[frame.index % 2 == 0].to_parquet(place / "even.parquet")
+    frame[frame.index % 2 == 1].to_parquet(place / "odd.parquet", row_group_size=300)
+
+
+@pytest.mark.parametrize("write", [by_duckdb, by_polars, by_pandas])
+def test_other_writers_input_gives_the_same_tables(
+    project: Project, current: Project, clean: Sample, tmp_path: Path, write: Callable[[pa.Table, Path], None]
+) -> None:
+    write(rows(clean), tmp_path / "in" / snapshot(clean).name)
+    project.set(datasets={WIDE: {**project.settings["datasets"][WIDE], "source": str(tmp_path / "in"),
+                                 "complete_marker": None}})  # fmt: skip
+    project.run()
+    assert project.content() == current.content()
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.usefixtures("java")
+@pytest.mark.xdist_group("spark")
+def test_input_of_spark_in_nested_directories_with_int96_gives_the_same_tables(
+    project: Project, current: Project, clean: Sample, tmp_path: Path
+) -> None:
+    from pyspark.sql import functions as F  # noqa: N812 the name that everybody gives it
+
+    from bucketwheel.engines.spark_session import spark_session
+
+    place = tmp_path / "in" / snapshot(clean).name
+    session = spark_session(Settings())
+    session.conf.set("spark.sql.parquet.outputTimestampType", "INT96")
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    seen = "2024-02-29 23:59:59.123456"
+    regions = F.array(*map(F.lit, REGIONS))
+    people = session.read.parquet(str(snapshot(clean))).withColumn("Seen_At", F.lit(seen).cast("timestamp"))
+    placed = people.withColumn("Region", regions[F.abs(F.hash("Customer_User_id")) % len(REGIONS)])
+    placed.repartition(2).write.partitionBy("Region").parquet(str(place))
+    assert (place / "_SUCCESS").exists()
+    assert len([path for path in place.iterdir() if path.is_dir()]) == len(REGIONS)
+    mapping = tmp_path / "mapping.csv"
+    mapping.write_text(f"{Path(clean.mapping).read_text().rstrip()}\nSEEN_01,Seen_At\n")
+    own = {**project.settings["datasets"][WIDE], "source": str(tmp_path / "in"), "mapping": str(mapping)}
+    project.set(datasets={WIDE: own})
+    project.run()
+    content = project.content()
+    with duckdb.connect(str(project.catalog), read_only=True) as connection:
+        times = connection.execute("SELECT DISTINCT seen_at FROM omc_flywheel_test.bucketed_seen_01").fetchall()
+    assert times == [(datetime.fromisoformat(seen),)]
+    assert {name: found for name, found in content.items() if "seen" not in name} == current.content()
