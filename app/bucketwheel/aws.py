@@ -6,6 +6,7 @@ Nothing is imported from here before AWS is really used: local runs need neither
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ _lock = threading.Lock()
 @functools.cache
 def session() -> boto3.Session:
     """Return the session of this process; its credentials refresh themselves where they come from a role."""
-    return boto3.Session()
+    # The other tools of AWS know this name, boto3 only AWS_DEFAULT_REGION.
+    return boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
 
 
 def renew_session() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -24,6 +25,10 @@ _THREADS = 16
 def pool() -> ThreadPoolExecutor:
     """Return the threads that wait for answers, the same for all files of this process."""
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="ranges")
+
+
+# Threads do not live on in the child of a fork.
+os.register_at_fork(after_in_child=pool.cache_clear)
 
 
 class RangedSource(io.RawIOBase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -48,6 +49,8 @@ _CONDITIONS = {"IfMatch": "If-Match", "IfNoneMatch": "If-None-Match"}
 
 _lock = threading.Lock()
 _clients: dict[StorageSettings, Any] = {}
+# Two processes that use one connection read each other's answers.
+os.register_at_fork(after_in_child=_clients.clear)
 
 
 class S3Client:

@@ -237,7 +237,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serve until interrupted: python -m faults.proxy http://127.0.0.1:4566 --seed 7 --share 0.1."""
+    """Serve until interrupted: PYTHONPATH=integration python -m faults.proxy http://127.0.0.1:4566 --seed 7."""
     parser = argparse.ArgumentParser(description="A proxy that lets a share of requests go wrong")
     parser.add_argument("upstream")
     parser.add_argument("--seed", type=int, default=0)

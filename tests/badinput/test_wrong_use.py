@@ -64,7 +64,9 @@ def test_a_wrong_key_and_a_wrong_type_are_reported_at_once(published: Project, r
     first, second, third = result.stderr.splitlines()
     assert first == "error: buckets.sort (--set): should be a valid boolean, not 'maybe'"
     assert second == f"quality.null_keys ({base}): should be 'error', 'warn' or 'allow', not 'ignore'"
-    assert third.startswith(f"buckts ({base}): unknown setting; did you mean 'buckets'? (known: athena, buckets, ")
+    assert third.startswith(
+        f"buckts ({base}): unknown setting; did you mean 'buckets'? (known: athena, aws, buckets, "
+    )
 
 
 def test_a_target_inside_the_source_is_refused(published: Project, refused: Refused) -> None:

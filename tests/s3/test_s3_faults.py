@@ -26,7 +26,8 @@ def nothing_odd(bucket: Bucket) -> bool:
     return all(EXPECTED.fullmatch(key) for key in bucket.keys("out/"))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(24))
 def test_a_run_with_a_tenth_of_all_requests_failing_writes_the_right_bytes(
     bucket: Bucket, tmp_path: Path, clean: Sample, current: Project, proxy: FaultProxy, seed: int
 ) -> None:
@@ -47,6 +48,7 @@ def shown(project: Project) -> list[str]:
     return [table.name for table in backends.catalog(project.configuration().settings).tables()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 116))
 def test_a_run_that_gives_up_publishes_nothing_by_halves_and_goes_on_later(
     bucket: Bucket, tmp_path: Path, clean: Sample, current: Project, proxy: FaultProxy, seed: int
@@ -71,6 +73,17 @@ def test_a_run_that_gives_up_publishes_nothing_by_halves_and_goes_on_later(
     result = project.cli("run", WIDE, *(["--resume", "last"] if begun else []))
     assert result.exit_code == 0, result.stderr
     assert shown(project) == final + staged
+    assert bucket.hashes() == local_hashes(current.target)
+    assert nothing_odd(bucket)
+
+
+def test_a_run_in_which_little_works_at_first_try_writes_the_right_bytes(
+    bucket: Bucket, tmp_path: Path, clean: Sample, current: Project, proxy: FaultProxy
+) -> None:
+    project = bucket.project(tmp_path / "p", clean)
+    proxy.delay_seconds = 0.02
+    proxy.plan = seeded(1, 0.3)
+    project.run()
     assert bucket.hashes() == local_hashes(current.target)
     assert nothing_odd(bucket)
 

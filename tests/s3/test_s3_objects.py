@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
+import multiprocessing
+import os
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import Queue
 from typing import Any
 
 import pytest
 from faults.proxy import FaultProxy
 from s3_support import Bucket
 
-from bucketwheel import s3_upload
 from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.settings import StorageSettings
-from bucketwheel.storage import Storage
+from bucketwheel.storage import Storage, fetch
 
 ODD = [
     "a b",
@@ -29,14 +30,6 @@ ODD = [
     "~!@$^()_-;,.",
     "a\\b",
 ]
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The least that S3 takes for a part that is not the last."""
-    size = 5 * 2**20
-    monkeypatch.setattr(s3_upload, "_PART", size)
-    return size
 
 
 def test_objects_are_written_read_listed_and_deleted(storage: Storage, bucket: Bucket) -> None:
@@ -155,91 +148,6 @@ def test_a_whole_bucket_is_never_deleted(storage: Storage, bucket: Bucket) -> No
     assert bucket.keys() == ["x"]
 
 
-def write(storage: Storage, location: str, content: bytes, error: BaseException | None = None) -> None:
-    with storage.create(location, "unused") as stream:
-        for start in range(0, len(content), 2**20):
-            stream.write(content[start : start + 2**20])
-        assert stream.tell() == len(content)
-        if error:
-            raise error
-
-
-def test_a_large_object_is_sent_in_parts_and_appears_whole(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int
-) -> None:
-    content = bytes(range(256)) * (small_parts * 3 // 256 + 1)
-    write(storage, bucket.uri("big"), content)
-    assert bucket.get("big") == content
-    assert bucket.head("big")["ETag"].endswith('-4"')
-    assert bucket.uploads() == []
-    sent = [len(one.request.body) for one in proxy.answered if "partNumber" in one.request.query]
-    assert sorted(sent, reverse=True)[:3] == [small_parts] * 3
-
-
-@pytest.mark.parametrize("size", [0, 10, 12 * 2**20])
-@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), OSError(5, "Input/output error")])
-def test_a_block_that_fails_leaves_neither_an_object_nor_an_upload(
-    storage: Storage, bucket: Bucket, small_parts: int, size: int, error: BaseException
-) -> None:
-    expected = StorageError if isinstance(error, OSError) else type(error)
-    with pytest.raises(expected):
-        write(storage, bucket.uri("x"), b"z" * size, error)
-    assert bucket.keys() == []
-    assert bucket.uploads() == []
-
-
-@pytest.mark.parametrize("which", ["uploads", "partNumber", "uploadId"])
-def test_a_part_that_is_refused_leaves_nothing_and_says_why(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int, which: str
-) -> None:
-    proxy.plan = lambda r: "403 AccessDenied" if which in r.query and r.method in ("PUT", "POST") else None
-    with pytest.raises(StorageError, match=rf"s3://{bucket.name}/x: \w+ was denied .* s3:PutObject on"):
-        write(storage, bucket.uri("x"), b"z" * small_parts * 3)
-    assert bucket.keys() == []
-    assert bucket.uploads() == []
-
-
-def test_a_completion_of_which_the_answer_was_lost_is_known_for_its_own(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int
-) -> None:
-    proxy.plan = lambda r: "lost" if r.method == "POST" and "uploadId" in r.query and not r.number else None
-    content = b"z" * small_parts * 2
-    write(storage, bucket.uri("x"), content)
-    assert bucket.get("x") == content
-    assert any(one.fault == "lost" for one in proxy.answered)
-
-
-def test_an_object_of_another_writer_is_not_taken_for_an_own_completion(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int
-) -> None:
-    bucket.put("x", b"old")
-    proxy.plan = lambda r: "404 NoSuchUpload" if r.method == "POST" and "uploadId" in r.query else None
-    with pytest.raises(StorageError, match="NoSuchUpload"):
-        write(storage, bucket.uri("x"), b"z" * small_parts * 2)
-    assert bucket.get("x") == b"old"
-    assert bucket.uploads() == []
-
-
-def test_an_upload_whose_beginning_was_lost_is_not_left(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int
-) -> None:
-    proxy.plan = lambda r: "lost" if "uploads" in r.query and r.method == "POST" and not r.number else None
-    write(storage, bucket.uri("x"), b"z" * small_parts * 2)
-    assert bucket.keys() == ["x"]
-    assert bucket.uploads() == []
-
-
-def test_uploads_of_killed_writers_are_abandoned_where_they_belong_to_the_run(
-    storage: Storage, bucket: Bucket
-) -> None:
-    for key in ("out/d/t/run1/x", "out/d/t/run10/x", "out/d/t/run1", "out/d2/t/run1/x"):
-        bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
-    storage.abandon_uploads(bucket.uri("out/d"), "run1")
-    assert sorted(bucket.uploads()) == ["out/d/t/run1", "out/d/t/run10/x", "out/d2/t/run1/x"]
-    storage.delete_directory(bucket.uri("out/d/t/run10"))
-    assert sorted(bucket.uploads()) == ["out/d/t/run1", "out/d2/t/run1/x"]
-
-
 def test_a_replacement_holds_to_the_version_that_was_read(storage: Storage, bucket: Bucket) -> None:
     location = bucket.uri("x")
     first = storage.replace(location, b"one", None)
@@ -255,37 +163,40 @@ def test_a_replacement_holds_to_the_version_that_was_read(storage: Storage, buck
     assert bucket.keys() == []
 
 
-@pytest.mark.parametrize(
-    ("settings", "found"),
-    [
-        ({"encryption": "SSE-S3"}, ("AES256", None)),
-        ({"encryption": "SSE-KMS"}, ("aws:kms", None)),
-        ({"encryption": "SSE-KMS", "kms_key": "arn:aws:kms:us-east-1:1:key/k"}, ("aws:kms", "k")),
-    ],
-)
-def test_all_that_is_written_is_encrypted_as_asked(
-    bucket: Bucket, small_parts: int, settings: dict[str, Any], found: tuple[str, str | None]
+def read_all(settings: StorageSettings, location: str, results: Queue[bytes]) -> None:
+    with Storage(settings).open(location) as stream:
+        fetch(stream, lambda: [(0, 100_000)])
+        results.put(bytes(stream.read_at(100_000, 0)))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_that_are_started_in_the_middle_of_reading_have_connections_of_their_own(
+    bucket: Bucket, method: str
 ) -> None:
-    storage = pickle.loads(pickle.dumps(Storage(StorageSettings(**settings))))
-    storage.write(bucket.uri("a"), b"x")
-    storage.replace(bucket.uri("b"), b"x", None)
-    write(storage, bucket.uri("c"), b"x")
-    write(storage, bucket.uri("d"), b"x" * small_parts * 2)
-    for key in "abcd":
-        head = bucket.head(key)
-        assert head["ServerSideEncryption"] == found[0]
-        assert (head.get("SSEKMSKeyId") or "").rpartition("/")[2] == (found[1] or "")
+    content = os.urandom(300_000)
+    bucket.put("x", content)
+    context: Any = multiprocessing.get_context(method)
+    settings, results = StorageSettings(), context.Queue()
+    with Storage(settings).open(bucket.uri("x")) as stream:
+        fetch(stream, lambda: [(0, 200_000)])
+        child = context.Process(target=read_all, args=(settings, bucket.uri("x"), results))
+        child.start()
+        assert results.get(timeout=60) == content[:100_000]
+        child.join()
+        fetch(stream, lambda: [(0, 200_000)])
+        assert stream.read_at(200_000, 0) == content[:200_000]
+    results.close()
+    results.join_thread()
 
 
-def test_every_request_says_who_pays_where_asked(bucket: Bucket, proxy: FaultProxy, small_parts: int) -> None:
-    storage = Storage(StorageSettings(requester_pays=True))
-    write(storage, bucket.uri("d/x"), b"x" * small_parts * 2)
-    with storage.open(bucket.uri("d/x")) as stream:
-        stream.read(10)
-    storage.list(bucket.uri("d"))
-    storage.delete_directory(bucket.uri("d"))
-    assert len(proxy.answered) >= 8
-    assert {one.request.headers.get("x-amz-request-payer") for one in proxy.answered} == {"requester"}
+def test_the_region_is_that_of_the_settings_or_of_the_environment(
+    storage: Storage, bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    storage.list(bucket.uri("x"))
+    Storage(StorageSettings(region="eu-north-1")).list(bucket.uri("x"))
+    signed = [one.request.headers["authorization"].split("/")[2] for one in proxy.answered]
+    assert signed == ["eu-west-3", "eu-north-1"]
 
 
 def test_path_style_and_host_style_are_chosen(proxy: FaultProxy) -> None:

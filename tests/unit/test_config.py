@@ -136,10 +136,10 @@ def test_every_bad_key_and_value_is_reported_at_once_with_its_origin(files: File
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("buckts.count", "buckts (--set): unknown setting; did you mean 'buckets'? (known: athena, buckets, "),
+        ("buckts.count", "buckts (--set): unknown setting; did you mean 'buckets'? (known: athena, aws, buckets, "),
         ("buckets.cont", "buckets.cont (--set): unknown setting; did you mean 'count'? (known: count, hash, "),
         ("datasets.a.mappng", "datasets.a.mappng (--set): unknown setting; did you mean 'mapping'? (known: "),
-        ("zzz", "zzz (--set): unknown setting; known: athena, buckets, "),
+        ("zzz", "zzz (--set): unknown setting; known: athena, aws, buckets, "),
     ],
 )
 def test_an_unknown_setting_gets_a_guess(name: str, hint: str) -> None:
