@@ -1,4 +1,4 @@
-"""Makes what a run finds in an account: the bucket with sample data, and Glue's database. Does nothing twice."""
+"""Makes what a run finds in an account: a bucket with sample data. Does nothing twice."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import argparse
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from botocore.exceptions import ClientError
 
 from bucketwheel import api, aws
 
@@ -18,12 +16,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, required=True)
     rows = parser.parse_args().rows
     settings = api.load("compose", "/opt/bucketwheel/conf").settings
-    glue = aws.client("glue", settings.aws)
-    try:
-        glue.create_database(DatabaseInput={"Name": settings.catalog.database})
-    except ClientError as error:
-        if aws.code_of(error) != "AlreadyExistsException":
-            raise
     s3 = aws.client("s3", settings.aws, settings.storage.endpoint_url)
     bucket = urlsplit(settings.target).netloc
     s3.create_bucket(Bucket=bucket)

@@ -15,14 +15,13 @@ os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
 os.environ.setdefault("TC_POOLING_INTERVAL", "0.1")
 
+import container_support as support
 import docker
 import pytest
+from container_support import Cluster, Service
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
-
-import container_support as support
-from container_support import Cluster, Service
 
 
 @pytest.fixture(scope="session")

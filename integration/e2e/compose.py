@@ -33,7 +33,7 @@ class Stack:
 
     def show_logs(self) -> None:
         """Print the last words of every service."""
-        subprocess.run([*self.command, "logs", "--tail", "40"], check=False)
+        subprocess.run([*self.command, "logs", "--tail", "15"], check=False)
 
     def down(self) -> None:
         """Remove containers, networks and volumes."""

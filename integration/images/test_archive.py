@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from testcontainers.core.network import Network
-
 from container_support import ROOT, SPARK_SUBMIT, Cluster, application, build, finish
+from testcontainers.core.network import Network
 
 pytestmark = pytest.mark.docker
 

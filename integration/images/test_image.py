@@ -7,9 +7,8 @@ from typing import Any
 
 import docker
 import pytest
-from testcontainers.core.container import DockerContainer
-
 from container_support import SPARK_SUBMIT, application, finish
+from testcontainers.core.container import DockerContainer
 
 pytestmark = pytest.mark.docker
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-
 from container_support import ROOT, SCRATCH, application, finish
 
 pytestmark = pytest.mark.docker

@@ -11,10 +11,9 @@ import boto3
 import docker
 import pytest
 import yaml
+from container_support import REGION, ROOT, SPARK_SUBMIT, Cluster, Service, application, finish
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 from testcontainers.core.network import Network
-
-from container_support import REGION, ROOT, SPARK_SUBMIT, Cluster, Service, application, finish
 
 pytestmark = pytest.mark.docker
 
