@@ -16,7 +16,7 @@ for wanted in "$@"; do
       # An image without a program: it is never started, but Docker wants to be told one.
       container=$(docker create bucketwheel:archive none)
       mkdir -p build
-      docker cp -q "$container:/bucketwheel-venv.tar.gz" build/
+      docker cp "$container:/bucketwheel-venv.tar.gz" build/ >/dev/null 2>&1
       docker rm "$container" >/dev/null
       ls -l build/bucketwheel-venv.tar.gz
       ;;

@@ -1,4 +1,4 @@
-"""docker/compose.yaml as a project of its own, by whichever Compose is installed."""
+"""docker/compose.yaml as a project of its own, by the Compose that COMPOSE names, else whichever is installed."""
 
 from __future__ import annotations
 
@@ -46,5 +46,7 @@ class Stack:
 
 
 def _compose() -> tuple[str, ...]:
+    if named := os.environ.get("COMPOSE"):
+        return tuple(named.split())
     plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
     return ("docker", "compose") if plugin.returncode == 0 else ("docker-compose",)
