@@ -76,7 +76,7 @@ floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 s
 
 .venv-floor/installed: setup.cfg constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
-	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark]' 'moto[server]' pandas polars pytest pytest-xdist hypothesis
+	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' 'moto[server]' pandas polars pytest pytest-xdist hypothesis
 	touch $@
 
 locks: ## What images are made from, anew: docker/**/*.txt from setup.cfg and *.in

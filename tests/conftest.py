@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -40,6 +40,25 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     """A good sample of the month before, other persons; not to be changed."""
     return write_sample(tmp_path_factory.mktemp("earlier"), replace(SMALL, seed=8, rows=900, snapshot_dt=EARLIER))
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint() -> Iterator[str]:
+    """Where AWS is, as `aws_server` has it."""
+    from aws_server import served, strict_glue
+
+    with strict_glue(), served() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def aws(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where AWS is, with credentials for it in the environment."""
+    from aws_server import CREDENTIALS
+
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return aws_endpoint
 
 
 @pytest.fixture

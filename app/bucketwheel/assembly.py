@@ -109,6 +109,7 @@ def make_services(settings: Settings, request: RunRequest, report: Report, now: 
         storage=Storage.of(settings),
         engine=cache(partial(backends.engine, settings)),
         catalog=cache(partial(backends.catalog, settings)),
+        executor=cache(partial(backends.executor, settings)),
         fence=Unleased(),
         checkpoints=Unleased(),
         report=report,

@@ -1,7 +1,7 @@
-"""Finds stages, engines and catalogs by name; each is imported when it is chosen.
+"""Finds stages, engines, catalogs and SQL executors by name; each is imported when it is chosen.
 
-Other packages add their own through entry points in the groups `bucketwheel.stages`, `.engines` and
-`.catalogs`. An entry point names a class; stages are made without arguments, everything
+Other packages add their own through entry points in the groups `bucketwheel.stages`, `.engines`, `.catalogs` and
+`.executors`. An entry point names a class; stages are made without arguments, everything
 else with the settings.
 """
 
@@ -12,9 +12,9 @@ import importlib
 from importlib.metadata import entry_points
 from typing import Any
 
-from bucketwheel.contracts import Catalog, Engine, Stage
+from bucketwheel.contracts import Catalog, Engine, SqlExecutor, Stage
 from bucketwheel.errors import MissingDependencyError, SelectionError
-from bucketwheel.settings import STAGES, Settings
+from bucketwheel.settings import PROMOTE, STAGES, Settings
 
 _BUILT_IN = {
     "stages": {name: f"bucketwheel.stages.{name}:{name.capitalize()}" for name in STAGES},
@@ -22,7 +22,14 @@ _BUILT_IN = {
         "arrow": "bucketwheel.engines.arrow:ArrowEngine",
         "spark": "bucketwheel.engines.spark:SparkEngine",
     },
-    "catalogs": {"duckdb": "bucketwheel.catalogs.duckdb:DuckdbCatalog"},
+    "catalogs": {
+        "duckdb": "bucketwheel.catalogs.duckdb:DuckdbCatalog",
+        "glue": "bucketwheel.catalogs.glue:GlueCatalog",
+    },
+    "executors": {
+        "athena": "bucketwheel.executors.athena:AthenaExecutor",
+        "trino": "bucketwheel.executors.trino:TrinoExecutor",
+    },
 }
 # Which extra brings a package that a backend imports.
 _EXTRAS = {
@@ -53,17 +60,25 @@ def catalog(settings: Settings) -> Catalog:
     return made
 
 
-def check(settings: Settings, engine: bool, catalog: bool) -> None:
-    """Import the engine and the catalog that the settings choose, where they will be needed; makes neither.
+def executor(settings: Settings) -> SqlExecutor:
+    """Return the SQL executor that the settings choose."""
+    made: SqlExecutor = _load("executors", settings.ctas.method)(settings)
+    return made
+
+
+def check(settings: Settings, engine: bool, catalog: bool, executor: bool) -> None:
+    """Import what the settings choose of these, where it will be needed; makes none.
 
     Raises:
-        SelectionError: there is no such engine or catalog.
+        SelectionError: there is no such engine, catalog or executor.
         MissingDependencyError: its packages are not installed.
     """
     if engine:
         _load("engines", settings.engine)
     if catalog:
         _load("catalogs", settings.catalog.kind)
+    if executor and settings.ctas.method != PROMOTE:
+        _load("executors", settings.ctas.method)
 
 
 def known(group: str) -> list[str]:
@@ -91,7 +106,7 @@ def _load(group: str, name: str) -> Any:
             raise
         wanted = f"'bucketwheel[{_EXTRAS[package]}]'" if package in _EXTRAS else package
         raise MissingDependencyError(f"{name!r} needs the package {package!r}: pip install {wanted}") from error
-    names = known(group)
+    names = [*([PROMOTE] if group == "executors" else []), *known(group)]
     close = difflib.get_close_matches(name, names, 1)
     guess = f"did you mean {close[0]!r}? " if close else ""
     raise SelectionError(

@@ -1,19 +1,21 @@
-"""The seams: what a stage, an engine and a catalog are to the rest. Read this first.
+"""The seams: what a stage, an engine, a catalog and a SQL executor are to the rest. Read this first.
 
 ::
 
     cli, api  ->  run  ->  Stage  ->  Engine       scatter and gather the data
                                   ->  Catalog      publish tables
+                                  ->  SqlExecutor  have a SQL engine copy a table, where that is wanted
 
-A stage gets the manifest with the results of earlier stages and a `Services` record; it returns its own
-result. It never calls another stage. Backends are found by name (see `backends.py`) and imported when chosen.
+`Catalog` and `SqlExecutor` are in `tables.py`. A stage gets the manifest with the results of earlier stages and a
+`Services` record; it returns its own result. It never calls another stage. Backends are found by name (see
+`backends.py`) and imported when chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,9 +23,13 @@ from pydantic import BaseModel
 
 from bucketwheel.manifest import BucketOutcome, Manifest
 from bucketwheel.settings import DatasetSettings, Settings, StorageSettings
+from bucketwheel.tables import Catalog, CatalogTable, SqlExecutor, Statement, TableCopy
 
 if TYPE_CHECKING:
     from bucketwheel.storage import Storage
+
+# Defined in tables.py, and as much a seam as what follows.
+__all__ = ["Catalog", "CatalogTable", "SqlExecutor", "Statement", "TableCopy"]
 
 
 @dataclass(frozen=True)
@@ -139,54 +145,6 @@ class Engine(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class CatalogTable:
-    """A table definition in a catalog; types are Hive type names, `version` is the catalog's own."""
-
-    name: str
-    location: str
-    columns: tuple[tuple[str, str], ...]
-    bucket_columns: tuple[str, ...] = ()
-    bucket_count: int = 0
-    sorted: bool = False
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    version: str | None = None
-
-    @property
-    def run_id(self) -> str | None:
-        """The run that wrote the files, or None where the table is not ours."""
-        return self.parameters.get("bucketwheel.run_id")
-
-
-class Catalog(Protocol):
-    """A database of table definitions, each changed in one update."""
-
-    def get(self, name: str) -> CatalogTable | None:
-        """Return the table, or None."""
-        ...
-
-    def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
-        """Create the table, or point the existing one at the new definition, in one update.
-
-        Raises:
-            ConcurrentPublishError: the table is not the one in `replacing` any more (None: it exists).
-            CatalogError: the catalog refused.
-        """
-        ...
-
-    def remove(self, table: CatalogTable) -> None:
-        """Remove the definition, never the files.
-
-        Raises:
-            ConcurrentPublishError: the table is not this one any more.
-        """
-        ...
-
-    def tables(self) -> Sequence[CatalogTable]:
-        """Return every table of the database, by name."""
-        ...
-
-
 class Fence(Protocol):
     """Proof that this writer still holds the dataset."""
 
@@ -225,6 +183,7 @@ class Services:
     storage: Storage
     engine: Callable[[], Engine]
     catalog: Callable[[], Catalog]
+    executor: Callable[[], SqlExecutor]
     fence: Fence
     checkpoints: Checkpoints
     report: Report

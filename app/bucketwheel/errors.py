@@ -22,6 +22,11 @@
         ForeignTableError             exit 2   the table exists and is not ours
         ConcurrentPublishError        exit 4   the table changed between reading and publishing
       ExecutorError                   exit 1   a SQL engine refused or failed a statement
+        ExecutorBusyError                      the engine is throttled or full: later it may work
+        ExecutorResourcesError                 the statement needs more memory or time than the engine gives
+        ExecutorDeniedError                    the role may not do this
+        StatementError                         the engine does not accept the statement
+        TooManyWritersError           exit 2   more partitions and buckets than an engine writes at once
       EngineError                     exit 1   an engine lost work
       JobFailedError                  exit 1   what a job of Glue, EMR Serverless or spark-submit ends with
 """
@@ -121,6 +126,28 @@ class ConcurrentPublishError(CatalogError):
 
 class ExecutorError(BucketwheelError):
     """A SQL engine refused or failed a statement."""
+
+
+class ExecutorBusyError(ExecutorError):
+    """The engine is throttled, full or still starting."""
+
+
+class ExecutorResourcesError(ExecutorError):
+    """A statement needs more memory or time than the engine gives it."""
+
+
+class ExecutorDeniedError(ExecutorError):
+    """The role or user may not do what a statement needs."""
+
+
+class StatementError(ExecutorError):
+    """The engine does not accept a statement."""
+
+
+class TooManyWritersError(ExecutorError):
+    """A statement would write more partitions and buckets than the engine writes at once."""
+
+    exit_code = 2
 
 
 class EngineError(BucketwheelError):

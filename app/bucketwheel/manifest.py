@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bucketwheel.errors import SelectionError, StorageError
+from bucketwheel.settings import PROMOTE
 
 SCHEMA_VERSION: Final = 1
 
@@ -191,10 +192,27 @@ class PublishedTable(Record):
     previous_location: str | None
 
 
+class CopiedTable(Record):
+    """A table of the run as a SQL engine copied it: where, what is there, and what the statement cost."""
+
+    table: str
+    location: str
+    rows: int
+    files: int
+    bytes: int
+    sorted: bool
+    query_id: str
+    bytes_scanned: int
+    seconds: float
+
+
 class PublishResult(Record):
-    """The tables that a stage published."""
+    """The tables that a stage published, and the copies that they show where a SQL engine made some."""
 
     tables: tuple[PublishedTable, ...]
+    method: str = PROMOTE
+    copies: tuple[CopiedTable, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class StageRecord(Record):

@@ -10,6 +10,7 @@ from datetime import datetime
 from bucketwheel import backends
 from bucketwheel.assembly import RunRequest, make_services, utc_now
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
+from bucketwheel.copies import CopyBooks, check_copies, is_directory_of, is_temporary, run_ids_in, temporary_prefix
 from bucketwheel.errors import CatalogError, SelectionError
 from bucketwheel.lease import Lease
 from bucketwheel.manifest import BucketResult, Manifest, PublishResult, VerifyResult
@@ -74,11 +75,12 @@ def rollback(
     with _leased(settings, manifest.dataset, report, now) as services:
         check_files(manifest, services.storage, settings.target)
         store, catalog = run_store(settings), services.catalog()
-        tables = [
-            table
-            for stage in published
-            for table in definitions(manifest, services.storage, settings.target, prefixes(settings.catalog)[stage])
-        ]
+        tables = []
+        for stage in published:
+            copies = manifest.result(stage, PublishResult).copies
+            check_copies(services.storage, copies)
+            prefix = prefixes(settings.catalog)[stage]
+            tables += definitions(manifest, services.storage, settings.target, prefix, copies)
 
         def note() -> None:
             if "ctas" in published:
@@ -147,8 +149,9 @@ def _is_whole(manifest: Manifest) -> bool:
 
 
 def _shown(tables: Iterable[CatalogTable]) -> set[str]:
-    """Return whatever may be a run id in what the catalog shows."""
-    return {part for table in tables for part in (table.run_id or "", *table.location.split("/"))}
+    """Return whatever may be a run id in what the catalog shows; what a broken-off copy left does not count."""
+    counted = [table for table in tables if not is_temporary(table)]
+    return {part for table in counted for part in (table.run_id or "", *run_ids_in(table.location))}
 
 
 def _others(tables: Iterable[CatalogTable], manifest: Manifest) -> list[CatalogTable]:
@@ -171,11 +174,19 @@ def _leased(settings: Settings, dataset: str, report: Report, now: Callable[[], 
 def _delete(store: RunStore, services: Services, run_id: str) -> Expired:
     """Delete the manifest, the files, then what is left of the books: at no moment is it half a run."""
     dataset, freed = services.dataset, 0
+    places = CopyBooks(services.storage, store, dataset, run_id).elsewhere()
     store.forget(dataset, run_id)
+    for table in services.catalog().tables():
+        if is_temporary(table) and table.name.startswith(temporary_prefix(run_id)):
+            services.catalog().remove(table)
     for entry in services.storage.list(join(store.target, dataset)):
-        directory = join(entry.location, run_id)
-        if entry.is_directory and services.storage.exists(directory):
-            freed += sum(file.bytes for file in services.storage.list(directory))
-            services.storage.delete_directory(directory)
+        if entry.is_directory:
+            found = services.storage.list(entry.location)
+            places += [
+                child.location for child in found if child.is_directory and is_directory_of(child.name, run_id)
+            ]
+    for place in places:
+        freed += sum(file.bytes for file in services.storage.list(place))
+        services.storage.delete_directory(place)
     store.clear(dataset, run_id)
     return Expired(dataset, run_id, freed)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from bucketwheel.contracts import Catalog, CatalogTable, Fence
+from bucketwheel.contracts import Catalog, CatalogTable, Fence, Services
 from bucketwheel.errors import ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.manifest import (
     BucketResult,
+    CopiedTable,
     DiscoverResult,
     Manifest,
     PublishedTable,
@@ -26,8 +28,14 @@ _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
 _Change = tuple[CatalogTable, CatalogTable | None]
 
 
-def definitions(manifest: Manifest, storage: Storage, target: str, prefix: str) -> list[CatalogTable]:
-    """Return the catalog tables of a verified run, named `prefix` + table, in the order of the mapping."""
+def definitions(
+    manifest: Manifest, storage: Storage, target: str, prefix: str, copies: Sequence[CopiedTable] = ()
+) -> list[CatalogTable]:
+    """Return the catalog tables of a verified run, named `prefix` + table, in the order of the mapping.
+
+    Those of which a SQL engine made a copy show the copy.
+    """
+    made = {copy.table: copy for copy in copies}
     store = RunStore(storage, target)
     found = manifest.result("discover", DiscoverResult)
     split = manifest.result("split", SplitResult)
@@ -43,6 +51,8 @@ def definitions(manifest: Manifest, storage: Storage, target: str, prefix: str) 
         )
         parameters = {
             "classification": "parquet",
+            # Where Athena, Trino and Hive keep the comment of a table; the jobs before this one wrote the same text.
+            "comment": f"Bucketed table created from snapshot_dt={found.snapshot_dt}",
             "bucketwheel.run_id": manifest.run_id,
             "bucketwheel.snapshot_dt": found.snapshot_dt,
             DATASET: manifest.dataset,
@@ -51,18 +61,22 @@ def definitions(manifest: Manifest, storage: Storage, target: str, prefix: str) 
         }
         if size.bucketed:
             parameters |= _bucket_parameters(size.hash)
-        tables.append(
-            CatalogTable(
-                name=f"{prefix}{table.name}",
-                location=store.data_directory(manifest.dataset, table.name, manifest.run_id),
-                columns=columns,
-                bucket_columns=keys if size.bucketed else (),
-                bucket_count=size.bucket_count if size.bucketed else 0,
-                sorted=size.sort,
-                parameters=parameters,
-            )
+        defined = CatalogTable(
+            name=f"{prefix}{table.name}",
+            location=store.data_directory(manifest.dataset, table.name, manifest.run_id),
+            columns=columns,
+            bucket_columns=keys if size.bucketed else (),
+            bucket_count=size.bucket_count if size.bucketed else 0,
+            sorted=size.sort and size.bucketed,
+            parameters=parameters,
         )
+        tables.append(_copied(defined, made[table.name]) if table.name in made else defined)
     return tables
+
+
+def _copied(table: CatalogTable, copy: CopiedTable) -> CatalogTable:
+    parameters = {**table.parameters, "totalSize": str(copy.bytes)}
+    return replace(table, location=copy.location, sorted=copy.sorted, parameters=parameters)
 
 
 def _bucket_parameters(scheme: str) -> dict[str, str]:
@@ -84,6 +98,24 @@ def check_files(manifest: Manifest, storage: Storage, target: str) -> None:
                     f"{join(directory, file.name)}: is gone or has another size than when run {manifest.run_id} "
                     "wrote it; its tables cannot be published as they are"
                 )
+
+
+def publish_run(
+    manifest: Manifest,
+    services: Services,
+    prefix: str,
+    then: Callable[[], None] = lambda: None,
+    copies: Sequence[CopiedTable] = (),
+) -> PublishResult:
+    """Publish the tables of a verified run under names that begin with `prefix`; see `publish_all`.
+
+    Raises:
+        VerificationError: files of the run are gone.
+    """
+    settings, storage = services.settings, services.storage
+    check_files(manifest, storage, settings.target)
+    tables = definitions(manifest, storage, settings.target, prefix, copies)
+    return publish_all(services.catalog(), services.fence, tables, settings.catalog.adopt, then)
 
 
 def publish_all(

@@ -15,7 +15,7 @@ from bucketwheel.manifest import DiscoverResult, Manifest, PublishResult, SizeRe
 from bucketwheel.publish import is_current
 from bucketwheel.runs import BucketCheckpoints, RunStore
 from bucketwheel.selection import PUBLISHING, check_requirements, select_run, stage_record
-from bucketwheel.settings import CatalogSettings, Settings
+from bucketwheel.settings import PROMOTE, CatalogSettings, Settings
 
 _DATA = ("bucket", "verify")
 
@@ -42,7 +42,12 @@ def run(
     names = selected_stages(settings, request.stages)
     stages = [backends.stage(name) for name in names]
     # What is not installed is better known before the heavy stage than after it.
-    backends.check(settings, engine=any(name in _DATA for name in names), catalog=any(n in PUBLISHING for n in names))
+    backends.check(
+        settings,
+        engine=any(name in _DATA for name in names),
+        catalog=any(name in PUBLISHING for name in names),
+        executor="ctas" in names,
+    )
     services = make_services(settings, request, report, now)
     store = RunStore(services.storage, settings.target)
     with Lease(store.home(request.dataset), settings.lease.ttl_seconds, now, storage=services.storage) as lease:
@@ -78,6 +83,7 @@ class _Work:
             self._save(manifest)
             # What is left of a run that was killed between the last note of its bucket stage and clearing up.
             self._clear(manifest)
+            self._check_backends([stage.name for stage in todo])
             for stage in todo:
                 manifest = self._run(manifest, stage)
             manifest = manifest.model_copy(update=_ending(manifest))
@@ -97,7 +103,16 @@ class _Work:
         prefix = prefixes(self._services.settings.catalog)[stage]
         wanted = {f"{prefix}{table.name}" for table in manifest.result("split", SplitResult).tables}
         shown = wanted == {table.name for table in result.tables} and is_current(self._services.catalog(), result)
-        return shown and (stage != "ctas" or self._store.is_noted(manifest))
+        if stage != "ctas":
+            return shown
+        return shown and result.method == self._services.settings.ctas.method and self._store.is_noted(manifest)
+
+    def _check_backends(self, todo: Sequence[str]) -> None:
+        """Refuse before the heavy stages what could not be published after them."""
+        if any(name in PUBLISHING for name in todo):
+            self._services.catalog().check()
+        if "ctas" in todo and self._services.settings.ctas.method != PROMOTE:
+            self._services.executor().check()
 
     def _planned(self, manifest: Manifest, stages: Sequence[Stage]) -> tuple[str, ...]:
         """Return all stages this run was ever asked for, so that resuming it goes on with them."""

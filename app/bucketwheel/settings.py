@@ -15,6 +15,9 @@ _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b)?\s*$", re.IGNORECASE)
 
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
 
+# The way to make final tables that needs no SQL engine.
+PROMOTE = "promote"
+
 Policy = Literal["error", "warn", "allow"]
 
 
@@ -101,6 +104,8 @@ class CatalogSettings(Frozen):
     staged_prefix: str = "ext_"
     final_prefix: str = "bucketed_"
     adopt: bool = False
+    create_database: bool = True
+    retry_seconds: Annotated[float, Field(ge=0)] = 120
 
     @model_validator(mode="after")
     def _prefixes_differ(self) -> CatalogSettings:
@@ -110,9 +115,13 @@ class CatalogSettings(Frozen):
 
 
 class CtasSettings(Frozen):
-    """How the final tables come to be."""
+    """How the final tables come to be; all but `method` is for methods that have a SQL engine copy the tables."""
 
-    method: Literal["promote"] = "promote"
+    method: str = PROMOTE
+    concurrency: Annotated[int, Field(ge=1, le=100)] = 4
+    timeout_seconds: Annotated[float, Field(gt=0)] = 3600
+    poll_seconds: Annotated[float, Field(gt=0)] = 10
+    attempts: Annotated[int, Field(ge=1)] = 3
 
 
 class AwsSettings(Frozen):
@@ -159,10 +168,22 @@ class LeaseSettings(Frozen):
 
 
 class AthenaSettings(Frozen):
-    """The workgroup and the place for query results."""
+    """The workgroup, the place for query results, and the catalog that Athena knows Glue by."""
 
     workgroup: str = "primary"
     output_location: str | None = None
+    catalog: str = "AwsDataCatalog"
+
+
+class TrinoSettings(Frozen):
+    """Where Trino is and which of its catalogs shows the tables; the password comes from TRINO_PASSWORD."""
+
+    host: str = "localhost"
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8080
+    user: str = "bucketwheel"
+    https: bool = False
+    catalog: str = "hive"
+    sorted: bool = False
 
 
 class GlueJobSettings(Frozen):
@@ -203,5 +224,19 @@ class Settings(Frozen):
     storage: StorageSettings = StorageSettings()
     lease: LeaseSettings = LeaseSettings()
     athena: AthenaSettings = AthenaSettings()
+    trino: TrinoSettings = TrinoSettings()
     glue: GlueJobSettings = GlueJobSettings()
     datasets: dict[str, DatasetSettings] = {}
+
+    @model_validator(mode="after")
+    def _engine_sees_catalog(self) -> Settings:
+        method, kind = self.ctas.method, self.catalog.kind
+        if method == "athena" and kind != "glue":
+            raise ValueError(
+                f"ctas.method is athena, catalog.kind {kind}; Athena copies tables of Glue: set catalog.kind=glue"
+            )
+        if method != PROMOTE and kind == "duckdb":
+            raise ValueError(
+                f"ctas.method is {method}, catalog.kind duckdb, which no SQL engine shares; set catalog.kind=glue"
+            )
+        return self

@@ -5,6 +5,9 @@ DuckDB and Trino quote identifiers with double quotes, Hive (and so Athena's DDL
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
 import pyarrow as pa
 
 from bucketwheel.errors import ConfigError, SchemaError
@@ -27,6 +30,9 @@ _SCALARS = {
 }
 
 _MOST_DIGITS = 38
+_PLAIN_NAME = re.compile(r"[a-z0-9_]{1,255}", re.IGNORECASE)
+# What separates the parts of a type's name.
+_TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
 
 
 def quoted(identifier: str) -> str:
@@ -34,9 +40,62 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def check_plain_name(setting: str, name: str) -> None:
+    """Raise ConfigError where Athena could not read a table or database of this name, however it is quoted."""
+    if not _PLAIN_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{setting}: {name!r} is no name that Athena can read; use letters, digits and underscores, at most 255"
+        )
+
+
 def literal(text: str) -> str:
     """Return the text as a string literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def name_of(*parts: str) -> str:
+    """Return a name of several parts, such as catalog, schema and table, as Trino and Athena's queries take it."""
+    return ".".join(quoted(part) for part in parts)
+
+
+def hive_name(*parts: str) -> str:
+    """Return a name of several parts as Hive, and so Athena's DDL, takes it."""
+    return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
+
+
+def create_table_as(table: str, properties: Mapping[str, str], columns: Sequence[str], source: str) -> str:
+    """Return the statement that makes `table` of `columns` of `source`, for Trino and Athena.
+
+    Args:
+        table: the new table, quoted.
+        properties: SQL text of the value of each table property.
+        columns: their names, not quoted.
+        source: the table to read, quoted.
+    """
+    given = ",\n".join(f"  {name} = {value}" for name, value in properties.items())
+    chosen = ",\n".join(f"  {quoted(column)}" for column in columns)
+    return f"CREATE TABLE {table}\nWITH (\n{given}\n) AS\nSELECT\n{chosen}\nFROM {source}"
+
+
+def text_array(values: Iterable[str]) -> str:
+    """Return an array of texts."""
+    return f"ARRAY[{', '.join(literal(value) for value in values)}]"
+
+
+def key_facts(table: str, columns: Sequence[str]) -> str:
+    """Return the query for a row count and, of each column, a checksum that does not depend on the order of rows."""
+    sums = "".join(f", to_hex(checksum({quoted(column)}))" for column in columns)
+    return f"SELECT count(*){sums}\nFROM {table}"
+
+
+def drop_hive_table(database: str, name: str) -> str:
+    """Return Athena's statement that removes the definition of an external table."""
+    return f"DROP TABLE IF EXISTS {hive_name(database, name)}"
+
+
+def drop_table(table: str) -> str:
+    """Return Trino's statement that removes a table, of an external one the definition only."""
+    return f"DROP TABLE IF EXISTS {table}"
 
 
 def parquet_view(schema: str, name: str, location: str) -> str:
@@ -110,6 +169,11 @@ def _parameterised(kind: pa.DataType, column: str) -> str:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return f"array<{hive_type(kind.value_type, column)}>"
     if types.is_struct(kind):
+        odd = [field.name for field in kind if _TYPE_MARKS.search(field.name) or not field.name]
+        if odd:
+            raise SchemaError(
+                f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; leave it unmapped"
+            )
         fields = ",".join(f"{field.name}:{hive_type(field.type, column)}" for field in kind)
         return f"struct<{fields}>"
     raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; leave it unmapped")

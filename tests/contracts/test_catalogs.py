@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from catalog_contract import AddForeign, CatalogContract
 from catalog_tables import DATABASE, catalog_in, execute, quoted
-from memory_catalog import MemoryCatalog
+from glue_support import foreign_table, glue_in
 
+from aws_server import plain_client
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
+from bucketwheel.catalogs.glue import GlueCatalog
+from memory_catalog import MemoryCatalog
 
 
 class TestMemoryCatalog(CatalogContract):
@@ -33,5 +36,23 @@ class TestDuckdbCatalog(CatalogContract):
                 f"CREATE SCHEMA IF NOT EXISTS {quoted(DATABASE)}",
                 f"CREATE {request.param} {quoted(DATABASE)}.{quoted(name)} AS SELECT 42 AS answer",
             )
+
+        return add
+
+
+class TestGlueCatalog(CatalogContract):
+    @pytest.fixture
+    def catalog(self, aws: str, tmp_path: Path) -> GlueCatalog:
+        return glue_in(aws, str(tmp_path))
+
+    @pytest.fixture(params=["table", "partitioned", "view"])
+    def add_foreign(self, request: pytest.FixtureRequest, aws: str, catalog: GlueCatalog) -> AddForeign:
+        def add(name: str) -> None:
+            catalog.tables()
+            glue = plain_client("glue", aws)
+            known = {database["Name"] for database in glue.get_databases()["DatabaseList"]}
+            if catalog.database not in known:
+                glue.create_database(DatabaseInput={"Name": catalog.database})
+            glue.create_table(DatabaseName=catalog.database, TableInput=foreign_table(name, request.param))
 
         return add

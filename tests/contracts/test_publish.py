@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from memory_catalog import MemoryCatalog, refusing
 
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError, LeaseError
 from bucketwheel.publish import DATASET, is_current, publish_all, same_definition
+from memory_catalog import MemoryCatalog, refusing
 
 COUNT = 5
 

@@ -4,8 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from copies_support import Copying
 
+from bucketwheel import backends
+from bucketwheel.stages import copy_tables
+from bucketwheel.storage import Storage
+from fake_executor import FakeExecutor
+from memory_catalog import MemoryCatalog
 from runs_support import JANUARY, Case, Clock
+from sql_double import TinySql
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +37,18 @@ def clock() -> Clock:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "books"
+
+
+@pytest.fixture
+def copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copying:
+    """A case with the snapshot of January whose final tables are copied."""
+    made = Copying(tmp_path, changes={"catalog__kind": "memory", "ctas__method": "fake"})
+    made.snapshot(JANUARY)
+    made.engine = TinySql(MemoryCatalog(), Storage(made.settings().storage))
+    made.executor = FakeExecutor(made.engine)
+    monkeypatch.setitem(backends._BUILT_IN["catalogs"], "memory", "memory_catalog:MemoryCatalog")
+    monkeypatch.setitem(backends._BUILT_IN["executors"], "fake", "fake_executor:FakeExecutor")
+    monkeypatch.setattr(backends, "catalog", lambda _: made.engine.catalog)
+    monkeypatch.setattr(backends, "executor", lambda _: made.executor)
+    monkeypatch.setattr(copy_tables, "_PAUSE_SECONDS", 0)
+    return made

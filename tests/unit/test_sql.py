@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -11,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketwheel import sql
+from bucketwheel.contracts import CatalogTable, TableCopy
 from bucketwheel.errors import ConfigError, SchemaError
+from bucketwheel.executors import athena, trino
 from stage_support import Pair
 
 # DuckDB takes text up to a NUL; nothing else is special.
@@ -27,6 +31,67 @@ def test_whole_statements_are_those_of_the_golden_file(golden: Callable[[str, st
         sql.drop_view('odd "schema"', "Ext Größe"),
     ]
     golden("duckdb.sql", "".join(f"{statement};\n\n" for statement in statements))
+
+
+def a_copy(table: str = "ibe_01", **changes: Any) -> TableCopy:
+    place = f"s3://bucket/target/people/{table}"
+    source = CatalogTable(
+        name=f"ext_{table}",
+        location=f"{place}/2025-10-22-20251101T041109Z-3f9a1c",
+        columns=(("customer_user_id", "string"), ("order", "bigint"), ("1st_value", "decimal(10,2)")),
+        bucket_columns=("customer_user_id",),
+        bucket_count=64,
+        sorted=True,
+    )
+    return TableCopy(
+        source=replace(source, **changes),
+        name=f"tmp_bucketwheel_20251101t041109z_3f9a1c_07b2aa_{table}",
+        location=f"{place}/ctas-2025-10-22-20251101T041109Z-3f9a1c-07b2aa",
+        hash="hive_v1",
+    )
+
+
+def test_statements_for_athena_are_those_of_the_golden_file(golden: Callable[[str, str], None]) -> None:
+    statements = [
+        athena.copy_statement(a_copy(), "omc_flywheel_prod"),
+        athena.copy_statement(
+            a_copy("select", bucket_columns=("customer_user_id", "order"), bucket_count=100), "table"
+        ),
+        # The workgroup chooses the place.
+        athena.copy_statement(replace(a_copy(bucket_columns=(), bucket_count=0), location=None), "omc_flywheel_prod"),
+        sql.key_facts(sql.name_of("omc_flywheel_prod", "ext_ibe_01"), ["customer_user_id", "order"]),
+        sql.drop_hive_table("omc_flywheel_prod", a_copy().name),
+        sql.drop_hive_table("table", "odd`name"),
+    ]
+    golden("athena.sql", "".join(f"{statement};\n\n" for statement in statements))
+
+
+def test_statements_for_trino_are_those_of_the_golden_file(golden: Callable[[str, str], None]) -> None:
+    statements = [
+        trino.copy_statement(a_copy(), "hive", "omc_flywheel_prod", False),
+        trino.copy_statement(replace(a_copy("it's"), hash="hive_v2"), "hive", 'odd "schema"', True),
+        trino.copy_statement(a_copy(bucket_columns=(), bucket_count=0), "hive", "omc_flywheel_prod", True),
+        sql.key_facts(sql.name_of("hive", "omc_flywheel_prod", "ext_ibe_01"), ["customer_user_id"]),
+        sql.drop_table(sql.name_of("hive", "omc_flywheel_prod", a_copy().name)),
+    ]
+    golden("trino.sql", "".join(f"{statement};\n\n" for statement in statements))
+
+
+@pytest.mark.parametrize("name", ["plain", "select", "1st", "UPPER", "a_b", "x" * 255])
+def test_names_that_athena_can_read_pass(name: str) -> None:
+    sql.check_plain_name("catalog.database", name)
+
+
+@pytest.mark.parametrize("name", ["", "with space", "hy-phen", "größe", 'x"', "a.b", "a`b", "x" * 256, "new\nline"])
+def test_names_that_athena_cannot_read_are_refused_with_their_setting(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^catalog\.database: .* is no name that Athena can read; use letters"):
+        sql.check_plain_name("catalog.database", name)
+
+
+@pytest.mark.parametrize("field", ["a:b", "a b", "a,b", "a>b", "a<b", "", 'a"b', "a`b"])
+def test_a_field_whose_name_would_break_the_name_of_its_type_is_refused(field: str) -> None:
+    with pytest.raises(SchemaError, match=r"^column 'My Column' has a field .*, which Hive catalogs cannot name"):
+        sql.hive_type(pa.struct([("fine", pa.int8()), (field, pa.string())]), "My Column")
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,10 @@ class DuckdbCatalog:
         self._schema = settings.catalog.database
         self._storage = Storage.of(settings)
 
+    def check(self) -> None:
+        """See `contracts.Catalog.check`."""
+        self.tables()
+
     def get(self, name: str) -> CatalogTable | None:
         """See `contracts.Catalog.get`."""
         return next((table for table in self.tables() if table.name.lower() == name.lower()), None)

@@ -1,15 +1,20 @@
-"""Ctas: publish the final tables by promoting the files, which already are buckets; no data moves."""
+"""Ctas: publish the final tables.
+
+By promoting the files, which already are buckets; or by copies, where `ctas.method` names a SQL engine.
+"""
 
 from __future__ import annotations
 
 from bucketwheel.contracts import Services
-from bucketwheel.manifest import Manifest, PublishResult
-from bucketwheel.publish import check_files, definitions, publish_all
+from bucketwheel.manifest import CopiedTable, Manifest, PublishResult
+from bucketwheel.publish import publish_run
 from bucketwheel.runs import RunStore
+from bucketwheel.settings import PROMOTE
+from bucketwheel.stages.copy_tables import copy_tables
 
 
 class Ctas:
-    """Points `bucketed_<table>` at the files of this run and notes the snapshot date for other jobs."""
+    """Points `bucketed_<table>` at the files of this run, or copies, and notes the snapshot date for other jobs."""
 
     name = "ctas"
     requires = ("discover", "split", "size", "bucket", "verify")
@@ -19,12 +24,16 @@ class Ctas:
 
         Raises:
             VerificationError: files of the run are gone.
+            ExecutorError: see `copy_tables.copy_tables`.
             CatalogError: see `publish.publish_all`.
         """
-        catalog, target = services.settings.catalog, services.settings.target
-        check_files(manifest, services.storage, target)
-        tables = definitions(manifest, services.storage, target, catalog.final_prefix)
-        store = RunStore(services.storage, target)
-        return publish_all(
-            services.catalog(), services.fence, tables, catalog.adopt, lambda: store.note_published(manifest)
+        settings = services.settings
+        store = RunStore(services.storage, settings.target)
+        copies: tuple[CopiedTable, ...] = ()
+        warnings: tuple[str, ...] = ()
+        if settings.ctas.method != PROMOTE:
+            copies, warnings = copy_tables(manifest, services)
+        published = publish_run(
+            manifest, services, settings.catalog.final_prefix, lambda: store.note_published(manifest), copies
         )
+        return PublishResult(tables=published.tables, method=settings.ctas.method, copies=copies, warnings=warnings)

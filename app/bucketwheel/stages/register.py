@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bucketwheel.contracts import Services
 from bucketwheel.manifest import Manifest, PublishResult
-from bucketwheel.publish import check_files, definitions, publish_all
+from bucketwheel.publish import publish_run
 
 
 class Register:
@@ -20,7 +20,4 @@ class Register:
             VerificationError: files of the run are gone.
             CatalogError: see `publish.publish_all`.
         """
-        catalog, target = services.settings.catalog, services.settings.target
-        check_files(manifest, services.storage, target)
-        tables = definitions(manifest, services.storage, target, catalog.staged_prefix)
-        return publish_all(services.catalog(), services.fence, tables, catalog.adopt)
+        return publish_run(manifest, services, services.settings.catalog.staged_prefix)

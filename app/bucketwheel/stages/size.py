@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from bucketwheel.contracts import Services
+from bucketwheel.copies import WRITERS, check_writers
 from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
 from bucketwheel.manifest import (
     DiscoverResult,
@@ -37,13 +38,20 @@ class Size:
     requires = ("discover", "split")
 
     def run(self, manifest: Manifest, services: Services) -> SizeResult:
-        """See `contracts.Stage.run`."""
+        """See `contracts.Stage.run`.
+
+        Raises:
+            ConfigError: the final tables are to be copied by an engine that cannot write so many buckets.
+        """
         found = manifest.result("discover", DiscoverResult)
         split = manifest.result("split", SplitResult)
         settings = services.settings
         columns = {column.name: column for column in found.columns}
         table_bytes = {table.name: _table_bytes(table, split, columns) for table in split.tables}
         count = _bucket_count(settings, max(table_bytes.values()))
+        if settings.buckets.count != "none" and "ctas" in settings.stages:
+            # Known here without asking anybody, so that even a plan says it.
+            check_writers(settings.ctas.method, count, WRITERS.get(settings.ctas.method))
         used = {mapping.source for table in split.tables for mapping in table.columns}
         used |= {key.source for key in split.keys}
         schema = found.schema()

@@ -21,6 +21,9 @@ class MemoryCatalog:
         self.before_put: Callable[[int, CatalogTable], None] = lambda _number, _table: None
         self.after_put: Callable[[int, CatalogTable], None] = lambda _number, _table: None
 
+    def check(self) -> None:
+        """Nothing can be wrong with a dict."""
+
     def get(self, name: str) -> CatalogTable | None:
         return self._tables.get(name.lower())
 

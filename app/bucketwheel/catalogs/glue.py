@@ -1,0 +1,236 @@
+"""The AWS Glue Data Catalog: what Athena, Trino, Spark and Clean Rooms read.
+
+A table is changed by one `UpdateTable` that names the version it was read at; Glue refuses it where another
+writer came first. `CreateTable` refuses where the table exists. `DeleteTable` knows no version: it is used only to
+undo a creation, right after the version was compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from bucketwheel import aws
+from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
+from bucketwheel.contracts import CatalogTable
+from bucketwheel.errors import CatalogError, ConcurrentPublishError, ConfigError
+from bucketwheel.retries import patiently
+from bucketwheel.settings import Settings
+from bucketwheel.sql import check_plain_name
+from bucketwheel.storage import Storage, is_s3
+
+_MISSING = "EntityNotFoundException"
+_EXISTS = "AlreadyExistsException"
+_CONFLICT = "ConcurrentModificationException"
+# Glue also reports a conflict where two calls met and neither changed the table: that one may be tried again.
+_MEETINGS = 5
+
+
+class GlueCatalog:
+    """Tables of one database of the Data Catalog of this account and region."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._glue = aws.client("glue", settings.aws)
+        # Glue folds names to lower case.
+        self.database = settings.catalog.database.lower()
+        self.target = Storage.of(settings).absolute(settings.target)
+        self._fields = frozenset(self._glue.meta.service_model.shape_for("TableInput").members)
+
+    def check(self) -> None:
+        """See `contracts.Catalog.check`."""
+        catalog = self._settings.catalog
+        check_plain_name("catalog.database", catalog.database)
+        for setting in ("staged_prefix", "final_prefix"):
+            check_plain_name(f"catalog.{setting}", f"{getattr(catalog, setting)}t")
+        if not is_s3(self._settings.target):
+            raise ConfigError(
+                f"target {self._settings.target} is a local path, which Athena cannot read; set "
+                "target=s3://bucket/prefix, or catalog.kind=duckdb"
+            )
+        self.tables()
+
+    def get(self, name: str) -> CatalogTable | None:
+        """See `contracts.Catalog.get`."""
+        try:
+            answer = self._call(name, "get_table", Name=name.lower())
+        except _Refused as refusal:
+            if refusal.code == _MISSING:
+                return None
+            raise refusal.error from refusal.cause
+        return as_table(answer["Table"])
+
+    def tables(self) -> Sequence[CatalogTable]:
+        """See `contracts.Catalog.tables`; a database that is still to be created has none.
+
+        Raises:
+            CatalogError: there is no such database, and none is to be created.
+        """
+        found: list[CatalogTable] = []
+        page: dict[str, str] = {}
+        while True:
+            try:
+                answer = self._call("", "get_tables", **page)
+            except _Refused as refusal:
+                if refusal.code != _MISSING:
+                    raise refusal.error from refusal.cause
+                if self._settings.catalog.create_database:
+                    return []
+                raise CatalogError(self._no_database()) from refusal.cause
+            found += [as_table(table) for table in answer["TableList"]]
+            if not answer.get("NextToken"):
+                return sorted(found, key=lambda table: table.name)
+            page = {"NextToken": answer["NextToken"]}
+
+    def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
+        """See `contracts.Catalog.put`."""
+        table = replace(table, name=table.name.lower())
+        wanted = kept_input(table, self._fields)
+        if wanted is None:
+            self._refuse_outside(table)
+            wanted = new_input(table)
+        _check_same(table.name, self.get(table.name), replacing)
+        try:
+            if replacing is None:
+                self._create(table.name, wanted)
+            else:
+                self._update(table, wanted, replacing)
+        except _Refused as refusal:
+            return self._settled(table, replacing, refusal)
+        return self._shown(table)
+
+    def remove(self, table: CatalogTable) -> None:
+        """See `contracts.Catalog.remove`; between its look and its deletion, Glue would let another writer in."""
+        _check_same(table.name, self.get(table.name), table)
+        try:
+            self._call(table.name, "delete_table", Name=table.name.lower())
+        except _Refused as refusal:
+            # It was there a moment ago: an answer got lost, and the deletion was tried again.
+            if refusal.code != _MISSING:
+                raise refusal.error from refusal.cause
+
+    def _create(self, name: str, wanted: dict[str, Any]) -> None:
+        try:
+            self._call(name, "create_table", TableInput=wanted)
+        except _Refused as refusal:
+            if refusal.code != _MISSING:
+                raise
+            if not self._settings.catalog.create_database:
+                raise CatalogError(self._no_database()) from refusal.cause
+            self._create_database()
+            self._call(name, "create_table", TableInput=wanted)
+
+    def _create_database(self) -> None:
+        given = {"Name": self.database, "Description": "Tables published by Bucketwheel"}
+        with aws.translated(CatalogError, f"database {self.database}"):
+            try:
+                patiently(
+                    lambda: self._glue.create_database(DatabaseInput=given), self._settings.catalog.retry_seconds
+                )
+            except ClientError as error:
+                if aws.code_of(error) != _EXISTS:
+                    raise
+
+    def _update(self, table: CatalogTable, wanted: dict[str, Any], replacing: CatalogTable) -> None:
+        for meeting in range(_MEETINGS):
+            try:
+                self._call(table.name, "update_table", TableInput=wanted, VersionId=replacing.version)
+            except _Refused as refusal:
+                unchanged = refusal.code == _CONFLICT and _is_same(self.get(table.name), replacing)
+                if not unchanged or meeting == _MEETINGS - 1:
+                    raise
+            else:
+                return
+
+    def _settled(self, table: CatalogTable, replacing: CatalogTable | None, refusal: _Refused) -> CatalogTable:
+        """Return the table where a refusal only means that a lost answer had been a yes."""
+        if refusal.code not in (_EXISTS, _CONFLICT, _MISSING):
+            raise refusal.error from refusal.cause
+        shown = self.get(table.name)
+        if shown is None or _meaning(shown) != _meaning(table) or _is_same(shown, replacing):
+            raise _concurrent(table.name, shown, replacing) from refusal.cause
+        return shown
+
+    def _shown(self, table: CatalogTable) -> CatalogTable:
+        shown = self.get(table.name)
+        if shown is None or _meaning(shown) != _meaning(table):
+            raise _concurrent(table.name, shown, table)
+        return shown
+
+    def _refuse_outside(self, table: CatalogTable) -> None:
+        if not f"{table.location}/".startswith(f"{self.target}/"):
+            raise CatalogError(
+                f"table {table.name!r}: its location {table.location} is outside of the target {self.target}, where "
+                "expire would never find it; set target to a directory above it"
+            )
+
+    def _no_database(self) -> str:
+        return (
+            f"there is no database {self.database!r} in the Glue catalog; create it, correct catalog.database, or "
+            "set catalog.create_database=true"
+        )
+
+    def _call(self, name: str, action: str, **arguments: Any) -> Any:
+        """Call Glue.
+
+        Raises:
+            _Refused: Glue answered with an error, which the caller may understand.
+            CatalogError: there was no answer.
+        """
+        thing = f"table {self.database}.{name}" if name else f"database {self.database}"
+        method = getattr(self._glue, action)
+        with aws.translated(CatalogError, thing):
+            try:
+                return patiently(
+                    lambda: method(DatabaseName=self.database, **arguments), self._settings.catalog.retry_seconds
+                )
+            except ClientError as error:
+                raise _Refused(error, thing) from error
+
+
+class _Refused(Exception):  # noqa: N818
+    """Glue said no; `error` is what to raise where nobody knows better."""
+
+    def __init__(self, cause: ClientError, thing: str) -> None:
+        super().__init__(str(cause))
+        self.code = aws.code_of(cause)
+        self.cause = cause
+        self.error = _translated(cause, thing)
+
+
+def _translated(cause: ClientError, thing: str) -> CatalogError:
+    try:
+        with aws.translated(CatalogError, thing):
+            raise cause
+    except CatalogError as error:
+        return error
+
+
+def _meaning(table: CatalogTable) -> CatalogTable:
+    return replace(table, version=None)
+
+
+def _is_same(found: CatalogTable | None, expected: CatalogTable | None) -> bool:
+    return (found and (found.version, found.location)) == (expected and (expected.version, expected.location))
+
+
+def _check_same(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> None:
+    if not _is_same(found, expected):
+        raise _concurrent(name, found, expected)
+
+
+def _concurrent(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> ConcurrentPublishError:
+    return ConcurrentPublishError(
+        f"{name}: the Glue catalog has {_place(found)}, expected {_place(expected)}; somebody else published it. "
+        "Look at `bucketwheel runs`, then run again"
+    )
+
+
+def _place(table: CatalogTable | None) -> str:
+    if table is None:
+        return "no such table"
+    version = f"version {table.version} at " if table.version else ""
+    return f"{version}{table.location!r}"

@@ -1,0 +1,81 @@
+"""A table as Glue's interface has it, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from bucketwheel.contracts import CatalogTable
+
+_PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
+_EXTERNAL = "EXTERNAL"
+_PROVIDER = "spark.sql.sources.provider"
+_ASCENDING = 1
+
+
+def as_table(found: Mapping[str, Any]) -> CatalogTable:
+    """Return the definition; `native` keeps all that Glue said."""
+    storage = found.get("StorageDescriptor") or {}
+    count = storage.get("NumberOfBuckets", 0)
+    buckets = tuple(storage.get("BucketColumns") or ()) if count > 0 else ()
+    parameters = dict(found.get("Parameters") or {})
+    for name in (_EXTERNAL, _PROVIDER):
+        parameters.pop(name, None)
+    return CatalogTable(
+        name=found["Name"],
+        location=(storage.get("Location") or "").rstrip("/"),
+        columns=tuple((column["Name"], column.get("Type", "")) for column in storage.get("Columns") or ()),
+        bucket_columns=buckets,
+        bucket_count=count if buckets else 0,
+        sorted=bool(buckets) and tuple(sort["Column"] for sort in storage.get("SortColumns") or ()) == buckets,
+        parameters=parameters,
+        version=found.get("VersionId"),
+        native=found,
+    )
+
+
+def kept_input(table: CatalogTable, fields: Collection[str]) -> dict[str, Any] | None:
+    """Return what Glue takes to have a table again that it once showed: all of `fields` that it had.
+
+    None where the definition did not come from Glue, or was changed since.
+    """
+    if not table.native or as_table(table.native) != replace(table, version=table.native.get("VersionId")):
+        return None
+    return {name: value for name, value in table.native.items() if name in fields}
+
+
+def new_input(table: CatalogTable) -> dict[str, Any]:
+    """Return what Glue takes for a table of Parquet files."""
+    spark = table.parameters.get("bucketing_format") == "spark"
+    parameters = {**table.parameters, _EXTERNAL: "TRUE"}
+    serde = {"serialization.format": "1"}
+    if spark:
+        # Trino would take the buckets for Hive's; with this it reads the table as one without buckets.
+        parameters[_PROVIDER] = "parquet"
+        # Where Spark looks for the files of a table that has a provider.
+        serde["path"] = f"{table.location}/"
+    made = {
+        "Name": table.name,
+        "TableType": "EXTERNAL_TABLE",
+        "PartitionKeys": [],
+        "Parameters": parameters,
+        "StorageDescriptor": {
+            "Columns": [{"Name": name, "Type": kind} for name, kind in table.columns],
+            # Without the slash, readers that list by prefix would also take directories that begin alike.
+            "Location": f"{table.location}/",
+            "InputFormat": f"{_PARQUET}.MapredParquetInputFormat",
+            "OutputFormat": f"{_PARQUET}.MapredParquetOutputFormat",
+            "SerdeInfo": {"SerializationLibrary": f"{_PARQUET}.serde.ParquetHiveSerDe", "Parameters": serde},
+            "Compressed": True,
+            "NumberOfBuckets": table.bucket_count if table.bucket_columns else -1,
+            "BucketColumns": list(table.bucket_columns),
+            "SortColumns": [
+                {"Column": column, "SortOrder": _ASCENDING} for column in table.bucket_columns if table.sorted
+            ],
+            "StoredAsSubDirectories": False,
+        },
+    }
+    if comment := table.parameters.get("comment"):
+        made["Description"] = comment
+    return made

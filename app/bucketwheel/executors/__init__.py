@@ -1,0 +1,1 @@
+"""SQL engines that copy tables."""

@@ -1,0 +1,225 @@
+"""Amazon Athena: CTAS in Trino's dialect, DDL in Hive's, and a query that is watched until it ends."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from threading import Event
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from bucketwheel import aws, sql
+from bucketwheel.contracts import Statement, TableCopy
+from bucketwheel.errors import (
+    BucketwheelError,
+    ConfigError,
+    ExecutorBusyError,
+    ExecutorDeniedError,
+    ExecutorError,
+    ExecutorResourcesError,
+    StatementError,
+)
+from bucketwheel.executors.failures import failure
+from bucketwheel.retries import patiently
+from bucketwheel.settings import Settings
+from bucketwheel.storage import Storage, is_s3
+
+_ENDED = {"SUCCEEDED", "FAILED", "CANCELLED"}
+_FIRST_PAUSE = 0.25
+# A query that was told to stop is gone within seconds; what it wrote is only known then.
+_STOP_SECONDS = 30.0
+# Athena's error catalog; a cause in words is looked for in the message.
+_CAUSES: dict[type[ExecutorError], set[int]] = {
+    ExecutorResourcesError: {*range(9), 206, 210, 1602},
+    ExecutorBusyError: {1400, 1401, 1403, 1404, 1405, 1406},
+    ExecutorDeniedError: {1500, 1501, 234},
+    StatementError: {1003, 1004, 1006, *range(1100, 1111), 1200, 1202},
+}
+
+
+class AthenaExecutor:
+    """Statements in one workgroup, on one database of the Glue catalog."""
+
+    writers: int | None = 100
+    hashes: tuple[str, ...] = ("hive_v1",)
+    timestamp_unit = "ms"
+    sorts = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._athena = aws.client("athena", settings.aws)
+        self._storage = Storage.of(settings)
+        self._target = self._storage.absolute(settings.target)
+        self._database = settings.catalog.database.lower()
+        self.chooses_location = False
+
+    def check(self) -> None:
+        """See `contracts.SqlExecutor.check`; looks at the workgroup.
+
+        Raises:
+            ConfigError: the workgroup is missing or disabled, or nothing says where results go.
+        """
+        name, given = self._settings.athena.workgroup, self._settings.athena.output_location
+        with aws.translated(ExecutorError, f"workgroup {name}"):
+            try:
+                group = patiently(lambda: self._athena.get_work_group(WorkGroup=name), self._retry)["WorkGroup"]
+            except ClientError as error:
+                if aws.code_of(error) != "InvalidRequestException":
+                    raise
+                raise ConfigError(
+                    f"athena.workgroup: Athena has no workgroup {name!r}; create it, or name another"
+                ) from error
+        if group.get("State") == "DISABLED":
+            raise ConfigError(f"athena.workgroup: workgroup {name!r} is disabled; enable it, or name another")
+        configuration = group.get("Configuration", {})
+        results = configuration.get("ResultConfiguration", {}).get("OutputLocation")
+        managed = configuration.get("ManagedQueryResultsConfiguration", {}).get("Enabled", False)
+        self.chooses_location = bool(configuration.get("EnforceWorkGroupConfiguration") and results)
+        if self.chooses_location and not self._is_ours(results):
+            raise ConfigError(
+                f"athena.workgroup: workgroup {name!r} enforces its output location {results}, which is outside of "
+                f"the target {self._target}, so expire would never find the tables; name a workgroup that does not, "
+                "or set ctas.method=promote"
+            )
+        if not (results or managed or given):
+            raise ConfigError(
+                f"athena.output_location: is not set, and workgroup {name!r} has none either; set it to an s3:// "
+                "location"
+            )
+
+    def copy(self, copy: TableCopy, stop: Event) -> Statement:
+        """See `contracts.SqlExecutor.copy`."""
+        return self._execute(copy_statement(copy, self._database), f"copy of {copy.source.name}", stop)
+
+    def keys(self, table: str, columns: Sequence[str], stop: Event) -> Statement:
+        """See `contracts.SqlExecutor.keys`."""
+        text = sql.key_facts(sql.name_of(self._database, table), columns)
+        return self._execute(text, f"keys of {table}", stop, with_rows=True)
+
+    def drop(self, table: str, stop: Event) -> None:
+        """See `contracts.SqlExecutor.drop`."""
+        self._execute(sql.drop_hive_table(self._database, table), f"drop of {table}", stop)
+
+    @property
+    def _retry(self) -> float:
+        return self._settings.catalog.retry_seconds
+
+    def _is_ours(self, location: str) -> bool:
+        return f"{self._storage.absolute(location)}/".startswith(f"{self._target}/")
+
+    def _execute(self, text: str, purpose: str, stop: Event, with_rows: bool = False) -> Statement:
+        started = time.monotonic()
+        with aws.translated(ExecutorError, f"Athena ({purpose})"):
+            query_id = self._start(text)
+            thing = f"Athena query {query_id} ({purpose})"
+            try:
+                found = self._watched(query_id, thing, stop)
+            except BaseException as error:
+                self._cancel(query_id, error)
+                raise
+            self._raise_failure(found, thing)
+            rows = tuple(self._rows(query_id)) if with_rows else ()
+        statistics = found.get("Statistics", {})
+        return Statement(
+            query_id, rows, statistics.get("DataScannedInBytes", 0), round(time.monotonic() - started, 3)
+        )
+
+    def _start(self, text: str) -> str:
+        athena = self._settings.athena
+        request: dict[str, Any] = {
+            "QueryString": text,
+            # Where an answer gets lost and the call is made again, Athena does not start a second query.
+            "ClientRequestToken": uuid.uuid4().hex,
+            "QueryExecutionContext": {"Database": self._database, "Catalog": athena.catalog},
+            "WorkGroup": athena.workgroup,
+        }
+        if athena.output_location and not self.chooses_location:
+            request["ResultConfiguration"] = {"OutputLocation": athena.output_location}
+        answer = patiently(lambda: self._athena.start_query_execution(**request), self._retry)
+        return str(answer["QueryExecutionId"])
+
+    def _look(self, query_id: str) -> dict[str, Any]:
+        answer = patiently(lambda: self._athena.get_query_execution(QueryExecutionId=query_id), self._retry)
+        found: dict[str, Any] = answer["QueryExecution"]
+        return found
+
+    def _watched(self, query_id: str, thing: str, stop: Event) -> dict[str, Any]:
+        """Return the query once it has ended."""
+        limit, pause = self._settings.ctas.timeout_seconds, _FIRST_PAUSE
+        deadline = time.monotonic() + limit
+        while True:
+            found = self._look(query_id)
+            if found["Status"]["State"] in _ENDED:
+                return found
+            if time.monotonic() > deadline:
+                raise ExecutorResourcesError(
+                    f"{thing} did not end within {limit:g} s and was cancelled; raise ctas.timeout_seconds, or set "
+                    "ctas.method=promote"
+                )
+            longest = min(pause, self._settings.ctas.poll_seconds)
+            if stop.wait(random.uniform(longest / 2, longest)):  # noqa: S311  spreads load, guards nothing
+                raise ExecutorError(f"{thing} was cancelled, as the run is being stopped")
+            pause *= 1.5
+
+    def _cancel(self, query_id: str, cause: BaseException) -> None:
+        """Stop the query and delete what it has written; trouble with that becomes a note on the cause."""
+        try:
+            patiently(lambda: self._athena.stop_query_execution(QueryExecutionId=query_id), self._retry)
+            deadline = time.monotonic() + _STOP_SECONDS
+            while (found := self._look(query_id))["Status"]["State"] not in _ENDED and time.monotonic() < deadline:
+                time.sleep(_FIRST_PAUSE)
+            self._clean(found, cause)
+        except Exception as error:  # noqa: BLE001 the cause is what counts
+            cause.add_note(f"Athena query {query_id} may go on: it could not be cancelled: {error}")
+
+    def _raise_failure(self, found: dict[str, Any], thing: str) -> None:
+        status = found["Status"]
+        if status["State"] == "SUCCEEDED":
+            return
+        details = status.get("AthenaError", {})
+        message = status.get("StateChangeReason") or details.get("ErrorMessage") or status["State"]
+        number = details.get("ErrorType")
+        kind = next((kind for kind, numbers in _CAUSES.items() if number in numbers), None)
+        if kind is None and details.get("Retryable"):
+            kind = ExecutorBusyError
+        error = failure(thing, message, kind)
+        self._clean(found, error)
+        raise error
+
+    def _clean(self, found: dict[str, Any], cause: BaseException) -> None:
+        """Delete the files that a query says it has written, where they lie below the target."""
+        manifest = found.get("Statistics", {}).get("DataManifestLocation")
+        if not manifest or found["Status"]["State"] == "SUCCEEDED":
+            return
+        try:
+            for line in self._storage.read(manifest).decode().splitlines():
+                location = line.strip().strip('"')
+                if is_s3(location) and self._is_ours(location):
+                    self._storage.delete(location)
+        except BucketwheelError as error:
+            cause.add_note(f"files that the query wrote, listed in {manifest}, may be left: {error}")
+
+    def _rows(self, query_id: str) -> Iterator[tuple[str | None, ...]]:
+        """Yield the rows of a SELECT, whose first one is the header."""
+        answer = patiently(lambda: self._athena.get_query_results(QueryExecutionId=query_id), self._retry)
+        for row in answer["ResultSet"]["Rows"][1:]:
+            yield tuple(cell.get("VarCharValue") for cell in row["Data"])
+
+
+def copy_statement(copy: TableCopy, database: str) -> str:
+    """Return Athena's CTAS; it knows neither a comment nor an order of rows nor a version of the hash."""
+    properties = {"format": "'PARQUET'", "write_compression": "'SNAPPY'"}
+    if copy.location is not None:
+        properties["external_location"] = sql.literal(f"{copy.location}/")
+    if copy.source.bucket_columns:
+        properties["bucketed_by"] = sql.text_array(copy.source.bucket_columns)
+        properties["bucket_count"] = str(copy.source.bucket_count)
+    return sql.create_table_as(
+        sql.name_of(database, copy.name),
+        properties,
+        [name for name, _ in copy.source.columns],
+        sql.name_of(database, copy.source.name),
+    )

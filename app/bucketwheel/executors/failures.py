@@ -1,0 +1,64 @@
+"""What went wrong in a SQL engine, by the names that Trino has for it; Athena's are the same."""
+
+from __future__ import annotations
+
+import re
+
+from bucketwheel.errors import (
+    ExecutorBusyError,
+    ExecutorDeniedError,
+    ExecutorError,
+    ExecutorResourcesError,
+    StatementError,
+    TooManyWritersError,
+)
+
+_FEWER = (
+    "the engine writes no more partitions and buckets in one statement; set ctas.method=promote, which moves no "
+    "data, or fewer buckets by buckets.count"
+)
+# The first pattern that is found decides.
+_CAUSES: tuple[tuple[str, type[ExecutorError], str], ...] = (
+    (r"TOO_MANY_OPEN_PARTITIONS|open writers for partitions", TooManyWritersError, _FEWER),
+    (
+        r"PERMISSION_DENIED|ACCESS_DENIED|Access Denied|AccessDenied|Insufficient .*permission|not authorized",
+        ExecutorDeniedError,
+        "the role or user needs permission for this",
+    ),
+    (
+        r"Rate exceeded|SlowDown|Throttl|TOO_MANY_REQUESTS|QUERY_QUEUE_FULL|NO_NODES_AVAILABLE|SERVER_STARTING_UP"
+        r"|Too Many Requests",
+        ExecutorBusyError,
+        "it is busy; try again later, or lower ctas.concurrency",
+    ),
+    (
+        r"exhausted resources|EXCEEDED_(?:\w+_)?LIMIT|CLUSTER_OUT_OF_MEMORY|INSUFFICIENT_RESOURCES|timed? ?out",
+        ExecutorResourcesError,
+        "it needs more than the engine gives; set ctas.method=promote, which moves no data, or a larger engine",
+    ),
+    (
+        r"SYNTAX_ERROR|TYPE_MISMATCH|(?:TABLE|COLUMN|SCHEMA|CATALOG|FUNCTION)_NOT_FOUND|NOT_SUPPORTED"
+        r"|INVALID_\w+_PROPERTY|mismatched input|HIVE_PATH_ALREADY_EXISTS",
+        StatementError,
+        "the engine does not take the statement; its version or configuration may be another than expected",
+    ),
+)
+_KINDS = {kind: hint for _, kind, hint in _CAUSES}
+
+
+def failure(thing: str, message: str, kind: type[ExecutorError] | None = None) -> ExecutorError:
+    """Return the error for a message of an engine.
+
+    Args:
+        thing: the statement, such as ``Athena query 1b2c (copy of ext_ibe_01)``.
+        message: the engine's, with its name for the error where it has one.
+        kind: the class, where the engine's numbers tell; else the message decides.
+    """
+    for pattern, named, _ in _CAUSES:
+        # A name in the text says more than a number that stands for several causes.
+        if re.search(pattern, message, re.IGNORECASE) and (kind is None or named is TooManyWritersError):
+            kind = named
+            break
+    chosen = kind or ExecutorError
+    hint = f"; {_KINDS[chosen]}" if chosen in _KINDS else ""
+    return chosen(f"{thing} failed: {message.strip().rstrip('.')}{hint}")

@@ -1,0 +1,139 @@
+"""The seams to what holds tables: a catalog that defines them, a SQL engine that copies them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class CatalogTable:
+    """A table definition in a catalog; types are Hive type names, `version` is the catalog's own.
+
+    `native` is all that the catalog said of the table, where it says more than this; putting the table back
+    puts all of it back.
+    """
+
+    name: str
+    location: str
+    columns: tuple[tuple[str, str], ...]
+    bucket_columns: tuple[str, ...] = ()
+    bucket_count: int = 0
+    sorted: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    version: str | None = None
+    native: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that wrote the files, or None where the table is not ours."""
+        return self.parameters.get("bucketwheel.run_id")
+
+
+class Catalog(Protocol):
+    """A database of table definitions, each changed in one update."""
+
+    def check(self) -> None:
+        """Refuse what would make publishing fail, as far as that can be seen beforehand; changes nothing.
+
+        Raises:
+            ConfigError: a setting does not fit this catalog.
+            CatalogError: the catalog cannot be reached, or refuses.
+        """
+        ...
+
+    def get(self, name: str) -> CatalogTable | None:
+        """Return the table, or None."""
+        ...
+
+    def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
+        """Create the table, or point the existing one at the new definition, in one update.
+
+        Raises:
+            ConcurrentPublishError: the table is not the one in `replacing` any more (None: it exists).
+            CatalogError: the catalog refused.
+        """
+        ...
+
+    def remove(self, table: CatalogTable) -> None:
+        """Remove the definition, never the files.
+
+        Raises:
+            ConcurrentPublishError: the table is not this one any more.
+        """
+        ...
+
+    def tables(self) -> Sequence[CatalogTable]:
+        """Return every table of the database, by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class TableCopy:
+    """A copy that a SQL engine is to make of the table `source`, in the same buckets.
+
+    `name` is that of the new table; `location` a directory that does not exist yet, or None where the engine chooses.
+    `hash` is a scheme of the executor's `hashes`.
+    """
+
+    source: CatalogTable
+    name: str
+    location: str | None
+    hash: str
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement that was executed: its rows as texts, the bytes it scanned, and how long it took."""
+
+    query_id: str
+    rows: tuple[tuple[str | None, ...], ...]
+    bytes_scanned: int
+    seconds: float
+
+
+class SqlExecutor(Protocol):
+    """Copies tables of the catalog by statements of a SQL engine; every method may be called by several threads.
+
+    Attributes:
+        writers: the most bucket files that one statement writes, None where no limit is known.
+        hashes: the bucket hashes it can write.
+        timestamp_unit: the finest unit of time that copies keep: `ms`, `us` or `ns`.
+        sorts: whether it sorts the rows of a bucket file.
+        chooses_location: whether it puts tables where it wants; known after `check`.
+    """
+
+    writers: int | None
+    hashes: tuple[str, ...]
+    timestamp_unit: str
+    sorts: bool
+    chooses_location: bool
+
+    def check(self) -> None:
+        """Refuse what would make statements fail, as far as that can be seen beforehand; changes nothing.
+
+        Raises:
+            ConfigError: a setting does not fit.
+            ExecutorError: the engine cannot be reached, or refuses.
+        """
+        ...
+
+    def copy(self, copy: TableCopy, stop: Event) -> Statement:
+        """Create the table with the rows of the source; ends early where `stop` is set.
+
+        On failure the statement has been cancelled, and what it is known to have written is deleted.
+
+        Raises:
+            ExecutorError: by cause, see `errors.py`.
+        """
+        ...
+
+    def keys(self, table: str, columns: Sequence[str], stop: Event) -> Statement:
+        """Return one row: the number of rows, and for each column a checksum that does not depend on their order."""
+        ...
+
+    def drop(self, table: str, stop: Event) -> None:
+        """Remove the definition of a copy, never its files."""
+        ...

@@ -1,0 +1,104 @@
+"""AWS's services on 127.0.0.1, by moto, for tests that go through boto3 and HTTP.
+
+moto's Glue is laxer than AWS's: it takes stale versions, keeps the case of names, begins to count versions at 1 and
+gives every list on one page. `strict_glue` puts that right as far as the tests need it. What holds with it holds for
+AWS only as far as AWS does what its documentation says.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import boto3
+from moto.core.exceptions import JsonRESTError
+from moto.core.responses import ActionResult
+from moto.glue.models import FakeTable, GlueBackend
+from moto.glue.responses import GlueResponse
+from moto.server import ThreadedMotoServer
+
+REGION = "us-east-1"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+PAGE = 3
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Serve AWS on a free port; yields its endpoint."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def plain_client(service: str, endpoint: str) -> Any:
+    """A client of our own, beside the one under test."""
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+
+
+@contextmanager
+def strict_glue() -> Iterator[None]:
+    """Make moto's Glue refuse stale versions, fold names to lower case, count from 0 and page its lists."""
+    lock = threading.Lock()
+    real_create, real_get, real_delete = GlueBackend.create_table, GlueBackend.get_table, GlueBackend.delete_table
+    real_update, real_list, real_dict = GlueResponse.update_table, GlueResponse.get_tables, FakeTable.as_dict
+
+    def create(self: GlueBackend, database: str, name: str, given: dict[str, Any], *more: Any) -> FakeTable:
+        with lock:
+            return real_create(self, database, name.lower(), {**given, "Name": name.lower()}, *more)
+
+    def get(self: GlueBackend, database: str, name: str) -> FakeTable:
+        return real_get(self, database, name.lower())
+
+    def delete(self: GlueBackend, database: str, name: str) -> None:
+        real_delete(self, database, name.lower())
+
+    def update(self: GlueResponse) -> Any:
+        expected = self.parameters.get("VersionId")
+        with lock:
+            table = self.glue_backend.get_table(
+                self.parameters["DatabaseName"], self.parameters["TableInput"]["Name"]
+            )
+            if expected not in (None, table.as_dict()["VersionId"]):
+                raise JsonRESTError("ConcurrentModificationException", "Update table failed")
+            return real_update(self)
+
+    def as_dict(self: FakeTable, version: str | None = None) -> dict[str, Any]:
+        shown = real_dict(self, version)
+        return {**shown, "VersionId": str(int(shown["VersionId"]) - 1)}
+
+    def pages(self: GlueResponse) -> ActionResult:
+        result: Any = real_list(self).result
+        found = result["TableList"]
+        start = int(self.parameters.get("NextToken") or 0)
+        answer: dict[str, Any] = {"TableList": found[start : start + PAGE]}
+        if start + PAGE < len(found):
+            answer["NextToken"] = str(start + PAGE)
+        return ActionResult(answer)
+
+    with (
+        mock.patch.object(GlueBackend, "create_table", create),
+        mock.patch.object(GlueBackend, "get_table", get),
+        mock.patch.object(GlueBackend, "delete_table", delete),
+        mock.patch.object(GlueResponse, "update_table", update),
+        mock.patch.object(GlueResponse, "get_tables", pages),
+        mock.patch.object(FakeTable, "as_dict", as_dict),
+    ):
+        yield

@@ -1,0 +1,307 @@
+"""Athena: what it is asked, what is refused beforehand, and what becomes of faults on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import Event
+from typing import Any
+
+import pytest
+from executor_contract import source_in
+from executor_support import athena_settings, s3_engine
+
+from athena_double import AthenaDouble, athena_runs
+from aws_faults import Faults, faulty, lost_answer, refusal, timeout
+from aws_server import plain_client
+from bucketwheel import aws as aws_module
+from bucketwheel.contracts import TableCopy
+from bucketwheel.errors import (
+    ConfigError,
+    ExecutorBusyError,
+    ExecutorDeniedError,
+    ExecutorError,
+    ExecutorResourcesError,
+    StatementError,
+    TooManyWritersError,
+)
+from bucketwheel.executors.athena import AthenaExecutor
+from bucketwheel.settings import Settings
+from bucketwheel.storage import join
+from sql_double import Plan, TinySql
+
+
+@pytest.fixture
+def settings(aws: str) -> Settings:
+    return athena_settings(aws, {"attempts": 2})
+
+
+@pytest.fixture
+def engine(settings: Settings) -> TinySql:
+    return s3_engine(settings)
+
+
+@pytest.fixture
+def double(engine: TinySql, settings: Settings) -> Iterator[AthenaDouble]:
+    with athena_runs(AthenaDouble(engine, str(settings.athena.output_location))) as running:
+        yield running
+
+
+@pytest.fixture
+def faults(settings: Settings) -> Iterator[Faults]:
+    with faulty(aws_module.client("athena", settings.aws)) as planned:
+        yield planned
+
+
+@pytest.fixture
+def executor(settings: Settings, double: AthenaDouble) -> AthenaExecutor:
+    return AthenaExecutor(settings)
+
+
+@pytest.fixture
+def copy(engine: TinySql, settings: Settings) -> TableCopy:
+    source = source_in(engine, settings.target)
+    return TableCopy(source, "tmp_copy", join(settings.target, "people", "ext_ibe_01", "ctas-run-1"), "hive_v1")
+
+
+def left(engine: TinySql, copy: TableCopy) -> list[str]:
+    return [entry.name for entry in engine.storage.list(str(copy.location))]
+
+
+def group(aws: str, name: str, **configuration: Any) -> str:
+    plain_client("athena", aws).create_work_group(Name=name, Configuration=configuration)
+    return name
+
+
+def test_a_query_names_workgroup_database_catalog_result_place_and_a_token(
+    executor: AthenaExecutor, double: AthenaDouble, copy: TableCopy, settings: Settings
+) -> None:
+    statement = executor.copy(copy, Event())
+    (request,) = [query.request for query in double.queries.values()]
+    assert request["WorkGroup"] == "primary"
+    assert request["QueryExecutionContext"] == {"Database": settings.catalog.database, "Catalog": "AwsDataCatalog"}
+    assert request["ResultConfiguration"] == {"OutputLocation": settings.athena.output_location}
+    assert 32 <= len(request["ClientRequestToken"]) <= 128
+    assert statement.query_id in double.queries
+    assert statement.bytes_scanned == 4711
+
+
+def test_a_start_whose_answer_got_lost_does_not_start_a_second_query(
+    executor: AthenaExecutor, double: AthenaDouble, faults: Faults, copy: TableCopy
+) -> None:
+    faults.plan("StartQueryExecution", lost_answer)
+    executor.copy(copy, Event())
+    assert faults.calls["StartQueryExecution"] == 2
+    assert len(double.queries) == 1
+
+
+@pytest.mark.parametrize("operation", ["StartQueryExecution", "GetQueryExecution", "GetQueryResults", "GetWorkGroup"])
+@pytest.mark.parametrize(
+    "fault", [refusal("TooManyRequestsException"), refusal("InternalServerException", 500), timeout]
+)
+def test_what_passes_is_waited_for(
+    executor: AthenaExecutor, faults: Faults, copy: TableCopy, operation: str, fault: Any
+) -> None:
+    faults.plan(operation, fault)
+    executor.check()
+    executor.copy(copy, Event())
+    assert executor.keys("tmp_copy", ["customer_user_id"], Event()).rows
+    assert faults.calls[operation] > 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "kind"),
+    [
+        (Plan(message="Query exhausted resources at this scale factor", number=4), ExecutorResourcesError),
+        (Plan(message="Query timeout", number=206), ExecutorResourcesError),
+        (Plan(message="Rate exceeded", number=1404), ExecutorBusyError),
+        (Plan(message="Please reduce your request rate", number=1403), ExecutorBusyError),
+        (Plan(message="something inside", number=200, retryable=True), ExecutorBusyError),
+        (Plan(message="cannot", number=1501), ExecutorDeniedError),
+        (Plan(message="mismatched", number=1006), StatementError),
+        # The number says no more than that the user did something; the name in the text decides.
+        (Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit", number=1009), TooManyWritersError),
+        (Plan(message="something inside", number=200), ExecutorError),
+        (Plan(message=""), ExecutorError),
+    ],
+)
+def test_the_error_type_of_athena_tells_the_cause(
+    executor: AthenaExecutor, engine: TinySql, copy: TableCopy, plan: Plan, kind: type[ExecutorError]
+) -> None:
+    engine.plan("CREATE TABLE", plan)
+    with pytest.raises(ExecutorError, match=rf"Athena query .* \(copy of ext_ibe_01\) failed: {plan.name}") as caught:
+        executor.copy(copy, Event())
+    assert type(caught.value) is kind
+
+
+def test_a_failed_copy_is_cleaned_by_its_data_manifest(
+    executor: AthenaExecutor, engine: TinySql, double: AthenaDouble, copy: TableCopy
+) -> None:
+    kept = join(str(copy.location), "not_in_the_manifest")
+    engine.plan("CREATE TABLE", Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"))
+    # Written after the query has begun, by somebody else.
+    real = double.shown
+
+    def shown(query_id: str) -> dict[str, Any]:
+        engine.storage.write(kept, b"x")
+        return real(query_id)
+
+    double.shown = shown  # type: ignore[method-assign]
+    with pytest.raises(TooManyWritersError):
+        executor.copy(copy, Event())
+    assert [query.manifest for query in double.queries.values()] != [None]
+    assert left(engine, copy) == ["not_in_the_manifest"]
+
+
+def test_a_data_manifest_that_lists_files_of_others_deletes_none_of_them(
+    executor: AthenaExecutor, engine: TinySql, copy: TableCopy, settings: Settings
+) -> None:
+    bucket = settings.target.split("/")[2]
+    theirs = f"s3://{bucket}/elsewhere/file.parquet"
+    engine.storage.write(theirs, b"dear to somebody")
+    engine.plan("CREATE TABLE", Plan(message="no"))
+    engine.written = _Adding(theirs)
+    with pytest.raises(ExecutorError):
+        executor.copy(copy, Event())
+    assert engine.storage.read(theirs) == b"dear to somebody"
+    assert left(engine, copy) == []
+
+
+class _Adding(dict[str, list[str]]):
+    def __init__(self, more: str) -> None:
+        super().__init__()
+        self._more = more
+
+    def __setitem__(self, key: str, value: list[str]) -> None:
+        super().__setitem__(key, [*value, self._more])
+
+
+def test_a_data_manifest_that_cannot_be_read_becomes_a_note(
+    executor: AthenaExecutor, engine: TinySql, double: AthenaDouble, copy: TableCopy
+) -> None:
+    engine.plan("CREATE TABLE", Plan(message="no"))
+    double.results = "s3://no-such-bucket-of-ours/x"
+    engine.storage = _Deaf(engine.storage)  # type: ignore[assignment]
+    with pytest.raises(ExecutorError, match="failed: no") as caught:
+        executor.copy(copy, Event())
+    assert "may be left" in "\n".join(caught.value.__notes__)
+
+
+class _Deaf:
+    """A storage that does not write manifests."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def write(self, location: str, content: bytes) -> None:
+        if not location.endswith("-manifest.csv"):
+            self._storage.write(location, content)
+
+
+def test_a_query_that_is_cancelled_is_stopped_and_cleaned(
+    settings: Settings, engine: TinySql, double: AthenaDouble, copy: TableCopy
+) -> None:
+    engine.plan("CREATE TABLE", Plan(hang=True))
+    ctas = settings.ctas.model_copy(update={"timeout_seconds": 0.2})
+    with pytest.raises(ExecutorResourcesError):
+        AthenaExecutor(settings.model_copy(update={"ctas": ctas})).copy(copy, Event())
+    assert double.stopped == list(double.queries)
+    assert left(engine, copy) == []
+
+
+def test_an_interrupt_stops_the_query(
+    executor: AthenaExecutor, engine: TinySql, double: AthenaDouble, copy: TableCopy
+) -> None:
+    engine.plan("CREATE TABLE", Plan(hang=True))
+
+    class Interrupted(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        executor.copy(copy, Interrupted())
+    assert double.stopped == list(double.queries)
+
+
+def test_a_query_that_cannot_be_stopped_is_named(
+    executor: AthenaExecutor, engine: TinySql, faults: Faults, copy: TableCopy
+) -> None:
+    engine.plan("CREATE TABLE", Plan(hang=True))
+    faults.always("StopQueryExecution", refusal("AccessDeniedException"))
+    stop = Event()
+    stop.set()
+    with pytest.raises(ExecutorError, match="was cancelled") as caught:
+        executor.copy(copy, stop)
+    assert "may go on: it could not be cancelled" in "\n".join(caught.value.__notes__)
+
+
+def test_what_is_denied_is_named_with_its_action(executor: AthenaExecutor, faults: Faults, copy: TableCopy) -> None:
+    faults.always("StartQueryExecution", refusal("AccessDeniedException", message="not authorized"))
+    with pytest.raises(ExecutorError, match=r"copy of ext_ibe_01.*StartQueryExecution was denied.*needs permission"):
+        executor.copy(copy, Event())
+
+
+def test_a_workgroup_that_is_missing_or_disabled_is_refused_beforehand(
+    aws: str, settings: Settings, faults: Faults
+) -> None:
+    faults.plan("GetWorkGroup", refusal("InvalidRequestException", message="WorkGroup nowhere is not found."))
+    with pytest.raises(ConfigError, match=r"athena\.workgroup: Athena has no workgroup 'primary'"):
+        AthenaExecutor(settings).check()
+
+    def disabled(request: Any) -> Any:
+        answer = refusal("x", 200)(request)
+        answer.raw = type(answer.raw)(b'{"WorkGroup": {"Name": "primary", "State": "DISABLED"}}')
+        return answer
+
+    faults.plan("GetWorkGroup", disabled)
+    with pytest.raises(ConfigError, match=r"workgroup 'primary' is disabled; enable it"):
+        AthenaExecutor(settings).check()
+
+
+def test_a_missing_result_location_is_refused_beforehand(aws: str) -> None:
+    with pytest.raises(ConfigError, match=r"athena\.output_location: is not set, and workgroup 'primary' has none"):
+        AthenaExecutor(athena_settings(aws, output_location=None)).check()
+    own = group(
+        aws,
+        "with-results",
+        ResultConfiguration={"OutputLocation": "s3://results/"},
+        EnforceWorkGroupConfiguration=False,
+    )
+    AthenaExecutor(athena_settings(aws, output_location=None, workgroup=own)).check()
+
+
+def test_a_workgroup_that_enforces_a_place_outside_of_the_target_is_refused_beforehand(aws: str) -> None:
+    enforced = group(aws, "enforcing", ResultConfiguration={"OutputLocation": "s3://theirs/athena/"})
+    with pytest.raises(ConfigError, match=r"enforces its output location s3://theirs/athena/, .*outside of.*promote"):
+        AthenaExecutor(athena_settings(aws, workgroup=enforced)).check()
+
+
+def test_a_workgroup_that_enforces_a_place_below_the_target_chooses_where_tables_go(aws: str) -> None:
+    settings = athena_settings(aws)
+    place = f"{settings.target}/athena"
+    name = group(aws, f"own-{settings.catalog.database}", ResultConfiguration={"OutputLocation": f"{place}/"})
+    athena = settings.athena.model_copy(update={"workgroup": name})
+    settings = settings.model_copy(update={"athena": athena})
+    engine = s3_engine(settings, enforced=place)
+    copy = TableCopy(source_in(engine, settings.target), "tmp_copy", None, "hive_v1")
+    with athena_runs(AthenaDouble(engine, place)) as double:
+        executor = AthenaExecutor(settings)
+        executor.check()
+        assert executor.chooses_location
+        statement = executor.copy(copy, Event())
+    (request,) = [query.request for query in double.queries.values()]
+    assert "ResultConfiguration" not in request
+    assert "external_location" not in request["QueryString"]
+    made = engine.catalog.get("tmp_copy")
+    assert made is not None
+    assert made.location == f"{place}/tables/{statement.query_id}"
+
+
+def test_a_layout_without_buckets_is_copied_without(
+    executor: AthenaExecutor, double: AthenaDouble, copy: TableCopy
+) -> None:
+    executor.copy(replace(copy, source=replace(copy.source, bucket_columns=(), bucket_count=0)), Event())
+    assert all("bucket" not in query.text for query in double.queries.values())

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from executor_contract import ExecutorContract, MakeExecutor
+from executor_support import athena_settings, s3_engine
+
+from athena_double import AthenaDouble, athena_runs
+from bucketwheel.executors.athena import AthenaExecutor
+from bucketwheel.executors.trino import TrinoExecutor
+from bucketwheel.settings import CatalogSettings, CtasSettings, Settings, StorageSettings, TrinoSettings
+from bucketwheel.storage import Storage
+from fake_executor import FakeExecutor
+from memory_catalog import MemoryCatalog
+from sql_double import TinySql
+from trino_double import trino_served
+
+
+class TestFakeExecutor(ExecutorContract):
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> str:
+        return str(tmp_path)
+
+    @pytest.fixture
+    def engine(self) -> TinySql:
+        return TinySql(MemoryCatalog(), Storage(StorageSettings()))
+
+    @pytest.fixture
+    def make(self, engine: TinySql) -> MakeExecutor:
+        return lambda timeout=60: FakeExecutor(engine, timeout)
+
+
+class TestAthenaExecutor(ExecutorContract):
+    @pytest.fixture
+    def settings(self, aws: str) -> Settings:
+        return athena_settings(aws)
+
+    @pytest.fixture
+    def target(self, settings: Settings) -> str:
+        return settings.target
+
+    @pytest.fixture
+    def engine(self, settings: Settings) -> TinySql:
+        return s3_engine(settings)
+
+    @pytest.fixture
+    def make(self, settings: Settings, engine: TinySql) -> Iterator[MakeExecutor]:
+        def made(timeout: float = 60) -> AthenaExecutor:
+            ctas = settings.ctas.model_copy(update={"timeout_seconds": timeout})
+            return AthenaExecutor(settings.model_copy(update={"ctas": ctas}))
+
+        with athena_runs(AthenaDouble(engine, str(settings.athena.output_location))):
+            yield made
+
+
+class TestTrinoExecutor(ExecutorContract):
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> str:
+        return str(tmp_path)
+
+    @pytest.fixture
+    def engine(self) -> TinySql:
+        return TinySql(MemoryCatalog(), Storage(StorageSettings()))
+
+    @pytest.fixture
+    def make(self, engine: TinySql, target: str) -> Iterator[MakeExecutor]:
+        with trino_served(engine) as server:
+
+            def made(timeout: float = 60, **changes: Any) -> TrinoExecutor:
+                return TrinoExecutor(
+                    Settings(
+                        target=target,
+                        catalog=CatalogSettings(kind="glue", path=None, database="db"),
+                        ctas=CtasSettings(method="trino", timeout_seconds=timeout),
+                        trino=TrinoSettings(host="127.0.0.1", port=server.port, **changes),
+                    )
+                )
+
+            yield made

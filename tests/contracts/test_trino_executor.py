@@ -1,0 +1,97 @@
+"""Trino: how it is reached, what is refused beforehand, and what becomes of a server that is not well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from executor_contract import source_in
+
+from bucketwheel.contracts import TableCopy
+from bucketwheel.errors import ConfigError, ExecutorBusyError, ExecutorError
+from bucketwheel.executors.trino import TrinoExecutor
+from bucketwheel.settings import CatalogSettings, CtasSettings, Settings, StorageSettings, TrinoSettings
+from bucketwheel.storage import Storage
+from memory_catalog import MemoryCatalog
+from sql_double import Plan, TinySql
+from trino_double import TrinoDouble, trino_served
+
+
+@pytest.fixture
+def engine() -> TinySql:
+    return TinySql(MemoryCatalog(), Storage(StorageSettings()))
+
+
+@pytest.fixture
+def server(engine: TinySql) -> Iterator[TrinoDouble]:
+    with trino_served(engine) as double:
+        yield double
+
+
+def executor_at(port: int, **changes: Any) -> TrinoExecutor:
+    return TrinoExecutor(
+        Settings(
+            catalog=CatalogSettings(kind="glue", path=None, database="OMC"),
+            ctas=CtasSettings(method="trino"),
+            trino=TrinoSettings(host="127.0.0.1", port=port, **changes),
+        )
+    )
+
+
+def test_the_session_keeps_times_and_writes_snappy(server: TrinoDouble) -> None:
+    executor_at(server.port, user="me").check()
+    given = server.headers
+    assert (given["X-Trino-User"], given["X-Trino-Catalog"], given["X-Trino-Schema"]) == ("me", "hive", "omc")
+    assert "hive.compression_codec=SNAPPY" in given["X-Trino-Session"]
+    assert "hive.timestamp_precision=MICROSECONDS" in given["X-Trino-Session"]
+    assert "Authorization" not in given
+
+
+def test_a_catalog_that_trino_does_not_have_is_named_with_those_it_has(server: TrinoDouble) -> None:
+    with pytest.raises(ConfigError, match=r"trino\.catalog: Trino at 127\.0\.0\.1:\d+ has no catalog 'lake'.*hive"):
+        executor_at(server.port, catalog="lake").check()
+
+
+def test_a_server_that_is_not_there_is_named(server: TrinoDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(ExecutorBusyError, match=r"127\.0\.0\.1:1 \(catalogs\): cannot be reached.*trino\.host"):
+        executor_at(1).check()
+    server.refuse = True
+    with pytest.raises(ExecutorBusyError, match="cannot be reached"):
+        executor_at(server.port).check()
+
+
+def test_a_query_that_is_killed_in_the_middle_is_a_failure(
+    server: TrinoDouble, engine: TinySql, tmp_path: Path
+) -> None:
+    source = source_in(engine, str(tmp_path))
+    engine.plan("CREATE TABLE", Plan("ADMINISTRATIVELY_KILLED", "Query killed."))
+    copy = TableCopy(source, "tmp", str(tmp_path / "ctas"), "hive_v1")
+    with pytest.raises(
+        ExecutorError, match=r"Trino query \d+_.* \(copy of ext_ibe_01\) failed: ADMINISTRATIVELY_KILL"
+    ):
+        executor_at(server.port).copy(copy, Event())
+
+
+def test_a_query_that_is_cancelled_is_cancelled_in_trino(
+    server: TrinoDouble, engine: TinySql, tmp_path: Path
+) -> None:
+    source = source_in(engine, str(tmp_path))
+    engine.plan("CREATE TABLE", Plan(hang=True))
+
+    class Interrupted(Event):
+        def is_set(self) -> bool:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        executor_at(server.port).copy(TableCopy(source, "tmp", str(tmp_path / "ctas"), "hive_v1"), Interrupted())
+    assert len(server.cancelled) >= 1
+
+
+def test_a_password_is_taken_from_the_environment_only(server: TrinoDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRINO_PASSWORD", "secret")
+    with pytest.raises(ConfigError, match=r"TRINO_PASSWORD is set.*trino\.https=true"):
+        executor_at(server.port).check()

@@ -1,0 +1,146 @@
+"""The few statements that our executors send, carried out on a catalog and a storage; with failures on demand.
+
+It stands in for Athena's and Trino's insides. A copy is made by copying the source's files, which already are the
+buckets that a CTAS would write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bucketwheel.contracts import Catalog, CatalogTable
+from bucketwheel.storage import Storage, join
+
+_CREATE = re.compile(r"CREATE TABLE (\S+)\nWITH \((.*?)\n\) AS\nSELECT\n(.*)\nFROM (\S+)", re.DOTALL)
+_KEYS = re.compile(r"SELECT count\(\*\)(.*)\nFROM (\S+)", re.DOTALL)
+_DROP = re.compile(r"DROP TABLE IF EXISTS (\S+)")
+_NAMES = re.compile(r'"((?:[^"]|"")*)"|`((?:[^`]|``)*)`')
+
+
+class SqlRefusedError(Exception):
+    """What an engine says; `name` is Trino's for the error."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to happen to a statement: fail with this name and message, or hang until it is cancelled.
+
+    `number` is Athena's error type. Of a copy, the first file is written before.
+    """
+
+    name: str = ""
+    message: str = ""
+    number: int | None = None
+    retryable: bool = False
+    hang: bool = False
+
+
+@dataclass
+class TinySql:
+    """The engine; `statements` has all that were begun, `written` the files of those that failed."""
+
+    catalog: Catalog
+    storage: Storage
+    enforced: str | None = None
+    statements: list[str] = field(default_factory=list)
+    written: dict[str, list[str]] = field(default_factory=dict)
+    plans: list[tuple[str, Plan]] = field(default_factory=list)
+    lose_rows: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def plan(self, beginning: str, plan: Plan, times: int = 1) -> None:
+        """Let the next statements that contain this meet the plan."""
+        self.plans += [(beginning, plan)] * times
+
+    def meet(self, text: str) -> Plan | None:
+        """Note the statement; return its plan, after writing what a failed copy leaves behind."""
+        with self.lock:
+            self.statements.append(text)
+            found = next((planned for planned in self.plans if planned[0] in text), None)
+            if found is None:
+                return None
+            self.plans.remove(found)
+        if create := _CREATE.fullmatch(text):
+            self.written[text] = self._copy_files(create, "", 1)[1]
+        return found[1]
+
+    def execute(self, text: str, query_id: str) -> list[tuple[str | None, ...]]:
+        """Carry the statement out.
+
+        Raises:
+            SqlRefusedError: it cannot be.
+        """
+        if create := _CREATE.fullmatch(text):
+            return self._create(create, query_id)
+        if keys := _KEYS.fullmatch(text):
+            return [self._keys(self._table(keys[2]), names_in(keys[1]))]
+        if drop := _DROP.fullmatch(text):
+            found = self.catalog.get(names_in(drop[1])[-1])
+            if found:
+                self.catalog.remove(found)
+            return []
+        if text == "SHOW CATALOGS":
+            return [("system",), ("hive",)]
+        raise SqlRefusedError("SYNTAX_ERROR", f"line 1:1: mismatched input {text[:20]!r}")
+
+    def _table(self, name: str) -> CatalogTable:
+        found = self.catalog.get(names_in(name)[-1])
+        if found is None:
+            raise SqlRefusedError("TABLE_NOT_FOUND", f"line 1:15: Table {name} does not exist")
+        return found
+
+    def _create(self, create: re.Match[str], query_id: str) -> list[tuple[str | None, ...]]:
+        name, source = names_in(create[1])[-1], self._table(create[4])
+        if self.catalog.get(name):
+            raise SqlRefusedError("TABLE_ALREADY_EXISTS", f"Table {name} already exists")
+        if names_in(create[3]) != [column for column, _ in source.columns]:
+            raise SqlRefusedError("COLUMN_NOT_FOUND", "line 1:1: columns differ")
+        location, _ = self._copy_files(create, query_id, None)
+        made = replace(source, name=name, location=location, sorted=False, parameters={}, version=None, native={})
+        self.catalog.put(made, None)
+        return [("3",)]
+
+    def _copy_files(self, create: re.Match[str], query_id: str, limit: int | None) -> tuple[str, list[str]]:
+        given = re.search(r"external_location = '([^']*)/'", create[2])
+        if given and self.enforced:
+            raise SqlRefusedError("INVALID_TABLE_PROPERTY", "external_location is not allowed in this workgroup")
+        location = given[1] if given else f"{self.enforced}/tables/{query_id}"
+        if self.storage.list(location):
+            raise SqlRefusedError(
+                "HIVE_PATH_ALREADY_EXISTS", f"Target directory for table already exists: {location}"
+            )
+        written = []
+        files = self.storage.list(self._table(create[4]).location)
+        for entry in files[: len(files) - 1 if self.lose_rows else limit]:
+            place = join(location, entry.name.replace("_0.snappy.parquet", "_0_made_by_sql"))
+            self.storage.write(place, self.storage.read(entry.location))
+            written.append(place)
+        return location, written
+
+    def _keys(self, table: CatalogTable, columns: Sequence[str]) -> tuple[str | None, ...]:
+        rows, sums = 0, dict.fromkeys(columns, 0)
+        for entry in self.storage.list(table.location):
+            with self.storage.open(entry.location) as stream:
+                read: pa.Table = pq.read_table(stream, columns=list(columns))
+            rows += read.num_rows
+            for column in columns:
+                for value in read[column].to_pylist():
+                    sums[column] += int.from_bytes(hashlib.sha256(repr(value).encode()).digest()[:8], "big")
+        return (str(rows), *(f"{total % 2**64:016X}" for total in sums.values()))
+
+
+def names_in(text: str) -> list[str]:
+    """Return the quoted names in a text."""
+    return [(one or other).replace('""', '"').replace("``", "`") for one, other in _NAMES.findall(text)]
