@@ -90,6 +90,21 @@ def build(target: str) -> str:
     return done.stdout.strip()
 
 
+def run_options(place: str, **changes: str) -> list[str]:
+    """Return the options of a run on the sample in `place`/data that publishes in `place`; dots are written `__`."""
+    named = {
+        "target": f"{place}/out",
+        "buckets.count": "8",
+        "catalog.path": f"{SCRATCH}/catalog.duckdb",
+        "datasets.infobase_attributes.source": f"{place}/data/opus/infobase_attributes/raw_input",
+        "datasets.infobase_attributes.mapping": f"{place}/data/opus/infobase_attributes/mapping.csv",
+        "datasets.addressable_ids.source": f"{place}/data/opus/addressable_ids/raw_input",
+        "storage.spill_directory": SCRATCH,
+        **{name.replace("__", "."): value for name, value in changes.items()},
+    }
+    return [word for name, value in named.items() for word in ("--set", f"{name}={value}")]
+
+
 def application(
     image: str,
     command: Sequence[str],
