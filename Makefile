@@ -8,6 +8,7 @@ DEMO := build/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types unit floor bench clean venv linters
+.PHONY: e2e containers images images-offline archive locks
 
 ##@ Use
 demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, the report
@@ -17,10 +18,18 @@ demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, 
 	$(BIN)/python integration/demo/join.py $(DEMO)/out/catalog.duckdb
 	$(BIN)/bucketwheel report last --env demo --to $(DEMO)/report.html
 
+e2e: venv ## The whole pipeline by Compose: Spark cluster, S3, Glue's API; everything read back and compared
+	docker/build.sh glue
+	$(BIN)/python -m integration.e2e $(E2E_ARGS)
+
 ##@ Develop
 test: venv floor linters ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
+	$(MAKE) containers
+
+containers: venv floor ## The part of `make test` that needs Docker; says so where there is none
+	$(BIN)/pytest -m docker integration $(PYTEST_ARGS)
 
 check: format lint types unit ## Format, lint, direction of imports, types, unit tests
 
@@ -45,6 +54,18 @@ clean: ## Remove everything that make has made
 	rm -rf .venv .venv-floor .venv-lint build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+##@ Containers
+images: ## The application on AWS's own bases, and the services; pulls them
+	rm -f docker/.env
+	docker/build.sh pull glue emr
+
+images-offline: ## The same without an image registry: from packages of Debian, PyPI and Maven Central
+	docker/offline/build.sh
+	docker/build.sh glue emr
+
+archive: ## build/bucketwheel-venv.tar.gz for Glue's --python-virtual-env and EMR's spark.archives
+	docker/build.sh archive
+
 ##@ Environments
 venv: .venv/installed ## .venv with everything at the versions of constraints.txt
 linters: .venv-lint/installed ## .venv-lint with checkov, whose packages do not fit beside ours
@@ -65,6 +86,9 @@ floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 s
 	$(LINT)/pip install -q --disable-pip-version-check -c constraints-lint.txt checkov
 	touch $@
 
+locks: ## What images are made from, anew: docker/**/*.txt from setup.cfg and *.in
+	docker/offline/lock.sh
+
 help:
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*##/ {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*##/ {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -240,6 +240,14 @@ def test_the_environment_can_be_chosen_by_a_variable(project: Project, monkeypat
     assert json.loads(project.cli("config", "--output", "json", "--env", "local").stdout)["threads"]["value"] == 2
 
 
+def test_the_directory_of_the_files_can_be_chosen_by_a_variable(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BUCKETWHEEL_CONF", str(project.conf))
+    cli.main(["config", "--output", "json"])
+    assert json.loads(capsys.readouterr().out)["buckets.count"]["value"] == 4
+
+
 def test_sample_writes_data_that_runs(project: Project, tmp_path: Path) -> None:
     result = project.cli(
         "sample", str(tmp_path / "made"), "--rows", "500", "--tables", "2", "--columns", "3", "--files", "1"

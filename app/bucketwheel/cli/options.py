@@ -100,7 +100,12 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
             metavar="KEY=VALUE",
             help="Override one setting.",
         ),
-        click.option("--conf", metavar="DIR", help="Directory of base.yaml and <env>.yaml; default ./conf."),
+        click.option(
+            "--conf",
+            metavar="DIR",
+            envvar="BUCKETWHEEL_CONF",
+            help="Directory of base.yaml and <env>.yaml; default ./conf.",
+        ),
         click.option(
             "--env", default="local", show_default=True, envvar="BUCKETWHEEL_ENV", help="Which environment."
         ),
