@@ -3,10 +3,11 @@ PYTHON ?= python3.11
 PYTEST_ARGS ?=
 BIN := .venv/bin
 FLOOR := .venv-floor/bin
+LINT := .venv-lint/bin
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types unit floor bench clean venv
+.PHONY: help demo test check format lint types unit floor bench clean venv linters
 .PHONY: e2e containers images images-offline archive locks
 
 ##@ Use
@@ -22,9 +23,9 @@ e2e: venv ## The whole pipeline by Compose: Spark cluster, S3, Glue's API; every
 	$(BIN)/python -m integration.e2e $(E2E_ARGS)
 
 ##@ Develop
-test: venv floor ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
+test: venv floor linters ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
-	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash" $(PYTEST_ARGS)
+	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
 	$(MAKE) containers
 
 containers: venv floor ## The part of `make test` that needs Docker; says so where there is none
@@ -50,7 +51,7 @@ bench: venv ## Speed and memory beside other tools; prints a table, writes build
 	$(BIN)/python -m integration.bench $(BENCH_ARGS)
 
 clean: ## Remove everything that make has made
-	rm -rf .venv .venv-floor build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
+	rm -rf .venv .venv-floor .venv-lint build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Containers
@@ -67,6 +68,7 @@ archive: ## build/bucketwheel-venv.tar.gz for Glue's --python-virtual-env and EM
 
 ##@ Environments
 venv: .venv/installed ## .venv with everything at the versions of constraints.txt
+linters: .venv-lint/installed ## .venv-lint with checkov, whose packages do not fit beside ours
 floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 ships them
 
 .venv/installed: setup.cfg constraints.txt
@@ -76,7 +78,12 @@ floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 s
 
 .venv-floor/installed: setup.cfg constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
-	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' 'moto[server]' pandas polars pytest pytest-xdist hypothesis
+	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' 'moto[server]' pandas polars pytest pytest-xdist hypothesis wheel
+	touch $@
+
+.venv-lint/installed: constraints-lint.txt
+	$(PYTHON) -m venv .venv-lint
+	$(LINT)/pip install -q --disable-pip-version-check -c constraints-lint.txt checkov
 	touch $@
 
 locks: ## What images are made from, anew: docker/**/*.txt from setup.cfg and *.in
