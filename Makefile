@@ -25,7 +25,7 @@ e2e: venv ## The whole pipeline by Compose: Spark cluster, S3, Glue's API; every
 ##@ Develop
 test: venv floor linters ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
-	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
+	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
 	$(MAKE) containers
 
 containers: venv floor ## The part of `make test` that needs Docker; says so where there is none
