@@ -77,7 +77,7 @@ def test_package_lists_what_it_packed_and_ends_with_where_it_is(run: Run, accoun
     here = packed(run, tmp_path)
     assert here.exit_code == 0, here.stderr
     lines = here.stdout.splitlines()
-    assert [line.split()[0] for line in lines[2:6]] == [
+    assert [line.split()[-1] for line in lines[2:6]] == [
         "bucketwheel-0.1.0-py3-none-any.whl",
         "conf/prod.yaml",
         "environment.tar.gz",

@@ -172,6 +172,18 @@ def test_an_archive_of_other_code_is_refused(tmp_path: Path, source: Path, given
         api.package(configuration(), tmp_path / "package", newer, given)
 
 
+def test_what_fails_leaves_the_earlier_package_and_nothing_else(
+    packed: api.Package, tmp_path: Path, source: Path, given: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in packed.directory.rglob("*")}
+    with pytest.raises(UsageError):
+        api.package(configuration(), packed.directory, source, edited(given, tmp_path / "bad.tar.gz", drop="bin/"))
+    assert {path: path.stat().st_mtime_ns for path in packed.directory.rglob("*")} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tar.gz", "package"]
+    again = api.package(configuration(), packed.directory, source, without_archive=True)
+    assert not (again.directory / "environment.tar.gz").exists()
+
+
 def test_an_archive_over_the_limit_is_refused(tmp_path: Path, source: Path, given: Path) -> None:
     config = configuration(deploy__archive_limit="10kB")
     with pytest.raises(UsageError, match=r"has [\d,]+ bytes, the limit is 10,000 \(deploy.archive_limit\)"):

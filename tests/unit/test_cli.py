@@ -15,7 +15,21 @@ import bucketwheel
 from bucketwheel import cli
 from project import NARROW, WIDE, Project, environment
 
-COMMANDS = ("config", "expire", "plan", "report", "rollback", "run", "runs", "sample", "show", "verify")
+COMMANDS = (
+    "config",
+    "deploy",
+    "expire",
+    "package",
+    "plan",
+    "report",
+    "rollback",
+    "run",
+    "runs",
+    "sample",
+    "show",
+    "submit",
+    "verify",
+)
 TABLES = ("ibe_01", "ibe_02", "ibe_04")
 NAMES = tuple(f"{prefix}_{table}" for prefix in ("bucketed", "ext") for table in TABLES)
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")

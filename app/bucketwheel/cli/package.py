@@ -50,8 +50,8 @@ def package(
     if output == "json":
         print_json({**asdict(packed), "directory": str(packed.directory)})
         return
-    rows = [(file.name, size(file.bytes), file.sha256) for file in packed.files]
-    click.echo(table(("file", "size", "sha256"), rows))
+    rows = [(file.sha256, size(file.bytes), file.name) for file in packed.files]
+    click.echo(table(("sha256", "size", "file"), rows))
     click.echo(f"\n{packed.digest}  {packed.directory}")
     if packed.location:
         # The last line, for scripts.

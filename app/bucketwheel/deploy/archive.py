@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import subprocess
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from bucketwheel.deploy.wheel import EPOCH
 from bucketwheel.errors import BucketwheelError, UsageError
@@ -63,14 +68,24 @@ def normalise(archive: Path, to: Path, source: Path, limit: int) -> None:
         size = archive.stat().st_size
         _refuse_large(archive, size, limit)
         try:
-            with tarfile.open(archive) as given:
+            with _unpacked(archive) as plain, tarfile.open(fileobj=plain) as given:
                 members = sorted(_members(given), key=lambda member: member.name)
                 _check_code(archive, given, members, source)
                 with to.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=EPOCH) as packed:
                     _copy(given, members, packed)
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise UsageError(f"{archive}: is not a .tar.gz: {error}; build it again") from error
     _refuse_large(archive, to.stat().st_size, limit)
+
+
+@contextmanager
+def _unpacked(archive: Path) -> Iterator[IO[bytes]]:
+    """Open what is inside the compression: members are read in another order than they lie there."""
+    with tempfile.TemporaryFile() as plain:
+        with gzip.open(archive) as packed:
+            shutil.copyfileobj(packed, plain, 2**20)
+        plain.seek(0)
+        yield plain
 
 
 def _refuse_large(archive: Path, size: int, limit: int) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +74,11 @@ def package(
     archive: Path | str | None = None,
     without_archive: bool = False,
 ) -> Package:
-    """Write the package to the directory `to`, which is emptied before.
+    """Write the package to the directory `to`.
 
     Args:
         config: what the jobs will be configured with.
-        to: a directory that is new, empty or holds an earlier package.
+        to: a directory that is new, empty or holds an earlier package, which this one replaces.
         source: a checkout; None takes the one that this code is from.
         archive: the environment as .tar.gz; None builds it with Docker.
         without_archive: leave it out, for an image on EMR Serverless.
@@ -89,19 +92,18 @@ def package(
     script = checkout / "app" / SCRIPT
     if not script.is_file():
         raise UsageError(f"{script} does not exist; run this in a checkout of Bucketwheel, or name it: --source DIR")
-    _empty(directory)
-    with translated(str(directory), "write"):
-        (directory / "conf").mkdir(parents=True)
-        (directory / "conf" / f"{config.env}.yaml").write_bytes(configuration)
-        shutil.copyfile(script, directory / SCRIPT)
-    build_wheel(checkout, directory)
-    if not without_archive:
-        given = Path(archive) if archive else build_archive(checkout)
-        normalise(given, directory / ARCHIVE, checkout, config.settings.deploy.archive_limit)
-    files = _contents(directory)
-    digest = hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in files).encode()).hexdigest()
-    packed = Package(directory, bucketwheel.__version__, config.env, digest, files)
-    (directory / CONTENTS).write_text(json.dumps(_described(packed), indent=1) + "\n", encoding="utf-8")
+    with _replaced(directory) as made:
+        (made / "conf").mkdir()
+        (made / "conf" / f"{config.env}.yaml").write_bytes(configuration)
+        shutil.copyfile(script, made / SCRIPT)
+        build_wheel(checkout, made)
+        if not without_archive:
+            given = Path(archive) if archive else build_archive(checkout)
+            normalise(given, made / ARCHIVE, checkout, config.settings.deploy.archive_limit)
+        files = _contents(made)
+        digest = hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in files).encode()).hexdigest()
+        packed = Package(directory, bucketwheel.__version__, config.env, digest, files)
+        (made / CONTENTS).write_text(json.dumps(_described(packed), indent=1) + "\n", encoding="utf-8")
     return packed
 
 
@@ -156,16 +158,26 @@ def _described(packed: Package) -> dict[str, Any]:
     }
 
 
-def _empty(directory: Path) -> None:
-    """Delete an earlier package, and nothing else."""
-    if not directory.exists():
-        return
-    with translated(str(directory), "delete"):
-        if any(directory.iterdir()) and not (directory / CONTENTS).is_file():
-            raise UsageError(
-                f"--to {directory}: holds something that is no package; name a new or an empty directory"
-            )
-        shutil.rmtree(directory)
+@contextmanager
+def _replaced(directory: Path) -> Iterator[Path]:
+    """Yield a directory that takes the place of `directory` if the block ends well; only a package is replaced.
+
+    Raises:
+        UsageError: something else is there.
+        StorageError: it cannot be written.
+    """
+    if directory.exists() and any(directory.iterdir()) and not (directory / CONTENTS).is_file():
+        raise UsageError(f"--to {directory}: holds something that is no package; name a new or an empty directory")
+    with translated(str(directory), "write"):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        try:
+            yield made
+            made.chmod(0o755)
+            shutil.rmtree(directory, ignore_errors=True)
+            made.rename(directory)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def _contents(directory: Path) -> tuple[PackedFile, ...]:
