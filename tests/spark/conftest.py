@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from spark_cluster import Cluster, Worker, send
+from spark_scene import Scene, Server
 
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from project import Project
-from spark_cluster import Cluster
-from spark_scene import Scene, Server
 
 # Sixteen row groups, so that scatter has several tasks for each worker.
 ROWS = 120_000
@@ -58,8 +59,33 @@ def scene(
 ) -> Iterator[Scene]:
     """A project for a run on a whole cluster."""
     cluster.heal()
+    server.await_executors(cluster)
     project = Project(tmp_path / "p", larger)
     project.set(buckets={"count": _BUCKETS}, engine="spark")
     yield Scene(cluster, server, project, by_arrow, ROWS)
     cluster.heal()
     shutil.rmtree(project.root)
+
+
+@pytest.fixture
+def slowed() -> Iterator[Callable[[Worker], None]]:
+    """Let the Python processes of a worker run a fifth of the time only."""
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def run(worker: Worker) -> None:
+        while not over.is_set():
+            stopped = worker.python_workers()
+            send(signal.SIGSTOP, stopped)
+            over.wait(0.4)
+            send(signal.SIGCONT, stopped)
+            over.wait(0.1)
+
+    def slow(worker: Worker) -> None:
+        threads.append(threading.Thread(target=run, args=(worker,)))
+        threads[-1].start()
+
+    yield slow
+    over.set()
+    for thread in threads:
+        thread.join()

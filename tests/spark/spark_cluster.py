@@ -35,7 +35,8 @@ def until(happened: Callable[[], bool], what: str, seconds: float = 90) -> None:
 def spark_environment(**more: str) -> dict[str, str]:
     """The environment of a process of Spark that listens to this machine only."""
     own = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(HOME), "PYSPARK_PYTHON": sys.executable}
-    return {**os.environ, **own, **more}
+    keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    return {**os.environ, **own, **keys, "AWS_EC2_METADATA_DISABLED": "true", **more}
 
 
 class Daemon:

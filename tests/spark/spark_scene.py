@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
+from spark_cluster import HOME, SMALL_JVM, Cluster, Daemon, Worker, send, spark_environment, until
 
 from bucketwheel.manifest import Manifest
 from project import APP, WIDE, Project, environment
 from s3_support import local_hashes
-from spark_cluster import HOME, SMALL_JVM, Cluster, Daemon, Worker, spark_environment, until
 
 # A process that stands still is noticed after ten seconds, not two minutes, and not waited for.
 QUICK = {
@@ -25,6 +29,9 @@ SMALL = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
+    # No run begins with one worker only.
+    "spark.cores.max": "2",
+    "spark.scheduler.minRegisteredResourcesRatio": "1.0",
     "spark.executor.memory": "700m",
     "spark.executor.extraJavaOptions": SMALL_JVM,
 }
@@ -71,6 +78,7 @@ class Server:
         # It stays when the cluster is made whole again.
         cluster.drivers.remove(self.driver)
         self._next = 0
+        self._busy = False
 
     def order(self, arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> Path:
         """Have a run done; return where its answer will be."""
@@ -79,11 +87,30 @@ class Server:
         aside.write_text(text)
         aside.rename(self.directory / f"{self._next}.order")
         self._next += 1
+        self._busy = True
         return self.directory / f"{self._next - 1}.answer"
 
     def leave(self) -> None:
         """Have it give back the cores that it holds."""
         until(self.order([]).exists, "end of the session")
+        self._busy = False
+
+    def await_executors(self, workers: Iterable[Worker]) -> None:
+        """Wait until an executor of each worker is known to the session, if there is one."""
+        if self._busy:
+            until(lambda: all(map(self._has, workers)), "an executor for each worker")
+
+    def _has(self, worker: Worker) -> bool:
+        session = self.driver.text().rpartition("Connected to Spark cluster with app ID")[2]
+        ids = [word for executor in worker.executors() for word in _executor_ids(executor)]
+        return any(f"with ID {number}," in session for number in ids)
+
+
+def _executor_ids(executor: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess):
+        words = executor.cmdline()
+        return words[words.index("--executor-id") + 1 :][:1]
+    return []
 
 
 @dataclass
@@ -121,6 +148,26 @@ class Scene:
 
         until(either, what, seconds)
         assert happened(), f"the run ended before {what}: {ended.read_text()}"
+
+    def pause(self, worker: Worker) -> list[psutil.Process]:
+        """Stop a worker, its executor and Python processes; return them."""
+        stopped = worker.family()
+        send(signal.SIGSTOP, stopped)
+        return stopped
+
+    def retried(self) -> None:
+        """Wait until the driver has given up on an executor that stands still, and its task is done elsewhere."""
+        self.logged(r"Lost executor \d+ .*heartbeat timed out")
+        self.logged(r"Starting task \d+\.[1-9]\d* in stage")
+
+    def refused(self) -> Answer:
+        """Wait for the end, which has to be an error; nothing is published."""
+        answer = self.answer()
+        assert answer.error
+        assert self.project.published() == {}
+        assert self.manifest().status == "failed"
+        assert "--resume" in answer.error
+        return answer
 
     def logged(self, pattern: str) -> None:
         """Wait until the driver logs it."""

@@ -27,7 +27,8 @@ def settle(given: dict[str, str], now: dict[str, str]) -> None:
     if session is not None:
         session.stop()
     SparkContext._ensure_initialized()
-    system: Any = SparkContext._jvm.java.lang.System
+    machine: Any = SparkContext._jvm
+    system = machine.java.lang.System
     for name in now:
         system.clearProperty(name)
     for name, value in given.items():
