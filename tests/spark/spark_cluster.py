@@ -21,6 +21,13 @@ DAEMON = "pyspark.daemon"
 # Compiled little and collected by one thread: these live for seconds, and share the machine with others.
 SMALL_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 _WORKER_MEMORY = "1500m"
+# What S3 is reached with; stand-in servers take any.
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 def until(happened: Callable[[], bool], what: str, seconds: float = 90) -> None:
@@ -35,8 +42,7 @@ def until(happened: Callable[[], bool], what: str, seconds: float = 90) -> None:
 def spark_environment(**more: str) -> dict[str, str]:
     """The environment of a process of Spark that listens to this machine only."""
     own = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(HOME), "PYSPARK_PYTHON": sys.executable}
-    keys = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-    return {**os.environ, **own, **keys, "AWS_EC2_METADATA_DISABLED": "true", **more}
+    return {**os.environ, **own, **KEYS, **more}
 
 
 class Daemon:

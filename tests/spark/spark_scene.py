@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,15 +14,16 @@ from pathlib import Path
 import psutil
 from spark_cluster import HOME, SMALL_JVM, Cluster, Daemon, Worker, send, spark_environment, until
 
+from bucketwheel import backends
 from bucketwheel.manifest import Manifest
 from project import APP, WIDE, Project, environment
 from s3_support import local_hashes
 
-# A process that stands still is noticed after ten seconds, not two minutes, and not waited for.
+# A process that stands still is noticed after eight seconds, not two minutes, and not waited for.
 QUICK = {
-    "spark.network.timeout": "10s",
-    "spark.network.timeoutInterval": "2s",
-    "spark.executor.heartbeatInterval": "2s",
+    "spark.network.timeout": "8s",
+    "spark.network.timeoutInterval": "1s",
+    "spark.executor.heartbeatInterval": "1s",
     "spark.shuffle.io.maxRetries": "1",
     "spark.shuffle.io.retryWait": "1s",
 }
@@ -52,10 +54,10 @@ def submit(cluster: Cluster, log: Path, script: Path, *arguments: str, **more: s
     return driver
 
 
-def submit_job(cluster: Cluster, project: Project, name: str = "driver", *arguments: str) -> Daemon:
+def submit_job(cluster: Cluster, project: Project) -> Daemon:
     """Start a run by spark-submit of `app/job.py`."""
-    words = ["--dataset", WIDE, "--config-dir", str(project.conf), *arguments]
-    return submit(cluster, project.root / f"{name}.log", APP / "job.py", *words)
+    log = cluster.root / f"driver-{uuid.uuid4().hex}.log"
+    return submit(cluster, log, APP / "job.py", "--dataset", WIDE, "--config-dir", str(project.conf))
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Scene:
         """Wait for the end, which has to be an error; nothing is published."""
         answer = self.answer()
         assert answer.error
-        assert self.project.published() == {}
+        assert shown(self.project) == []
         assert self.manifest().status == "failed"
         assert "--resume" in answer.error
         return answer
@@ -218,6 +220,11 @@ class Scene:
         found = self.manifest().stages["bucket"].result["warnings"]
         assert all(f"warning: {text}" in answer.err for text in found)
         return "\n".join(found)
+
+
+def shown(project: Project) -> list[str]:
+    """Names of the tables in the catalog."""
+    return [table.name for table in backends.catalog(project.configuration().settings).tables()]
 
 
 def strays(project: Project) -> list[str]:

@@ -93,6 +93,7 @@ def in_short(text: str) -> str:
     if traceback:
         python = rest.partition("\n\tat ")[0]
         raised = [line.strip() for line in python.splitlines() if line.strip()][-1:]
-        said = " ".join([said, *raised])
+        # PySpark has a sentence for it that says where to look.
+        said = " ".join(["a Python worker failed:" if said.startswith("An exception was thrown") else said, *raised])
     advice = _MORE_MEMORY if any(sign in said for sign in _OUT_OF_MEMORY) else ""
     return (said or "no reason is known") + advice
