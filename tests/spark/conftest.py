@@ -55,9 +55,12 @@ def by_arrow(tmp_path_factory: pytest.TempPathFactory, larger: Sample) -> Projec
 
 @pytest.fixture
 def scene(
-    java: None, cluster: Cluster, server: Server, by_arrow: Project, larger: Sample, tmp_path: Path
+    java: None, request: pytest.FixtureRequest, by_arrow: Project, larger: Sample, tmp_path: Path
 ) -> Iterator[Scene]:
     """A project for a run on a whole cluster."""
+    # Not before it is known that there is a Java.
+    cluster: Cluster = request.getfixturevalue("cluster")
+    server: Server = request.getfixturevalue("server")
     cluster.heal()
     server.await_executors(cluster)
     project = Project(tmp_path / "p", larger)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_an_interrupt_ends_with_how_to_go_on(free: Scene) -> None:
     assert driver.process.wait(60) != 0
     driver.end()
     (run_id,) = free.project.run_ids()
-    assert f"--resume {run_id}" in driver.text()
+    assert re.search(rf"JobFailedError: interrupted\nTo go on from here: .* --resume {run_id}", driver.text())
     assert free.manifest().status == "failed"
     go_on_with_arrow(free)
 

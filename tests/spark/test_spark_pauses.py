@@ -40,7 +40,7 @@ def test_a_worker_that_goes_on_while_its_task_is_done_elsewhere_does_no_harm(
     assert "heartbeat" in scene.warnings(answer)
 
 
-@pytest.mark.parametrize("seed", range(2, 5))
+@pytest.mark.parametrize("seed", range(2, 4))
 def test_a_worker_that_goes_on_after_all_was_published_does_no_harm(scene: Scene, seed: int) -> None:
     victim = scene.cluster.workers[seed % 2]
     scene.begin()

@@ -27,8 +27,8 @@ def test_a_lost_executor_is_told_with_the_reason_and_nothing_of_py4j() -> None:
 
 def test_an_exception_of_python_is_told_by_its_last_line() -> None:
     raised = (
-        'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\nKeyError: 1\n\nThe above '
-        'exception was the direct cause of the following exception:\n\nTraceback (most recent call last):\n  File "b.py"\n'
+        "Traceback (most recent call last):\n  File a.py, line 1, in f\n    g()\nKeyError: 1\n\nThe above exception "
+        "was the direct cause of the following exception:\n\nTraceback (most recent call last):\n  File b.py\n"
         "pyarrow.lib.ArrowMemoryError: malloc of size 64 failed\n"
     )
     told = in_short(f"\n  An exception was thrown from the Python worker. Please see below.\n{raised}")

@@ -164,5 +164,5 @@ class ArrowEngine:
         except MemoryError as error:
             raise EngineError(
                 f"not enough memory ({error}) with memory={self._budget} bytes and threads={self._threads}; set "
-                "lower ones, or a higher buckets.count; nothing was published"
+                "lower ones, or a higher buckets.count"
             ) from error

@@ -159,8 +159,8 @@ def _cancel(context: SparkContext, group: str) -> None:
 def _explained(error: Exception) -> Exception:
     text = str(error)
     if isinstance(error, Py4JNetworkError | OSError):
-        return EngineError(f"spark: the JVM of the driver has ended ({text}); nothing was published")
-    return told_failure(text) or EngineError(f"spark: {in_short(text)}; nothing was published")
+        return EngineError(f"spark: the JVM of the driver has ended ({text})")
+    return told_failure(text) or EngineError(f"spark: {in_short(text)}")
 
 
 def _bucket_frame(job: BucketJob, todo: tuple[int, ...], session: SparkSession, tell: Tell) -> DataFrame:
