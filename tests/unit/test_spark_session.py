@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,8 @@ def test_a_jvm_that_is_gone_is_told_as_such(error: Exception) -> None:
         def cancelJobGroup(self, _: str) -> None:  # noqa: N802 the name is Spark's
             raise error
 
-    _cancel(Gone(), "group")
+    gone: Any = Gone()
+    _cancel(gone, "group")
     told = _explained(error)
     assert isinstance(told, EngineError)
     assert str(told) == f"spark: the JVM of the driver has ended ({error})"
