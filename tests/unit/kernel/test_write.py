@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,27 @@ def test_files_are_cut_without_writing_them_twice(tmp_path: Path, monkeypatch: p
     assert len(opened) < 1.5 * len(outcome.files)
 
 
+def test_a_file_over_the_limit_is_never_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_files(tmp_path / "source", [people(numbered(40_000), Value=numbered(40_000, 2000))], 9000)
+    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=120_000, row_group_rows=2000)
+    opened, sizes = [], []
+    writer, replace = pq.ParquetWriter, os.replace
+
+    def watch(*arguments: Any, **options: Any) -> Any:
+        opened.append(1)
+        return writer(*arguments, **options)
+
+    def moved(source: str, target: str) -> None:
+        sizes.append(Path(source).stat().st_size)
+        replace(source, target)
+
+    monkeypatch.setattr(pq, "ParquetWriter", watch)
+    monkeypatch.setattr(os, "replace", moved)
+    (outcome,) = run_kernel(job)
+    assert len(opened) > len(outcome.files)
+    assert sizes == [record.bytes for record in outcome.files]
+
+
 def test_a_single_row_group_over_the_limit_is_a_file_of_its_own(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [wide(100)])
     job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=100, row_group_rows=30)
@@ -155,14 +177,13 @@ def test_files_are_cut_alike_however_the_source_is_read(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_table_directory_is_named(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(50))])
     job = make_job(tmp_path / "out", files, {"t": ["Number"]})
-    (tmp_path / "out").mkdir()
     (tmp_path / "out" / "t").write_text("in the way", encoding="utf-8")
     with pytest.raises(StorageError, match=str(tmp_path / "out" / "t" / "000000_0.snappy.parquet")):
         run_kernel(job)
     assert leftovers(job) == []
 
 
-def test_a_scratch_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_scratch_directory_that_is_none_is_named(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(50))])
     (tmp_path / "file").touch()
     job = make_job(tmp_path / "out", files, {"t": ["Number"]}, scratch=str(tmp_path / "file" / "scratch"))
