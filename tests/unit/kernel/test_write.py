@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,11 @@ def test_files_are_cut_without_writing_them_twice(tmp_path: Path, monkeypatch: p
 
 
 def test_a_file_over_the_limit_is_never_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = write_files(tmp_path / "source", [people(numbered(40_000), Value=numbered(40_000, 2000))], 9000)
-    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=120_000, row_group_rows=2000)
+    # Each row group is larger than the one before it, so that one more does not always fit as it seemed to.
+    random = Random(5)
+    growing = [random.randbytes(1 + row // 400).hex() for row in range(10_000)]
+    files = write_files(tmp_path / "source", [people(numbered(10_000), Value=growing)], 9000)
+    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=90_000, row_group_rows=500)
     opened, sizes = [], []
     writer, replace = pq.ParquetWriter, os.replace
 
