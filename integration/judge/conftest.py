@@ -11,12 +11,17 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from bucketwheel.sample import SampleSpec, write_sample
+
 from .aws_process import aws_process
 from .lake import Lake
+from .tables_of_persons import WIDE, Persons
 from .trino_install import NotInstalledError, java, trino_home
 from .trino_server import trino_process
 
 BUCKET = "lake"
+# Queries this short are over before the JVM's thorough compiler has paid for itself.
+QUICK = ["-XX:TieredStopAtLevel=1"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,6 +59,20 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
         )
         bucket = f"{BUCKET}-{os.getpid()}"
         client.create_bucket(Bucket=bucket)
-        with trino_process(work, glue, s3, bucket) as trino:
+        with trino_process(work, glue, s3, bucket, "2G", QUICK) as trino:
             yield Lake(trino, glue, s3, bucket, work, client)
         client.close()
+
+
+@pytest.fixture(scope="session")
+def persons(lake: Lake) -> Persons:
+    """Six thousand persons in five tables; not to be changed."""
+    sample = write_sample(lake.root / "sample", SampleSpec(rows=6_000, tables=5, columns=6, files=3))
+    source = {"source": str(sample.source), "mapping": str(sample.mapping), "key": "Customer_User_id"}
+    files = 16
+    bucketed = lake.project("bucketed", {WIDE: source}, buckets={"count": files})
+    sizes = {"files_per_gb": 1e6, "max_files": files}
+    scattered = lake.project("scattered", {WIDE: source}, buckets={"count": "none"}, size=sizes)
+    for project in (bucketed, scattered):
+        project.publish(WIDE)
+    return Persons(sample, bucketed, scattered, files)

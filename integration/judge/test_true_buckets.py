@@ -11,14 +11,15 @@ from .judge_keys import COUNTS, VERSIONS, key_columns, rows, trinos_buckets
 from .lake import Lake, LakeProject
 
 KINDS = ("string", "int", "bigint", "smallint", "tinyint", "boolean", "date", "two columns")
+MOST = 1000
 
 
 def counts_for(kind: str, scheme: str) -> tuple[int, ...]:
-    """Every type meets every count, every count meets both schemes; strings meet all there is."""
+    """Strings meet all there is. Every type meets every count, every count both schemes; 1,000 takes long."""
     if kind == "string":
         return COUNTS
     start = (KINDS.index(kind) + list(VERSIONS).index(scheme)) % 2
-    return COUNTS[start::2]
+    return tuple(count for count in COUNTS[start::2] if count != MOST or kind in ("bigint", "int", "two columns"))
 
 
 def in_source(kind: str) -> list[tuple[Any, ...]]:
@@ -31,6 +32,8 @@ def judged(project: LakeProject, kind: str, scheme: str, count: int, numbers: di
     # What Trino does by itself, said aloud: it looks at some of the rows and fails where one is in a wrong bucket.
     found = project.ask(text, hive__validate_bucketing=True).rows
     assert Counter(tuple(row[:-1]) for row in found) == Counter(in_source(kind))
+    # A count alone is answered from the footers.
+    assert project.ask(f"SELECT count(*) FROM {project.table(project.name)}").rows == [[len(found)]]
     wrong = [row for row in found if row[-1] != numbers[tuple(row[: len(columns)])] % count]
     assert wrong == [], (scheme, count)
 

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,16 @@ class Answer:
         return int(self.statistics["physicalInputBytes"])
 
     @property
-    def splits(self) -> int:
-        return int(self.statistics["totalSplits"])
+    def scans(self) -> int:
+        """How many parts of files were read."""
+        return sum(stage["totalSplits"] for stage in _leaves(self.statistics["rootStage"]))
+
+
+def _leaves(stage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    if not stage["subStages"]:
+        yield stage
+    for below in stage["subStages"]:
+        yield from _leaves(below)
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,10 @@ class Trino:
 
 
 @contextmanager
-def trino_process(work: Path, glue: str, s3: str, bucket: str, memory: str = "2G") -> Iterator[Trino]:
-    """Start Trino in `work` and wait until it reads and writes bucketed tables.
+def trino_process(
+    work: Path, glue: str, s3: str, bucket: str, memory: str, more: Sequence[str] = ()
+) -> Iterator[Trino]:
+    """Start Trino in `work` and wait until it reads and writes bucketed tables; `more` are flags of the JVM.
 
     Raises:
         NotInstalledError: there is no Java or no Trino to be had.
@@ -94,7 +104,16 @@ def trino_process(work: Path, glue: str, s3: str, bucket: str, memory: str = "2G
     named += [f"-Dplugin.dir={home / 'plugin'}", f"-Dcatalog.config-dir={etc / 'catalog'}"]
     named += [f"-Dsecrets-plugins-dir={home / 'secrets-plugin'}", "-Dnode.environment=test", "-Dnode.id=test-1"]
     named += [f"-Dnode.data-dir={work / 'data'}", "-Dnode.internal-address=127.0.0.1", "-Dnode.bind-ip=127.0.0.1"]
-    command = [str(program), "-cp", f"{home}/lib/*", f"-Xmx{memory}", *_JVM, *named, "io.trino.server.TrinoServer"]
+    command = [
+        str(program),
+        "-cp",
+        f"{home}/lib/*",
+        f"-Xmx{memory}",
+        *_JVM,
+        *more,
+        *named,
+        "io.trino.server.TrinoServer",
+    ]
     (work / "data").mkdir()
     with log.open("wb") as stream:
         server = subprocess.Popen(
