@@ -9,13 +9,19 @@ from typing import Any
 import pyarrow as pa
 
 from .lake import Lake
-from .trino_server import UNLIMITED
+from .trino_server import CATALOG, UNLIMITED
 
 KEY, SECOND = "customer_user_id", "region_code"
 COUNTS = (1, 10, 32, 100, 256, 1000)
 VERSIONS = {"hive_v1": 1, "hive_v2": 2}
 # A multiple of every count: what a hash leaves modulo a count can be told from what it leaves modulo this.
 MANY = 32_000
+# Read as any files: nothing of how a table is laid out may reach what it is compared with.
+FREE = {
+    f"{catalog}__{name}": False
+    for catalog in (CATALOG, UNLIMITED)
+    for name in ("bucket_execution_enabled", "validate_bucketing")
+}
 _SEED = 20251022
 
 
@@ -74,8 +80,6 @@ def trinos_buckets(lake: Lake, table: str, keys: list[str], version: int, name: 
     columns, listed = ", ".join(keys), ", ".join(f"'{key}'" for key in keys)
     layout = f"bucketed_by = ARRAY[{listed}], bucket_count = {MANY}, bucketing_version = {version}"
     copy = f"{UNLIMITED}.ready.{name}"
-    # Read as any files: nothing of how the table is laid out may reach the copy.
-    free = {"unlimited__bucket_execution_enabled": False, "unlimited__validate_bucketing": False}
-    lake.trino.rows(f"CREATE TABLE {copy} WITH ({layout}) AS SELECT DISTINCT {columns} FROM {table}", **free)
-    found = lake.trino.rows(f'SELECT {columns}, "$bucket" FROM {copy}', **free)
+    lake.trino.rows(f"CREATE TABLE {copy} WITH ({layout}) AS SELECT DISTINCT {columns} FROM {table}", **FREE)
+    found = lake.trino.rows(f'SELECT {columns}, "$bucket" FROM {copy}', **FREE)
     return {tuple(row[:-1]): row[-1] for row in found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aws_server import CREDENTIALS
+from aws_server import CREDENTIALS, plain_client
 from project import Project, Result
 
 from .trino_server import CATALOG, Answer, Trino
@@ -97,6 +98,19 @@ class LakeProject(Project):
     def data(self, table: str) -> list[str]:
         """Return the keys of all data files of a table, of all runs."""
         return [key for key in self.lake.keys(f"{self.name}/") if f"/{table}/" in key and key.endswith(".parquet")]
+
+    def run_ids(self, dataset: str = "") -> list[str]:
+        """See `Project.run_ids`; of the dataset called like the project."""
+        found = self.lake.keys(f"{self.name}/_bucketwheel/{dataset or self.name}/runs/")
+        ids = {key.split("/")[-2] for key in found if key.endswith("/manifest.json")}
+        return sorted(ids, key=lambda name: name[11:])
+
+    def locations(self) -> dict[str, str]:
+        """Return where the catalog says the tables are."""
+        with closing(plain_client("glue", self.lake.glue)) as glue:
+            pages = glue.get_paginator("get_tables").paginate(DatabaseName=self.name)
+            tables = [table for page in pages for table in page["TableList"]]
+        return {table["Name"]: table["StorageDescriptor"]["Location"] for table in tables}
 
     def ask(self, text: str, **session: object) -> Answer:
         return self.lake.trino.ask(text, **session)

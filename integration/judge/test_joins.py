@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from .judge_keys import KEY
+from .judge_keys import FREE, KEY
 from .lake import Lake, LakeProject
 from .tables_of_persons import TABLES, Persons, joined, nodes
 from .trino_server import UNLIMITED
@@ -39,11 +39,10 @@ def test_trinos_own_256_buckets_are_ours_row_by_row(lake: Lake, persons: Persons
     ours, theirs = project.table("addressable_ids", UNLIMITED), f"{UNLIMITED}.addressable_ids.theirs"
     layout = f"bucketed_by = ARRAY['{KEY}'], bucket_count = 256, bucketing_version = 1"
     location = f"external_location = 's3://{lake.bucket}/theirs/'"
-    free = {"unlimited__bucket_execution_enabled": False, "unlimited__validate_bucketing": False}
-    project.ask(f"CREATE TABLE {theirs} WITH ({layout}, {location}) AS SELECT {KEY} FROM {ours}", **free)
+    project.ask(f"CREATE TABLE {theirs} WITH ({layout}, {location}) AS SELECT {KEY} FROM {ours}", **FREE)
     compared = project.ask(
         f'SELECT count(*), count_if(o."$bucket" <> t."$bucket"), count(DISTINCT o."$bucket") '
         f"FROM {ours} o JOIN {theirs} t ON o.{KEY} = t.{KEY}",
-        **free,
+        **FREE,
     )
     assert compared.rows == [[sample.rows, 0, 256]]
