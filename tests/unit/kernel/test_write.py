@@ -131,10 +131,10 @@ def test_files_are_cut_without_writing_them_twice(tmp_path: Path, monkeypatch: p
 def test_a_file_over_the_limit_is_never_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Each row group is larger than the one before it, so that one more does not always fit as it seemed to.
     random = Random(5)
-    growing = [random.randbytes(1 + row // 400).hex() for row in range(10_000)]
+    growing = [random.randbytes(1 + row // 50).hex() for row in range(10_000)]
     ascending = pa.array([f"U{row:06d}" for row in range(10_000)])
     files = write_files(tmp_path / "source", [people(ascending, Value=growing)], 9000)
-    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=90_000, row_group_rows=500)
+    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=400_000, row_group_rows=500)
     opened, sizes = [], []
     writer, replace = pq.ParquetWriter, os.replace
 
