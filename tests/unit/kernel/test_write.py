@@ -144,8 +144,8 @@ def test_a_file_over_the_limit_is_never_in_place(tmp_path: Path, monkeypatch: py
         return writer(*arguments, **options)
 
     def moved(source: str, target: str) -> None:
-        sizes.append(Path(source).stat().st_size)
         replace_file(source, target)
+        sizes.append(Path(target).stat().st_size)
 
     monkeypatch.setattr(pq, "ParquetWriter", watch)
     monkeypatch.setattr(os, "replace", moved)
