@@ -6,7 +6,7 @@ FLOOR := .venv-floor/bin
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types unit floor bench clean venv
+.PHONY: help demo test check format lint types unit floor judge bench clean venv
 
 ##@ Use
 demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, the report
@@ -20,6 +20,10 @@ demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, 
 test: venv floor ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash" $(PYTEST_ARGS)
+	$(MAKE) judge
+
+judge: venv ## The part of `make test` in which a real Trino reads what was written; needs Maven and Java 24 or newer
+	$(BIN)/pytest integration/judge $(PYTEST_ARGS)
 
 check: format lint types unit ## Format, lint, direction of imports, types, unit tests
 
