@@ -3,10 +3,12 @@ PYTHON ?= python3.11
 PYTEST_ARGS ?=
 BIN := .venv/bin
 FLOOR := .venv-floor/bin
+LINT := .venv-lint/bin
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types unit floor judge bench clean venv
+.PHONY: help demo test check format lint types unit floor bench clean venv linters
+.PHONY: e2e containers judge images images-offline archive locks
 
 ##@ Use
 demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, the report
@@ -16,14 +18,21 @@ demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, 
 	$(BIN)/python integration/demo/join.py $(DEMO)/out/catalog.duckdb
 	$(BIN)/bucketwheel report last --env demo --to $(DEMO)/report.html
 
-##@ Develop
-test: venv floor ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
-	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash" $(PYTEST_ARGS)
-	$(MAKE) judge
+e2e: venv ## The whole pipeline by Compose: Spark cluster, S3, Glue's API; everything read back and compared
+	docker/build.sh glue
+	$(BIN)/python -m integration.e2e $(E2E_ARGS)
 
-judge: venv ## The part of `make test` in which a real Trino reads what was written; needs Maven and Java 24 or newer
+##@ Develop
+test: venv floor linters ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
+	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
+	$(MAKE) judge containers
+
+judge: venv ## The part of `make test` in which a real Trino reads the tables; needs Maven once, and Java 24 or newer
 	$(BIN)/pytest integration/judge $(PYTEST_ARGS)
+
+containers: venv floor ## The part of `make test` that needs Docker; says so where there is none
+	$(BIN)/pytest -m docker integration $(PYTEST_ARGS)
 
 check: format lint types unit ## Format, lint, direction of imports, types, unit tests
 
@@ -45,11 +54,24 @@ bench: venv ## Speed and memory beside other tools; prints a table, writes build
 	$(BIN)/python -m integration.bench $(BENCH_ARGS)
 
 clean: ## Remove everything that make has made
-	rm -rf .venv .venv-floor build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
+	rm -rf .venv .venv-floor .venv-lint build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Containers
+images: ## The application on AWS's own bases, and the services; pulls them
+	rm -f docker/.env
+	docker/build.sh pull glue emr
+
+images-offline: ## The same without an image registry: from packages of Debian, PyPI and Maven Central
+	docker/offline/build.sh
+	docker/build.sh glue emr
+
+archive: ## build/bucketwheel-venv.tar.gz for Glue's --python-virtual-env and EMR's spark.archives
+	docker/build.sh archive
 
 ##@ Environments
 venv: .venv/installed ## .venv with everything at the versions of constraints.txt
+linters: .venv-lint/installed ## .venv-lint with checkov, whose packages do not fit beside ours
 floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 ships them
 
 .venv/installed: setup.cfg constraints.txt
@@ -59,9 +81,17 @@ floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 s
 
 .venv-floor/installed: setup.cfg constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
-	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' 'moto[server]' pandas polars pytest pytest-xdist hypothesis
+	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' 'moto[server]' pandas polars pytest pytest-xdist hypothesis wheel
 	touch $@
+
+.venv-lint/installed: constraints-lint.txt
+	$(PYTHON) -m venv .venv-lint
+	$(LINT)/pip install -q --disable-pip-version-check -c constraints-lint.txt checkov
+	touch $@
+
+locks: ## What images are made from, anew: docker/**/*.txt from setup.cfg and *.in
+	docker/offline/lock.sh
 
 help:
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*##/ {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z0-9-]+:.*##/ {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

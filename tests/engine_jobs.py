@@ -64,4 +64,6 @@ def elsewhere(job: BucketJob, name: str) -> BucketJob:
     for table in job.tables:
         place = Path(table.directory)
         tables.append(replace(table, directory=str(place.parent.with_name(name) / place.name)))
-    return replace(job, tables=tuple(tables), scratch=str(Path(job.scratch).parent.with_name(name) / "_scratch"))
+    scratch = Path(job.scratch).parent.with_name(name) / "_scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    return replace(job, tables=tuple(tables), scratch=str(scratch))

@@ -56,6 +56,8 @@ def make_job(
     **changes: Any,
 ) -> BucketJob:
     """A job with small defaults; `changes` are fields of `BucketJob`."""
+    scratch = target / "_scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
     job = BucketJob(
         storage=StorageSettings(),
         slices=make_slices(files, groups_per_slice),
@@ -71,7 +73,7 @@ def make_job(
         page_bytes=2**18,
         dictionary_columns=frozenset(),
         decoded_bytes_per_row=100,
-        scratch=str(target / "_scratch"),
+        scratch=str(scratch),
     )
     return replace(job, **changes)
 

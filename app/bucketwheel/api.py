@@ -12,10 +12,11 @@ Every function raises errors of `bucketwheel.errors` and nothing else on purpose
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bucketwheel import config as _config
 from bucketwheel import operations as _operations
@@ -24,6 +25,11 @@ from bucketwheel import run as _run
 from bucketwheel.assembly import RunRequest
 from bucketwheel.config import Configuration
 from bucketwheel.contracts import Progress, Report
+from bucketwheel.deploy import packaging as _packaging
+from bucketwheel.deploy import template as _template
+from bucketwheel.deploy.packaging import Package
+from bucketwheel.deploy.request import JobRequest, Platform
+from bucketwheel.errors import MissingDependencyError
 from bucketwheel.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.observe import report as _report
 from bucketwheel.operations import Expired
@@ -31,10 +37,16 @@ from bucketwheel.plan import Plan
 from bucketwheel.run import RunOutcome
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 
+if TYPE_CHECKING:
+    from bucketwheel.deploy.jobruns import Update
+    from bucketwheel.deploy.stack import Applied
+    from bucketwheel.deploy.submit import Submitted
+
 __all__ = [
-    "Configuration", "Expired", "Manifest", "Plan", "Progress", "PublishResult", "Report", "RunOutcome",
-    "Sample", "SampleSpec", "VerifyResult",
-    "expire", "load", "manifest", "plan", "report", "rollback", "run", "runs", "sample", "verify",
+    "Configuration", "Expired", "JobRequest", "Manifest", "Package", "Plan", "Progress", "PublishResult", "Report",
+    "RunOutcome", "Sample", "SampleSpec", "VerifyResult",
+    "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "expire", "load", "manifest", "package", "plan",
+    "report", "rollback", "run", "runs", "sample", "submit", "upload", "verify",
 ]  # fmt: skip
 
 
@@ -133,3 +145,73 @@ def report(config: Configuration, run_id: str) -> str:
 def sample(directory: Path | str, spec: SampleSpec) -> Sample:
     """Write realistic sample data with a mapping."""
     return write_sample(Path(directory), spec)
+
+
+def package(
+    config: Configuration,
+    to: Path | str = "build/package",
+    source: Path | str | None = None,
+    archive: Path | str | None = None,
+    without_archive: bool = False,
+) -> Package:
+    """Pack what Glue and EMR Serverless take; see `deploy.packaging.package`."""
+    return _packaging.package(config, to, source, archive, without_archive)
+
+
+def upload(config: Configuration, packed: Package, to: str | None = None) -> Package:
+    """Put a package on S3, below `to` or `deploy.artifacts`, under a name from its content."""
+    return _packaging.upload(config, packed, to)
+
+
+def deploy_render(config: Configuration, form: Literal["yaml", "json"] = "yaml") -> str:
+    """Return the CloudFormation template of the environment."""
+    return _template.text(_template.template(config.settings, config.env), form)
+
+
+def deploy_diff(config: Configuration) -> str:
+    """Return how the template differs from that of the stack, as a unified diff; empty where it does not."""
+    done: str = _aws_part("stack").diff(config)
+    return done
+
+
+def deploy_apply(
+    config: Configuration, agree: Callable[[str], bool], say: Callable[[str], None] = lambda _: None
+) -> Applied:
+    """Make or change the stack, once `agree` was shown what will happen and returned True."""
+    done: Applied = _aws_part("stack").apply(config, agree, say)
+    return done
+
+
+def deploy_destroy(
+    config: Configuration, agree: Callable[[str], bool], say: Callable[[str], None] = lambda _: None
+) -> bool:
+    """Delete the stack, once `agree` was shown what goes and returned True; tables and their files stay."""
+    done: bool = _aws_part("stack").destroy(config, agree, say)
+    return done
+
+
+def submit(
+    config: Configuration,
+    platform: Platform,
+    request: JobRequest,
+    wait: bool = True,
+    wait_minutes: float | None = None,
+    stop: bool = False,
+    report: Callable[[Update], None] = lambda _: None,
+    started: Callable[[str, str], None] = lambda _, __: None,
+) -> Submitted:
+    """Start a job on AWS and follow it; see `deploy.submit.submit`."""
+    done: Submitted = _aws_part("submit").submit(config, platform, request, wait, wait_minutes, stop, report, started)
+    return done
+
+
+def _aws_part(name: str) -> Any:
+    """Return a module that needs boto3, which nothing else here does."""
+    try:
+        return importlib.import_module(f"bucketwheel.deploy.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
+            raise
+        raise MissingDependencyError(
+            f"this needs the package {error.name!r}: pip install 'bucketwheel[aws]'"
+        ) from error

@@ -57,7 +57,8 @@ class BucketJob:
     """All that scatter, gather and verify need to know; small, and picklable for workers elsewhere.
 
     `keys` holds (source name, new name) pairs. `dictionary_columns` names source columns that are
-    dictionary-encoded in the source and will be in the output. `scratch` is a directory for unfinished files.
+    dictionary-encoded in the source and will be in the output. `scratch` is a directory for unfinished files
+    that is there while the bucket stage runs, and no longer.
     """
 
     storage: StorageSettings

@@ -28,6 +28,9 @@
         StatementError                         the engine does not accept the statement
         TooManyWritersError           exit 2   more partitions and buckets than an engine writes at once
       EngineError                     exit 1   an engine lost work
+      DeployError                     exit 1   CloudFormation refused or failed
+      SubmitError                     exit 1   a job on AWS could not be started, or did not end well
+        JobBusyError                  exit 4   the job has as many runs as it may have
       JobFailedError                  exit 1   what a job of Glue, EMR Serverless or spark-submit ends with
 """
 
@@ -152,6 +155,20 @@ class TooManyWritersError(ExecutorError):
 
 class EngineError(BucketwheelError):
     """An engine could not finish its work."""
+
+
+class DeployError(BucketwheelError):
+    """CloudFormation refused a change, or failed and undid it."""
+
+
+class SubmitError(BucketwheelError):
+    """A job on AWS could not be started or followed, or did not end well."""
+
+
+class JobBusyError(SubmitError):
+    """The job has as many runs at the same time as it may have."""
+
+    exit_code = 4
 
 
 class JobFailedError(BucketwheelError):

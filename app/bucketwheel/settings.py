@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b)?\s*$", re.IGNORECASE)
+from bucketwheel.settings_base import ByteSize, Frozen, Names, parse_count, parse_memory
+from bucketwheel.settings_deploy import DeploySettings, EmrServerlessSettings, GlueJobSettings, MonitoringSettings
 
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
 
@@ -21,51 +21,11 @@ PROMOTE = "promote"
 Policy = Literal["error", "warn", "allow"]
 
 
-def parse_bytes(value: Any) -> int:
-    """Return a size in bytes from a whole number or a text such as ``512MB`` or ``1GiB``.
-
-    Raises:
-        ValueError: the text is no size.
-    """
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = _SIZE.match(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("expected a size such as 512MB, 8GiB or a number of bytes")
-    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
-
-
-def _parse_memory(value: Any) -> Any:
-    return value if value == "auto" else parse_bytes(value)
-
-
-def _parse_count(value: Any) -> Any:
-    if isinstance(value, str) and value.isdigit():
-        return int(value)
-    return value
-
-
-def _parse_names(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return tuple(value) if isinstance(value, list) else value
-
-
-ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
-
-
-class Frozen(BaseModel):
-    """A record that cannot change and knows no other keys than its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
 class BucketSettings(Frozen):
     """How rows are placed in files."""
 
     count: Annotated[
-        Annotated[int, Field(ge=1, le=100_000)] | Literal["auto", "none"], BeforeValidator(_parse_count)
+        Annotated[int, Field(ge=1, le=100_000)] | Literal["auto", "none"], BeforeValidator(parse_count)
     ] = 256
     hash: Literal["hive_v1", "hive_v2", "spark"] = "hive_v1"
     sort: bool = True
@@ -172,6 +132,7 @@ class AthenaSettings(Frozen):
 
     workgroup: str = "primary"
     output_location: str | None = None
+    bytes_limit: Annotated[ByteSize, Field(ge=10 * 10**6)] = 10**12
     catalog: str = "AwsDataCatalog"
 
 
@@ -184,17 +145,6 @@ class TrinoSettings(Frozen):
     https: bool = False
     catalog: str = "hive"
     sorted: bool = False
-
-
-class GlueJobSettings(Frozen):
-    """The Glue job that runs this application."""
-
-    role: str | None = None
-    glue_version: str = "5.0"
-    worker_type: str = "G.4X"
-    number_of_workers: Annotated[int, Field(ge=2)] = 10
-    timeout_minutes: Annotated[int, Field(ge=1)] = 60
-    execution_class: Literal["STANDARD", "FLEX"] = "STANDARD"
 
 
 class DatasetSettings(Frozen):
@@ -210,8 +160,8 @@ class Settings(Frozen):
     """Everything a run turns on."""
 
     engine: str = "arrow"
-    memory: Annotated[ByteSize | Literal["auto"], BeforeValidator(_parse_memory)] = "auto"
-    threads: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(_parse_count)] = "auto"
+    memory: Annotated[ByteSize | Literal["auto"], BeforeValidator(parse_memory)] = "auto"
+    threads: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(parse_count)] = "auto"
     target: str = "./out"
     stages: Annotated[Names, Field(min_length=1)] = STAGES
     buckets: BucketSettings = BucketSettings()
@@ -226,7 +176,10 @@ class Settings(Frozen):
     athena: AthenaSettings = AthenaSettings()
     trino: TrinoSettings = TrinoSettings()
     glue: GlueJobSettings = GlueJobSettings()
-    datasets: dict[str, DatasetSettings] = {}
+    emr_serverless: EmrServerlessSettings = EmrServerlessSettings()
+    deploy: DeploySettings = DeploySettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    datasets: Mapping[str, DatasetSettings] = {}
 
     @model_validator(mode="after")
     def _engine_sees_catalog(self) -> Settings:

@@ -33,6 +33,7 @@ class _Files(Protocol):
     def write(self, path: str, content: bytes, durable: bool) -> None: ...
     def replace(self, path: str, content: bytes, version: str | None, /) -> str: ...
     def create(self, path: str, scratch: str) -> AbstractContextManager[pa.NativeFile]: ...
+    def make_directory(self, path: str) -> None: ...
     def delete(self, path: str) -> None: ...
     def delete_directory(self, path: str) -> None: ...
     def abandon_uploads(self, path: str, part: str) -> None: ...
@@ -125,7 +126,8 @@ class Storage:
     def create(self, location: str, scratch: str) -> Iterator[pa.NativeFile]:
         """Open a new file for writing; it stays under `location` only if the block ends well.
 
-        `scratch` is a directory on the same local disk for the unfinished file; S3 needs none.
+        `scratch` is a directory on the same local disk for the unfinished file; S3 needs none. It has to be there,
+        so that deleting it shuts out writers that come too late.
 
         Raises:
             StorageError: it cannot be written.
@@ -133,6 +135,12 @@ class Storage:
         files, path = self._at(location)
         with translated(location, "write"), files.create(path, absolute(scratch)) as stream:
             yield stream
+
+    def make_directory(self, location: str) -> None:
+        """Make a directory on local disk, and those it is in; S3 needs none."""
+        files, path = self._at(location)
+        with translated(location, "make"):
+            files.make_directory(path)
 
     def delete(self, location: str) -> None:
         """Delete one file; a missing one is no error."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
 
+from bucketwheel.errors import StorageError
 from bucketwheel.locations import Entry
-
-T = TypeVar("T")
 
 _LOCAL = fs.LocalFileSystem()
 
@@ -73,16 +71,24 @@ class LocalFiles:
 
     @contextmanager
     def create(self, path: str, scratch: str) -> Iterator[pa.NativeFile]:
-        """Open a file in `scratch` for writing, and move it to `path` if the block ends well."""
+        """Open a file in `scratch` for writing, and move it to `path` if the block ends well.
+
+        Raises:
+            StorageError: there is no such directory, or it is deleted meanwhile.
+        """
         aside = f"{scratch}/{uuid.uuid4().hex}.tmp"
         try:
-            with _with_parent(aside, lambda: _LOCAL.open_output_stream(aside)) as stream:
+            with _open_aside(aside, path) as stream:
                 yield stream
-            _with_parent(path, lambda: os.replace(aside, path))  # noqa: PTH105  once a file, and Path is slow
+            _move(aside, path)
         except BaseException:
             with suppress(OSError):
                 Path(aside).unlink()
             raise
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory and those it is in."""
+        Path(path).mkdir(parents=True, exist_ok=True)
 
     def delete(self, path: str) -> None:
         """Delete one file, if it is there."""
@@ -102,13 +108,30 @@ class LocalFiles:
         os.sync()
 
 
-def _with_parent(path: str, action: Callable[[], T]) -> T:
-    """Do it, and where the directory is missing make that first: most of the time it is there."""
+def _open_aside(aside: str, path: str) -> pa.NativeFile:
     try:
-        return action()
-    except FileNotFoundError:
+        return _LOCAL.open_output_stream(aside)
+    except FileNotFoundError as error:
+        raise _too_late(aside, path) from error
+
+
+def _move(aside: str, path: str) -> None:
+    """Rename a file, and where the directory for it is missing make that first: most of the time it is there."""
+    try:
+        os.replace(aside, path)  # noqa: PTH105  once a file, and Path is slow
+    except FileNotFoundError as error:
+        # A table that was deleted with its run must not be made again.
+        if not Path(aside).exists():
+            raise _too_late(aside, path) from error
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return action()
+        Path(aside).replace(path)
+
+
+def _too_late(aside: str, path: str) -> StorageError:
+    return StorageError(
+        f"{path}: cannot write: the directory for unfinished files {Path(aside).parent} is not there: the run has "
+        "ended or was deleted, or the target is no disk that all machines of the cluster share"
+    )
 
 
 def _sync_directory(directory: Path) -> None:

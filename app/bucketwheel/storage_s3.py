@@ -140,6 +140,9 @@ class S3Objects:
         finally:
             stream.close()
 
+    def make_directory(self, path: str) -> None:
+        """Do nothing: prefixes need not be made."""
+
     def delete(self, path: str) -> None:
         """Delete one object, if it is there."""
         self._client.call("delete_object", *bucket_and_key(path))

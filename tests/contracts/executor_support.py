@@ -29,4 +29,4 @@ def athena_settings(endpoint: str, aws: dict[str, Any] | None = None, **athena: 
 
 
 def s3_engine(settings: Settings, enforced: str | None = None) -> TinySql:
-    return TinySql(GlueCatalog(settings), Storage(settings.storage), enforced)
+    return TinySql(GlueCatalog(settings), Storage.of(settings), enforced)

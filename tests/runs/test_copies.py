@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -181,6 +182,10 @@ def test_an_interrupt_cancels_all_that_runs(copying: Copying) -> None:
 
     def interrupt(step: Progress) -> None:
         if (step.stage, step.state) == ("ctas", "advanced"):
+            deadline = time.monotonic() + 30
+            # Once the other copy hangs.
+            while copying.engine.plans and time.monotonic() < deadline:
+                time.sleep(0.01)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

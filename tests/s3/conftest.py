@@ -13,11 +13,11 @@ from botocore.config import Config
 from botocore.retries.standard import ExponentialBackoff
 from faults.proxy import FaultProxy
 from moto.server import ThreadedMotoServer
-from s3_support import Bucket
 
 from bucketwheel import aws, s3_client, storage_s3
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage
+from s3_support import Bucket
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from faults.proxy import FaultProxy, Request
-from s3_support import Bucket, local_hashes
 
 from bucketwheel.sample import Sample
 from project import WIDE, Project
+from s3_support import Bucket, local_hashes
 
 
 class Role:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from faults.proxy import FaultProxy
-from s3_support import Bucket
 
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage
+from s3_support import Bucket
 
 Action = Callable[[Storage, str], Any]
 

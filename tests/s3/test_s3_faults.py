@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from faults.proxy import KINDS, FaultProxy, Request, seeded
-from s3_support import Bucket, local_hashes
 
 from bucketwheel import api, backends, s3_upload
 from bucketwheel.sample import Sample
 from bucketwheel.storage import Storage
 from project import WIDE, Project
+from s3_support import Bucket, local_hashes
 
 EXPECTED = re.compile(
     rf"out/({WIDE}/[^/]+/[^/]+/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/snapshot_dt\.txt"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from faults.proxy import FaultProxy, Request
-from s3_support import Bucket
 
 from bucketwheel.errors import LeaseError, StorageError
 from lease_contract import TTL, Home, LeaseContract
 from lease_renewal_contract import RenewalContract
 from runs_support import Clock
+from s3_support import Bucket
 
 
 class ObjectHome(Home):

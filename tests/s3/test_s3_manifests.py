@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from faults.proxy import FaultProxy, Request
-from s3_support import Bucket
 
 from bucketwheel import api
 from bucketwheel.errors import LeaseError, StorageError
@@ -16,6 +15,7 @@ from bucketwheel.sample import Sample
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage
 from project import WIDE
+from s3_support import Bucket
 
 RUN = "2025-01-31-20250401T120000Z-abcdef"
 

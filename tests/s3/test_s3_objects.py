@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from faults.proxy import FaultProxy
-from s3_support import Bucket
 
 from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, fetch
+from s3_support import Bucket
 
 ODD = [
     "a b",

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from faults.proxy import Answered, FaultProxy, Request
-from s3_support import Bucket
 
 from bucketwheel import ranged
 from bucketwheel.contracts import BucketJob, Slice, TableLayout
@@ -22,6 +21,7 @@ from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.scatter import chunk_ranges, scatter
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, fetch
+from s3_support import Bucket
 
 ROWS, GROUPS = 60_000, 3
 WANTED = ("c3", "c4", "c9")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from faults.proxy import FaultProxy, Request, healthy
-from s3_support import Bucket, local_hashes
 
 from bucketwheel import api
 from bucketwheel.errors import LeaseError
 from bucketwheel.sample import Sample
 from bucketwheel.storage import name_of
 from project import NARROW, WIDE, Project, environment
+from s3_support import Bucket, local_hashes
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from bucketwheel.contracts import BucketJob, EngineStatistics
 from bucketwheel.engines import arrow, pieces
 from bucketwheel.engines.arrow import ArrowEngine, available_memory, available_threads
 from bucketwheel.engines.pieces import PieceStore
-from bucketwheel.errors import StorageError
+from bucketwheel.errors import EngineError, StorageError
 from bucketwheel.kernel.gather import gather
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.settings import Settings, StorageSettings
@@ -257,3 +257,14 @@ def test_threads_are_counted_where_there_is_no_affinity(monkeypatch: pytest.Monk
     assert available_threads() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_threads() == 1
+
+
+def test_a_lack_of_memory_is_told_with_what_to_set(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(arrow, "gather", refuse)
+    with pytest.raises(
+        EngineError, match=r"not enough memory \(malloc of size 64 failed\) with memory=1048576 bytes"
+    ):
+        bucket(ArrowEngine(Settings(memory=2**20, threads=1)), job)

@@ -15,7 +15,21 @@ import bucketwheel
 from bucketwheel import cli
 from project import NARROW, WIDE, Project, environment
 
-COMMANDS = ("config", "expire", "plan", "report", "rollback", "run", "runs", "sample", "show", "verify")
+COMMANDS = (
+    "config",
+    "deploy",
+    "expire",
+    "package",
+    "plan",
+    "report",
+    "rollback",
+    "run",
+    "runs",
+    "sample",
+    "show",
+    "submit",
+    "verify",
+)
 TABLES = ("ibe_01", "ibe_02", "ibe_04")
 NAMES = tuple(f"{prefix}_{table}" for prefix in ("bucketed", "ext") for table in TABLES)
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
@@ -238,6 +252,14 @@ def test_the_environment_can_be_chosen_by_a_variable(project: Project, monkeypat
     monkeypatch.setenv("BUCKETWHEEL_ENV", "prod")
     assert json.loads(project.cli("config", "--output", "json").stdout)["threads"]["value"] == 5
     assert json.loads(project.cli("config", "--output", "json", "--env", "local").stdout)["threads"]["value"] == 2
+
+
+def test_the_directory_of_the_files_can_be_chosen_by_a_variable(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BUCKETWHEEL_CONF", str(project.conf))
+    cli.main(["config", "--output", "json"])
+    assert json.loads(capsys.readouterr().out)["buckets.count"]["value"] == 4
 
 
 def test_sample_writes_data_that_runs(project: Project, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 import bucketwheel
 from bucketwheel import api, config
 from bucketwheel.errors import ConfigError
-from bucketwheel.settings import STAGES, Settings, parse_bytes
+from bucketwheel.settings import STAGES, Settings
+from bucketwheel.settings_base import parse_bytes
 
 CONF = Path(bucketwheel.__file__).parents[2] / "conf"
 

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from bucketwheel.cli import cli
+from bucketwheel.metrics import METRICS
 from bucketwheel.settings import DatasetSettings, Settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
@@ -33,10 +34,28 @@ def test_the_reference_lists_exactly_the_settings_there_are() -> None:
     assert sorted(listed) == sorted(setting_names(Settings))
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
-def test_the_reference_has_the_command_and_its_options(name: str) -> None:
+def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    """Every command that does something, by all the words that name it."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{prefix}{name} ")
+        else:
+            found[f"{prefix}{name}"] = command
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(cli).items())
+def test_the_reference_has_the_command_and_its_options(name: str, command: click.Command) -> None:
     text = (DOCS / "commands.md").read_text()
     assert re.search(rf"^\| `{name}[ `]", text, re.MULTILINE)
-    for parameter in cli.commands[name].params:
+    for parameter in command.params:
         if isinstance(parameter, click.Option):
-            assert all(f"`{option}`" in text for option in parameter.opts), parameter.opts
+            names = [*parameter.opts, *parameter.secondary_opts]
+            assert all(f"`{option}`" in text for option in names), names
+
+
+def test_the_reference_has_every_metric() -> None:
+    table = (DOCS.parent / "deploy.md").read_text().partition("| metric | unit |")[2]
+    listed = re.findall(r"^\| `([A-Za-z]+)` \|", table, re.MULTILINE)
+    assert listed == [metric.name for metric in METRICS]

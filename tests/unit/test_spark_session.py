@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import signal
+from typing import Any
+
 import pytest
 
 pytest.importorskip("pyspark")
 
-from bucketwheel.engines.spark import _place_keys
-from bucketwheel.engines.spark_session import wanted_settings
+from py4j.protocol import Py4JNetworkError
+
+from bucketwheel.engines.spark import _cancel, _explained, _place_keys
+from bucketwheel.engines.spark_session import _interrupts_as_they_are, wanted_settings
+from bucketwheel.errors import EngineError
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.settings import Settings
 
@@ -60,3 +66,25 @@ def test_every_partition_has_a_number_that_spark_sends_there(partitions: int) ->
     keys = _place_keys(partitions)
     hashes = hash_keys([pa.array(keys, pa.int32())], "spark")
     assert bucket_numbers(hashes, partitions, "spark").tolist() == list(range(partitions))
+
+
+def test_ctrl_c_stays_what_it_was() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with _interrupts_as_they_are():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    "error", [Py4JNetworkError("Answer from Java side is empty"), ConnectionRefusedError(111, "x")]
+)
+def test_a_jvm_that_is_gone_is_told_as_such(error: Exception) -> None:
+    class Gone:
+        def cancelJobGroup(self, _: str) -> None:  # noqa: N802 the name is Spark's
+            raise error
+
+    gone: Any = Gone()
+    _cancel(gone, "group")
+    told = _explained(error)
+    assert isinstance(told, EngineError)
+    assert str(told) == f"spark: the JVM of the driver has ended ({error})"

@@ -80,6 +80,7 @@ def test_readers_never_see_half_of_a_write(storage: Storage, tmp_path: Path, mon
 
 def test_a_new_file_appears_when_its_block_ends(storage: Storage, tmp_path: Path) -> None:
     location, scratch = str(tmp_path / "t" / "f"), str(tmp_path / "scratch")
+    storage.make_directory(scratch)
     with storage.create(location, scratch) as stream:
         stream.write(b"content")
         assert not storage.exists(location)
@@ -103,9 +104,33 @@ def test_a_block_that_fails_leaves_neither_the_file_nor_its_draft(
     storage: Storage, tmp_path: Path, error: BaseException
 ) -> None:
     expected = StorageError if isinstance(error, OSError) else type(error)
+    storage.make_directory(str(tmp_path / "scratch"))
     with pytest.raises(expected):
         write_half(storage, str(tmp_path / "f"), str(tmp_path / "scratch"), error)
     assert files(tmp_path) == []
+
+
+def test_who_comes_after_the_directory_for_unfinished_files_is_gone_changes_nothing(
+    storage: Storage, tmp_path: Path
+) -> None:
+    location, scratch = str(tmp_path / "t" / "f"), str(tmp_path / "run" / "scratch")
+    with pytest.raises(StorageError, match=f"{location}: cannot write: .*{scratch} is not there"):
+        write_half(storage, location, scratch, ValueError("not reached"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_was_writing_when_the_run_was_deleted_brings_nothing_back(storage: Storage, tmp_path: Path) -> None:
+    location, scratch = str(tmp_path / "t" / "f"), str(tmp_path / "run" / "scratch")
+    storage.make_directory(scratch)
+
+    def write() -> None:
+        with storage.create(location, scratch) as stream:
+            stream.write(b"late")
+            storage.delete_directory(str(tmp_path / "run"))
+
+    with pytest.raises(StorageError, match=f"{location}: cannot write: .*{scratch} is not there"):
+        write()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_place_of_a_directory_is_named(storage: Storage, tmp_path: Path) -> None:
@@ -152,9 +177,10 @@ def test_denied_access_is_told_with_what_to_do(
     # Not by chmod: tests may run as root, who is denied nothing.
     monkeypatch.setattr(Path, "mkdir", deny)
     location = str(tmp_path / "new" / "file")
-    for attempt in (lambda: storage.write(location, b""), lambda: storage.create(location, location).__enter__()):
-        with pytest.raises(StorageError, match=rf"{location}: cannot write: permission denied; give this user"):
-            attempt()
+    with pytest.raises(StorageError, match=rf"{location}: cannot write: permission denied; give this user"):
+        storage.write(location, b"")
+    with pytest.raises(StorageError, match=rf"{location}: cannot make: permission denied; give this user"):
+        storage.make_directory(location)
 
 
 def test_a_listing_is_sorted_and_tells_size_time_and_kind(storage: Storage, tmp_path: Path) -> None:

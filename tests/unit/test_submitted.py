@@ -6,10 +6,11 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from typing import NoReturn
 
 import pytest
 
-from bucketwheel import runtime
+from bucketwheel import backends, runtime
 from bucketwheel.cli import submitted
 from bucketwheel.errors import ConfigError, DataRefusedError, JobFailedError, UsageError
 from bucketwheel.sample import Sample
@@ -102,6 +103,15 @@ def test_a_failed_stage_raises_with_the_message_and_the_command_that_resumes(
     assert "To go on from here: bucketwheel run infobase_attributes" in str(failed.value)
     assert isinstance(failed.value.__cause__, DataRefusedError)
     assert project.published() == {}
+
+
+def test_an_interrupt_raises_with_the_command_that_resumes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(backends.stage("bucket")), "run", interrupt)
+    with pytest.raises(JobFailedError, match=r"^interrupted\nTo go on from here: bucketwheel run .* --resume 2025-"):
+        job(project, "--dataset", WIDE)
 
 
 def test_wrong_arguments_raise_and_do_not_exit(project: Project) -> None:

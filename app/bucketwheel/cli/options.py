@@ -25,6 +25,8 @@ _OLD_NAMES = {
     "--BUCKET_COUNT": "buckets.count",
     "--DATABASE": "catalog.database",
 }
+# Options that are one setting each.
+_SETTING_OF = {**_OLD_NAMES, "--package": "deploy.package"}
 _AUTOMATIC = ("", "_NONE_")
 _GIVEN = "bucketwheel.old_names"
 
@@ -62,7 +64,7 @@ def _old_settings(dataset: str | None) -> Overrides:
     found: Overrides = []
     context = click.get_current_context()
     for option, value in context.meta.get(_GIVEN, {}).items():
-        setting = _OLD_NAMES[option]
+        setting = _SETTING_OF[option]
         if "{dataset}" in setting and dataset is None:
             raise click.UsageError(
                 f"{option} belongs to one dataset; name it: {context.command_path} DATASET {option}=…"
@@ -98,7 +100,12 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
             metavar="KEY=VALUE",
             help="Override one setting.",
         ),
-        click.option("--conf", metavar="DIR", help="Directory of base.yaml and <env>.yaml; default ./conf."),
+        click.option(
+            "--conf",
+            metavar="DIR",
+            envvar="BUCKETWHEEL_CONF",
+            help="Directory of base.yaml and <env>.yaml; default ./conf.",
+        ),
         click.option(
             "--env", default="local", show_default=True, envvar="BUCKETWHEEL_ENV", help="Which environment."
         ),
@@ -109,6 +116,14 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
 
 output_option = click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines."
+)
+package_option = click.option(
+    "--package",
+    "package_place",
+    expose_value=False,
+    callback=_keep,
+    metavar="S3_URI",
+    help="The uploaded package that jobs run; default deploy.package.",
 )
 stages_option = click.option("--stages", callback=_names, metavar="A,B", help="Run only these stages.")
 snapshot_option = click.option(

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the pipeline with the arguments of a job.
 
     Raises:
-        JobFailedError: a stage failed, or the arguments are wrong; the text says how to go on.
+        JobFailedError: a stage failed, it was interrupted, or the arguments are wrong; the text says how to go on.
     """
     given = _pairs(arguments)
     if any(name in _GLUE_MARKS for name, _ in given):
@@ -46,6 +46,10 @@ def main(arguments: Sequence[str]) -> None:
             cli.main(words, prog_name="bucketwheel", standalone_mode=False, obj=words)
     except BucketwheelError as error:
         raise JobFailedError("\n".join([str(error), *getattr(error, "__notes__", [])])) from error
+    except (click.Abort, KeyboardInterrupt) as error:
+        # Click turns the interrupt that the run has noted something on into an error of its own.
+        notes = getattr(error.__cause__ or error, "__notes__", [])
+        raise JobFailedError("\n".join(["interrupted", *notes])) from error
     except click.ClickException as error:
         raise JobFailedError(error.format_message()) from error
 

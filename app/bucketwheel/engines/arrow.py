@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, Slice
 from bucketwheel.engines.pieces import PieceStore
+from bucketwheel.errors import EngineError
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import gather
 from bucketwheel.kernel.scatter import scatter
@@ -153,6 +154,15 @@ class ArrowEngine:
         futures = [pool.submit(work, item) for item in items]
         try:
             for future in as_completed(futures):
-                yield future.result()
+                yield self._result(future)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _result(self, future: Future[R]) -> R:
+        try:
+            return future.result()
+        except MemoryError as error:
+            raise EngineError(
+                f"not enough memory ({error}) with memory={self._budget} bytes and threads={self._threads}; set "
+                "lower ones, or a higher buckets.count"
+            ) from error

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import AccumulatorParam, InheritableThread, SparkContext, TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -21,7 +22,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics
 from bucketwheel.engines import shuffle
 from bucketwheel.engines.spark_session import spark_session
-from bucketwheel.engines.spark_stages import added, summarised
+from bucketwheel.engines.spark_stages import added, in_short, summarised
 from bucketwheel.engines.spark_tasks import (
     Batches,
     Places,
@@ -125,7 +126,7 @@ class SparkEngine:
             if failures:
                 raise _explained(failures[0])
         finally:
-            context.cancelJobGroup(group)
+            _cancel(context, group)
             thread.join()
             self._statistics = added(self._statistics, summarised(context, group))
 
@@ -148,12 +149,18 @@ def _once(told: Any, thread: threading.Thread) -> Iterator[tuple[str, int, Any]]
                 yield kind, number, what
 
 
+def _cancel(context: SparkContext, group: str) -> None:
+    try:
+        context.cancelJobGroup(group)
+    except (Py4JError, OSError):
+        return  # There is no JVM any more, and no job: the error that ended it, or an interrupt, is what counts.
+
+
 def _explained(error: Exception) -> Exception:
     text = str(error)
-    reasons = [
-        line.strip() for line in text.splitlines() if "Error" in line or "Lost task" in line or "reason" in line
-    ]
-    return told_failure(text) or EngineError(f"spark: {reasons[0] if reasons else text}")
+    if isinstance(error, Py4JNetworkError | OSError):
+        return EngineError(f"spark: the JVM of the driver has ended ({text})")
+    return told_failure(text) or EngineError(f"spark: {in_short(text)}")
 
 
 def _bucket_frame(job: BucketJob, todo: tuple[int, ...], session: SparkSession, tell: Tell) -> DataFrame:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
-import tempfile
+import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -61,7 +63,8 @@ def spark_session(settings: Settings) -> SparkSession:
         builder = SparkSession.builder
         for name, value in wanted_settings(settings, _known(own), own, os.environ).items():
             builder = builder.config(name, value)
-        session = builder.getOrCreate()
+        with _interrupts_as_they_are():
+            session = builder.getOrCreate()
         if not str(session.sparkContext.master).startswith("local"):
             _ship_package(session.sparkContext)
     except Exception as error:
@@ -70,6 +73,20 @@ def spark_session(settings: Settings) -> SparkSession:
             "spark-submit, AWS Glue or EMR Serverless; engine=arrow needs none of them"
         ) from error
     return session
+
+
+@contextmanager
+def _interrupts_as_they_are() -> Iterator[None]:
+    """Undo PySpark's way with Ctrl-C: it asks the JVM to end its jobs, and fails where Ctrl-C has ended the JVM too.
+
+    The engine ends its jobs itself.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _known(own: bool) -> dict[str, str]:
@@ -130,7 +147,8 @@ def _ship_package(context: SparkContext) -> None:
     root = Path(bucketwheel.__file__).parent
     if not root.is_dir():
         return  # The driver itself has it from an archive that Spark sent.
-    archive = Path(tempfile.mkdtemp(prefix="bucketwheel-package-")) / "bucketwheel.zip"
+    # Executors fetch it whenever they start; Spark deletes this directory when it ends.
+    archive = Path(context._temp_dir) / "bucketwheel.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in sorted(root.rglob("*.py")):
             packed.write(path, path.relative_to(root.parent))

@@ -102,6 +102,8 @@ def _read(job: BucketJob, part: Slice, max_rows: int, codebooks: Codebooks) -> I
     with stream:
         try:
             yield from map(prepared, _decode(stream, part, columns, coded, max_rows))
+        except MemoryError:
+            raise  # One of Arrow's own errors too, and no fault of the file.
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
             raise UnreadableFilesError(

@@ -80,6 +80,8 @@ def _read_chunks(job: BucketJob, table: TableLayout, records: list[FileRecord], 
         with _opened(job, path, bucket) as stream:
             try:
                 footer = pq.read_metadata(stream)
+            except MemoryError:
+                raise  # One of Arrow's own errors too, and no fault of the file.
             except (pa.ArrowException, OSError) as error:
                 raise VerificationError(f"{path}: bucket {bucket}: is no Parquet file: {error}") from error
             _check_footer(job, table, record, f"{path}: bucket {bucket}", footer, stream.size())
@@ -133,6 +135,8 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
         with _opened(job, path, outcome.bucket) as stream:
             try:
                 keys = pq.ParquetFile(stream, pre_buffer=False).read(columns=names, use_threads=False)
+            except MemoryError:
+                raise
             except (pa.ArrowException, OSError) as error:
                 raise VerificationError(f"{place}: the keys cannot be read back: {error}") from error
         columns = keys.select(names).columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,10 @@ from bucketwheel.storage import Storage, join
 
 # Fewer, larger calls into the encoders than Arrow's default of 1,024 values.
 _WRITE_BATCH = 8192
+
+
+class _TooLargeError(Exception):
+    """What was written is not to appear."""
 
 
 def write_table(job: BucketJob, table: TableLayout, bucket: int, content: pa.Table) -> list[FileRecord]:
@@ -42,10 +47,13 @@ def _write_file(job: BucketJob, table: TableLayout, path: str, rest: pa.Table) -
     options = writer_options(job, table, rest.schema)
     most = math.ceil(rest.num_rows / table.row_group_rows)
     while True:
-        with storage.create(path, job.scratch) as sink:
-            groups = _write_groups(rest, table.row_group_rows, most, job.max_file_bytes, sink, options)
-            size = sink.tell()
-        if size <= job.max_file_bytes or groups == 1:
+        with suppress(_TooLargeError):
+            with storage.create(path, job.scratch) as sink:
+                groups = _write_groups(rest, table.row_group_rows, most, job.max_file_bytes, sink, options)
+                size = sink.tell()
+                if size > job.max_file_bytes and groups > 1:
+                    # Not for a moment: a task that comes late would show it in place of a published file.
+                    raise _TooLargeError
             return min(groups * table.row_group_rows, rest.num_rows), size
         # The last row group was larger than those before it, or the footer was what did not fit.
         most = groups - 1

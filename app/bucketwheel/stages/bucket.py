@@ -25,6 +25,7 @@ class Bucket:
         done = dict(services.checkpoints.load())
         finished = sum(outcome.rows for outcome in done.values())
         self._report(services, job, finished, 0)
+        services.storage.make_directory(job.scratch)
         engine = services.engine()
         for outcome in engine.bucket(job, frozenset(done), lambda r, b: self._report(services, job, r, b)):
             services.checkpoints.save(outcome)

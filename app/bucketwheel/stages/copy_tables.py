@@ -18,6 +18,7 @@ from bucketwheel.errors import (
     ExecutorBusyError,
     ExecutorError,
     SelectionError,
+    StorageError,
     VerificationError,
 )
 from bucketwheel.manifest import CopiedTable, DiscoverResult, Manifest, SizeResult, SplitResult
@@ -264,5 +265,11 @@ class _Work:
     def _delete(self, location: str) -> None:
         target = self._services.storage.absolute(self._services.settings.target)
         # Never what somebody's configuration of the engine points at.
-        if location.startswith(f"{target}/"):
+        if not location.startswith(f"{target}/"):
+            return
+        try:
             self._services.storage.delete_directory(location)
+        except StorageError:
+            # The engine may be clearing up at the same time.
+            if self._services.storage.list(location):
+                raise

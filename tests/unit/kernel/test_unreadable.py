@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel.errors import StorageError, UnreadableFilesError
+from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.sample import SampleSpec, write_sample
 from kernel_jobs import (
     KEY,
@@ -14,6 +17,7 @@ from kernel_jobs import (
     make_job,
     numbered,
     people,
+    run_kernel,
     write_files,
 )
 
@@ -31,6 +35,22 @@ def test_a_corrupt_page_is_named_with_file_row_group_and_column(tmp_path: Path, 
     assert str(files[1]) in str(caught.value)
     assert "row group 2, column 'IBE8688_Age'" in str(caught.value)
     assert "--snapshot-dt" in str(caught.value)
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_corrupt_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job(tmp_path / "out", write_files(tmp_path / "source", [people(numbered(50))]), {"t": ["Number"]})
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    outcome = run_kernel(job)[0]
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", refuse)
+    with pytest.raises(MemoryError, match="malloc"):
+        MemoryPieces().scan(job)
+    for name in ("ParquetFile", "read_metadata"):
+        monkeypatch.setattr(pq, name, refuse)
+        with pytest.raises(MemoryError, match="malloc"):
+            verify_bucket(job, outcome)
 
 
 @pytest.mark.parametrize("broken", ["a", "a.b", KEY])

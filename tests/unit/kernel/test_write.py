@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -126,6 +129,34 @@ def test_files_are_cut_without_writing_them_twice(tmp_path: Path, monkeypatch: p
     assert len(opened) < 1.5 * len(outcome.files)
 
 
+def test_a_file_over_the_limit_is_never_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each row group is larger than the one before it, so that at some limits one more does not fit as it seemed to.
+    random = Random(5)
+    growing = [random.randbytes(1 + row // 50).hex() for row in range(6_000)]
+    ascending = pa.array([f"U{row:06d}" for row in range(6_000)])
+    files = write_files(tmp_path / "source", [people(ascending, Value=growing)], 9000)
+    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, row_group_rows=500)
+    opened, sizes = [], []
+    writer, replace_file = pq.ParquetWriter, os.replace
+
+    def watch(*arguments: Any, **options: Any) -> Any:
+        opened.append(1)
+        return writer(*arguments, **options)
+
+    def moved(source: str, target: str) -> None:
+        replace_file(source, target)
+        sizes.append(Path(target).stat().st_size)
+
+    monkeypatch.setattr(pq, "ParquetWriter", watch)
+    monkeypatch.setattr(os, "replace", moved)
+    written = []
+    for limit in range(150_000, 180_000, 2_000):
+        (outcome,) = run_kernel(replace(job, max_file_bytes=limit))
+        written += [record.bytes for record in outcome.files]
+    assert len(opened) > len(written)
+    assert sizes == written
+
+
 def test_a_single_row_group_over_the_limit_is_a_file_of_its_own(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [wide(100)])
     job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=100, row_group_rows=30)
@@ -155,14 +186,13 @@ def test_files_are_cut_alike_however_the_source_is_read(tmp_path: Path) -> None:
 def test_a_file_in_place_of_the_table_directory_is_named(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(50))])
     job = make_job(tmp_path / "out", files, {"t": ["Number"]})
-    (tmp_path / "out").mkdir()
     (tmp_path / "out" / "t").write_text("in the way", encoding="utf-8")
     with pytest.raises(StorageError, match=str(tmp_path / "out" / "t" / "000000_0.snappy.parquet")):
         run_kernel(job)
     assert leftovers(job) == []
 
 
-def test_a_scratch_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_scratch_directory_that_is_none_is_named(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(50))])
     (tmp_path / "file").touch()
     job = make_job(tmp_path / "out", files, {"t": ["Number"]}, scratch=str(tmp_path / "file" / "scratch"))

@@ -1,0 +1,94 @@
+"""Commands on the stack of an environment: deploy render, diff, apply, destroy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bucketwheel.cli.options import configured, output_option, package_option, print_json
+
+if TYPE_CHECKING:
+    from bucketwheel.config import Configuration
+
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group()
+def deploy() -> None:
+    """Render, compare, apply or remove the CloudFormation stack of an environment."""
+
+
+@deploy.command("render")
+@click.option("--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option("--to", "path", metavar="FILE", help="Where to write it; default stdout.")
+@package_option
+@configured
+def _render(config: Configuration, form: str, path: str | None) -> None:
+    """Write the template; needs no AWS account."""
+    from bucketwheel import api
+    from bucketwheel.storage import translated
+
+    made = api.deploy_render(config, "json" if form == "json" else "yaml")
+    if path is None:
+        click.echo(made, nl=False)
+        return
+    with translated(path, "write"):
+        Path(path).write_text(made, encoding="utf-8")
+    click.echo(path)
+
+
+@deploy.command("diff")
+@package_option
+@configured
+def _diff(config: Configuration) -> None:
+    """Show how the template differs from that of the stack; changes nothing."""
+    from bucketwheel import api
+
+    click.echo(api.deploy_diff(config) or "no difference")
+
+
+@deploy.command("apply")
+@_yes
+@package_option
+@output_option
+@configured
+def _apply(config: Configuration, yes: bool, output: str) -> None:
+    """Make or change the stack: shows what will happen, and asks."""
+    from bucketwheel import api
+
+    applied = api.deploy_apply(config, lambda text: _agreed(text, yes), _say)
+    if output == "json":
+        print_json({**vars(applied), "changes": [vars(change) for change in applied.changes]})
+    elif not applied.done:
+        click.echo("nothing was changed")
+    else:
+        what = f"{len(applied.changes)} changes" if applied.changes else "is as it should be, no changes"
+        lines = [f"stack {applied.stack}: {what}", *(f"{name}: {value}" for name, value in applied.outputs.items())]
+        click.echo("\n".join(lines))
+    if not applied.done:
+        raise click.Abort
+
+
+@deploy.command("destroy")
+@_yes
+@configured
+def _destroy(config: Configuration, yes: bool) -> None:
+    """Delete the stack: shows what goes and what stays, and asks."""
+    from bucketwheel import api
+
+    if not api.deploy_destroy(config, lambda text: _agreed(text, yes), _say):
+        click.echo("nothing was deleted")
+        raise click.Abort
+    click.echo("deleted")
+
+
+def _agreed(text: str, yes: bool) -> bool:
+    click.echo(text, err=True)
+    return yes or click.confirm("Go on?", err=True)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,128 @@
+"""Commands that start a job on AWS and follow it: submit glue, submit emr-serverless."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bucketwheel.cli.options import (
+    configured,
+    output_option,
+    package_option,
+    print_json,
+    snapshot_option,
+    stages_option,
+    tables_option,
+)
+
+if TYPE_CHECKING:
+    from bucketwheel.config import Configuration
+    from bucketwheel.deploy.jobruns import Update
+    from bucketwheel.deploy.request import Platform
+
+
+@click.group()
+def submit() -> None:
+    """Start a job on Glue or EMR Serverless and follow it to its end."""
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a submission."""
+    for option in (
+        click.argument("dataset", required=False),
+        click.option("--job", default="pipeline", show_default=True, help="Which job of deploy.jobs."),
+        stages_option,
+        snapshot_option,
+        tables_option,
+        click.option("--resume", metavar="RUN_ID|last", help="Go on with a run that did not finish."),
+        click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the run to its end."),
+        click.option("--timeout", type=click.FloatRange(min=0), metavar="MINUTES", help="The longest wait."),
+        click.option("--stop", is_flag=True, help="Stop the run on Ctrl-C, and where --timeout is over."),
+        click.option("--token", help="The same token starts a run once; again, it is followed."),
+        output_option,
+    )[::-1]:
+        command = option(command)
+    return command
+
+
+@submit.command("glue")
+@_options
+@configured
+def _glue(config: Configuration, **options: Any) -> None:
+    """Start a job of the stack on Glue."""
+    _submit(config, "glue", **options)
+
+
+@submit.command("emr-serverless")
+@package_option
+@_options
+@configured
+def _emr_serverless(config: Configuration, **options: Any) -> None:
+    """Start a job on the stack's EMR Serverless application."""
+    _submit(config, "emr-serverless", **options)
+
+
+def _submit(
+    config: Configuration,
+    platform: Platform,
+    dataset: str | None,
+    job: str,
+    stages: tuple[str, ...],
+    snapshot_dt: str | None,
+    tables_filter: tuple[str, ...],
+    resume: str | None,
+    wait: bool,
+    timeout: float | None,
+    stop: bool,
+    token: str | None,
+    output: str,
+) -> None:
+    from bucketwheel import api
+    from bucketwheel.observe.text import run_text
+
+    request = api.JobRequest(job, dataset, stages, snapshot_dt, tables_filter, resume, token)
+    show = _Shown(output)
+    done = api.submit(config, platform, request, wait, timeout, stop, show.update, show.started)
+    if output == "json":
+        manifests = [manifest.model_dump(mode="json") for manifest in done.manifests]
+        print_json({"job": done.job, "token": done.token, **asdict(done.state), "manifests": manifests})
+        return
+    head = f"{done.job}: run {done.state.run_id} {done.state.state}"
+    if not done.state.ended:
+        click.echo(f"{head}\nfollow it with the same command and --token {done.token}")
+        return
+    click.echo(f"{head} after {_time(done.state.seconds)}, {done.state.cost:.2f} dollars")
+    click.echo("\n".join(f"\n{run_text(manifest, changed=True)}" for manifest in done.manifests))
+
+
+class _Shown:
+    """Shows on stderr what is new about a run: lines for people, or JSON lines."""
+
+    def __init__(self, output: str) -> None:
+        self._json = output == "json"
+        self._state = ""
+
+    def started(self, run_id: str, token: str) -> None:
+        """Show the run's id."""
+        self._say({"run_id": run_id, "token": token}, f"run {run_id}, token {token}")
+
+    def update(self, news: Update) -> None:
+        """Show the lines it printed, and its state where that changed."""
+        for line in news.lines:
+            self._say({"line": line}, line)
+        state = news.state
+        if self._json or state.state != self._state:
+            text = f"{state.state.lower()}, {_time(state.seconds)}, {state.cost:.2f} dollars so far"
+            self._say(asdict(state), text)
+        self._state = state.state
+
+    def _say(self, event: dict[str, Any], text: str) -> None:
+        click.echo(json.dumps(event) if self._json else text, err=True)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"

@@ -1,0 +1,107 @@
+"""Runs of jobs on EMR Serverless."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from bucketwheel import aws
+from bucketwheel.deploy import emr
+from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.deploy.jobruns import POLL_SECONDS, JobState, is_temporary
+from bucketwheel.deploy.jobs import SCRIPT
+from bucketwheel.errors import JobBusyError, SelectionError, SubmitError
+
+_ENDED = {"SUCCESS", "FAILED", "CANCELLED"}
+_BUSY = {"ConflictException", "ServiceQuotaExceededException"}
+_ATTEMPTS = 5
+
+
+class EmrRuns:
+    """See `jobruns.JobRunner`."""
+
+    def __init__(self, deployment: Deployment, job: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.job = deployment.job_name(job)
+        self.log_group = deployment.output_log_group
+        self._deployment = deployment
+        self._emr = deployment.settings.emr_serverless
+        self._sleep = sleep
+        with aws.translated(SubmitError, f"application {deployment.stack}"):
+            self._client = aws.client("emr-serverless", deployment.settings.aws)
+            identity = aws.client("sts", deployment.settings.aws).get_caller_identity()
+            self.application = self._emr.application_id or self._find()
+        partition, account = identity["Arn"].split(":")[1], identity["Account"]
+        self._role = f"arn:{partition}:iam::{account}:role/{deployment.role}"
+
+    def _find(self) -> str:
+        name = self._deployment.stack
+        pages = self._client.get_paginator("list_applications").paginate()
+        for page in pages:
+            for found in page["applications"]:
+                if found.get("name") == name and found["state"] != "TERMINATED":
+                    return str(found["id"])
+        raise SelectionError(
+            f"there is no EMR Serverless application {name!r}; make it with `bucketwheel deploy apply`, or name one: "
+            "--set emr_serverless.application_id=…"
+        )
+
+    def parameters(self, arguments: Mapping[str, str], token: str) -> dict[str, Any]:
+        """Return what `StartJobRun` is called with."""
+        return {
+            "applicationId": self.application,
+            "clientToken": token,
+            "executionRoleArn": self._role,
+            "name": self.job,
+            "executionTimeoutMinutes": self._emr.timeout_minutes,
+            "jobDriver": {
+                "sparkSubmit": {
+                    "entryPoint": f"{self._deployment.package().uri}/{SCRIPT}",
+                    "entryPointArguments": emr.words(arguments),
+                    "sparkSubmitParameters": emr.spark_parameters(self._deployment),
+                }
+            },
+            "configurationOverrides": emr.monitoring(self.log_group),
+            "tags": self._deployment.tag_map(),
+        }
+
+    def start(self, arguments: Mapping[str, str], token: str) -> str:
+        """See `jobruns.JobRunner.start`; EMR Serverless itself knows a token it has seen."""
+        parameters = self.parameters(arguments, token)
+        with aws.translated(SubmitError, f"job {self.job} on application {self.application}"):
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return str(self._client.start_job_run(**parameters)["jobRunId"])
+                except (ClientError, BotoCoreError) as error:
+                    if aws.code_of(error) in _BUSY:
+                        raise JobBusyError(
+                            f"application {self.application} takes no more runs now: {error}; wait for others, or "
+                            "raise emr_serverless.max_executors and apply the stack"
+                        ) from error
+                    if not is_temporary(error):
+                        raise
+                    self._sleep(POLL_SECONDS)
+            return str(self._client.start_job_run(**parameters)["jobRunId"])
+
+    def look(self, run_id: str) -> JobState:
+        """See `jobruns.JobRunner.look`."""
+        run = self._client.get_job_run(applicationId=self.application, jobRunId=run_id)["jobRun"]
+        seconds = float(run.get("totalExecutionDurationSeconds") or 0)
+        if not seconds and run["state"] == "RUNNING":
+            seconds = max(time.time() - run["createdAt"].timestamp(), 0)
+        used = run.get("billedResourceUtilization") or run.get("totalResourceUtilization") or {}
+        cost = used.get("vCPUHour", 0.0) * self._emr.price_vcpu + used.get("memoryGBHour", 0.0) * self._emr.price_gb
+        message = run.get("stateDetails", "") if run["state"] in ("FAILED", "CANCELLED") else ""
+        return JobState(
+            run_id, run["state"], run["state"] in _ENDED, run["state"] == "SUCCESS", seconds, cost, message
+        )
+
+    def stop(self, run_id: str) -> None:
+        """See `jobruns.JobRunner.stop`."""
+        self._client.cancel_job_run(applicationId=self.application, jobRunId=run_id)
+
+    def log_streams(self, run_id: str) -> str:
+        """See `jobruns.JobRunner.log_streams`."""
+        return f"applications/{self.application}/jobs/{run_id}"

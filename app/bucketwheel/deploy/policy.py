@@ -1,0 +1,146 @@
+"""What the jobs may do, derived from the configuration: which prefixes, which tables, which workgroup.
+
+Nothing here may delete from a source. `Resource: "*"` stands only where the service takes no name, with a condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from bucketwheel.deploy.deployment import Deployment, Place, sub
+
+Statement = dict[str, Any]
+
+
+def allow(sid: str, actions: Sequence[str], resources: Sequence[Any], condition: Any = None) -> Statement:
+    """Return one statement of a policy."""
+    statement: Statement = {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": sorted(actions),
+        "Resource": list(resources) if len(resources) != 1 else resources[0],
+    }
+    if condition:
+        statement["Condition"] = condition
+    return statement
+
+
+def document(statements: Iterable[Statement]) -> dict[str, Any]:
+    """Return a policy."""
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def job_statements(deployment: Deployment) -> list[Statement]:
+    """Return what the role of the jobs may do."""
+    return [
+        *_read(deployment),
+        *_listings(deployment),
+        *_write(deployment),
+        *_catalog(deployment),
+        *_athena(deployment),
+        *_logs(deployment),
+        *_metrics(deployment),
+        *_key(deployment),
+    ]
+
+
+def _read(deployment: Deployment) -> Iterator[Statement]:
+    sources = [source.arn("/*") for source in _unique(deployment.sources().values())]
+    sources += [mapping.arn() for mapping in _unique(deployment.mappings().values())]
+    yield allow("ReadSource", ["s3:GetObject"], sources)
+    yield allow("ReadPackage", ["s3:GetObject"], [deployment.package().arn("/*")])
+
+
+def _listings(deployment: Deployment) -> Iterator[Statement]:
+    """Allow to list what lies below the known prefixes; without that a missing object looks like a denied one."""
+    places = [*deployment.sources().values(), *deployment.mappings().values(), deployment.target()]
+    places.append(deployment.package())
+    if deployment.uses_athena():
+        places.append(deployment.query_results())
+    for number, bucket in enumerate(dict.fromkeys(found.bucket for found in places), start=1):
+        prefixes = dict.fromkeys(found.prefix for found in places if found.bucket == bucket)
+        patterns = [pattern for prefix in prefixes for pattern in ((prefix, f"{prefix}/*") if prefix else ("*",))]
+        yield allow(
+            f"ListBucket{number}",
+            ["s3:ListBucket"],
+            [Place(bucket, "").bucket_arn()],
+            {"StringLike": {"s3:prefix": sorted(patterns)}},
+        )
+
+
+def _write(deployment: Deployment) -> Iterator[Statement]:
+    target, actions = deployment.target(), ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
+    tables = [target.arn(f"/{dataset}/*") for dataset in deployment.settings.datasets]
+    # A run deletes no file of a table: that is for `expire`. Only Athena leaves files behind that have to go.
+    yield allow("WriteTables", [*actions, *(["s3:DeleteObject"] if deployment.uses_athena() else [])], tables)
+    # Leases and checkpoints that are done with go.
+    yield allow("WriteBooks", [*actions, "s3:DeleteObject"], [target.arn("/_bucketwheel/*")])
+    # This one knows no prefixes.
+    yield allow("FindUploads", ["s3:ListBucketMultipartUploads"], [target.bucket_arn()])
+
+
+def _catalog(deployment: Deployment) -> Iterator[Statement]:
+    catalog = deployment.settings.catalog
+    if catalog.kind != "glue":
+        return
+    base, database = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:", catalog.database.lower()
+    around = [sub(f"{base}catalog"), sub(f"{base}database/{database}")]
+    owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in (catalog.staged_prefix, catalog.final_prefix)]
+    yield allow("ReadCatalog", ["glue:GetDatabase", "glue:GetTable", "glue:GetTables"], [
+        *around, sub(f"{base}table/{database}/*")
+    ])  # fmt: skip
+    yield allow("Publish", ["glue:CreateTable", "glue:DeleteTable", "glue:UpdateTable"], [*around, *owned])
+    yield allow("CreateDatabase", ["glue:CreateDatabase"], around)
+
+
+def _athena(deployment: Deployment) -> Iterator[Statement]:
+    if not deployment.uses_athena():
+        return
+    workgroup = deployment.settings.athena.workgroup
+    queries = ("GetQueryExecution", "GetWorkGroup", "StartQueryExecution", "StopQueryExecution")
+    yield allow(
+        "Query",
+        [f"athena:{action}" for action in queries],
+        [sub(f"arn:${{AWS::Partition}}:athena:${{AWS::Region}}:${{AWS::AccountId}}:workgroup/{workgroup}")],
+    )
+    results = deployment.query_results()
+    actions = ("AbortMultipartUpload", "DeleteObject", "GetObject", "ListMultipartUploadParts", "PutObject")
+    yield allow("QueryResults", [f"s3:{action}" for action in actions], [results.arn("/*")])
+    buckets = dict.fromkeys((results.bucket, deployment.target().bucket))
+    yield allow("QueryBuckets", ["s3:GetBucketLocation"], [Place(bucket, "").bucket_arn() for bucket in buckets])
+
+
+def _logs(deployment: Deployment) -> Iterator[Statement]:
+    group = f"arn:${{AWS::Partition}}:logs:${{AWS::Region}}:${{AWS::AccountId}}:log-group:{deployment.log_prefix}/"
+    groups = [sub(f"{group}{name}:*") for name in log_group_names(deployment)]
+    actions = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    if deployment.on_glue:
+        yield allow("Log", actions, groups)
+        return
+    yield allow("Log", [*actions, "logs:DescribeLogStreams"], groups)
+    # This one takes no name.
+    everything = sub("arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*")
+    yield allow("FindLogGroups", ["logs:DescribeLogGroups"], [everything])
+
+
+def log_group_names(deployment: Deployment) -> tuple[str, ...]:
+    """Return the last parts of the names of the log groups that jobs write to; Glue gives them."""
+    return ("output", "error") if deployment.on_glue else ("output",)
+
+
+def _metrics(deployment: Deployment) -> Iterator[Statement]:
+    names = [deployment.settings.monitoring.namespace, *(["Glue"] if deployment.on_glue else [])]
+    yield allow("PutMetrics", ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": names}})
+
+
+def _key(deployment: Deployment) -> Iterator[Statement]:
+    keys = [key for key in (deployment.key, deployment.settings.storage.kms_key) if key is not None]
+    if keys:
+        yield allow("UseKey", ["kms:Decrypt", "kms:GenerateDataKey"], keys, {
+            "StringLike": {"kms:ViaService": sub("s3.${AWS::Region}.amazonaws.com")}
+        })  # fmt: skip
+
+
+def _unique(places: Iterable[Place]) -> list[Place]:
+    return list(dict.fromkeys(places))

@@ -1,0 +1,42 @@
+"""Finds what looks like a secret in the configuration: it would be readable in the package and in the console."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_ADVICE = "take it out, and give the job's role access, or keep it in AWS Secrets Manager"
+_PATTERNS = (
+    ("an access key", re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b")),
+    ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
+    ("a password in a URL", re.compile(r"\w+://[^/\s:@]+:[^/\s@]+@")),
+    ("a GitHub token", re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36}")),
+    ("a secret", re.compile(r"(?i)\b(password|passwd|secret|secret_access_key|session_token|api_?key)\s*[=:]\s*\S+")),
+)
+_NAMES = re.compile(r"(?i)(password|passwd|secret|token|api_?key|credential)")
+# What looks like the secret half of a pair of AWS's keys.
+_RANDOM = re.compile(
+    r"(?<![A-Za-z0-9/+=])(?=[^\s]*[a-z])(?=[^\s]*[A-Z])(?=[^\s]*[0-9])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+)
+
+
+def secrets_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted name, what it looks like and what to do), never the value itself."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            dotted = f"{name}.{key}" if name else str(key)
+            if isinstance(part, str) and part and _NAMES.search(str(key)):
+                yield dotted, f"holds a secret, by its name; {_ADVICE}"
+            else:
+                yield from secrets_in(part, dotted)
+    elif isinstance(value, str):
+        for words, pattern in _PATTERNS:
+            if pattern.search(value):
+                yield name, f"looks like {words}; {_ADVICE}"
+                return
+        if _RANDOM.search(value):
+            yield name, f"looks like a secret key; {_ADVICE}"
+    elif isinstance(value, Sequence):
+        for number, part in enumerate(value):
+            yield from secrets_in(part, f"{name}[{number}]")

@@ -1,0 +1,53 @@
+"""What settings are made of: a strict, frozen record, and values that may be written in several ways."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b)?\s*$", re.IGNORECASE)
+
+
+def parse_bytes(value: Any) -> int:
+    """Return a size in bytes from a whole number or a text such as ``512MB`` or ``1GiB``.
+
+    Raises:
+        ValueError: the text is no size.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.match(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected a size such as 512MB, 8GiB or a number of bytes")
+    return int(float(match[1]) * _UNITS[(match[2] or "").lower()])
+
+
+def parse_memory(value: Any) -> Any:
+    """Return a size in bytes, or ``auto``."""
+    return value if value == "auto" else parse_bytes(value)
+
+
+def parse_count(value: Any) -> Any:
+    """Return a text of digits, as flags give it, as a number."""
+    if isinstance(value, str) and value.isdigit():
+        return int(value)
+    return value
+
+
+def _parse_names(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
+
+
+class Frozen(BaseModel):
+    """A record that cannot change and knows no other keys than its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

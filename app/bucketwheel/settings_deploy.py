@@ -1,0 +1,136 @@
+"""Settings of the jobs on AWS, of the stack around them and of what is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from bucketwheel.settings_base import ByteSize, Frozen, Names
+
+_GLUE_VERSIONS = ("5.0", "5.1")
+# Releases with Spark 3.5 on which Python 3.11 is installed.
+_EMR_RELEASES = tuple(f"emr-7.{minor}.0" for minor in range(8, 14))
+_UP_TO_BUCKETS = ("discover", "split", "size", "bucket", "verify")
+
+Minutes = Annotated[int, Field(ge=1)]
+Price = Annotated[float, Field(ge=0)]
+
+
+def _as_text(value: Any) -> Any:
+    """Return a number such as 5.0, as YAML reads it without quotes, as a text."""
+    return str(value) if isinstance(value, float) else value
+
+
+def _known_glue_version(value: str) -> str:
+    if value == "6.0":
+        raise ValueError("Glue 6.0 runs Spark 4.1 on Python 3.13, this application needs 5.0 or 5.1 (Python 3.11)")
+    if value not in _GLUE_VERSIONS:
+        raise ValueError(f"unknown Glue version, use one of {', '.join(_GLUE_VERSIONS)}")
+    return value
+
+
+def _known_release(value: str) -> str:
+    if value not in _EMR_RELEASES:
+        raise ValueError(f"unknown or unsupported release, use {_EMR_RELEASES[0]} to {_EMR_RELEASES[-1]}")
+    return value
+
+
+class GlueJobSettings(Frozen):
+    """The Glue jobs that run this application; `price` is in dollars for one DPU and hour."""
+
+    role: str | None = None
+    glue_version: Annotated[str, BeforeValidator(_as_text), AfterValidator(_known_glue_version)] = "5.0"
+    worker_type: Literal["G.1X", "G.2X", "G.4X", "G.8X", "G.12X", "G.16X", "R.1X", "R.2X", "R.4X", "R.8X"] = "G.4X"
+    number_of_workers: Annotated[int, Field(ge=2)] = 10
+    timeout_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
+    execution_class: Literal["STANDARD", "FLEX"] = "STANDARD"
+    auto_scaling: bool = True
+    arguments: Mapping[str, str] = {}
+    price: Price = 0.44
+
+
+class EmrServerlessSettings(Frozen):
+    """The EMR Serverless application; prices are in dollars for one hour."""
+
+    role: str | None = None
+    application_id: str | None = None
+    release: Annotated[str, AfterValidator(_known_release)] = "emr-7.8.0"
+    architecture: Literal["X86_64", "ARM64"] = "X86_64"
+    image: str | None = None
+    cores: Literal[1, 2, 4, 8, 16] = 4
+    memory_gb: Annotated[int, Field(ge=2, le=120)] = 16
+    disk_gb: Annotated[int, Field(ge=20, le=200)] = 100
+    max_executors: Annotated[int, Field(ge=1)] = 25
+    initial_executors: Annotated[int, Field(ge=0)] = 0
+    auto_stop_minutes: Annotated[int, Field(ge=1, le=10_080)] = 15
+    timeout_minutes: Minutes = 120
+    subnets: Names = ()
+    security_groups: Names = ()
+    price_vcpu: Price = 0.052624
+    price_gb: Price = 0.0057785
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EmrServerlessSettings:
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("subnets and security_groups belong together; set both or none")
+        least, most = self.cores * 2, min(self.cores * 8, 30 * max(self.cores // 4, 1))
+        if not least <= self.memory_gb <= most:
+            raise ValueError(f"memory_gb is {self.memory_gb}; a worker of {self.cores} cores has {least} to {most}")
+        return self
+
+
+class JobSettings(Frozen):
+    """A job: some stages (none: all) of one dataset (null: whichever is asked for)."""
+
+    dataset: str | None = None
+    stages: Names = ()
+
+
+class DeploySettings(Frozen):
+    """The stack around the jobs."""
+
+    platform: Literal["glue", "emr-serverless"] = "glue"
+    stack: str | None = None
+    job_prefix: str = "etl-omc-flywheel"
+    jobs: Mapping[str, JobSettings] = {
+        "infobase-split-and-bucket": JobSettings(dataset="infobase_attributes", stages=_UP_TO_BUCKETS),
+        "addressable-bucket": JobSettings(dataset="addressable_ids", stages=_UP_TO_BUCKETS),
+        "register-staged-tables": JobSettings(stages=("register",)),
+        "create-athena-bucketed-tables": JobSettings(stages=("ctas",)),
+        "pipeline": JobSettings(),
+    }
+    retries: Annotated[int, Field(ge=0, le=5)] = 1
+    artifacts: str | None = None
+    package: str | None = None
+    archive_limit: ByteSize = 2 * 2**30
+    permissions_boundary: str | None = None
+    buckets: Literal["adopt", "create"] = "adopt"
+    access_log_bucket: str | None = None
+    kms_key: str | None = None
+    schedule: str | None = "cron(0 6 5 * ? *)"
+    time_zone: str = "UTC"
+    tier_after_days: Annotated[int, Field(ge=1)] = 30
+    old_version_days: Annotated[int, Field(ge=1)] = 30
+    query_result_days: Annotated[int, Field(ge=1)] = 30
+    unfinished_upload_days: Annotated[int, Field(ge=1)] = 7
+    tags: Mapping[str, str] = {}
+
+
+class MonitoringSettings(Frozen):
+    """What is kept and what raises an alarm; a limit of null raises none."""
+
+    namespace: str = "Bucketwheel"
+    email: str | None = None
+    retention_days: Literal[
+        30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
+    ] = 365
+    long_run_minutes: Minutes = 180
+    error_lines_per_hour: Annotated[int, Field(ge=1)] | None = 10
+    null_keys: Annotated[int, Field(ge=0)] | None = 0
+    duplicate_keys: Annotated[int, Field(ge=0)] | None = None
+    rows_changed_percent: Annotated[float, Field(gt=0)] | None = 20
+    cost_usd: Annotated[float, Field(gt=0)] | None = None
+    watch_schedule: str | None = "cron(0 6 8 * ? *)"
+    watch_days: Annotated[int, Field(ge=1)] = 10

@@ -1,0 +1,27 @@
+# For the scripts that build images: sets `arguments`, what this machine needs to reach package indexes, and names of images.
+# A name comes from the environment, else from docker/.env (docker/offline writes it), else it is the public one.
+while IFS='=' read -r name value; do
+  [ -n "${!name:-}" ] || declare "$name=$value"
+done < <(cat docker/.env docker/images.env 2>/dev/null)
+
+for file in /usr/local/share/ca-certificates/*.crt /etc/pki/ca-trust/source/anchors/*.crt ~/.m2/settings.xml; do
+  [ ! -f "$file" ] || cp "$file" docker/ca/
+done
+
+arguments=()
+for name in HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL; do
+  [ -z "${!name:-}" ] || arguments+=(--build-arg "$name")
+done
+
+# build TARGET TAG [ARGUMENT...]: prints the image's id; what the build says is shown only when it fails.
+build() {
+  local log
+  log=$(mktemp)
+  docker build "${arguments[@]}" --target "$1" -t "$2" "${@:3}" >"$log" 2>&1 || {
+    tail -n 40 "$log" >&2
+    rm "$log"
+    return 1
+  }
+  rm "$log"
+  docker image inspect --format '{{.Id}}' "$2"
+}

@@ -1,0 +1,116 @@
+"""Servers and images for integration tests, made once a session.
+
+Each process of pytest-xdist would make its own: run these tests in one process, as `make test` does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+# Testcontainers reads its configuration when it is imported. Its cleaner is an image that would have to be pulled
+# and wants privileges; the fixtures end what they have started.
+os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
+os.environ.setdefault("TC_POOLING_INTERVAL", "0.1")
+
+import container_support as support
+import docker
+import pytest
+from container_support import Cluster, Service
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
+
+@pytest.fixture(scope="session")
+def cannot() -> Callable[[str], NoReturn]:
+    """Skip for want of something; a failure instead where REQUIRE_ALL=1 says that nothing may be skipped."""
+
+    def give_up(reason: str) -> NoReturn:
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(f"REQUIRE_ALL=1, but {reason}")
+        pytest.skip(reason)
+
+    return give_up
+
+
+@pytest.fixture(scope="session")
+def docker_client(cannot: Callable[[str], NoReturn]) -> Iterator[docker.DockerClient]:
+    """The Docker daemon."""
+    try:
+        client = docker.from_env()
+    except docker.errors.DockerException as error:
+        cannot(f"no Docker daemon answers ({error}); start one")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def image(docker_client: docker.DockerClient, cannot: Callable[[str], NoReturn]) -> Callable[[str], str]:
+    """Return the name of an image that is on this machine, given its variable."""
+
+    def named(variable: str) -> str:
+        name = support.image_name(variable)
+        if support.absent(docker_client, name):
+            cannot(f"{variable}={name} is not here; `make images` pulls it, `make images-offline` builds another")
+        return name
+
+    return named
+
+
+@pytest.fixture(scope="session")
+def glue_image(image: Callable[[str], str]) -> str:
+    """The application of this checkout on Glue's base: the image's id."""
+    image("BASE_IMAGE")
+    return support.build("glue")
+
+
+@pytest.fixture(scope="session")
+def emr_image(image: Callable[[str], str]) -> str:
+    """The application of this checkout on EMR Serverless's base: the image's id."""
+    image("EMR_BASE_IMAGE")
+    return support.build("emr")
+
+
+@pytest.fixture(scope="session")
+def network(docker_client: docker.DockerClient) -> Iterator[Network]:
+    """What containers find each other on; LocalStack is `localstack` there, moto `moto`."""
+    made = Network()
+    with made:
+        yield made
+    made._docker.client.close()
+
+
+@pytest.fixture(scope="session")
+def localstack(image: Callable[[str], str], network: Network) -> Iterator[Service]:
+    """S3. Tests tell each other apart by their buckets."""
+    container = DockerContainer(image("LOCALSTACK_IMAGE"), network=network, network_aliases=["localstack"])
+    container.with_env("SERVICES", "s3").waiting_for(LogMessageWaitStrategy("Ready."))
+    with support.published(container, 4566):
+        url = f"http://127.0.0.1:{container.get_exposed_port(4566)}"
+        yield Service(container, url, "http://localstack:4566")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(localstack: Service) -> str:
+    """Where this process finds S3."""
+    return localstack.url
+
+
+@pytest.fixture(scope="session")
+def moto(image: Callable[[str], str], network: Network) -> Iterator[Service]:
+    """The APIs of Glue, Athena and EMR Serverless. Tests tell each other apart by their databases."""
+    container = DockerContainer(image("MOTO_IMAGE"), network=network, network_aliases=["moto"])
+    with support.published(container, 5000):
+        url = f"http://127.0.0.1:{container.get_exposed_port(5000)}"
+        support.wait_until(lambda: support.answers(f"{url}/moto-api/data.json"), "moto")
+        yield Service(container, url, "http://moto:5000")
+
+
+@pytest.fixture(scope="session")
+def cluster(glue_image: str, network: Network) -> Iterator[Cluster]:
+    """A Spark cluster of two workers, to be left as it is; who breaks workers makes one by `spark_cluster`."""
+    with support.spark_cluster(glue_image, network) as made:
+        yield made

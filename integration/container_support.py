@@ -1,0 +1,214 @@
+"""Containers for tests: which images, and how they are run. docs/containers.md tells how to get the images."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.types import Mount
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
+
+ROOT = Path(__file__).parents[1]
+REGION = "us-east-1"
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_REGION": REGION,
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    # Short-lived JVMs on few cores: the thorough compiler and parallel collectors cost them more than they bring.
+    "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+SCRATCH = "/var/lib/bucketwheel"
+SPARK_CLASS = "/usr/lib/spark/bin/spark-class"
+SPARK_SUBMIT = "/usr/lib/spark/bin/spark-submit"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A container that has ended. Spark in client mode sends what its Python driver says on stderr to stdout."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    out_of_memory: bool
+
+    def check(self) -> str:
+        """Return the stdout of a container that had to succeed."""
+        assert self.exit_code == 0, f"exit code {self.exit_code}\n{self.stdout[-4000:]}\n{self.stderr[-4000:]}"
+        return self.stdout
+
+
+@dataclass(frozen=True)
+class Service:
+    """A server in a container: where this process finds it, and where containers on its network do."""
+
+    container: DockerContainer
+    url: str
+    inside: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A standalone Spark cluster; `workers` may be killed, paused and restarted."""
+
+    master: str
+    workers: tuple[DockerContainer, ...]
+
+
+def image_name(variable: str) -> str:
+    """Return the name of an image: from the environment, else docker/.env, else the public one."""
+    for listed in (ROOT / "docker" / ".env", ROOT / "docker" / "images.env"):
+        lines = listed.read_text().splitlines() if listed.exists() else []
+        if found := os.environ.get(variable) or dict(line.split("=", 1) for line in lines).get(variable):
+            return found
+    raise KeyError(f"{variable} is not among the images of docker/images.env")
+
+
+def absent(client: docker.DockerClient, name: str) -> bool:
+    """Return whether an image is not on this machine; Docker itself would go and look for it elsewhere."""
+    try:
+        client.images.get(name)
+    except docker.errors.ImageNotFound:
+        return True
+    return False
+
+
+def build(target: str) -> str:
+    """Run docker/build.sh and return what it prints: of `glue` and `emr` the image's id."""
+    done = subprocess.run([ROOT / "docker" / "build.sh", target], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def run_options(place: str, **changes: str) -> list[str]:
+    """Return the options of a run on the sample in `place`/data that publishes in `place`; dots are written `__`."""
+    named = {
+        "target": f"{place}/out",
+        "buckets.count": "8",
+        "catalog.path": f"{SCRATCH}/catalog.duckdb",
+        "datasets.infobase_attributes.source": f"{place}/data/opus/infobase_attributes/raw_input",
+        "datasets.infobase_attributes.mapping": f"{place}/data/opus/infobase_attributes/mapping.csv",
+        "datasets.addressable_ids.source": f"{place}/data/opus/addressable_ids/raw_input",
+        "storage.spill_directory": SCRATCH,
+        **{name.replace("__", "."): value for name, value in changes.items()},
+    }
+    return [word for name, value in named.items() for word in ("--set", f"{name}={value}")]
+
+
+def application(
+    image: str,
+    command: Sequence[str],
+    *,
+    entrypoint: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    network: Network | None = None,
+    alias: str | None = None,
+    **options: Any,
+) -> DockerContainer:
+    """Return a container as docker/compose.yaml has it: no privileges, nothing to write on but /tmp and the scratch.
+
+    The entry point is always given: the bases differ in theirs, and EMR Serverless ignores it.
+    """
+    made = DockerContainer(image, network=network, network_aliases=[alias] if alias else None)
+    made.with_command(list(command)).with_tmpfs_mount("/tmp", "exec,mode=1777")
+    made.with_envs(**ENVIRONMENT, SPARK_LOCAL_DIRS=SCRATCH).with_envs(**(environment or {}))
+    # Each call replaces what the one before has set.
+    return made.with_kwargs(
+        entrypoint=list(entrypoint),
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true"],
+        mounts=[Mount(SCRATCH, None)],
+        **options,
+    )
+
+
+def finish(container: DockerContainer, seconds: float = 300) -> Finished:
+    """Start a container and wait for its end.
+
+    Raises:
+        AssertionError: it did not end in time; with what it said.
+    """
+    with container:
+        running = container.get_wrapped_container()
+        try:
+            exit_code = running.wait(timeout=seconds)["StatusCode"]
+        except requests.exceptions.ConnectionError as error:
+            running.kill()
+            said = running.logs().decode(errors="replace")
+            raise AssertionError(f"still running after {seconds} s:\n{said[-4000:]}") from error
+        running.reload()
+        stdout, stderr = (text.decode(errors="replace") for text in container.get_logs())
+        return Finished(exit_code, stdout, stderr, running.attrs["State"]["OOMKilled"])
+
+
+def published(container: DockerContainer, port: int) -> DockerContainer:
+    """Publish a port on this machine's loopback only, at any free number."""
+    container.ports[str(port)] = ("127.0.0.1",)  # type: ignore[assignment]
+    return container
+
+
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait until something is so.
+
+    Raises:
+        AssertionError: it did not become so in time.
+    """
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.1)
+
+
+def answers(url: str) -> bool:
+    """Return whether a server answers there, and not with an error."""
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.exceptions.RequestException:
+        return False
+
+
+@contextmanager
+def spark_cluster(image: str, network: Network, name: str = "spark", workers: int = 2) -> Iterator[Cluster]:
+    """Start a master and workers of one core and 2 GB each; `name` tells clusters on one network apart."""
+    master = f"spark://{name}:7077"
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                application(
+                    image,
+                    ["org.apache.spark.deploy.master.Master", "--host", name, "--port", "7077"],
+                    entrypoint=[SPARK_CLASS],
+                    network=network,
+                    alias=name,
+                )
+            )
+        ]
+        _wait_for_log(started[0], "New state: ALIVE")
+        for _ in range(workers):
+            options = ["--cores", "1", "--memory", "2g", "--work-dir", "/tmp/work", master]
+            worker = application(
+                image,
+                ["org.apache.spark.deploy.worker.Worker", *options],
+                entrypoint=[SPARK_CLASS],
+                network=network,
+            )
+            started.append(stack.enter_context(worker))
+        for worker in started[1:]:
+            _wait_for_log(worker, "Successfully registered with master")
+        yield Cluster(master, tuple(started[1:]))
+
+
+def _wait_for_log(container: DockerContainer, text: str) -> None:
+    running = container.get_wrapped_container()
+    wait_until(lambda: text.encode() in running.logs(), f"{text!r} in the log of {running.name}", 120)

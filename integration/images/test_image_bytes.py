@@ -1,0 +1,116 @@
+"""The same bytes from the application's image as from the host: by threads, by Spark, from local disk and from S3."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import boto3
+import pytest
+from container_support import (
+    ENVIRONMENT,
+    ROOT,
+    SCRATCH,
+    SPARK_SUBMIT,
+    Cluster,
+    Service,
+    application,
+    finish,
+    run_options,
+)
+from testcontainers.core.network import Network
+
+pytestmark = pytest.mark.docker
+
+SAMPLE = ("--rows", "20000", "--tables", "3", "--columns", "5", "--files", "3")
+JOB = "/opt/bucketwheel/job.py"
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the host has made: the sample, and the digest of each file written from it, by dataset, table and file."""
+
+    sample: Path
+    digests: dict[str, str]
+
+
+def without_run(path: str) -> str:
+    """The path of a file below the target, without the part that differs from run to run."""
+    dataset, table, _, *rest = Path(path).parts
+    return "/".join((dataset, table, *rest))
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory, cannot: Callable[[str], NoReturn]) -> Host:
+    """A run with the pyarrow and numpy of the image, outside of it."""
+    python = Path(os.environ.get("FLOOR_PYTHON") or ROOT / ".venv-floor" / "bin" / "python")
+    if not python.exists():
+        cannot(f"{python} is not here; `make floor` makes it")
+    place = tmp_path_factory.mktemp("host")
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "app")}
+    local = {"catalog__path": f"{place}/catalog.duckdb", "storage__spill_directory": str(place)}
+    run = ["run", "--conf", str(ROOT / "conf"), *run_options(str(place), **local)]
+    for words in (["sample", f"{place}/data", *SAMPLE], run):
+        command = [str(python), "-m", "bucketwheel", *words]
+        subprocess.run(command, check=True, env=environment, cwd=place, capture_output=True)
+    out = place / "out"
+    digests = {
+        without_run(str(path.relative_to(out))): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in out.rglob("*.parquet")
+    }
+    assert len(digests) == 4 * 8
+    return Host(place / "data", digests)
+
+
+@pytest.mark.parametrize("engine", ["arrow", "spark"])
+@pytest.mark.parametrize("name", ["glue_image", "emr_image"])
+def test_on_local_disk(request: pytest.FixtureRequest, host: Host, name: str, engine: str) -> None:
+    start = {"arrow": "bucketwheel run", "spark": f"{SPARK_SUBMIT} --master 'local[2]' {JOB}"}[engine]
+    script = (
+        f"cd {SCRATCH} && bucketwheel sample data {' '.join(SAMPLE)} >&2 && "
+        f"{start} --env local {' '.join(run_options(SCRATCH, engine=engine))} >&2 && "
+        "cd out && find . -name '*.parquet' -exec sha256sum {} +"
+    )
+    # Without a network: nothing is fetched, and nobody is told. Spark wants to know the address of its host.
+    container = application(
+        request.getfixturevalue(name),
+        ["-c", script],
+        entrypoint=["/bin/bash"],
+        network_mode="none",
+        hostname="localhost",
+    )
+    lines = [line.split(maxsplit=1) for line in finish(container).check().splitlines()]
+    assert {without_run(path.removeprefix("./")): digest for digest, path in lines} == host.digests
+
+
+def test_on_a_cluster_and_s3(
+    host: Host, localstack: Service, cluster: Cluster, network: Network, glue_image: str
+) -> None:
+    bucket = "same-bytes"
+    keys = {name.lower(): value for name, value in ENVIRONMENT.items() if name.endswith("_KEY") or "KEY_ID" in name}
+    s3 = boto3.client("s3", endpoint_url=localstack.url, region_name=ENVIRONMENT["AWS_REGION"], **keys)
+    s3.create_bucket(Bucket=bucket)
+    for path in sorted(host.sample.rglob("*")):
+        if path.is_file():
+            s3.upload_file(str(path), bucket, f"data/{path.relative_to(host.sample)}")
+    changes = {"engine": "spark", "storage__endpoint_url": localstack.inside}
+    options = ["--env", "local", *run_options(f"s3://{bucket}", **changes)]
+    container = application(
+        glue_image, ["--master", cluster.master, JOB, *options], entrypoint=[SPARK_SUBMIT], network=network
+    )
+    finish(container).check()
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="out/")
+    written = [found["Key"] for page in pages for found in page["Contents"] if found["Key"].endswith(".parquet")]
+    digests = {
+        without_run(key.removeprefix("out/")): hashlib.sha256(
+            s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        ).hexdigest()
+        for key in written
+    }
+    assert digests == host.digests
+    s3.close()

@@ -1,0 +1,113 @@
+"""Register and ctas on Glue, S3 and Athena, all by moto; Athena's queries are carried out by `sql_double`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from executor_support import athena_settings, s3_engine
+
+from athena_double import AthenaDouble, athena_runs
+from aws_faults import faulty, refusal
+from aws_server import plain_client
+from bucketwheel import aws as aws_module
+from bucketwheel.assembly import RunRequest, make_services, utc_now
+from bucketwheel.contracts import Services
+from bucketwheel.errors import CatalogError, ExecutorError
+from bucketwheel.manifest import Manifest, PublishResult, StageRecord
+from bucketwheel.settings import Settings
+from bucketwheel.stages.ctas import Ctas
+from bucketwheel.stages.register import Register
+from bucketwheel.storage import join
+from runs_support import DATASET, JANUARY, Case
+from sql_double import Plan, TinySql
+
+
+class Fence:
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class Uploaded:
+    """A run that is verified, with its files on S3."""
+
+    settings: Settings
+    services: Services
+    manifest: Manifest
+    engine: TinySql
+    double: AthenaDouble
+
+    def register(self) -> None:
+        result = Register().run(self.manifest, self.services)
+        record = StageRecord(started="", seconds=0, result=result.model_dump(mode="json"))
+        self.manifest = self.manifest.with_stage("register", record)
+
+    def ctas(self) -> PublishResult:
+        return Ctas().run(self.manifest, self.services)
+
+    def shown(self) -> dict[str, str]:
+        return {table.name: table.location for table in self.services.catalog().tables()}
+
+    def copies(self) -> list[str]:
+        found = self.services.storage.list(join(self.settings.target, DATASET), recursive=True)
+        return [entry.location for entry in found if "/ctas-" in entry.location and not entry.is_directory]
+
+
+@pytest.fixture
+def uploaded(aws: str, tmp_path: Path, no_flush: None) -> Iterator[Uploaded]:
+    case = Case(tmp_path)
+    case.snapshot(JANUARY)
+    manifest = case.run(["discover", "split", "size", "bucket", "verify"]).manifest
+    remote = athena_settings(aws, {"attempts": 1})
+    settings = remote.model_copy(update={"datasets": case.settings().datasets, "buckets": case.settings().buckets})
+    s3 = plain_client("s3", aws)
+    for path in case.target.rglob("*"):
+        if path.is_file():
+            s3.upload_file(str(path), settings.target.split("/")[2], f"target/{path.relative_to(case.target)}")
+    services = make_services(settings, RunRequest(DATASET), lambda _: None, utc_now)
+    engine = s3_engine(settings)
+    with athena_runs(AthenaDouble(engine, str(settings.athena.output_location))) as double:
+        yield Uploaded(settings, replace(services, fence=Fence()), manifest, engine, double)
+
+
+def test_final_tables_are_flipped_to_copies_and_temporary_ones_are_gone(uploaded: Uploaded) -> None:
+    uploaded.register()
+    result = uploaded.ctas()
+    assert [copy.bytes_scanned for copy in result.copies] == [2 * 4711] * 2
+    assert all(copy.query_id in uploaded.double.queries for copy in result.copies)
+    assert sorted(uploaded.shown()) == ["bucketed_people_1", "bucketed_people_2", "ext_people_1", "ext_people_2"]
+    assert {name: place for name, place in uploaded.shown().items() if name.startswith("bucketed_")} == {
+        f"bucketed_{copy.table}": copy.location for copy in result.copies
+    }
+    assert result.warnings == ("copies are not sorted within their buckets, as promoted files are",)
+    texts = [query.text.split(" ")[0] for query in uploaded.double.queries.values()]
+    assert sorted(texts) == ["CREATE"] * 2 + ["DROP"] * 2 + ["SELECT"] * 3
+
+
+def test_a_failed_copy_leaves_no_file_and_no_table(uploaded: Uploaded) -> None:
+    uploaded.register()
+    uploaded.engine.plan("CREATE TABLE", Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"), times=2)
+    with pytest.raises(ExecutorError, match="HIVE_TOO_MANY_OPEN_PARTITIONS"):
+        uploaded.ctas()
+    assert sorted(uploaded.shown()) == ["ext_people_1", "ext_people_2"]
+    assert uploaded.copies() == []
+
+
+def test_a_catalog_that_refuses_the_last_flip_puts_the_others_back(uploaded: Uploaded) -> None:
+    uploaded.register()
+    before = uploaded.shown()
+    with faulty(aws_module.client("glue", uploaded.settings.aws)) as faults:
+        # Two temporary tables and the first final one are made; the last one is refused.
+        faults.plan("CreateTable", None, None, None, refusal("AccessDeniedException"))
+        with pytest.raises(CatalogError, match="CreateTable was denied"):
+            uploaded.ctas()
+    assert uploaded.shown() == before
+    statements = len(uploaded.double.queries)
+    uploaded.ctas()
+    assert len(uploaded.double.queries) == statements
+    assert len(uploaded.shown()) == 4

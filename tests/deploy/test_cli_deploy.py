@@ -1,0 +1,171 @@
+"""The commands as their user sees them: exit code, stdout, stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bucketwheel import api, cli
+from deploy_support import PACKAGE, REGION, ROOT, archive, checkout, configuration
+from project import Result
+from submit_support import client
+
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process with the project's configuration of prod."""
+
+    def bucketwheel(*words: str, env: str = "prod") -> Result:
+        code = 0
+        try:
+            cli.main([*words, "--env", env, "--conf", str(ROOT / "conf")])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        shown = capsys.readouterr()
+        return Result(code, shown.out, shown.err)
+
+    return bucketwheel
+
+
+@pytest.fixture
+def account(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Everything by way of moto."""
+    for name, value in (("AWS__ENDPOINT_URL", aws_url), ("AWS__REGION", REGION)):
+        monkeypatch.setenv(f"BUCKETWHEEL__{name}", value)
+    client("s3", aws_url).create_bucket(Bucket="artifacts-prod")
+    return aws_url
+
+
+def test_render_writes_the_template_to_stdout_or_a_file(run: Run, tmp_path: Path) -> None:
+    shown = run("deploy", "render", "--package", PACKAGE)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert shown.stdout == api.deploy_render(configuration())
+    written = run("deploy", "render", "--package", PACKAGE, "--format", "json", "--to", "template.json")
+    assert (written.exit_code, written.stdout) == (0, "template.json\n")
+    assert json.loads((tmp_path / "template.json").read_text()) == yaml.safe_load(shown.stdout)
+    for env in ("dev", "prod"):
+        assert run("deploy", "render", "--package", PACKAGE, env=env).exit_code == 0
+
+
+def test_render_ends_with_2_where_aws_would_refuse(run: Run) -> None:
+    result = run("deploy", "render", "--set", "deploy.time_zone=Mars")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error: deploy.package is not set" in result.stderr
+    assert "deploy.time_zone is 'Mars'" in result.stderr
+
+
+def packed(run: Run, tmp_path: Path, *more: str) -> Result:
+    source = tmp_path / "checkout"
+    if not source.exists():
+        checkout(source)
+        (tmp_path / "archive").mkdir()
+        archive(tmp_path / "archive", source)
+    place = ("--source", str(source), "--archive", str(tmp_path / "archive/environment.tar.gz"), *more)
+    return run("package", "--set", "deploy.artifacts=s3://artifacts-prod/bucketwheel", *place)
+
+
+def test_package_lists_what_it_packed_and_ends_with_where_it_is(run: Run, account: str, tmp_path: Path) -> None:
+    here = packed(run, tmp_path)
+    assert here.exit_code == 0, here.stderr
+    lines = here.stdout.splitlines()
+    assert [line.split()[-1] for line in lines[2:6]] == [
+        "bucketwheel-0.1.0-py3-none-any.whl",
+        "conf/prod.yaml",
+        "environment.tar.gz",
+        "job.py",
+    ]
+    digest = lines[-1].split()[0]
+    assert lines[-1] == f"{digest}  build/package"
+    there = packed(run, tmp_path, "--upload")
+    assert there.stdout.splitlines()[-1] == f"s3://artifacts-prod/bucketwheel/{digest[:16]}"
+    elsewhere = packed(run, tmp_path, "--upload", "s3://artifacts-prod/else", "--output", "json")
+    found = json.loads(elsewhere.stdout)
+    assert (found["digest"], found["location"]) == (digest, f"s3://artifacts-prod/else/{digest[:16]}")
+    both = packed(run, tmp_path, "--without-archive")
+    assert (both.exit_code, both.stdout) == (2, "")
+    assert "--archive and --without-archive contradict each other" in both.stderr
+
+
+def test_from_package_to_stack_and_back(
+    run: Run, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = packed(run, tmp_path, "--upload").stdout.splitlines()[-1]
+    given = ("--package", place, "--set", "deploy.artifacts=s3://artifacts-prod/bucketwheel")
+    absent = run("deploy", "diff", *given)
+    assert (absent.exit_code, absent.stdout) == (2, "")
+    monkeypatch.setattr(sys, "stdin", _Said("n\n"))
+    refused = run("deploy", "apply", *given)
+    assert (refused.exit_code, refused.stdout) == (130, "nothing was changed\n")
+    assert "make stack bucketwheel-prod" in refused.stderr
+    monkeypatch.setattr(sys, "stdin", _Said("y\n"))
+    applied = run("deploy", "apply", *given)
+    assert applied.exit_code == 0, applied.stderr
+    assert applied.stdout.startswith("stack bucketwheel-prod: ")
+    assert "Go on? [y/N]:" in applied.stderr
+    assert run("deploy", "diff", *given).stdout == "no difference\n"
+    again = run("deploy", "apply", *given, "--yes", "--output", "json", "--set", "monitoring.email=a@example.com")
+    assert json.loads(again.stdout)["done"] is True
+    assert "monitoring" not in again.stderr
+    removed = run("deploy", "destroy", "--yes")
+    assert (removed.exit_code, removed.stdout) == (0, "deleted\n")
+    assert run("deploy", "destroy", "--yes").exit_code == 2
+
+
+class _Said:
+    """What a person types."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = text.splitlines(keepends=True)
+
+    def readline(self, *_: Any) -> str:
+        return self._lines.pop(0) if self._lines else ""
+
+    def isatty(self) -> bool:
+        return False
+
+
+def test_submit_shows_the_run_on_stderr_and_its_end_on_stdout(run: Run, account: str, tmp_path: Path) -> None:
+    client("glue", account).create_job(
+        Name="etl-omc-flywheel-prod-pipeline", Role="r", Command={"Name": "glueetl", "ScriptLocation": "s3://x/y"}
+    )
+    target = ("--set", f"target={tmp_path}/out")
+    done = run("submit", "glue", "infobase_attributes", *target)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("etl-omc-flywheel-prod-pipeline: run jr_")
+    assert "SUCCEEDED after 2 min 3 s, 0.60 dollars" in done.stdout
+    assert done.stderr.startswith("run jr_")
+    assert "succeeded, 2 min 3 s, 0.60 dollars so far" in done.stderr
+    left = run("submit", "glue", "--no-wait", "--token", "mine", *target)
+    assert left.exit_code == 0
+    as_json = run("submit", "glue", "--output", "json", "--token", "mine", *target)
+    assert json.loads(as_json.stdout)["token"] == "mine"
+    assert [json.loads(line) for line in as_json.stderr.splitlines()]
+    unknown = run("submit", "glue", "--job", "nobody", *target)
+    assert (unknown.exit_code, unknown.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    "command", ["deploy", "deploy apply", "submit", "submit glue", "submit emr-serverless", "package"]
+)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([*command.split(), "--help"])
+    assert capsys.readouterr().out.startswith(f"Usage: bucketwheel {command} ")
+
+
+def test_without_boto3_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("bucketwheel.deploy.st")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("bucketwheel.aws", "bucketwheel.deploy.cloudformation", "boto3", "botocore", "botocore.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
+    result = run("deploy", "diff", "--package", PACKAGE)
+    assert result.exit_code == 2
+    assert "pip install 'bucketwheel[aws]'" in result.stderr

@@ -1,0 +1,150 @@
+"""What AWS would refuse is refused before AWS is asked, all of it at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bucketwheel import api
+from bucketwheel.deploy import template as template_module
+from bucketwheel.deploy.secrets import secrets_in
+from bucketwheel.errors import ConfigError
+from deploy_support import configuration, rendered
+
+
+def refusal(**overrides: Any) -> str:
+    with pytest.raises(ConfigError) as refused:
+        rendered(**overrides)
+    assert refused.value.exit_code == 2
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"deploy.package": None},
+            "deploy.package is not set; upload one with: bucketwheel package --env prod --upload",
+        ),
+        (
+            {"deploy.package": "build/package"},
+            "deploy.package is 'build/package'; a deployment needs a place of the form",
+        ),
+        ({"target": "./out"}, "target is './out'; a deployment needs a place of the form s3://bucket/prefix"),
+        ({"datasets.addressable_ids.source": "/data"}, "datasets.addressable_ids.source is '/data'"),
+        ({"athena.output_location": None}, "athena.output_location is None"),
+        (
+            {"deploy.stack": "bucketwheel_prod"},
+            "AWS refuses 'bucketwheel_prod' as the name of a stack; it takes letters",
+        ),
+        ({"deploy.stack": "1st"}, "AWS refuses '1st' as the name of a stack"),
+        ({"deploy.stack": "s" * 70}, "the schedule name '" + "s" * 70 + "-watch' has 76 characters, AWS takes 64"),
+        ({"glue.role": "r" * 65}, "glue.role: the role name '" + "r" * 65 + "' has 65 characters, AWS takes 64"),
+        ({"glue.role": "a role"}, "glue.role: AWS refuses 'a role' as the name of a role"),
+        ({"glue.role": "rôle"}, "glue.role: AWS refuses 'rôle' as the name of a role"),
+        ({"deploy.job_prefix": "p" * 250}, "AWS takes 255"),
+        ({"athena.workgroup": "my group"}, "athena.workgroup: AWS refuses 'my group' as the name of a workgroup"),
+        (
+            {"catalog.database": "omc-flywheel"},
+            "catalog.database: AWS refuses 'omc-flywheel' as the name of a database",
+        ),
+        ({"target": "s3://Upper_Case/x"}, "target: AWS refuses 'Upper_Case' as the name of a bucket"),
+        ({"target": "s3://192.168.0.1/x"}, "target: AWS refuses '192.168.0.1' as the name of a bucket"),
+        ({"target": "s3://two..dots/x"}, "target: AWS refuses 'two..dots' as the name of a bucket"),
+        (
+            {"monitoring.namespace": "AWS/Own"},
+            "monitoring.namespace: AWS refuses 'AWS/Own' as the name of a namespace",
+        ),
+        ({"monitoring.email": "nobody"}, "monitoring.email is 'nobody', which is no address"),
+        ({"deploy.schedule": "0 6 5 * *"}, "deploy.schedule is '0 6 5 * *'; expected cron("),
+        ({"deploy.time_zone": "Berlin"}, "deploy.time_zone is 'Berlin', which is no time zone"),
+        (
+            {"deploy.kms_key": "alias/mine"},
+            "deploy.kms_key is 'alias/mine'; expected null, create, or the ARN of a key",
+        ),
+        (
+            {"storage.encryption": "SSE-KMS", "storage.kms_key": "alias/data"},
+            "storage.kms_key is 'alias/data'; a role can only be given a key by its ARN",
+        ),
+        ({"deploy.jobs": {"x": {"dataset": "nobody"}}}, "deploy.jobs.x.dataset is 'nobody', which is not configured"),
+        ({"deploy.jobs": {"x": {"stages": "buckets"}}}, "deploy.jobs.x.stages has 'buckets', which is no stage"),
+        (
+            {"deploy.buckets": "create"},
+            "in a bucket that this stack makes; the package has to be there first. Set deploy.artifacts to another",
+        ),
+        (
+            {"glue.glue_version": "4.0"},
+            "glue.glue_version (override): unknown Glue version, use one of 5.0, 5.1, not 4.0",
+        ),
+        ({"glue.glue_version": "6.0"}, "Glue 6.0 runs Spark 4.1 on Python 3.13, this application needs 5.0 or 5.1"),
+        ({"glue.worker_type": "G.3X"}, "glue.worker_type (override): should be 'G.1X'"),
+        ({"emr_serverless.release": "emr-6.9.0"}, "unknown or unsupported release, use emr-7.8.0 to emr-7.13.0"),
+        ({"emr_serverless.cores": 4, "emr_serverless.memory_gb": 40}, "a worker of 4 cores has 8 to 30"),
+        ({"emr_serverless.subnets": "subnet-1"}, "subnets and security_groups belong together; set both or none"),
+        ({"monitoring.retention_days": 100}, "monitoring.retention_days (override): should be 30, 60"),
+    ],
+)
+def test_it_is_refused_with_its_setting_its_value_and_the_fix(overrides: dict[str, Any], message: str) -> None:
+    assert message in refusal(**overrides)
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    found = refusal(
+        deploy__package=None, target="out", deploy__time_zone="Mars", deploy__schedule="monthly", deploy__kms_key="k"
+    ).splitlines()
+    assert len(found) == 5
+
+
+def test_a_dataset_without_a_job_for_a_stage_is_refused() -> None:
+    message = refusal(datasets__third={"source": "s3://a-bucket/third", "key": "id"})
+    assert message == (
+        "deploy.jobs has no job with stage 'bucket' for dataset 'third'; add one, with that stage among its stages"
+    )
+
+
+def test_a_configuration_without_datasets_is_refused(tmp_path: Any) -> None:
+    (tmp_path / "prod.yaml").write_text("target: s3://a-bucket/x\n")
+    config = api.load("prod", tmp_path, {"deploy.package": "s3://a-bucket/p", "deploy.jobs": {}}, environ={})
+    with pytest.raises(ConfigError, match="no dataset is configured; add one below `datasets:`"):
+        api.deploy_render(config)
+
+
+def test_a_template_over_the_limits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_module, "MOST_BYTES", 20_000)
+    assert "bytes, CloudFormation takes 20,000; use fewer datasets or jobs in one environment" in refusal()
+    monkeypatch.setattr(template_module, "MOST_RESOURCES", 10)
+    assert "resources, CloudFormation takes 10; use fewer datasets" in refusal()
+
+
+def test_a_policy_over_what_iam_takes_is_refused() -> None:
+    many = {f"dataset_{n}": {"source": f"s3://a-bucket/{'long/' * 20}{n}", "key": "id"} for n in range(60)}
+    jobs = {"all-bucket": {"stages": "discover,split,size,bucket,verify"}}
+    message = refusal(datasets=many, deploy__jobs=jobs)
+    assert "the policy of JobRole would have" in message
+    assert "IAM takes 10,240; use fewer datasets" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("target", "s3://AKIAIOSFODNN7EXAMPLE/x", "an access key"),
+        ("deploy.tags", {"note": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}, "a secret key"),
+        ("glue.arguments", {"--db": "postgresql://admin:hunter2@db/x"}, "a password in a URL"),
+        ("glue.arguments", {"--conf": "spark.ssl.keyPassword=x password=hunter2"}, "a secret"),
+        ("glue.arguments", {"--password": "hunter2"}, "a secret, by its name"),
+        ("deploy.tags", {"note": "-----BEGIN RSA PRIVATE KEY-----"}, "a private key"),
+        ("deploy.tags", {"note": f"ghp_{'a1' * 18}"}, "a GitHub token"),
+    ],
+)
+def test_secrets_are_refused_and_not_repeated(name: str, value: Any, words: str) -> None:
+    message = refusal(**{name: value})
+    assert f"looks like {words};" in message or f"holds {words};" in message
+    assert name in message
+    for secret in ("AKIA", "wJalr", "hunter2", "BEGIN", "ghp_"):
+        assert secret not in message
+
+
+def test_the_projects_own_configurations_hold_no_secret() -> None:
+    for env in ("dev", "prod", "local", "demo"):
+        assert list(secrets_in(configuration(env).settings.model_dump())) == []

@@ -1,0 +1,283 @@
+"""The package: what is in it, the same bytes each time, where it is uploaded, what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from bucketwheel import api
+from bucketwheel.deploy import packaging
+from bucketwheel.errors import BucketwheelError, ConfigError, UsageError
+from deploy_support import REGION, archive, checkout, configuration
+
+HASHED = b"\x00\x00\x00\x00\x01\x00\x00\x00" + b"x" * 8
+TIMED = b"\x00\x00\x00\x00\x00\x00\x00\x00" + b"x" * 8
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
+    return archive(tmp_path_factory.mktemp("archive"), source, kept__pyc=HASHED, left__pyc=TIMED)
+
+
+@pytest.fixture
+def packed(tmp_path: Path, source: Path, given: Path) -> api.Package:
+    return api.package(configuration(), tmp_path / "package", source, given)
+
+
+def members(path: Path) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(path) as opened:
+        return {member.name: member for member in opened}
+
+
+def test_it_holds_the_wheel_the_script_the_configuration_and_the_environment(packed: api.Package) -> None:
+    assert [file.name for file in packed.files] == [
+        "bucketwheel-0.1.0-py3-none-any.whl",
+        "conf/prod.yaml",
+        "environment.tar.gz",
+        "job.py",
+    ]
+    for file in packed.files:
+        content = (packed.directory / file.name).read_bytes()
+        assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    contents = json.loads((packed.directory / "package.json").read_text())
+    assert (contents["digest"], contents["env"], contents["version"]) == (packed.digest, "prod", "0.1.0")
+
+
+def test_the_same_input_gives_the_same_bytes(
+    packed: api.Package, tmp_path: Path, source: Path, given: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the times of files, the order in the archive, the umask, the zone, or what an earlier build left."""
+    other = checkout(tmp_path / "other")
+    (other / "build/lib/bucketwheel").mkdir(parents=True)
+    (other / "build/lib/bucketwheel/stale.py").write_text("")
+    unpacked = tmp_path / "unpacked"
+    with tarfile.open(given) as opened:
+        opened.extractall(unpacked, filter="fully_trusted")
+    again = tmp_path / "again.tar.gz"
+    with tarfile.open(again, "w:gz", compresslevel=1) as written:
+        for path in sorted(unpacked.rglob("*"), reverse=True):
+            if not path.is_symlink():
+                os.utime(path, (time.time(), 1_700_000_000))
+            written.add(path, str(path.relative_to(unpacked)), recursive=False)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    old = os.umask(0o077)
+    try:
+        second = api.package(configuration(), tmp_path / "second", other, again)
+    finally:
+        os.umask(old)
+    assert second.files == packed.files
+    assert second.digest == packed.digest
+
+
+def test_another_setting_is_another_package(packed: api.Package, tmp_path: Path, source: Path, given: Path) -> None:
+    other = api.package(configuration(buckets__count=32), tmp_path / "other", source, given)
+    changed = {file.name for file, before in zip(other.files, packed.files, strict=True) if file != before}
+    assert changed == {"conf/prod.yaml"}
+    assert other.digest != packed.digest
+    # Where the package lies is none of its own settings: it could never name itself.
+    moved = api.package(configuration(deploy__package="s3://else-where/x"), tmp_path / "moved", source, given)
+    assert moved.digest == packed.digest
+
+
+def test_its_configuration_is_every_setting_as_it_was(tmp_path: Path, packed: api.Package) -> None:
+    values = yaml.safe_load((packed.directory / "conf/prod.yaml").read_text())
+    loaded = api.load("prod", packed.directory / "conf", environ={}).settings
+    wanted = configuration().settings
+    assert loaded.model_dump(exclude={"deploy"}) == wanted.model_dump(exclude={"deploy"})
+    assert "deploy" not in values
+
+
+def test_the_wheel_can_be_imported_and_has_its_metadata(packed: api.Package) -> None:
+    (wheel,) = packed.directory.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+        metadata = opened.read("bucketwheel-0.1.0.dist-info/METADATA").decode()
+    assert "bucketwheel/observe/report.html.j2" in names
+    assert "Requires-Dist: pyarrow>=17.0.0" in metadata
+    assert not [name for name in names if "__pycache__" in name or "stale" in name]
+    code = "import bucketwheel.cli, bucketwheel; print(bucketwheel.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(wheel)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(str(wheel))
+
+
+def test_the_archive_has_no_times_and_no_owners_and_only_what_holds_without_them(packed: api.Package) -> None:
+    found = members(packed.directory / "environment.tar.gz")
+    assert {(member.mtime, member.uid, member.uname) for member in found.values()} == {(315_532_800, 0, "")}
+    assert list(found) == sorted(found)
+    site = "lib/python3.11/site-packages"
+    assert f"{site}/kept.pyc" in found
+    assert f"{site}/left.pyc" not in found
+    assert found["bin/python"].linkname == "/usr/bin/python3.11"
+    assert f"{site}/bucketwheel/__init__.py" in found
+
+
+def edited(given: Path, to: Path, drop: str = "", add: str = "") -> Path:
+    with tarfile.open(given) as opened, tarfile.open(to, "w:gz") as written:
+        for member in opened:
+            if drop and drop in member.name:
+                continue
+            content = opened.extractfile(member) if member.isfile() else None
+            written.addfile(member, content)
+        if add:
+            member = tarfile.TarInfo(add)
+            member.size = 1
+            written.addfile(member, io.BytesIO(b"x"))
+    return to
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda given, to: to, "cannot read: it does not exist"),
+        (lambda given, to: to.write_bytes(b"no archive") and to, "is not a .tar.gz"),
+        (lambda given, to: to.write_bytes(given.read_bytes()[:-100_000]) and to, "is not a .tar.gz"),
+        (lambda given, to: edited(given, to, drop="bin/python"), "has no bin/python; it is not an environment"),
+        (lambda given, to: edited(given, to, drop="cli/__init__.py"), "cli/__init__.py is not the one of"),
+        (lambda given, to: edited(given, to, add="../outside"), "'../outside' leads out of the archive"),
+    ],
+)
+def test_an_archive_that_does_not_fit_is_refused(
+    make: Any, message: str, tmp_path: Path, source: Path, given: Path
+) -> None:
+    with pytest.raises(BucketwheelError) as refused:
+        api.package(configuration(), tmp_path / "package", source, make(given, tmp_path / "given.tar.gz"))
+    assert message in str(refused.value)
+
+
+def test_an_archive_of_other_code_is_refused(tmp_path: Path, source: Path, given: Path) -> None:
+    newer = checkout(tmp_path / "newer")
+    (newer / "app/bucketwheel/run.py").write_text("# changed\n")
+    with pytest.raises(UsageError, match=r"bucketwheel/run.py is not the one of .*; build the archive again"):
+        api.package(configuration(), tmp_path / "package", newer, given)
+
+
+def test_what_fails_leaves_the_earlier_package_and_nothing_else(
+    packed: api.Package, tmp_path: Path, source: Path, given: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in packed.directory.rglob("*")}
+    with pytest.raises(UsageError):
+        api.package(configuration(), packed.directory, source, edited(given, tmp_path / "bad.tar.gz", drop="bin/"))
+    assert {path: path.stat().st_mtime_ns for path in packed.directory.rglob("*")} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tar.gz", "package"]
+    again = api.package(configuration(), packed.directory, source, without_archive=True)
+    assert not (again.directory / "environment.tar.gz").exists()
+
+
+def test_an_archive_over_the_limit_is_refused(tmp_path: Path, source: Path, given: Path) -> None:
+    config = configuration(deploy__archive_limit="10kB")
+    with pytest.raises(UsageError, match=r"has [\d,]+ bytes, the limit is 10,000 \(deploy.archive_limit\)"):
+        api.package(config, tmp_path / "package", source, given)
+
+
+def test_without_a_checkout_a_dockerfile_or_with_foreign_files_it_says_so(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(UsageError, match=r"app/job.py does not exist; run this in a checkout of Bucketwheel"):
+        api.package(configuration(), tmp_path / "package", tmp_path)
+    with pytest.raises(UsageError, match=r"docker/build.sh does not exist; name an archive with --archive FILE"):
+        api.package(configuration(), tmp_path / "package", source)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").touch()
+    with pytest.raises(UsageError, match="holds something that is no package; name a new or an empty directory"):
+        api.package(configuration(), tmp_path / "full", source, without_archive=True)
+    assert (tmp_path / "full" / "thesis.doc").exists()
+
+
+def test_the_container_builds_the_archive_where_none_is_given(tmp_path: Path, given: Path) -> None:
+    own = checkout(tmp_path / "own")
+    (own / "docker").mkdir()
+    (own / "docker/build.sh").write_text(
+        f'[ "$1" = archive ] && mkdir -p build && cp {given} build/bucketwheel-venv.tar.gz'
+    )
+    packed = api.package(configuration(), tmp_path / "package", own)
+    assert (packed.directory / "environment.tar.gz").exists()
+    (own / "docker/build.sh").write_text("echo no docker here >&2; exit 3")
+    with pytest.raises(BucketwheelError, match=r"(?s)archive failed; name an archive .*no docker here"):
+        api.package(configuration(), tmp_path / "package", own)
+
+
+def test_a_secret_is_not_packed(tmp_path: Path, source: Path) -> None:
+    config = configuration(datasets__infobase_attributes__source="s3://AKIAIOSFODNN7EXAMPLE/x")
+    with pytest.raises(ConfigError, match=r"datasets.infobase_attributes.source: looks like an access key"):
+        api.package(config, tmp_path / "package", source, without_archive=True)
+    assert not (tmp_path / "package").exists()
+
+
+@pytest.fixture
+def bucket(aws_url: str) -> Any:
+    client = boto3.client("s3", endpoint_url=aws_url, region_name=REGION)
+    client.create_bucket(Bucket="artifacts-prod")
+    return client
+
+
+def keys(client: Any) -> dict[str, Any]:
+    found = client.list_objects_v2(Bucket="artifacts-prod").get("Contents", [])
+    return {entry["Key"]: entry["LastModified"] for entry in found}
+
+
+def test_it_is_uploaded_under_a_name_from_its_content(packed: api.Package, bucket: Any, aws_url: str) -> None:
+    config = configuration(storage__endpoint_url=aws_url, deploy__artifacts="s3://artifacts-prod/bucketwheel/")
+    there = api.upload(config, packed)
+    prefix = f"bucketwheel/{packed.digest[:16]}"
+    assert there.location == f"s3://artifacts-prod/{prefix}"
+    names = {*(file.name for file in packed.files), "package.json"}
+    assert set(keys(bucket)) == {f"{prefix}/{name}" for name in names}
+    for file in packed.files:
+        body = bucket.get_object(Bucket="artifacts-prod", Key=f"{prefix}/{file.name}")["Body"].read()
+        assert hashlib.sha256(body).hexdigest() == file.sha256
+    # A second upload leaves what is there, and repairs what is not whole.
+    bucket.put_object(Bucket="artifacts-prod", Key=f"{prefix}/job.py", Body=b"half")
+    bucket.delete_object(Bucket="artifacts-prod", Key=f"{prefix}/conf/prod.yaml")
+    assert api.upload(config, packed, "s3://artifacts-prod/bucketwheel").location == there.location
+    assert set(keys(bucket)) == {f"{prefix}/{name}" for name in names}
+    body = bucket.get_object(Bucket="artifacts-prod", Key=f"{prefix}/job.py")["Body"].read()
+    assert body == (packed.directory / "job.py").read_bytes()
+
+
+def test_a_package_says_whether_it_was_made_from_these_settings(
+    packed: api.Package, bucket: Any, aws_url: str, tmp_path: Path, source: Path
+) -> None:
+    reached = {"storage__endpoint_url": aws_url, "deploy__artifacts": "s3://artifacts-prod/bucketwheel"}
+    config = configuration(**reached)
+    ours = api.package(config, tmp_path / "ours", source, without_archive=True)
+    location = api.upload(config, ours).location
+    assert location is not None
+    packaging.check_uploaded(config, location)
+    # What only the stack reads may change without a new package.
+    packaging.check_uploaded(configuration(**reached, monitoring__email="a@b.c", glue__number_of_workers=3), location)
+    other = configuration(**reached, buckets__count=8, monitoring__namespace="Other", glue__price=0.1)
+    with pytest.raises(
+        ConfigError, match=r"was made with another value of buckets.count, glue.price, monitoring.namespace; make one"
+    ):
+        packaging.check_uploaded(other, location)
+    with pytest.raises(ConfigError, match=r"is s3://artifacts-prod/nothing, where no package is; make one with"):
+        packaging.check_uploaded(config, "s3://artifacts-prod/nothing")
+    with pytest.raises(ConfigError, match="was not made for env dev; make one with: bucketwheel package --env dev"):
+        packaging.check_uploaded(configuration("dev", **reached), location)
+
+
+def test_without_a_place_it_is_not_uploaded(packed: api.Package) -> None:
+    with pytest.raises(ConfigError, match=r"deploy.artifacts is None; a deployment needs a place of the form"):
+        api.upload(configuration(deploy__artifacts=None), packed)
+    with pytest.raises(ConfigError, match="--upload is '/tmp'"):
+        api.upload(configuration(), packed, "/tmp")
+    assert gzip.decompress((packed.directory / "environment.tar.gz").read_bytes())[:1] != b""

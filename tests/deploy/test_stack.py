@@ -1,0 +1,306 @@
+"""The stack against moto's CloudFormation: made, changed, left as it is, removed, and every way that can fail.
+
+moto makes buckets, roles, topics, log groups, state machines, rules and dashboards, and accepts the rest in silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto.cloudformation.models import cloudformation_backends
+
+from bucketwheel import api, aws
+from bucketwheel.deploy import stack
+from bucketwheel.deploy.cloudformation import Stack
+from bucketwheel.deploy.packaging import job_configuration
+from bucketwheel.deploy.stack import Applied
+from bucketwheel.errors import BucketwheelError, ConfigError, DeployError, SelectionError
+from deploy_support import ACCOUNT, REGION, configuration
+
+# What moto says about types that it does not know.
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
+
+NAME = "bucketwheel-prod"
+LOCATION = "s3://artifacts-prod/bucketwheel/01"
+
+
+class Account:
+    """An account as moto has it, with a package in it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.asked: list[str] = []
+        self.said: list[str] = []
+        self.client("s3").create_bucket(Bucket="artifacts-prod")
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service, endpoint_url=self.url, region_name=REGION)
+
+    def configuration(self, **overrides: Any) -> api.Configuration:
+        reached: dict[str, Any] = {
+            "aws.endpoint_url": self.url,
+            "aws.region": REGION,
+            "deploy.package": LOCATION,
+            "deploy.artifacts": "s3://artifacts-prod/bucketwheel",
+        }
+        config = configuration(**reached, **overrides)
+        self.upload(config)
+        return config
+
+    def upload(self, config: api.Configuration) -> None:
+        for name, content in (("package.json", b"{}"), (f"conf/{config.env}.yaml", job_configuration(config))):
+            self.client("s3").put_object(Bucket="artifacts-prod", Key=f"bucketwheel/01/{name}", Body=content)
+
+    def agree(self, text: str) -> bool:
+        self.asked.append(text)
+        return True
+
+    def apply(self, agree: Callable[[str], bool] | None = None, **overrides: Any) -> Applied:
+        config = self.configuration(**overrides)
+        return stack.apply(config, agree or self.agree, self.said.append, sleep=lambda _: None)
+
+    def status(self) -> str | None:
+        try:
+            return str(self.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]["StackStatus"])
+        except ClientError:
+            return None
+
+    def force(self, status: str) -> None:
+        """Put the stack into a state that moto never reaches by itself."""
+        stacks = cloudformation_backends[ACCOUNT][REGION].stacks
+        next(found for found in stacks.values() if found.name == NAME).status = status
+
+
+@pytest.fixture
+def account(aws_url: str) -> Account:
+    return Account(aws_url)
+
+
+def test_a_stack_is_made_after_its_changes_were_shown(account: Account) -> None:
+    applied = account.apply()
+    assert (applied.done, account.status()) == (True, "CREATE_COMPLETE")
+    (question,) = account.asked
+    head, *lines = question.splitlines()
+    assert head == f"make stack {NAME}, us-east-1, account {ACCOUNT}:"
+    assert "add      AWS::IAM::Role                     JobRole" in lines
+    assert len(applied.changes) == len(lines)
+    assert any(line.startswith("create_complete") for line in account.said)
+    roles = {role["RoleName"] for role in account.client("iam").list_roles()["Roles"]}
+    assert roles == {"omc_flywheel-prod-glue-role", f"{NAME}-states", f"{NAME}-watch", f"{NAME}-scheduler"}
+    groups = {group["logGroupName"] for group in account.client("logs").describe_log_groups()["logGroups"]}
+    assert {"/bucketwheel-prod/output", "/bucketwheel-prod/error"} <= groups
+    machines = account.client("stepfunctions").list_state_machines()["stateMachines"]
+    assert {machine["name"] for machine in machines} == {NAME, f"{NAME}-watch"}
+    (topic,) = account.client("sns").list_topics()["Topics"]
+    assert topic["TopicArn"].endswith(f"{NAME}-notices")
+
+
+def test_outputs_are_read(account: Account) -> None:
+    template = {"Resources": {"T": {"Type": "AWS::SNS::Topic"}}, "Outputs": {"NoticesArn": {"Value": {"Ref": "T"}}}}
+    account.client("cloudformation").create_stack(StackName=NAME, TemplateBody=json.dumps(template))
+    outputs = Stack(account.configuration().settings, NAME).outputs()
+    assert outputs == {"NoticesArn": account.client("sns").list_topics()["Topics"][0]["TopicArn"]}
+
+
+def test_buckets_are_made_where_that_is_asked_for_and_stay_when_the_stack_goes(account: Account) -> None:
+    account.apply(deploy__buckets="create")
+    names = {bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]}
+    data = "omc-flywheel-data-us-east-1-prod"
+    assert {data, "omc-flywheel-prod-analysis-data", f"{data}-access-logs"} <= names
+    (rule,) = account.client("s3").get_bucket_encryption(Bucket=data)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+
+
+def test_a_change_is_shown_and_made_and_nothing_is_done_where_nothing_changed(account: Account) -> None:
+    account.apply()
+    account.asked.clear()
+    changed = account.apply(deploy__retries=0)
+    assert changed.done
+    assert account.asked[0].startswith(f"change stack {NAME}, us-east-1")
+    client = account.client("stepfunctions")
+    (arn,) = (m["stateMachineArn"] for m in client.list_state_machines()["stateMachines"] if m["name"] == NAME)
+    assert "States.TaskFailed" not in client.describe_state_machine(stateMachineArn=arn)["definition"]
+    assert account.status() == "UPDATE_COMPLETE"
+
+
+def test_no_changes_are_no_failure(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.apply()
+    # moto reports every resource as changed; AWS reports a failed change set that says so.
+    refuse_change_set(account, monkeypatch, "The submitted information didn't contain changes. Submit different")
+    account.asked.clear()
+    again = account.apply()
+    assert (again.done, again.changes, account.asked) == (True, (), [])
+
+
+def refuse_change_set(account: Account, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    client = aws.client("cloudformation", account.configuration().settings.aws)
+    answer = {"Status": "FAILED", "StatusReason": reason, "Changes": []}
+    monkeypatch.setattr(client, "describe_change_set", lambda **_: answer)
+
+
+def test_a_template_that_is_refused_is_said_with_the_reason(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_change_set(account, monkeypatch, "Template error: resource NotificationsTopic does not exist")
+    with pytest.raises(DeployError, match="CloudFormation refused the template: Template error: resource"):
+        account.apply()
+
+
+def test_without_agreement_nothing_happens_and_nothing_is_left(account: Account) -> None:
+    applied = account.apply(agree=lambda _: False)
+    assert (applied.done, account.status()) == (False, None)
+    assert account.client("iam").list_roles()["Roles"] == []
+    account.apply()
+    refused = account.apply(agree=lambda _: False, monitoring__retention_days=30)
+    assert not refused.done
+    assert account.status() == "CREATE_COMPLETE"
+    # The one that made the stack.
+    assert len(account.client("cloudformation").list_change_sets(StackName=NAME)["Summaries"]) == 1
+
+
+def test_a_stack_that_was_never_finished_is_removed_and_made_anew(account: Account) -> None:
+    account.apply()
+    account.force("ROLLBACK_COMPLETE")
+    account.asked.clear()
+    applied = account.apply()
+    assert (applied.done, account.status()) == (True, "CREATE_COMPLETE")
+    assert account.asked[0] == (
+        f"stack {NAME} is in state ROLLBACK_COMPLETE: AWS only lets it be deleted; delete what is left of it, then "
+        "make it anew"
+    )
+    assert account.asked[1].startswith(f"make stack {NAME}")
+    account.force("ROLLBACK_COMPLETE")
+    assert not account.apply(agree=lambda _: False).done
+    assert account.status() == "ROLLBACK_COMPLETE"
+
+
+@pytest.mark.parametrize(
+    ("status", "way"),
+    [
+        ("UPDATE_IN_PROGRESS", "another change is under way; wait for its end"),
+        ("UPDATE_ROLLBACK_FAILED", "finish its rollback: aws cloudformation continue-update-rollback"),
+    ],
+)
+def test_a_stack_that_cannot_be_changed_now_is_left_alone(account: Account, status: str, way: str) -> None:
+    account.apply()
+    account.force(status)
+    with pytest.raises(DeployError) as refused:
+        account.apply()
+    assert f"stack {NAME} is in state {status}; {way}" in str(refused.value)
+
+
+def test_a_change_that_fails_is_reported_with_the_reasons(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.apply()
+    client = aws.client("cloudformation", account.configuration().settings.aws)
+
+    def execute(**_: Any) -> None:
+        account.force("UPDATE_ROLLBACK_COMPLETE")
+
+    events = [
+        ("3", "AlarmErrors", "UPDATE_FAILED", "Resource update cancelled"),
+        ("2", "JobPipeline", "UPDATE_FAILED", "Role omc_flywheel-prod-glue-role cannot be assumed"),
+        ("1", "JobRole", "UPDATE_COMPLETE", ""),
+    ]
+    answers = iter([[], *([[_event(*event) for event in events]] * 9)])
+    monkeypatch.setattr(client, "execute_change_set", execute)
+    monkeypatch.setattr(client, "describe_stack_events", lambda **_: {"StackEvents": next(answers)})
+    with pytest.raises(DeployError) as failed:
+        account.apply(monitoring__retention_days=30)
+    assert str(failed.value).splitlines() == [
+        f"stack {NAME} ended as UPDATE_ROLLBACK_COMPLETE:",
+        "JobPipeline (AWS::Some::Type): Role omc_flywheel-prod-glue-role cannot be assumed",
+    ]
+
+
+def _event(number: str, name: str, status: str, reason: str) -> dict[str, str]:
+    return {
+        "EventId": number,
+        "LogicalResourceId": name,
+        "ResourceType": "AWS::Some::Type",
+        "ResourceStatus": status,
+        "ResourceStatusReason": reason,
+    }
+
+
+def test_jobs_and_roles_that_exist_already_are_named_before_anything_is_made(account: Account) -> None:
+    account.client("iam").create_role(RoleName="omc_flywheel-prod-glue-role", AssumeRolePolicyDocument="{}")
+    account.client("glue").create_job(
+        Name="etl-omc-flywheel-prod-addressable-bucket",
+        Role="x",
+        Command={"Name": "glueetl", "ScriptLocation": "s3://x/y"},
+    )
+    with pytest.raises(DeployError) as refused:
+        account.apply()
+    assert str(refused.value) == (
+        "exists already and is not part of the stack: AWS::IAM::Role omc_flywheel-prod-glue-role, AWS::Glue::Job "
+        "etl-omc-flywheel-prod-addressable-bucket. Remove it, import it into the stack, or choose other names "
+        "(deploy.job_prefix, glue.role); see docs/deploy.md"
+    )
+    assert account.status() is None
+
+
+def test_a_large_template_goes_by_way_of_s3(account: Account) -> None:
+    settings: dict[str, Any] = {"deploy.buckets": "create", "monitoring.email": "a@example.com"}
+    applied = account.apply(**settings, deploy__tags={"note": "n" * 250, "more": "m" * 250, "third": "t" * 250})
+    assert applied.done
+    found = account.client("s3").list_objects_v2(Bucket="artifacts-prod", Prefix="bucketwheel/templates/")["Contents"]
+    assert len(found) == 1
+    assert found[0]["Size"] > 51_200
+    with pytest.raises(ConfigError, match=r"CloudFormation takes 51,200 in a call; set deploy.artifacts"):
+        account.apply(**settings, deploy__tags={"note": "n" * 250}, deploy__artifacts=None)
+
+
+def test_diff_shows_what_would_change_and_changes_nothing(account: Account) -> None:
+    with pytest.raises(SelectionError, match=f"there is no stack '{NAME}' in us-east-1 of account {ACCOUNT}"):
+        api.deploy_diff(account.configuration())
+    account.apply()
+    assert api.deploy_diff(account.configuration()) == ""
+    shown = api.deploy_diff(account.configuration(**{"glue.number_of_workers": 20})).splitlines()
+    assert shown[:2] == [f"--- {NAME}", "+++ this configuration"]
+    assert [line for line in shown if line.startswith("-  ")] == ["-      NumberOfWorkers: 10"] * 5
+    assert [line for line in shown if line.startswith("+  ")] == ["+      NumberOfWorkers: 20"] * 5
+    assert account.status() == "CREATE_COMPLETE"
+
+
+def test_destroy_shows_what_goes_and_what_stays(account: Account) -> None:
+    account.apply(deploy__buckets="create")
+    config = account.configuration(deploy__buckets="create")
+    account.asked.clear()
+    assert not stack.destroy(config, lambda _: False, sleep=lambda _: None)
+    assert account.status() == "CREATE_COMPLETE"
+    assert stack.destroy(config, account.agree, sleep=lambda _: None)
+    assert account.status() is None
+    (question,) = account.asked
+    assert "stays    AWS::S3::Bucket                    AccessLogs" in question
+    assert "delete   AWS::IAM::Role                     JobRole" in question
+    with pytest.raises(SelectionError, match="there is no stack"):
+        stack.destroy(config, account.agree)
+
+
+def test_a_package_of_other_settings_is_not_deployed(account: Account) -> None:
+    account.configuration()
+    other: dict[str, Any] = {"aws.endpoint_url": account.url, "aws.region": REGION, "buckets.count": 8}
+    config = configuration(**other, deploy__package=LOCATION)
+    with pytest.raises(ConfigError, match=r"was made with another value of buckets.count; make one with"):
+        stack.apply(config, account.agree)
+
+
+def test_without_credentials_or_region_it_says_what_to_set(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    reached: dict[str, Any] = {"aws.endpoint_url": aws_url, "aws.attempts": 7, "deploy.package": LOCATION}
+    aws.renew_session()
+    with pytest.raises(BucketwheelError, match=r"no region is known; set aws.region, or AWS_REGION"):
+        api.deploy_diff(configuration(**reached))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    aws.renew_session()
+    with pytest.raises(DeployError, match=f"stack {NAME}: no AWS credentials were found; give this machine a role"):
+        api.deploy_diff(configuration(**{**reached, "aws.region": REGION, "aws.attempts": 6}))
+    aws.renew_session()

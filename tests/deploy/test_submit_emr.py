@@ -1,0 +1,239 @@
+"""Runs on EMR Serverless: the parameters against AWS's own model of them, and the whole life on moto."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+from moto.emrserverless.models import JobRun, emrserverless_backends
+
+from bucketwheel import api
+from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.deploy.emr_runs import EmrRuns
+from bucketwheel.deploy.jobruns import Update
+from bucketwheel.deploy.submit import Submitted, submit
+from bucketwheel.errors import ConfigError, JobBusyError, SelectionError, SubmitError
+from deploy_support import ACCOUNT, PACKAGE, REGION, rendered, resolved
+from submit_support import answered, client, faults, reached
+
+LIFE = ("SUBMITTED", "PENDING", "SCHEDULED", "RUNNING", "SUCCESS")
+
+
+class Emr:
+    """An application, and runs whose state moves on with each pause of a submission."""
+
+    def __init__(self, url: str, target: Path, **more: Any) -> None:
+        self.url = url
+        self.config = reached(url, target, deploy__platform="emr-serverless", **more)
+        made = client("emr-serverless", url).create_application(
+            name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK"
+        )
+        self.application = str(made["applicationId"])
+        self.updates: list[Update] = []
+        self.token = ""
+        self.life = list(LIFE)
+
+    def run(self) -> JobRun:
+        (found,) = emrserverless_backends[ACCOUNT][REGION].job_runs[self.application]
+        return found
+
+    def submit(self, request: api.JobRequest | None = None, **options: Any) -> Submitted:
+        return submit(
+            self.config,
+            "emr-serverless",
+            request or api.JobRequest(),
+            report=self.updates.append,
+            started=self._started,
+            sleep=lambda _: self._move(),
+            **options,
+        )
+
+    def _started(self, _: str, token: str) -> None:
+        self.token = token
+        self._move()
+
+    def _move(self) -> None:
+        self.run().state = self.life.pop(0)
+
+
+@pytest.fixture
+def emr(aws_url: str, tmp_path: Path) -> Emr:
+    return Emr(aws_url, tmp_path / "out")
+
+
+def parameters(emr: Emr) -> dict[str, Any]:
+    runs = EmrRuns(Deployment(emr.config.settings, "prod"), "pipeline")
+    return runs.parameters({"--env": "prod", "--SNAPSHOT_DT": "2025-10-22"}, "mine")
+
+
+def problems(found: dict[str, Any]) -> str:
+    model = botocore.session.get_session().get_service_model("emr-serverless")
+    shape = model.operation_model("StartJobRun").input_shape
+    return str(ParamValidator().validate(found, shape).generate_report())
+
+
+def test_the_parameters_are_as_the_service_model_wants_them(emr: Emr) -> None:
+    found = parameters(emr)
+    assert problems(found) == ""
+    assert "Unknown parameter" in problems({**found, "jobdriver": {}})
+    assert found["executionRoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/omc_flywheel-prod-glue-role"
+    assert found["jobDriver"]["sparkSubmit"]["entryPoint"] == f"{PACKAGE}/job.py"
+    assert found["jobDriver"]["sparkSubmit"]["entryPointArguments"] == [
+        "--env",
+        "prod",
+        "--SNAPSHOT_DT",
+        "2025-10-22",
+    ]
+    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
+    conf = dict(word.split("=", 1) for word in spark.replace("--conf ", "").split())
+    assert conf["spark.archives"] == f"{PACKAGE}/environment.tar.gz#environment"
+    for name in ("emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON", "emr-serverless.driverEnv.PYSPARK_PYTHON"):
+        assert conf[f"spark.{name}"] == "./environment/bin/python"
+    assert conf["spark.executorEnv.PYSPARK_PYTHON"] == "./environment/bin/python"
+    # The whole worker: five GB for the JVM, eleven for Python.
+    assert (conf["spark.executor.memory"], conf["spark.executor.memoryOverhead"]) == ("5g", "11g")
+
+
+def test_an_image_needs_no_archive(aws_url: str, tmp_path: Path) -> None:
+    found = parameters(Emr(aws_url, tmp_path, emr_serverless__image="bucketwheel:1.0"))
+    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
+    assert "spark.archives" not in spark
+    assert "PYSPARK_PYTHON" not in spark
+    assert problems(found) == ""
+
+
+def test_the_state_machine_starts_jobs_with_parameters_of_the_same_model() -> None:
+    made = rendered("emr-archive")["Resources"]
+    definition = json.loads(resolved(made["StateMachine"]["Properties"]["DefinitionString"], made))
+    branch = definition["States"]["Bucket"]["Branches"][0]["States"]
+    task = branch["Bucket infobase_attributes"]["Parameters"]
+    started = lowered(task)
+    words = started["jobDriver"]["sparkSubmit"].pop("entryPointArguments.$")
+    started["jobDriver"]["sparkSubmit"]["entryPointArguments"] = [words]
+    started["clientToken"] = started.pop("clientToken.$")
+    assert problems(started) == ""
+    assert words == (
+        f"States.Array('--env', 'prod', '--config-dir', '{PACKAGE}/conf', '--dataset', 'infobase_attributes', "
+        "'--stages', 'discover,split,size,bucket,verify', '--SNAPSHOT_DT', $.snapshot_dt, "
+        "'--TABLES_FILTER', $.tables_filter)"
+    )
+
+
+def lowered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            (key if key.isupper() or "_" in key else f"{key[:1].lower()}{key[1:]}"): lowered(part)
+            for key, part in value.items()
+        }
+    return value
+
+
+def test_a_run_is_started_and_followed_to_its_end(emr: Emr) -> None:
+    done = emr.submit(api.JobRequest("infobase-split-and-bucket", snapshot_dt="2025-10-22", tables=("ibe_01",)))
+    assert tuple(update.state.state for update in emr.updates) == LIFE
+    assert done.state.succeeded
+    run = emr.run()
+    assert (run.client_token, run.name) == (emr.token, "etl-omc-flywheel-prod-infobase-split-and-bucket")
+    assert run.job_driver is not None
+    words = run.job_driver["sparkSubmit"]["entryPointArguments"]
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    assert given.pop("--settings")
+    assert given == {
+        "--env": "prod",
+        "--config-dir": f"{PACKAGE}/conf",
+        "--dataset": "infobase_attributes",
+        "--stages": "discover,split,size,bucket,verify",
+        "--SNAPSHOT_DT": "2025-10-22",
+        "--TABLES_FILTER": "ibe_01",
+    }
+
+
+def test_its_cost_is_what_was_billed_at_the_configured_prices(emr: Emr) -> None:
+    runs = EmrRuns(Deployment(emr.config.settings, "prod"), "pipeline")
+    described = {
+        "state": "RUNNING",
+        "totalExecutionDurationSeconds": 90,
+        "totalResourceUtilization": {"vCPUHour": 2.0, "memoryGBHour": 8.0},
+    }
+    # The one client of this configuration.
+    client_ = runs._client
+    original = client_.get_job_run
+    try:
+        client_.get_job_run = lambda **_: {"jobRun": described}
+        assert runs.look("x").cost == pytest.approx(2 * 0.052624 + 8 * 0.0057785)
+        described["billedResourceUtilization"] = {"vCPUHour": 4.0, "memoryGBHour": 16.0}
+        look = runs.look("x")
+    finally:
+        client_.get_job_run = original
+    assert look.cost == pytest.approx(4 * 0.052624 + 16 * 0.0057785)
+    assert look.seconds == 90
+
+
+def test_a_run_that_fails_or_is_cancelled_is_an_error_with_its_details(emr: Emr) -> None:
+    emr.life = ["SUBMITTED", "FAILED"]
+    with pytest.raises(SubmitError, match="of etl-omc-flywheel-prod-pipeline ended as FAILED after"):
+        emr.submit()
+
+
+def test_an_interrupt_stops_the_run_if_that_was_asked(emr: Emr) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    emr.life = ["RUNNING"]
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        submit(
+            emr.config,
+            "emr-serverless",
+            api.JobRequest(),
+            stop=True,
+            started=emr._started,
+            sleep=interrupt,
+        )
+    assert stopped.value.__notes__[0].endswith("it was told to stop")
+    assert emr.run().state == "CANCELLED"
+
+
+def test_throttling_is_waited_out_and_a_full_application_is_not(emr: Emr) -> None:
+    def slow(request: Any, number: int) -> Any:
+        return answered(request, 429, "TooManyRequestsException", "slow down") if number < 4 else None
+
+    emr.life = ["SUBMITTED", "SUCCESS"]
+    emr._move = lambda: None  # type: ignore[method-assign]
+    with faults(emr.config, "emr-serverless", "StartJobRun", slow) as calls:
+        assert emr.submit().state.succeeded
+    assert calls[-1] == 4
+
+    def full(request: Any, _: int) -> Any:
+        return answered(request, 402, "ServiceQuotaExceededException", "vCPU limit")
+
+    with faults(emr.config, "emr-serverless", "StartJobRun", full), pytest.raises(JobBusyError) as busy:
+        emr.submit()
+    assert busy.value.exit_code == 4
+    assert "takes no more runs now" in str(busy.value)
+
+
+def test_a_role_that_cannot_be_used_is_named(emr: Emr) -> None:
+    def refuse(request: Any, _: int) -> Any:
+        return answered(request, 400, "ValidationException", "Role arn:aws:iam::1:role/r is not assumable")
+
+    with faults(emr.config, "emr-serverless", "StartJobRun", refuse), pytest.raises(SubmitError) as refused:
+        emr.submit()
+    assert f"job etl-omc-flywheel-prod-pipeline on application {emr.application}: StartJobRun failed" in str(
+        refused.value
+    )
+    assert "is not assumable" in str(refused.value)
+
+
+def test_an_application_or_package_that_is_not_there_is_named(aws_url: str, tmp_path: Path) -> None:
+    emr = Emr(aws_url, tmp_path, deploy__stack="another")
+    with pytest.raises(
+        SelectionError, match=r"there is no EMR Serverless application 'another'; make it with `bucket"
+    ):
+        emr.submit()
+    named = reached(aws_url, tmp_path, deploy__package=None, emr_serverless__application_id=emr.application)
+    with pytest.raises(ConfigError, match=r"deploy.package is not set; upload one with"):
+        submit(named, "emr-serverless", api.JobRequest())

@@ -1,0 +1,232 @@
+"""What the template holds, for every shape that it can have."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from bucketwheel import api
+from deploy_support import PACKAGE, VARIANTS, configuration, rendered, resolved
+
+JOBS = (
+    "etl-omc-flywheel-prod-infobase-split-and-bucket",
+    "etl-omc-flywheel-prod-addressable-bucket",
+    "etl-omc-flywheel-prod-register-staged-tables",
+    "etl-omc-flywheel-prod-create-athena-bucketed-tables",
+    "etl-omc-flywheel-prod-pipeline",
+)
+UP_TO_BUCKETS = "discover,split,size,bucket,verify"
+
+
+def of_type(made: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    found = made["Resources"].items()
+    return {name: resource["Properties"] for name, resource in found if resource["Type"] == kind}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_yaml_and_json_say_the_same_and_are_the_same_each_time(variant: str) -> None:
+    config = configuration(**dict(VARIANTS[variant]))
+    texts = {form: api.deploy_render(config, form) for form in ("yaml", "json")}
+    assert yaml.safe_load(texts["yaml"]) == json.loads(texts["json"])
+    again = configuration(**dict(VARIANTS[variant]))
+    assert {form: api.deploy_render(again, form) for form in ("yaml", "json")} == texts
+    # CloudFormation has neither aliases nor anchors.
+    assert not [line for line in texts["yaml"].splitlines() if ": *" in line.replace(": '*", "") or ": &" in line]
+
+
+def test_jobs_have_the_names_that_production_uses_and_are_selections_of_one_script() -> None:
+    jobs = {job["Name"]: job for job in of_type(rendered(), "AWS::Glue::Job").values()}
+    assert tuple(jobs) == JOBS
+    chosen = {
+        name: (job["DefaultArguments"].get("--dataset"), job["DefaultArguments"].get("--stages"))
+        for name, job in jobs.items()
+    }
+    assert list(chosen.values()) == [
+        ("infobase_attributes", UP_TO_BUCKETS),
+        ("addressable_ids", UP_TO_BUCKETS),
+        (None, "register"),
+        (None, "ctas"),
+        (None, None),
+    ]
+    for job in jobs.values():
+        assert job["Command"] == {"Name": "glueetl", "PythonVersion": "3", "ScriptLocation": f"{PACKAGE}/job.py"}
+        assert (job["GlueVersion"], job["WorkerType"], job["NumberOfWorkers"]) == ("5.0", "G.4X", 10)
+        assert (job["Timeout"], job["ExecutionClass"], job["MaxRetries"]) == (60, "STANDARD", 0)
+        arguments = job["DefaultArguments"]
+        assert arguments["--python-virtual-env"] == f"{PACKAGE}/environment.tar.gz"
+        assert (arguments["--env"], arguments["--config-dir"]) == ("prod", f"{PACKAGE}/conf")
+        # Spark's settings, of which there are none, and not our directory.
+        assert "--conf" not in arguments
+        assert job["Tags"] == {"application": "bucketwheel", "environment": "prod"}
+
+
+def test_settings_of_jobs_reach_them() -> None:
+    made = rendered(
+        glue__worker_type="G.8X",
+        glue__number_of_workers=20,
+        glue__timeout_minutes=30,
+        glue__execution_class="FLEX",
+        glue__auto_scaling=False,
+        glue__glue_version="5.1",
+        glue__arguments={"--enable-metrics": "false", "--TempDir": "s3://x/y"},
+        deploy__tags={"team": "flywheel"},
+    )
+    for job in of_type(made, "AWS::Glue::Job").values():
+        assert (job["WorkerType"], job["NumberOfWorkers"], job["Timeout"]) == ("G.8X", 20, 30)
+        assert (job["ExecutionClass"], job["GlueVersion"], job["Tags"]["team"]) == ("FLEX", "5.1", "flywheel")
+        arguments = job["DefaultArguments"]
+        assert (arguments["--enable-auto-scaling"], arguments["--enable-metrics"]) == ("false", "false")
+        assert arguments["--TempDir"] == "s3://x/y"
+
+
+def test_only_jobs_of_any_dataset_may_run_twice_at_a_time() -> None:
+    jobs = {job["Name"]: job for job in of_type(rendered(), "AWS::Glue::Job").values()}
+    limits = [jobs[name]["ExecutionProperty"]["MaxConcurrentRuns"] for name in JOBS]
+    assert limits == [1, 1, 2, 2, 2]
+
+
+def test_the_role_has_the_name_that_production_uses() -> None:
+    assert rendered()["Resources"]["JobRole"]["Properties"]["RoleName"] == "omc_flywheel-prod-glue-role"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_scheduler_and_state_machine_have_roles_of_their_own(variant: str) -> None:
+    made = rendered(variant)
+    trusted = {
+        name: role["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]["Service"]
+        for name, role in of_type(made, "AWS::IAM::Role").items()
+    }
+    platform = "emr-serverless.amazonaws.com" if variant.startswith("emr") else "glue.amazonaws.com"
+    wanted = {"JobRole": platform, "StatesRole": "states.amazonaws.com"}
+    if variant != "glue-plain":
+        wanted |= {"WatchRole": "states.amazonaws.com", "SchedulerRole": "scheduler.amazonaws.com"}
+    assert trusted == wanted
+
+
+def test_what_is_off_is_not_there() -> None:
+    everything, plain = rendered("glue-everything")["Resources"], rendered("glue-plain")["Resources"]
+    types = {resource["Type"] for resource in plain.values()}
+    assert not types & {"AWS::Scheduler::Schedule", "AWS::Athena::WorkGroup", "AWS::S3::Bucket", "AWS::KMS::Key"}
+    assert {resource["Type"] for resource in everything.values()} > types
+    assert not [name for name in plain if name.startswith("Alarm") and "Run" not in name]
+
+
+def test_made_buckets_are_closed_encrypted_versioned_logged_and_kept() -> None:
+    made = rendered("glue-everything")
+    buckets = of_type(made, "AWS::S3::Bucket")
+    assert {bucket["BucketName"] for bucket in buckets.values()} == {
+        "omc-flywheel-data-us-east-1-prod",
+        "omc-flywheel-prod-analysis-data",
+        "omc-flywheel-data-us-east-1-prod-access-logs",
+    }
+    policies = {policy["Bucket"]["Ref"]: policy for policy in of_type(made, "AWS::S3::BucketPolicy").values()}
+    for name, bucket in buckets.items():
+        assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+        assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+        (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        algorithm = rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"]
+        assert algorithm == ("AES256" if name == "AccessLogs" else "aws:kms")
+        tls = policies[name]["PolicyDocument"]["Statement"][0]
+        assert (tls["Effect"], tls["Action"], tls["Condition"]) == (
+            "Deny", "s3:*", {"Bool": {"aws:SecureTransport": "false"}}
+        )  # fmt: skip
+        assert made["Resources"][name]["DeletionPolicy"] == "Retain"
+        assert (name == "AccessLogs") != ("LoggingConfiguration" in bucket)
+
+
+def test_no_life_cycle_rule_deletes_current_files_of_tables() -> None:
+    buckets = of_type(rendered("glue-everything"), "AWS::S3::Bucket")
+    data = next(b for b in buckets.values() if b["BucketName"] == "omc-flywheel-data-us-east-1-prod")
+    rules = {rule["Id"].rpartition("-")[0]: rule for rule in data["LifecycleConfiguration"]["Rules"]}
+    assert set(rules) == {"unfinished-uploads", "deleted-versions", "old-runs"}
+    assert not [rule for rule in rules.values() if "ExpirationInDays" in rule]
+    assert rules["old-runs"]["Prefix"] == "omc_cleanroom_data/addressable_ids/"
+    assert rules["unfinished-uploads"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+
+
+def test_the_workgroup_enforces_encryption_place_and_limit() -> None:
+    (workgroup,) = of_type(rendered(athena__bytes_limit="50GB"), "AWS::Athena::WorkGroup").values()
+    enforced = workgroup["WorkGroupConfiguration"]
+    assert (workgroup["Name"], enforced["EnforceWorkGroupConfiguration"]) == ("omc_flywheel-prod", True)
+    assert enforced["BytesScannedCutoffPerQuery"] == 50 * 10**9
+    result = enforced["ResultConfiguration"]
+    assert result["OutputLocation"] == "s3://omc-flywheel-prod-analysis-data/athena/"
+    assert result["EncryptionConfiguration"] == {"EncryptionOption": "SSE_S3"}
+    (keyed,) = of_type(rendered("glue-own-key"), "AWS::Athena::WorkGroup").values()
+    encryption = keyed["WorkGroupConfiguration"]["ResultConfiguration"]["EncryptionConfiguration"]
+    assert encryption["EncryptionOption"] == "SSE_KMS"
+
+
+def test_the_schedule_is_monthly_in_its_time_zone() -> None:
+    made = rendered(deploy__time_zone="America/New_York")
+    schedule = made["Resources"]["Schedule"]["Properties"]
+    assert schedule["ScheduleExpression"] == "cron(0 6 5 * ? *)"
+    assert schedule["ScheduleExpressionTimezone"] == "America/New_York"
+    assert schedule["Target"]["Arn"] == {"Ref": "StateMachine"}
+
+
+def test_the_emr_application_scales_stops_and_keeps_nothing_ready_unless_asked() -> None:
+    (plain,) = of_type(rendered("emr-archive"), "AWS::EMRServerless::Application").values()
+    assert (plain["ReleaseLabel"], plain["Type"], plain["Architecture"]) == ("emr-7.8.0", "SPARK", "X86_64")
+    assert "InitialCapacity" not in plain
+    assert "ImageConfiguration" not in plain
+    assert plain["AutoStopConfiguration"] == {"Enabled": True, "IdleTimeoutMinutes": 15}
+    # Two datasets side by side, each a driver and 25 executors of 4 cores and 16 GB.
+    assert plain["MaximumCapacity"] == {"Cpu": "208 vCPU", "Memory": "832 GB", "Disk": "5200 GB"}
+    made = rendered("emr-everything")
+    (full,) = of_type(made, "AWS::EMRServerless::Application").values()
+    assert [(part["Key"], part["Value"]["WorkerCount"]) for part in full["InitialCapacity"]] == [
+        ("Driver", 1),
+        ("Executor", 2),
+    ]
+    image = resolved(full["ImageConfiguration"]["ImageUri"], made["Resources"])
+    assert image == "123456789012.dkr.ecr.us-east-1.amazonaws.com/bucketwheel:1.0"
+    assert not of_type(made, "AWS::Glue::Job")
+
+
+def test_every_alarm_tells_the_topic_and_there_is_one_for_each_thing_to_watch() -> None:
+    made = rendered("glue-everything")
+    alarms = of_type(made, "AWS::CloudWatch::Alarm")
+    assert set(alarms) == {
+        "AlarmRunFailed", "AlarmRunTimedOut", "AlarmRunAborted", "AlarmRunSlow", "AlarmErrors",
+        "AlarmNoRunFailed", "AlarmNoRunTimedOut",
+        *(f"Alarm{metric}{dataset}" for metric in ("NullKeys", "DuplicateKeys", "RowsChangedPercent", "CostUsd")
+          for dataset in ("InfobaseAttributes", "AddressableIds")),
+    }  # fmt: skip
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == [{"Ref": "Notices"}]
+        assert alarm["TreatMissingData"] == "notBreaching"
+    assert alarms["AlarmRowsChangedPercentAddressableIds"]["Threshold"] == 20
+    (subscription,) = of_type(made, "AWS::SNS::Subscription").values()
+    assert subscription["Endpoint"] == "oncall@example.com"
+
+
+def test_events_name_every_job_and_no_other() -> None:
+    made = rendered()
+    for rule in of_type(made, "AWS::Events::Rule").values():
+        assert tuple(rule["EventPattern"]["detail"]["jobName"]) == JOBS
+        assert rule["Targets"][0]["Arn"] == {"Ref": "Notices"}
+
+
+def test_the_dashboard_shows_every_metric_of_every_dataset() -> None:
+    body = json.loads(rendered()["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    lines = [line for widget in body["widgets"] for line in widget["properties"].get("metrics", ())]
+    shown = {(line[1], line[-1]) for line in lines if line[0] == "Bucketwheel"}
+    names = {"Rows", "BytesWritten", "Seconds", "Skew", "NullKeys", "DuplicateKeys", "RowsChangedPercent", "CostUsd"}
+    assert shown == {(name, dataset) for name in names for dataset in ("infobase_attributes", "addressable_ids")}
+    places = [(widget["x"], widget["y"]) for widget in body["widgets"]]
+    assert len(set(places)) == len(places)
+
+
+def test_log_groups_are_kept_as_long_as_said_and_encrypted_with_the_key() -> None:
+    groups = of_type(rendered("glue-own-key", monitoring__retention_days=90), "AWS::Logs::LogGroup")
+    assert {group["LogGroupName"] for group in groups.values()} == {
+        "/bucketwheel-prod/output",
+        "/bucketwheel-prod/error",
+        "/aws/vendedlogs/states/bucketwheel-prod",
+        "/aws/vendedlogs/states/bucketwheel-prod-watch",
+    }
+    assert {(group["RetentionInDays"], str(group["KmsKeyId"])[:8]) for group in groups.values()} == {(90, "arn:aws:")}

@@ -1,0 +1,151 @@
+"""AWS's rules for templates and state machines, as cfn-lint, checkov and statelint know them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bucketwheel.deploy.template import text
+from deploy_support import ROOT, VARIANTS, configuration, rendered, resolved
+
+# checkov needs older packages than ours and has an environment of its own: `make linters`.
+CHECKOV = Path(os.environ.get("CHECKOV", ROOT / ".venv-lint/bin/checkov"))
+SKIPS = yaml.safe_load((Path(__file__).parent / "checkov_skips.yaml").read_text())
+
+
+def program(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    directory = tmp_path_factory.mktemp("templates")
+    found = {}
+    for variant in VARIANTS:
+        found[variant] = directory / f"{variant}.yaml"
+        found[variant].write_text(text(rendered(variant), "yaml"))
+    return found
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_cfn_lint_finds_neither_errors_nor_warnings(files: dict[str, Path]) -> None:
+    done = run(program("cfn-lint"), "--include-checks", "I", "--", *map(str, files.values()))
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout
+
+
+def test_cfn_lint_would_find_a_wrong_property(files: dict[str, Path], tmp_path: Path) -> None:
+    broken = rendered()
+    broken["Resources"]["JobPipeline"]["Properties"]["Workers"] = 3
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    done = run(program("cfn-lint"), "--", str(tmp_path / "broken.json"))
+    assert done.returncode != 0
+    assert "Workers" in done.stdout
+
+
+def checkov(cannot: Callable[[str], object], *paths: Path) -> list[dict[str, Any]]:
+    if not CHECKOV.exists():
+        cannot(f"{CHECKOV} does not exist; make it with `make linters`")
+    arguments = [f"--file={path}" for path in paths]
+    done = run(str(CHECKOV), "--framework", "cloudformation", "--output", "json", "--skip-download", *arguments)
+    report = json.loads(done.stdout)
+    assert report["summary"]["parsing_errors"] == 0
+    assert report["summary"]["passed"] > 0
+    found: list[dict[str, Any]] = report["results"]["failed_checks"]
+    return found
+
+
+@pytest.mark.slow
+def test_checkov_fails_nothing_that_is_not_listed_with_its_reason(
+    files: dict[str, Path], cannot: Callable[[str], object]
+) -> None:
+    unlisted: list[tuple[str, ...]] = []
+    used: set[tuple[int, str]] = set()
+    for failed in checkov(cannot, *files.values()):
+        variant, name = Path(failed["file_path"]).stem, failed["resource"].partition(".")[2]
+        fitting = [
+            number
+            for number, skip in enumerate(SKIPS)
+            if failed["check_id"] == skip["check"]
+            and variant in skip["variants"]
+            and any(fnmatchcase(name, pattern) for pattern in skip["resources"])
+        ]
+        used.update((number, variant) for number in fitting)
+        if not fitting:
+            unlisted.append((variant, failed["check_id"], failed["check_name"], name))
+    assert unlisted == []
+    assert used == {(number, variant) for number, skip in enumerate(SKIPS) for variant in skip["variants"]}
+    assert all(skip["reason"] for skip in SKIPS)
+
+
+@pytest.mark.slow
+def test_checkov_would_find_an_open_bucket(tmp_path: Path, cannot: Callable[[str], object]) -> None:
+    broken = rendered("glue-everything")
+    for resource in broken["Resources"].values():
+        resource["Properties"].pop("PublicAccessBlockConfiguration", None)
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    found = {failed["check_id"] for failed in checkov(cannot, tmp_path / "broken.json")}
+    assert {"CKV_AWS_53", "CKV_AWS_54", "CKV_AWS_55", "CKV_AWS_56"} <= found
+
+
+def machines(made: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        name: json.loads(resolved(resource["Properties"]["DefinitionString"], made["Resources"]))
+        for name, resource in made["Resources"].items()
+        if resource["Type"] == "AWS::StepFunctions::StateMachine"
+    }
+
+
+def test_statelint_finds_nothing(tmp_path: Path) -> None:
+    paths = []
+    for variant in VARIANTS:
+        for name, definition in machines(rendered(variant)).items():
+            paths.append(tmp_path / f"{variant}-{name}.json")
+            paths[-1].write_text(json.dumps(definition))
+    assert len(paths) == 2 * len(VARIANTS) - 1
+    for path in paths:
+        done = run(program("statelint"), str(path))
+        assert (done.returncode, done.stdout) == (0, ""), f"{path.name}: {done.stdout}"
+
+
+def test_statelint_would_find_a_state_that_is_not_there(tmp_path: Path) -> None:
+    definition = machines(rendered())["StateMachine"]
+    definition["States"]["Register"]["Next"] = "Nowhere"
+    (tmp_path / "broken.json").write_text(json.dumps(definition))
+    assert "Nowhere" in run(program("statelint"), str(tmp_path / "broken.json")).stdout
+
+
+def test_retries_are_in_one_place_only() -> None:
+    made = rendered(deploy__retries=2)
+    for resource in made["Resources"].values():
+        if resource["Type"] == "AWS::Glue::Job":
+            assert resource["Properties"]["MaxRetries"] == 0
+    text_ = json.dumps(machines(made)["StateMachine"])
+    # Once a job: two that bucket, register, ctas.
+    assert text_.count('"ErrorEquals": ["States.TaskFailed"]') == 4
+    assert json.dumps(machines(rendered(deploy__retries=0))["StateMachine"]).count("States.TaskFailed") == 0
+
+
+def test_every_dataset_of_the_configuration_has_a_branch() -> None:
+    config = configuration(datasets__third={"source": "s3://a-bucket/third", "key": "id"})
+    settings = config.settings
+    assert set(settings.datasets) == {"infobase_attributes", "addressable_ids", "third"}
+    made = rendered(
+        datasets__third={"source": "s3://a-bucket/third", "key": "id"},
+        deploy__jobs={"third-bucket": {"dataset": "third", "stages": "discover,split,size,bucket,verify"}},
+    )
+    branches = machines(made)["StateMachine"]["States"]["Bucket"]["Branches"]
+    started = [branch["StartAt"] for branch in branches]
+    assert started == ["Look at infobase_attributes", "Look at addressable_ids", "Look at third"]
+    assert branches[2]["States"]["Bucket third"]["Parameters"]["JobName"] == "etl-omc-flywheel-prod-third-bucket"

@@ -1,0 +1,168 @@
+"""What the tests of the deployment share: configurations, templates with their functions resolved, an evaluator."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import bucketwheel
+from bucketwheel import api
+from bucketwheel.deploy.template import template
+
+ROOT = Path(bucketwheel.__file__).parents[2]
+ACCOUNT, REGION = "123456789012", "us-east-1"
+PACKAGE = "s3://omc-flywheel-prod-analysis-data/bucketwheel/0123456789abcdef"
+KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
+PSEUDO = {
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Region": REGION,
+    "AWS::Partition": "aws",
+    "AWS::URLSuffix": "amazonaws.com",
+}
+
+# Every shape that a template can have.
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "glue": {},
+    "glue-plain": {
+        "deploy.schedule": None, "monitoring.watch_schedule": None, "athena.workgroup": "primary",
+        "monitoring.error_lines_per_hour": None, "monitoring.null_keys": None,
+        "monitoring.rows_changed_percent": None,
+    },
+    "glue-everything": {
+        "deploy.buckets": "create", "deploy.kms_key": "create", "deploy.package": "s3://elsewhere-prod/bucketwheel/01",
+        "monitoring.email": "oncall@example.com", "monitoring.duplicate_keys": 10, "monitoring.cost_usd": 50,
+        "glue.execution_class": "FLEX", "deploy.tags": {"team": "flywheel"},
+        "deploy.permissions_boundary": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
+    },
+    "glue-own-key": {
+        "deploy.kms_key": KEY_ARN, "deploy.buckets": "create", "deploy.access_log_bucket": "all-access-logs",
+        "deploy.package": "s3://elsewhere-prod/bucketwheel/01",
+    },
+    "emr-archive": {"deploy.platform": "emr-serverless"},
+    "emr-everything": {
+        "deploy.platform": "emr-serverless", "deploy.kms_key": "create", "emr_serverless.image": "bucketwheel:1.0",
+        "emr_serverless.initial_executors": 2, "emr_serverless.subnets": "subnet-0123456789abcdef0",
+        "emr_serverless.security_groups": "sg-0123456789abcdef0", "emr_serverless.role": "emr-prod-role",
+    },
+}  # fmt: skip
+
+
+def configuration(env: str = "prod", **overrides: Any) -> api.Configuration:
+    """The project's own configuration of an environment; `__` in a name stands for a dot."""
+    named = {name.replace("__", "."): value for name, value in overrides.items()}
+    return api.load(env, ROOT / "conf", {"deploy.package": PACKAGE, **named}, environ={})
+
+
+def rendered(variant: str = "glue", **more: Any) -> dict[str, Any]:
+    """The template of a variant."""
+    config = configuration(**dict(VARIANTS[variant]), **more)
+    return template(config.settings, config.env)
+
+
+def resolved(value: Any, resources: Mapping[str, Any]) -> Any:
+    """A part of a template with the functions replaced by what they would give."""
+    if isinstance(value, list):
+        return [resolved(part, resources) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    if set(value) == {"Ref"}:
+        return PSEUDO.get(value["Ref"]) or reference(value["Ref"], resources)
+    if set(value) == {"Fn::GetAtt"}:
+        return arn(value["Fn::GetAtt"][0], resources)
+    if set(value) == {"Fn::Sub"}:
+        return re.sub(r"\$\{([^}]+)\}", lambda found: _filled(found[1], resources), value["Fn::Sub"])
+    return {key: resolved(part, resources) for key, part in value.items()}
+
+
+def _filled(name: str, resources: Mapping[str, Any]) -> str:
+    if name in PSEUDO:
+        return PSEUDO[name]
+    logical_id, _, attribute = name.partition(".")
+    return arn(logical_id, resources) if attribute else reference(logical_id, resources)
+
+
+def reference(name: str, resources: Mapping[str, Any]) -> str:
+    """What `Ref` gives: an ARN for state machines and topics, a name for the rest."""
+    kind = resources[name]["Type"]
+    return arn(name, resources) if kind in ("AWS::StepFunctions::StateMachine", "AWS::SNS::Topic") else name
+
+
+def arn(name: str, resources: Mapping[str, Any]) -> str:
+    """An ARN as the resource would get."""
+    kind, properties = resources[name]["Type"], resources[name]["Properties"]
+    own = f"{REGION}:{ACCOUNT}"
+    if kind == "AWS::KMS::Key":
+        return KEY_ARN
+    pattern = {
+        "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{{RoleName}}",
+        "AWS::S3::Bucket": "arn:aws:s3:::{BucketName}",
+        "AWS::SNS::Topic": f"arn:aws:sns:{own}:{{TopicName}}",
+        "AWS::Logs::LogGroup": f"arn:aws:logs:{own}:log-group:{{LogGroupName}}:*",
+        "AWS::EMRServerless::Application": f"arn:aws:emr-serverless:{own}:/applications/00fa",
+        "AWS::StepFunctions::StateMachine": f"arn:aws:states:{own}:stateMachine:{{StateMachineName}}",
+    }[kind]
+    return pattern.format(**properties)
+
+
+def statements(made: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
+    """The statements of a role, resolved."""
+    resources = made["Resources"]
+    policies = resources[role]["Properties"]["Policies"]
+    found = [part for policy in policies for part in policy["PolicyDocument"]["Statement"]]
+    return [resolved(statement, resources) for statement in found]
+
+
+def allows(granted: Iterable[Mapping[str, Any]], action: str, resource: str, context: Mapping[str, str]) -> list[str]:
+    """The Sids of the statements that allow a call; as IAM evaluates them, without Deny, which ours have not."""
+    return [
+        statement["Sid"]
+        for statement in granted
+        if statement["Effect"] == "Allow"
+        and any(fnmatchcase(action.lower(), pattern.lower()) for pattern in _list(statement["Action"]))
+        and any(fnmatchcase(resource, pattern) for pattern in _list(statement["Resource"]))
+        and _holds(statement.get("Condition", {}), context)
+    ]
+
+
+def _holds(condition: Mapping[str, Any], context: Mapping[str, str]) -> bool:
+    for operator, wanted in condition.items():
+        assert operator in ("StringEquals", "StringLike")
+        for key, values in wanted.items():
+            # No pattern in a value that has to be equal holds a star.
+            if key not in context or not any(fnmatchcase(context[key], value) for value in _list(values)):
+                return False
+    return True
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def checkout(directory: Path) -> Path:
+    """A checkout with this code and a script, as `package` needs one."""
+    directory.mkdir(exist_ok=True)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, directory / name)
+    shutil.copytree(ROOT / "app" / "bucketwheel", directory / "app" / "bucketwheel")
+    script = directory / "app" / "job.py"
+    script.write_text('"""The script that platforms start."""\n')
+    return directory
+
+
+def archive(directory: Path, source: Path, **more: bytes) -> Path:
+    """An archive as the container makes one: an environment with this code in it, and times of its own."""
+    site = directory / "environment" / "lib/python3.11/site-packages"
+    shutil.copytree(source / "app/bucketwheel", site / "bucketwheel", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, content in more.items():
+        (site / name.replace("__", ".")).write_bytes(content)
+    (directory / "environment/bin").mkdir()
+    (directory / "environment/bin/python").symlink_to("/usr/bin/python3.11")
+    made = directory / "environment.tar.gz"
+    with tarfile.open(made, "w:gz") as written:
+        written.add(directory / "environment", ".")
+    return made

@@ -1,0 +1,169 @@
+"""Whole runs on S3 and Glue, both by moto: published, copied, rolled back and expired while somebody reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from athena_double import AthenaDouble, athena_runs
+from aws_server import plain_client
+from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.errors import CatalogError, ConfigError, ForeignTableError
+from bucketwheel.manifest import PublishResult
+from bucketwheel.operations import expire, rollback
+from bucketwheel.storage import Storage
+from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case
+from sql_double import TinySql
+
+ROUNDS = 8
+
+
+class Cloud(Case):
+    """A case whose target is on S3 and whose tables are in Glue."""
+
+    bucket = ""
+
+    def tables_shown(self) -> dict[str, str]:
+        return {table.name: table.location for table in GlueCatalog(self.settings()).tables()}
+
+    def marks(self, table: str) -> set[str]:
+        """The snapshots in a table, as somebody reads it who asks Glue where it is."""
+        settings = self.settings()
+        storage, found = Storage.of(settings), GlueCatalog(settings).get(table)
+        assert found is not None
+        files = storage.list(found.location)
+        assert files
+        marks: set[str] = set()
+        for entry in files:
+            with storage.open(entry.location) as stream:
+                name = f"{table.removeprefix('ext_').removeprefix('bucketed_')}_mark"
+                marks |= set(pq.read_table(stream, columns=[name])[name].to_pylist())
+        return marks
+
+
+@pytest.fixture
+def cloud(aws: str, tmp_path: Path) -> Cloud:
+    bucket = "runs-" + "".join(char for char in tmp_path.name.lower() if char.isalnum())[-40:]
+    plain_client("s3", aws).create_bucket(Bucket=bucket)
+    made = Cloud(
+        tmp_path,
+        rows=60,
+        changes={
+            "target": f"s3://{bucket}/target",
+            "catalog__kind": "glue",
+            "catalog__path": None,
+            "catalog__database": bucket.replace("-", "_"),
+            "aws__endpoint_url": aws,
+            "aws__region": "us-east-1",
+            "aws__attempts": 2,
+        },
+    )
+    made.bucket = bucket
+    made.snapshot(JANUARY)
+    return made
+
+
+@pytest.fixture
+def athena(cloud: Cloud) -> Iterator[AthenaDouble]:
+    results = f"s3://{cloud.bucket}/results"
+    cloud.changes |= {"athena__output_location": f"{results}/", "ctas__method": "athena", "ctas__poll_seconds": 0.05}
+    settings = cloud.settings()
+    engine = TinySql(GlueCatalog(settings), Storage.of(settings))
+    with athena_runs(AthenaDouble(engine, results)) as double:
+        yield double
+
+
+def published(manifest: Any) -> PublishResult:
+    found: PublishResult = manifest.result("ctas", PublishResult)
+    return found
+
+
+def test_runs_are_published_rolled_back_and_expired_while_somebody_reads(cloud: Cloud) -> None:
+    first = cloud.run().manifest.run_id
+    cloud.snapshot(FEBRUARY)
+    second = cloud.run().manifest.run_id
+    stop = threading.Event()
+    seen: list[str] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            for name in ("ext_people_1", "bucketed_people_2"):
+                marks = cloud.marks(name)
+                assert len(marks) == 1
+                seen.extend(marks)
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        for turn in range(ROUNDS):
+            rollback(cloud.settings(), first if turn % 2 == 0 else second)
+            if turn % 4 == 3:
+                expire(cloud.settings(), keep=2)
+            if reader.done():
+                break
+        stop.set()
+        reader.result()
+    assert {JANUARY, FEBRUARY} == set(seen)
+    cloud.snapshot(MARCH)
+    cloud.run()
+    assert [run.run_id for run in expire(cloud.settings(), keep=2)] == [first]
+    assert cloud.marks("bucketed_people_1") == {MARCH}
+    assert not any(first in place for place in cloud.tables_shown().values())
+
+
+def test_copies_by_athena_are_published_rolled_back_and_expired(cloud: Cloud, athena: AthenaDouble) -> None:
+    first = cloud.run().manifest
+    places = [copy.location for copy in published(first).copies]
+    assert sorted(place for name, place in cloud.tables_shown().items() if name.startswith("bucketed_")) == places
+    assert cloud.marks("bucketed_people_1") == {JANUARY}
+    cloud.snapshot(FEBRUARY)
+    cloud.run()
+    rollback(cloud.settings(), first.run_id)
+    assert cloud.marks("bucketed_people_1") == {JANUARY}
+    queries = len(athena.queries)
+    cloud.run()
+    assert len(athena.queries) == queries
+    assert [run.run_id for run in expire(cloud.settings(), keep=1)] == [first.run_id]
+    storage = Storage.of(cloud.settings())
+    assert [storage.list(place) for place in places] == [[], []]
+    assert cloud.marks("bucketed_people_1") == {FEBRUARY}
+
+
+def test_what_could_not_be_published_is_refused_before_the_heavy_work(cloud: Cloud) -> None:
+    for changes, kind, text in (
+        ({"catalog__create_database": False}, CatalogError, "no database .* catalog.create_database=true"),
+        ({"catalog__database": "our data"}, ConfigError, "'our data' is no name that Athena can read"),
+        ({"target": str(cloud.root / "out")}, ConfigError, "is a local path, which Athena cannot read"),
+        ({"ctas__method": "athena"}, ConfigError, r"athena\.output_location: is not set"),
+    ):
+        with pytest.raises(kind, match=text):
+            cloud.run(**changes)
+    assert [list(manifest.stages) for manifest in cloud.manifests()] == [["discover"]] * 3
+
+
+def test_tables_of_others_are_refused_and_named(cloud: Cloud, aws: str) -> None:
+    glue, database = plain_client("glue", aws), cloud.settings().catalog.database
+    glue.create_database(DatabaseInput={"Name": database})
+    glue.create_table(DatabaseName=database, TableInput={"Name": "ext_people_2", "Owner": "somebody"})
+    with pytest.raises(ForeignTableError, match=r"'ext_people_2' exists .* not made by Bucketwheel.*adopt=true"):
+        cloud.run()
+    assert list(cloud.tables_shown()) == ["ext_people_2"]
+    cloud.run(resume="last", catalog__adopt=True)
+    assert cloud.marks("ext_people_2") == {JANUARY}
+
+
+def test_another_dataset_in_the_same_database_is_left_alone(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.run()
+    other = Cloud(tmp_path, rows=60, dataset="firms", changes=cloud.changes)
+    other.snapshot(JANUARY)
+    other.run()
+    cloud.snapshot(FEBRUARY)
+    cloud.run()
+    both = {**cloud.settings().model_dump()["datasets"], **other.settings().model_dump()["datasets"]}
+    assert [run.dataset for run in expire(cloud.settings(datasets=both), keep=1)] == [DATASET]
+    assert other.marks("ext_firms_1") == {JANUARY}

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from spark_cluster import Cluster, Worker, send
+from spark_scene import Scene, Server
+
+from bucketwheel.sample import Sample, SampleSpec, write_sample
+from project import Project
+
+# Sixteen row groups, so that scatter has several tasks for each worker.
+ROWS = 120_000
+_SPEC = SampleSpec(rows=ROWS, tables=4, columns=8, files=8, row_group_rows=ROWS // 16)
+_BUCKETS = 32
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A master and two workers."""
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture(scope="session")
+def server(cluster: Cluster) -> Iterator[Server]:
+    """A driver that runs what it is told."""
+    made = Server(cluster, cluster.root / "server")
+    yield made
+    made.driver.end()
+
+
+@pytest.fixture(scope="session")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """A sample that two cores work on for some seconds."""
+    return write_sample(tmp_path_factory.mktemp("larger"), _SPEC)
+
+
+@pytest.fixture(scope="session")
+def by_arrow(tmp_path_factory: pytest.TempPathFactory, larger: Sample) -> Project:
+    """What the arrow engine makes of it."""
+    made = Project(tmp_path_factory.mktemp("by-arrow") / "p", larger)
+    made.set(buckets={"count": _BUCKETS})
+    made.run()
+    return made
+
+
+@pytest.fixture
+def scene(
+    java: None, request: pytest.FixtureRequest, by_arrow: Project, larger: Sample, tmp_path: Path
+) -> Iterator[Scene]:
+    """A project for a run on a whole cluster."""
+    # Not before it is known that there is a Java.
+    cluster: Cluster = request.getfixturevalue("cluster")
+    server: Server = request.getfixturevalue("server")
+    cluster.heal()
+    server.await_executors(cluster)
+    project = Project(tmp_path / "p", larger)
+    project.set(buckets={"count": _BUCKETS}, engine="spark")
+    yield Scene(cluster, server, project, by_arrow, ROWS)
+    cluster.heal()
+    shutil.rmtree(project.root)
+
+
+@pytest.fixture
+def slowed() -> Iterator[Callable[[Worker], None]]:
+    """Let the Python processes of a worker run a fifth of the time only."""
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def run(worker: Worker) -> None:
+        while not over.is_set():
+            stopped = worker.python_workers()
+            send(signal.SIGSTOP, stopped)
+            over.wait(0.4)
+            send(signal.SIGCONT, stopped)
+            over.wait(0.1)
+
+    def slow(worker: Worker) -> None:
+        threads.append(threading.Thread(target=run, args=(worker,)))
+        threads[-1].start()
+
+    yield slow
+    over.set()
+    for thread in threads:
+        thread.join()

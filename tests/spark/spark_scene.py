@@ -1,0 +1,235 @@
+"""Runs on the cluster that something happens to, and what has to be true of them in the end."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from spark_cluster import HOME, SMALL_JVM, Cluster, Daemon, Worker, send, spark_environment, until
+
+from bucketwheel import backends
+from bucketwheel.manifest import Manifest
+from project import APP, WIDE, Project, environment
+from s3_support import local_hashes
+
+# A process that stands still is noticed after eight seconds, not two minutes, and not waited for.
+QUICK = {
+    "spark.network.timeout": "8s",
+    "spark.network.timeoutInterval": "1s",
+    "spark.executor.heartbeatInterval": "1s",
+    "spark.shuffle.io.maxRetries": "1",
+    "spark.shuffle.io.retryWait": "1s",
+}
+SMALL = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    # No run begins with one worker only.
+    "spark.cores.max": "2",
+    "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+    "spark.executor.memory": "700m",
+    "spark.executor.extraJavaOptions": SMALL_JVM,
+}
+_RUN = r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}"
+_FILES = re.compile(
+    rf"{WIDE}/\w+/{_RUN}/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/snapshot_dt\.txt"
+    rf"|_bucketwheel/{WIDE}/(lease\.(lock|new)|runs/{_RUN}/manifest\.json)"
+)
+
+
+def submit(cluster: Cluster, log: Path, script: Path, *arguments: str, **more: str) -> Daemon:
+    """Start a driver by spark-submit."""
+    options = ["--master", cluster.url, "--driver-memory", "600m", "--driver-java-options", SMALL_JVM]
+    settings = [word for name, value in {**SMALL, **QUICK}.items() for word in ("--conf", f"{name}={value}")]
+    command = [f"{HOME}/bin/spark-submit", *options, *settings, str(script), *arguments]
+    driver = Daemon(log, command, environment(**spark_environment(**more)), cluster.root)
+    cluster.drivers.append(driver)
+    return driver
+
+
+def submit_job(cluster: Cluster, project: Project) -> Daemon:
+    """Start a run by spark-submit of `app/job.py`."""
+    log = cluster.root / f"driver-{uuid.uuid4().hex}.log"
+    return submit(cluster, log, APP / "job.py", "--dataset", WIDE, "--config-dir", str(project.conf))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a run ended: the text of what it raised, if anything, and what it wrote."""
+
+    error: str
+    out: str
+    err: str
+
+
+class Server:
+    """The driver that carries out runs one by one; see `spark_server.py`."""
+
+    def __init__(self, cluster: Cluster, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        script = Path(__file__).with_name("spark_server.py")
+        self.driver = submit(cluster, directory / "server.log", script, str(directory))
+        # It stays when the cluster is made whole again.
+        cluster.drivers.remove(self.driver)
+        self._next = 0
+        self._busy = False
+
+    def order(self, arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> Path:
+        """Have a run done; return where its answer will be."""
+        text = json.dumps({"arguments": list(arguments), "settings": dict(settings or {})})
+        aside = self.directory / "order"
+        aside.write_text(text)
+        aside.rename(self.directory / f"{self._next}.order")
+        self._next += 1
+        self._busy = True
+        return self.directory / f"{self._next - 1}.answer"
+
+    def leave(self) -> None:
+        """Have it give back the cores that it holds."""
+        until(self.order([]).exists, "end of the session")
+        self._busy = False
+
+    def await_executors(self, workers: Iterable[Worker]) -> None:
+        """Wait until an executor of each worker is known to the session, if there is one."""
+        if self._busy:
+            until(lambda: all(map(self._has, workers)), "an executor for each worker")
+
+    def _has(self, worker: Worker) -> bool:
+        session = self.driver.text().rpartition("Connected to Spark cluster with app ID")[2]
+        ids = [word for executor in worker.executors() for word in _executor_ids(executor)]
+        return any(f"with ID {number}," in session for number in ids)
+
+
+def _executor_ids(executor: psutil.Process) -> list[str]:
+    with suppress(psutil.NoSuchProcess):
+        words = executor.cmdline()
+        return words[words.index("--executor-id") + 1 :][:1]
+    return []
+
+
+@dataclass
+class Scene:
+    """One project on the cluster, and the run of it that is under way."""
+
+    cluster: Cluster
+    server: Server
+    project: Project
+    # What the arrow engine has made of the same input.
+    expected: Project
+    rows: int
+    _answer: Path | None = None
+    _said: int = 0
+    _before: set[Path] = field(default_factory=set)
+
+    def begin(self, *arguments: str, settings: Mapping[str, str] | None = None) -> None:
+        """Start a run in the server."""
+        self._before = {path for worker in self.cluster for path in worker.local.rglob("shuffle_*.data")}
+        self._said = len(self.server.driver.text())
+        words = ["--dataset", WIDE, "--config-dir", str(self.project.conf), *arguments]
+        self._answer = self.server.order(words, settings)
+
+    def said(self) -> str:
+        """What the driver has logged since the run began."""
+        return self.server.driver.text()[self._said :]
+
+    def under_way(self, happened: Callable[[], bool], what: str, seconds: float = 120) -> None:
+        """Wait for something while the run goes on; raise where it ends without."""
+        assert self._answer
+        ended = self._answer
+
+        def either() -> bool:
+            return happened() or ended.exists()
+
+        until(either, what, seconds)
+        assert happened(), f"the run ended before {what}: {ended.read_text()}"
+
+    def pause(self, worker: Worker) -> list[psutil.Process]:
+        """Stop a worker, its executor and Python processes; return them."""
+        stopped = worker.family()
+        send(signal.SIGSTOP, stopped)
+        return stopped
+
+    def retried(self) -> None:
+        """Wait until the driver has given up on an executor that stands still, and its task is done elsewhere."""
+        self.logged(r"Lost executor \d+ .*heartbeat timed out")
+        self.logged(r"Starting task \d+\.[1-9]\d* in stage")
+
+    def refused(self) -> Answer:
+        """Wait for the end, which has to be an error; nothing is published."""
+        answer = self.answer()
+        assert answer.error
+        assert shown(self.project) == []
+        assert self.manifest().status == "failed"
+        assert "--resume" in answer.error
+        return answer
+
+    def logged(self, pattern: str) -> None:
+        """Wait until the driver logs it."""
+        self.under_way(lambda: re.search(pattern, self.said()) is not None, f"{pattern!r} in the driver's log")
+
+    def scattered(self, worker: Worker, count: int) -> None:
+        """Wait until a worker has finished so many tasks of scatter."""
+
+        def happened() -> bool:
+            return len(set(worker.local.rglob("shuffle_*.data")) - self._before) >= count
+
+        self.under_way(happened, f"{count} tasks of scatter")
+
+    def gathered(self, count: int) -> None:
+        """Wait until so many files are in place."""
+        self.under_way(lambda: len(self.files()) >= count, f"{count} files")
+
+    def files(self) -> list[Path]:
+        return list((self.project.target / WIDE).glob("*/*/*.parquet"))
+
+    def answer(self, seconds: float = 180) -> Answer:
+        """Wait for the end of the run."""
+        assert self._answer
+        until(self._answer.exists, "end of the run", seconds)
+        return Answer(**json.loads(self._answer.read_text()))
+
+    def manifest(self) -> Manifest:
+        (run_id,) = self.project.run_ids()
+        path = self.project.target / "_bucketwheel" / WIDE / "runs" / run_id / "manifest.json"
+        return Manifest.model_validate_json(path.read_bytes())
+
+    def finished(self) -> Answer:
+        """Wait for the end, which has to be a good one; all is there as if nothing had happened."""
+        answer = self.answer()
+        assert not answer.error, answer.error + answer.err
+        self.check()
+        return answer
+
+    def check(self) -> None:
+        """Raise unless files and catalog are those of the arrow engine, and nothing else is there."""
+        assert self.manifest().status == "finished"
+        assert local_hashes(self.project.target) == local_hashes(self.expected.target)
+        assert self.project.content() == self.expected.content()
+        assert strays(self.project) == []
+
+    def warnings(self, answer: Answer) -> str:
+        """What the manifest warns of, all of which has to be on stderr too."""
+        found = self.manifest().stages["bucket"].result["warnings"]
+        assert all(f"warning: {text}" in answer.err for text in found)
+        return "\n".join(found)
+
+
+def shown(project: Project) -> list[str]:
+    """Names of the tables in the catalog."""
+    return [table.name for table in backends.catalog(project.configuration().settings).tables()]
+
+
+def strays(project: Project) -> list[str]:
+    """What is below the target and is neither data nor books, nor a directory that holds some."""
+    paths = {path.relative_to(project.target): path for path in project.target.rglob("*")}
+    kept = {name for name in paths if _FILES.fullmatch(str(name))}
+    parents = {parent for name in kept for parent in name.parents}
+    return sorted(str(name) for name in paths if name not in kept | parents)

@@ -1,0 +1,68 @@
+"""Runs jobs in one driver, one after the other, so that a fault costs the time of a run and not of a JVM.
+
+Does what `app/job.py` does for each `<number>.order`, JSON of its arguments and of Spark settings to start anew
+with where they are not those of the session; an order without arguments ends the session. How the run ended is
+in `<number>.answer`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from bucketwheel.cli.submitted import main as job
+
+
+def settle(given: dict[str, str], now: dict[str, str]) -> None:
+    """Have the next session start with the settings that are given, and without those of `now`."""
+    session = SparkSession._instantiatedSession
+    if session is not None:
+        session.stop()
+    SparkContext._ensure_initialized()
+    machine: Any = SparkContext._jvm
+    system = machine.java.lang.System
+    for name in now:
+        system.clearProperty(name)
+    for name, value in given.items():
+        system.setProperty(name, value)
+
+
+def carry_out(arguments: list[str]) -> dict[str, Any]:
+    out, err, error = io.StringIO(), io.StringIO(), ""
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            job(arguments)
+        except BaseException as raised:  # noqa: BLE001
+            error = f"{type(raised).__name__}: {raised}"
+    return {"error": error, "out": out.getvalue(), "err": err.getvalue()}
+
+
+def main() -> None:
+    directory = Path(sys.argv[1])
+    number, settings = 0, dict[str, str]()
+    while True:
+        order = directory / f"{number}.order"
+        if not order.exists():
+            time.sleep(0.01)
+            continue
+        given = json.loads(order.read_text())
+        if given["settings"] != settings or not given["arguments"]:
+            settle(given["settings"], settings)
+            settings = given["settings"]
+        answer = carry_out(given["arguments"]) if given["arguments"] else {"error": "", "out": "", "err": ""}
+        aside = directory / "answer"
+        aside.write_text(json.dumps(answer))
+        aside.rename(directory / f"{number}.answer")
+        number += 1
+
+
+if __name__ == "__main__":
+    main()

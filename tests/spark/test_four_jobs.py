@@ -1,0 +1,143 @@
+"""The four jobs of before as four submissions that share nothing but S3 and the catalog."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyspark
+import pytest
+import yaml
+
+from aws_server import CREDENTIALS, plain_client, served
+from bucketwheel.sample import Sample
+from project import APP, NARROW, WIDE, environment
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.usefixtures("java")]
+
+BUCKET = "omc-flywheel-data-us-east-1-prod"
+DATABASE = "omc_flywheel_prod"
+DATA_STAGES = "discover,split,size,bucket,verify"
+OPTIONS = ("--master", "local[2]", "--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.ui.enabled=false")
+
+
+class Site:
+    """A bucket, a Glue catalog, and a configuration that names them; each job is a process of its own."""
+
+    def __init__(self, endpoint: str, conf: Path, sample: Sample) -> None:
+        self.endpoint, self.conf = endpoint, conf
+        self.s3, self.glue = plain_client("s3", endpoint), plain_client("glue", endpoint)
+        self.s3.create_bucket(Bucket=BUCKET)
+        for path in (found for found in sample.directory.rglob("*") if found.is_file()):
+            self.s3.upload_file(str(path), BUCKET, str(path.relative_to(sample.directory)))
+        settings: dict[str, Any] = {
+            "engine": "spark",
+            "target": f"s3://{BUCKET}/omc_cleanroom_data",
+            "buckets": {"count": 4},
+            "catalog": {"kind": "glue", "path": None, "database": DATABASE},
+            "datasets": {
+                WIDE: {
+                    "source": f"s3://{BUCKET}/opus/infobase_attributes/raw_input",
+                    "mapping": f"s3://{BUCKET}/opus/infobase_attributes/mapping.csv",
+                    "key": "Customer_User_id",
+                },
+                NARROW: {"source": f"s3://{BUCKET}/opus/addressable_ids/raw_input", "key": "Customer_User_id"},
+            },
+        }
+        conf.mkdir()
+        (conf / "base.yaml").write_text(yaml.safe_dump(settings))
+        (conf / "prod.yaml").write_text("{}")
+
+    def job(self, *arguments: str) -> str:
+        """Submit one job as Glue would, with arguments of its own beside ours; return what it printed."""
+        home = Path(pyspark.__file__).parent
+        glue = ("--JOB_NAME", "etl", "--JOB_RUN_ID", "jr_1", "--job-language", "python", "--enable-metrics", "true")
+        done = subprocess.run(
+            [str(home / "bin" / "spark-submit"), *OPTIONS, str(APP / "job.py"), *glue,
+             "--env", "prod", "--config-dir", str(self.conf), *arguments],
+            capture_output=True, text=True, timeout=300, check=False,
+            env=environment(
+                PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1", SPARK_HOME=str(home),
+                AWS_ENDPOINT_URL=self.endpoint, **CREDENTIALS,
+            ),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def four_jobs(self, target: str, *arguments: str) -> None:
+        where = ("--TARGET_PATH", f"s3a://{BUCKET}/{target}", "--DATABASE", target.replace("/", "_"), *arguments)
+        self.job("--DATASET", WIDE, "--stages", DATA_STAGES, "--BUCKET_COUNT", "4", *where)
+        self.job(
+            "--DATASET", NARROW, "--stages", DATA_STAGES, "--BUCKET_COUNT", "4", "--SNAPSHOT_DT", "_NONE_", *where
+        )
+        self.job("--stages", "register", *where)
+        self.job("--stages", "ctas", *where)
+
+    def digests(self, target: str) -> dict[str, str]:
+        """SHA-256 of every data file by dataset, table and name."""
+        found = {}
+        for key in self.objects(target):
+            if key.endswith(".parquet"):
+                dataset, table, _, name = key.removeprefix(f"{target}/").split("/")
+                body = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+                found[f"{dataset}/{table}/{name}"] = hashlib.sha256(body).hexdigest()
+        return found
+
+    def objects(self, target: str) -> dict[str, str]:
+        """When each object below a target was written; the lease is taken by every run."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{target}/")
+        objects = [found for page in pages for found in page.get("Contents", ())]
+        return {found["Key"]: str(found["LastModified"]) for found in objects if "lease" not in found["Key"]}
+
+    def tables(self, database: str) -> dict[str, Any]:
+        """Names, columns, types, comments and buckets of all tables, and how often each was changed."""
+        found = {}
+        for table in self.glue.get_tables(DatabaseName=database)["TableList"]:
+            place = table["StorageDescriptor"]
+            columns = [(column["Name"], column["Type"], column.get("Comment")) for column in place["Columns"]]
+            buckets = (place["BucketColumns"], place["NumberOfBuckets"], place["SerdeInfo"])
+            found[table["Name"]] = (columns, buckets, table.get("Description"), table["VersionId"])
+        return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, clean: Sample) -> Iterator[Site]:
+    with served() as endpoint:
+        made = Site(endpoint, tmp_path_factory.mktemp("site") / "conf", clean)
+        yield made
+        made.s3.close()
+        made.glue.close()
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_four_jobs_give_what_one_run_gives_and_do_nothing_the_second_time(site: Site) -> None:
+    site.job()
+    one = site.digests("omc_cleanroom_data")
+    assert len(one) == 4 * 3 + 4
+    site.four_jobs("four")
+    assert site.digests("four") == one
+    whole = site.tables(DATABASE)
+    assert sorted(whole) == sorted(f"{prefix}{name}" for prefix in ("bucketed_", "ext_") for name in
+                                   ("addressable_ids", "ibe_01", "ibe_02", "ibe_04"))  # fmt: skip
+    assert site.tables("four") == whole
+    before = site.objects("four")
+    site.four_jobs("four")
+    assert (site.objects("four"), site.tables("four")) == (before, whole)
+
+
+def test_a_snapshot_and_tables_can_be_chosen_under_the_old_names(site: Site) -> None:
+    where = ("--TARGET_PATH", f"s3://{BUCKET}/some", "--DATABASE", "some", "--SNAPSHOT_DT", "2025-10-22")
+    site.job("--DATASET", WIDE, "--stages", DATA_STAGES, "--TABLES_FILTER", "IBE_01,IBE_04", *where)
+    site.job("--DATASET", WIDE, "--stages", "register", "--TABLES_FILTER", "IBE_01,IBE_04", *where)
+    site.job("--DATASET", WIDE, "--stages", "ctas", *where)
+    assert sorted(site.tables("some")) == ["bucketed_ibe_01", "bucketed_ibe_04", "ext_ibe_01", "ext_ibe_04"]
+    assert {name.rpartition("/")[0] for name in site.digests("some")} == {f"{WIDE}/ibe_01", f"{WIDE}/ibe_04"}

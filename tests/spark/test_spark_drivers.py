@@ -1,0 +1,106 @@
+"""Drivers on a cluster that end in the middle of a run: killed, interrupted, or too late."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from spark_cluster import Daemon, named, send, spark_environment, until
+from spark_scene import QUICK, SMALL, Scene, submit_job
+
+from project import WIDE, environment
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.crash, pytest.mark.xdist_group("cluster")]
+
+
+@pytest.fixture
+def free(scene: Scene) -> Scene:
+    """A cluster on which no session holds cores."""
+    scene.server.leave()
+    scene.cluster.idle()
+    return scene
+
+
+def in_gather(scene: Scene, seed: int) -> Daemon:
+    """Start a job and wait until some files are in place."""
+    driver = submit_job(scene.cluster, scene.project)
+    count = random.Random(seed).randint(1, 60)
+    until(lambda: len(scene.files()) >= count or driver.process.poll() is not None, "gather")
+    assert driver.process.poll() is None, driver.text()
+    return driver
+
+
+def applications(scene: Scene) -> int:
+    return scene.cluster.master.text().count("Registered app")
+
+
+def go_on_with_arrow(scene: Scene) -> None:
+    done = scene.project.cli("run", WIDE, "--resume", "last", "--engine", "arrow")
+    assert done.exit_code == 0, done.stderr
+    scene.check()
+
+
+def test_a_driver_killed_with_its_jvm_is_followed_by_another_on_the_cluster(free: Scene) -> None:
+    driver = in_gather(free, 0)
+    driver.end()
+    assert free.manifest().status == "running"
+    free.cluster.idle()
+    free.begin("--resume", "last")
+    free.finished()
+
+
+def test_a_driver_killed_alone_is_followed_by_the_arrow_engine(free: Scene) -> None:
+    driver = in_gather(free, 1)
+    (python,) = named(driver.family(), "job.py")[1:]
+    send(signal.SIGKILL, [python])
+    assert driver.process.wait(60) != 0
+    assert free.manifest().status == "running"
+    go_on_with_arrow(free)
+
+
+def test_a_driver_whose_jvm_is_killed_says_so_in_the_manifest(free: Scene) -> None:
+    driver = in_gather(free, 2)
+    python = named(driver.family(), "job.py")[1:]
+    assert python
+    driver.process.kill()
+    until(lambda: not any(process.is_running() for process in python), "end of Python")
+    found = free.manifest()
+    assert (found.status, "JVM of the driver has ended" in (found.error or "")) == ("failed", True)
+    go_on_with_arrow(free)
+
+
+def test_an_interrupt_ends_with_how_to_go_on(free: Scene) -> None:
+    driver = in_gather(free, 3)
+    # As a terminal does it: to the JVM and to Python.
+    os.killpg(driver.process.pid, signal.SIGINT)
+    assert driver.process.wait(60) != 0
+    driver.end()
+    (run_id,) = free.project.run_ids()
+    assert re.search(rf"JobFailedError: interrupted\nTo go on from here: .* --resume {run_id}", driver.text())
+    assert free.manifest().status == "failed"
+    go_on_with_arrow(free)
+
+
+def test_of_two_runs_started_at_once_one_does_it_and_the_other_is_told(free: Scene, tmp_path: Path) -> None:
+    defaults = {"spark.master": free.cluster.url, **SMALL, **QUICK}
+    (tmp_path / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in defaults.items()))
+    before = applications(free)
+    both = [
+        Daemon(
+            tmp_path / f"{number}.log",
+            free.project.command("run", WIDE),
+            environment(**spark_environment(SPARK_CONF_DIR=str(tmp_path))),
+            tmp_path,
+        )
+        for number in range(2)
+    ]
+    free.cluster.drivers += both
+    codes = [one.process.wait(120) for one in both]
+    assert sorted(codes) == [0, 4], [one.text()[-2000:] for one in both]
+    assert "error: another run holds the lease" in both[codes.index(4)].text()
+    assert applications(free) == before + 1
+    free.check()

@@ -1,0 +1,116 @@
+"""Workers, executors and Python processes that die in the middle of a run on a cluster."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+from collections.abc import Callable
+
+import pytest
+from spark_cluster import send
+from spark_scene import Scene
+
+from bucketwheel.sample import Sample
+from project import WIDE
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.crash, pytest.mark.xdist_group("cluster")]
+
+RETRIED = r"spark stage \d+.*: \d+ tasks failed and were tried again: "
+
+
+def test_an_undisturbed_run_on_two_workers_writes_the_same_bytes(scene: Scene) -> None:
+    scene.begin()
+    answer = scene.finished()
+    assert scene.warnings(answer) == ""
+    assert all(worker.executors() for worker in scene.cluster)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_worker_killed_in_scatter_is_made_up_for(scene: Scene, seed: int) -> None:
+    victim = scene.cluster.workers[seed % 2]
+    scene.begin()
+    scene.scattered(victim, random.Random(seed).randint(1, 2))
+    scene.cluster.remove(victim)
+    answer = scene.finished()
+    assert re.search(f"{RETRIED}(ExecutorLost|FetchFailed)", scene.warnings(answer))
+
+
+@pytest.mark.parametrize("seed", range(2, 4))
+def test_a_worker_killed_in_gather_is_made_up_for(scene: Scene, seed: int) -> None:
+    victim = scene.cluster.workers[seed % 2]
+    scene.begin()
+    scene.gathered(random.Random(seed).randint(1, 60))
+    scene.cluster.remove(victim)
+    answer = scene.finished()
+    assert re.search(f"{RETRIED}(ExecutorLost|FetchFailed)", scene.warnings(answer))
+
+
+@pytest.mark.parametrize(("seed", "phase"), [(4, "scatter"), (5, "gather")])
+def test_a_python_worker_killed_is_made_up_for(scene: Scene, seed: int, phase: str) -> None:
+    victim = scene.cluster.workers[seed % 2]
+    scene.begin()
+    scene.scattered(victim, 1) if phase == "scatter" else scene.gathered(random.Random(seed).randint(1, 60))
+    send(signal.SIGKILL, victim.python_workers())
+    answer = scene.finished()
+    assert re.search(f"{RETRIED}.*(exited unexpectedly|Connection reset)", scene.warnings(answer))
+
+
+def test_all_python_of_an_executor_killed_is_made_up_for(scene: Scene) -> None:
+    victim = scene.cluster.workers[0]
+    scene.begin()
+    scene.gathered(10)
+    send(signal.SIGKILL, victim.pythons())
+    answer = scene.finished()
+    assert re.search(f"{RETRIED}.*(exited unexpectedly|Connection reset)", scene.warnings(answer))
+
+
+@pytest.mark.parametrize("phase", ["scatter", "gather"])
+def test_an_executor_killed_for_its_memory_is_made_up_for(scene: Scene, phase: str) -> None:
+    victim = scene.cluster.workers[1]
+    scene.begin()
+    scene.scattered(victim, 1) if phase == "scatter" else scene.gathered(20)
+    send(signal.SIGKILL, victim.executors())
+    answer = scene.finished()
+    found = scene.warnings(answer)
+    assert re.search(f"{RETRIED}.*code 137.*spark.executor.memoryOverhead", found)
+
+
+def test_a_corrupt_page_is_the_same_error_as_with_the_arrow_engine(
+    scene: Scene, dirty: Callable[..., Sample]
+) -> None:
+    scene.project.use(dirty("corrupt_page"))
+    scene.begin()
+    answer = scene.refused()
+    text = scene.manifest().error or ""
+    assert answer.error.startswith(f"JobFailedError: {text}\n")
+    arrow = scene.project.cli("run", WIDE, "--resume", "last", "--engine", "arrow")
+    assert arrow.exit_code == 3
+    assert f"error: {text}\n" in arrow.stderr
+    assert "row group" in text
+
+
+def test_python_that_may_not_have_enough_memory_ends_the_run_with_advice(scene: Scene) -> None:
+    scene.begin(settings={"spark.executor.pyspark.memory": "300m"})
+    answer = scene.refused()
+    assert re.search("spark: a Python worker failed: .*Memory.*spark.executor.pyspark.memory", answer.error)
+    done = scene.project.cli("run", WIDE, "--resume", "last", "--engine", "arrow")
+    assert done.exit_code == 0, done.stderr
+    scene.check()
+
+
+SPECULATION = {
+    "spark.speculation": "true",
+    "spark.speculation.interval": "50ms",
+    "spark.speculation.minTaskRuntime": "50ms",
+    "spark.speculation.multiplier": "1.1",
+    "spark.speculation.quantile": "0.1",
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_tasks_that_run_twice_at_once_do_no_harm(scene: Scene, seed: int, slowed: Callable[..., None]) -> None:
+    slowed(scene.cluster.workers[seed % 2])
+    scene.begin(settings=SPECULATION)
+    scene.finished()
+    assert "speculat" in scene.said()

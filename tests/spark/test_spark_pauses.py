@@ -1,0 +1,52 @@
+"""Workers that stand still until their work was done elsewhere, and then go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import psutil
+import pytest
+from spark_cluster import DAEMON, EXECUTOR, named, send
+from spark_scene import Scene
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.crash, pytest.mark.xdist_group("cluster")]
+
+# A task that was at work when it was stopped takes less.
+ZOMBIE_SECONDS = 3
+
+
+def wake(stopped: list[psutil.Process]) -> None:
+    """Let a paused executor and its Python work on; the worker, which would end it, only some time after that."""
+    executor = [*named(stopped, EXECUTOR), *named(stopped, DAEMON)]
+    assert len(executor) >= 3
+    send(signal.SIGCONT, executor)
+    time.sleep(ZOMBIE_SECONDS)
+    send(signal.SIGCONT, stopped)
+
+
+@pytest.mark.parametrize(("seed", "phase"), [(0, "scatter"), (1, "gather")])
+def test_a_worker_that_goes_on_while_its_task_is_done_elsewhere_does_no_harm(
+    scene: Scene, seed: int, phase: str
+) -> None:
+    victim = scene.cluster.workers[seed % 2]
+    scene.begin()
+    scene.scattered(victim, 1) if phase == "scatter" else scene.gathered(random.Random(seed).randint(1, 60))
+    stopped = scene.pause(victim)
+    scene.retried()
+    send(signal.SIGCONT, stopped)
+    answer = scene.finished()
+    assert "heartbeat" in scene.warnings(answer)
+
+
+@pytest.mark.parametrize("seed", range(2, 4))
+def test_a_worker_that_goes_on_after_all_was_published_does_no_harm(scene: Scene, seed: int) -> None:
+    victim = scene.cluster.workers[seed % 2]
+    scene.begin()
+    scene.gathered(random.Random(seed).randint(1, 60))
+    stopped = scene.pause(victim)
+    answer = scene.finished()
+    assert "heartbeat" in scene.warnings(answer)
+    wake(stopped)
+    scene.check()

@@ -1,0 +1,177 @@
+"""Runs on a cluster whose input and target are in S3, where requests and workers fail, and writes come late."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from faults.proxy import FaultProxy, Request, healthy, seeded
+from moto.server import ThreadedMotoServer
+from spark_cluster import KEYS, send, until
+from spark_scene import Scene, shown
+
+from bucketwheel.manifest import Manifest
+from bucketwheel.sample import Sample
+from project import WIDE
+from s3_support import Bucket, local_hashes
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.crash, pytest.mark.xdist_group("cluster")]
+
+_BOOKS = re.compile(
+    rf"out/({WIDE}/\w+/[^/]+/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/snapshot_dt\.txt"
+    rf"|_bucketwheel/{WIDE}/(lease\.json|runs/[^/]+/manifest\.json))"
+)
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def proxy(endpoint: str) -> Iterator[FaultProxy]:
+    """What driver and executors reach the server by."""
+    with FaultProxy(endpoint, serialise=True, delay_seconds=0.1) as started:
+        yield started
+
+
+@dataclass
+class Far(Scene):
+    """A project in a bucket."""
+
+    bucket: Bucket | None = None
+
+    @property
+    def there(self) -> Bucket:
+        assert self.bucket
+        return self.bucket
+
+    def names(self) -> list[str]:
+        return [key for key in self.there.keys("out/") if key.endswith(".parquet")]
+
+    def gathered(self, count: int) -> None:
+        def happened() -> bool:
+            time.sleep(0.1)
+            return len(self.names()) >= count
+
+        self.under_way(happened, f"{count} objects")
+
+    def manifest(self) -> Manifest:
+        (key,) = (key for key in self.there.keys("out/") if key.endswith("/manifest.json"))
+        return Manifest.model_validate_json(self.there.get(key))
+
+    def check(self) -> None:
+        assert self.manifest().status == "finished"
+        assert self.there.hashes() == local_hashes(self.expected.target)
+        assert self.there.uploads() == []
+        assert [key for key in self.there.keys("out/") if not _BOOKS.fullmatch(key)] == []
+        assert shown(self.project) == shown(self.expected)
+        done = self.project.cli("verify", "last", "--engine", "arrow")
+        assert done.exit_code == 0, done.stderr
+
+
+@pytest.fixture
+def far(
+    scene: Scene, endpoint: str, proxy: FaultProxy, larger: Sample, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Far]:
+    """The sample in a bucket of its own, and a project there."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    options = {"aws_access_key_id": "other", "aws_secret_access_key": "other", "region_name": "us-east-1"}
+    client: Any = boto3.client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}), **options)
+    bucket = Bucket(client, f"test-{uuid.uuid4().hex}")
+    client.create_bucket(Bucket=bucket.name)
+    scene.project.set(
+        target=bucket.uri("out"),
+        datasets=bucket.take(larger),
+        storage={"endpoint_url": proxy.url, "region": "us-east-1"},
+    )
+    yield Far(scene.cluster, scene.server, scene.project, scene.expected, scene.rows, bucket=bucket)
+    client.close()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_tenth_of_all_requests_may_fail(far: Far, proxy: FaultProxy, seed: int) -> None:
+    proxy.plan = seeded(seed, 0.1)
+    far.begin()
+    answer = far.answer()
+    proxy.plan = healthy
+    assert not answer.error, answer.error
+    hit = [one.request for one in proxy.answered if one.fault]
+    assert {"GET", "PUT"} <= {request.method for request in hit if request.key.endswith(".parquet")}
+    far.check()
+
+
+@pytest.mark.parametrize(("seed", "phase"), [(2, "scatter"), (3, "gather")])
+def test_a_worker_may_be_killed_while_requests_fail(far: Far, proxy: FaultProxy, seed: int, phase: str) -> None:
+    victim = far.cluster.workers[seed % 2]
+    proxy.plan = seeded(seed, 0.05)
+    far.begin()
+    far.scattered(victim, 1) if phase == "scatter" else far.gathered(random.Random(seed).randint(1, 40))
+    far.cluster.remove(victim)
+    answer = far.answer()
+    proxy.plan = healthy
+    assert not answer.error, answer.error
+    assert re.search("ExecutorLost|FetchFailed", far.warnings(answer))
+    far.check()
+
+
+def test_a_worker_that_wakes_after_all_was_published_may_write_on(far: Far) -> None:
+    victim = far.cluster.workers[0]
+    far.begin()
+    far.gathered(15)
+    stopped = far.pause(victim)
+    answer = far.finished()
+    assert "heartbeat" in far.warnings(answer)
+    send(signal.SIGCONT, [process for process in stopped if process.pid != victim.process.pid])
+    time.sleep(3)
+    send(signal.SIGCONT, stopped)
+    far.check()
+
+
+def test_a_write_that_arrives_after_all_was_published_changes_nothing(far: Far, proxy: FaultProxy) -> None:
+    held, release = threading.Event(), threading.Event()
+    late: list[str] = []
+
+    def plan(request: Request) -> None:
+        if request.method == "PUT" and request.key.endswith(".parquet") and not held.is_set():
+            late.append(request.key)
+            held.set()
+            release.wait(120)
+
+    proxy.plan = plan
+    far.begin()
+    far.under_way(held.is_set, "a write on its way")
+    for worker in far.cluster:
+        send(signal.SIGKILL, worker.pythons())
+    answer = far.finished()
+    assert re.search("exited unexpectedly|Connection reset", far.warnings(answer))
+    before = far.there.head(late[0])["LastModified"]
+    written = [one for one in proxy.answered if one.request.key == late[0] and one.request.method == "PUT"]
+    time.sleep(1)
+    release.set()
+    until(
+        lambda: (
+            len([one for one in proxy.answered if (one.request.key, one.request.method) == (late[0], "PUT")])
+            > len(written)
+        ),
+        "the late write",
+    )
+    assert far.there.head(late[0])["LastModified"] > before
+    far.check()

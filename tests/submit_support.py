@@ -1,0 +1,86 @@
+"""A stack's jobs on moto, and faults between them and us."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.httpsession import URLLib3Session
+
+from bucketwheel import api, aws
+from deploy_support import REGION, configuration
+
+
+def client(service: str, url: str) -> Any:
+    """A client of this service on moto, without faults."""
+    return boto3.client(service, endpoint_url=url, region_name=REGION)
+
+
+def reached(url: str, target: Path | str, **more: Any) -> api.Configuration:
+    """A configuration whose AWS is moto, and whose target has runs."""
+    named = {"aws__endpoint_url": url, "aws__region": REGION, "aws__attempts": 2, "target": str(target)}
+    return configuration(**{**named, **more})
+
+
+def transitions(url: str, model: str, **transition: Any) -> None:
+    """Say how runs of a model move on."""
+    body = json.dumps({"model_name": model, "transition": transition}).encode()
+    request = urllib.request.Request(f"{url}/moto-api/state-manager/set-transition", data=body, method="POST")
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 201
+
+
+class Answer:
+    """A body as botocore reads it."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self._content
+
+
+def answered(request: Any, status: int, code: str, message: str) -> AWSResponse:
+    """An answer of AWS that says no."""
+    content = json.dumps({"__type": code, "message": message}).encode()
+    headers = {"x-amzn-errortype": code, "content-type": "application/json"}
+    return AWSResponse(request.url, status, headers, Answer(content))
+
+
+def sent(request: AWSRequest) -> AWSResponse:
+    """Let a request take its effect and return the answer."""
+    session = URLLib3Session()
+    try:
+        answer = session.send(request)
+        _ = answer.content
+    finally:
+        session.close()
+    return answer
+
+
+@contextmanager
+def faults(config: api.Configuration, service: str, operation: str, fault: Callable[..., Any]) -> Iterator[list[int]]:
+    """Have `fault(request, number)` answer calls; None lets a call pass. Yields a list that grows with each call."""
+    settings = config.settings.aws
+    calls: list[int] = []
+
+    def answer(request: Any, **_: Any) -> Any:
+        calls.append(len(calls) + 1)
+        return fault(request, len(calls))
+
+    event = f"before-send.{service}.{operation}"
+    clients = [aws.client(service, settings), aws.client(service, settings.model_copy(update={"attempts": 1}))]
+    for found in clients:
+        found.meta.events.register(event, answer)
+    try:
+        yield calls
+    finally:
+        for found in clients:
+            found.meta.events.unregister(event, answer)

@@ -1,0 +1,91 @@
+"""What can be seen of the images without Docker: integration/images looks at the images themselves."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+LOCKS = ("requirements.txt", "offline/base.txt", "offline/localstack.txt", "offline/moto.txt")
+
+
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """The instructions of docker/Dockerfile, by stage; what comes before the first is "", the last is "default"."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "docker" / "Dockerfile").read_text(), flags=re.MULTILINE)
+    found: dict[str, list[tuple[str, str]]] = {"": []}
+    name = ""
+    for line in text.replace("\\\n", " ").splitlines():
+        instruction, _, words = line.partition(" ")
+        if instruction == "FROM":
+            name = words.partition(" AS ")[2] or "default"
+            found[name] = []
+        if instruction:
+            found[name].append((instruction, words))
+    return found
+
+
+def pins(lock: Path) -> dict[str, str]:
+    """Versions by name, in lower case and with dashes."""
+    found = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\\n]+)", lock.read_text(), re.MULTILINE)
+    return {name.lower().replace("_", "-"): version for name, version in found}
+
+
+def test_the_bases_start_as_they_did() -> None:
+    # EMR Serverless refuses an image with another working directory, entry point or user.
+    found = stages()
+    assert found[""] == [("ARG", "BASE_IMAGE=public.ecr.aws/glue/aws-glue-libs:5")]
+    assert found["app"][0] == ("FROM", "${BASE_IMAGE} AS app")
+    assert found["app"][-1] == ("USER", "hadoop:hadoop")
+    assert found["default"] == [("FROM", "app")]
+    used = {instruction for stage in found.values() for instruction, _ in stage}
+    assert used == {"ARG", "FROM", "USER", "RUN", "COPY", "ENV"}
+    names = {word.partition("=")[0] for op, words in found["app"] if op == "ENV" for word in words.split()}
+    assert names.isdisjoint({"JAVA_HOME", "SPARK_HOME", "PATH"})
+
+
+def test_a_change_of_the_code_leaves_the_dependencies_alone() -> None:
+    found = stages()
+    assert [words for op, words in found["dependencies"] if op == "COPY"] == [
+        "docker/ca/ /tmp/ca/",
+        "docker/requirements.txt /tmp/",
+    ]
+    copied = [words for op, words in found["app"] if op == "COPY"]
+    assert copied[0] == "--from=dependencies --chown=root:root /opt/bucketwheel /opt/bucketwheel"
+    assert copied[-1] == "app /opt/bucketwheel/app"
+
+
+def test_what_is_run_neither_installs_anything_nor_has_seen_the_certificates_of_the_build() -> None:
+    text = str(stages()["app"])
+    assert "docker/ca" not in text
+    assert "pip" not in text
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_everything_that_is_installed_has_a_version_and_a_hash(lock: str) -> None:
+    lines = (ROOT / "docker" / lock).read_text().replace("\\\n", " ").splitlines()
+    entries = [line for line in lines if line and not line.startswith("#")]
+    assert len(entries) > 10
+    assert [line for line in entries if not re.match(r"[^ ]+==[^ ]+( +--hash=sha256:[0-9a-f]{64})+ *$", line)] == []
+
+
+def test_the_image_has_what_the_package_asks_for_at_the_versions_that_are_tested() -> None:
+    image, floor = pins(ROOT / "docker" / "requirements.txt"), pins(ROOT / "constraints-floor.txt")
+    assert {name: floor[name] for name in image if name in floor} == {n: v for n, v in image.items() if n in floor}
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    wanted = "\n".join((setup["options"]["install_requires"], extras["aws"], extras["duckdb"]))
+    for requirement in map(Requirement, wanted.split()):
+        assert Version(image[requirement.name]) in requirement.specifier, requirement
+
+
+def test_the_image_and_the_archive_have_the_versions_of_glue() -> None:
+    image, glue = pins(ROOT / "docker" / "requirements.txt"), pins(ROOT / "docker" / "offline" / "base.in")
+    shared = {name for name in image if name in glue}
+    assert shared == {"boto3", "botocore", "numpy", "pandas", "pyarrow", "python-dateutil", "pytz", "urllib3"}
+    assert {name: image[name] for name in shared} == {name: glue[name] for name in shared}

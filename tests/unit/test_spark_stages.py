@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("pyspark")
+
+from bucketwheel.engines.spark_stages import in_short
+
+STACK = "\n\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.read(PythonRunner.scala:572)\n"
+ADVICE = "spark.executor.memoryOverhead"
+
+
+def test_a_lost_executor_is_told_with_the_reason_and_nothing_of_py4j() -> None:
+    text = (
+        "An error occurred while calling o52.collectToPython.\n: org.apache.spark.SparkException: Job aborted due to "
+        "stage failure: Task 0 in stage 1.0 failed 4 times, most recent failure: Lost task 0.3 in stage 1.0 (TID 9): "
+        "ExecutorLostFailure Reason: Command exited with code 137\nDriver stacktrace:\n\tat org.apache.spark.X\n"
+    )
+    told = in_short(text)
+    assert told.startswith("org.apache.spark.SparkException: Job aborted due to stage failure")
+    assert "code 137 (short of memory?" in told
+    assert ADVICE in told
+    assert "\n" not in told
+
+
+def test_an_exception_of_python_is_told_by_its_last_line() -> None:
+    raised = (
+        "Traceback (most recent call last):\n  File a.py, line 1, in f\n    g()\nKeyError: 1\n\nThe above exception "
+        "was the direct cause of the following exception:\n\nTraceback (most recent call last):\n  File b.py\n"
+        "pyarrow.lib.ArrowMemoryError: malloc of size 64 failed\n"
+    )
+    told = in_short(f"\n  An exception was thrown from the Python worker. Please see below.\n{raised}")
+    assert told.startswith("a Python worker failed: pyarrow.lib.ArrowMemoryError: malloc of size 64 failed (short")
+    told = in_short(f"org.apache.spark.api.python.PythonException: {raised}{STACK}")
+    assert told.startswith("org.apache.spark.api.python.PythonException: pyarrow.lib.ArrowMemoryError: malloc of")
+    assert ADVICE in told
+
+
+def test_an_error_of_ours_is_told_as_it_was_raised() -> None:
+    told = "bucketwheel-failure:" + json.dumps(["StorageError", "s3://b/k: PutObject failed", []])
+    text = f"PythonException: Traceback (most recent call last):\n  File x\nRuntimeError: {told}\n{STACK}"
+    assert in_short(text) == "StorageError: s3://b/k: PutObject failed"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "An error occurred while calling o5.collect.\n"])
+def test_no_reason_is_said_to_be_none(text: str) -> None:
+    assert in_short(text) == "no reason is known"
