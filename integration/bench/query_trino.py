@@ -1,4 +1,4 @@
-"""Queries by Trino on the same data in 32 buckets, in 256, and without; and final tables promoted or copied by it.
+"""Queries by Trino on the same data in few and in many buckets, and without; and final tables promoted or copied by it.
 
 Publishes by the command line to S3 (moto's, or what S3_ENDPOINT names) and Glue. Prints one JSON object.
 """
@@ -23,7 +23,9 @@ from aws_server import plain_client
 
 WIDE = "infobase_attributes"
 MEMORY = "3G"
-BUCKETS = (32, 256)
+# The first ones make as many files as there are without buckets.
+BUCKETS = (8, 32, 256)
+COPIED = 32
 UNBUCKETED = "unbucketed"
 # As many files as a plain copy of the source would have.
 FILES = 8
@@ -53,7 +55,7 @@ def published(lake: Lake, data: Path) -> tuple[dict[str, LakeProject], list[dict
     scattered = {"buckets": {"count": "none", "sort": False}, "size": {"files_per_gb": 1e6, "max_files": FILES}}
     wanted: dict[str, dict[str, Any]] = {UNBUCKETED: scattered}
     wanted |= {f"{count} buckets": {"buckets": {"count": count}} for count in BUCKETS}
-    copied = {"buckets": {"count": BUCKETS[0]}, "ctas": {"method": "trino", "concurrency": 1}}
+    copied = {"buckets": {"count": COPIED}, "ctas": {"method": "trino", "concurrency": 1}}
     layouts, publishing = {}, []
     for name, settings in [*wanted.items(), ("copied", copied)]:
         project = lake.project(name.replace(" ", "_"), {WIDE: source}, **settings)
@@ -62,7 +64,7 @@ def published(lake: Lake, data: Path) -> tuple[dict[str, LakeProject], list[dict
         copies = stages["ctas"]["result"]["copies"]
         publishing.append(
             {
-                "layout": f"{BUCKETS[0]} buckets" if name == "copied" else name,
+                "layout": f"{COPIED} buckets" if name == "copied" else name,
                 "method": stages["ctas"]["result"]["method"],
                 "seconds": stages["ctas"]["seconds"],
                 "bytes": sum(copy["bytes"] for copy in copies),

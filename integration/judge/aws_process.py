@@ -58,7 +58,7 @@ def add_statistics() -> None:
         setattr(GlueResponse, f"get_column_statistics_for_{kind}", none)
         setattr(GlueResponse, f"update_column_statistics_for_{kind}", _answer({"Errors": []}))
         setattr(GlueResponse, f"delete_column_statistics_for_{kind}", _answer({}))
-    GlueResponse.get_user_defined_functions = _answer({"UserDefinedFunctions": []})
+    setattr(GlueResponse, "get_user_defined_functions", _answer({"UserDefinedFunctions": []}))  # noqa: B010
 
 
 def main() -> None:

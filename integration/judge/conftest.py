@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,20 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("trino"))
 
 
-def give_up(reason: str) -> NoReturn:
-    if os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(f"REQUIRE_ALL=1, but {reason}")
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+def lake(tmp_path_factory: pytest.TempPathFactory, cannot: Callable[[str], NoReturn]) -> Iterator[Lake]:
     """S3 is moto, or what S3_ENDPOINT names; Glue is moto."""
     try:
         java()
         trino_home()
     except NotInstalledError as missing:
-        give_up(str(missing))
+        cannot(str(missing))
     work = tmp_path_factory.mktemp("lake")
     with aws_process(work) as glue:
         s3 = os.environ.get("S3_ENDPOINT") or glue
