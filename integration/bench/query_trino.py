@@ -1,4 +1,4 @@
-"""Queries by Trino on the same data in few, many and no buckets; final tables promoted, and copied by it.
+"""Queries by Trino on the same data in few and many buckets and in none; final tables promoted or copied by it.
 
 Publishes by the command line to S3 (moto's, or what S3_ENDPOINT names) and Glue. Prints one JSON object.
 """

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
+
 import pytest
+from trino.exceptions import TrinoQueryError
 
 from .judge_keys import FREE
 from .lake import Lake, LakeProject
@@ -56,3 +60,51 @@ def test_copies_and_promoted_tables_are_joined_where_they_are(copied: LakeProjec
     plan = copied.ask(f"EXPLAIN (TYPE DISTRIBUTED) {text}").rows[0][0]
     assert f"{CATALOG}:HivePartitioningHandle{{buckets={persons.files}" in plan
     assert "RemoteSource" not in plan
+
+
+class Killer:
+    """Ends the first copy that Trino is making, in a thread."""
+
+    def __init__(self, project: LakeProject) -> None:
+        self.killed = 0
+        self._project = project
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        running = "SELECT query_id FROM system.runtime.queries WHERE state = 'RUNNING' AND query LIKE 'CREATE TABLE%'"
+        while not self._over.is_set() and not self.killed:
+            for (query_id,) in self._project.ask(running).rows:
+                with suppress(TrinoQueryError):
+                    self._project.ask(f"CALL system.runtime.kill_query('{query_id}', 'enough')")
+                    self.killed += 1
+
+
+def test_a_copy_that_is_killed_changes_no_table_and_is_made_when_the_run_goes_on(
+    lake: Lake, persons: Persons
+) -> None:
+    project = lake.project("killed", persons.bucketed.settings["datasets"], buckets={"count": persons.files})
+    project.publish(WIDE)
+    before = project.locations()
+    project.set(ctas={"method": "trino", "concurrency": 1, "attempts": 1})
+    with Killer(project) as killer:
+        result = project.cli("run", WIDE)
+    assert killer.killed == 1
+    assert result.exit_code == 1
+    assert "enough" in result.stderr
+    finals = {f"bucketed_{table}" for table in TABLES}
+    assert {name: project.locations()[name] for name in finals} == {name: before[name] for name in finals}
+    project.publish(WIDE, "--resume", "last")
+    after = project.locations()
+    assert sorted(after) == sorted(before)
+    assert all("/ctas-" in after[name] for name in finals)
+    text = joined(TABLES)
+    assert persons.in_trino(project, text) == persons.in_source(text)
