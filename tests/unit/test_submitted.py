@@ -99,6 +99,7 @@ def test_a_failed_stage_raises_with_the_message_and_the_command_that_resumes(
     project.use(dirty("null_keys"))
     with pytest.raises(JobFailedError) as failed:
         job(project, "--dataset", WIDE)
+    assert str(failed.value).startswith("QualityError: ")
     assert "NULL key" in str(failed.value)
     assert "To go on from here: bucketwheel run infobase_attributes" in str(failed.value)
     assert isinstance(failed.value.__cause__, DataRefusedError)
@@ -115,7 +116,7 @@ def test_an_interrupt_raises_with_the_command_that_resumes(project: Project, mon
 
 
 def test_wrong_arguments_raise_and_do_not_exit(project: Project) -> None:
-    with pytest.raises(JobFailedError, match="no dataset 'nobody'") as failed:
+    with pytest.raises(JobFailedError, match="SelectionError: no dataset 'nobody'") as failed:
         job(project, "--dataset", "nobody")
     assert isinstance(failed.value.__cause__, UsageError)
     with pytest.raises(JobFailedError, match="is not of the form KEY=VALUE"):

@@ -45,7 +45,9 @@ def main(arguments: Sequence[str]) -> None:
             words = ["run", *run_words(given, lambda conf: _local(conf, Path(directory)), _say)]
             cli.main(words, prog_name="bucketwheel", standalone_mode=False, obj=words)
     except BucketwheelError as error:
-        raise JobFailedError("\n".join([str(error), *getattr(error, "__notes__", [])])) from error
+        # Platforms keep the text and nothing else: without its class, nobody could tell one failure from another.
+        text = f"{type(error).__name__}: {error}"
+        raise JobFailedError("\n".join([text, *getattr(error, "__notes__", [])])) from error
     except (click.Abort, KeyboardInterrupt) as error:
         # Click turns the interrupt that the run has noted something on into an error of its own.
         notes = getattr(error.__cause__ or error, "__notes__", [])
