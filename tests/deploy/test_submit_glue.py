@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from bucketwheel import api
+from bucketwheel.deploy.submit import named_exit_code
 from bucketwheel.errors import SubmitError
 from deploy_support import ROOT
 from project import WIDE, Project
@@ -79,7 +80,7 @@ def test_the_same_token_starts_one_run_and_follows_it(glue: Glue) -> None:
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ("FAILED", "JobFailedError: 200 rows have a NULL key; nothing was published"),
+        ("FAILED", "ExampleException: 200 rows have a NULL key; nothing was published"),
         ("TIMEOUT", ""),
         ("STOPPED", ""),
         ("ERROR", "internal service error"),
@@ -163,3 +164,18 @@ def test_its_log_is_shown_as_it_comes_each_line_once(glue: Glue) -> None:
 
 def _now() -> int:
     return time.time_ns() // 10**6
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("JobFailedError: QualityError: 3 rows have a NULL key", 3),
+        ("bucketwheel.errors.JobFailedError: LeaseError: another run holds the lease", 4),
+        ("JobFailedError: ConfigError: buckets.cuont: unknown", 2),
+        ("JobFailedError: EngineError: spark: MemoryError: malloc", 1),
+        ("AnalysisException: ValueError: no", 1),
+        ("", 1),
+    ],
+)
+def test_the_exit_code_is_that_of_the_error_in_the_message(message: str, code: int) -> None:
+    assert named_exit_code(message) == code

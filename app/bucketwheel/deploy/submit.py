@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from bucketwheel import errors
 from bucketwheel.config import Configuration
 from bucketwheel.deploy.deployment import Deployment
 from bucketwheel.deploy.emr_runs import EmrRuns
 from bucketwheel.deploy.glue_runs import GlueRuns
 from bucketwheel.deploy.jobruns import JobRunner, JobState, Tail, Update, follow
 from bucketwheel.deploy.request import JobRequest, Platform
-from bucketwheel.errors import BucketwheelError, SelectionError, SubmitError
+from bucketwheel.errors import BucketwheelError, JobFailedError, SelectionError, SubmitError
 from bucketwheel.manifest import Manifest
 from bucketwheel.operations import run_store
 
@@ -136,6 +138,15 @@ def _touched(config: Configuration, datasets: Sequence[str], since: datetime) ->
     return found
 
 
+def named_exit_code(message: str) -> int:
+    """Return the exit code of the error that a job's message names; that of the job's own error names nothing."""
+    for name in re.findall(r"\b(\w+Error): ", message):
+        kind = getattr(errors, name, JobFailedError)
+        if issubclass(kind, BucketwheelError) and kind is not JobFailedError:
+            return kind.exit_code
+    return SubmitError.exit_code
+
+
 def _failure(
     runner: JobRunner, state: JobState, platform: Platform, manifests: Sequence[Manifest]
 ) -> BucketwheelError:
@@ -143,6 +154,7 @@ def _failure(
         f"run {state.run_id} of {runner.job} ended as {state.state} after {state.seconds:.0f} s, {state.cost:.2f} "
         f"dollars: {state.message or f'no reason was given; look at the log group {runner.log_group}'}"
     )
+    error.exit_code = named_exit_code(state.message)
     for manifest in manifests:
         if manifest.status != "finished":
             error.add_note(
