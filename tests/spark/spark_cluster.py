@@ -151,6 +151,8 @@ class Cluster:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.temporary = root / "tmp"
+        self.temporary.mkdir()
         self._numbers = iter(range(1000))
         command = [f"{HOME}/bin/spark-class", "org.apache.spark.deploy.master.Master"]
         options = ["--host", "127.0.0.1", "--port", "0", "--webui-port", "0"]

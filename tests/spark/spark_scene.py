@@ -49,7 +49,9 @@ def submit(cluster: Cluster, log: Path, script: Path, *arguments: str, **more: s
     options = ["--master", cluster.url, "--driver-memory", "600m", "--driver-java-options", SMALL_JVM]
     settings = [word for name, value in {**SMALL, **QUICK}.items() for word in ("--conf", f"{name}={value}")]
     command = [f"{HOME}/bin/spark-submit", *options, *settings, str(script), *arguments]
-    driver = Daemon(log, command, environment(**spark_environment(**more)), cluster.root)
+    # What a driver that is killed leaves in the way of temporary files goes with the cluster.
+    own = spark_environment(SPARK_LOCAL_DIRS=str(cluster.temporary), TMPDIR=str(cluster.temporary), **more)
+    driver = Daemon(log, command, environment(**own), cluster.root)
     cluster.drivers.append(driver)
     return driver
 
