@@ -8,7 +8,7 @@ DEMO := build/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types unit floor bench clean venv linters
-.PHONY: e2e containers images images-offline archive locks
+.PHONY: e2e containers judge images images-offline archive locks
 
 ##@ Use
 demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, the report
@@ -26,7 +26,10 @@ e2e: venv ## The whole pipeline by Compose: Spark cluster, S3, Glue's API; every
 test: venv floor linters ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
-	$(MAKE) containers
+	$(MAKE) judge containers
+
+judge: venv ## The part of `make test` in which a real Trino reads the tables; needs Maven once, and Java 24 or newer
+	$(BIN)/pytest integration/judge $(PYTEST_ARGS)
 
 containers: venv floor ## The part of `make test` that needs Docker; says so where there is none
 	$(BIN)/pytest -m docker integration $(PYTEST_ARGS)

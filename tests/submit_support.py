@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.httpsession import URLLib3Session
+from moto.glue.models import FakeJobRun
 
 from bucketwheel import api, aws
+from bucketwheel.deploy.jobruns import Update
+from bucketwheel.deploy.submit import Submitted, submit
 from deploy_support import REGION, configuration
 
 
@@ -84,3 +88,65 @@ def faults(config: api.Configuration, service: str, operation: str, fault: Calla
     finally:
         for found in clients:
             found.meta.events.unregister(event, answer)
+
+
+JOB = "etl-omc-flywheel-prod-pipeline"
+
+
+class Glue:
+    """The stack's jobs, and what a submission showed."""
+
+    def __init__(self, url: str, target: Path) -> None:
+        self.url = url
+        self.config = reached(url, target)
+        self.updates: list[Update] = []
+        self.started: list[tuple[str, str]] = []
+        self.slept = 0
+        self.on_sleep: Callable[[int], None] = lambda _: None
+        for name in ("pipeline", "register-staged-tables"):
+            self._client.create_job(
+                Name=f"etl-omc-flywheel-prod-{name}",
+                Role="r",
+                Command={"Name": "glueetl", "ScriptLocation": "s3://x/job.py"},
+                ExecutionProperty={"MaxConcurrentRuns": 2},
+            )
+        transitions(url, "glue::job_run", progression="manual", times=2)
+
+    @property
+    def _client(self) -> Any:
+        return client("glue", self.url)
+
+    def submit(self, request: api.JobRequest | None = None, **options: Any) -> Submitted:
+        return submit(
+            options.pop("config", self.config),
+            "glue",
+            request or api.JobRequest(),
+            report=self.updates.append,
+            started=lambda run_id, token: self.started.append((run_id, token)),
+            sleep=self._sleep,
+            **options,
+        )
+
+    def _sleep(self, _: float) -> None:
+        self.slept += 1
+        assert self.slept < 100
+        self.on_sleep(self.slept)
+
+    def runs(self, name: str = JOB) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._client.get_job_runs(JobName=name)["JobRuns"]
+        return found
+
+    def states(self) -> list[str]:
+        return [update.state.state for update in self.updates]
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, state: str, message: str) -> None:
+    """Have runs end in a state that moto never reaches."""
+    described = FakeJobRun.as_dict
+
+    def as_dict(self: FakeJobRun) -> dict[str, Any]:
+        found = described(self)
+        ended = {"JobRunState": state, "ErrorMessage": message} if self.status == "SUCCEEDED" else {}
+        return {**found, **ended}
+
+    monkeypatch.setattr(FakeJobRun, "as_dict", as_dict)

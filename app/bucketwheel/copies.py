@@ -17,7 +17,8 @@ from bucketwheel.manifest import CopiedTable, Record
 from bucketwheel.runs import RUN_ID, RunStore, begun_at
 from bucketwheel.storage import Storage, join
 
-_TEMPORARY = "tmp_bucketwheel_"
+# What names of tables begin with while they are made.
+TEMPORARY = "tmp_bucketwheel_"
 _LONGEST_NAME = 255
 # What is known of engines before they are asked: the most bucket files of one statement.
 WRITERS = {"athena": 100}
@@ -101,12 +102,12 @@ def is_directory_of(name: str, run_id: str) -> bool:
 
 def temporary_prefix(run_id: str) -> str:
     """Return what the names of all temporary tables of a run begin with."""
-    return f"{_TEMPORARY}{begun_at(run_id).lower().replace('-', '_')}_"
+    return f"{TEMPORARY}{begun_at(run_id).lower().replace('-', '_')}_"
 
 
 def is_temporary(table: CatalogTable) -> bool:
     """Return whether a table is one that a broken-off copy left behind."""
-    return table.name.startswith(_TEMPORARY) and table.run_id is None
+    return table.name.startswith(TEMPORARY) and table.run_id is None
 
 
 def run_ids_in(location: str) -> set[str]:

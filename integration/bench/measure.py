@@ -62,7 +62,7 @@ class Run:
 def environment() -> dict[str, str]:
     """Return this process's environment without settings of Bucketwheel, and with its source on the path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BUCKETWHEEL", "AWS_"))}
-    path = os.pathsep.join(filter(None, (str(ROOT / "app"), kept.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(ROOT / "app"), str(ROOT / "tests"), kept.get("PYTHONPATH"))))
     aws = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1"}
     return {**kept, **aws, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
 

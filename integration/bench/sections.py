@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from integration.judge.trino_install import NotInstalledError, java, trino_home
+
 from .data import Data, sample
 from .measure import OUT, ROOT, Run, Task, bucketwheel, environment, last_line, measure, module, require_disk
 
@@ -18,6 +20,7 @@ BUDGET = "512MB"
 MEMORY_SCALES = (1, 4)
 BUCKET_COUNTS = (32, 1024)
 HELP_RUNS = 5
+QUERY_RUNS = 5
 _SERVER_SECONDS = 60
 
 
@@ -174,6 +177,21 @@ def help_text(bench: Bench) -> None:
     bench.interleaved("help", [Task("--help", [*bucketwheel(), "--help"])], rounds=HELP_RUNS)
 
 
+def query(bench: Bench) -> None:
+    """Trino on tables of 32 buckets, of 256 and without; the process measures itself."""
+    try:
+        java()
+        trino_home()
+    except NotInstalledError as missing:
+        bench.notes.append(f"queries were not measured: {missing}")
+        print(bench.notes[-1], file=sys.stderr)
+        return
+    data = bench.data
+    bench.prepare(data)
+    command = [*module("query_trino"), data.directory, OUT, str(QUERY_RUNS)]
+    bench.interleaved("query", [Task("trino", command, data.rows, reports=True)], rounds=1)
+
+
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "peers": peers,
     "spark": spark,
@@ -182,4 +200,5 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "buckets": buckets,
     "hashing": hashing,
     "help": help_text,
+    "query": query,
 }

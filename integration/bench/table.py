@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .query_table import query_tables
+
 _PEERS = {
     "copy": "plain copy by pyarrow, no buckets",
     "bucketwheel": "Bucketwheel: Hive buckets, sorted, verified, published",
@@ -32,13 +34,17 @@ def render(report: dict[str, Any], markdown: bool) -> str:
     others = [
         (f"{section}: {name}", *_values(values))
         for section, names in report["medians"].items()
-        if section != "peers"
+        if section not in ("peers", "query")
         for name, values in names.items()
     ]
     if others:
         blocks.append(draw(("run", "CPU", "wall", "peak memory", "written", "files"), others))
+    for run in report["runs"]:
+        if run["section"] == "query" and run["report"]:
+            blocks += [draw(head, found) for head, found in query_tables(run["report"])]
     rows = [(t["what"], t["wanted"], t["seen"], _MET[t["met"]]) for t in report["targets"]]
-    blocks.append(draw(("figure", "wanted", "seen", "met"), rows))
+    if rows:
+        blocks.append(draw(("figure", "wanted", "seen", "met"), rows))
     blocks += report["notes"]
     return "\n\n".join(blocks)
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
 
 from deploy_support import REGION
+from submit_support import Glue
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +30,8 @@ def aws_url(moto_server: str, own_environment: None, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     return moto_server
+
+
+@pytest.fixture
+def glue(aws_url: str, tmp_path: Path) -> Glue:
+    return Glue(aws_url, tmp_path / "out")

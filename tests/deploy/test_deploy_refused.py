@@ -67,6 +67,10 @@ def refusal(**overrides: Any) -> str:
             {"storage.encryption": "SSE-KMS", "storage.kms_key": "alias/data"},
             "storage.kms_key is 'alias/data'; a role can only be given a key by its ARN",
         ),
+        (
+            {"ctas.method": "athena"},
+            "outside of the target s3://omc-flywheel-data-us-east-1-prod/omc_cleanroom_data; with ctas.method=athena",
+        ),
         ({"deploy.jobs": {"x": {"dataset": "nobody"}}}, "deploy.jobs.x.dataset is 'nobody', which is not configured"),
         ({"deploy.jobs": {"x": {"stages": "buckets"}}}, "deploy.jobs.x.stages has 'buckets', which is no stage"),
         (

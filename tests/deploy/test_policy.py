@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bucketwheel.deploy.deployment import Deployment
-from bucketwheel.deploy.policy import document, job_statements
+from bucketwheel.deploy.policy import document
 from bucketwheel.settings import STAGES
-from deploy_support import KEY_ARN, VARIANTS, allows, configuration, rendered, resolved, statements
+from deploy_support import KEY_ARN, VARIANTS, allows, rendered, statements
 
 HERE = Path(__file__).parent
 CALLS: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "stage_calls.yaml").read_text())
@@ -47,10 +46,8 @@ def unused(granted: list[dict[str, Any]], calls: list[dict[str, Any]]) -> set[tu
 
 
 def with_athena() -> list[dict[str, Any]]:
-    settings = configuration().settings
-    by_athena = settings.ctas.model_construct(method="athena")
-    granted = job_statements(Deployment(settings.model_copy(update={"ctas": by_athena}), "prod"))
-    return [resolved(statement, {}) for statement in granted]
+    below = "s3://omc-flywheel-data-us-east-1-prod/omc_cleanroom_data/_athena"
+    return statements(rendered(ctas__method="athena", athena__output_location=below), "JobRole")
 
 
 def test_every_stage_has_its_list_of_calls() -> None:

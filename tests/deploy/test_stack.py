@@ -19,7 +19,7 @@ from bucketwheel.deploy import stack
 from bucketwheel.deploy.cloudformation import Stack
 from bucketwheel.deploy.packaging import job_configuration
 from bucketwheel.deploy.stack import Applied
-from bucketwheel.errors import BucketwheelError, ConfigError, DeployError, SelectionError
+from bucketwheel.errors import ConfigError, DeployError, SelectionError
 from deploy_support import ACCOUNT, REGION, configuration
 
 # What moto says about types that it does not know.
@@ -288,19 +288,3 @@ def test_a_package_of_other_settings_is_not_deployed(account: Account) -> None:
     config = configuration(**other, deploy__package=LOCATION)
     with pytest.raises(ConfigError, match=r"was made with another value of buckets.count; make one with"):
         stack.apply(config, account.agree)
-
-
-def test_without_credentials_or_region_it_says_what_to_set(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_DEFAULT_REGION")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-    reached: dict[str, Any] = {"aws.endpoint_url": aws_url, "aws.attempts": 7, "deploy.package": LOCATION}
-    aws.renew_session()
-    with pytest.raises(BucketwheelError, match=r"no region is known; set aws.region, or AWS_REGION"):
-        api.deploy_diff(configuration(**reached))
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    aws.renew_session()
-    with pytest.raises(DeployError, match=f"stack {NAME}: no AWS credentials were found; give this machine a role"):
-        api.deploy_diff(configuration(**{**reached, "aws.region": REGION, "aws.attempts": 6}))
-    aws.renew_session()

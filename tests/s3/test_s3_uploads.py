@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from faults.proxy import FaultProxy
-from s3_support import Bucket
 
 from bucketwheel import s3_upload
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage
+from s3_support import Bucket
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from s3_support import Bucket
 
 from bucketwheel.catalogs.far_view import viewable
 from bucketwheel.errors import CatalogError
 from bucketwheel.sql import parquet_view
 from bucketwheel.storage import Storage
+from s3_support import Bucket
 
 TABLE = pa.table(
     {

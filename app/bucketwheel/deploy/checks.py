@@ -57,6 +57,7 @@ def check(deployment: Deployment) -> None:
             problems.append(str(error))
     problems += _expressions(deployment)
     if not problems:
+        problems += _workgroup(deployment)
         problems += _refused(deployment)
     if problems:
         raise ConfigError("\n".join(problems))
@@ -114,6 +115,18 @@ def _refused(deployment: Deployment) -> list[str]:
         elif not re.fullmatch(pattern, name, re.ASCII):
             problems.append(f"{origin}: AWS refuses {name!r} as the name of a {kind}; it takes {words}")
     return list(dict.fromkeys(problems))
+
+
+def _workgroup(deployment: Deployment) -> Iterator[str]:
+    if not (deployment.makes_workgroup and deployment.uses_athena()):
+        return
+    results, target = deployment.query_results(), deployment.target()
+    if not f"{results.uri}/".startswith(f"{target.uri}/"):
+        yield (
+            f"athena.output_location is {results.uri}, outside of the target {target.uri}; with ctas.method=athena "
+            "the tables go where the workgroup that the stack makes enforces. Set it to a place below the target, or "
+            "athena.workgroup to primary"
+        )
 
 
 def _expressions(deployment: Deployment) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bucketwheel.errors import ConfigError
-from bucketwheel.settings import STAGES, Settings
+from bucketwheel.settings import PROMOTE, STAGES, Settings
 from bucketwheel.settings_deploy import JobSettings
 
 Resource = dict[str, Any]
@@ -148,7 +148,11 @@ class Deployment:
 
     def uses_athena(self) -> bool:
         """Whether the jobs themselves send statements to Athena."""
-        return str(self.settings.ctas.method) == "athena"
+        return self.settings.ctas.method == "athena"
+
+    def copies_tables(self) -> bool:
+        """Whether a SQL engine copies the tables, which leaves files and definitions that have to go again."""
+        return self.settings.ctas.method != PROMOTE
 
     def package(self) -> Place:
         """Where the package is that the jobs run.

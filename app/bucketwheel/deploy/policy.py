@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from bucketwheel.copies import TEMPORARY
 from bucketwheel.deploy.deployment import Deployment, Place, sub
 
 Statement = dict[str, Any]
@@ -72,8 +73,8 @@ def _listings(deployment: Deployment) -> Iterator[Statement]:
 def _write(deployment: Deployment) -> Iterator[Statement]:
     target, actions = deployment.target(), ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
     tables = [target.arn(f"/{dataset}/*") for dataset in deployment.settings.datasets]
-    # A run deletes no file of a table: that is for `expire`. Only Athena leaves files behind that have to go.
-    yield allow("WriteTables", [*actions, *(["s3:DeleteObject"] if deployment.uses_athena() else [])], tables)
+    # A run deletes no file of a table: that is for `expire`. Only copies that failed have to go.
+    yield allow("WriteTables", [*actions, *(["s3:DeleteObject"] if deployment.copies_tables() else [])], tables)
     # Leases and checkpoints that are done with go.
     yield allow("WriteBooks", [*actions, "s3:DeleteObject"], [target.arn("/_bucketwheel/*")])
     # This one knows no prefixes.
@@ -86,19 +87,21 @@ def _catalog(deployment: Deployment) -> Iterator[Statement]:
         return
     base, database = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:", catalog.database.lower()
     around = [sub(f"{base}catalog"), sub(f"{base}database/{database}")]
-    owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in (catalog.staged_prefix, catalog.final_prefix)]
-    yield allow("ReadCatalog", ["glue:GetDatabase", "glue:GetTable", "glue:GetTables"], [
-        *around, sub(f"{base}table/{database}/*")
-    ])  # fmt: skip
+    prefixes = (catalog.staged_prefix, catalog.final_prefix, *([TEMPORARY] if deployment.uses_athena() else []))
+    owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in prefixes]
+    # Athena looks at the database in the name of whoever asks.
+    reads = ["glue:GetTable", "glue:GetTables", *(["glue:GetDatabase"] if deployment.uses_athena() else [])]
+    yield allow("ReadCatalog", reads, [*around, sub(f"{base}table/{database}/*")])
     yield allow("Publish", ["glue:CreateTable", "glue:DeleteTable", "glue:UpdateTable"], [*around, *owned])
-    yield allow("CreateDatabase", ["glue:CreateDatabase"], around)
+    if catalog.create_database:
+        yield allow("CreateDatabase", ["glue:CreateDatabase"], around)
 
 
 def _athena(deployment: Deployment) -> Iterator[Statement]:
     if not deployment.uses_athena():
         return
     workgroup = deployment.settings.athena.workgroup
-    queries = ("GetQueryExecution", "GetWorkGroup", "StartQueryExecution", "StopQueryExecution")
+    queries = ("GetQueryExecution", "GetQueryResults", "GetWorkGroup", "StartQueryExecution", "StopQueryExecution")
     yield allow(
         "Query",
         [f"athena:{action}" for action in queries],

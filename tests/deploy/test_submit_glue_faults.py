@@ -1,0 +1,137 @@
+"""Runs of Glue jobs on moto: interrupts, limits, throttling, outages and lost answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from moto.glue.models import FakeJob
+
+from bucketwheel import api
+from bucketwheel.errors import JobBusyError, SelectionError, SubmitError
+from submit_support import JOB, Glue, answered, faults, sent
+
+
+def test_a_job_that_is_running_is_refused_with_the_runs_that_it_has(
+    glue: Glue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = [glue.submit(wait=False).state.run_id for _ in range(2)]
+    # moto counts runs as running until somebody looks at them.
+    monkeypatch.setattr(FakeJob, "get_job_runs", lambda self: self.job_runs)
+    with pytest.raises(JobBusyError) as busy:
+        glue.submit()
+    assert busy.value.exit_code == 4
+    assert str(busy.value).startswith(f"job {JOB} has as many runs as it may have at a time: ")
+    assert all(run_id in str(busy.value) for run_id in running)
+    assert glue.submit(api.JobRequest("register-staged-tables"), wait=False).state.run_id not in running
+
+
+def test_an_interrupt_leaves_the_run_or_stops_it_if_that_was_asked(glue: Glue) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    glue.on_sleep = interrupt
+    with pytest.raises(KeyboardInterrupt) as left:
+        glue.submit()
+    (note,) = left.value.__notes__
+    assert note.endswith("it goes on; the same command with the same --token follows it again")
+
+    def stop(request: Any, _: int) -> Any:
+        assert glue.started[1][0] in request.body.decode()
+        return answered(request, 200, "", "")
+
+    with faults(glue.config, "glue", "BatchStopJobRun", stop) as calls, pytest.raises(KeyboardInterrupt) as stopped:
+        glue.submit(stop=True)
+    assert calls == [1]
+    assert stopped.value.__notes__[0].endswith("it was told to stop")
+
+
+def test_a_stop_that_is_refused_is_said(glue: Glue) -> None:
+    def refuse(request: Any, _: int) -> Any:
+        return answered(request, 400, "AccessDeniedException", "not allowed")
+
+    with faults(glue.config, "glue", "BatchStopJobRun", refuse), pytest.raises(SubmitError) as late:
+        glue.submit(wait_minutes=0, stop=True)
+    assert "it could not be stopped and goes on: " in str(late.value)
+    assert "not allowed" in str(late.value)
+
+
+def test_a_wait_that_is_over_leaves_the_run(glue: Glue) -> None:
+    with pytest.raises(SubmitError) as late:
+        glue.submit(wait_minutes=0)
+    assert "was waited for long enough; it goes on; the same command with the same --token" in str(late.value)
+    assert glue.submit(api.JobRequest(token=glue.started[0][1])).state.succeeded
+    assert len(glue.runs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "ThrottlingException"), (500, "InternalServiceException"), (503, "SlowDown")]
+)
+def test_throttling_and_outages_are_waited_out(glue: Glue, status: int, code: str) -> None:
+    def slow(request: Any, number: int) -> Any:
+        return answered(request, status, code, "Rate exceeded") if number % 3 else None
+
+    with faults(glue.config, "glue", "GetJobRun", slow), faults(glue.config, "glue", "StartJobRun", slow):
+        assert glue.submit().state.succeeded
+    assert len(glue.runs()) == 1
+
+
+def test_an_outage_that_lasts_is_an_error_and_the_run_goes_on(glue: Glue) -> None:
+    def down(request: Any, number: int) -> Any:
+        return answered(request, 500, "InternalServiceException", "down")
+
+    with faults(glue.config, "glue", "GetJobRun", down), pytest.raises(SubmitError) as given_up:
+        glue.submit()
+    assert "GetJobRun failed: InternalServiceException: down" in str(given_up.value)
+    assert glue.submit(api.JobRequest(token=glue.started[0][1])).state.succeeded
+
+
+def test_a_lost_answer_does_not_start_a_second_run(glue: Glue) -> None:
+    def lose(request: Any, number: int) -> Any:
+        if number == 1:
+            assert sent(request).status_code == 200
+            raise EndpointConnectionError(endpoint_url=request.url)
+        return None
+
+    with faults(glue.config, "glue", "StartJobRun", lose) as calls:
+        done = glue.submit()
+    assert calls == [1]
+    (run,) = glue.runs()
+    assert run["Id"] == done.state.run_id
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "words"),
+    [
+        (
+            "AccessDeniedException",
+            "not authorized to perform glue:StartJobRun",
+            "StartJobRun was denied (not authorized",
+        ),
+        (
+            "InvalidInputException",
+            "Role r should be given assume role permissions for Glue Service",
+            "StartJobRun failed: InvalidInputException: Role r should be given assume role permissions",
+        ),
+    ],
+)
+def test_a_refused_start_names_job_action_and_reason(glue: Glue, code: str, message: str, words: str) -> None:
+    with (
+        faults(glue.config, "glue", "StartJobRun", lambda request, _: answered(request, 400, code, message)) as calls,
+        pytest.raises(SubmitError) as refused,
+    ):
+        glue.submit()
+    assert str(refused.value).startswith(f"job {JOB}: {words}")
+    assert calls == [1]
+
+
+def test_what_is_not_there_is_named(glue: Glue) -> None:
+    with pytest.raises(
+        SelectionError, match=r"--job nobody: no such job in deploy.jobs; there are infobase-split-and"
+    ):
+        glue.submit(api.JobRequest("nobody"))
+    with pytest.raises(SelectionError, match="no dataset is called 'nobody'; there are infobase_attributes, address"):
+        glue.submit(api.JobRequest(dataset="nobody"))
+    with pytest.raises(SubmitError, match="job etl-omc-flywheel-prod-addressable-bucket: GetJobRuns failed: Entity"):
+        glue.submit(api.JobRequest("addressable-bucket"))
