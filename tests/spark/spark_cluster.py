@@ -135,9 +135,11 @@ class Worker(Daemon):
         daemons = {process.pid for process in self.pythons()}
         return [process for process in self.pythons() if _parent(process) in daemons]
 
-    def shuffle_files(self) -> int:
-        """How many tasks of scatter have finished here, in runs that are not over."""
-        return sum(1 for _ in self.local.rglob("shuffle_*.data"))
+    def shuffle_files(self) -> set[str]:
+        """A file for each task of scatter that has finished here, in sessions that are not over."""
+        # Unlike rglob, walk does not mind directories that vanish meanwhile.
+        found = (f"{place}/{name}" for place, _, names in os.walk(self.local) for name in names)
+        return {path for path in found if re.search(r"/shuffle_[^/]*\.data$", path)}
 
 
 def _parent(process: psutil.Process) -> int:
@@ -151,6 +153,8 @@ class Cluster:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.temporary = root / "tmp"
+        self.temporary.mkdir()
         self._numbers = iter(range(1000))
         command = [f"{HOME}/bin/spark-class", "org.apache.spark.deploy.master.Master"]
         options = ["--host", "127.0.0.1", "--port", "0", "--webui-port", "0"]

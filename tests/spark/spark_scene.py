@@ -49,7 +49,9 @@ def submit(cluster: Cluster, log: Path, script: Path, *arguments: str, **more: s
     options = ["--master", cluster.url, "--driver-memory", "600m", "--driver-java-options", SMALL_JVM]
     settings = [word for name, value in {**SMALL, **QUICK}.items() for word in ("--conf", f"{name}={value}")]
     command = [f"{HOME}/bin/spark-submit", *options, *settings, str(script), *arguments]
-    driver = Daemon(log, command, environment(**spark_environment(**more)), cluster.root)
+    # What a driver that is killed leaves in the way of temporary files goes with the cluster.
+    own = spark_environment(SPARK_LOCAL_DIRS=str(cluster.temporary), TMPDIR=str(cluster.temporary), **more)
+    driver = Daemon(log, command, environment(**own), cluster.root)
     cluster.drivers.append(driver)
     return driver
 
@@ -80,7 +82,6 @@ class Server:
         # It stays when the cluster is made whole again.
         cluster.drivers.remove(self.driver)
         self._next = 0
-        self._busy = False
 
     def order(self, arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> Path:
         """Have a run done; return where its answer will be."""
@@ -89,17 +90,16 @@ class Server:
         aside.write_text(text)
         aside.rename(self.directory / f"{self._next}.order")
         self._next += 1
-        self._busy = True
         return self.directory / f"{self._next - 1}.answer"
 
     def leave(self) -> None:
         """Have it give back the cores that it holds."""
         until(self.order([]).exists, "end of the session")
-        self._busy = False
 
     def await_executors(self, workers: Iterable[Worker]) -> None:
         """Wait until an executor of each worker is known to the session, if there is one."""
-        if self._busy:
+        _, begun, session = self.driver.text().rpartition("Connected to Spark cluster with app ID")
+        if begun and "Successfully stopped SparkContext" not in session:
             until(lambda: all(map(self._has, workers)), "an executor for each worker")
 
     def _has(self, worker: Worker) -> bool:
@@ -127,11 +127,11 @@ class Scene:
     rows: int
     _answer: Path | None = None
     _said: int = 0
-    _before: set[Path] = field(default_factory=set)
+    _before: set[str] = field(default_factory=set)
 
     def begin(self, *arguments: str, settings: Mapping[str, str] | None = None) -> None:
         """Start a run in the server."""
-        self._before = {path for worker in self.cluster for path in worker.local.rglob("shuffle_*.data")}
+        self._before = set().union(*(worker.shuffle_files() for worker in self.cluster))
         self._said = len(self.server.driver.text())
         words = ["--dataset", WIDE, "--config-dir", str(self.project.conf), *arguments]
         self._answer = self.server.order(words, settings)
@@ -179,7 +179,7 @@ class Scene:
         """Wait until a worker has finished so many tasks of scatter."""
 
         def happened() -> bool:
-            return len(set(worker.local.rglob("shuffle_*.data")) - self._before) >= count
+            return len(worker.shuffle_files() - self._before) >= count
 
         self.under_way(happened, f"{count} tasks of scatter")
 
