@@ -83,7 +83,7 @@ def test_a_corrupt_page_is_the_same_error_as_with_the_arrow_engine(
     scene.begin()
     answer = scene.refused()
     text = scene.manifest().error or ""
-    assert answer.error.startswith(f"JobFailedError: {text}\n")
+    assert answer.error.startswith(f"JobFailedError: UnreadableFilesError: {text}\n")
     arrow = scene.project.cli("run", WIDE, "--resume", "last", "--engine", "arrow")
     assert arrow.exit_code == 3
     assert f"error: {text}\n" in arrow.stderr
