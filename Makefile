@@ -40,7 +40,7 @@ format: venv
 	$(BIN)/ruff format --check .
 
 lint: venv
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/lint-imports --config setup.cfg
 
 types: venv

@@ -7,6 +7,7 @@ AWS only as far as AWS does what its documentation says.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ PAGE = 3
 @contextmanager
 def served() -> Iterator[str]:
     """Serve AWS on a free port; yields its endpoint."""
+    # The server's log of requests is a logger of this whole process.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

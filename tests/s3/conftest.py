@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,8 +11,8 @@ import pytest
 from botocore.config import Config
 from botocore.retries.standard import ExponentialBackoff
 from faults.proxy import FaultProxy
-from moto.server import ThreadedMotoServer
 
+from aws_server import served
 from bucketwheel import aws, s3_client, storage_s3
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage
@@ -26,12 +25,8 @@ def s3_endpoint() -> Iterator[str]:
     if running := os.environ.get("S3_ENDPOINT"):
         yield running
         return
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with served() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

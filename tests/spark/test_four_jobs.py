@@ -17,7 +17,13 @@ from aws_server import CREDENTIALS, plain_client, served
 from bucketwheel.sample import Sample
 from project import APP, NARROW, WIDE, environment
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.usefixtures("java")]
+# All servers of one process show the same account, and the tests of `deploy` empty it: stay together.
+pytestmark = [
+    pytest.mark.spark,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("java"),
+    pytest.mark.xdist_group("four_jobs"),
+]
 
 BUCKET = "omc-flywheel-data-us-east-1-prod"
 DATABASE = "omc_flywheel_prod"
@@ -96,7 +102,8 @@ class Site:
     def tables(self, database: str) -> dict[str, Any]:
         """Names, columns, types, comments and buckets of all tables, and how often each was changed."""
         found = {}
-        for table in self.glue.get_tables(DatabaseName=database)["TableList"]:
+        pages = self.glue.get_paginator("get_tables").paginate(DatabaseName=database)
+        for table in (found for page in pages for found in page["TableList"]):
             place = table["StorageDescriptor"]
             columns = [(column["Name"], column["Type"], column.get("Comment")) for column in place["Columns"]]
             buckets = (place["BucketColumns"], place["NumberOfBuckets"], place["SerdeInfo"])

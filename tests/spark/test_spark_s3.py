@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 import signal
@@ -17,10 +16,10 @@ import boto3
 import pytest
 from botocore.config import Config
 from faults.proxy import FaultProxy, Request, healthy, seeded
-from moto.server import ThreadedMotoServer
 from spark_cluster import KEYS, send, until
 from spark_scene import Scene, shown
 
+from aws_server import served
 from bucketwheel.manifest import Manifest
 from bucketwheel.sample import Sample
 from project import WIDE
@@ -36,12 +35,8 @@ _BOOKS = re.compile(
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with served() as started:
+        yield started
 
 
 @pytest.fixture
