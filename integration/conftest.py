@@ -23,17 +23,9 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
+import needs
 
-@pytest.fixture(scope="session")
-def cannot() -> Callable[[str], NoReturn]:
-    """Skip for want of something; a failure instead where REQUIRE_ALL=1 says that nothing may be skipped."""
-
-    def give_up(reason: str) -> NoReturn:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail(f"REQUIRE_ALL=1, but {reason}")
-        pytest.skip(reason)
-
-    return give_up
+cannot = needs.cannot
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import settings
 
+import needs
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from project import WIDE, Project, Result
 
@@ -140,16 +141,7 @@ def still_answers(project: Project, before: object, noted: str) -> None:
     assert project.snapshot_dt() == noted
 
 
-@pytest.fixture
-def cannot() -> Callable[[str], NoReturn]:
-    """Skip for want of a tool; a failure instead where REQUIRE_ALL=1 says that nothing may be skipped."""
-
-    def give_up(reason: str) -> NoReturn:
-        if os.environ.get("REQUIRE_ALL") == "1":
-            pytest.fail(f"REQUIRE_ALL=1, but {reason}")
-        pytest.skip(reason)
-
-    return give_up
+cannot = needs.cannot
 
 
 @pytest.fixture

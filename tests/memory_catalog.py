@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bucketwheel.contracts import CatalogTable
-from bucketwheel.errors import CatalogError, ConcurrentPublishError
+from bucketwheel.errors import CatalogError
+from bucketwheel.tables import check_same_version
 
 
 class MemoryCatalog:
@@ -33,7 +34,8 @@ class MemoryCatalog:
             number = self.puts
         self.before_put(number, table)
         with self._lock:
-            found = self._check_same(table.name, replacing)
+            found = self.get(table.name)
+            check_same_version(table.name, found, replacing)
             version = str(int(found.version or 0) + 1) if found else "1"
             kept = replace(table, version=None if table.run_id is None else version)
             self._tables[table.name.lower()] = kept
@@ -43,7 +45,7 @@ class MemoryCatalog:
 
     def remove(self, table: CatalogTable) -> None:
         with self._lock:
-            self._check_same(table.name, table)
+            check_same_version(table.name, self.get(table.name), table)
             del self._tables[table.name.lower()]
             self.changes.append(f"remove {table.name}")
 
@@ -53,12 +55,6 @@ class MemoryCatalog:
     def add_foreign(self, name: str) -> None:
         """Put a table there that Bucketwheel did not make."""
         self._tables[name.lower()] = CatalogTable(name=name, location="", columns=())
-
-    def _check_same(self, name: str, expected: CatalogTable | None) -> CatalogTable | None:
-        found = self._tables.get(name.lower())
-        if (found and (found.version, found.location)) != (expected and (expected.version, expected.location)):
-            raise ConcurrentPublishError(f"{name}: is not what was expected")
-        return found
 
 
 def refusing(number: int) -> Callable[[int, CatalogTable], None]:

@@ -21,6 +21,7 @@ from bucketwheel.manifest import (
 from bucketwheel.runs import RunStore
 from bucketwheel.sql import hive_type
 from bucketwheel.storage import Storage, join
+from bucketwheel.tables import same_version
 
 DATASET = "bucketwheel.dataset"
 _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
@@ -214,7 +215,7 @@ def _put(catalog: Catalog, table: CatalogTable, found: CatalogTable | None) -> _
     except BaseException as error:
         # The catalog may have done it all the same: a lost answer, an interrupt just after.
         shown = _shown_after(catalog, table, error)
-        if shown and (shown.version, shown.location) != (found and (found.version, found.location)):
+        if shown and not same_version(shown, found):
             _go_back(catalog, [(shown, found)], error)
         raise
 

@@ -62,7 +62,7 @@ class LocalFiles:
         finally:
             aside.unlink(missing_ok=True)
         if durable:
-            _sync_directory(parent)
+            flush(parent)
 
     def replace(self, path: str, content: bytes, _version: str | None) -> str:
         """Replace a file in one step, whatever it was before."""
@@ -134,8 +134,9 @@ def _too_late(aside: str, path: str) -> StorageError:
     )
 
 
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Bring a file or the names in a directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Protocol
 
+from bucketwheel.errors import ConcurrentPublishError
+
 
 @dataclass(frozen=True)
 class CatalogTable:
@@ -30,6 +32,34 @@ class CatalogTable:
     def run_id(self) -> str | None:
         """The run that wrote the files, or None where the table is not ours."""
         return self.parameters.get("bucketwheel.run_id")
+
+
+def same_version(found: CatalogTable | None, expected: CatalogTable | None) -> bool:
+    """Return whether the catalog still has what was read from it: the same version at the same place, or nothing."""
+    return (found and (found.version, found.location)) == (expected and (expected.version, expected.location))
+
+
+def check_same_version(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> None:
+    """Raise ConcurrentPublishError where the catalog has another table `name` than the one that was read from it."""
+    if not same_version(found, expected):
+        raise concurrent_publish(name, found, expected)
+
+
+def concurrent_publish(
+    name: str, found: CatalogTable | None, expected: CatalogTable | None
+) -> ConcurrentPublishError:
+    """Return the error of a table that somebody else changed meanwhile."""
+    return ConcurrentPublishError(
+        f"{name}: the catalog has {_place(found)}, expected {_place(expected)}; somebody else published it. "
+        "Look at `bucketwheel runs`, then run again"
+    )
+
+
+def _place(table: CatalogTable | None) -> str:
+    if table is None:
+        return "no such table"
+    version = f"version {table.version} at " if table.version else ""
+    return f"{version}{table.location!r}"
 
 
 class Catalog(Protocol):

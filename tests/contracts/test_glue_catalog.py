@@ -249,7 +249,7 @@ def test_a_table_that_changed_since_it_was_read_is_not_even_tried(
     catalog.put(table_at(tmp_path, "t", "second"), first)
     before = faults.calls["UpdateTable"]
     with pytest.raises(
-        ConcurrentPublishError, match=r"t: the Glue catalog has version 1 at .*second.* expected version 0"
+        ConcurrentPublishError, match=r"t: the catalog has version 1 at .*second.* expected version 0"
     ):
         catalog.put(table_at(tmp_path, "t", "third"), first)
     assert faults.calls["UpdateTable"] == before

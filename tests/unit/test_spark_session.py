@@ -13,7 +13,7 @@ from bucketwheel.engines.spark import _cancel, _explained, _place_keys
 from bucketwheel.engines.spark_session import _interrupts_as_they_are, wanted_settings
 from bucketwheel.errors import EngineError
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
-from bucketwheel.settings import Settings
+from bucketwheel.settings import AwsSettings, Settings, StorageSettings
 
 LOCAL = Settings()
 REMOTE = Settings.model_validate(
@@ -43,6 +43,19 @@ def test_what_the_platform_has_set_stays() -> None:
 def test_a_session_of_a_platform_gets_no_master_and_no_address() -> None:
     wanted = wanted_settings(LOCAL, {}, False, {})
     assert not [name for name in wanted if name.startswith(("spark.master", "spark.driver"))]
+
+
+def test_what_storage_leaves_open_is_that_of_aws() -> None:
+    open_storage = REMOTE.model_copy(
+        update={
+            "storage": StorageSettings(path_style=False),
+            "aws": AwsSettings(endpoint_url="http://127.0.0.1:5000", region="eu-west-1"),
+        }
+    )
+    wanted = wanted_settings(open_storage, {}, False, {})
+    assert wanted["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:5000"
+    assert wanted["spark.hadoop.fs.s3a.endpoint.region"] == "eu-west-1"
+    assert "spark.hadoop.fs.s3a.path.style.access" not in wanted
 
 
 def test_s3_works_under_both_names_and_keys_stay_out_of_the_settings() -> None:

@@ -23,11 +23,13 @@ import duckdb
 
 from bucketwheel.catalogs.far_view import viewable
 from bucketwheel.contracts import CatalogTable
-from bucketwheel.errors import CatalogError, ConcurrentPublishError, ConfigError
+from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.lease_disk import file_lock
 from bucketwheel.settings import Settings
 from bucketwheel.sql import drop_view, parquet_glob, parquet_view, quoted
 from bucketwheel.storage import Storage, is_s3, translated
+from bucketwheel.storage_local import flush
+from bucketwheel.tables import check_same_version
 
 _BOOKS = "_bucketwheel_tables"
 _KEPT = "_before_bucketwheel"
@@ -77,7 +79,7 @@ class DuckdbCatalog:
         """See `contracts.Catalog.put`."""
         with self._changed() as connection:
             found, kept = self._read(connection).get(table.name.lower(), (None, None))
-            _check_same(table.name, found, replacing)
+            check_same_version(table.name, found, replacing)
             if found and table.run_id is None:
                 return self._brought_back(connection, table, found, kept)
             if found and found.run_id is None:
@@ -92,7 +94,7 @@ class DuckdbCatalog:
         """See `contracts.Catalog.remove`."""
         with self._changed() as connection:
             found, _ = self._read(connection).get(table.name.lower(), (None, None))
-            _check_same(table.name, found, table)
+            check_same_version(table.name, found, table)
             self._drop(connection, table.name)
 
     def _drop(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
@@ -170,10 +172,10 @@ class DuckdbCatalog:
                         )
                         yield connection
                     with translated(str(self._path), "write"):
-                        _flush(aside)
+                        flush(aside)
                         aside.replace(self._path)
                     with suppress(OSError):
-                        _flush(self._path.parent)
+                        flush(self._path.parent)
             finally:
                 self._sweep()
 
@@ -228,26 +230,6 @@ class DuckdbCatalog:
             busy = any(sign in str(error) for sign in ("Conflicting lock", "different configuration"))
             hint = "; it is open for writing: close it there, or open it with read_only=True" if busy else ""
             raise CatalogError(f"{self._path}: {error}{hint}") from error
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _check_same(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> None:
-    if (found and (found.version, found.location)) != (expected and (expected.version, expected.location)):
-        raise ConcurrentPublishError(
-            f"{name}: the catalog has {_place(found)}, expected {_place(expected)}; somebody else published it. "
-            "Look at `bucketwheel runs`, then run again"
-        )
-
-
-def _place(table: CatalogTable | None) -> str:
-    return f"version {table.version} at {table.location!r}" if table else "no such table"
 
 
 def _document(table: CatalogTable, version: str, kept: str | None) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from botocore.exceptions import ClientError
 from bucketwheel import aws
 from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
 from bucketwheel.contracts import CatalogTable
-from bucketwheel.errors import CatalogError, ConcurrentPublishError, ConfigError
+from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.retries import patiently
 from bucketwheel.settings import Settings
 from bucketwheel.sql import check_plain_name
 from bucketwheel.storage import Storage, is_s3
+from bucketwheel.tables import check_same_version, concurrent_publish, same_version
 
 _MISSING = "EntityNotFoundException"
 _EXISTS = "AlreadyExistsException"
@@ -92,7 +93,7 @@ class GlueCatalog:
         if wanted is None:
             self._refuse_outside(table)
             wanted = new_input(table)
-        _check_same(table.name, self.get(table.name), replacing)
+        check_same_version(table.name, self.get(table.name), replacing)
         try:
             if replacing is None:
                 self._create(table.name, wanted)
@@ -104,7 +105,7 @@ class GlueCatalog:
 
     def remove(self, table: CatalogTable) -> None:
         """See `contracts.Catalog.remove`; between its look and its deletion, Glue would let another writer in."""
-        _check_same(table.name, self.get(table.name), table)
+        check_same_version(table.name, self.get(table.name), table)
         try:
             self._call(table.name, "delete_table", Name=table.name.lower())
         except _Refused as refusal:
@@ -139,7 +140,7 @@ class GlueCatalog:
             try:
                 self._call(table.name, "update_table", TableInput=wanted, VersionId=replacing.version)
             except _Refused as refusal:
-                unchanged = refusal.code == _CONFLICT and _is_same(self.get(table.name), replacing)
+                unchanged = refusal.code == _CONFLICT and same_version(self.get(table.name), replacing)
                 if not unchanged or meeting == _MEETINGS - 1:
                     raise
             else:
@@ -150,14 +151,14 @@ class GlueCatalog:
         if refusal.code not in (_EXISTS, _CONFLICT, _MISSING):
             raise refusal.error from refusal.cause
         shown = self.get(table.name)
-        if shown is None or _meaning(shown) != _meaning(table) or _is_same(shown, replacing):
-            raise _concurrent(table.name, shown, replacing) from refusal.cause
+        if shown is None or _meaning(shown) != _meaning(table) or same_version(shown, replacing):
+            raise concurrent_publish(table.name, shown, replacing) from refusal.cause
         return shown
 
     def _shown(self, table: CatalogTable) -> CatalogTable:
         shown = self.get(table.name)
         if shown is None or _meaning(shown) != _meaning(table):
-            raise _concurrent(table.name, shown, table)
+            raise concurrent_publish(table.name, shown, table)
         return shown
 
     def _refuse_outside(self, table: CatalogTable) -> None:
@@ -211,26 +212,3 @@ def _translated(cause: ClientError, thing: str) -> CatalogError:
 
 def _meaning(table: CatalogTable) -> CatalogTable:
     return replace(table, version=None)
-
-
-def _is_same(found: CatalogTable | None, expected: CatalogTable | None) -> bool:
-    return (found and (found.version, found.location)) == (expected and (expected.version, expected.location))
-
-
-def _check_same(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> None:
-    if not _is_same(found, expected):
-        raise _concurrent(name, found, expected)
-
-
-def _concurrent(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> ConcurrentPublishError:
-    return ConcurrentPublishError(
-        f"{name}: the Glue catalog has {_place(found)}, expected {_place(expected)}; somebody else published it. "
-        "Look at `bucketwheel runs`, then run again"
-    )
-
-
-def _place(table: CatalogTable | None) -> str:
-    if table is None:
-        return "no such table"
-    version = f"version {table.version} at " if table.version else ""
-    return f"{version}{table.location!r}"

@@ -118,7 +118,7 @@ def wanted_settings(
         wanted |= {"spark.master": f"local[{threads}]", **_OWN_JVM}
     locations = [settings.target, *(source.source for source in settings.datasets.values())]
     if any(map(is_s3, locations)):
-        wanted |= _s3a(settings.storage, environ)
+        wanted |= _s3a(settings.storage.filled(settings.aws), environ)
     return {name: value for name, value in wanted.items() if name not in known}
 
 
@@ -133,8 +133,9 @@ def _s3a(storage: StorageSettings, environ: Mapping[str, str]) -> dict[str, str]
         wanted |= {
             f"{fs}.s3a.endpoint": storage.endpoint_url,
             f"{fs}.s3a.connection.ssl.enabled": str(endpoint.scheme == "https").lower(),
-            f"{fs}.s3a.path.style.access": "true",
         }
+    if storage.path_style or (storage.path_style is None and storage.endpoint_url):
+        wanted[f"{fs}.s3a.path.style.access"] = "true"
     if "AWS_ACCESS_KEY_ID" in environ:
         # Spark itself hands the keys of the environment to Hadoop, driver and executors.
         token = environ.get("AWS_SESSION_TOKEN")
