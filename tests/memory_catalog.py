@@ -34,7 +34,7 @@ class MemoryCatalog:
             number = self.puts
         self.before_put(number, table)
         with self._lock:
-            found = self.get(table.name)
+            found = self._tables.get(table.name.lower())
             check_same_version(table.name, found, replacing)
             version = str(int(found.version or 0) + 1) if found else "1"
             kept = replace(table, version=None if table.run_id is None else version)
@@ -45,7 +45,7 @@ class MemoryCatalog:
 
     def remove(self, table: CatalogTable) -> None:
         with self._lock:
-            check_same_version(table.name, self.get(table.name), table)
+            check_same_version(table.name, self._tables.get(table.name.lower()), table)
             del self._tables[table.name.lower()]
             self.changes.append(f"remove {table.name}")
 
