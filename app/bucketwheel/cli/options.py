@@ -27,7 +27,8 @@ _OLD_NAMES = {
 }
 # Options that are one setting each.
 _SETTING_OF = {**_OLD_NAMES, "--package": "deploy.package"}
-_AUTOMATIC = ("", "_NONE_")
+# What earlier jobs were given where nothing was chosen.
+AUTOMATIC = ("", "_NONE_")
 _GIVEN = "bucketwheel.old_names"
 
 OLD_NAMES_HELP = (
@@ -37,7 +38,7 @@ OLD_NAMES_HELP = (
 
 
 def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    return None if value in _AUTOMATIC else value
+    return None if value in AUTOMATIC else value
 
 
 def _names(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -56,7 +57,7 @@ def _assignments(_: click.Context, __: click.Parameter, values: Sequence[str]) -
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value is not None and value not in _AUTOMATIC:
+    if value is not None and value not in AUTOMATIC:
         context.meta.setdefault(_GIVEN, {})[parameter.opts[0]] = value
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from bucketwheel.cli import cli
+from bucketwheel.cli.options import AUTOMATIC
 from bucketwheel.cli.pipeline import run
 from bucketwheel.errors import BucketwheelError, ConfigError, JobFailedError
 from bucketwheel.runtime import VARIABLE
@@ -26,7 +27,6 @@ _GLUE_MARKS = ("--JOB_RUN_ID", "--JOB_ID")
 _DATASET = ("--dataset", "--DATASET")
 _CONF = ("--config-dir", "--CONFIG_DIR", "--conf")
 _SETTINGS = ("--settings", "--SETTINGS")
-_AUTOMATIC = ("", "_NONE_")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -95,7 +95,7 @@ def run_words(
     ignored: list[str] = []
     for name, value in given:
         if name in _DATASET or name == "":
-            words += [] if value in (None, *_AUTOMATIC) else [value or ""]
+            words += [] if value in (None, *AUTOMATIC) else [value or ""]
         elif name in _CONF and value and not value.startswith("spark."):
             words += ["--conf", local(value)]
         elif name in _SETTINGS and value:
