@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from project import WIDE, Project, Result
 # A machine that others use too is slow at times; that is no failure.
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
+# What a shell starts in the background ignores Ctrl-C, and so would every process that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = SampleSpec(rows=1_200, tables=3, columns=4, files=3, row_group_rows=150)
 EARLIER = "2025-09-22"
