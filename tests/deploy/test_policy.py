@@ -72,11 +72,7 @@ def test_ctas_by_athena_gets_what_it_needs_and_no_more() -> None:
 
 def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_only_glue_needs() -> None:
     granted = statements(rendered("emr-archive"), "JobRole")
-    of_glue = [
-        call
-        for call in ALL
-        if "/error:" in call["resource"] or call["action"] == "cloudwatch:PutMetricData"
-    ]
+    of_glue = [call for call in ALL if "/error:" in call["resource"] or call["action"] == "cloudwatch:PutMetricData"]
     calls = [*(call for call in ALL if call not in of_glue), *OTHERS["start_on_emr"]]
     assert denied(granted, calls) == []
     assert unused(granted, calls) == set()

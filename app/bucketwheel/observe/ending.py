@@ -36,7 +36,7 @@ class Ending:
         request: RunRequest,
         report: Report,
         log: Callable[[str], None] | None = None,
-        cloud: OpenCloud = aws_cloud,
+        cloud: OpenCloud | None = None,
         environ: Mapping[str, str] = os.environ,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -45,7 +45,7 @@ class Ending:
         self._request = request
         self._report = report
         self._log = log or _to_stderr
-        self._cloud = cloud
+        self._cloud = cloud or aws_cloud
         self._environ = environ
         self._now = now
         self._told = False
