@@ -88,7 +88,7 @@ def refusal(**overrides: Any) -> str:
         ({"emr_serverless.subnets": "subnet-1"}, "subnets and security_groups belong together; set both or none"),
         (
             {"monitoring.topic_arn": "notices"},
-            "monitoring.topic_arn (override): expected the ARN of a topic, such as ",
+            "monitoring.topic_arn (override): expected the ARN of a topic",
         ),
         ({"monitoring.metrics": "statsd"}, "monitoring.metrics (override): should be 'auto', 'emf', 'put' or 'none'"),
         ({"monitoring.retention_days": 100}, "monitoring.retention_days (override): should be 30, 60"),
