@@ -230,7 +230,8 @@ def test_a_summary_that_cannot_be_written_is_a_warning(project: Project, monkeyp
 
     monkeypatch.setattr(RunStore, "save_summary", refuse)
     ended = run(project, monkeypatch, KeptCloud())
-    assert (ended.error, ended.warnings()) == (None, ["there is no summary of this run: no space left"])
+    assert (ended.error, ended.warnings()) == (None, ["the summary was not written: no space left"])
+    assert ended.steps[-1].state == "finished"
     assert project.published()
 
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from typing import Any
 
 from bucketwheel import metrics, runtime
 from bucketwheel.assembly import RunRequest, utc_now
@@ -24,7 +24,7 @@ from bucketwheel.observe.embedded import embedded, metric_data
 from bucketwheel.observe.logs import text_of
 from bucketwheel.observe.measures import measured
 from bucketwheel.runs import RunStore
-from bucketwheel.summary import Failure, Summary, summarise
+from bucketwheel.summary import UNFINISHED, Failure, Summary, summarise
 
 
 class Ending:
@@ -37,8 +37,6 @@ class Ending:
         report: Report,
         log: Callable[[str], None] | None = None,
         cloud: OpenCloud | None = None,
-        environ: Mapping[str, str] = os.environ,
-        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._env = config.env
         self._settings = config.settings
@@ -46,8 +44,6 @@ class Ending:
         self._report = report
         self._log = log or _to_stderr
         self._cloud = cloud or aws_cloud
-        self._environ = environ
-        self._now = now
         self._told = False
 
     @contextmanager
@@ -70,45 +66,38 @@ class Ending:
             values = measured(manifest)
         with self._kept(warnings, "metrics were not published"):
             self._publish(manifest, values)
-        with self._kept(warnings, "there is no summary of this run"):
-            self._conclude(manifest, error, services, values, warnings)
+        with self._kept(warnings, "there is no summary of this run, and no notice"):
+            summary = self._summary(manifest, error, values)
+            self._conclude(summary, services, warnings)
+        if error is None:
+            self._report(Progress(manifest.dataset, "", "finished", message=manifest.error or "", **_counts(values)))
 
     def unchanged(self, manifest: Manifest) -> None:
         """Tell of a run that had nothing to do."""
         done = Progress(manifest.dataset, "", "skipped", run=manifest.run_id, message="had done this before")
         self._report(done)
 
-    def _conclude(
-        self,
-        manifest: Manifest,
-        error: BaseException | None,
-        services: Services,
-        values: Mapping[Metric, float],
-        warnings: list[str],
-    ) -> None:
-        store = RunStore(services.storage, self._settings.target)
+    def _summary(self, manifest: Manifest, error: BaseException | None, values: Mapping[Metric, float]) -> Summary:
         numbers = {metric.name: value for metric, value in values.items()}
         failure = None if error is None else _failure(error)
-        ended = self._now().isoformat(timespec="seconds")
-        summary = summarise(manifest, self._env, ended, failure, numbers)
-        place = store.summary_path(manifest.dataset, manifest.run_id)
-        whole = all(stage in manifest.stages for stage in self._settings.stages)
-        if self._settings.monitoring.topic_arn and (failure or whole):
+        return summarise(manifest, self._env, utc_now().isoformat(timespec="seconds"), failure, numbers)
+
+    def _conclude(self, summary: Summary, services: Services, warnings: list[str]) -> None:
+        """Send the notice, then write the summary, which has the warnings of all that was sent."""
+        store = RunStore(services.storage, self._settings.target)
+        failed = summary.error is not None and summary.error.kind != UNFINISHED
+        whole = all(stage in summary.stages for stage in self._settings.stages)
+        if failed or whole:
             with self._kept(warnings, "no notice was sent"):
+                place = store.summary_path(summary.dataset, summary.run)
                 self._notify(*notice.of_run(_with(summary, warnings), place))
-        summary = _with(summary, warnings)
-        # A run that lost its lease may not write over what its follower has noted since.
-        with services.fence.guard():
-            store.save_summary(summary)
-        if failure is None:
-            rows, size = summary.rows or 0, summary.bytes or 0
-            left = "" if summary.error is None else summary.error.message
-            done = Progress(manifest.dataset, "", "finished", rows, size, message=left, seconds=summary.seconds)
-            self._report(done)
+        with self._kept(warnings, "the summary was not written"), services.fence.guard():
+            # A run that lost its lease may not write over what its follower has noted since.
+            store.save_summary(_with(summary, warnings))
 
     def _publish(self, manifest: Manifest, values: Mapping[Metric, float]) -> None:
         monitoring = self._settings.monitoring
-        way, time = metrics.route(monitoring.metrics, runtime.detect(self._environ)), self._now()
+        way, time = metrics.route(monitoring.metrics, runtime.detect(os.environ)), utc_now()
         dimensions = dict(zip(DIMENSIONS, (self._env, manifest.dataset), strict=True))
         if not values or way == "none":
             return
@@ -120,16 +109,12 @@ class Ending:
             self._cloud(self._settings.aws).put_metrics(monitoring.namespace, data)
 
     def _not_begun(self, error: BaseException) -> None:
-        if self._settings.monitoring.topic_arn:
-            with self._kept([], "no notice was sent"):
-                failure = _failure(error)
-                self._notify(
-                    *notice.of_failed_start(self._env, self._request.dataset, failure, self._request.command)
-                )
+        with self._kept([], "no notice was sent"):
+            request = self._request
+            self._notify(*notice.of_failed_start(self._env, request.dataset, _failure(error), request.command))
 
     def _notify(self, subject: str, text: str) -> None:
-        topic = self._settings.monitoring.topic_arn
-        if topic:
+        if topic := self._settings.monitoring.topic_arn:
             self._cloud(self._settings.aws).notify(topic, subject, text)
 
     @contextmanager
@@ -142,6 +127,12 @@ class Ending:
             warning = f"{text}: {kind}{error}"
             warnings.append(warning)
             self._report(Progress(self._request.dataset, "", "warning", message=warning))
+
+
+def _counts(values: Mapping[Metric, float]) -> dict[str, Any]:
+    """Return what the last line of a run says of it."""
+    named = {"rows": metrics.ROWS, "bytes": metrics.BYTES_WRITTEN, "seconds": metrics.SECONDS}
+    return {name: values[metric] for name, metric in named.items() if metric in values}
 
 
 def _with(summary: Summary, warnings: list[str]) -> Summary:
