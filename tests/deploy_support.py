@@ -41,7 +41,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     },
     "glue-own-key": {
         "deploy.kms_key": KEY_ARN, "deploy.buckets": "create", "deploy.access_log_bucket": "all-access-logs",
-        "deploy.package": "s3://elsewhere-prod/bucketwheel/01",
+        "deploy.package": "s3://elsewhere-prod/bucketwheel/01", "monitoring.metrics": "emf",
+        "monitoring.topic_arn": f"arn:aws:sns:{REGION}:{ACCOUNT}:oncall",
     },
     "emr-archive": {"deploy.platform": "emr-serverless"},
     "emr-everything": {

@@ -32,10 +32,12 @@ from bucketwheel.deploy.request import JobRequest, Platform
 from bucketwheel.errors import MissingDependencyError
 from bucketwheel.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.observe import report as _report
+from bucketwheel.observe.ending import Ending as _Ending
 from bucketwheel.operations import Expired
 from bucketwheel.plan import Plan
 from bucketwheel.run import RunOutcome
 from bucketwheel.sample import Sample, SampleSpec, write_sample
+from bucketwheel.summary import Summary
 
 if TYPE_CHECKING:
     from bucketwheel.deploy.jobruns import Update
@@ -44,9 +46,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Configuration", "Expired", "JobRequest", "Manifest", "Package", "Plan", "Progress", "PublishResult", "Report",
-    "RunOutcome", "Sample", "SampleSpec", "VerifyResult",
+    "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
     "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "expire", "load", "manifest", "package", "plan",
-    "report", "rollback", "run", "runs", "sample", "submit", "upload", "verify",
+    "report", "rollback", "run", "runs", "sample", "submit", "summary", "upload", "verify",
 ]  # fmt: skip
 
 
@@ -85,8 +87,9 @@ def run(
     resume: str | None = None,
     progress: Report = lambda _: None,
     command: str = "",
+    log: Callable[[str], None] | None = None,
 ) -> RunOutcome:
-    """Run stages of one dataset.
+    """Run stages of one dataset, then publish metrics, a notice and a summary as `monitoring` says.
 
     Args:
         config: from `load`.
@@ -97,9 +100,15 @@ def run(
         resume: a run id or `last`.
         progress: called with every `Progress`, from the calling thread.
         command: what to show as the command that resumes, in the notes of an error.
+        log: called with metrics as a line for CloudWatch, where they go that way; None writes to stderr.
     """
     request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, command)
-    return _run.run(config.settings, request, progress)
+    ending = _Ending(config, request, progress, log)
+    with ending.watched() as observer:
+        outcome = _run.run(config.settings, request, progress, observer=observer)
+    if not outcome.changed:
+        ending.unchanged(outcome.manifest)
+    return outcome
 
 
 def runs(
@@ -118,6 +127,13 @@ def runs(
 def manifest(config: Configuration, run_id: str) -> Manifest:
     """Return the manifest of a run."""
     return _operations.run_store(config.settings).find(run_id)
+
+
+def summary(config: Configuration, run_id: str) -> Summary | None:
+    """Return how a run ended; None while it runs, or where it was killed."""
+    store = _operations.run_store(config.settings)
+    found = store.find(run_id)
+    return store.summary(found.dataset, found.run_id)
 
 
 def verify(config: Configuration, run_id: str, progress: Report = lambda _: None) -> VerifyResult:

@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.settings import AwsSettings
 
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
+_DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
 _EXPIRED = {
     "ExpiredToken",
     "ExpiredTokenException",

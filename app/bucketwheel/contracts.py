@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -77,19 +77,32 @@ class BucketJob:
 
 @dataclass(frozen=True)
 class Progress:
-    """A step forward: rows and bytes that `stage` has handled since the last report, and what remains known."""
+    """A step forward: rows and bytes that `stage` has handled since the last report, and what remains known.
+
+    An empty `stage` is the run as a whole. `run` is empty until the run has an id.
+    """
 
     dataset: str
     stage: str
-    state: str  # started | advanced | finished | skipped | warning
+    state: str  # started | advanced | done (a bucket or a table of the stage) | finished | skipped | warning
     rows: int = 0
     bytes: int = 0
     total_rows: int = 0
     total_bytes: int = 0
     message: str = ""
+    run: str = ""
+    table: str = ""
+    bucket: int | None = None
+    files: int = 0
+    seconds: float | None = None
 
 
 Report = Callable[[Progress], None]
+
+
+def of_run(report: Report, run_id: str) -> Report:
+    """Return a report that puts the run's id into everything."""
+    return lambda step: report(replace(step, run=run_id))
 
 
 @dataclass(frozen=True)
@@ -191,6 +204,14 @@ class Services:
     now: Callable[[], datetime]
     snapshot_dt: str | None = None
     tables_filter: tuple[str, ...] = ()
+
+
+class Observer(Protocol):
+    """Is told how a run ended, while the run still holds its dataset."""
+
+    def __call__(self, manifest: Manifest, error: BaseException | None, services: Services) -> None:
+        """Do what is to be done at the end of a run; `error` is what it failed with. Raises nothing."""
+        ...
 
 
 class Stage(Protocol):

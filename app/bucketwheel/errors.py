@@ -36,6 +36,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+# What the note on an error begins with that has the command that goes on from there.
+RESUME: Final = "To go on from here: "
+
 
 class BucketwheelError(Exception):
     """Base of the tree; the message names the thing, the value and the fix."""
@@ -173,3 +178,9 @@ class JobBusyError(SubmitError):
 
 class JobFailedError(BucketwheelError):
     """A job ended with another error of this tree, whose text and notes it carries."""
+
+
+def resuming(error: BaseException) -> str:
+    """Return the command that goes on from where this error ended a run, or nothing."""
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(RESUME)]
+    return notes[0].removeprefix(RESUME) if notes else ""

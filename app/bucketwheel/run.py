@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bucketwheel import backends
 from bucketwheel.assembly import RunRequest, make_services, selected_stages, utc_now
-from bucketwheel.contracts import Progress, Report, Services, Stage
-from bucketwheel.errors import BucketwheelError, VerificationError
+from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, of_run
+from bucketwheel.errors import RESUME, BucketwheelError, VerificationError
 from bucketwheel.lease import Lease
-from bucketwheel.manifest import DiscoverResult, Manifest, PublishResult, SizeResult, SplitResult
+from bucketwheel.manifest import DiscoverResult, Manifest, PublishResult, SizeResult, SplitResult, VerifyResult
 from bucketwheel.publish import is_current
 from bucketwheel.runs import BucketCheckpoints, RunStore
-from bucketwheel.selection import PUBLISHING, check_requirements, select_run, stage_record
+from bucketwheel.selection import PUBLISHING, check_requirements, finished, select_run, stage_record
 from bucketwheel.settings import PROMOTE, CatalogSettings, Settings
 
 _DATA = ("bucket", "verify")
@@ -33,8 +33,11 @@ def run(
     request: RunRequest,
     report: Report = lambda _: None,
     now: Callable[[], datetime] = utc_now,
+    observer: Observer = lambda manifest, error, services: None,
 ) -> RunOutcome:
     """Run the selected stages of one dataset; `selection.py` says in which run.
+
+    `observer` is called once something was done or has failed in a run that is in the books.
 
     Raises:
         BucketwheelError: see `errors.py`; a note on it gives the command that resumes.
@@ -57,17 +60,19 @@ def run(
             stages = [backends.stage(name) for name in manifest.planned_stages]
         services = replace(
             services,
+            report=of_run(report, manifest.run_id),
             checkpoints=BucketCheckpoints(services.storage, store, request.dataset, manifest.run_id),
             tables_filter=services.tables_filter or manifest.tables_filter,
         )
-        return _Work(store, services, request).finish(manifest, stages)
+        return _Work(store, services, request, observer).finish(manifest, stages)
 
 
 class _Work:
     """Does what is left to do in one run."""
 
-    def __init__(self, store: RunStore, services: Services, request: RunRequest) -> None:
+    def __init__(self, store: RunStore, services: Services, request: RunRequest, observer: Observer) -> None:
         self._store = store
+        self._observer = observer
         self._services = services
         self._request = request
 
@@ -89,8 +94,10 @@ class _Work:
             manifest = manifest.model_copy(update=_ending(manifest))
             self._save(manifest)
         except BaseException as error:
-            self._note_failure(manifest, error, [stage.name for stage in stages])
+            failed = self._note_failure(manifest, error, [stage.name for stage in stages])
+            self._observer(failed, error, self._services)
             raise
+        self._observer(manifest, None, self._services)
         return RunOutcome(manifest, changed=True)
 
     def _holds(self, manifest: Manifest, stage: str) -> bool:
@@ -132,7 +139,9 @@ class _Work:
             self._clear(manifest)
         for warning in result.get("warnings", ()):
             services.report(Progress(services.dataset, name, "warning", message=str(warning)))
-        services.report(Progress(services.dataset, name, "finished", message=f"{record.seconds:.1f} s"))
+        for part in _tables(manifest, name):
+            services.report(part)
+        services.report(finished(services.dataset, name, record))
         return manifest
 
     def _save(self, manifest: Manifest) -> None:
@@ -146,25 +155,39 @@ class _Work:
                 self._services.checkpoints.clear()
                 self._services.storage.delete_directory(self._store.scratch(manifest.dataset, manifest.run_id))
 
-    def _note_failure(self, manifest: Manifest, error: BaseException, stages: Sequence[str]) -> None:
+    def _note_failure(self, manifest: Manifest, error: BaseException, stages: Sequence[str]) -> Manifest:
+        """Note what became of the run, in the books and on the error, and return the manifest as it should be."""
         kept, request = manifest.stages, self._request
+        told = {"status": "failed", "error": str(error) or type(error).__name__}
         try:
             if isinstance(error, VerificationError) and "bucket" in stages:
                 # Files that are not what they should be are written again, else resuming would never get past them.
                 self._clear(manifest)
                 kept = {name: kept[name] for name in ("discover", "split", "size") if name in kept}
-            failed = {"status": "failed", "error": str(error) or type(error).__name__, "stages": kept}
-            self._save(manifest.model_copy(update=failed))
+            self._save(manifest.model_copy(update={**told, "stages": kept}))
         except BucketwheelError as unsaved:
             error.add_note(f"the failure could not be noted in the manifest: {unsaved}")
         selected = f" --stages {','.join(request.stages)}" if request.stages else ""
         command = request.command or f"bucketwheel run {request.dataset}{selected}"
-        error.add_note(f"To go on from here: {command} --resume {manifest.run_id}")
+        error.add_note(f"{RESUME}{command} --resume {manifest.run_id}")
+        return manifest.model_copy(update={**told, "stages": kept})
 
 
 def prefixes(catalog: CatalogSettings) -> dict[str, str]:
     """Return what each publishing stage puts before the names of its tables."""
     return {"register": catalog.staged_prefix, "ctas": catalog.final_prefix}
+
+
+def _tables(manifest: Manifest, stage: str) -> Iterator[Progress]:
+    """Yield what a stage did to each table."""
+    if stage == "verify":
+        for table in manifest.result(stage, VerifyResult).tables:
+            yield Progress(
+                manifest.dataset, stage, "done", table.rows, table.bytes, table=table.name, files=table.files
+            )
+    elif stage in PUBLISHING:
+        for shown in manifest.result(stage, PublishResult).tables:
+            yield Progress(manifest.dataset, stage, "done", table=shown.name, message=f"shows {shown.location}")
 
 
 def _ending(manifest: Manifest) -> dict[str, str | None]:

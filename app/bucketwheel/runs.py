@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from bucketwheel.errors import ChangedError, LeaseError, SelectionError, StorageError
 from bucketwheel.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
 from bucketwheel.storage import Storage, join
+from bucketwheel.summary import Summary
 
 RUN_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
 _HOME = "_bucketwheel"
@@ -28,6 +29,33 @@ class RunStore:
         # Of each manifest, the version last seen, and what was written of which no answer came.
         self._versions: dict[str, str] = {}
         self._unsure: dict[str, bytes] = {}
+
+    def summary_path(self, dataset: str, run_id: str) -> str:
+        """Where the summary of a run is."""
+        return join(self.directory(dataset, run_id), "summary.json")
+
+    def save_summary(self, summary: Summary) -> None:
+        """Write the summary of a run over an earlier one, atomically.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        content = summary.model_dump_json(indent=1) + "\n"
+        self._storage.write(self.summary_path(summary.dataset, summary.run), content.encode())
+
+    def summary(self, dataset: str, run_id: str) -> Summary | None:
+        """Return the summary of a run, or None where it has none: it still runs, or was killed.
+
+        Raises:
+            StorageError: it cannot be read, or is damaged; names the file.
+        """
+        path = self.summary_path(dataset, run_id)
+        if not self._storage.exists(path):
+            return None
+        try:
+            return Summary.model_validate_json(self._storage.read(path))
+        except ValidationError as error:
+            raise StorageError(f"{path}: is no summary that this version reads: {error}") from error
 
     def home(self, dataset: str) -> str:
         """Where the books of a dataset are."""

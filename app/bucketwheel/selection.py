@@ -23,7 +23,7 @@ import pyarrow as pa
 import bucketwheel
 from bucketwheel import backends, runtime
 from bucketwheel.assembly import RunRequest
-from bucketwheel.contracts import Progress, Services, Stage
+from bucketwheel.contracts import Progress, Services, Stage, of_run
 from bucketwheel.errors import SelectionError, VerificationError
 from bucketwheel.fingerprint import check_unchanged, fingerprint, inputs_of
 from bucketwheel.manifest import DiscoverResult, Manifest, StageRecord
@@ -56,6 +56,12 @@ def stage_record(started: datetime, ended: datetime, result: dict[str, object]) 
         seconds=round((ended - started).total_seconds(), 3),
         result=result,
     )
+
+
+def finished(dataset: str, stage: str, record: StageRecord) -> Progress:
+    """Return the report that a stage has finished, with rows and bytes where its result has them."""
+    rows, size = (found if isinstance(found := record.result.get(name), int) else 0 for name in ("rows", "bytes"))
+    return Progress(dataset, stage, "finished", rows, size, message=f"{record.seconds:.1f} s", seconds=record.seconds)
 
 
 def check_requirements(manifest: Manifest, stages: Sequence[Stage]) -> None:
@@ -92,10 +98,10 @@ def _begun(store: RunStore, services: Services, stages: Sequence[Stage]) -> Mani
     manifest = draft.model_copy(update={"run_id": run_id, "fingerprint": marks, "snapshot_dt": result.snapshot_dt})
     with services.fence.guard():
         store.save(manifest)
+    report, record = of_run(services.report, run_id), manifest.stages["discover"]
     for warning in result.warnings:
-        services.report(Progress(services.dataset, "discover", "warning", message=warning))
-    seconds = manifest.stages["discover"].seconds
-    services.report(Progress(services.dataset, "discover", "finished", message=f"{seconds:.1f} s"))
+        report(Progress(services.dataset, "discover", "warning", message=warning))
+    report(finished(services.dataset, "discover", record))
     return manifest
 
 

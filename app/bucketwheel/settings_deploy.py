@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,12 @@ def _known_glue_version(value: str) -> str:
 def _known_release(value: str) -> str:
     if value not in _EMR_RELEASES:
         raise ValueError(f"unknown or unsupported release, use {_EMR_RELEASES[0]} to {_EMR_RELEASES[-1]}")
+    return value
+
+
+def _topic(value: str) -> str:
+    if not re.fullmatch(r"arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}", value):
+        raise ValueError("expected the ARN of a topic, such as arn:aws:sns:us-east-1:123456789012:notices")
     return value
 
 
@@ -119,9 +126,11 @@ class DeploySettings(Frozen):
 
 
 class MonitoringSettings(Frozen):
-    """What is kept and what raises an alarm; a limit of null raises none."""
+    """What jobs tell, what is kept and what raises an alarm; a limit of null raises none."""
 
     namespace: str = "Bucketwheel"
+    metrics: Literal["auto", "emf", "put", "none"] = "auto"
+    topic_arn: Annotated[str, AfterValidator(_topic)] | None = None
     email: str | None = None
     retention_days: Literal[
         30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653

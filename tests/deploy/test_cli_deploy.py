@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 import yaml
 
 from bucketwheel import api, cli
+from bucketwheel.cli.submit import _Shown
+from bucketwheel.deploy.jobruns import JobState, Update
 from deploy_support import PACKAGE, REGION, ROOT, archive, checkout, configuration
-from project import Result
+from project import WIDE, Project, Result
 from submit_support import client
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
@@ -151,6 +154,36 @@ def test_submit_shows_the_run_on_stderr_and_its_end_on_stdout(run: Run, account:
     assert [json.loads(line) for line in as_json.stderr.splitlines()]
     unknown = run("submit", "glue", "--job", "nobody", *target)
     assert (unknown.exit_code, unknown.stdout) == (2, "")
+
+
+def test_lines_of_the_log_become_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ('{"time": "T", "level": "INFO", "dataset": "d", "state": "started"}', '{"_aws": {}}', "of Spark")
+    update = Update(JobState("jr_1", "RUNNING", False, False, 61, 0.5), lines)
+    _Shown("text").update(update)
+    assert capsys.readouterr().err.splitlines() == [
+        "T d started",
+        "of Spark",
+        "running, 1 min 1 s, 0.50 dollars so far",
+    ]
+    _Shown("json").update(update)
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [event["line"] for event in events[:3]] == list(lines)
+
+
+def test_submit_ends_with_the_warnings_of_the_run(
+    run: Run, account: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client("glue", account).create_job(
+        Name="etl-omc-flywheel-prod-pipeline", Role="r", Command={"Name": "glueetl", "ScriptLocation": "s3://x/y"}
+    )
+    monkeypatch.setattr("bucketwheel.deploy.submit._SKEW", timedelta(hours=1))
+    project.run("--stages", "discover,split")
+    target = ("--set", f"target={project.target}")
+    done = run("submit", "glue", WIDE, *target)
+    assert f"{WIDE}: run {project.run_ids()[0]} finished" in done.stdout
+    assert done.stdout.endswith("Record_Source, Batch_Number, Load_Date\n")
+    as_json = json.loads(run("submit", "glue", WIDE, "--output", "json", *target).stdout)
+    assert [found["rows"] for found in as_json["summaries"]] == [1200]
 
 
 @pytest.mark.parametrize(

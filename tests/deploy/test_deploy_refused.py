@@ -86,6 +86,11 @@ def refusal(**overrides: Any) -> str:
         ({"emr_serverless.release": "emr-6.9.0"}, "unknown or unsupported release, use emr-7.8.0 to emr-7.13.0"),
         ({"emr_serverless.cores": 4, "emr_serverless.memory_gb": 40}, "a worker of 4 cores has 8 to 30"),
         ({"emr_serverless.subnets": "subnet-1"}, "subnets and security_groups belong together; set both or none"),
+        (
+            {"monitoring.topic_arn": "notices"},
+            "monitoring.topic_arn (override): expected the ARN of a topic",
+        ),
+        ({"monitoring.metrics": "statsd"}, "monitoring.metrics (override): should be 'auto', 'emf', 'put' or 'none'"),
         ({"monitoring.retention_days": 100}, "monitoring.retention_days (override): should be 30, 60"),
     ],
 )

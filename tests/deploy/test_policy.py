@@ -18,6 +18,7 @@ CALLS: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "stage_calls.yam
 OTHERS: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "calls_of_others.yaml").read_text())
 ALL = [call for calls in CALLS.values() for call in calls]
 DATA, RESULTS = "arn:aws:s3:::omc-flywheel-data-us-east-1-prod", "arn:aws:s3:::omc-flywheel-prod-analysis-data"
+TOPIC_ARN = "arn:aws:sns:us-east-1:123456789012:oncall"
 GLUE = "arn:aws:glue:us-east-1:123456789012:"
 # What state machines need for logs and traces takes no names.
 UNNAMED = {"DeliverLogs", "Trace"}
@@ -69,13 +70,9 @@ def test_ctas_by_athena_gets_what_it_needs_and_no_more() -> None:
     assert unused(granted, calls) == set()
 
 
-def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_glue_makes_for_itself() -> None:
+def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_only_glue_needs() -> None:
     granted = statements(rendered("emr-archive"), "JobRole")
-    of_glue = [
-        call
-        for call in ALL
-        if "/error:" in call["resource"] or call.get("context") == {"cloudwatch:namespace": "Glue"}
-    ]
+    of_glue = [call for call in ALL if "/error:" in call["resource"] or call["action"] == "cloudwatch:PutMetricData"]
     calls = [*(call for call in ALL if call not in of_glue), *OTHERS["start_on_emr"]]
     assert denied(granted, calls) == []
     assert unused(granted, calls) == set()
@@ -83,11 +80,18 @@ def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_glue_makes_
 
 
 @pytest.mark.parametrize(
-    "settings", [{"deploy.kms_key": KEY_ARN}, {"storage.encryption": "SSE-KMS", "storage.kms_key": KEY_ARN}]
+    ("settings", "lists"),
+    [
+        ({"deploy.kms_key": KEY_ARN}, ("with_a_key", "with_a_key_of_the_topic")),
+        ({"deploy.kms_key": KEY_ARN, "monitoring.topic_arn": TOPIC_ARN}, ("with_a_key",)),
+        ({"storage.encryption": "SSE-KMS", "storage.kms_key": KEY_ARN}, ("with_a_key",)),
+    ],
 )
-def test_a_key_may_be_used_through_s3_only(settings: dict[str, Any]) -> None:
+def test_a_key_may_be_used_through_services_only(settings: dict[str, Any], lists: tuple[str, ...]) -> None:
     granted = statements(rendered(**settings), "JobRole")
-    calls = OTHERS["with_a_key"]
+    calls = [call for name in lists for call in OTHERS[name]]
+    if "monitoring.topic_arn" in settings:
+        calls.append({"action": "sns:Publish", "resource": TOPIC_ARN})
     assert denied(granted, calls) == []
     assert unused(granted, [*ALL, *calls]) == set()
     assert allows(granted, "kms:Decrypt", KEY_ARN, {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"}) == []
@@ -116,6 +120,8 @@ def test_a_key_may_be_used_through_s3_only(settings: dict[str, Any]) -> None:
         ("athena:StartQueryExecution", "arn:aws:athena:us-east-1:123456789012:workgroup/omc_flywheel-prod", {}),
         ("logs:DeleteLogGroup", "arn:aws:logs:us-east-1:123456789012:log-group:/bucketwheel-prod/output:*", {}),
         ("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": "AWS/Billing"}),
+        ("sns:Publish", TOPIC_ARN, {}),
+        ("sns:Subscribe", "arn:aws:sns:us-east-1:123456789012:bucketwheel-prod-notices", {}),
         ("iam:PassRole", "arn:aws:iam::123456789012:role/omc_flywheel-prod-glue-role", {}),
         ("sts:AssumeRole", "arn:aws:iam::123456789012:role/admin", {}),
     ],
@@ -156,8 +162,28 @@ def test_everything_stands_only_where_the_service_takes_no_name(variant: str) ->
         if "*" in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
     }
     machines = {role for role, _ in wide} - {"JobRole"}
-    assert wide == {("JobRole", "PutMetrics"), *((role, sid) for role in machines for sid in UNNAMED)}
+    metrics = {("JobRole", "PutMetrics")} if variant.startswith("glue") else set()
+    assert wide == metrics | {(role, sid) for role in machines for sid in UNNAMED}
     assert machines <= {"StatesRole", "WatchRole"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "way", "allowed"),
+    [
+        ("glue", "auto", True), ("glue", "put", True), ("glue", "emf", False), ("glue", "none", False),
+        ("emr-archive", "auto", False), ("emr-archive", "put", True), ("emr-archive", "none", False),
+    ],
+)  # fmt: skip
+def test_metrics_may_be_put_only_where_they_go_that_way(variant: str, way: str, allowed: bool) -> None:
+    granted = statements(rendered(variant, monitoring__metrics=way), "JobRole")
+    context = {"cloudwatch:namespace": "Bucketwheel"}
+    assert bool(allows(granted, "cloudwatch:PutMetricData", "*", context)) is allowed
+
+
+def test_the_jobs_may_write_to_the_topic_that_is_named_and_to_no_other() -> None:
+    granted = statements(rendered(monitoring__topic_arn=TOPIC_ARN), "JobRole")
+    assert allows(granted, "sns:Publish", TOPIC_ARN, {}) == ["Notify"]
+    assert allows(granted, "sns:Publish", "arn:aws:sns:us-east-1:123456789012:bucketwheel-prod-notices", {}) == []
 
 
 def test_no_action_is_a_pattern() -> None:

@@ -20,6 +20,7 @@ from bucketwheel.errors import ConfigError, JobBusyError, SelectionError, Submit
 from deploy_support import ACCOUNT, PACKAGE, REGION, rendered, resolved
 from submit_support import answered, client, faults, reached
 
+TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:bucketwheel-prod-notices"
 LIFE = ("SUBMITTED", "PENDING", "SCHEDULED", "RUNNING", "SUCCESS")
 
 
@@ -87,6 +88,8 @@ def test_the_parameters_are_as_the_service_model_wants_them(emr: Emr) -> None:
         "prod",
         "--SNAPSHOT_DT",
         "2025-10-22",
+        "--notices-topic",
+        TOPIC_ARN,
     ]
     spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
     conf = dict(word.split("=", 1) for word in spark.replace("--conf ", "").split())
@@ -118,8 +121,8 @@ def test_the_state_machine_starts_jobs_with_parameters_of_the_same_model() -> No
     assert problems(started) == ""
     assert words == (
         f"States.Array('--env', 'prod', '--config-dir', '{PACKAGE}/conf', '--dataset', 'infobase_attributes', "
-        "'--stages', 'discover,split,size,bucket,verify', '--SNAPSHOT_DT', $.snapshot_dt, "
-        "'--TABLES_FILTER', $.tables_filter)"
+        f"'--stages', 'discover,split,size,bucket,verify', '--notices-topic', '{TOPIC_ARN}', "
+        "'--SNAPSHOT_DT', $.snapshot_dt, '--TABLES_FILTER', $.tables_filter)"
     )
 
 
@@ -149,7 +152,16 @@ def test_a_run_is_started_and_followed_to_its_end(emr: Emr) -> None:
         "--stages": "discover,split,size,bucket,verify",
         "--SNAPSHOT_DT": "2025-10-22",
         "--TABLES_FILTER": "ibe_01",
+        "--notices-topic": TOPIC_ARN,
     }
+
+
+def test_a_topic_that_is_named_takes_the_place_of_the_stacks_own(aws_url: str, tmp_path: Path) -> None:
+    other = "arn:aws:sns:us-east-1:123456789012:oncall"
+    words = parameters(Emr(aws_url, tmp_path, monitoring__topic_arn=other))["jobDriver"]["sparkSubmit"]
+    assert words["entryPointArguments"][-2:] == ["--notices-topic", other]
+    made = rendered("emr-archive", monitoring__topic_arn=other)["Resources"]
+    assert f"'--notices-topic', '{other}'" in resolved(made["StateMachine"]["Properties"]["DefinitionString"], made)
 
 
 def test_its_cost_is_what_was_billed_at_the_configured_prices(emr: Emr) -> None:

@@ -41,6 +41,8 @@ def test_what_is_asked_for_reaches_the_job(glue: Glue) -> None:
             ("target", glue.config.settings.target, "--set"),
             ("buckets.count", "32", "--set"),
             ("glue.number_of_workers", "20", "--set"),
+            ("monitoring.metrics", "none", "--set"),
+            ("monitoring.long_run_minutes", "30", "--set"),
         ],
         {"BUCKETWHEEL__SPLIT__COLUMN_LIMIT": "50"},
     )
@@ -59,7 +61,8 @@ def test_what_is_asked_for_reaches_the_job(glue: Glue) -> None:
         "--submission-token": "mine",
     }
     # What says how AWS is reached and how jobs are started stays here.
-    assert settings == {"buckets.count": 32, "split.column_limit": 50, "target": glue.config.settings.target}
+    wanted = {"buckets.count": 32, "monitoring.metrics": "none", "split.column_limit": 50}
+    assert settings == {**wanted, "target": glue.config.settings.target}
     assert run["NumberOfWorkers"] == 20
 
 
@@ -116,12 +119,26 @@ def working(aws_url: str, project: Project) -> Glue:
 def test_the_manifests_of_the_run_are_returned(
     working: Glue, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (manifest,) = working.submit(api.JobRequest(dataset=WIDE)).manifests
+    done = working.submit(api.JobRequest(dataset=WIDE))
+    (manifest,), (summary,) = done.manifests, done.summaries
+    assert (summary.run, summary.status, summary.rows) == (manifest.run_id, "finished", 1200)
     assert (manifest.run_id, tuple(manifest.stages)) == (project.run_ids()[0], ("discover", "split"))
     # A run that nothing was done to since then is another one's.
     working.on_sleep = lambda _: None
     monkeypatch.setattr("bucketwheel.deploy.submit._SKEW", timedelta(seconds=-5))
     assert working.submit(api.JobRequest(dataset=WIDE)).manifests == ()
+
+
+def test_a_summary_that_cannot_be_read_is_left_out(working: Glue, project: Project) -> None:
+    def work(number: int) -> None:
+        if number == 1:
+            project.run("--stages", "discover")
+            (path,) = project.target.glob("_bucketwheel/*/runs/*/summary.json")
+            path.write_text("{")
+
+    working.on_sleep = work
+    done = working.submit(api.JobRequest(dataset=WIDE))
+    assert (len(done.manifests), done.summaries) == (1, ())
 
 
 def test_a_failed_run_says_how_to_go_on(working: Glue, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

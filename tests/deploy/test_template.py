@@ -18,6 +18,7 @@ JOBS = (
     "etl-omc-flywheel-prod-create-athena-bucketed-tables",
     "etl-omc-flywheel-prod-pipeline",
 )
+TOPIC_ARN = "arn:aws:sns:us-east-1:123456789012:bucketwheel-prod-notices"
 UP_TO_BUCKETS = "discover,split,size,bucket,verify"
 
 
@@ -58,6 +59,7 @@ def test_jobs_have_the_names_that_production_uses_and_are_selections_of_one_scri
         arguments = job["DefaultArguments"]
         assert arguments["--python-virtual-env"] == f"{PACKAGE}/environment.tar.gz"
         assert (arguments["--env"], arguments["--config-dir"]) == ("prod", f"{PACKAGE}/conf")
+        assert resolved(arguments["--notices-topic"], rendered()["Resources"]) == TOPIC_ARN
         # Spark's settings, of which there are none, and not our directory.
         assert "--conf" not in arguments
         assert job["Tags"] == {"application": "bucketwheel", "environment": "prod"}

@@ -37,6 +37,7 @@ def test_a_run_on_s3_writes_the_bytes_of_a_run_on_disk_and_leaves_nothing_else(
     assert others == [
         f"out/_bucketwheel/{WIDE}/lease.json",
         f"out/_bucketwheel/{WIDE}/runs/RUN/manifest.json",
+        f"out/_bucketwheel/{WIDE}/runs/RUN/summary.json",
         f"out/{WIDE}/metadata/snapshot_dt.txt",
     ]
     assert bucket.get(f"out/{WIDE}/metadata/snapshot_dt.txt") == b"2025-10-22"

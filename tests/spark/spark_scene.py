@@ -40,7 +40,7 @@ SMALL = {
 _RUN = r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}"
 _FILES = re.compile(
     rf"{WIDE}/\w+/{_RUN}/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/snapshot_dt\.txt"
-    rf"|_bucketwheel/{WIDE}/(lease\.(lock|new)|runs/{_RUN}/manifest\.json)"
+    rf"|_bucketwheel/{WIDE}/(lease\.(lock|new)|runs/{_RUN}/(manifest|summary)\.json)"
 )
 
 
@@ -216,9 +216,10 @@ class Scene:
         assert strays(self.project) == []
 
     def warnings(self, answer: Answer) -> str:
-        """What the manifest warns of, all of which has to be on stderr too."""
+        """What the manifest warns of, all of which has to be in the job's log too."""
         found = self.manifest().stages["bucket"].result["warnings"]
-        assert all(f"warning: {text}" in answer.err for text in found)
+        events = [json.loads(line) for line in answer.out.splitlines()]
+        assert {*found} <= {event.get("message") for event in events if event["level"] == "WARNING"}
         return "\n".join(found)
 
 

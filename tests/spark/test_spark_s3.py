@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.crash, pytest.mar
 
 _BOOKS = re.compile(
     rf"out/({WIDE}/\w+/[^/]+/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/snapshot_dt\.txt"
-    rf"|_bucketwheel/{WIDE}/(lease\.json|runs/[^/]+/manifest\.json))"
+    rf"|_bucketwheel/{WIDE}/(lease\.json|runs/[^/]+/(manifest|summary)\.json))"
 )
 
 

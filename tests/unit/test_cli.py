@@ -149,10 +149,16 @@ def test_run_as_json_gives_manifests_on_stdout_and_events_on_stderr(project: Pro
     assert second["status"] == "finished"
     assert tuple(second["stages"]) == STAGES
     events = [json.loads(line) for line in result.stderr.splitlines()]
-    assert {event["state"] for event in events} == {"started", "finished", "warning"}
+    assert {event["state"] for event in events} == {"started", "done", "finished", "warning"}
     started = [event for event in events if event["state"] == "started" and event["dataset"] == WIDE]
-    assert [event["stage"] for event in started] == list(STAGES)
+    assert [event.get("stage") for event in started] == [None, *STAGES]
     assert {"rows", "message"} & set(started[0]) == set()
+    done = [event for event in events if event["state"] == "done" and event["dataset"] == WIDE]
+    assert sorted(event["bucket"] for event in done if "bucket" in event) == [0, 1, 2, 3]
+    assert sum(event["rows"] for event in done if "bucket" in event) == 1200
+    assert [event["table"] for event in done if event["stage"] == "register"] == [f"ext_{name}" for name in TABLES]
+    # All but what comes before a run has an id says which run it is of.
+    assert [event["stage"] for event in events if "run" not in event and "stage" in event] == ["discover"] * 2
     assert json.loads(project.cli("run", "--output", "json").stdout)[1]["changed"] is False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -10,8 +11,10 @@ import pytest
 from pydantic import BaseModel
 
 from bucketwheel.cli import cli
+from bucketwheel.contracts import Progress
 from bucketwheel.metrics import METRICS
 from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.summary import Summary
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -59,3 +62,15 @@ def test_the_reference_has_every_metric() -> None:
     table = (DOCS.parent / "deploy.md").read_text().partition("| metric | unit |")[2]
     listed = re.findall(r"^\| `([A-Za-z]+)` \|", table, re.MULTILINE)
     assert listed == [metric.name for metric in METRICS]
+
+
+def test_the_reference_has_every_field_of_a_summary() -> None:
+    table = (DOCS / "observability.md").read_text().partition("## Summary")[2]
+    cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(listed) == sorted(Summary.model_fields)
+
+
+def test_the_reference_has_every_field_of_the_log() -> None:
+    text = (DOCS / "observability.md").read_text().partition("## Log")[2].partition("## Metrics")[0]
+    assert all(f"`{field.name}`" in text for field in fields(Progress))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 
@@ -44,7 +45,9 @@ def test_for_machines_every_event_but_small_steps_is_a_json_object(kind: type[io
         story(report)
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [event["state"] for event in events] == ["started", "warning", "finished", "started"]
+    assert datetime.fromisoformat(events[1].pop("time")).tzinfo == UTC
     assert events[1] == {
+        "level": "WARNING",
         "dataset": "infobase_attributes",
         "stage": "discover",
         "state": "warning",

@@ -45,14 +45,26 @@ def words(*arguments: str) -> tuple[list[str], list[str]]:
 def test_a_job_returns_and_everything_is_published(project: Project) -> None:
     done = job(project, "--dataset", WIDE)
     assert set(project.published().values()) == {1200}
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (events[0]["state"], events[-1]["state"]) == ("started", "finished")
+    assert {event["level"] for event in events} == {"INFO", "WARNING"}
+    assert (events[-1]["run"], events[-1]["rows"]) == (project.run_ids()[0], 1200)
+    assert done.stderr == ""
+
+
+def test_a_job_prints_text_where_that_is_asked_for(project: Project) -> None:
+    done = job(project, "--dataset", WIDE, "--output", "text")
     assert done.stdout.startswith(f"{WIDE}: run ")
+    assert f"{WIDE}: bucket " in done.stderr
 
 
 def test_arguments_that_glue_adds_are_not_used_and_logged(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(runtime.VARIABLE)
+    project.set(monitoring={"metrics": "none"})
     done = job(project, *GLUE, "--dataset", NARROW)
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("arguments of the platform")]
-    assert line.endswith(
+    event = json.loads(done.stdout.splitlines()[0])
+    assert event["level"] == "INFO"
+    assert event["message"].endswith(
         "not used here: --JOB_ID, --JOB_NAME, --JOB_RUN_ID, --TempDir, --conf, --enable-glue-datacatalog, "
         "--enable-metrics, --job-bookmark-option, --job-language"
     )

@@ -14,6 +14,7 @@ import click
 
 from bucketwheel import __version__
 from bucketwheel.cli import deploy, history, package, pipeline, submit
+from bucketwheel.cli.options import Invocation
 from bucketwheel.errors import BucketwheelError
 
 
@@ -36,19 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Arrow's allocator reads this when it is loaded. Huge pages are cleared whole when they are touched, which
     # costs short-lived buffers more than it saves them: about a tenth of the CPU of a run.
     os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
+    called = Invocation(given)
     try:
-        cli.main(given, prog_name="bucketwheel", standalone_mode=False, obj=given)
+        cli.main(given, prog_name="bucketwheel", standalone_mode=False, obj=called)
     except BucketwheelError as error:
-        click.echo(f"error: {error}", err=True)
-        _show_notes(error)
+        _show(called, error, f"error: {error}")
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        click.echo("interrupted", err=True)
         # Click turns the interrupt that the run has noted something on into an error of its own.
-        _show_notes(error.__cause__ or error)
+        _show(called, error.__cause__ or error, "interrupted")
         sys.exit(130)
     except BrokenPipeError:
         # Whoever reads stdout has seen enough, as `head` has; Python's last flush must not fail on it again.
@@ -56,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _show_notes(error: BaseException) -> None:
+def _show(called: Invocation, error: BaseException, text: str) -> None:
+    if called.log is not None:
+        called.log.failure(error)
+        return
+    click.echo(text, err=True)
     for note in getattr(error, "__notes__", ()):
         click.echo(note, err=True)

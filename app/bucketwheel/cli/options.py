@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from bucketwheel.config import Configuration
+    from bucketwheel.observe.logs import JsonLog
 
 Overrides = list[tuple[str, Any, str]]
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -35,6 +37,23 @@ OLD_NAMES_HELP = (
     f"Also takes the names that earlier jobs used: --SNAPSHOT_DT, --TABLES_FILTER, {', '.join(_OLD_NAMES)}; "
     "_NONE_ or nothing leaves the choice to the configuration."
 )
+
+
+@dataclass
+class Invocation:
+    """How the program was called, and the log that it writes, where that is for machines.
+
+    `resuming` is the command that resumes a run, with `{dataset}` in it, where that is not the one given.
+    """
+
+    words: Sequence[str]
+    log: JsonLog | None = None
+    resuming: str = ""
+
+
+def invocation() -> Invocation:
+    """Return that of this moment."""
+    return click.get_current_context().find_object(Invocation) or Invocation(sys.argv[1:])
 
 
 def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -146,9 +165,11 @@ def datasets(config: Configuration, dataset: str | None) -> list[str]:
 
 def resuming_command(dataset: str) -> str:
     """Return the `run` command line that was given, for one dataset and without its --resume."""
-    given = click.get_current_context().find_object(list) or sys.argv[1:]
+    called = invocation()
+    if called.resuming:
+        return called.resuming.replace("{dataset}", shlex.quote(dataset))
     kept: list[str] = []
-    words = iter(given[1:])
+    words = iter(called.words[1:])
     for word in words:
         if not word.startswith("-") or word == "--":
             continue  # The dataset, which is named below.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from bucketwheel.cli.options import (
     OLD_NAMES_HELP,
     configured,
     datasets,
+    invocation,
     old_names,
     output_option,
     print_json,
@@ -67,7 +69,13 @@ def plan(
 @snapshot_option
 @tables_option
 @click.option("--resume", metavar="RUN_ID|last", help="Go on with a run that did not finish.")
-@output_option
+@click.option(
+    "--output",
+    type=click.Choice(["text", "json", "log"]),
+    default="text",
+    show_default=True,
+    help="For people or machines; log: JSON lines and no result, as jobs print it.",
+)
 @old_names
 @configured
 def run(
@@ -84,19 +92,24 @@ def run(
     All datasets are run unless one is named.
     """
     from bucketwheel import api
+    from bucketwheel.observe.logs import JsonLog
     from bucketwheel.observe.progress import shown
     from bucketwheel.observe.text import run_text
 
+    log = None
+    if output != "text":
+        called = invocation()
+        log = called.log = called.log or JsonLog(sys.stdout if output == "log" else sys.stderr)
     if resume and dataset is None:
         dataset = api.manifest(config, resume).dataset
     outcomes = []
-    with shown(output) as progress:
+    with shown(output, log=log) as progress:
         for name in datasets(config, dataset):
-            command = resuming_command(name)
-            outcomes.append(api.run(config, name, stages, snapshot_dt, tables_filter, resume, progress, command))
+            given = (name, stages, snapshot_dt, tables_filter, resume, progress, resuming_command(name))
+            outcomes.append(api.run(config, *given, log=log.line if log else None))
     if output == "json":
         print_json([{"changed": out.changed, **out.manifest.model_dump(mode="json")} for out in outcomes])
-    else:
+    elif output == "text":
         click.echo("\n\n".join(run_text(out.manifest, out.changed) for out in outcomes))
 
 

@@ -89,7 +89,9 @@ def _submit(
     done = api.submit(config, platform, request, wait, timeout, stop, show.update, show.started)
     if output == "json":
         manifests = [manifest.model_dump(mode="json") for manifest in done.manifests]
-        print_json({"job": done.job, "token": done.token, **asdict(done.state), "manifests": manifests})
+        summaries = [summary.model_dump(mode="json") for summary in done.summaries]
+        told = {"job": done.job, "token": done.token, **asdict(done.state)}
+        print_json({**told, "manifests": manifests, "summaries": summaries})
         return
     head = f"{done.job}: run {done.state.run_id} {done.state.state}"
     if not done.state.ended:
@@ -97,6 +99,8 @@ def _submit(
         return
     click.echo(f"{head} after {_time(done.state.seconds)}, {done.state.cost:.2f} dollars")
     click.echo("\n".join(f"\n{run_text(manifest, changed=True)}" for manifest in done.manifests))
+    for summary in done.summaries:
+        click.echo("\n".join(f"warning: {text}" for text in summary.warnings), nl=bool(summary.warnings))
 
 
 class _Shown:
@@ -112,8 +116,12 @@ class _Shown:
 
     def update(self, news: Update) -> None:
         """Show the lines it printed, and its state where that changed."""
+        from bucketwheel.observe.logs import plain
+
         for line in news.lines:
-            self._say({"line": line}, line)
+            text = plain(line)
+            if self._json or text is not None:
+                self._say({"line": line}, text or "")
         state = news.state
         if self._json or state.state != self._state:
             text = f"{state.state.lower()}, {_time(state.seconds)}, {state.cost:.2f} dollars so far"

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from bucketwheel import runtime
 from bucketwheel.cli import cli
-from bucketwheel.cli.options import AUTOMATIC
+from bucketwheel.cli.options import AUTOMATIC, Invocation
 from bucketwheel.cli.pipeline import run
 from bucketwheel.errors import BucketwheelError, ConfigError, JobFailedError
 from bucketwheel.runtime import VARIABLE
+
+if TYPE_CHECKING:
+    from bucketwheel.observe.logs import JsonLog
 
 # Glue passes these to every script; only there.
 _GLUE_MARKS = ("--JOB_RUN_ID", "--JOB_ID")
@@ -27,10 +34,11 @@ _GLUE_MARKS = ("--JOB_RUN_ID", "--JOB_ID")
 _DATASET = ("--dataset", "--DATASET")
 _CONF = ("--config-dir", "--CONFIG_DIR", "--conf")
 _SETTINGS = ("--settings", "--SETTINGS")
+_TOPIC = "--notices-topic"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the pipeline with the arguments of a job.
+    """Run the pipeline with the arguments of a job; unless `--output` says otherwise, stdout gets JSON lines.
 
     Raises:
         JobFailedError: a stage failed, it was interrupted, or the arguments are wrong; the text says how to go on.
@@ -40,10 +48,19 @@ def main(arguments: Sequence[str]) -> None:
         os.environ.setdefault(VARIABLE, "glue")
     # See cli.main; executors get it by the Spark session.
     os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
+    from bucketwheel.observe.logs import JsonLog
+
+    log = JsonLog(sys.stdout)
+    called = Invocation(["run"])
     try:
-        with tempfile.TemporaryDirectory(prefix="bucketwheel-conf-") as directory:
-            words = ["run", *run_words(given, lambda conf: _local(conf, Path(directory)), _say)]
-            cli.main(words, prog_name="bucketwheel", standalone_mode=False, obj=words)
+        with _logged(called, log), tempfile.TemporaryDirectory(prefix="bucketwheel-conf-") as directory:
+            words = run_words(given, lambda conf: _local(conf, Path(directory)), lambda text: log.say("INFO", text))
+            if not any(word.startswith("--output=") for word in words):
+                words.append("--output=log")
+                called.log = log
+            called.words = ["run", *words]
+            called.resuming = _resuming(given, runtime.detect(os.environ))
+            cli.main(called.words, prog_name="bucketwheel", standalone_mode=False, obj=called)
     except BucketwheelError as error:
         # Platforms keep the text and nothing else: without its class, nobody could tell one failure from another.
         text = f"{type(error).__name__}: {error}"
@@ -56,8 +73,33 @@ def main(arguments: Sequence[str]) -> None:
         raise JobFailedError(error.format_message()) from error
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 this is the log of the job
+@contextmanager
+def _logged(called: Invocation, log: JsonLog) -> Iterator[None]:
+    """Write a line of level ERROR where the block fails, whatever the reason: that line is what alarms look for."""
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, click.Abort) and error.__cause__
+        (called.log or log).failure(interrupted or error)
+        raise
+
+
+def _resuming(given: Sequence[tuple[str, str | None]], platform: str) -> str:
+    """Return the beginning of the command with which a person resumes a run of this job; empty off the platforms.
+
+    The job's own command line would be of no use elsewhere: its configuration is in a temporary directory.
+    """
+    if platform not in ("glue", "emr-serverless"):
+        return ""
+    words = ["bucketwheel", "submit", platform, "{dataset}"]
+    for name, value in given:
+        if name == "--env" and value:
+            words += ["--env", value]
+        elif name in _CONF and value and value.endswith("/conf") and platform == "emr-serverless":
+            words += ["--package", value.removesuffix("/conf")]
+        elif name in _SETTINGS and value:
+            words += [word for key, text in _settings(value).items() for word in ("--set", f"{key}={text}")]
+    return " ".join(word if word == "{dataset}" else shlex.quote(word) for word in words)
 
 
 def _pairs(arguments: Sequence[str]) -> list[tuple[str, str | None]]:
@@ -93,7 +135,12 @@ def run_words(
     known = {name for parameter in run.params if isinstance(parameter, click.Option) for name in parameter.opts}
     words: list[str] = []
     ignored: list[str] = []
+    # First, so that a setting given by hand wins.
+    topics = [value for name, value in given if name == _TOPIC and value not in (None, *AUTOMATIC)]
+    words += [word for topic in topics for word in ("--set", f"monitoring.topic_arn={json.dumps(topic)}")]
     for name, value in given:
+        if name == _TOPIC:
+            continue
         if name in _DATASET or name == "":
             words += [] if value in (None, *AUTOMATIC) else [value or ""]
         elif name in _CONF and value and not value.startswith("spark."):

@@ -77,7 +77,7 @@ def _names(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
         yield "application", "deploy.stack", stack
     for kind, suffix in (("state machine", "-watch"), ("schedule", "-watch"), ("rule", "-job-failed")):
         yield kind, "deploy.stack", f"{stack}{suffix}"
-    yield "topic", "deploy.stack", f"{stack}-notices"
+    yield "topic", "deploy.stack", deployment.topic_name
     yield "dashboard", "deploy.stack", stack
     yield "workgroup", "athena.workgroup", settings.athena.workgroup
     yield "namespace", "monitoring.namespace", settings.monitoring.namespace

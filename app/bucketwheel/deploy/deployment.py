@@ -16,6 +16,8 @@ Resources = dict[str, Resource]
 AWS_WORKGROUP = "primary"
 CREATED_KEY = "create"
 _NONE = "_NONE_"
+# The argument of a job that has the ARN of the topic of notices.
+TOPIC = "--notices-topic"
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,16 @@ class Deployment:
     def key(self) -> Any | None:
         """ARN of the KMS key, or None where AWS's own keys are used."""
         return arn_of("Key") if self.makes_key else self.settings.deploy.kms_key
+
+    @property
+    def topic(self) -> Any:
+        """ARN of the topic that the jobs write to: the one that is named, else the stack's own."""
+        return self.settings.monitoring.topic_arn or ref("Notices")
+
+    @property
+    def topic_name(self) -> str:
+        """Name of the stack's own topic."""
+        return f"{self.stack}-notices"
 
     @property
     def makes_workgroup(self) -> bool:

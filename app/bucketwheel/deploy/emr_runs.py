@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from bucketwheel import aws
 from bucketwheel.deploy import emr
-from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.deploy.deployment import TOPIC, Deployment
 from bucketwheel.deploy.jobruns import POLL_SECONDS, JobState, is_temporary
 from bucketwheel.deploy.jobs import SCRIPT
 from bucketwheel.errors import JobBusyError, SelectionError, SubmitError
@@ -34,6 +34,8 @@ class EmrRuns:
             identity = aws.client("sts", deployment.settings.aws).get_caller_identity()
             self.application = self._emr.application_id or self._find()
         partition, account = identity["Arn"].split(":")[1], identity["Account"]
+        own = f"arn:{partition}:sns:{self._client.meta.region_name}:{account}:{deployment.topic_name}"
+        self._topic = deployment.settings.monitoring.topic_arn or own
         self._role = f"arn:{partition}:iam::{account}:role/{deployment.role}"
 
     def _find(self) -> str:
@@ -59,7 +61,7 @@ class EmrRuns:
             "jobDriver": {
                 "sparkSubmit": {
                     "entryPoint": f"{self._deployment.package().uri}/{SCRIPT}",
-                    "entryPointArguments": emr.words(arguments),
+                    "entryPointArguments": emr.words({**arguments, TOPIC: self._topic}),
                     "sparkSubmitParameters": emr.spark_parameters(self._deployment),
                 }
             },

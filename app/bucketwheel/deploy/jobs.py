@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bucketwheel.deploy.deployment import Deployment, Resources, arn_of, logical
+from bucketwheel.deploy.deployment import TOPIC, Deployment, Resources, arn_of, logical
 from bucketwheel.settings_deploy import JobSettings
 
 SCRIPT = "job.py"
@@ -41,6 +41,7 @@ def _job(deployment: Deployment, name: str, job: JobSettings) -> dict[str, Any]:
             "NotificationProperty": {"NotifyDelayAfter": deployment.settings.monitoring.long_run_minutes},
             "DefaultArguments": {
                 **deployment.arguments(job),
+                TOPIC: deployment.topic,
                 "--python-virtual-env": f"{package}/{ARCHIVE}",
                 "--job-language": "python",
                 "--job-bookmark-option": "job-bookmark-disable",

@@ -58,7 +58,7 @@ def _log_group(deployment: Deployment, name: str) -> dict[str, Any]:
 
 def topic(deployment: Deployment) -> Resources:
     """Return the topic of notices, who may write to it, and whom it writes to."""
-    properties: dict[str, Any] = {"TopicName": f"{deployment.stack}-notices", "Tags": deployment.tags()}
+    properties: dict[str, Any] = {"TopicName": deployment.topic_name, "Tags": deployment.tags()}
     if deployment.key is not None:
         properties["KmsMasterKeyId"] = deployment.key
     statements = [

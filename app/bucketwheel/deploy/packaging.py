@@ -29,7 +29,14 @@ CONTENTS = "package.json"
 _NOT_FOR_JOBS = {"deploy"}
 # These are for the stack; jobs read only some of them.
 _OF_THE_STACK = ("emr_serverless.", "glue.", "monitoring.")
-_READ = {"emr_serverless.price_gb", "emr_serverless.price_vcpu", "glue.price", "monitoring.namespace"}
+_READ = {
+    "emr_serverless.price_gb",
+    "emr_serverless.price_vcpu",
+    "glue.price",
+    "monitoring.metrics",
+    "monitoring.namespace",
+    "monitoring.topic_arn",
+}
 _CHUNK = 2**20
 
 

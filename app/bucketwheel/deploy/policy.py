@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from bucketwheel import metrics
 from bucketwheel.copies import TEMPORARY
 from bucketwheel.deploy.deployment import Deployment, Place, sub
 
@@ -42,6 +43,7 @@ def job_statements(deployment: Deployment) -> list[Statement]:
         *_athena(deployment),
         *_logs(deployment),
         *_metrics(deployment),
+        allow("Notify", ["sns:Publish"], [deployment.topic]),
         *_key(deployment),
     ]
 
@@ -133,7 +135,12 @@ def log_group_names(deployment: Deployment) -> tuple[str, ...]:
 
 
 def _metrics(deployment: Deployment) -> Iterator[Statement]:
-    names = [deployment.settings.monitoring.namespace, *(["Glue"] if deployment.on_glue else [])]
+    monitoring, platform = deployment.settings.monitoring, deployment.settings.deploy.platform
+    names = [monitoring.namespace] if metrics.route(monitoring.metrics, platform) == "put" else []
+    # Glue sends its own metrics in the name of the job's role.
+    names += ["Glue"] if deployment.on_glue else []
+    if not names:
+        return
     yield allow("PutMetrics", ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": names}})
 
 
@@ -142,6 +149,10 @@ def _key(deployment: Deployment) -> Iterator[Statement]:
     if keys:
         yield allow("UseKey", ["kms:Decrypt", "kms:GenerateDataKey"], keys, {
             "StringLike": {"kms:ViaService": sub("s3.${AWS::Region}.amazonaws.com")}
+        })  # fmt: skip
+    if deployment.key is not None and deployment.settings.monitoring.topic_arn is None:
+        yield allow("UseKeyOfTopic", ["kms:Decrypt", "kms:GenerateDataKey"], [deployment.key], {
+            "StringLike": {"kms:ViaService": sub("sns.${AWS::Region}.amazonaws.com")}
         })  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from bucketwheel.deploy import emr
-from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.deploy.deployment import TOPIC, Deployment
 from bucketwheel.deploy.jobs import SCRIPT
 
 State = dict[str, Any]
@@ -206,6 +206,7 @@ def _glue(deployment: Deployment, name: str, fixed: dict[str, str], taken: dict[
 
 
 def _emr(deployment: Deployment, name: str, fixed: dict[str, str], taken: dict[str, str]) -> State:
+    fixed = {**fixed, TOPIC: deployment.settings.monitoring.topic_arn or _SUBSTITUTIONS["topic"]}
     listed = ", ".join(
         [*(f"'{word}'" for word in emr.words(fixed)), *(f"'{key}', {path}" for key, path in taken.items())]
     )

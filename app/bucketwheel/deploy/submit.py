@@ -6,7 +6,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,25 +17,28 @@ from bucketwheel.deploy.emr_runs import EmrRuns
 from bucketwheel.deploy.glue_runs import GlueRuns
 from bucketwheel.deploy.jobruns import JobRunner, JobState, Tail, Update, follow
 from bucketwheel.deploy.request import JobRequest, Platform
-from bucketwheel.errors import BucketwheelError, JobFailedError, SelectionError, SubmitError
+from bucketwheel.errors import RESUME, BucketwheelError, JobFailedError, SelectionError, StorageError, SubmitError
 from bucketwheel.manifest import Manifest
 from bucketwheel.operations import run_store
+from bucketwheel.summary import Summary
 
 _GIVEN_BY_HAND = ("--", "environment ", "override")
 # What says how AWS is reached and how jobs are started; a job has its own.
 _NOT_FOR_JOBS = ("aws.", "deploy.", "emr_serverless.", "glue.", "monitoring.")
+_FOR_JOBS = ("monitoring.metrics", "monitoring.namespace", "monitoring.topic_arn")
 # Clocks of AWS and of this machine differ.
 _SKEW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A run of a job: its last known state, the token it was started with, and the manifests it wrote."""
+    """A run of a job: its last known state, the token it was started with, the manifests and summaries it wrote."""
 
     job: str
     token: str
     state: JobState
     manifests: tuple[Manifest, ...] = ()
+    summaries: tuple[Summary, ...] = ()
 
 
 def submit(
@@ -87,7 +90,8 @@ def submit(
     since = begun - timedelta(seconds=state.seconds) if request.token else begun
     if not state.succeeded:
         raise _failure(runner, state, platform, _touched(config, wanted, since))
-    return Submitted(runner.job, token, state, tuple(_touched(config, wanted, since)))
+    touched = _touched(config, wanted, since)
+    return Submitted(runner.job, token, state, tuple(touched), tuple(_summaries(config, touched)))
 
 
 def _check_dataset(config: Configuration, request: JobRequest) -> None:
@@ -121,7 +125,7 @@ def _by_hand(config: Configuration) -> str:
     found = {
         name: value
         for name, value, origin in config.rows()
-        if origin.startswith(_GIVEN_BY_HAND) and not name.startswith(_NOT_FOR_JOBS)
+        if origin.startswith(_GIVEN_BY_HAND) and (name in _FOR_JOBS or not name.startswith(_NOT_FOR_JOBS))
     }
     return json.dumps(found, sort_keys=True) if found else ""
 
@@ -136,6 +140,17 @@ def _touched(config: Configuration, datasets: Sequence[str], since: datetime) ->
                 found.append(manifest)
                 break
     return found
+
+
+def _summaries(config: Configuration, manifests: Sequence[Manifest]) -> Iterator[Summary]:
+    for manifest in manifests:
+        try:
+            found = run_store(config.settings).summary(manifest.dataset, manifest.run_id)
+        except StorageError:
+            # The manifest was read, and says more.
+            continue
+        if found is not None:
+            yield found
 
 
 def named_exit_code(message: str) -> int:
@@ -157,7 +172,5 @@ def _failure(
     error.exit_code = named_exit_code(state.message)
     for manifest in manifests:
         if manifest.status != "finished":
-            error.add_note(
-                f"To go on from here: bucketwheel submit {platform} {manifest.dataset} --resume {manifest.run_id}"
-            )
+            error.add_note(f"{RESUME}bucketwheel submit {platform} {manifest.dataset} --resume {manifest.run_id}")
     return error

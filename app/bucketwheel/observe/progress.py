@@ -5,14 +5,14 @@ All of it goes to stderr; stdout is for results.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from bucketwheel.contracts import Progress, Report
+from bucketwheel.observe.logs import JsonLog
 from bucketwheel.observe.text import size
 
 if TYPE_CHECKING:
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def shown(output: str, stream: TextIO | None = None) -> Iterator[Report]:
+def shown(output: str, stream: TextIO | None = None, log: JsonLog | None = None) -> Iterator[Report]:
     """Yield what to report progress to.
 
     Args:
-        output: `json` writes one object per event; anything else is for people.
+        output: `text` is for people; anything else writes one JSON object per event.
         stream: where to write, by default stderr; bars are drawn only where it is a terminal.
+        log: takes the events for machines, in place of one on `stream`.
     """
     stream = stream or sys.stderr
-    if output == "json":
-        yield _json_lines(stream)
+    if output != "text":
+        yield (log or JsonLog(stream)).report
     elif stream.isatty():
         with _bars(stream) as report:
             yield report
@@ -38,18 +39,9 @@ def shown(output: str, stream: TextIO | None = None) -> Iterator[Report]:
         yield _stage_lines(stream)
 
 
-def _json_lines(stream: TextIO) -> Report:
-    def report(event: Progress) -> None:
-        if event.state != "advanced":
-            filled = {name: value for name, value in asdict(event).items() if value not in ("", 0)}
-            print(json.dumps(filled), file=stream, flush=True)
-
-    return report
-
-
 def _stage_lines(stream: TextIO) -> Report:
     def report(event: Progress) -> None:
-        if event.state == "finished":
+        if event.state == "finished" and event.stage:
             print(f"{event.dataset}: {event.stage} {event.message}", file=stream, flush=True)
         elif event.state == "warning":
             print(f"{event.dataset}: warning: {event.message}", file=stream, flush=True)
@@ -86,6 +78,8 @@ def _bar_report(bars: Bars, say: Callable[..., None]) -> Report:
         key = (event.dataset, event.stage)
         if event.state == "warning":
             say(f"{event.dataset}: warning: {event.message}", markup=False, highlight=False)
+            return
+        if not event.stage or event.state == "done":
             return
         if key not in tasks:
             total = event.total_rows or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import EngineError
 from bucketwheel.jobs import bucket_job
-from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest
+from bucketwheel.manifest import BucketOutcome, BucketResult, DiscoverResult, Manifest
 
 
 class Bucket:
@@ -30,6 +30,7 @@ class Bucket:
         for outcome in engine.bucket(job, frozenset(done), lambda r, b: self._report(services, job, r, b)):
             services.checkpoints.save(outcome)
             done[outcome.bucket] = outcome
+            services.report(_part(services.dataset, outcome))
         outcomes = tuple(done[number] for number in sorted(done))
         written = sum(outcome.rows for outcome in outcomes)
         if written != rows:
@@ -46,3 +47,8 @@ class Bucket:
 
     def _report(self, services: Services, job: BucketJob, rows: int, size: int) -> None:
         services.report(Progress(services.dataset, self.name, "advanced", rows, size))
+
+
+def _part(dataset: str, outcome: BucketOutcome) -> Progress:
+    size = sum(file.bytes for file in outcome.files)
+    return Progress(dataset, "bucket", "done", outcome.rows, size, bucket=outcome.bucket, files=len(outcome.files))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Lock
 
 import pyarrow as pa
@@ -163,6 +163,9 @@ class _Work:
                     copy = made[futures[future]] = future.result()
                     done = Progress(self._services.dataset, "ctas", "advanced", rows=copy.rows, bytes=copy.bytes)
                     self._services.report(done)
+                    self._services.report(
+                        replace(done, state="done", table=copy.table, files=copy.files, seconds=copy.seconds)
+                    )
                 return made
             except BaseException as error:
                 # An interrupt too: every statement that runs is cancelled by the thread that watches it.

@@ -1,0 +1,30 @@
+"""The values of the metrics of a run."""
+
+from __future__ import annotations
+
+from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest
+from bucketwheel.metrics import BYTES_WRITTEN, DUPLICATE_KEYS, NULL_KEYS, ROWS, SECONDS, SKEW, Metric
+
+
+def measured(manifest: Manifest) -> dict[Metric, float]:
+    """Return the value of each metric that is known of a run, finished or not; `metrics.py` has the units."""
+    results = manifest.results()
+    found: dict[Metric, float] = {SECONDS: round(sum(record.seconds for record in manifest.stages.values()), 3)}
+    snapshot, written = results.get("discover"), results.get("bucket")
+    if isinstance(snapshot, DiscoverResult):
+        found[ROWS] = snapshot.rows
+    if isinstance(written, BucketResult):
+        found |= _of_buckets(written)
+    return found
+
+
+def _of_buckets(written: BucketResult) -> dict[Metric, float]:
+    """Return what the buckets tell; also where `verify` then refused their keys."""
+    outcomes = written.outcomes
+    most = max((outcome.rows for outcome in outcomes), default=0)
+    return {
+        BYTES_WRITTEN: sum(file.bytes for outcome in outcomes for file in outcome.files),
+        SKEW: round(most * len(outcomes) / written.rows, 4) if written.rows else 0,
+        NULL_KEYS: sum(outcome.null_keys for outcome in outcomes),
+        DUPLICATE_KEYS: sum(outcome.duplicate_keys for outcome in outcomes),
+    }

@@ -1,0 +1,128 @@
+"""Lines of the log: one JSON object each, whatever is in them, and how people get to read them."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from bucketwheel.contracts import Progress, of_run
+from bucketwheel.errors import RESUME, QualityError
+from bucketwheel.observe.logs import JsonLog, plain
+
+MOMENT = datetime(2025, 11, 1, 6, 11, 9, 123456, tzinfo=timezone(timedelta(hours=2)))
+RUN = "2025-10-22-20251101T041109Z-0a1b2c"
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+        self.log = JsonLog(self.stream, lambda: MOMENT)
+
+    def all(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+def failed() -> QualityError:
+    error = QualityError("200 rows have a NULL key")
+    error.add_note("table ext_a was put back")
+    error.add_note(f"{RESUME}bucketwheel run people --resume {RUN}")
+    return error
+
+
+def test_an_event_has_level_time_run_and_place(lines: Lines) -> None:
+    report = of_run(lines.log.report, RUN)
+    report(Progress("people", "bucket", "done", 1200, 4000, bucket=0, files=2))
+    report(Progress("people", "verify", "done", 1200, 4000, table="ibe_01", files=4))
+    report(Progress("people", "verify", "finished", seconds=0.0, message="0.0 s"))
+    head = {"time": "2025-11-01T04:11:09.123Z", "level": "INFO", "run": RUN, "dataset": "people"}
+    counts = {"rows": 1200, "bytes": 4000}
+    assert lines.all() == [
+        {**head, "stage": "bucket", "bucket": 0, "state": "done", **counts, "files": 2},
+        {**head, "stage": "verify", "table": "ibe_01", "state": "done", **counts, "files": 4},
+        {**head, "stage": "verify", "state": "finished", "seconds": 0.0, "message": "0.0 s"},
+    ]
+
+
+def test_small_steps_are_left_out(lines: Lines) -> None:
+    lines.log.report(Progress("people", "bucket", "advanced", 10, 10))
+    assert lines.all() == []
+
+
+def test_a_failure_says_where_it_was_and_how_to_go_on(lines: Lines) -> None:
+    of_run(lines.log.report, RUN)(Progress("people", "verify", "started"))
+    lines.log.failure(failed())
+    assert lines.all()[1] == {
+        "time": "2025-11-01T04:11:09.123Z",
+        "level": "ERROR",
+        "run": RUN,
+        "dataset": "people",
+        "stage": "verify",
+        "state": "failed",
+        "error": "QualityError",
+        "resume": f"bucketwheel run people --resume {RUN}",
+        "notes": ["table ext_a was put back"],
+        "message": "200 rows have a NULL key",
+    }
+
+
+def test_a_failure_of_one_dataset_is_not_told_of_the_run_of_another(lines: Lines) -> None:
+    of_run(lines.log.report, RUN)(Progress("people", "ctas", "finished"))
+    lines.log.report(Progress("others", "", "started"))
+    lines.log.failure(ValueError())
+    event = lines.all()[-1]
+    assert (event["dataset"], event["message"]) == ("others", "ValueError")
+    assert not {"run", "stage", "resume", "notes"} & set(event)
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "a\u2028b\u0085c\x1b[31m", 'quote" and \\', "emoji \U0001f4a5"])
+def test_whatever_the_text_an_event_is_one_line_of_plain_ascii(lines: Lines, text: str) -> None:
+    lines.log.say("WARNING", text)
+    written = lines.stream.getvalue()
+    assert written.isascii()
+    assert len(written.splitlines()) == 1
+    assert lines.all()[0]["message"] == text
+
+
+def test_a_long_text_is_cut_to_what_the_log_takes(lines: Lines) -> None:
+    lines.log.failure(ValueError("\u00e4" * 1_000_000))
+    (event,) = lines.all()
+    assert event["message"].endswith("… (960,000 more characters)")
+    assert len(lines.stream.getvalue()) < 256 * 1024
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("26/11/24 INFO SparkContext: started", "26/11/24 INFO SparkContext: started"),
+        ("{}", "{}"),
+        ("12", "12"),
+        ('{"_aws": {}, "Rows": 1}', None),
+        ('{"level": "INFO", "dataset": "d", "stage": "bucket", "bucket": 3, "state": "done"}', None),
+        (
+            '{"time": "T", "level": "INFO", "dataset": "d", "stage": "bucket", "state": "finished", "message": "s"}',
+            "T d bucket finished: s",
+        ),
+        ('{"time": "T", "level": "WARNING", "dataset": "d", "state": "warning", "message": "w"}',
+         "T warning: d warning: w"),
+        (
+            '{"time": "T", "level": "ERROR", "dataset": "d", "state": "failed", "message": "m", "resume": "b run d"}',
+            f"T error: d failed: m\n{RESUME}b run d",
+        ),
+    ],
+)  # fmt: skip
+def test_people_get_text(line: str, text: str | None) -> None:
+    assert plain(line) == text
+
+
+def test_a_time_is_in_utc(lines: Lines) -> None:
+    lines.log.say("INFO", "x")
+    assert datetime.fromisoformat(lines.all()[0]["time"]).astimezone(UTC) == MOMENT.replace(microsecond=123000)

@@ -1,0 +1,169 @@
+"""Values of metrics, notices and lines for CloudWatch, from manifests made by hand."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest, StageRecord
+from bucketwheel.metrics import (
+    BYTES_WRITTEN,
+    DUPLICATE_KEYS,
+    METRICS,
+    NULL_KEYS,
+    ROWS,
+    SECONDS,
+    SKEW,
+    Metric,
+    route,
+)
+from bucketwheel.observe import notice
+from bucketwheel.observe.embedded import embedded, metric_data
+from bucketwheel.observe.measures import measured
+from bucketwheel.summary import Failure, Summary, summarise
+from stage_support import column, discovered
+
+MOMENT = datetime(2025, 11, 1, 4, 11, 9, 250000, tzinfo=UTC)
+DIMENSIONS = {"Environment": "prod", "Dataset": "people"}
+
+
+def outcome(bucket: int, rows: int, nulls: int = 0, duplicates: int = 0) -> BucketOutcome:
+    files = [FileRecord(table=t, name=f"{bucket:06d}_0", rows=rows, bytes=10 * rows + 1) for t in ("b", "a")]
+    return BucketOutcome(
+        bucket=bucket,
+        rows=rows,
+        null_keys=nulls,
+        duplicate_keys=duplicates,
+        smallest_key=None,
+        largest_key=None,
+        key_checksum=0,
+        files=tuple(files) if rows else (),
+    )
+
+
+def bucketed(*outcomes: BucketOutcome) -> BucketResult:
+    return BucketResult(
+        rows=sum(o.rows for o in outcomes),
+        empty_buckets=sum(not o.rows for o in outcomes),
+        spilled_bytes=0,
+        outcomes=outcomes,
+    )
+
+
+def manifest(status: str = "finished", **results: Any) -> Manifest:
+    stages = {
+        name: StageRecord(started="", seconds=1.25, result=found.model_dump(mode="json"))
+        for name, found in results.items()
+    }
+    values = {"run_id": "r", "dataset": "people", "created": "c", "planned_stages": (), "runtime": "glue"}
+    return Manifest.model_validate(
+        {**values, "status": status, "fingerprint": {}, "versions": {}, "stages": stages, "snapshot_dt": "2025-10-22"}
+    )
+
+
+SNAPSHOT = discovered([column("Key"), column("A")], [[60], [40]])
+BUCKETS = bucketed(outcome(0, 70, nulls=7, duplicates=3), outcome(1, 30, duplicates=2), outcome(2, 0), outcome(3, 0))
+
+
+def test_values_are_those_of_the_buckets() -> None:
+    assert measured(manifest(discover=SNAPSHOT, bucket=BUCKETS)) == {
+        SECONDS: 2.5,
+        ROWS: 100,
+        BYTES_WRITTEN: 2 * (701 + 301),
+        SKEW: 2.8,  # 70 rows where 25 would be even; empty buckets count.
+        NULL_KEYS: 7,
+        DUPLICATE_KEYS: 5,
+    }
+
+
+def test_what_is_not_known_yet_has_no_value() -> None:
+    assert measured(manifest()) == {SECONDS: 0}
+    assert set(measured(manifest(discover=SNAPSHOT))) == {SECONDS, ROWS}
+
+
+def test_buckets_without_rows_have_no_skew() -> None:
+    assert measured(manifest(bucket=bucketed(outcome(0, 0))))[SKEW] == 0
+
+
+def test_all_values_have_a_place_in_the_dashboard() -> None:
+    assert set(measured(manifest(discover=SNAPSHOT, bucket=BUCKETS))) <= set(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "runtime", "way"),
+    [("auto", "emr-serverless", "emf"), ("auto", "glue", "put"), ("auto", "spark", "none"), ("put", "local", "put")],
+)
+def test_the_way(chosen: Any, runtime: str, way: str) -> None:
+    assert route(chosen, runtime) == way
+
+
+def test_both_ways_say_the_same() -> None:
+    values: dict[Metric, float] = {ROWS: 100, SKEW: 2.8}
+    document = json.loads(embedded("Ours", DIMENSIONS, values, MOMENT, {"run": "r"}))
+    assert document == {
+        "_aws": {
+            "Timestamp": 1_761_970_269_250,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": "Ours",
+                    "Dimensions": [["Environment", "Dataset"]],
+                    "Metrics": [{"Name": "Rows", "Unit": "Count"}, {"Name": "Skew", "Unit": "None"}],
+                }
+            ],
+        },
+        "run": "r",
+        **DIMENSIONS,
+        "Rows": 100,
+        "Skew": 2.8,
+    }
+    for entry in metric_data(DIMENSIONS, values, MOMENT):
+        assert entry["Value"] == document[entry["MetricName"]]
+        assert {d["Name"]: d["Value"] for d in entry["Dimensions"]} == DIMENSIONS
+        assert entry["Timestamp"] == MOMENT
+
+
+def summary(failure: Failure | None = None, **results: Any) -> Summary:
+    made = manifest("failed" if failure else "finished", **results)
+    return summarise(made, "prod", "e", failure, {"Rows": 100})
+
+
+def test_a_summary_counts_tables_by_their_files() -> None:
+    found = summary(discover=SNAPSHOT, bucket=BUCKETS)
+    assert [(t.name, t.rows, t.files, t.bytes) for t in found.tables] == [("a", 100, 2, 1002), ("b", 100, 2, 1002)]
+    assert (found.rows, found.bytes, found.seconds) == (100, 2004, 2.5)
+    early = summary(Failure(kind="SchemaError", message="m"), discover=SNAPSHOT)
+    assert (early.rows, early.bytes, early.tables, early.status) == (100, None, (), "failed")
+
+
+def test_a_subject_is_what_sns_takes() -> None:
+    subject = notice.subject("prod", "d" * 60, f"FAILED ({'E' * 60})")
+    assert len(subject) == 100
+    assert subject.startswith("Bucketwheel prod: dddd")
+    assert subject.endswith("...")
+    assert notice.subject("prod", "na\u00efve\nname", "x") == "Bucketwheel prod: na?ve?name x"
+
+
+def test_a_notice_of_a_failure_begins_with_what_to_know() -> None:
+    failure = Failure(kind="QualityError", message="7 rows have a NULL key", resume="bucketwheel submit glue people")
+    subject, text = notice.of_run(summary(failure, discover=SNAPSHOT, bucket=BUCKETS), "s3://b/summary.json")
+    assert subject == "Bucketwheel prod: people FAILED (QualityError)"
+    assert text.splitlines()[:4] == [
+        "QualityError: 7 rows have a NULL key",
+        "",
+        "To go on once that is put right:",
+        "  bucketwheel submit glue people",
+    ]
+    assert "stages done  discover, bucket\n" in text
+    assert text.endswith("docs/run-sequence.md has what each failure means and what to do.")
+
+
+def test_a_long_error_leaves_room_for_the_command() -> None:
+    failure = Failure(kind="UnreadableFilesError", message="x" * 10**6, resume="bucketwheel submit glue people")
+    _, text = notice.of_run(summary(failure), "p")
+    assert len(text.encode()) < 256 * 1024
+    assert "  bucketwheel submit glue people\n" in text
+    _, text = notice.of_failed_start("prod", "people", failure, "")
+    assert "  bucketwheel submit glue people\n" in text
