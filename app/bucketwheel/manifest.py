@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeVar
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bucketwheel.drift_records import Drift
 from bucketwheel.errors import SelectionError, StorageError
 from bucketwheel.settings import PROMOTE
 
@@ -42,6 +43,7 @@ class SourceColumn(Record):
     """One source column, summed over all files; sizes in bytes.
 
     `dictionary_bytes` is the largest compressed dictionary page, or None where a column chunk has none.
+    `null_count` is the number of rows in which it is NULL, or None where the footers do not say.
     """
 
     name: str
@@ -49,6 +51,7 @@ class SourceColumn(Record):
     compressed_bytes: int
     uncompressed_bytes: int
     dictionary_bytes: int | None
+    null_count: int | None = None
 
 
 class DiscoverResult(Record):
@@ -174,7 +177,7 @@ class VerifiedTable(Record):
 
 
 class VerifyResult(Record):
-    """What reading everything back showed."""
+    """What reading everything back showed; `drift` is None where nothing was published before."""
 
     rows: int
     key_checksum: int
@@ -182,6 +185,7 @@ class VerifyResult(Record):
     duplicate_keys: int
     tables: tuple[VerifiedTable, ...]
     warnings: tuple[str, ...] = ()
+    drift: Drift | None = None
 
 
 class PublishedTable(Record):
