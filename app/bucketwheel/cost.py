@@ -85,17 +85,18 @@ def run_cost(manifest: Manifest, settings: Settings) -> float | None:
 def cost_of(manifest: Manifest, settings: Settings) -> Cost | None:
     """Return what a run cost, from the seconds of its stages; None where it used nothing that has a price here."""
     platform = manifest.runtime if manifest.runtime in ("glue", "emr-serverless") else None
-    results = manifest.results()
-    found, size, bucket = results.get("discover"), results.get("size"), results.get("bucket")
     reads = writes = 0
-    if isinstance(found, DiscoverResult) and isinstance(size, SizeResult):
+    if {"discover", "size"} <= manifest.stages.keys():
         files = []
-        if isinstance(bucket, BucketResult):
-            files = [(file.bytes, 1) for outcome in bucket.outcomes for file in outcome.files]
+        if "bucket" in manifest.stages:
+            outcomes = manifest.result("bucket", BucketResult).outcomes
+            files = [(file.bytes, 1) for outcome in outcomes for file in outcome.files]
+        found, size = manifest.result("discover", DiscoverResult), manifest.result("size", SizeResult)
         reads, writes = _requests(settings, found, size, files, tuple(manifest.stages))
-    copied = [copy for result in results.values() if isinstance(result, PublishResult) for copy in result.copies]
-    by_athena = any(isinstance(result, PublishResult) and result.method == "athena" for result in results.values())
-    scanned = sum(copy.bytes_scanned for copy in copied) if by_athena else 0
+    scanned = 0
+    if "ctas" in manifest.stages:
+        published = manifest.result("ctas", PublishResult)
+        scanned = sum(copy.bytes_scanned for copy in published.copies) if published.method == "athena" else 0
     seconds = sum(record.seconds for record in manifest.stages.values())
     return _priced(settings, platform, seconds, (reads, writes), scanned, f"{seconds:,.0f} s of stages")
 
