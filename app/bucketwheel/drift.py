@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from bucketwheel.contracts import BucketJob, CatalogTable, Services
-from bucketwheel.drift_records import Drift, KeyCounts, KeyOverlap, NullShare, TypeChange
 from bucketwheel.engines.arrow import available_memory, available_threads
 from bucketwheel.errors import BucketwheelError, QualityError
 from bucketwheel.jobs import bucket_job
 from bucketwheel.kernel.overlap import KeyFiles, compare_bucket
 from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest, SizeResult
 from bucketwheel.publish import DATASET
+from bucketwheel.records import Drift, KeyCounts, KeyOverlap, NullShare, TypeChange
 from bucketwheel.runs import RUN_ID, RunStore, begun_at
 from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.storage import join

@@ -10,19 +10,16 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from bucketwheel.drift_records import Drift
 from bucketwheel.errors import SelectionError, StorageError
+from bucketwheel.records import Drift, KeyOverlap, NullShare, Record, TypeChange
 from bucketwheel.settings import PROMOTE
 
+# Parts of a manifest that are defined in records.py.
+__all__ = ["Drift", "KeyOverlap", "NullShare", "Record", "TypeChange"]
+
 SCHEMA_VERSION: Final = 1
-
-
-class Record(BaseModel):
-    """A frozen document part."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SourceFile(Record):
@@ -255,7 +252,7 @@ class Manifest(Record):
     fingerprint: dict[str, str]
     versions: dict[str, str]
     runtime: str
-    stages: dict[str, StageRecord] = {}
+    stages: dict[str, StageRecord] = Field(default_factory=dict)
 
     def result(self, stage: str, kind: type[ResultT]) -> ResultT:
         """Return what `stage` found, as `kind`.

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from failures import BoomError, break_stage
 
 from bucketwheel import backends, drift, operations
 from bucketwheel.assembly import RunRequest, make_services, utc_now
 from bucketwheel.contracts import CatalogTable, Services
-from bucketwheel.drift_records import Drift, KeyCounts, KeyOverlap
 from bucketwheel.errors import CatalogError, QualityError, VerificationError
 from bucketwheel.manifest import Manifest, VerifyResult
+from bucketwheel.records import Drift, KeyCounts, KeyOverlap
 from bucketwheel.runs import RunStore
 from memory_catalog import MemoryCatalog
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, notes_of, reports, warnings_in
@@ -179,11 +180,11 @@ def test_columns_that_come_go_and_change(case: Case) -> None:
     case.run()
     other = case.snapshot(FEBRUARY)
     for path in other.glob("*.parquet"):
-        table = pa.parquet.read_table(path)
+        table = pq.ParquetFile(path).read()
         numbers = table["people_1_value"].cast("int32")
         some = pa.array([None if n % 3 == 0 else n for n in numbers.to_pylist()], pa.int32())
         table = table.set_column(1, "people_1_value", some).append_column("fresh", numbers)
-        pa.parquet.write_table(table.drop_columns(["people_2_mark"]), path)
+        pq.write_table(table.drop_columns(["people_2_mark"]), path)
     lines = [line for line in case.mapping.read_text().splitlines() if "people_2_mark" not in line]
     case.mapping.write_text("\n".join([*lines, ""]))
     found = drift_of(case.run().manifest)

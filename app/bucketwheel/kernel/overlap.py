@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bucketwheel.drift_records import KeyCounts
 from bucketwheel.kernel.hashing import hash_keys
 from bucketwheel.kernel.keys import complete_rows
 from bucketwheel.kernel.plain import large_type, plain_type
 from bucketwheel.kernel.scatter import chunk_ranges
+from bucketwheel.records import KeyCounts
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, fetch
 

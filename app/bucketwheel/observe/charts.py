@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -71,25 +72,29 @@ def _edges(sizes: Sequence[int]) -> Sequence[int]:
 
 
 def _histogram(label: str, width: int, series: Sequence[list[Any]], ticks: list[Any]) -> str:
-    import pygal
-
     look = _look(width, 240) | {"margin_right": 28, "order_min": 0, "max_scale": 6}
     rows = partial(scaled, units=("", "k", "M", "bn", "tn"), brief=True)
-    return _drawn(label, pygal.Histogram(**look, x_labels=ticks, value_formatter=rows), series)
+    return _drawn(label, _pygal().Histogram(**look, x_labels=ticks, value_formatter=rows), series)
 
 
 def bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> str | None:
     """Draw one bar for each value, the first on top, with the value in words at its end."""
-    import pygal
-
     if not values:
         return None
     lines = [_drawable(f"{name}: {text(value)}") for name, value in values]
     bars = [{"value": value, "tooltip": line} for (_, value), line in zip(values, lines, strict=True)]
     names = [_drawable(name if len(name) <= 24 else f"{name[:12]}\u2026{name[-11:]}") for name, _ in values]
     look = _look(HALF, 24 + 22 * len(values)) | {"margin_right": 84, "show_x_labels": False, "x_labels": names[::-1]}
-    chart = pygal.HorizontalBar(**look, print_values=True, print_values_position="top", value_formatter=text)
+    chart = _pygal().HorizontalBar(**look, print_values=True, print_values_position="top", value_formatter=text)
     return _drawn("; ".join(lines), chart, (bars[::-1],))
+
+
+def _pygal() -> Any:
+    import pygal
+
+    # Its finder of plugins, of which none is used, would make Python warn at every import from here on.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != pygal.__name__]
+    return pygal
 
 
 def _look(width: int, height: int) -> dict[str, Any]:

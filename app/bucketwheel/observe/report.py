@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bucketwheel.cost import Cost
-from bucketwheel.drift_records import Drift, NullShare
 from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest
 from bucketwheel.observe.charts import HALF, WIDE, bars, bucket_chart, file_chart
 from bucketwheel.observe.figures import count_text, percent_text, seconds_text, size_text, time_text
+from bucketwheel.records import Drift, NullShare
 
 # With this many, the chart of tables is tall enough for two others at its side.
 _MANY_TABLES = 12

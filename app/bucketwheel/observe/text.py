@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bucketwheel.cost import Cost
-from bucketwheel.drift_records import Drift
 from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, VerifyResult
 from bucketwheel.plan import Plan
+from bucketwheel.records import Drift
 
 
 def size(count: float) -> str:

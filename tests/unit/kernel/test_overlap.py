@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bucketwheel.drift_records import KeyCounts
 from bucketwheel.kernel.overlap import KeyFiles, compare_bucket, overlap
+from bucketwheel.records import KeyCounts
 from bucketwheel.settings import StorageSettings
 
 Row = tuple[Any, ...]
