@@ -142,4 +142,4 @@ class CostSettings(Frozen):
     read_requests: Price = 0.0004
     write_requests: Price = 0.005
     scanned_tb: Price = 5.0
-    mb_per_core_second: Annotated[float, Field(gt=0)] = 10
+    mb_per_core_second: Annotated[float, Field(gt=0)] = 5

@@ -67,7 +67,7 @@ def test_a_published_file_that_is_refused_is_said_and_the_run_goes_on(second: Pr
 def test_a_plan_goes_by_the_run_that_finished_there(second: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     on_glue = ["--set", "engine=spark", "--set", "glue.price=1"]
     guess = second.cli("plan", WIDE, *on_glue).stdout
-    assert "cost: no finished run on glue to go by: 10 MB a second and core (cost.mb_per_core_second)" in guess
+    assert "cost: no finished run on glue to go by: 5 MB a second and core (cost.mb_per_core_second)" in guess
     with monkeypatch.context() as glue:
         glue.setenv("BUCKETWHEEL_RUNTIME", "glue")
         second.run()
