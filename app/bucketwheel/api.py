@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bucketwheel import config as _config
+from bucketwheel import cost as _cost
 from bucketwheel import operations as _operations
 from bucketwheel import plan as _plan
 from bucketwheel import run as _run
 from bucketwheel.assembly import RunRequest
 from bucketwheel.config import Configuration
 from bucketwheel.contracts import Progress, Report
+from bucketwheel.cost import Cost
 from bucketwheel.deploy import packaging as _packaging
 from bucketwheel.deploy import template as _template
 from bucketwheel.deploy.packaging import Package
@@ -45,10 +47,10 @@ if TYPE_CHECKING:
     from bucketwheel.deploy.submit import Submitted
 
 __all__ = [
-    "Configuration", "Expired", "JobRequest", "Manifest", "Package", "Plan", "Progress", "PublishResult", "Report",
-    "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
-    "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "expire", "load", "manifest", "package", "plan",
-    "report", "rollback", "run", "runs", "sample", "submit", "summary", "upload", "verify",
+    "Configuration", "Cost", "Expired", "JobRequest", "Manifest", "Package", "Plan", "Progress", "PublishResult",
+    "Report", "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
+    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "expire", "load", "manifest", "package",
+    "plan", "report", "rollback", "run", "runs", "sample", "submit", "summary", "upload", "verify",
 ]  # fmt: skip
 
 
@@ -155,7 +157,13 @@ def expire(
 
 def report(config: Configuration, run_id: str) -> str:
     """Return one self-contained HTML page about a run."""
-    return _report.render(manifest(config, run_id))
+    found = manifest(config, run_id)
+    return _report.render(found, cost(config, found))
+
+
+def cost(config: Configuration, run: Manifest) -> Cost | None:
+    """Return what a run cost at the configured prices; None where it used nothing that has one."""
+    return _cost.cost_of(run, config.settings)
 
 
 def sample(directory: Path | str, spec: SampleSpec) -> Sample:

@@ -13,7 +13,7 @@
         SnapshotError                          no usable snapshot, or one without files or rows
         UnreadableFilesError                   truncated, foreign or corrupt Parquet files, all of them listed
         SchemaError                            files disagree, or the key is missing, ambiguous or not hashable
-        QualityError                           null or duplicate keys over the configured policy
+        QualityError                           null or duplicate keys, or changed rows, over the configured policy
         VerificationError                      what was written is not what was read
       LeaseError                      exit 4   somebody else writes this dataset
       StorageError                    exit 1   a path cannot be read or written
@@ -93,7 +93,7 @@ class SchemaError(DataRefusedError):
 
 
 class QualityError(DataRefusedError):
-    """Null or duplicate keys go beyond the configured policy."""
+    """Null or duplicate keys, or rows that changed since the published snapshot, go beyond the configured policy."""
 
 
 class VerificationError(DataRefusedError):

@@ -10,18 +10,16 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from bucketwheel.errors import SelectionError, StorageError
+from bucketwheel.records import Drift, KeyOverlap, NullShare, Record, TypeChange
 from bucketwheel.settings import PROMOTE
 
+# Parts of a manifest that are defined in records.py.
+__all__ = ["Drift", "KeyOverlap", "NullShare", "Record", "TypeChange"]
+
 SCHEMA_VERSION: Final = 1
-
-
-class Record(BaseModel):
-    """A frozen document part."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SourceFile(Record):
@@ -42,6 +40,7 @@ class SourceColumn(Record):
     """One source column, summed over all files; sizes in bytes.
 
     `dictionary_bytes` is the largest compressed dictionary page, or None where a column chunk has none.
+    `null_count` is the number of rows in which it is NULL, or None where the footers do not say.
     """
 
     name: str
@@ -49,6 +48,7 @@ class SourceColumn(Record):
     compressed_bytes: int
     uncompressed_bytes: int
     dictionary_bytes: int | None
+    null_count: int | None = None
 
 
 class DiscoverResult(Record):
@@ -174,7 +174,7 @@ class VerifiedTable(Record):
 
 
 class VerifyResult(Record):
-    """What reading everything back showed."""
+    """What reading everything back showed; `drift` is None where nothing was published before."""
 
     rows: int
     key_checksum: int
@@ -182,6 +182,7 @@ class VerifyResult(Record):
     duplicate_keys: int
     tables: tuple[VerifiedTable, ...]
     warnings: tuple[str, ...] = ()
+    drift: Drift | None = None
 
 
 class PublishedTable(Record):
@@ -251,7 +252,7 @@ class Manifest(Record):
     fingerprint: dict[str, str]
     versions: dict[str, str]
     runtime: str
-    stages: dict[str, StageRecord] = {}
+    stages: dict[str, StageRecord] = Field(default_factory=dict)
 
     def result(self, stage: str, kind: type[ResultT]) -> ResultT:
         """Return what `stage` found, as `kind`.

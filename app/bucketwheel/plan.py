@@ -5,29 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from bucketwheel import backends
 from bucketwheel.assembly import RunRequest, make_services, selected_stages, utc_now
+from bucketwheel.contracts import Services
+from bucketwheel.cost import Cost, estimate, platform_of
+from bucketwheel.errors import StorageError
 from bucketwheel.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, StageRecord
+from bucketwheel.runs import RunStore
 from bucketwheel.settings import Settings
 
 _LOOKING = ("discover", "split", "size")
+# How many runs are looked at for one that tells how long this one takes.
+_EARLIER = 5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The results of the stages that only look, and the stages that would run."""
+    """The results of the stages that only look, the stages that would run, and what they cost.
+
+    `cost` is None where nothing has a price; `unread` says which earlier runs could not be looked at for it.
+    """
 
     dataset: str
     stages: tuple[str, ...]
     discover: DiscoverResult
     split: SplitResult
     size: SizeResult
+    cost: Cost | None = None
+    unread: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings of all three."""
-        return (*self.discover.warnings, *self.split.warnings, *self.size.warnings)
+        """Warnings of all three, and what earlier runs could not be read."""
+        return (*self.discover.warnings, *self.split.warnings, *self.size.warnings, *self.unread)
 
 
 def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = utc_now) -> Plan:
@@ -52,10 +64,27 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
     for name in _LOOKING:
         result = backends.stage(name).run(manifest, services).model_dump(mode="json")
         manifest = manifest.with_stage(name, StageRecord(started=manifest.created, seconds=0, result=result))
+    found, size = manifest.result("discover", DiscoverResult), manifest.result("size", SizeResult)
+    earlier, unread = _earlier(services)
     return Plan(
         dataset=request.dataset,
         stages=tuple(stages),
-        discover=manifest.result("discover", DiscoverResult),
+        discover=found,
         split=manifest.result("split", SplitResult),
-        size=manifest.result("size", SizeResult),
+        size=size,
+        cost=estimate(settings, stages, found, size, earlier),
+        unread=tuple(unread),
     )
+
+
+def _earlier(services: Services) -> tuple[list[Manifest], list[str]]:
+    """Return the newest runs where time costs money, and why some could not be read."""
+    if platform_of(services.settings) is None:
+        return [], []
+    unread: list[str] = []
+    store = RunStore(services.storage, services.settings.target)
+    try:
+        runs = store.newest_first(services.dataset, unreadable=unread.append)
+        return list(islice(runs, _EARLIER)), unread
+    except StorageError as error:
+        return [], [f"the cost does not go by earlier runs: {error}"]

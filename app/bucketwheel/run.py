@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bucketwheel import backends
+from bucketwheel import backends, drift
 from bucketwheel.assembly import RunRequest, make_services, selected_stages, utc_now
 from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, of_run
 from bucketwheel.errors import RESUME, BucketwheelError, VerificationError
@@ -89,6 +89,8 @@ class _Work:
             # What is left of a run that was killed between the last note of its bucket stage and clearing up.
             self._clear(manifest)
             self._check_backends([stage.name for stage in todo])
+            if any(stage.name in _DATA for stage in todo):
+                drift.refuse_changed_rows(manifest, self._services)
             for stage in todo:
                 manifest = self._run(manifest, stage)
             manifest = manifest.model_copy(update=_ending(manifest))

@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from bucketwheel.settings_base import ByteSize, Frozen, Names, parse_count, parse_memory
-from bucketwheel.settings_deploy import DeploySettings, EmrServerlessSettings, GlueJobSettings, MonitoringSettings
+from bucketwheel.settings_deploy import (
+    CostSettings,
+    DeploySettings,
+    EmrServerlessSettings,
+    GlueJobSettings,
+    MonitoringSettings,
+)
 
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
 
@@ -49,10 +55,21 @@ class SplitSettings(Frozen):
 
 
 class QualitySettings(Frozen):
-    """Policies for keys that cannot join, or join more than once."""
+    """Policies for keys that cannot join, or join more than once, and for snapshots unlike the published one."""
 
     null_keys: Policy = "error"
     duplicate_keys: Policy = "warn"
+    # YAML takes off for false.
+    drift: Annotated[
+        Literal["off", "counts", "keys"], BeforeValidator(lambda value: "off" if value is False else value)
+    ] = "keys"
+    max_rows_changed_percent: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _rows_are_compared(self) -> QualitySettings:
+        if self.max_rows_changed_percent is not None and self.drift == "off":
+            raise ValueError("max_rows_changed_percent is set, but drift is off; set drift to counts or keys")
+        return self
 
 
 class CatalogSettings(Frozen):
@@ -179,6 +196,7 @@ class Settings(Frozen):
     emr_serverless: EmrServerlessSettings = EmrServerlessSettings()
     deploy: DeploySettings = DeploySettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    cost: CostSettings = CostSettings()
     datasets: Mapping[str, DatasetSettings] = {}
 
     @model_validator(mode="after")

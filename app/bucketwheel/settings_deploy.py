@@ -143,3 +143,12 @@ class MonitoringSettings(Frozen):
     cost_usd: Annotated[float, Field(gt=0)] | None = None
     watch_schedule: str | None = "cron(0 6 8 * ? *)"
     watch_days: Annotated[int, Field(ge=1)] = 10
+
+
+class CostSettings(Frozen):
+    """Prices in dollars of what is not a worker, and how fast workers are taken to be where no run tells."""
+
+    read_requests: Price = 0.0004
+    write_requests: Price = 0.005
+    scanned_tb: Price = 5.0
+    mb_per_core_second: Annotated[float, Field(gt=0)] = 5

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,21 @@ def test_bytes_are_those_of_the_arrow_engine(project: Project, expected: dict[st
     assert done.exit_code == 0, done.stderr
     assert digests(project) == expected
     assert set(project.published().values()) == {1200}
+
+
+def test_what_differs_from_the_published_snapshot_is_the_same(published: Project) -> None:
+    def drift(project: Project, engine: str) -> dict[str, Any]:
+        done = project.process("run", WIDE, "--engine", engine, "--output", "json")
+        assert done.exit_code == 0, done.stderr
+        (run,) = json.loads(done.stdout)
+        found: dict[str, Any] = run["stages"]["verify"]["result"]["drift"]
+        return found
+
+    on_spark = drift(published, "spark")
+    published.set(size={"page_bytes": 10**6})  # So that it is another run.
+    assert published.cli("rollback", on_spark["run_id"]).exit_code == 0
+    assert drift(published, "arrow") == on_spark
+    assert on_spark["keys"]["both"] + on_spark["keys"]["only_before"] == 900
 
 
 def test_the_job_started_by_spark_submit_writes_the_same(project: Project, expected: dict[str, str]) -> None:

@@ -152,6 +152,31 @@ def test_nested_columns_and_names_with_dots_are_summed_under_their_top(project: 
     assert all(column.compressed_bytes > 0 for column in found.values())
 
 
+def test_nulls_are_counted_where_the_footers_tell_them(project: Project) -> None:
+    columns = {
+        KEY: ["1", None, "3", "4"],
+        "none": [1, 2, 3, 4],
+        "all": pa.array([None] * 4, pa.string()),
+        "coded": pa.array(["x", None, "x", None]).dictionary_encode(),
+        # Two of these rows are NULL; more NULLs are inside.
+        "nested": [{"a": None}, None, {"a": 1}, None],
+        "list": [[None, None], None, [], [1]],
+        "untold": [None, 1, 2, 3],
+    }
+    told = [KEY, "none", "all", "coded", "nested.a", "list.list.element"]
+    write(project, pa.table(columns), row_group_size=3, write_statistics=told)
+    found = {column.name: column.null_count for column in discover(project, NARROW).columns}
+    assert found == {KEY: 1, "none": 0, "all": 4, "coded": 2, "nested": None, "list": None, "untold": None}
+
+
+def test_one_file_without_statistics_leaves_the_nulls_unknown(project: Project) -> None:
+    table = pa.table({KEY: ["1", "2"], "v": [None, 1]})
+    write(project, table)
+    pq.write_table(table, project.root / "in" / "snapshot_dt=2025-10-22" / "b.parquet", write_statistics=[KEY])
+    found = {column.name: column.null_count for column in discover(project, NARROW).columns}
+    assert found == {KEY: 0, "v": None}
+
+
 def test_a_type_of_somebodys_own_counts_with_all_the_columns_that_it_is_stored_in(project: Project) -> None:
     pair = pa.ExtensionArray.from_storage(Pair(), pa.array([{"a": 1, "b": "x"}], Pair().storage_type))
     pa.register_extension_type(Pair())

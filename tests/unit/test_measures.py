@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest, StageRecord
+from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest, StageRecord, VerifyResult
 from bucketwheel.metrics import (
     BYTES_WRITTEN,
+    COST,
     DUPLICATE_KEYS,
     METRICS,
     NULL_KEYS,
     ROWS,
+    ROWS_CHANGED,
     SECONDS,
     SKEW,
     Metric,
@@ -23,10 +25,14 @@ from bucketwheel.metrics import (
 from bucketwheel.observe import notice
 from bucketwheel.observe.embedded import embedded, metric_data
 from bucketwheel.observe.measures import measured
+from bucketwheel.records import Drift
+from bucketwheel.settings import Settings
+from bucketwheel.settings_deploy import GlueJobSettings
 from bucketwheel.summary import Failure, Summary, summarise
 from stage_support import column, discovered
 
 MOMENT = datetime(2025, 11, 1, 4, 11, 9, 250000, tzinfo=UTC)
+SETTINGS = Settings(glue=GlueJobSettings(worker_type="G.1X", number_of_workers=4, price=0.5), datasets={})
 DIMENSIONS = {"Environment": "prod", "Dataset": "people"}
 
 
@@ -69,27 +75,41 @@ BUCKETS = bucketed(outcome(0, 70, nulls=7, duplicates=3), outcome(1, 30, duplica
 
 
 def test_values_are_those_of_the_buckets() -> None:
-    assert measured(manifest(discover=SNAPSHOT, bucket=BUCKETS)) == {
+    assert measured(manifest(discover=SNAPSHOT, bucket=BUCKETS), SETTINGS) == {
         SECONDS: 2.5,
         ROWS: 100,
         BYTES_WRITTEN: 2 * (701 + 301),
         SKEW: 2.8,  # 70 rows where 25 would be even; empty buckets count.
         NULL_KEYS: 7,
         DUPLICATE_KEYS: 5,
+        COST: pytest.approx(4 * 0.5 * 60 / 3600, abs=1e-6),  # Four DPUs for the least time that is billed.
     }
 
 
+def test_the_change_in_rows_is_that_of_verify() -> None:
+    changed = Drift(run_id="q", snapshot_dt="2025-09-22", rows_before=80, rows=100, rows_changed_percent=25)
+    verified = VerifyResult(rows=100, key_checksum=0, null_keys=0, duplicate_keys=0, tables=(), drift=changed)
+    assert measured(manifest(verify=verified), SETTINGS)[ROWS_CHANGED] == 25
+    alone = verified.model_copy(update={"drift": None})
+    assert ROWS_CHANGED not in measured(manifest(verify=alone), SETTINGS)
+
+
+def test_a_run_on_a_laptop_has_no_price() -> None:
+    local = manifest(discover=SNAPSHOT).model_copy(update={"runtime": "local"})
+    assert COST not in measured(local, SETTINGS)
+
+
 def test_what_is_not_known_yet_has_no_value() -> None:
-    assert measured(manifest()) == {SECONDS: 0}
-    assert set(measured(manifest(discover=SNAPSHOT))) == {SECONDS, ROWS}
+    assert measured(manifest(), SETTINGS) == {SECONDS: 0, COST: pytest.approx(2 / 60, abs=1e-6)}
+    assert set(measured(manifest(discover=SNAPSHOT), SETTINGS)) == {SECONDS, ROWS, COST}
 
 
 def test_buckets_without_rows_have_no_skew() -> None:
-    assert measured(manifest(bucket=bucketed(outcome(0, 0))))[SKEW] == 0
+    assert measured(manifest(bucket=bucketed(outcome(0, 0))), SETTINGS)[SKEW] == 0
 
 
 def test_all_values_have_a_place_in_the_dashboard() -> None:
-    assert set(measured(manifest(discover=SNAPSHOT, bucket=BUCKETS))) <= set(METRICS)
+    assert set(measured(manifest(discover=SNAPSHOT, bucket=BUCKETS), SETTINGS)) <= set(METRICS)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import re
+import sys
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 
 from bucketwheel import manifest as kinds
+from bucketwheel.cost import Cost
 from bucketwheel.manifest import BucketOutcome, BucketResult, Manifest
 from bucketwheel.observe import report
+from bucketwheel.records import Drift
 
 RUN_ID = "2025-10-22-20251101T041109Z-3f9a1c"
 WARNINGS = ("1204 rows have a NULL key", "2345678 rows repeat a key")
@@ -79,7 +82,9 @@ def many(tables: int = 8, count: int = 256, skewed: bool = True) -> BucketResult
     return bucket(*(outcome(n, rows, tables, **({} if n else keys)) for n, rows in enumerate(rows)))
 
 
-def verify(written: BucketResult, warnings: Sequence[str] = (), lost: int = 0) -> kinds.VerifyResult:
+def verify(
+    written: BucketResult, warnings: Sequence[str] = (), lost: int = 0, drift: Drift | None = None
+) -> kinds.VerifyResult:
     files = [file for o in written.outcomes for file in o.files]
     tables = []
     for name in dict.fromkeys(file.table for file in files):
@@ -87,7 +92,7 @@ def verify(written: BucketResult, warnings: Sequence[str] = (), lost: int = 0) -
         rows, total = sum(file.rows for file in of), sum(file.bytes for file in of)
         tables.append({"name": name, "rows": rows - lost, "files": len(of), "bytes": total})
     values = {"rows": written.rows, "key_checksum": 1792, "null_keys": 0, "duplicate_keys": 0}
-    return kinds.VerifyResult.model_validate({**values, "tables": tables, "warnings": warnings})
+    return kinds.VerifyResult.model_validate({**values, "tables": tables, "warnings": warnings, "drift": drift})
 
 
 def published(prefix: str, tables: int | Sequence[str] = 8) -> kinds.PublishResult:
@@ -119,9 +124,9 @@ def whole(tables: int = 8, count: int = 256, skewed: bool = True, hive: bool = T
 class Page(HTMLParser):
     """The visible text and the tags of a page; refuses a page whose tags do not nest."""
 
-    def __init__(self, run: Manifest) -> None:
+    def __init__(self, run: Manifest, cost: Cost | None = None) -> None:
         super().__init__()
-        self.html = report.render(run).replace("\u00a0", " ")
+        self.html = report.render(run, cost).replace("\u00a0", " ")
         self.words: list[str] = []
         self.tags: list[str] = []
         self.open: list[str] = []
@@ -290,8 +295,64 @@ def test_one_giant_file_does_not_hide_the_sizes_of_the_others() -> None:
     assert bars == {"20.0 kB": "1", "50.0 kB": "3", "100 kB": "4", "200 MB": "1"}
 
 
+def drifted(**changes: Any) -> Page:
+    shares = [{"name": f"c_{n}", "before": 0.5, "now": 0.5 + n / 100} for n in range(20)]
+    values = {
+        **{"run_id": "2025-09-22-20251002T031500Z-77aa01", "snapshot_dt": "2025-09-22"},
+        **{"rows_before": 1000, "rows": 900, "rows_changed_percent": 10, "null_shares": shares},
+    }
+    written = bucket(outcome(0, 900))
+    checked = verify(written, drift=Drift.model_validate(values | changes))
+    return Page(manifest(discover(900), split(1), size(1, 1), written, checked))
+
+
+def test_a_page_shows_how_the_snapshot_differs_from_the_published_one() -> None:
+    keys = {"both": 800, "only_now": 100, "only_before": 200, "share": 0.8}
+    evil = {"name": "<b>", "before": "int64", "now": "string"}
+    shown = drifted(keys=keys, new_columns=["fresh"], vanished_columns=["old", "older"], changed_types=[evil])
+    for words in (
+        *("Published run2025-09-22-20251002T031500Z-77aa01", "Rows: before, now1,000, 900 (\u221210 %)"),
+        *("Keys in both800 (80 % of those before)", "Keys only now, only before100, 200"),
+        *("New columnsfresh", "Columns that are goneold, older", "another type<b>: int64, now string"),
+        *("Columns with another share of NULL19 of 20", "The 12 that changed most"),
+    ):
+        assert words in shown.text
+    assert "<b>:" not in shown.html
+    changed = re.findall(r'<tr><th scope="row">(c_\d+)</th><td class="n">50 %', shown.html)
+    assert changed == [f"c_{n}" for n in range(19, 7, -1)]
+
+
+def test_a_page_says_why_keys_were_not_compared_and_what_is_not_known() -> None:
+    shown = drifted(keys_not_compared="its bucket count is 4", null_shares=[], null_shares_unknown=7, rows=1100)
+    assert "Keys not comparedits bucket count is 4" in shown.text
+    assert "1,000, 1,100 (+10 %)" in shown.text
+    assert "share of NULL0 of 0, 7 not known" in shown.text
+    assert "changed most" not in shown.text
+    assert "Against the published snapshot" not in Page(whole()).text
+
+
+def test_a_page_shows_what_the_run_cost() -> None:
+    cost = Cost("emr-serverless", 3600, {"vCPU-hours": 40, "GB-hours": 300}, 3.9, 9_000, 400, 0.006, 10**12, 5, "why")
+    shown = Page(whole(), cost).text
+    for words in (
+        "Workers of emr-serverless, at most40.00 vCPU-hours, 300.00 GB-hours3.90",
+        *("Requests to S3, estimated9,000 reads, 400 writes0.01", "Scans by Athena1.00 TB5.00", "All8.91"),
+        "why, at the configured prices.",
+    ):
+        assert words in shown
+    requests = Page(whole(), Cost(None, 1, {}, 0, 9, 4, 0.02, 0, 0, "why")).text
+    assert "All0.02" in requests
+    assert "Workers of" not in requests
+    assert "Athena" not in requests
+
+
 def test_same_manifest_gives_the_same_page(page: Page) -> None:
     assert Page(Manifest.model_validate_json(whole().model_dump_json())).html == page.html
+
+
+def test_imports_after_a_report_are_what_they_were(page: Page) -> None:
+    assert page.tags.count("svg") == 4
+    assert [finder for finder in sys.meta_path if type(finder).__module__.startswith("pygal")] == []
 
 
 @pytest.mark.parametrize(("tables", "count", "limit"), [(8, 256, 100_000), (25, 256, 150_000), (25, 1024, 300_000)])

@@ -17,6 +17,7 @@ from bucketwheel.manifest import (
 )
 from bucketwheel.observe import text
 from bucketwheel.plan import Plan
+from bucketwheel.records import Drift
 from bucketwheel.settings import STAGES
 from stage_support import column, discovered, manifest, size, split
 
@@ -75,6 +76,62 @@ def test_the_text_of_a_run_and_of_a_list_of_runs(golden: Golden) -> None:
         text.runs_text([run, begun]),
     )
     golden("runs.txt", "\n\n".join((*texts, text.runs_text([]))) + "\n")
+
+
+def drift(**changes: Any) -> Drift:
+    rows = {"rows_before": 1000, "rows": 1005, "rows_changed_percent": 0.5}
+    return Drift.model_validate({"run_id": "RUN", "snapshot_dt": "2025-09-22", **rows, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ["against run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)"]),
+        ({"rows": 250}, ["against run RUN, snapshot 2025-09-22: 250 rows, 1,000 before (-75.0 %)"]),
+        (
+            {
+                "new_columns": ["a", "b", "c", "d"],
+                "vanished_columns": ["e"],
+                "changed_types": [{"name": "f", "before": "int32", "now": "int64"}],
+                "null_shares": [
+                    {"name": "g", "before": 0.25, "now": 0.2},
+                    {"name": "h", "before": 0.1, "now": 0.9},
+                    {"name": "i", "before": 0.3, "now": 0.3},
+                ],
+                "keys": {"both": 900, "only_now": 105, "only_before": 100, "share": 0.9},
+            },
+            [
+                "against run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %); columns: 4 new (a, b, c, …)"
+                ", 1 gone (e), 1 of another type (f); NULL most changed in h: 10.0% before, 90.0% now",
+                "keys: 900 in both (90.0% of those before), 105 new, 100 gone",
+            ],
+        ),
+        (
+            {
+                "null_shares": [{"name": "g", "before": 0.25, "now": 0.2504}],
+                "keys_not_compared": "its bucket count is 4, that of this run 8",
+            },
+            [
+                "against run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)",
+                "keys not compared: its bucket count is 4, that of this run 8",
+            ],
+        ),
+        (
+            {"keys": {"both": 0, "only_now": 5, "only_before": 0, "share": None}},
+            [
+                "against run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)",
+                "keys: 0 in both, 5 new, 0 gone",
+            ],
+        ),
+    ],
+)
+def test_what_changed_is_said_in_two_lines_at_most(changes: dict[str, Any], expected: list[str]) -> None:
+    assert text.drift_lines(drift(**changes)) == expected
+    run = finished()
+    checked = run.result("verify", VerifyResult).model_copy(update={"drift": drift(**changes)})
+    record = run.stages["verify"].model_copy(update={"result": checked.model_dump()})
+    shown = text.run_text(run.model_copy(update={"stages": {**run.stages, "verify": record}}), True)
+    assert "\n".join(expected) in shown
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,11 @@ def show(config: Configuration, run_id: str, output: str) -> None:
     from bucketwheel.observe.text import run_text
 
     manifest = api.manifest(config, run_id)
+    cost = api.cost(config, manifest)
     if output == "json":
-        print_json(manifest.model_dump(mode="json"))
+        print_json({**manifest.model_dump(mode="json"), "cost": None if cost is None else cost.document()})
         return
-    click.echo(run_text(manifest, changed=True))
+    click.echo(run_text(manifest, changed=True, cost=cost))
     for name, record in manifest.stages.items():
         click.echo(f"{name}: {record.seconds:.1f} s from {record.started}")
         for warning in record.result.get("warnings", ()):

@@ -55,6 +55,7 @@ def plan(
                     "discover": found.discover.model_dump(exclude={"schema_ipc"}),
                     "split": found.split.model_dump(),
                     "size": found.size.model_dump(),
+                    "cost": None if found.cost is None else found.cost.document(),
                 }
                 for found in plans
             }
@@ -110,7 +111,8 @@ def run(
     if output == "json":
         print_json([{"changed": out.changed, **out.manifest.model_dump(mode="json")} for out in outcomes])
     elif output == "text":
-        click.echo("\n\n".join(run_text(out.manifest, out.changed) for out in outcomes))
+        texts = (run_text(out.manifest, out.changed, api.cost(config, out.manifest)) for out in outcomes)
+        click.echo("\n\n".join(texts))
 
 
 @click.command()

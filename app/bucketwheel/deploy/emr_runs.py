@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bucketwheel import aws
+from bucketwheel import aws, cost
 from bucketwheel.deploy import emr
 from bucketwheel.deploy.deployment import TOPIC, Deployment
 from bucketwheel.deploy.jobruns import POLL_SECONDS, JobState, is_temporary
@@ -94,10 +94,10 @@ class EmrRuns:
         if not seconds and run["state"] == "RUNNING":
             seconds = max(time.time() - run["createdAt"].timestamp(), 0)
         used = run.get("billedResourceUtilization") or run.get("totalResourceUtilization") or {}
-        cost = used.get("vCPUHour", 0.0) * self._emr.price_vcpu + used.get("memoryGBHour", 0.0) * self._emr.price_gb
+        dollars = cost.emr_dollars(used.get("vCPUHour", 0.0), used.get("memoryGBHour", 0.0), self._emr)
         message = run.get("stateDetails", "") if run["state"] in ("FAILED", "CANCELLED") else ""
         return JobState(
-            run_id, run["state"], run["state"] in _ENDED, run["state"] == "SUCCESS", seconds, cost, message
+            run_id, run["state"], run["state"] in _ENDED, run["state"] == "SUCCESS", seconds, dollars, message
         )
 
     def stop(self, run_id: str) -> None:

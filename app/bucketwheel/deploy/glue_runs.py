@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bucketwheel import aws
+from bucketwheel import aws, cost
 from bucketwheel.deploy.deployment import Deployment
 from bucketwheel.deploy.jobruns import POLL_SECONDS, JobState, is_temporary
 from bucketwheel.errors import JobBusyError, SubmitError
@@ -16,7 +16,6 @@ from bucketwheel.errors import JobBusyError, SubmitError
 # Glue takes no token of its own; this argument says which submission a run came from.
 TOKEN = "--submission-token"  # noqa: S105 a name
 _ENDED = {"STOPPED", "SUCCEEDED", "FAILED", "ERROR", "TIMEOUT", "EXPIRED"}
-_DPUS = {"1X": 1, "2X": 2, "4X": 4, "8X": 8, "12X": 12, "16X": 16}
 _ATTEMPTS = 5
 _PAGES = 5
 
@@ -89,23 +88,22 @@ class GlueRuns:
         if not seconds and state in ("RUNNING", "STOPPING"):
             seconds = max(time.time() - run["StartedOn"].timestamp(), 0)
         # Glue bills what was really used where it scales by itself, and says so at the end.
-        used = run.get("DPUSeconds") or seconds * self._workers(run) * _DPUS[self._worker_type(run)]
+        used = run.get("DPUSeconds") or seconds * self._workers(run) * self._dpus(run)
         return JobState(
             run_id,
             state,
             state in _ENDED,
             state == "SUCCEEDED",
             seconds,
-            used / 3_600 * self._glue.price,
+            cost.glue_dollars(used / 3_600, self._glue),
             run.get("ErrorMessage", ""),
         )
 
     def _workers(self, run: Mapping[str, Any]) -> int:
         return int(run.get("NumberOfWorkers") or self._glue.number_of_workers)
 
-    def _worker_type(self, run: Mapping[str, Any]) -> str:
-        found = str(run.get("WorkerType") or self._glue.worker_type).partition(".")[2]
-        return found if found in _DPUS else self._glue.worker_type.partition(".")[2]
+    def _dpus(self, run: Mapping[str, Any]) -> int:
+        return cost.dpus(str(run.get("WorkerType"))) or cost.dpus(self._glue.worker_type) or 1
 
     def stop(self, run_id: str) -> None:
         """See `jobruns.JobRunner.stop`."""

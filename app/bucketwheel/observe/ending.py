@@ -63,7 +63,7 @@ class Ending:
         values: dict[Metric, float] = {}
         warnings: list[str] = []
         with self._kept(warnings, "metrics could not be worked out"):
-            values = measured(manifest)
+            values = measured(manifest, self._settings)
         with self._kept(warnings, "metrics were not published"):
             self._publish(manifest, values)
         with self._kept(warnings, "there is no summary of this run, and no notice"):

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest
-from bucketwheel.metrics import BYTES_WRITTEN, DUPLICATE_KEYS, NULL_KEYS, ROWS, SECONDS, SKEW, Metric
+from bucketwheel.cost import run_cost
+from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest, VerifyResult
+from bucketwheel.metrics import (
+    BYTES_WRITTEN,
+    COST,
+    DUPLICATE_KEYS,
+    NULL_KEYS,
+    ROWS,
+    ROWS_CHANGED,
+    SECONDS,
+    SKEW,
+    Metric,
+)
+from bucketwheel.settings import Settings
 
 
-def measured(manifest: Manifest) -> dict[Metric, float]:
+def measured(manifest: Manifest, settings: Settings) -> dict[Metric, float]:
     """Return the value of each metric that is known of a run, finished or not; `metrics.py` has the units."""
     results = manifest.results()
     found: dict[Metric, float] = {SECONDS: round(sum(record.seconds for record in manifest.stages.values()), 3)}
@@ -15,6 +27,11 @@ def measured(manifest: Manifest) -> dict[Metric, float]:
         found[ROWS] = snapshot.rows
     if isinstance(written, BucketResult):
         found |= _of_buckets(written)
+    verified = results.get("verify")
+    if isinstance(verified, VerifyResult) and verified.drift:
+        found[ROWS_CHANGED] = round(verified.drift.rows_changed_percent, 4)
+    if (dollars := run_cost(manifest, settings)) is not None:
+        found[COST] = round(dollars, 6)
     return found
 
 

@@ -16,7 +16,8 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import SchemaError, SelectionError, SnapshotError, UnreadableFilesError
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.scatter import READ_OPTIONS
-from bucketwheel.manifest import DiscoverResult, Manifest, SourceColumn, SourceFile
+from bucketwheel.manifest import DiscoverResult, Manifest, SourceFile
+from bucketwheel.stages.footers import source_columns
 from bucketwheel.storage import Entry, Storage, join
 
 _PREFIX = "snapshot_dt="
@@ -66,7 +67,7 @@ class Discover:
             keys=keys,
             key_types=tuple(_key_type(schema.field(key)) for key in keys),
             files=tuple(_source_file(footer) for footer in footers),
-            columns=_columns(schema, footers),
+            columns=source_columns(schema, [(footer.schema, footer.metadata) for footer in footers]),
             schema_ipc=base64.b64encode(schema.serialize().to_pybytes()).decode(),
             warnings=(*warnings, *_case_warnings(schema.names)),
         )
@@ -243,41 +244,3 @@ def _source_file(footer: _Footer) -> SourceFile:
         modified=footer.entry.modified,
         row_group_rows=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
     )
-
-
-def _columns(schema: pa.Schema, footers: Sequence[_Footer]) -> tuple[SourceColumn, ...]:
-    compressed = dict.fromkeys(schema.names, 0)
-    uncompressed = dict.fromkeys(schema.names, 0)
-    dictionary: dict[str, int | None] = dict.fromkeys(schema.names, 0)
-    for footer in footers:
-        tops = [field.name for field in footer.schema for _ in range(_leaves(field.type))]
-        for group in range(footer.metadata.num_row_groups):
-            for index, top in enumerate(tops):
-                chunk = footer.metadata.row_group(group).column(index)
-                compressed[top] += chunk.total_compressed_size
-                uncompressed[top] += chunk.total_uncompressed_size
-                size, known = _dictionary_bytes(chunk), dictionary[top]
-                dictionary[top] = None if known is None or size is None else max(known, size)
-    return tuple(
-        SourceColumn(
-            name=field.name,
-            type=str(field.type),
-            compressed_bytes=compressed[field.name],
-            uncompressed_bytes=uncompressed[field.name],
-            dictionary_bytes=dictionary[field.name],
-        )
-        for field in schema
-    )
-
-
-def _leaves(kind: pa.DataType) -> int:
-    """Return how many Parquet columns a type is stored in."""
-    # Paths of columns would not do: a name may have dots in it.
-    if isinstance(kind, pa.BaseExtensionType):
-        return _leaves(kind.storage_type)
-    return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) or 1
-
-
-def _dictionary_bytes(chunk: pq.ColumnChunkMetaData) -> int | None:
-    start = chunk.dictionary_page_offset
-    return chunk.data_page_offset - start if start and chunk.data_page_offset > start else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bucketwheel import drift
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import QualityError, VerificationError
 from bucketwheel.jobs import bucket_job
@@ -31,7 +32,7 @@ class Verify:
 
         Raises:
             VerificationError: any difference between files and source.
-            QualityError: null or duplicate keys where the policy is `error`.
+            QualityError: null or duplicate keys where the policy is `error`, rows that changed too much.
         """
         job = bucket_job(manifest, services.storage, services.settings.target)
         written = manifest.result("bucket", BucketResult)
@@ -60,13 +61,15 @@ class Verify:
             *_apply(quality.duplicate_keys, "duplicate_keys", duplicates, "rows repeat a key"),
         ]
         services.storage.flush(services.settings.target)
+        changes, unknown = drift.measure(manifest, services)
         return VerifyResult(
             rows=rows,
             key_checksum=checksum,
             null_keys=nulls,
             duplicate_keys=duplicates,
             tables=tuple(_verified(name, rows, size, written.outcomes) for name, size in sizes.items()),
-            warnings=tuple(warnings),
+            warnings=(*warnings, *unknown),
+            drift=changes,
         )
 
 

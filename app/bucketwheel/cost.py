@@ -1,0 +1,249 @@
+"""What a run costs on AWS, at the configured prices: workers, requests to S3, bytes scanned by Athena.
+
+`docs/reference/cost.md` has the formula. What runs on a machine of one's own has no price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bucketwheel.locations import is_s3
+from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, SizeResult
+from bucketwheel.settings import Settings
+from bucketwheel.settings_deploy import EmrServerlessSettings, GlueJobSettings
+
+_DPUS = {"1X": 1, "2X": 2, "4X": 4, "8X": 8, "12X": 12, "16X": 16}
+_CORES_PER_DPU = 4
+# Glue and EMR Serverless bill at least this much time.
+_LEAST_SECONDS = 60
+# As storage reads and writes: what opening brings with it, the largest request, the keys of a listing.
+_END, _REQUEST, _LISTED = 64 * 2**10, 8 * 2**20, 1000
+_DATA = ("bucket", "verify")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run takes and what that costs.
+
+    Attributes:
+        platform: `glue` or `emr-serverless`; None where workers have no price.
+        seconds: time of the workers.
+        usage: DPU-hours, or vCPU-hours and GB-hours, by these names.
+        workers: dollars for them.
+        reads: GET requests to S3.
+        writes: PUT and LIST requests to S3.
+        requests: dollars for both.
+        scanned_bytes: what Athena scans.
+        scans: dollars for that.
+        basis: what the figures rest on, in words.
+    """
+
+    platform: str | None
+    seconds: float
+    usage: dict[str, float]
+    workers: float
+    reads: int
+    writes: int
+    requests: float
+    scanned_bytes: int
+    scans: float
+    basis: str
+
+    @property
+    def dollars(self) -> float:
+        """All of it."""
+        return self.workers + self.requests + self.scans
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {"dollars": self.dollars, **vars(self)}
+
+
+def dpus(worker_type: str) -> int | None:
+    """Return the DPUs of a worker of Glue, such as 4 of `G.4X`; None for a type that is not known."""
+    return _DPUS.get(worker_type.partition(".")[2])
+
+
+def glue_dollars(dpu_hours: float, settings: GlueJobSettings) -> float:
+    """Return what so many DPU-hours cost."""
+    return dpu_hours * settings.price
+
+
+def emr_dollars(vcpu_hours: float, gb_hours: float, settings: EmrServerlessSettings) -> float:
+    """Return what so many vCPU-hours and GB-hours of memory cost."""
+    return vcpu_hours * settings.price_vcpu + gb_hours * settings.price_gb
+
+
+def run_cost(manifest: Manifest, settings: Settings) -> float | None:
+    """Return the dollars that a run cost so far; None where it used nothing that has a price here."""
+    cost = cost_of(manifest, settings)
+    return None if cost is None else cost.dollars
+
+
+def cost_of(manifest: Manifest, settings: Settings) -> Cost | None:
+    """Return what a run cost, from the seconds of its stages; None where it used nothing that has a price here."""
+    platform = manifest.runtime if manifest.runtime in ("glue", "emr-serverless") else None
+    reads = writes = 0
+    if {"discover", "size"} <= manifest.stages.keys():
+        files = []
+        if "bucket" in manifest.stages:
+            outcomes = manifest.result("bucket", BucketResult).outcomes
+            files = [(file.bytes, 1) for outcome in outcomes for file in outcome.files]
+        found, size = manifest.result("discover", DiscoverResult), manifest.result("size", SizeResult)
+        reads, writes = _requests(settings, found, size, files, tuple(manifest.stages))
+    scanned = 0
+    if "ctas" in manifest.stages:
+        published = manifest.result("ctas", PublishResult)
+        scanned = sum(copy.bytes_scanned for copy in published.copies) if published.method == "athena" else 0
+    seconds = sum(record.seconds for record in manifest.stages.values())
+    return _priced(settings, platform, seconds, (reads, writes), scanned, f"{seconds:,.0f} s of stages")
+
+
+def platform_of(settings: Settings) -> str | None:
+    """Return where a run with these settings is going to be, or None where it has no price: not on AWS."""
+    on_aws = settings.engine == "spark" and is_s3(settings.target)
+    return settings.deploy.platform if on_aws else None
+
+
+def estimate(
+    settings: Settings,
+    stages: Sequence[str],
+    found: DiscoverResult,
+    size: SizeResult,
+    earlier: Iterable[Manifest] = (),
+) -> Cost | None:
+    """Return what a run is going to cost; None where it uses nothing that has a price here.
+
+    Args:
+        settings: prices, workers, and where the run is going to be.
+        stages: those that are going to run.
+        found: the snapshot.
+        size: the layout.
+        earlier: runs of the dataset, the newest first; one that finished where this one is going to run tells
+            how long it takes, else `cost.mb_per_core_second` does.
+    """
+    platform = platform_of(settings)
+    seconds, basis = 0.0, "requests only: no worker is paid for"
+    if platform:
+        seconds, basis = _time(settings, platform, stages, size, earlier)
+    files = [(table.bytes // max(table.files, 1), table.files) for table in size.tables]
+    requests = _requests(settings, found, size, files, tuple(stages))
+    scanned = 0
+    if "ctas" in stages and settings.ctas.method == "athena":
+        keys = sum(column.compressed_bytes for column in found.columns if column.name in found.keys)
+        # Every table once, its copy's keys, and the keys of one source.
+        scanned = sum(table.bytes for table in size.tables) + keys * (len(size.tables) + 1)
+    return _priced(settings, platform, seconds, requests, scanned, basis)
+
+
+def _time(
+    settings: Settings, platform: str, stages: Sequence[str], size: SizeResult, earlier: Iterable[Manifest]
+) -> tuple[float, str]:
+    for run in earlier:
+        if run.runtime == platform and run.status == "finished" and all(name in run.stages for name in stages):
+            read = run.result("size", SizeResult).bytes_to_read
+            ratio = size.bytes_to_read / max(read, 1)
+            took = {name: run.stages[name].seconds for name in stages}
+            seconds = sum(time * (ratio if name in _DATA else 1) for name, time in took.items())
+            return seconds, f"scaled from run {run.run_id}: {sum(took.values()):,.0f} s for {read / 1e9:,.1f} GB"
+    speed, cores = settings.cost.mb_per_core_second, _cores(settings, platform)
+    seconds = size.bytes_to_read / (speed * 1e6 * cores) if "bucket" in stages else 0.0
+    return seconds, (
+        f"no finished run on {platform} to go by: {speed:g} MB a second and core (cost.mb_per_core_second) on "
+        f"{cores} cores"
+    )
+
+
+def _cores(settings: Settings, platform: str) -> int:
+    """Return the cores of the workers that hold data: one worker is the driver."""
+    if platform == "glue":
+        glue = settings.glue
+        return (dpus(glue.worker_type) or 1) * _CORES_PER_DPU * (glue.number_of_workers - 1)
+    return settings.emr_serverless.cores * settings.emr_serverless.max_executors
+
+
+def _priced(
+    settings: Settings, platform: str | None, seconds: float, requests: tuple[int, int], scanned: int, basis: str
+) -> Cost | None:
+    reads, writes = requests
+    if platform is None and not (reads or writes or scanned):
+        return None
+    usage, workers = _workers(settings, platform, max(seconds, _LEAST_SECONDS) / 3600)
+    prices = settings.cost
+    return Cost(
+        platform=platform,
+        seconds=seconds,
+        usage=usage,
+        workers=workers,
+        reads=reads,
+        writes=writes,
+        requests=(reads * prices.read_requests + writes * prices.write_requests) / 1000,
+        scanned_bytes=scanned,
+        scans=scanned / 1e12 * prices.scanned_tb,
+        basis=basis,
+    )
+
+
+def _workers(settings: Settings, platform: str | None, hours: float) -> tuple[dict[str, float], float]:
+    """Return usage and dollars of all workers that the settings allow, for so long."""
+    if platform == "glue":
+        dpu_hours = settings.glue.number_of_workers * (dpus(settings.glue.worker_type) or 1) * hours
+        return {"DPU-hours": dpu_hours}, glue_dollars(dpu_hours, settings.glue)
+    if platform == "emr-serverless":
+        emr = settings.emr_serverless
+        workers = emr.max_executors + 1
+        vcpu_hours, gb_hours = workers * emr.cores * hours, workers * emr.memory_gb * hours
+        return {"vCPU-hours": vcpu_hours, "GB-hours": gb_hours}, emr_dollars(vcpu_hours, gb_hours, emr)
+    return {}, 0.0
+
+
+def _requests(
+    settings: Settings,
+    found: DiscoverResult,
+    size: SizeResult,
+    files: Sequence[tuple[int, int]],
+    stages: Sequence[str],
+) -> tuple[int, int]:
+    """Return reads (GET) and writes (PUT, LIST) of these stages; `files` holds (bytes, how many) of those written."""
+    parts = []
+    if is_s3(found.location):
+        parts.append(_of_source(found, size, stages))
+    if is_s3(settings.target):
+        parts.append(_of_target(settings, size, files, stages))
+    return sum(reads for reads, _ in parts), sum(writes for _, writes in parts)
+
+
+def _of_source(found: DiscoverResult, size: SizeResult, stages: Sequence[str]) -> tuple[int, int]:
+    reads = writes = 0
+    if "discover" in stages:
+        reads += len(found.files)
+        writes += 1 + _ceil(len(found.files), _LISTED)
+    if "bucket" in stages:
+        per_row = size.bytes_to_read / max(found.rows, 1)
+        reads += sum(1 + max(part.row_groups, _ceil(int(part.rows * per_row), _REQUEST)) for part in size.slices)
+    return reads, writes
+
+
+def _of_target(
+    settings: Settings, size: SizeResult, files: Sequence[tuple[int, int]], stages: Sequence[str]
+) -> tuple[int, int]:
+    # The manifest before and after each stage, the lease, and looking for what was there before.
+    reads, writes = 2 + len(stages), 4 + 2 * len(stages)
+    listings = sum(_ceil(table.files, _LISTED) for table in size.tables)
+    writes += listings * sum(name in stages for name in ("verify", "register", "ctas"))
+    if "bucket" in stages:
+        # A checkpoint for each bucket, and the files: in one request, or begun, in parts, and completed.
+        writes += size.bucket_count
+        writes += sum(n * (1 if length <= _REQUEST else 2 + _ceil(length, _REQUEST)) for length, n in files)
+    if "verify" in stages:
+        reads += sum(n * (1 if length <= _END else 2) for length, n in files)
+        if settings.quality.drift == "keys" and size.bucketed:
+            # One table of this run and one of the published one.
+            reads += 2 * 2 * size.bucket_count
+    return reads, writes
+
+
+def _ceil(count: int, per: int) -> int:
+    return -(-count // per)

@@ -1,0 +1,261 @@
+"""What a run costs: the figures of docs/reference/cost.md, worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bucketwheel import config, cost
+from bucketwheel.manifest import (
+    BucketOutcome,
+    BucketResult,
+    CopiedTable,
+    FileRecord,
+    Manifest,
+    PublishResult,
+    SizeResult,
+    SliceRecord,
+)
+from bucketwheel.observe import text
+from bucketwheel.settings import STAGES, Settings
+from project import WIDE, Project
+from stage_support import column, discovered, manifest, size
+
+MB = 10**6
+
+
+def settings(**changes: Any) -> Settings:
+    given = {"engine": "spark", "target": "s3://lake/out", "glue__number_of_workers": 11} | changes
+    return config.load(overrides=[(name.replace("__", "."), value, "test") for name, value in given.items()]).settings
+
+
+def snapshot(location: str = "s3://lake/in", files: int = 3) -> Any:
+    found = discovered([column("Key", 100 * MB), column("A", 700 * MB)], [[50, 50]] * files)
+    return found.model_copy(update={"location": location})
+
+
+def layout(**changes: Any) -> SizeResult:
+    """Two row groups in each of three slices, 800 MB to read, one table of 4 files."""
+    slices = tuple(SliceRecord(index=n, file=n, first_row_group=0, row_groups=2, rows=100) for n in range(3))
+    made = size(snapshot(), buckets__count=4)
+    return made.model_copy(update={"slices": slices, "bytes_to_read": 800 * MB, **changes})
+
+
+def finished(runtime: str, seconds: dict[str, float] | None = None, **results: Any) -> Manifest:
+    done = manifest(discover=snapshot(), size=layout(), **results)
+    took = {
+        "discover": 10.0,
+        "split": 1.0,
+        "size": 1.0,
+        "bucket": 1800.0,
+        "verify": 360.0,
+        "register": 4.0,
+        "ctas": 4.0,
+    }
+    stages = {name: record for name, record in done.stages.items() if name in STAGES}
+    empty = {"started": "", "result": {}}
+    timed = {
+        name: (stages[name].model_copy(update={"seconds": s}) if name in stages else {**empty, "seconds": s})
+        for name, s in (seconds or took).items()
+    }
+    values = done.model_dump() | {
+        "stages": {n: r if isinstance(r, dict) else r.model_dump() for n, r in timed.items()}
+    }
+    return Manifest.model_validate(values | {"runtime": runtime, "status": "finished"})
+
+
+def test_glue_costs_dpu_hours() -> None:
+    run = finished("glue", {"discover": 60, "size": 0, "bucket_of_others": 3540})
+    found = cost.cost_of(run, settings(glue__worker_type="G.4X", glue__price=0.5))
+    assert found is not None
+    # 11 workers of 4 DPU for one hour.
+    assert found.usage == {"DPU-hours": 44}
+    assert found.workers == pytest.approx(22)
+    assert (found.platform, found.seconds, found.scans) == ("glue", 3600, 0)
+    assert cost.run_cost(run, settings(glue__worker_type="G.4X", glue__price=0.5)) == found.dollars
+
+
+@pytest.mark.parametrize(("kind", "dpu"), [("G.1X", 1), ("G.16X", 16), ("R.2X", 2), ("G.25X", None), ("", None)])
+def test_workers_have_as_many_dpu_as_their_type_says(kind: str, dpu: int | None) -> None:
+    assert cost.dpus(kind) == dpu
+
+
+def test_emr_serverless_costs_vcpu_and_memory_of_all_workers_and_the_driver() -> None:
+    chosen = settings(
+        emr_serverless__cores=8, emr_serverless__memory_gb=60, emr_serverless__max_executors=9,
+        emr_serverless__price_vcpu=0.05, emr_serverless__price_gb=0.006,
+    )  # fmt: skip
+    found = cost.cost_of(finished("emr-serverless", {"discover": 1800, "size": 0}), chosen)
+    assert found is not None
+    assert found.usage == {"vCPU-hours": 40, "GB-hours": 300}
+    assert found.workers == pytest.approx(40 * 0.05 + 300 * 0.006)
+
+
+def test_a_minute_is_billed_for_less() -> None:
+    found = cost.cost_of(finished("glue", {"discover": 3, "size": 0}), settings())
+    assert found is not None
+    assert found.seconds == 3
+    assert found.usage["DPU-hours"] == pytest.approx(44 / 60)
+
+
+def test_what_runs_on_a_machine_of_ones_own_on_local_files_has_no_price() -> None:
+    here = settings(engine="arrow", target="/data/out")
+    run = finished("local", {"discover": 3, "size": 0})
+    local = run.model_dump()
+    local["stages"]["discover"]["result"]["location"] = "/data/in"
+    assert cost.run_cost(Manifest.model_validate(local), here) is None
+    assert cost.estimate(here, STAGES, snapshot("/data/in"), layout()) is None
+    assert cost.run_cost(manifest(), here) is None
+
+
+def outcomes(sizes: list[int]) -> BucketResult:
+    facts: dict[str, Any] = {"null_keys": 0, "duplicate_keys": 0, "smallest_key": "a", "largest_key": "b"}
+    made = tuple(
+        BucketOutcome(
+            bucket=n, rows=75, key_checksum=1, files=(FileRecord(table="t", name="f", rows=75, bytes=b),), **facts
+        )
+        for n, b in enumerate(sizes)
+    )
+    return BucketResult(rows=300, empty_buckets=0, spilled_bytes=0, outcomes=made)
+
+
+def test_requests_are_counted_as_storage_makes_them() -> None:
+    # Small: one put, and all of it comes with opening. Large: 3 parts, begun and completed; opened and read.
+    run = finished(
+        "local", {"discover": 1, "size": 1, "bucket": 1, "verify": 1}, bucket=outcomes([60_000, 20 * 2**20])
+    )
+    prices = {"cost__read_requests": 0.5, "cost__write_requests": 4.0, "quality__drift": "counts"}
+    found = cost.cost_of(run, settings(**prices))
+    assert found is not None
+    # Footers of 3 files; 3 slices of 267 MB, each opened and read in 32 requests; manifest; two files read back.
+    assert found.reads == 3 + 3 * (1 + 32) + (2 + 4) + (1 + 2)
+    # Listings of snapshots and files; manifest and lease; listing for verify; 4 checkpoints; two files.
+    assert found.writes == 2 + (4 + 2 * 4) + 1 + 4 + (1 + 5)
+    assert found.requests == pytest.approx((found.reads * 0.5 + found.writes * 4.0) / 1000)
+    assert (found.platform, found.workers, found.usage) == (None, 0, {})
+    with_keys = cost.cost_of(run, settings(**prices | {"quality__drift": "keys"}))
+    assert with_keys is not None
+    assert with_keys.reads == found.reads + 16
+
+
+def test_only_the_side_that_is_on_s3_has_requests() -> None:
+    near = settings(engine="arrow", target="/data/out")
+    found = cost.estimate(near, STAGES, snapshot(), layout())
+    assert found is not None
+    assert (found.reads, found.writes) == (3 + 3 * 33, 2)
+    assert found.basis == "requests only: no worker is paid for"
+
+
+@pytest.mark.parametrize(("method", "scanned"), [("athena", 3 * 10**12), ("trino", 0)])
+def test_scans_of_athena_have_a_price_and_those_of_trino_none(method: str, scanned: int) -> None:
+    copies = tuple(
+        CopiedTable(
+            table=name, location="", rows=1, files=1, bytes=1, sorted=True, query_id="", bytes_scanned=b, seconds=1
+        )
+        for name, b in (("a", 10**12), ("b", 2 * 10**12))
+    )
+    run = finished("glue", None, ctas=PublishResult(tables=(), method=method, copies=copies))
+    values = run.model_dump()
+    del values["stages"]["bucket"]
+    found = cost.cost_of(Manifest.model_validate(values), settings(cost__scanned_tb=5))
+    assert found is not None
+    assert found.scanned_bytes == scanned
+    assert found.scans == pytest.approx(scanned / 10**12 * 5)
+
+
+def test_a_copy_by_athena_scans_every_table_and_its_keys() -> None:
+    by_athena = settings(
+        ctas__method="athena", catalog__kind="glue", buckets__count=4, athena__output_location="s3://lake/results"
+    )
+    found = cost.estimate(by_athena, STAGES, snapshot(), layout())
+    assert found is not None
+    # 800 MB of one table, the keys of the source and of the copy.
+    assert found.scanned_bytes == (800 + 2 * 100) * MB
+    without = cost.estimate(by_athena, ["register"], snapshot(), layout())
+    assert without is not None
+    assert without.scanned_bytes == 0
+
+
+def test_an_estimate_goes_by_the_newest_run_that_finished_there() -> None:
+    newer, older = finished("glue"), finished("glue", dict.fromkeys(STAGES, 1.0))
+    newer = newer.model_copy(update={"run_id": "newer"})
+    elsewhere = finished("emr-serverless")
+    failed = finished("glue").model_copy(update={"status": "failed"})
+    partial = finished("glue", {"discover": 5, "size": 5})
+    earlier = [elsewhere, failed, partial, newer, older]
+    # Half as much to read: half the time of bucket and verify, and all of the rest.
+    half = layout(bytes_to_read=400 * MB)
+    found = cost.estimate(settings(), STAGES, snapshot(), half, earlier)
+    assert found is not None
+    assert found.seconds == pytest.approx((1800 + 360) / 2 + 10 + 1 + 1 + 4 + 4)
+    assert found.basis == "scaled from run newer: 2,180 s for 0.8 GB"
+    some = cost.estimate(settings(), ["bucket"], snapshot(), half, earlier)
+    assert some is not None
+    assert some.seconds == pytest.approx(900)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cores"),
+    [
+        ({"glue__worker_type": "G.2X"}, 10 * 8),
+        (
+            {"deploy__platform": "emr-serverless", "emr_serverless__cores": 4, "emr_serverless__max_executors": 5},
+            5 * 4,
+        ),
+    ],
+)
+def test_without_such_a_run_an_estimate_goes_by_the_speed_that_is_set(changes: dict[str, Any], cores: int) -> None:
+    slow = settings(cost__mb_per_core_second=0.1, **changes)
+    found = cost.estimate(slow, STAGES, snapshot(), layout(), [finished("local")])
+    assert found is not None
+    assert found.seconds == pytest.approx(800 / (0.1 * cores))
+    platform = slow.deploy.platform
+    assert found.basis == (
+        f"no finished run on {platform} to go by: 0.1 MB a second and core (cost.mb_per_core_second) on {cores} cores"
+    )
+    nothing_heavy = cost.estimate(slow, ["register"], snapshot(), layout())
+    assert nothing_heavy is not None
+    assert nothing_heavy.seconds == 0
+
+
+def test_the_text_says_dollars_and_what_they_rest_on() -> None:
+    found = cost.Cost("glue", 3600, {"DPU-hours": 44}, 19.36, 12_345, 678, 0.008, 2 * 10**12, 10, "1 s of stages")
+    shown = text.run_text(finished("glue", {"discover": 1}), True, found)
+    assert shown.splitlines()[-2:] == [
+        "cost: at most 29.37 dollars: 44.00 DPU-hours 19.36, 12,345 reads and 678 writes of S3 0.01, 2.0 TB scanned "
+        "by Athena 10.00",
+        "cost: 1 s of stages",
+    ]
+    requests = cost.Cost(None, 3600, {}, 0, 10, 20, 0.5, 0, 0, "requests only: no worker is paid for")
+    assert text.run_text(manifest(), True, requests).splitlines()[-2:] == [
+        "cost: at most 0.50 dollars: 10 reads and 20 writes of S3 0.50",
+        "cost: requests only: no worker is paid for",
+    ]
+
+
+def test_a_document_adds_up() -> None:
+    found = cost.Cost("glue", 1, {"DPU-hours": 1}, 0.44, 1, 2, 0.01, 3, 0.5, "why")
+    assert json.loads(json.dumps(found.document()))["dollars"] == pytest.approx(0.95)
+
+
+def test_commands_show_no_cost_on_a_laptop(project: Project) -> None:
+    planned = project.cli("plan", WIDE)
+    done = project.run()
+    shown = project.cli("show", "last", "--output", "json")
+    assert "cost:" not in planned.stdout + done.stdout + project.cli("show", "last").stdout
+    assert json.loads(shown.stdout)["cost"] is None
+    assert json.loads(project.cli("plan", WIDE, "--output", "json").stdout)[WIDE]["cost"] is None
+
+
+def test_commands_show_the_cost_of_a_job(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUCKETWHEEL_RUNTIME", "glue")
+    done = project.run("--set", "glue.price=1")
+    # 10 workers of 4 DPU for the least time.
+    assert "cost: at most 0.67 dollars: 0.67 DPU-hours 0.67, 0 reads and 0 writes of S3 0.00" in done.stdout
+    (shown,) = [json.loads(project.cli("show", "last", "--set", "glue.price=1", "--output", "json").stdout)["cost"]]
+    assert shown["dollars"] == pytest.approx(40 / 60)
+    page = project.root / "page.html"
+    project.cli("report", "last", "--set", "glue.price=1", "--to", str(page))
+    assert "Workers of glue, at most" in page.read_text()
