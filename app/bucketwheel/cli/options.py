@@ -87,9 +87,19 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(env: str, conf: str | None, overrides: Overrides, engine: str | None, **rest: Any) -> None:
         from bucketwheel import api
 
-        flags = [("engine", engine, "--engine")] if engine else []
-        command(api.load(env, conf, [*overrides, *_old_settings(rest.get("dataset")), *flags]), **rest)
+        settings = [*overrides, *_old_settings(rest.get("dataset")), *engine_setting(engine)]
+        command(api.load(env, conf, settings), **rest)
 
+    return update_wrapper(choosing(wrapper), command)
+
+
+def engine_setting(engine: str | None) -> Overrides:
+    """Return `--engine` as a setting."""
+    return [("engine", engine, "--engine")] if engine else []
+
+
+def choosing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose a configuration, as they are."""
     for option in (
         click.option("--engine", help="arrow, or one that is installed."),
         click.option(
@@ -110,8 +120,8 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
             "--env", default="local", show_default=True, envvar="BUCKETWHEEL_ENV", help="Which environment."
         ),
     ):
-        wrapper = option(wrapper)
-    return update_wrapper(wrapper, command)
+        command = option(command)
+    return command
 
 
 output_option = click.option(
