@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -27,6 +28,13 @@ _DATASET = ("--dataset", "--DATASET")
 _CONF = ("--config-dir", "--CONFIG_DIR", "--conf")
 _SETTINGS = ("--settings", "--SETTINGS")
 _AUTOMATIC = ("", "_NONE_")
+
+# What a job takes beside what `run` takes.
+ARGUMENTS: Final[Mapping[tuple[str, ...], str]] = {
+    _DATASET: "the dataset, in place of the word; _NONE_ or nothing runs all",
+    _CONF: "the directory of the configuration, also one on S3 with base.yaml and <env>.yaml",
+    _SETTINGS: 'several settings at once, as JSON: {"buckets.count": 32}; Glue passes a name only once',
+}
 
 
 def main(arguments: Sequence[str]) -> None:
