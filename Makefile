@@ -53,7 +53,7 @@ docs: venv ## The generated parts of docs/, anew from the code
 	$(BIN)/python -m integration.reference
 
 site: venv ## The documentation as a site that works offline: build/site
-	$(BIN)/python -m integration.site build/site
+	$(BIN)/python -m integration.guide build/site
 
 bench: venv ## Speed and memory beside other tools; prints a table, writes build/bench.json
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
@@ -82,7 +82,7 @@ floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 s
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino,dev]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino,dev,docs]'
 	touch $@
 
 .venv-floor/installed: setup.cfg constraints-floor.txt

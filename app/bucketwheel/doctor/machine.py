@@ -57,8 +57,12 @@ class _Need:
     """Bytes that a run is going to write to a local directory, and the file system that the directory is in."""
 
     name: str
-    path: Path
+    given: str
     bytes: int
+
+    @property
+    def path(self) -> Path:
+        return _absolute(self.given)
 
     @property
     def home(self) -> Path:
@@ -76,11 +80,11 @@ def _disk(settings: Settings) -> Seen:
     parts, short = [], []
     for need in needs:
         free = shutil.disk_usage(need.home).free
-        parts.append(f"{need.name} {need.path}: {size(free)} free, takes about {size(need.bytes)}")
+        parts.append(f"{need.name} {need.given}: {size(free)} free, takes about {size(need.bytes)}")
         if free < wanted[need.home.stat().st_dev]:
             short.append(need.name)
         elif not os.access(need.home, os.W_OK):
-            return failed(f"{need.name} {need.path}: may not be written", "give this user access, or name another")
+            return failed(f"{need.name} {need.given}: may not be written", "give this user access, or name another")
     found = "; ".join(parts)
     if short:
         return failed(found, f"free some space, or move {' and '.join(short)}; `expire` deletes old runs")
@@ -102,10 +106,10 @@ def _plans(settings: Settings) -> tuple[list[Plan], list[str]]:
 def _needs(settings: Settings, plans: list[Plan]) -> Iterator[_Need]:
     if not is_s3(settings.target):
         written = sum(table.bytes for found in plans for table in found.size.tables)
-        yield _Need("target", _absolute(settings.target), written)
+        yield _Need("target", settings.target, written)
     if settings.engine == "arrow":
         scratch = settings.storage.spill_directory or tempfile.gettempdir()
-        yield _Need("scratch", _absolute(scratch), _spilled(settings, plans))
+        yield _Need("scratch", scratch, _spilled(settings, plans))
 
 
 def _absolute(path: str) -> Path:
