@@ -75,12 +75,7 @@ class SplitSettings(Frozen):
 
 
 class QualitySettings(Frozen):
-    """Policies for keys that cannot join, or join more than once.
-
-    Attributes:
-        null_keys: Rows without a key: `error` (nothing is published), `warn` or `allow`.
-        duplicate_keys: Rows that repeat a key of an earlier row: `error`, `warn` or `allow`.
-    """
+    """Policies for keys that cannot join, or join more than once."""
 
     null_keys: Policy = "error"
     duplicate_keys: Policy = "warn"

@@ -175,22 +175,7 @@ class DeploySettings(Frozen):
 
 
 class MonitoringSettings(Frozen):
-    """What is kept and what raises an alarm; a limit of null raises none.
-
-    Attributes:
-        namespace: Namespace of the metrics in CloudWatch.
-        email: Who is told of failures; the address has to confirm it once.
-        retention_days: How long logs stay; a number that CloudWatch knows.
-        long_run_minutes: A run or job past this raises the alarm.
-        error_lines_per_hour: Alarm at this many lines of level ERROR within an hour; null: none, here and in what
-            follows.
-        null_keys: Alarm at more rows without a key.
-        duplicate_keys: Alarm at more rows that repeat a key.
-        rows_changed_percent: Alarm where the rows differ by more from the published snapshot.
-        cost_usd: Alarm where a day's runs of a dataset cost more.
-        watch_schedule: When it is looked whether a run has succeeded; null: never.
-        watch_days: Alarm where none has, in so many days before.
-    """
+    """What is kept and what raises an alarm; a limit of null raises none."""
 
     namespace: str = "Bucketwheel"
     email: str | None = None

@@ -64,4 +64,4 @@ def _cell(text: str) -> str:
 
 
 def _padded(cell: str) -> str:
-    return cell if cell == "---" else f" {cell} "
+    return cell if cell == "---" else f" {cell} " if cell else " "

@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -30,7 +29,7 @@ _SETTINGS = ("--settings", "--SETTINGS")
 _AUTOMATIC = ("", "_NONE_")
 
 # What a job takes beside what `run` takes.
-ARGUMENTS: Final[Mapping[tuple[str, ...], str]] = {
+ARGUMENTS: Mapping[tuple[str, ...], str] = {
     _DATASET: "the dataset, in place of the word; _NONE_ or nothing runs all",
     _CONF: "the directory of the configuration, also one on S3 with base.yaml and <env>.yaml",
     _SETTINGS: 'several settings at once, as JSON: {"buckets.count": 32}; Glue passes a name only once',
