@@ -74,9 +74,9 @@ def default_text(field: FieldInfo) -> str:
         return f"{value // size}{unit}"
     if isinstance(value, str):
         return value
-    if isinstance(value, tuple) and value:
-        return ", ".join(value)
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, tuple | Mapping) and value:
         return ", ".join(value)
     return json.dumps(value)
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _PART = re.compile(r"(<!-- begin ([\w -]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-_ROW = re.compile(r"^\| `([^`]+)` \|.* \| (.*) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `([^`]+)` \|")
+_BETWEEN = re.compile(r"(?<!\\)\|")
 # What Markdown would take for emphasis or HTML, or would look odd without its font.
 _LITERAL = re.compile(r"_NONE_|<\w+>[\w.-]*|(?<![\w-])--[a-zA-Z][\w-]*|\b[\w/-]+\.yaml\b|\{\"[^}]*\}")
 _HEADING = re.compile(r"^#+ (.*)$")
@@ -25,7 +26,7 @@ def words_in(text: str) -> dict[tuple[str, str], str]:
         if match := _HEADING.match(line):
             heading = match[1].strip("`")
         elif match := _ROW.match(line):
-            found[heading, match[1]] = match[2]
+            found[heading, match[1]] = _BETWEEN.split(line.rstrip())[-2].strip()
     return found
 
 
