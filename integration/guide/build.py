@@ -38,7 +38,8 @@ def make_site(to: Path, work: Path, root: Path = ROOT) -> None:
     for name in BESIDE:
         (pages / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(root / name, pages / name)
-    shutil.copyfile(HERE / "site.css", pages / "site.css")
+    for name in ("site.css", "iframe-worker.js"):
+        shutil.copyfile(HERE / name, pages / name)
     make_tour(pages / "docs", work / "project", root)
     config = load_config(
         str(HERE / "mkdocs.yml"), docs_dir=str(pages), site_dir=str(to.absolute()), strict=True, nav=nav(pages)

@@ -56,6 +56,13 @@ def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -
     assert links > 500
 
 
+def test_the_search_needs_no_server(site: Path) -> None:
+    assert '<script src="../iframe-worker.js">' in (site / "docs" / "s3.html").read_text("utf-8")
+    index = (site / "search" / "search_index.js").read_text("utf-8")
+    assert index.startswith("var __index = {")
+    assert "docs/reference/commands.html#doctor" in index
+
+
 def test_styles_and_pictures_load_nothing(site: Path) -> None:
     for path in [*site.rglob("*.css"), *site.rglob("*.svg")]:
         text = path.read_text("utf-8")
