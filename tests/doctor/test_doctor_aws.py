@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from aws_server import REGION, plain_client
 from bucketwheel import api
 from bucketwheel import aws as aws_module
 from bucketwheel.doctor import Finding
-from deploy_support import ROOT, allows, rendered, statements
+from deploy_support import ROOT, rendered, statements
+from iam_double import Refuses, Simulator
 
 DATA, RESULTS = "omc-flywheel-data-us-east-1-prod", "omc-flywheel-prod-analysis-data"
 ROLE, WORKGROUP, DATABASE = "omc_flywheel-prod-glue-role", "omc_flywheel-prod", "omc_flywheel_prod"
@@ -69,16 +69,6 @@ def diagnose(prod: str) -> Diagnose:
     return run
 
 
-class Refuses:
-    """Says no to one call, in the place of a service."""
-
-    def __init__(self, operation: str, method: str, code: str) -> None:
-        def refuse(**_: Any) -> Any:
-            raise ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
-
-        setattr(self, method, refuse)
-
-
 @pytest.fixture
 def instead(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
     """Put something in the place of the client of a service."""
@@ -90,44 +80,6 @@ def instead(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
         )
 
     return replace
-
-
-# ruff: noqa: N803 the arguments are called as botocore calls them
-class Simulator:
-    """Evaluates policies as IAM does, in the place of what moto does not have."""
-
-    def __init__(self, statements: list[dict[str, Any]]) -> None:
-        self.statements = statements
-        self.asked: list[str] = []
-
-    def get_paginator(self, _: str) -> Simulator:
-        return self
-
-    def get_role(self, RoleName: str) -> dict[str, Any]:
-        return {"Role": {"Arn": f"arn:aws:iam::123456789012:role/{RoleName}"}}
-
-    def paginate(
-        self,
-        PolicySourceArn: str,
-        ActionNames: list[str],
-        ResourceArns: list[str],
-        ContextEntries: list[Any],
-    ) -> Iterator[dict[str, Any]]:
-        assert PolicySourceArn.endswith(f":role/{ROLE}")
-        assert not [arn for arn in ResourceArns if "${" in arn or ("*" in arn and arn != "*")]
-        context = {entry["ContextKeyName"]: entry["ContextKeyValues"][0] for entry in ContextEntries}
-        self.asked += ActionNames
-        yield {
-            "EvaluationResults": [
-                {
-                    "EvalActionName": action,
-                    "EvalResourceName": arn,
-                    "EvalDecision": "allowed" if allows(self.statements, action, arn, context) else "implicitDeny",
-                }
-                for action in ActionNames
-                for arn in ResourceArns
-            ]
-        }
 
 
 @pytest.fixture
