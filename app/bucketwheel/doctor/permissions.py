@@ -42,9 +42,10 @@ def look(deployment: Deployment) -> Seen:
     except BucketwheelError as error:
         return _unasked(error, role)
     if denied:
-        more = f" and {len(denied) - _MOST_SHOWN} more" if len(denied) > _MOST_SHOWN else ""
+        lines = [f"{', '.join(actions)} on {resource}" for resource, actions in denied.items()]
+        more = [f"and more on {len(lines) - _MOST_SHOWN} other resources"] if len(lines) > _MOST_SHOWN else []
         return failed(
-            f"role {role} may not: {', '.join(denied[:_MOST_SHOWN])}{more}",
+            "\n".join([f"role {role} may not:", *lines[:_MOST_SHOWN], *more]),
             "`bucketwheel deploy apply` gives it what it needs; look at its boundary and the policies of the account",
         )
     return ok(f"role {role}: {asked} actions simulated, all allowed")
@@ -62,11 +63,11 @@ def _unasked(error: BucketwheelError, role: str) -> Seen:
     raise error
 
 
-def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[list[str], int]:
-    """Return what the role may not do, as `action on resource`, and how many actions were asked about."""
+def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[dict[str, list[str]], int]:
+    """Return the actions that the role may not do, by resource, and how many actions were asked about."""
     partition, account = arn.split(":")[1], arn.split(":")[4]
     names = {"AWS::Partition": partition, "AWS::Region": _region(deployment), "AWS::AccountId": account}
-    found: dict[str, None] = {}
+    found: dict[str, list[str]] = {}
     asked: set[str] = set()
     for statement in _statements(deployment):
         resources = list(_resources(statement, names))
@@ -83,8 +84,8 @@ def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[list[str], int]
         for page in pages:
             for result in page["EvaluationResults"]:
                 if result["EvalDecision"] != "allowed":
-                    found[f"{result['EvalActionName']} on {result['EvalResourceName']}"] = None
-    return list(found), len(asked)
+                    found.setdefault(result["EvalResourceName"], []).append(result["EvalActionName"])
+    return found, len(asked)
 
 
 def _region(deployment: Deployment) -> str:
