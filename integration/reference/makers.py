@@ -9,6 +9,7 @@ from . import models, program
 from .parts import Maker
 
 MAKERS: Final[Mapping[str, Maker]] = {
+    "pages": program.page_table,
     "settings": models.settings,
     "manifest": models.manifest_fields,
     "command table": program.command_table,

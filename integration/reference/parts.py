@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _PART = re.compile(r"(<!-- begin ([\w -]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-_ROW = re.compile(r"^\| `([^`]+)` \|")
+_ROW = re.compile(r"^\| \[?`([^`]+)`")
 _BETWEEN = re.compile(r"(?<!\\)\|")
 # What Markdown would take for emphasis or HTML, or would look odd without its font.
 _LITERAL = re.compile(r"_NONE_|<\w+>[\w.-]*|(?<![\w-])--[a-zA-Z][\w-]*|\b[\w/-]+\.yaml\b|\{\"[^}]*\}")

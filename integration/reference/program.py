@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -17,6 +18,8 @@ from .parts import Words, table
 
 # Options that nearly every command has; they are listed once.
 _SHARED = ("--env", "--conf", "--set", "--engine", "--output")
+_PAGES = ("commands", "arguments", "settings", "manifest", "metrics", "errors")
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 _MEANINGS = {
     0: "done, or done before",
     1: "the work failed",
@@ -25,6 +28,17 @@ _MEANINGS = {
     4: "somebody else writes",
     130: "interrupted",
 }
+
+
+def page_table(old: Words) -> str:
+    """The pages of the reference: those that are generated first, new ones by their heading."""
+    names = sorted(path.stem for path in REFERENCE.glob("*.md") if path.stem != "README")
+    ordered = [*_PAGES, *(name for name in names if name not in _PAGES)]
+    rows = []
+    for name in ordered:
+        heading = (REFERENCE / f"{name}.md").read_text("utf-8").partition("\n")[0].strip("# ")
+        rows.append((f"[`{name}`]({name}.md)", old.get(("", name)) or heading))
+    return table(("page", "about"), rows)
 
 
 def commands(group: click.Group = cli, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
