@@ -8,7 +8,7 @@ DEMO := build/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types unit floor bench clean venv linters
-.PHONY: e2e containers judge images images-offline archive locks
+.PHONY: docs site e2e containers judge images images-offline archive locks
 
 ##@ Use
 demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, the report
@@ -49,6 +49,12 @@ types: venv
 unit: venv
 	$(BIN)/pytest -n 2 -q -m "not crash and not slow and not spark" $(PYTEST_ARGS)
 
+docs: venv ## The generated parts of docs/, anew from the code
+	$(BIN)/python -m integration.reference
+
+site: venv ## The documentation as a site that works offline: build/site
+	$(BIN)/python -m integration.guide build/site
+
 bench: venv ## Speed and memory beside other tools; prints a table, writes build/bench.json
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m integration.bench $(BENCH_ARGS)
@@ -76,7 +82,7 @@ floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 s
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino,dev]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino,dev,docs]'
 	touch $@
 
 .venv-floor/installed: setup.cfg constraints-floor.txt

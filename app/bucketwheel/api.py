@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bucketwheel import config as _config
 from bucketwheel import cost as _cost
+from bucketwheel import doctor as _doctor
 from bucketwheel import operations as _operations
 from bucketwheel import plan as _plan
 from bucketwheel import run as _run
@@ -31,6 +32,7 @@ from bucketwheel.deploy import packaging as _packaging
 from bucketwheel.deploy import template as _template
 from bucketwheel.deploy.packaging import Package
 from bucketwheel.deploy.request import JobRequest, Platform
+from bucketwheel.doctor import Finding
 from bucketwheel.errors import MissingDependencyError
 from bucketwheel.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.observe import report as _report
@@ -47,10 +49,10 @@ if TYPE_CHECKING:
     from bucketwheel.deploy.submit import Submitted
 
 __all__ = [
-    "Configuration", "Cost", "Expired", "JobRequest", "Manifest", "Package", "Plan", "Progress", "PublishResult",
-    "Report", "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
-    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "expire", "load", "manifest", "package",
-    "plan", "report", "rollback", "run", "runs", "sample", "submit", "summary", "upload", "verify",
+    "Configuration", "Cost", "Expired", "Finding", "JobRequest", "Manifest", "Package", "Plan", "Progress",
+    "PublishResult", "Report", "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
+    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expire", "load", "manifest",
+    "package", "plan", "report", "rollback", "run", "runs", "sample", "submit", "summary", "upload", "verify",
 ]  # fmt: skip
 
 
@@ -227,6 +229,17 @@ def submit(
     """Start a job on AWS and follow it; see `deploy.submit.submit`."""
     done: Submitted = _aws_part("submit").submit(config, platform, request, wait, wait_minutes, stop, report, started)
     return done
+
+
+def doctor(
+    env: str = "local",
+    directory: Path | str | None = None,
+    overrides: Mapping[str, Any] | Sequence[tuple[str, Any, str]] = (),
+    environ: Mapping[str, str] | None = None,
+    seconds: float = 30,
+) -> list[Finding]:
+    """Look at all that runs and jobs need, within `seconds`; the rest is as for `load`, whose errors are findings."""
+    return _doctor.diagnose(lambda: load(env, directory, overrides, environ), seconds)
 
 
 def _aws_part(name: str) -> Any:

@@ -37,6 +37,9 @@ _ELSEWHERE = {
 # What a policy calls the permission for an operation, where that is not its name.
 _PERMISSIONS = {
     "ListObjectsV2": "ListBucket",
+    "HeadBucket": "ListBucket",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
+    "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
     "HeadObject": "GetObject",
     "CreateMultipartUpload": "PutObject",
     "UploadPart": "PutObject",
@@ -44,7 +47,7 @@ _PERMISSIONS = {
     "DeleteObjects": "DeleteObject",
     "ListMultipartUploads": "ListBucketMultipartUploads",
 }
-_ON_BUCKET = {"ListObjectsV2", "ListMultipartUploads"}
+_ON_BUCKET = {"ListObjectsV2", "ListMultipartUploads", "HeadBucket", "GetBucketEncryption", "GetPublicAccessBlock"}
 _CONDITIONS = {"IfMatch": "If-Match", "IfNoneMatch": "If-None-Match"}
 
 _lock = threading.Lock()

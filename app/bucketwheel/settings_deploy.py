@@ -45,7 +45,20 @@ def _topic(value: str) -> str:
 
 
 class GlueJobSettings(Frozen):
-    """The Glue jobs that run this application; `price` is in dollars for one DPU and hour."""
+    """The Glue jobs that run this application; `price` is in dollars for one DPU and hour.
+
+    Attributes:
+        role: Name of the role that the jobs run with; null: `<stack>-job`.
+        glue_version: `5.0` or `5.1`; `6.0` has another Python and Spark and is refused.
+        worker_type: `G.1X` to `G.16X`, `R.1X` to `R.8X`.
+        number_of_workers: Workers of a job; the most, where `glue.auto_scaling` is on.
+        timeout_minutes: Time-out of a job.
+        execution_class: `STANDARD`, or `FLEX`: cheaper, may wait for workers.
+        auto_scaling: Let Glue give back workers that have nothing to do.
+        arguments: Further arguments of Glue for every job, such as `{--enable-spark-ui: "true"}`; they win over those
+            of the stack.
+        price: Dollars for one DPU and hour, for the cost that `submit` shows.
+    """
 
     role: str | None = None
     glue_version: Annotated[str, BeforeValidator(_as_text), AfterValidator(_known_glue_version)] = "5.0"
@@ -59,7 +72,26 @@ class GlueJobSettings(Frozen):
 
 
 class EmrServerlessSettings(Frozen):
-    """The EMR Serverless application; prices are in dollars for one hour."""
+    """The EMR Serverless application; prices are in dollars for one hour.
+
+    Attributes:
+        role: Name of the role that jobs run with; null: that of `glue.role`.
+        application_id: The application that `submit` uses; null: the one called like the stack.
+        release: `emr-7.8.0` (Spark 3.5.4, as Glue 5.0) to `emr-7.13.0`.
+        architecture: `X86_64` or `ARM64`; the archive or image has to be made for it.
+        image: An image in ECR instead of the archive: `name:tag` of this account and region, or a whole URI.
+        cores: vCPU of a worker: 1, 2, 4, 8 or 16.
+        memory_gb: Memory of a worker in GB: a third for the JVM, the rest for Python, which does the work.
+        disk_gb: Disk of a worker in GB, for the shuffle.
+        max_executors: The most executors of one job; the application's limits follow from it.
+        initial_executors: Executors that are kept ready, which costs money while nothing runs.
+        auto_stop_minutes: When an idle application stops.
+        timeout_minutes: Time-out of a job.
+        subnets: Subnets of the workers; empty: none of your network.
+        security_groups: Security groups of the workers; with `subnets`.
+        price_vcpu: Dollars for a vCPU and hour.
+        price_gb: Dollars for a GB of memory and hour.
+    """
 
     role: str | None = None
     application_id: str | None = None
@@ -96,7 +128,31 @@ class JobSettings(Frozen):
 
 
 class DeploySettings(Frozen):
-    """The stack around the jobs."""
+    """The stack around the jobs.
+
+    Attributes:
+        platform: Where the stack runs jobs: `glue` or `emr-serverless`.
+        stack: Name of the stack; null: `bucketwheel-<env>`. Names that only the stack uses begin with it.
+        job_prefix: Jobs are called `<job_prefix>-<env>-<name>`.
+        jobs: By name: `dataset` (null: the one that is asked for, or all) and `stages` (none: all). There must be one
+            for `bucket`, `register` and `ctas` of each dataset.
+        retries: How often the state machine tries a job again that failed; the jobs themselves never do.
+        artifacts: Where `package --upload` puts packages: `s3://bucket/prefix`.
+        package: The package that the jobs run, as `package --upload` prints it; `--package` sets it.
+        archive_limit: An archive of the Python environment over this is refused.
+        permissions_boundary: ARN of the policy that bounds every role of the stack.
+        buckets: `adopt` leaves buckets as they are; `create` makes those of `target` and `athena.output_location`.
+        access_log_bucket: Where made buckets log access; null makes `<bucket of target>-access-logs`.
+        kms_key: Key for logs, notices, results and made buckets: null (AWS's own), `create`, or an ARN.
+        schedule: When the state machine starts, six fields; null: only by hand.
+        time_zone: Time zone of the schedules, such as `America/New_York`.
+        tier_after_days: When files of tables move to Intelligent-Tiering, in made buckets; nothing current is ever
+            deleted by age.
+        old_version_days: How long deleted files can be brought back, in made buckets.
+        query_result_days: How long Athena's results stay, in made buckets.
+        unfinished_upload_days: When unfinished uploads are removed, in made buckets.
+        tags: Tags of every resource, beside `application` and `environment`.
+    """
 
     platform: Literal["glue", "emr-serverless"] = "glue"
     stack: str | None = None

@@ -18,6 +18,7 @@ from project import NARROW, WIDE, Project, environment
 COMMANDS = (
     "config",
     "deploy",
+    "doctor",
     "expire",
     "package",
     "plan",

@@ -51,9 +51,10 @@ def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
 @pytest.mark.parametrize(("name", "command"), commands(cli).items())
 def test_the_reference_has_the_command_and_its_options(name: str, command: click.Command) -> None:
     text = (DOCS / "commands.md").read_text()
-    assert re.search(rf"^\| `{name}[ `]", text, re.MULTILINE)
+    assert re.search(rf"^## `{name}[ `]", text, re.MULTILINE)
     for parameter in command.params:
-        if isinstance(parameter, click.Option):
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            assert parameter.help, f"{name} {parameter.opts[0]} says nothing of itself"
             names = [*parameter.opts, *parameter.secondary_opts]
             assert all(f"`{option}`" in text for option in names), names
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from bucketwheel import __version__
-from bucketwheel.cli import deploy, history, package, pipeline, submit
+from bucketwheel.cli import deploy, doctor, history, package, pipeline, submit
 from bucketwheel.cli.options import Invocation
 from bucketwheel.errors import BucketwheelError
 
@@ -24,7 +24,7 @@ def cli() -> None:
     """Turn a wide monthly Parquet snapshot into narrow, Hive-bucketed, catalogued tables."""
 
 
-for _module in (pipeline, history, deploy, package, submit):
+for _module in (pipeline, history, deploy, package, submit, doctor):
     for _name, _command in vars(_module).items():
         # A command of a group has a name with an underscore there.
         if isinstance(_command, click.Command) and not _name.startswith("_"):

@@ -22,12 +22,14 @@ def deploy() -> None:
 
 
 @deploy.command("render")
-@click.option("--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="Form."
+)
 @click.option("--to", "path", metavar="FILE", help="Where to write it; default stdout.")
 @package_option
 @configured
 def _render(config: Configuration, form: str, path: str | None) -> None:
-    """Write the template; needs no AWS account."""
+    """Write the CloudFormation template; needs no AWS account."""
     from bucketwheel import api
     from bucketwheel.storage import translated
 

@@ -35,7 +35,7 @@ def runs(config: Configuration, dataset: str | None, output: str) -> None:
 @output_option
 @configured
 def show(config: Configuration, run_id: str, output: str) -> None:
-    """Show one run; --output json gives its whole manifest."""
+    """Show one run; with `--output json` its whole manifest."""
     from bucketwheel import api
     from bucketwheel.observe.text import run_text
 

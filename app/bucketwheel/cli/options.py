@@ -20,7 +20,7 @@ Overrides = list[tuple[str, Any, str]]
 Command = TypeVar("Command", bound=Callable[..., None])
 
 # Names that the earlier jobs gave to settings. `--SNAPSHOT_DT` and `--TABLES_FILTER` are options of their own.
-_OLD_NAMES = {
+OLD_NAMES = {
     "--SOURCE_PATH": "datasets.{dataset}.source",
     "--CSV_PATH": "datasets.{dataset}.mapping",
     "--TARGET_PATH": "target",
@@ -28,13 +28,13 @@ _OLD_NAMES = {
     "--DATABASE": "catalog.database",
 }
 # Options that are one setting each.
-_SETTING_OF = {**_OLD_NAMES, "--package": "deploy.package"}
+_SETTING_OF = {**OLD_NAMES, "--package": "deploy.package"}
 # What earlier jobs were given where nothing was chosen.
 AUTOMATIC = ("", "_NONE_")
 _GIVEN = "bucketwheel.old_names"
 
 OLD_NAMES_HELP = (
-    f"Also takes the names that earlier jobs used: --SNAPSHOT_DT, --TABLES_FILTER, {', '.join(_OLD_NAMES)}; "
+    f"Also takes the names that earlier jobs used: --SNAPSHOT_DT, --TABLES_FILTER, {', '.join(OLD_NAMES)}; "
     "_NONE_ or nothing leaves the choice to the configuration."
 )
 
@@ -96,7 +96,7 @@ def _old_settings(dataset: str | None) -> Overrides:
 
 def old_names(command: Command) -> Command:
     """Let a command take settings under the names that earlier jobs used."""
-    for name in _OLD_NAMES:
+    for name in OLD_NAMES:
         command = click.option(name, name.strip("-"), hidden=True, expose_value=False, callback=_keep)(command)
     return command
 
@@ -107,18 +107,28 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(env: str, conf: str | None, overrides: Overrides, engine: str | None, **rest: Any) -> None:
         from bucketwheel import api
 
-        flags = [("engine", engine, "--engine")] if engine else []
-        command(api.load(env, conf, [*overrides, *_old_settings(rest.get("dataset")), *flags]), **rest)
+        settings = [*overrides, *_old_settings(rest.get("dataset")), *engine_setting(engine)]
+        command(api.load(env, conf, settings), **rest)
 
+    return update_wrapper(choosing(wrapper), command)
+
+
+def engine_setting(engine: str | None) -> Overrides:
+    """Return `--engine` as a setting."""
+    return [("engine", engine, "--engine")] if engine else []
+
+
+def choosing(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose a configuration, as they are."""
     for option in (
-        click.option("--engine", help="arrow, or one that is installed."),
+        click.option("--engine", help="Which engine: arrow, spark, or one that is installed."),
         click.option(
             "--set",
             "overrides",
             multiple=True,
             callback=_assignments,
             metavar="KEY=VALUE",
-            help="Override one setting.",
+            help="Override a setting by its dotted name; may be repeated.",
         ),
         click.option(
             "--conf",
@@ -126,16 +136,18 @@ def configured(command: Callable[..., None]) -> Callable[..., None]:
             envvar="BUCKETWHEEL_CONF",
             help="Directory of base.yaml and <env>.yaml; default ./conf.",
         ),
-        click.option(
-            "--env", default="local", show_default=True, envvar="BUCKETWHEEL_ENV", help="Which environment."
-        ),
+        click.option("--env", default="local", show_default=True, envvar="BUCKETWHEEL_ENV", help="Which <env>.yaml."),
     ):
-        wrapper = option(wrapper)
-    return update_wrapper(wrapper, command)
+        command = option(command)
+    return command
 
 
 output_option = click.option(
-    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines."
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people, or for machines: JSON on stdout, JSON progress on stderr.",
 )
 package_option = click.option(
     "--package",
@@ -147,7 +159,12 @@ package_option = click.option(
 )
 stages_option = click.option("--stages", callback=_names, metavar="A,B", help="Run only these stages.")
 snapshot_option = click.option(
-    "--snapshot-dt", "--SNAPSHOT_DT", "snapshot_dt", callback=_text, metavar="DATE", help="Not the latest snapshot."
+    "--snapshot-dt",
+    "--SNAPSHOT_DT",
+    "snapshot_dt",
+    callback=_text,
+    metavar="DATE",
+    help="This snapshot, not the latest complete one; _NONE_ is the latest.",
 )
 tables_option = click.option(
     "--tables-filter", "--TABLES_FILTER", "tables_filter", callback=_names, metavar="T1,T2", help="Only these tables."

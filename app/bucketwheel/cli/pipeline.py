@@ -131,12 +131,12 @@ def config(config: Configuration, output: str) -> None:
 
 @click.command()
 @click.argument("directory")
-@click.option("--rows", type=click.IntRange(1), default=1_000_000, show_default=True)
-@click.option("--tables", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Persons.")
+@click.option("--tables", type=click.IntRange(1), default=8, show_default=True, help="Tables of the mapping.")
 @click.option("--columns", type=click.IntRange(1), default=15, show_default=True, help="Columns of each table.")
-@click.option("--files", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=7, show_default=True)
-@click.option("--snapshot-dt", default="2025-10-22", show_default=True)
+@click.option("--files", type=click.IntRange(1), default=4, show_default=True, help="Files of the snapshot.")
+@click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="The same seed, the same data.")
+@click.option("--snapshot-dt", default="2025-10-22", show_default=True, help="Date of the snapshot.")
 @click.option("--writer", default="pyarrow", show_default=True, help="pyarrow, duckdb or polars.")
 @click.option("--dirty", metavar="NAME", help="Make one kind of bad input; an unknown name lists all.")
 def sample(directory: str, **values: Any) -> None:

@@ -36,6 +36,14 @@ _CONF = ("--config-dir", "--CONFIG_DIR", "--conf")
 _SETTINGS = ("--settings", "--SETTINGS")
 _TOPIC = "--notices-topic"
 
+# What a job takes beside what `run` takes.
+ARGUMENTS: Mapping[tuple[str, ...], str] = {
+    _DATASET: "the dataset, in place of the word; _NONE_ or nothing runs all",
+    _CONF: "the directory of the configuration, also one on S3 with base.yaml and <env>.yaml",
+    (_TOPIC,): "the topic for notices, monitoring.topic_arn; a setting given by hand wins",
+    _SETTINGS: 'several settings at once, as JSON: {"buckets.count": 32}; Glue passes a name only once',
+}
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run the pipeline with the arguments of a job; unless `--output` says otherwise, stdout gets JSON lines.

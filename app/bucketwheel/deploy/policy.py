@@ -14,6 +14,8 @@ from bucketwheel.deploy.deployment import Deployment, Place, sub
 
 Statement = dict[str, Any]
 
+READ_PACKAGE = "ReadPackage"
+
 
 def allow(sid: str, actions: Sequence[str], resources: Sequence[Any], condition: Any = None) -> Statement:
     """Return one statement of a policy."""
@@ -52,7 +54,7 @@ def _read(deployment: Deployment) -> Iterator[Statement]:
     sources = [source.arn("/*") for source in _unique(deployment.sources().values())]
     sources += [mapping.arn() for mapping in _unique(deployment.mappings().values())]
     yield allow("ReadSource", ["s3:GetObject"], sources)
-    yield allow("ReadPackage", ["s3:GetObject"], [deployment.package().arn("/*")])
+    yield allow(READ_PACKAGE, ["s3:GetObject"], [deployment.package().arn("/*")])
 
 
 def _listings(deployment: Deployment) -> Iterator[Statement]:

@@ -31,7 +31,7 @@ _WORKING_COPIES = 2.5
 # The pieces of one table of one bucket, one array of them, its ordered copy, and the file in the making.
 _GATHER_COPIES = 4
 # Shares of the budget for pieces that wait and for work on slices and buckets; allocators need the rest.
-_HELD = 0.4
+HELD = 0.4
 _WORKING = 0.4
 # Below this many rows a piece of one bucket is so short that the cost of handling it shows.
 _FEWEST_ROWS = 65_536
@@ -58,12 +58,17 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_budget(settings: Settings) -> int:
+    """Return the bytes that the engine may use."""
+    return available_memory() // 2 if settings.memory == "auto" else settings.memory
+
+
 class ArrowEngine:
     """Scatters slices and gathers buckets on `threads` threads; spills past `memory` bytes."""
 
     def __init__(self, settings: Settings) -> None:
         self._threads = available_threads() if settings.threads == "auto" else settings.threads
-        self._budget = available_memory() // 2 if settings.memory == "auto" else settings.memory
+        self._budget = memory_budget(settings)
         self._spill_directory = settings.storage.spill_directory
         self._spilled = 0
 
@@ -117,7 +122,7 @@ class ArrowEngine:
                 Path(parent).mkdir(parents=True, exist_ok=True)
             directory = tempfile.TemporaryDirectory(prefix="bucketwheel-", dir=parent)
         with directory as path:
-            store = PieceStore(job, int(self._budget * _HELD), Path(path) / "spill")
+            store = PieceStore(job, int(self._budget * HELD), Path(path) / "spill")
             try:
                 yield store
             finally:

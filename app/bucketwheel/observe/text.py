@@ -140,3 +140,15 @@ def _run_row(manifest: Manifest) -> tuple[object, ...]:
     stages = ",".join(manifest.stages)
     snapshot = manifest.snapshot_dt or "-"
     return manifest.run_id, manifest.dataset, manifest.status, snapshot, stages, rows, total
+
+
+def findings_text(findings: Sequence[tuple[str, str, str, str]]) -> str:
+    """Return a line for each check (name, state, what was found, what to do), and another where there is work."""
+    width = max(len(name) for name, *_ in findings)
+    before = " " * (width + 11)
+    lines = []
+    for name, state, found, todo in findings:
+        text = [*found.splitlines(), *(f"-> {line}" for line in todo.splitlines())]
+        lines.append(f"{state:<9}{name:<{width}}  {text[0]}")
+        lines += [f"{before}{line}" for line in text[1:]]
+    return "\n".join(lines)

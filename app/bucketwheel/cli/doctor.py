@@ -1,0 +1,35 @@
+"""The command that looks at everything a run needs."""
+
+from __future__ import annotations
+
+import click
+
+from bucketwheel.cli.options import Overrides, choosing, engine_setting, output_option, print_json
+from bucketwheel.errors import BucketwheelError
+
+
+@click.command()
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long all checks together may take.",
+)
+@output_option
+@choosing
+def doctor(env: str, conf: str | None, overrides: Overrides, engine: str | None, timeout: float, output: str) -> None:
+    """Check what runs and jobs need, here and on AWS, and say what to fix; changes nothing."""
+    from bucketwheel import api
+    from bucketwheel.observe.text import findings_text
+
+    findings = api.doctor(env, conf, [*overrides, *engine_setting(engine)], seconds=timeout)
+    if output == "json":
+        print_json([vars(finding) for finding in findings])
+    else:
+        rows = [(found.name, found.state, found.found, found.todo) for found in findings]
+        click.echo(findings_text(rows))
+    failed = [finding.name for finding in findings if finding.state == "failed"]
+    if failed:
+        raise BucketwheelError(f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}")

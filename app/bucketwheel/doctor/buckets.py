@@ -1,0 +1,102 @@
+"""The buckets of a configuration: whether they are there, where, and how they are guarded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bucketwheel import aws
+from bucketwheel.deploy.deployment import place
+from bucketwheel.doctor.findings import Check, Seen, failed, ok, warning
+from bucketwheel.errors import StorageError
+from bucketwheel.s3_client import S3Client, code_behind
+from bucketwheel.settings import Settings
+from bucketwheel.storage import is_s3
+
+_PUBLIC = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+
+def checks(settings: Settings) -> Iterator[Check]:
+    """Yield one check a bucket, and two more for those that are written to."""
+    read: dict[str, list[str]] = {}
+    written: dict[str, None] = {}
+    for name, location, is_written in _places(settings):
+        if location is not None and is_s3(location):
+            bucket = place(name, location).bucket
+            read.setdefault(bucket, []).append(name)
+            if is_written:
+                written[bucket] = None
+    for bucket, names in read.items():
+        yield Check(f"bucket {bucket}", lambda bucket=bucket, names=names: _exists(settings, bucket, names))  # type: ignore[misc]
+    for bucket in written:
+        yield Check(f"encryption {bucket}", lambda bucket=bucket: _encryption(settings, bucket))  # type: ignore[misc]
+        yield Check(f"public access {bucket}", lambda bucket=bucket: _public(settings, bucket))  # type: ignore[misc]
+
+
+def _places(settings: Settings) -> Iterator[tuple[str, str | None, bool]]:
+    """Yield (setting, location, whether it is written to)."""
+    yield "target", settings.target, True
+    for name, dataset in settings.datasets.items():
+        yield f"datasets.{name}.source", dataset.source, False
+        yield f"datasets.{name}.mapping", dataset.mapping, False
+    if settings.catalog.kind == "glue":
+        yield "athena.output_location", settings.athena.output_location, True
+    yield "deploy.artifacts", settings.deploy.artifacts, False
+
+
+def _call(settings: Settings, operation: str, bucket: str) -> Any:
+    return S3Client(settings.storage).call(operation, bucket)
+
+
+def _exists(settings: Settings, bucket: str, names: list[str]) -> Seen:
+    used = f"for {', '.join(names)}"
+    try:
+        answer = _call(settings, "head_bucket", bucket)
+    except FileNotFoundError:
+        advice = "create it, or correct its name" + (
+            "; `bucketwheel deploy apply` makes those of target and results"
+            if settings.deploy.buckets == "create"
+            else ""
+        )
+        return failed(f"does not exist ({used})", advice)
+    region = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+    expected = settings.storage.region or aws.session().region_name
+    if region and expected and region != expected:
+        return warning(
+            f"in {region}, not in {expected} ({used})",
+            f"set aws.region={region}: traffic between regions is slow and costs",
+        )
+    return ok(f"{region or 'there'}, {used}")
+
+
+def _encryption(settings: Settings, bucket: str) -> Seen:
+    advice = "set the bucket's default encryption"
+    try:
+        answer = _call(settings, "get_bucket_encryption", bucket)
+    except StorageError as error:
+        if code_behind(error) == "ServerSideEncryptionConfigurationNotFoundError":
+            return failed("no default encryption", advice)
+        raise
+    rule = answer["ServerSideEncryptionConfiguration"]["Rules"][0]["ApplyServerSideEncryptionByDefault"]
+    algorithm, key = rule["SSEAlgorithm"], rule.get("KMSMasterKeyID")
+    found = f"{algorithm}{f' with {key}' if key else ''}"
+    wants_kms = settings.storage.encryption == "SSE-KMS" or settings.deploy.kms_key is not None
+    if wants_kms and not algorithm.startswith("aws:kms"):
+        return failed(f"{found}, though the configuration wants a KMS key", f"{advice} to SSE-KMS with that key")
+    wanted = settings.storage.kms_key
+    if wanted and key and wanted.rpartition("/")[2] != key.rpartition("/")[2]:
+        return warning(f"{found}, storage.kms_key is {wanted}", "what other programs write there gets another key")
+    return ok(found)
+
+
+def _public(settings: Settings, bucket: str) -> Seen:
+    advice = "turn on all four parts of Block Public Access of the bucket"
+    try:
+        blocked = _call(settings, "get_public_access_block", bucket)["PublicAccessBlockConfiguration"]
+    except StorageError as error:
+        if code_behind(error) == "NoSuchPublicAccessBlockConfiguration":
+            return failed("not blocked by the bucket", advice)
+        raise
+    if missing := [name for name in _PUBLIC if not blocked.get(name)]:
+        return failed(f"not blocked in full: {', '.join(missing)} off", advice)
+    return ok("blocked")

@@ -1,0 +1,90 @@
+"""What a run and a deployment need of AWS: who asks, where, buckets, database, workgroup, permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bucketwheel import aws, backends
+from bucketwheel.deploy.deployment import Deployment, place
+from bucketwheel.doctor import buckets, permissions
+from bucketwheel.doctor.findings import Check, Seen, failed, ok, warning
+from bucketwheel.errors import BucketwheelError, CatalogError, ExecutorError
+from bucketwheel.settings import Settings
+
+
+def checks(settings: Settings, env: str) -> Iterator[Check]:
+    """Yield what applies to these settings."""
+    deployment = Deployment(settings, env)
+    yield Check("credentials", lambda: _credentials(settings))
+    yield Check("region", lambda: _region(settings))
+    yield from buckets.checks(settings)
+    if settings.catalog.kind == "glue":
+        yield Check("database", lambda: _database(settings))
+    if settings.ctas.method == "athena" or (deployment.makes_workgroup and settings.catalog.kind == "glue"):
+        yield Check("workgroup", lambda: _workgroup(deployment))
+    if permissions.applies(deployment):
+        yield Check("permissions", lambda: permissions.look(deployment))
+
+
+def _credentials(settings: Settings) -> Seen:
+    with aws.translated(BucketwheelError, "credentials"):
+        who = aws.client("sts", settings.aws).get_caller_identity()
+    return ok(f"account {who['Account']}, {who['Arn']}")
+
+
+def _region(settings: Settings) -> Seen:
+    found = settings.aws.region or aws.session().region_name
+    if not found:
+        return failed("no region is known", "set aws.region, or AWS_REGION in the environment")
+    origin = "aws.region" if settings.aws.region else "the environment"
+    if settings.storage.region and settings.storage.region != found:
+        return warning(
+            f"{found} (from {origin}), but storage.region is {settings.storage.region}",
+            "set both to the same: Glue, Athena and the jobs read buckets of their own region",
+        )
+    return ok(f"{found} (from {origin})")
+
+
+def _database(settings: Settings) -> Seen:
+    name = settings.catalog.database.lower()
+    backends.catalog(settings).check()
+    try:
+        with aws.translated(CatalogError, f"database {name}"):
+            aws.client("glue", settings.aws).get_database(Name=name)
+    except CatalogError as error:
+        # Without leave to make it, the check of the catalog has failed before.
+        if aws.code_of(error.__cause__ or error) != "EntityNotFoundException":
+            raise
+        return ok(f"{name} is not there yet; the first run makes it (catalog.create_database)")
+    return ok(f"{name} is there")
+
+
+def _workgroup(deployment: Deployment) -> Seen:
+    settings, athena = deployment.settings, deployment.settings.athena
+    if deployment.uses_athena():
+        # What the jobs themselves look at before they begin.
+        backends.executor(settings).check()
+    try:
+        with aws.translated(ExecutorError, f"workgroup {athena.workgroup}"):
+            group = aws.client("athena", settings.aws).get_work_group(WorkGroup=athena.workgroup)["WorkGroup"]
+    except ExecutorError as error:
+        if aws.code_of(error.__cause__ or error) != "InvalidRequestException":
+            raise
+        return warning(f"there is no workgroup {athena.workgroup}", "`bucketwheel deploy apply` makes it")
+    return _judged(group, athena.workgroup, athena.output_location)
+
+
+def _judged(group: dict[str, Any], name: str, wanted: str | None) -> Seen:
+    if group.get("State") == "DISABLED":
+        return failed(f"{name} is disabled", "enable it, or name another by athena.workgroup")
+    configuration = group.get("Configuration", {})
+    results = configuration.get("ResultConfiguration", {})
+    where = results.get("OutputLocation")
+    encryption = results.get("EncryptionConfiguration", {}).get("EncryptionOption", "by the bucket")
+    found = f"{name} is enabled, results in {where or wanted}, encrypted {encryption}"
+    if where is None and wanted is None:
+        return failed(f"{name} has no place for results", "set athena.output_location to an s3:// location")
+    if where and wanted and place("", where) != place("", wanted):
+        return warning(found, f"athena.output_location is {wanted}: bring the two together")
+    return ok(found)

@@ -1,0 +1,112 @@
+"""Versions of Python, its packages and Java, against the range that was tested."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bucketwheel.doctor.findings import Check, Seen, failed, ok, warning
+from bucketwheel.settings import PROMOTE, Settings
+
+_JAVA_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Range:
+    """What works: from `least` on, tested up to `newest`, and never from `below` on."""
+
+    least: str
+    newest: str
+    extra: str = ""
+    below: str = ""
+
+
+# setup.cfg says what may be installed, the two files of constraints what the tests run with.
+RANGES = {
+    "python": Range("3.11", "3.11"),
+    "pyarrow": Range("17.0.0", "26.0.1"),
+    "numpy": Range("1.26.4", "2.4.6"),
+    "pyspark": Range("3.5.4", "3.5.4", "spark", below="3.6"),
+    "boto3": Range("1.34.131", "1.44.5", "aws"),
+    "duckdb": Range("1.1", "2.0.0", "duckdb"),
+    "trino": Range("0.330", "0.340.0", "trino"),
+}
+# Spark 3.5 runs on these.
+_JAVAS = (8, 11, 17)
+
+
+def checks(settings: Settings | None, uses_aws: bool, far: bool) -> Iterator[Check]:
+    """Yield a check for each thing that the settings need.
+
+    Args:
+        settings: None where they cannot be read.
+        uses_aws: whether boto3 is needed.
+        far: whether Spark may run on AWS alone, so that this machine does not need it.
+    """
+    names = ["pyarrow", "numpy"]
+    yield Check("python", lambda: judged("python", platform.python_version()))
+    if settings is not None:
+        names += ["pyspark"] if settings.engine == "spark" else []
+        names += ["boto3"] if uses_aws else []
+        names += ["duckdb"] if settings.catalog.kind == "duckdb" else []
+        names += ["trino"] if settings.ctas.method not in (PROMOTE, "athena") else []
+    for name in names:
+        yield Check(name, lambda name=name: _package(name, far and name == "pyspark"))  # type: ignore[misc]
+    if settings is not None and settings.engine == "spark":
+        yield Check("java", lambda: _java(far))
+
+
+def judged(name: str, version: str) -> Seen:
+    """Return whether a version is in the range."""
+    allowed = RANGES[name]
+    text = f"{version}; supported from {allowed.least} on, tested up to {allowed.newest}"
+    install = f"pip install 'bucketwheel[{allowed.extra}]'" if allowed.extra else f"install {name} {allowed.newest}"
+    if _parts(version) < _parts(allowed.least):
+        return failed(text, f"too old: {install}")
+    if allowed.below and _parts(version) >= _parts(allowed.below):
+        return failed(text, f"{name} {allowed.below} and newer are not supported: {install}")
+    newest = _parts(allowed.newest)
+    if _parts(version)[: len(newest)] > newest:
+        return warning(text, f"newer than what was tested; where something fails, try {name} {allowed.newest}")
+    return ok(text)
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[a-z+-]", version)[0]))
+
+
+def _package(name: str, far: bool) -> Seen:
+    try:
+        return judged(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        extra = RANGES[name].extra
+        install = f"pip install 'bucketwheel[{extra}]'" if extra else f"pip install {name}"
+        if far:
+            return warning("not installed here", f"for runs on this machine only: {install}; jobs on AWS have it")
+        return failed("not installed", install)
+
+
+def _java(far: bool) -> Seen:
+    home = os.environ.get("JAVA_HOME")
+    program = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    advice = f"install OpenJDK {_JAVAS[-1]}, or set JAVA_HOME to one"
+    if program is None or not Path(program).exists():
+        found = f"{program or 'java'} is not there"
+        return warning(found, f"for runs on this machine only: {advice}") if far else failed(found, advice)
+    command = [program, "-version"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_JAVA_SECONDS, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return failed(f"{program} -version: {error}", advice)
+    match = re.search(r'version "(?:1\.)?(\d+)[^"]*"', done.stderr + done.stdout)
+    if match is None:
+        return failed(f"{program} -version does not say which version it is", advice)
+    found = f"{match[0].removeprefix('version ')} ({program}); Spark 3.5 runs on {', '.join(map(str, _JAVAS))}"
+    return ok(found) if int(match[1]) in _JAVAS else warning(found, advice)

@@ -1,0 +1,20 @@
+"""Whoever is paged finds the alarm's name in the operations guide."""
+
+from __future__ import annotations
+
+import re
+
+from deploy_support import ROOT, rendered
+
+
+def test_the_operations_guide_says_what_every_alarm_and_rule_means() -> None:
+    text = (ROOT / "docs" / "run-sequence.md").read_text("utf-8")
+    rows = " ".join(re.findall(r"^\| ([^|]+) \|", text.partition("## When an alarm comes")[2], re.MULTILINE))
+    resources = rendered("glue-everything")["Resources"].values()
+    alarms = [found["Properties"]["AlarmName"] for found in resources if found["Type"] == "AWS::CloudWatch::Alarm"]
+    rules = [found["Properties"]["Name"] for found in resources if found["Type"] == "AWS::Events::Rule"]
+    assert len(alarms) > 10
+    for name in [*alarms, *rules]:
+        short = name.removeprefix("bucketwheel-prod-")
+        general = re.sub(r"^(infobase_attributes|addressable_ids)-", "<dataset>-", short)
+        assert f"`{general}`" in rows, name

@@ -1,0 +1,259 @@
+"""`doctor` and AWS, by moto: every condition that makes a check fail, once, beside a stack where all is well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aws_server import REGION, plain_client
+from bucketwheel import api
+from bucketwheel import aws as aws_module
+from bucketwheel.doctor import Finding
+from deploy_support import ROOT, rendered, statements
+from iam_double import Refuses, Simulator
+
+DATA, RESULTS = "omc-flywheel-data-us-east-1-prod", "omc-flywheel-prod-analysis-data"
+ROLE, WORKGROUP, DATABASE = "omc_flywheel-prod-glue-role", "omc_flywheel-prod", "omc_flywheel_prod"
+BLOCKED = dict.fromkeys(
+    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+)  # fmt: skip
+Diagnose = Callable[..., dict[str, Finding]]
+
+
+@pytest.fixture
+def region(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The endpoint, with a session that has seen the credentials of this test."""
+    aws_module.renew_session()
+    monkeypatch.setenv("AWS_REGION", REGION)
+    yield aws
+    aws_module.renew_session()
+
+
+@pytest.fixture
+def prod(region: str) -> Iterator[str]:
+    """What the prod configuration expects to find."""
+    s3, glue, athena, iam = (plain_client(name, region) for name in ("s3", "glue", "athena", "iam"))
+    for bucket in (DATA, RESULTS):
+        s3.create_bucket(Bucket=bucket)
+        encrypted(region, bucket, "AES256")
+        s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
+    glue.create_database(DatabaseInput={"Name": DATABASE})
+    place = {"OutputLocation": f"s3://{RESULTS}/athena/", "EncryptionConfiguration": {"EncryptionOption": "SSE_S3"}}
+    athena.create_work_group(Name=WORKGROUP, Configuration={"ResultConfiguration": place})
+    iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument="{}")
+    yield region
+    for bucket in (DATA, RESULTS):
+        s3.delete_bucket(Bucket=bucket)
+    glue.delete_database(Name=DATABASE)
+    athena.delete_work_group(WorkGroup=WORKGROUP)
+    iam.delete_role(RoleName=ROLE)
+
+
+def encrypted(endpoint: str, bucket: str, algorithm: str, **key: str) -> None:
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": algorithm, **key}}
+    plain_client("s3", endpoint).put_bucket_encryption(
+        Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
+    )
+
+
+@pytest.fixture
+def diagnose(prod: str) -> Diagnose:
+    def run(**overrides: Any) -> dict[str, Finding]:
+        named = {"aws.endpoint_url": prod, **{name.replace("__", "."): value for name, value in overrides.items()}}
+        return {found.name: found for found in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
+
+    return run
+
+
+@pytest.fixture
+def instead(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
+    """Put something in the place of the client of a service."""
+
+    def replace(service: str, double: Any) -> None:
+        real = aws_module.client
+        monkeypatch.setattr(
+            aws_module, "client", lambda name, *rest: double if name == service else real(name, *rest)
+        )
+
+    return replace
+
+
+@pytest.fixture
+def simulated(instead: Callable[[str, Any], None]) -> Callable[..., Simulator]:
+    """Have IAM simulate the statements of the rendered template, but for those with these Sids."""
+
+    def run(*without: str) -> Simulator:
+        granted = statements(rendered(deploy__package=f"s3://{RESULTS}/bucketwheel/some"), "JobRole")
+        double = Simulator([statement for statement in granted if statement["Sid"] not in without])
+        instead("iam", double)
+        return double
+
+    return run
+
+
+def state(found: Finding) -> tuple[str, str]:
+    return found.state, found.found
+
+
+def test_prod_with_all_that_it_needs_is_well(diagnose: Diagnose, simulated: Callable[..., Simulator]) -> None:
+    double = simulated()
+    seen = diagnose(deploy__package=f"s3://{RESULTS}/bucketwheel/some")
+    here = {"pyspark", "java", "configuration", "python", "pyarrow", "numpy", "boto3", "backends"}
+    cloud = {name: found for name, found in seen.items() if name not in here}
+    assert list(cloud) == [
+        "credentials", "region", f"bucket {DATA}", f"bucket {RESULTS}",
+        f"encryption {DATA}", f"public access {DATA}", f"encryption {RESULTS}", f"public access {RESULTS}",
+        "database", "workgroup", "permissions",
+    ]  # fmt: skip
+    assert {found.state for found in cloud.values()} == {"ok"}, cloud
+    assert cloud["credentials"].found.startswith("account 123456789012, arn:aws:")
+    assert cloud["region"].found == "us-east-1 (from the environment)"
+    assert "for target, datasets.infobase_attributes.source, " in cloud[f"bucket {DATA}"].found
+    assert {"s3:PutObject", "glue:UpdateTable", "logs:PutLogEvents", "cloudwatch:PutMetricData"} <= {*double.asked}
+
+
+def test_what_the_role_may_not_do_is_named_with_its_resource(
+    diagnose: Diagnose, simulated: Callable[..., Simulator]
+) -> None:
+    simulated("WriteBooks", "PutMetrics")
+    found = diagnose()["permissions"]
+    assert found.state == "failed"
+    assert found.found.splitlines() == [
+        f"role {ROLE} may not:",
+        "s3:AbortMultipartUpload, s3:DeleteObject, s3:GetObject, s3:PutObject on "
+        f"arn:aws:s3:::{DATA}/omc_cleanroom_data/_bucketwheel/bucketwheel-doctor",
+        "cloudwatch:PutMetricData on *",
+    ]
+
+
+def test_where_iam_may_not_be_asked_it_says_so(diagnose: Diagnose, instead: Callable[[str, Any], None]) -> None:
+    instead("iam", Refuses("GetRole", "get_role", "AccessDenied"))
+    found = diagnose()["permissions"]
+    assert found.state == "warning"
+    assert "iam:SimulatePrincipalPolicy" in found.todo
+
+
+def test_a_role_that_is_still_to_be_made_is_a_warning(diagnose: Diagnose) -> None:
+    found = diagnose(glue__role="nobody")["permissions"]
+    assert (*state(found), found.todo) == (
+        "warning", "there is no role nobody", "`bucketwheel deploy apply` makes it",
+    )  # fmt: skip
+
+
+def test_buckets_that_are_missing_or_open_fail(diagnose: Diagnose, prod: str) -> None:
+    s3 = plain_client("s3", prod)
+    s3.delete_public_access_block(Bucket=DATA)
+    s3.put_public_access_block(Bucket=RESULTS, PublicAccessBlockConfiguration={**BLOCKED, "BlockPublicPolicy": False})
+    seen = diagnose(datasets__addressable_ids__source="s3://nowhere-prod/raw")
+    assert state(seen["bucket nowhere-prod"]) == ("failed", "does not exist (for datasets.addressable_ids.source)")
+    assert state(seen[f"public access {DATA}"]) == ("failed", "not blocked by the bucket")
+    assert state(seen[f"public access {RESULTS}"]) == ("failed", "not blocked in full: BlockPublicPolicy off")
+
+
+def test_a_bucket_that_will_be_made_says_by_what(diagnose: Diagnose) -> None:
+    seen = diagnose(target="s3://new-prod/out", deploy__buckets="create")
+    assert seen["bucket new-prod"].state == "failed"
+    assert "deploy apply" in seen["bucket new-prod"].todo
+
+
+def test_encryption_is_held_against_the_configuration(diagnose: Diagnose, prod: str) -> None:
+    key = "arn:aws:kms:us-east-1:123456789012:key/1111"
+    plain_client("s3", prod).delete_bucket_encryption(Bucket=RESULTS)
+    encrypted(prod, DATA, "AES256")
+    seen = diagnose(storage__encryption="SSE-KMS", storage__kms_key=key)
+    assert state(seen[f"encryption {DATA}"]) == ("failed", "AES256, though the configuration wants a KMS key")
+    assert state(seen[f"encryption {RESULTS}"]) == ("failed", "no default encryption")
+    encrypted(prod, DATA, "aws:kms", KMSMasterKeyID="2222")
+    other = diagnose(storage__encryption="SSE-KMS", storage__kms_key=key)[f"encryption {DATA}"]
+    assert state(other) == ("warning", f"aws:kms with 2222, storage.kms_key is {key}")
+
+
+def test_a_bucket_in_another_region_is_a_warning(diagnose: Diagnose, prod: str) -> None:
+    s3 = plain_client("s3", prod)
+    s3.create_bucket(Bucket="far-prod", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    try:
+        found = diagnose(deploy__artifacts="s3://far-prod/packages")["bucket far-prod"]
+    finally:
+        s3.delete_bucket(Bucket="far-prod")
+    assert state(found) == ("warning", "in eu-west-1, not in us-east-1 (for deploy.artifacts)")
+
+
+def test_a_database_that_may_not_be_made_has_to_be_there(diagnose: Diagnose) -> None:
+    made = diagnose(catalog__database="later")["database"]
+    assert (made.state, "the first run makes it" in made.found) == ("ok", True)
+    missing = diagnose(catalog__database="later", catalog__create_database=False)["database"]
+    assert missing.state == "failed"
+    assert "later" in missing.found
+
+
+def test_workgroups(diagnose: Diagnose, prod: str, instead: Callable[[str, Any], None]) -> None:
+    athena = plain_client("athena", prod)
+    moved = diagnose(athena__output_location=f"s3://{RESULTS}/other")["workgroup"]
+    assert (moved.state, "bring the two together" in moved.todo) == ("warning", True)
+    athena.create_work_group(Name="bare")
+    bare = diagnose(athena__workgroup="bare", athena__output_location=None)["workgroup"]
+    assert state(bare) == ("failed", "bare has no place for results")
+    athena.delete_work_group(WorkGroup="bare")
+    # moto cannot disable one.
+    instead("athena", SimpleNamespace(get_work_group=lambda **_: {"WorkGroup": {"State": "DISABLED"}}))
+    assert state(diagnose()["workgroup"]) == ("failed", f"{WORKGROUP} is disabled")
+
+
+def test_a_workgroup_that_is_missing_fails_only_where_jobs_use_it(
+    diagnose: Diagnose, instead: Callable[[str, Any], None]
+) -> None:
+    instead("athena", Refuses("GetWorkGroup", "get_work_group", "InvalidRequestException"))
+    assert diagnose()["workgroup"].todo == "`bucketwheel deploy apply` makes it"
+    used = diagnose(ctas__method="athena")["workgroup"]
+    assert state(used) == ("failed", f"athena.workgroup: Athena has no workgroup '{WORKGROUP}'")
+
+
+def test_without_credentials_or_region_each_check_says_so_and_the_rest_is_looked_at(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    aws_module.renew_session()
+    nowhere = diagnose(aws__connect_seconds=4)
+    assert state(nowhere["region"]) == ("failed", "no region is known")
+    assert nowhere["credentials"].state == "failed"
+    found = diagnose(aws__connect_seconds=3, aws__region=REGION)
+    assert state(found["credentials"]) == (
+        "failed",
+        "credentials: no AWS credentials were found",
+    )
+    assert found["credentials"].todo == "give this machine a role, or set AWS_PROFILE"
+    assert "no AWS credentials were found" in found[f"bucket {DATA}"].found
+    assert found["numpy"].state == "ok"
+
+
+def test_another_region_for_storage_is_a_warning(diagnose: Diagnose) -> None:
+    assert diagnose(storage__region="eu-west-1")["region"].state == "warning"
+
+
+def test_an_endpoint_that_does_not_answer_ends_in_time(prod: str) -> None:
+    named = {"aws.endpoint_url": "http://127.0.0.1:1"}
+    seen = {found.name: found for found in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
+    assert seen["credentials"].state == seen[f"bucket {DATA}"].state == seen["database"].state == "failed"
+
+
+def test_without_boto3_it_says_what_to_install(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    real = importlib.import_module
+
+    def missing(name: str, *rest: Any) -> Any:
+        if name == "bucketwheel.doctor.cloud":
+            raise ModuleNotFoundError("No module named 'boto3'", name="boto3")
+        return real(name, *rest)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    found = diagnose()["aws"]
+    assert (*state(found), found.todo) == ("failed", "boto3 is not installed", "pip install 'bucketwheel[aws]'")
+    assert json.dumps(vars(found))

@@ -1,0 +1,233 @@
+"""`doctor` on one machine: every condition that makes a check fail, once, beside a project where all is well."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from bucketwheel.doctor import findings, versions
+from bucketwheel.doctor.findings import Check, ok
+from deploy_support import ROOT
+from project import WIDE, Project
+
+GIB = 2**30
+
+
+def found(project: Project, *arguments: str, code: int = 0) -> dict[str, dict[str, str]]:
+    result = project.cli("doctor", *arguments, "--output", "json")
+    assert result.exit_code == code, result.stdout + result.stderr
+    return {finding["name"]: finding for finding in json.loads(result.stdout)}
+
+
+def test_a_good_project_is_well_and_nothing_of_aws_is_looked_at(project: Project) -> None:
+    before = project.files()
+    seen = found(project)
+    assert list(seen) == [
+        "configuration", "python", "pyarrow", "numpy", "duckdb", "backends", "memory", "disk", "database",
+    ]  # fmt: skip
+    # The versions of the floor and the newest are both inside the range.
+    assert {finding["state"] for finding in seen.values()} == {"ok"}, seen
+    assert project.files() == before
+
+
+def test_text_has_a_line_a_check_and_what_to_do(project: Project) -> None:
+    project.set(target=str(project.root / "out"), datasets={WIDE: {"source": "nowhere", "key": "id"}})
+    result = project.cli("doctor")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert any(re.match(r"ok       python +3\.", line) for line in lines)
+    (number,) = [number for number, line in enumerate(lines) if line.startswith("warning  disk")]
+    assert f"infobase_attributes ({project.root.parent / 'nowhere'}: no snapshot" in lines[number]
+    assert lines[number + 1].strip() == "-> look at it with `bucketwheel plan`"
+
+
+def test_a_failed_check_ends_with_1_and_names_it_while_the_others_run(project: Project) -> None:
+    result = project.cli("doctor", "--set", "memory=900GB", "--set", "catalog.path=s3://bucket/catalog")
+    assert result.exit_code == 1
+    assert result.stderr == "error: 2 of 9 checks failed: memory, database\n"
+    assert "ok       disk" in result.stdout
+    assert "set memory to" in result.stdout
+
+
+def test_settings_that_cannot_be_read_leave_the_checks_that_need_none(project: Project) -> None:
+    project.set(buckets={"count": -1}, threads="many")
+    seen = found(project, code=1)
+    assert list(seen) == ["configuration", "python", "pyarrow", "numpy"]
+    assert seen["configuration"]["state"] == "failed"
+    assert {"buckets.count", "threads"} <= set(
+        re.findall(r"[a-z]+(?:\.[a-z]+)?(?= \()", seen["configuration"]["found"])
+    )
+    assert seen["python"]["state"] == "ok"
+
+
+def test_a_secret_in_the_settings_is_named_and_not_shown(project: Project) -> None:
+    project.set(trino={"user": "AKIA" + "Z" * 16})
+    seen = found(project, code=1)["configuration"]
+    assert (seen["state"], seen["found"]) == ("failed", "trino.user: looks like an access key")
+    assert seen["todo"].startswith("take it out")
+
+
+def test_memory_that_others_hold_is_a_warning(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SimpleNamespace(total=8 * GIB, available=GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    assert found(project, "--set", "memory=2GiB")["memory"]["state"] == "warning"
+
+
+def test_a_disk_too_small_for_the_tables_names_target_and_bytes(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    seen = found(project, code=1)["disk"]
+    assert seen["state"] == "failed"
+    assert re.search(rf"target {project.target}: 1\.0 kB free, takes about [\d.]+ kB", seen["found"])
+    assert "expire" in seen["todo"]
+
+
+def test_pieces_that_will_be_spilled_count_for_the_scratch_directory(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--set", "memory=10kB", "--set", f"storage.spill_directory={tmp_path}")
+    text = found(project, *arguments)["disk"]["found"]
+    assert re.search(rf"scratch {tmp_path}: .* takes about [1-9][\d.]* kB", text)
+    assert "takes about 0 B" in found(project)["disk"]["found"]
+
+
+def test_a_target_that_may_not_be_written_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The tests may run as root, who may write everywhere.
+    monkeypatch.setattr("bucketwheel.doctor.machine.os.access", lambda *_: False)
+    seen = found(project, code=1)
+    assert seen["disk"]["found"] == f"target {project.target}: may not be written"
+    assert seen["database"]["state"] == "failed"
+    assert "may not be written" in seen["database"]["found"]
+
+
+def test_a_backend_that_does_not_exist_fails(project: Project) -> None:
+    seen = found(project, "--engine", "arrrow", code=1)["backends"]
+    assert "did you mean 'arrow'?" in seen["found"] + seen["todo"]
+
+
+def test_a_sql_engine_is_asked(project: Project) -> None:
+    far = (
+        "--set",
+        "catalog.kind=glue",
+        "--set",
+        "ctas.method=trino",
+        "--set",
+        "trino.port=1",
+        "--set",
+        "ctas.attempts=1",
+    )
+    seen = found(project, *far, "--timeout", "5", code=1)
+    assert seen["trino"]["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("version", "state", "todo"),
+    [
+        ("16.1.0", "failed", "too old: install pyarrow 26.0.1"),
+        ("17.0.0", "ok", ""),
+        ("26.0.1.post1", "ok", ""),
+        ("27.0.0", "warning", "newer than what was tested; where something fails, try pyarrow 26.0.1"),
+    ],
+)
+def test_versions_are_held_against_the_range(version: str, state: str, todo: str) -> None:
+    seen = versions.judged("pyarrow", version)
+    assert (seen.state, seen.todo) == (state, todo)
+
+
+def test_a_spark_that_is_not_supported_fails() -> None:
+    seen = versions.judged("pyspark", "4.0.0")
+    assert (seen.state, seen.todo) == (
+        "failed", "pyspark 3.6 and newer are not supported: pip install 'bucketwheel[spark]'",
+    )  # fmt: skip
+
+
+def test_the_ranges_are_those_that_the_tests_run_with() -> None:
+    newest = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    needed = (ROOT / "setup.cfg").read_text()
+    for name, allowed in versions.RANGES.items():
+        if name == "python":
+            assert f"python_requires = >={allowed.least}\n" in needed
+            continue
+        assert allowed.newest == newest[name]
+        assert re.search(rf"\b{name}>={re.escape(allowed.least)}\b", needed), name
+
+
+def java(directory: Path, text: str) -> Path:
+    program = directory / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("says", "state", "text"),
+    [
+        ("echo 'openjdk version \"17.0.2\" 2022-01-18' >&2", "ok", '"17.0.2"'),
+        ("echo 'java version \"1.8.0_392\"' >&2", "ok", '"1.8.0_392"'),
+        ("echo 'openjdk version \"24\" 2025-03-18' >&2", "warning", "Spark 3.5 runs on 8, 11, 17"),
+        ("echo nonsense", "failed", "does not say which version"),
+    ],
+)
+def test_java_is_asked_where_spark_is_the_engine(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, state: str, text: str
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(java(tmp_path / "java", says)))
+    seen = found(project, "--engine", "spark", code=int(state == "failed"))
+    assert (seen["java"]["state"], seen["pyspark"]["state"]) == (state, "ok")
+    assert text in seen["java"]["found"]
+    assert "memory" not in seen
+
+
+def test_spark_without_java_and_pyspark_fails_here_and_warns_where_jobs_run_on_aws(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    real = importlib.metadata.version
+
+    def missing(name: str) -> str:
+        if name == "pyspark":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    seen = found(project, "--engine", "spark", code=1)
+    assert seen["java"] == {
+        "name": "java", "state": "failed", "found": f"{tmp_path}/bin/java is not there",
+        "todo": "install OpenJDK 17, or set JAVA_HOME to one",
+    }  # fmt: skip
+    assert (seen["pyspark"]["state"], seen["pyspark"]["todo"]) == ("failed", "pip install 'bucketwheel[spark]'")
+    settings = project.configuration(engine="spark", target="s3://bucket/out").settings
+    far = {check.name: check.look() for check in versions.checks(settings, uses_aws=True, far=True)}
+    assert (far["java"].state, far["pyspark"].state) == ("warning", "warning")
+
+
+def test_a_check_that_hangs_is_given_up_and_one_that_breaks_says_so() -> None:
+    hold = threading.Event()
+
+    def hang() -> findings.Seen:
+        hold.wait(60)
+        return ok("late")
+
+    def broken() -> findings.Seen:
+        raise ZeroDivisionError("by zero")
+
+    began = time.monotonic()
+    hung, broke, fine = findings.run([Check("a", hang), Check("b", broken), Check("c", lambda: ok("yes"))], 0.5)
+    hold.set()
+    assert time.monotonic() - began < 30
+    assert (hung.state, hung.found) == ("failed", "no answer within 0.5 s")
+    assert (broke.state, broke.found) == ("failed", "ZeroDivisionError: by zero")
+    assert (fine.state, fine.found) == ("ok", "yes")
