@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bucketwheel import errors
 from bucketwheel.config import Configuration
@@ -89,7 +91,7 @@ def submit(
     # The run may be older than this command, where it was only followed.
     since = begun - timedelta(seconds=state.seconds) if request.token else begun
     if not state.succeeded:
-        raise _failure(runner, state, platform, _touched(config, wanted, since))
+        raise _failure(config, runner, state, platform, _touched(config, wanted, since))
     touched = _touched(config, wanted, since)
     return Submitted(runner.job, token, state, tuple(touched), tuple(_summaries(config, touched)))
 
@@ -112,7 +114,7 @@ def _arguments(
     if request.resume:
         given["--resume"] = request.resume
     if by_hand := _by_hand(config):
-        given["--settings"] = by_hand
+        given["--settings"] = json.dumps(by_hand, sort_keys=True)
     if platform == "glue":
         # The rest are default arguments of the job.
         chosen = {"--dataset": request.dataset, "--stages": ",".join(request.stages)}
@@ -120,14 +122,13 @@ def _arguments(
     return deployment.arguments(job, request.dataset, request.stages, dict(given))
 
 
-def _by_hand(config: Configuration) -> str:
-    """Return the settings that flags and environment gave, as the JSON object that `--settings` takes."""
-    found = {
+def _by_hand(config: Configuration) -> dict[str, Any]:
+    """Return the settings for jobs that flags and environment gave."""
+    return {
         name: value
         for name, value, origin in config.rows()
         if origin.startswith(_GIVEN_BY_HAND) and (name in _FOR_JOBS or not name.startswith(_NOT_FOR_JOBS))
     }
-    return json.dumps(found, sort_keys=True) if found else ""
 
 
 def _touched(config: Configuration, datasets: Sequence[str], since: datetime) -> list[Manifest]:
@@ -163,7 +164,7 @@ def named_exit_code(message: str) -> int:
 
 
 def _failure(
-    runner: JobRunner, state: JobState, platform: Platform, manifests: Sequence[Manifest]
+    config: Configuration, runner: JobRunner, state: JobState, platform: Platform, manifests: Sequence[Manifest]
 ) -> BucketwheelError:
     error = SubmitError(
         f"run {state.run_id} of {runner.job} ended as {state.state} after {state.seconds:.0f} s, {state.cost:.2f} "
@@ -172,5 +173,12 @@ def _failure(
     error.exit_code = named_exit_code(state.message)
     for manifest in manifests:
         if manifest.status != "finished":
-            error.add_note(f"{RESUME}bucketwheel submit {platform} {manifest.dataset} --resume {manifest.run_id}")
+            error.add_note(f"{RESUME}{_resuming(config, platform, manifest)}")
     return error
+
+
+def _resuming(config: Configuration, platform: Platform, manifest: Manifest) -> str:
+    words = ["bucketwheel", "submit", platform, manifest.dataset, "--env", config.env]
+    for name, value in _by_hand(config).items():
+        words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    return shlex.join([*words, "--resume", manifest.run_id])
