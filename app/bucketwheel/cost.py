@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bucketwheel.locations import is_s3
 from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, SizeResult
 from bucketwheel.settings import Settings
-from bucketwheel.settings_deploy import EmrServerlessSettings, GlueJobSettings
+from bucketwheel.settings.deploy import EmrServerlessSettings, GlueJobSettings
+from bucketwheel.storage.locations import is_s3
 
 _DPUS = {"1X": 1, "2X": 2, "4X": 4, "8X": 8, "12X": 12, "16X": 16}
 _CORES_PER_DPU = 4

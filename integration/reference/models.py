@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from bucketwheel import manifest
 from bucketwheel.settings import DatasetSettings, Settings
-from bucketwheel.settings_base import parse_bytes, parse_memory
+from bucketwheel.settings.base import parse_bytes, parse_memory
 
 from .parts import Words, table
 

@@ -13,9 +13,9 @@ from botocore.retries.standard import ExponentialBackoff
 from faults.proxy import FaultProxy
 
 from aws_server import served
-from bucketwheel import aws, s3_client, storage_s3
+from bucketwheel import aws
 from bucketwheel.settings import StorageSettings
-from bucketwheel.storage import Storage
+from bucketwheel.storage import Storage, s3, s3_client
 from s3_support import Bucket
 
 
@@ -51,7 +51,7 @@ def s3_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, proxy: Fault
     ):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.001)
-    monkeypatch.setattr(storage_s3, "_PAUSE", 0.001)
+    monkeypatch.setattr(s3, "_PAUSE", 0.001)
     forget_clients()
     yield
     forget_clients()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from faults.proxy import KINDS, FaultProxy, Request, seeded
 
-from bucketwheel import api, backends, s3_upload
+from bucketwheel import api, backends
 from bucketwheel.sample import Sample
-from bucketwheel.storage import Storage
+from bucketwheel.storage import Storage, s3_upload
 from project import WIDE, Project
 from s3_support import Bucket, local_hashes
 

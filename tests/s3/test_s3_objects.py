@@ -127,7 +127,7 @@ def test_objects_that_were_not_deleted_are_an_error_that_names_one(
 ) -> None:
     bucket.put("p/x")
     bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
-    from bucketwheel.s3_client import S3Client
+    from bucketwheel.storage.s3_client import S3Client
 
     call = S3Client.call
 
@@ -200,7 +200,7 @@ def test_the_region_is_that_of_the_settings_or_of_the_environment(
 
 
 def test_path_style_and_host_style_are_chosen(proxy: FaultProxy) -> None:
-    from bucketwheel.s3_client import _client
+    from bucketwheel.storage.s3_client import _client
 
     def url(**settings: Any) -> str:
         client = _client(StorageSettings(region="eu-west-1", **settings))

@@ -14,13 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from faults.proxy import Answered, FaultProxy, Request
 
-from bucketwheel import ranged
 from bucketwheel.contracts import BucketJob, Slice, TableLayout
 from bucketwheel.errors import StorageError, UnreadableFilesError
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.scatter import chunk_ranges, scatter
 from bucketwheel.settings import StorageSettings
-from bucketwheel.storage import Storage, fetch
+from bucketwheel.storage import Storage, fetch, ranged
 from s3_support import Bucket
 
 ROWS, GROUPS = 60_000, 3

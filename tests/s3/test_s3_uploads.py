@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from faults.proxy import FaultProxy
 
-from bucketwheel import s3_upload
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import StorageSettings
-from bucketwheel.storage import Storage
+from bucketwheel.storage import Storage, s3_upload
 from s3_support import Bucket
 
 

@@ -11,7 +11,7 @@ import bucketwheel
 from bucketwheel import api, config
 from bucketwheel.errors import ConfigError
 from bucketwheel.settings import STAGES, Settings
-from bucketwheel.settings_base import parse_bytes
+from bucketwheel.settings.base import parse_bytes
 
 CONF = Path(bucketwheel.__file__).parents[2] / "conf"
 

@@ -27,7 +27,7 @@ from bucketwheel.observe.embedded import embedded, metric_data
 from bucketwheel.observe.measures import measured
 from bucketwheel.records import Drift
 from bucketwheel.settings import Settings
-from bucketwheel.settings_deploy import GlueJobSettings
+from bucketwheel.settings.deploy import GlueJobSettings
 from bucketwheel.summary import Failure, Summary, summarise
 from stage_support import column, discovered
 

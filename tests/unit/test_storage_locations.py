@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketwheel.errors import StorageError
-from bucketwheel.locations import bucket_and_key
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, is_s3, join, name_of
+from bucketwheel.storage.locations import bucket_and_key
 
 SETTINGS = StorageSettings(region="us-east-1")
 

@@ -24,11 +24,11 @@ import duckdb
 from bucketwheel.catalogs.far_view import viewable
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConfigError
-from bucketwheel.lease_disk import file_lock
+from bucketwheel.lease.disk import file_lock
 from bucketwheel.settings import Settings
 from bucketwheel.sql import drop_view, parquet_glob, parquet_view, quoted
 from bucketwheel.storage import Storage, is_s3, translated
-from bucketwheel.storage_local import flush
+from bucketwheel.storage.local import flush
 from bucketwheel.tables import check_same_version
 
 _BOOKS = "_bucketwheel_tables"

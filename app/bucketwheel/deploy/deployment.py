@@ -8,7 +8,7 @@ from typing import Any
 
 from bucketwheel.errors import ConfigError
 from bucketwheel.settings import PROMOTE, STAGES, Settings
-from bucketwheel.settings_deploy import JobSettings
+from bucketwheel.settings.deploy import JobSettings
 
 Resource = dict[str, Any]
 Resources = dict[str, Resource]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bucketwheel.deploy.deployment import TOPIC, Deployment, Resources, arn_of, logical
-from bucketwheel.settings_deploy import JobSettings
+from bucketwheel.settings.deploy import JobSettings
 
 SCRIPT = "job.py"
 ARCHIVE = "environment.tar.gz"

@@ -9,9 +9,9 @@ from bucketwheel import aws
 from bucketwheel.deploy.deployment import place
 from bucketwheel.doctor.findings import Check, Seen, failed, ok, warning
 from bucketwheel.errors import StorageError
-from bucketwheel.s3_client import S3Client, code_behind
 from bucketwheel.settings import Settings
 from bucketwheel.storage import is_s3
+from bucketwheel.storage.s3_client import S3Client, code_behind
 
 _PUBLIC = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 

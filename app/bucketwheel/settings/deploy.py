@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bucketwheel.settings_base import ByteSize, Frozen, Names
+from bucketwheel.settings.base import ByteSize, Frozen, Names
 
 _GLUE_VERSIONS = ("5.0", "5.1")
 # Releases with Spark 3.5 on which Python 3.11 is installed.

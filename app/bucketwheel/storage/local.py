@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from bucketwheel.errors import StorageError
-from bucketwheel.locations import Entry
+from bucketwheel.storage.locations import Entry
 
 _LOCAL = fs.LocalFileSystem()
 

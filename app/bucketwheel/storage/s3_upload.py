@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from bucketwheel.errors import StorageError
-from bucketwheel.ranged import pool
-from bucketwheel.s3_client import S3Client, code_behind
+from bucketwheel.storage.ranged import pool
+from bucketwheel.storage.s3_client import S3Client, code_behind
 
 # S3 takes at most 10,000 parts of at least 5 MiB. They grow, so that 400 GiB fit and a gigabyte needs no more
 # memory than three of these.

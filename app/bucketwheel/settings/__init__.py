@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from bucketwheel.settings_aws import AwsSettings, StorageSettings
-from bucketwheel.settings_base import ByteSize, Frozen, Names, parse_count, parse_memory
-from bucketwheel.settings_deploy import (
+from bucketwheel.settings.aws import AwsSettings, StorageSettings
+from bucketwheel.settings.base import ByteSize, Frozen, Names, parse_count, parse_memory
+from bucketwheel.settings.deploy import (
     CostSettings,
     DeploySettings,
     EmrServerlessSettings,

@@ -2,7 +2,7 @@
 
 The lease is a small JSON file. On disk it is read and changed under an operating system lock beside it, so
 that two writers cannot both take it and none can publish while another takes over; how this is done on S3 is
-in `lease_s3.py`. A holder that died is followed at once on its own machine, elsewhere when the lease has expired.
+in `s3.py`. A holder that died is followed at once on its own machine, elsewhere when the lease has expired.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import NoReturn, Protocol
 import psutil
 
 from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError
-from bucketwheel.lease_disk import LOCK_SECONDS, DiskLeaseFile
-from bucketwheel.lease_s3 import ObjectLeaseFile
+from bucketwheel.lease.disk import LOCK_SECONDS, DiskLeaseFile
+from bucketwheel.lease.s3 import ObjectLeaseFile
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, is_s3, join
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 from botocore.exceptions import HTTPClientError, IncompleteReadError
 
 from bucketwheel.errors import ChangedError, StorageError
-from bucketwheel.locations import Entry, bucket_and_key
-from bucketwheel.ranged import RangedFile, RangedSource
-from bucketwheel.s3_client import S3Client, code_behind
-from bucketwheel.s3_upload import Upload, abandon_uploads
 from bucketwheel.settings import AwsSettings, StorageSettings
+from bucketwheel.storage.locations import Entry, bucket_and_key
+from bucketwheel.storage.ranged import RangedFile, RangedSource
+from bucketwheel.storage.s3_client import S3Client, code_behind
+from bucketwheel.storage.s3_upload import Upload, abandon_uploads
 
 # Holds most Parquet footers, so that opening a file and reading its footer is one request.
 _END = 64 * 2**10

@@ -15,10 +15,10 @@ from typing import Protocol
 import pyarrow as pa
 
 from bucketwheel.errors import MissingDependencyError, StorageError
-from bucketwheel.locations import Entry, absolute, is_s3, join, name_of
-from bucketwheel.ranged import RangedFile
 from bucketwheel.settings import Settings, StorageSettings
-from bucketwheel.storage_local import LocalFiles
+from bucketwheel.storage.local import LocalFiles
+from bucketwheel.storage.locations import Entry, absolute, is_s3, join, name_of
+from bucketwheel.storage.ranged import RangedFile
 
 __all__ = ["Entry", "Storage", "fetch", "is_s3", "join", "name_of", "translated"]
 
@@ -173,7 +173,7 @@ _LOCAL = LocalFiles()
 def _s3(settings: StorageSettings) -> _Files:
     try:
         # Local runs need neither boto3 nor the time that it takes to import.
-        module = importlib.import_module("bucketwheel.storage_s3")
+        module = importlib.import_module("bucketwheel.storage.s3")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"s3:// needs the package {error.name!r}; install it with pip install 'bucketwheel[aws]'"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bucketwheel.settings_base import Frozen
+from bucketwheel.settings.base import Frozen
 
 
 class AwsSettings(Frozen):
