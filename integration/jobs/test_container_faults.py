@@ -17,10 +17,10 @@ from bucketwheel.sample import Sample, SampleSpec, write_sample
 
 pytestmark = pytest.mark.docker
 
-# Sixteen row groups, so that scatter has several tasks for each worker.
-ROWS = 60_000
-SAMPLE = SampleSpec(rows=ROWS, tables=3, columns=6, files=4, row_group_rows=ROWS // 16)
-BUCKETS = 32
+# Twelve row groups, so that scatter has several tasks for each worker.
+ROWS = 24_000
+SAMPLE = SampleSpec(rows=ROWS, tables=3, columns=6, files=4, row_group_rows=ROWS // 12)
+BUCKETS = 16
 SETTINGS = {"buckets": {"count": BUCKETS}, "lease": {"ttl_seconds": 6}}
 # A container that stands still is noticed after some seconds, not two minutes, and not waited for.
 SPARK = {
@@ -123,7 +123,7 @@ def test_a_worker_killed_in_scatter_is_made_up_for(scene: Scene) -> None:
 
 def test_a_worker_killed_in_gather_is_made_up_for(scene: Scene) -> None:
     with scene.run("gather") as run:
-        scene.gathered(run, "gather", 10)
+        scene.gathered(run, "gather", 6)
         scene.cluster.workers[1].get_wrapped_container().kill()
         run.finished().check()
     assert re.search(f"{RETRIED}(ExecutorLost|FetchFailed)", scene.warnings("gather"))
@@ -132,7 +132,7 @@ def test_a_worker_killed_in_gather_is_made_up_for(scene: Scene) -> None:
 
 def test_a_worker_that_goes_on_after_all_was_published_does_no_harm(scene: Scene) -> None:
     with scene.run("paused") as run:
-        scene.gathered(run, "paused", 10)
+        scene.gathered(run, "paused", 6)
         paused = scene.cluster.workers[0].get_wrapped_container()
         paused.pause()
         run.finished().check()
@@ -145,7 +145,7 @@ def test_a_worker_that_goes_on_after_all_was_published_does_no_harm(scene: Scene
 
 def test_a_driver_that_was_killed_is_followed_by_another(scene: Scene) -> None:
     with scene.run("resumed") as run:
-        scene.gathered(run, "resumed", 10)
+        scene.gathered(run, "resumed", 6)
         run.container.get_wrapped_container().kill()
     begun = scene.site.manifest("resumed")
     assert begun["status"] == "running"
@@ -165,7 +165,7 @@ def test_s3_that_forgets_everything_in_the_middle_ends_the_run_with_nothing_publ
         site("forgetful", s3, moto, glue_image, network, sample, **SETTINGS) as made,
         on_cluster(made, scene.cluster, "out") as run,
     ):
-        run.until(lambda: len(files(made, "out")) >= 10, "10 files")
+        run.until(lambda: len(files(made, "out")) >= 6, "6 files")
         s3.container.get_wrapped_container().restart(timeout=0)
         done = run.finished()
         assert done.exit_code == 1
