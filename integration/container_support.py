@@ -206,7 +206,13 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def spark_cluster(image: str, network: Network, name: str = "spark", workers: int = 2) -> Iterator[Cluster]:
+def spark_cluster(
+    image: str,
+    network: Network,
+    name: str = "spark",
+    workers: int = 2,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Cluster]:
     """Start a master and workers of one core and 2 GB each; `name` tells clusters on one network apart."""
     master = f"spark://{name}:7077"
     with ExitStack() as stack:
@@ -226,6 +232,7 @@ def spark_cluster(image: str, network: Network, name: str = "spark", workers: in
                 image,
                 ["org.apache.spark.deploy.worker.Worker", *options],
                 entrypoint=[SPARK_CLASS],
+                environment=environment,
                 network=network,
             )
             return stack.enter_context(worker)

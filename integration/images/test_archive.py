@@ -28,6 +28,8 @@ TABLES = ("ibe_01", "ibe_02")
 # Where the package would be on AWS, and where it is in the containers.
 PACKAGE, HERE = "s3://omc-flywheel-prod-analysis-data/bucketwheel/0123456789abcdef", "/given"
 JOB = "etl-omc-flywheel-prod-pipeline"
+# The application's layer is what makes the other place for such files one that Spark may write to.
+CLEAN = {"SPARK_LOCAL_DIRS": "/tmp"}
 DRIVER_ENVIRONMENT = "spark.emr-serverless.driverEnv."
 
 
@@ -135,7 +137,9 @@ def in_clean_container(
         "mkdir -p /tmp/job/environment && cd /tmp/job && "
         f"tar -xzf {HERE}/environment.tar.gz -C environment && exec {command}"
     )
-    container = application(image, ["-c", script], entrypoint=["/bin/bash"], environment=environment, network=network)
+    container = application(
+        image, ["-c", script], entrypoint=["/bin/bash"], environment={**CLEAN, **environment}, network=network
+    )
     container.with_volume_mapping(package, HERE)
     return finish(container).check()
 
@@ -160,7 +164,7 @@ def test_what_is_submitted_to_emr_serverless_runs_in_a_clean_container(
     }
     assert environment["PYSPARK_PYTHON"].startswith("./environment/")
     clean = image("EMR_BASE_IMAGE")
-    with spark_cluster(clean, network, "clean", workers=1) as cluster:
+    with spark_cluster(clean, network, "clean", 1, CLEAN) as cluster:
         words = ["--master", cluster.master, *spark, sent["entryPoint"], *sent["entryPointArguments"]]
         in_clean_container(clean, package, network, {**environment, "EMR_SERVERLESS_JOB_RUN_ID": run}, words)
     prod.check("emr-serverless", "emr-serverless")
