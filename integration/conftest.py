@@ -21,7 +21,6 @@ import pytest
 from container_support import Cluster, Service
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
-from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 import needs
 
@@ -78,11 +77,8 @@ def network(docker_client: docker.DockerClient) -> Iterator[Network]:
 @pytest.fixture(scope="session")
 def localstack(image: Callable[[str], str], network: Network) -> Iterator[Service]:
     """S3. Tests tell each other apart by their buckets."""
-    container = DockerContainer(image("LOCALSTACK_IMAGE"), network=network, network_aliases=["localstack"])
-    container.with_env("SERVICES", "s3").waiting_for(LogMessageWaitStrategy("Ready."))
-    with support.published(container, 4566):
-        url = f"http://127.0.0.1:{container.get_exposed_port(4566)}"
-        yield Service(container, url, "http://localstack:4566")
+    with support.s3_server(image("LOCALSTACK_IMAGE"), network, "localstack") as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import requests
 from docker.types import Mount
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 ROOT = Path(__file__).parents[1]
 REGION = "us-east-1"
@@ -59,10 +60,21 @@ class Service:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A standalone Spark cluster; `workers` may be killed, paused and restarted."""
+    """A standalone Spark cluster; `workers` may be killed and paused, `heal` makes it whole again."""
 
     master: str
-    workers: tuple[DockerContainer, ...]
+    workers: list[DockerContainer]
+    start_worker: Callable[[], DockerContainer]
+
+    def heal(self) -> None:
+        """Let those that are paused go on, and replace those that were killed."""
+        for place, worker in enumerate(self.workers):
+            running = worker.get_wrapped_container()
+            running.reload()
+            if running.status == "paused":
+                running.unpause()
+            elif running.status != "running":
+                self.workers[place] = self.start_worker()
 
 
 def image_name(variable: str) -> str:
@@ -140,16 +152,31 @@ def finish(container: DockerContainer, seconds: float = 300) -> Finished:
         AssertionError: it did not end in time; with what it said.
     """
     with container:
-        running = container.get_wrapped_container()
-        try:
-            exit_code = running.wait(timeout=seconds)["StatusCode"]
-        except requests.exceptions.ConnectionError as error:
-            running.kill()
-            said = running.logs().decode(errors="replace")
-            raise AssertionError(f"still running after {seconds} s:\n{said[-4000:]}") from error
-        running.reload()
-        stdout, stderr = (text.decode(errors="replace") for text in container.get_logs())
-        return Finished(exit_code, stdout, stderr, running.attrs["State"]["OOMKilled"])
+        return ended(container, seconds)
+
+
+def ended(container: DockerContainer, seconds: float) -> Finished:
+    """Wait for the end of a container that was started; see `finish`."""
+    running = container.get_wrapped_container()
+    try:
+        exit_code = running.wait(timeout=seconds)["StatusCode"]
+    except requests.exceptions.ConnectionError as error:
+        running.kill()
+        said = running.logs().decode(errors="replace")
+        raise AssertionError(f"still running after {seconds} s:\n{said[-4000:]}") from error
+    running.reload()
+    stdout, stderr = (text.decode(errors="replace") for text in container.get_logs())
+    return Finished(exit_code, stdout, stderr, running.attrs["State"]["OOMKilled"])
+
+
+@contextmanager
+def s3_server(image: str, network: Network, alias: str) -> Iterator[Service]:
+    """Start LocalStack, which forgets everything when it is restarted; `alias` is its name on the network."""
+    container = DockerContainer(image, network=network, network_aliases=[alias])
+    container.with_env("SERVICES", "s3").waiting_for(LogMessageWaitStrategy("Ready."))
+    with published(container, 4566):
+        url = f"http://127.0.0.1:{container.get_exposed_port(4566)}"
+        yield Service(container, url, f"http://{alias}:4566")
 
 
 def published(container: DockerContainer, port: int) -> DockerContainer:
@@ -179,34 +206,46 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def spark_cluster(image: str, network: Network, name: str = "spark", workers: int = 2) -> Iterator[Cluster]:
+def spark_cluster(
+    image: str,
+    network: Network,
+    name: str = "spark",
+    workers: int = 2,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Cluster]:
     """Start a master and workers of one core and 2 GB each; `name` tells clusters on one network apart."""
     master = f"spark://{name}:7077"
     with ExitStack() as stack:
-        started = [
-            stack.enter_context(
-                application(
-                    image,
-                    ["org.apache.spark.deploy.master.Master", "--host", name, "--port", "7077"],
-                    entrypoint=[SPARK_CLASS],
-                    network=network,
-                    alias=name,
-                )
-            )
-        ]
-        _wait_for_log(started[0], "New state: ALIVE")
-        for _ in range(workers):
+        options = ["--host", name, "--port", "7077"]
+        first = application(
+            image,
+            ["org.apache.spark.deploy.master.Master", *options],
+            entrypoint=[SPARK_CLASS],
+            network=network,
+            alias=name,
+        )
+        _wait_for_log(stack.enter_context(first), "New state: ALIVE")
+
+        def begin_worker() -> DockerContainer:
             options = ["--cores", "1", "--memory", "2g", "--work-dir", "/tmp/work", master]
             worker = application(
                 image,
                 ["org.apache.spark.deploy.worker.Worker", *options],
                 entrypoint=[SPARK_CLASS],
+                environment=environment,
                 network=network,
             )
-            started.append(stack.enter_context(worker))
-        for worker in started[1:]:
+            return stack.enter_context(worker)
+
+        def start_worker() -> DockerContainer:
+            worker = begin_worker()
             _wait_for_log(worker, "Successfully registered with master")
-        yield Cluster(master, tuple(started[1:]))
+            return worker
+
+        begun = [begin_worker() for _ in range(workers)]
+        for worker in begun:
+            _wait_for_log(worker, "Successfully registered with master")
+        yield Cluster(master, begun, start_worker)
 
 
 def _wait_for_log(container: DockerContainer, text: str) -> None:

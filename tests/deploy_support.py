@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,34 @@ def _holds(condition: Mapping[str, Any], context: Mapping[str, str]) -> bool:
             if key not in context or not any(fnmatchcase(context[key], value) for value in _list(values)):
                 return False
     return True
+
+
+def denied(granted: Sequence[Mapping[str, Any]], calls: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the calls that no statement allows."""
+    return [call for call in calls if not allows(granted, call["action"], call["resource"], call.get("context", {}))]
+
+
+def unused(granted: Sequence[Mapping[str, Any]], calls: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """Each (Sid, action), (Sid, resource) and (Sid, value of a condition) that no call needs."""
+    left = {(statement["Sid"], part) for statement in granted for part in _parts(statement)}
+    for call in calls:
+        context = call.get("context", {})
+        found = (call["action"], call["resource"], *context.values())
+        for sid in allows(granted, call["action"], call["resource"], context):
+            left = {
+                (owner, part)
+                for owner, part in left
+                if owner != sid or not any(fnmatchcase(value, part) for value in found)
+            }
+    return left
+
+
+def _parts(statement: Mapping[str, Any]) -> Iterator[str]:
+    yield from _list(statement["Action"])
+    yield from _list(statement["Resource"])
+    for wanted in statement.get("Condition", {}).values():
+        for values in wanted.values():
+            yield from _list(values)
 
 
 def _list(value: Any) -> list[Any]:

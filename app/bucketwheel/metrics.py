@@ -26,7 +26,7 @@ DUPLICATE_KEYS: Final = Metric("DuplicateKeys", "Count", "Maximum", "Rows that r
 ROWS_CHANGED: Final = Metric(
     "RowsChangedPercent", "Percent", "Maximum", "Difference in rows to the published snapshot"
 )
-COST: Final = Metric("CostUsd", "None", "Sum", "What the run cost, in dollars, at the configured prices")
+COST: Final = Metric("CostUsd", "None", "Maximum", "What the run cost, in dollars, at the configured prices")
 
 METRICS: Final = (ROWS, BYTES_WRITTEN, SECONDS, SKEW, NULL_KEYS, DUPLICATE_KEYS, ROWS_CHANGED, COST)
 

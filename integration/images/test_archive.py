@@ -1,65 +1,196 @@
-"""The archive of the whole environment, unpacked where nothing of Bucketwheel is."""
+"""The package, unpacked where nothing of Bucketwheel is, and run there with what `submit` sends to AWS."""
 
 from __future__ import annotations
 
-import shutil
+import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
-from container_support import ROOT, SPARK_SUBMIT, Cluster, application, build, finish
+from container_jobs import KEYS, NARROW, WIDE, Site, site
+from container_support import REGION, ROOT, SPARK_SUBMIT, Service, application, build, finish, spark_cluster
 from testcontainers.core.network import Network
+
+from bucketwheel import api, aws
+from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.deploy.jobs import glue_jobs
+from bucketwheel.sample import SampleSpec, write_sample
 
 pytestmark = pytest.mark.docker
 
-JOB = """
-import pyarrow as pa
-from pyspark.sql import SparkSession
+SAMPLE = SampleSpec(rows=2_000, tables=3, columns=4, files=2, row_group_rows=500)
+TABLES = ("ibe_01", "ibe_02")
+# Where the package would be on AWS, and where it is in the containers.
+PACKAGE, HERE = "s3://omc-flywheel-prod-analysis-data/bucketwheel/0123456789abcdef", "/given"
+JOB = "etl-omc-flywheel-prod-pipeline"
+# The application's layer is what makes the other place for such files one that Spark may write to.
+CLEAN = {"SPARK_LOCAL_DIRS": "/tmp"}
+DRIVER_ENVIRONMENT = "spark.emr-serverless.driverEnv."
 
-def where(batches):
-    import bucketwheel, pandas, pyarrow, boto3
-    for batch in batches:
-        yield pa.RecordBatch.from_pydict({"path": [bucketwheel.__file__], "pyarrow": [pyarrow.__version__]})
 
-spark = SparkSession.builder.getOrCreate()
-for row in spark.range(1).mapInArrow(where, "path string, pyarrow string").collect():
-    print("worker", row.path, row.pyarrow)
-"""
+@dataclass(frozen=True)
+class Prod:
+    """The project's own prod configuration, its buckets and its catalog on servers of this machine."""
+
+    site: Site
+    moto: Service
+
+    def configuration(self, url: str, overrides: Sequence[tuple[str, Any, str]] = ()) -> api.Configuration:
+        """The configuration, with the APIs of AWS at `url`, which differs for this process and for containers."""
+        changes = {
+            "aws.endpoint_url": url,
+            "aws.region": REGION,
+            "storage.endpoint_url": self.site.s3_inside,
+            "target": f"s3://{self.site.bucket}/out",
+            "catalog.database": self.site.database,
+            "buckets.count": 4,
+            f"datasets.{WIDE}.source": f"s3://{self.site.bucket}/opus/{WIDE}/raw_input",
+            f"datasets.{WIDE}.mapping": f"s3://{self.site.bucket}/opus/{WIDE}/mapping.csv",
+            f"datasets.{NARROW}.source": f"s3://{self.site.bucket}/opus/{NARROW}/raw_input",
+            "deploy.package": PACKAGE,
+            # Executors that fit into the workers here.
+            "emr_serverless.cores": 1,
+            "emr_serverless.memory_gb": 4,
+        }
+        written = [(name, value, "conf/prod.yaml") for name, value in changes.items()]
+        return api.load("prod", ROOT / "conf", [*written, *overrides], environ={})
+
+    def submit(self, config: api.Configuration, platform: Any) -> str:
+        """Have a run started; return its id."""
+        done = api.submit(config, platform, api.JobRequest("pipeline", WIDE, (), SAMPLE.snapshot_dt, TABLES), False)
+        return done.state.run_id
+
+    def for_platform(self, platform: str) -> api.Configuration:
+        """The configuration as somebody submits with it who says on the command line where the tables go."""
+        by_hand = {
+            "deploy.platform": platform,
+            "target": f"s3://{self.site.bucket}/{platform}",
+            "catalog.database": platform.replace("-", "_"),
+        }
+        return self.configuration(self.moto.url, [(name, value, "--set") for name, value in by_hand.items()])
+
+    def client(self, service: str) -> Any:
+        return closing(boto3.client(service, endpoint_url=self.moto.url, **KEYS))
+
+    def check(self, platform: str, runtime: str) -> None:
+        """Raise unless the run did what was asked for, where it was asked for."""
+        found = self.site.manifest(platform)
+        assert (found["status"], found["runtime"]) == ("finished", runtime)
+        assert (found["snapshot_dt"], tuple(found["tables_filter"])) == (SAMPLE.snapshot_dt, TABLES)
+        published = sorted(f"{prefix}{name}" for prefix in ("bucketed_", "ext_") for name in TABLES)
+        assert sorted(self.site.tables(platform.replace("-", "_"))) == published
+        assert len(self.site.digests(platform)) == 4 * len(TABLES)
+        assert self.site.strays(platform) == []
 
 
 @pytest.fixture(scope="module")
-def archive(image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prod(
+    localstack: Service, moto: Service, network: Network, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prod]:
+    sample = write_sample(tmp_path_factory.mktemp("sample"), SAMPLE)
+    with site("packaged", localstack, moto, "", network, sample) as made:
+        yield Prod(made, moto)
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Credentials for what starts jobs from this process."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["aws_access_key_id"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["aws_secret_access_key"])
+    aws.renew_session()
+    yield
+    aws.renew_session()
+
+
+@pytest.fixture(scope="module")
+def archive(image: Callable[[str], str]) -> Path:
     """The archive, built on EMR Serverless's base."""
     image("EMR_BASE_IMAGE")
     build("archive")
+    return ROOT / "build" / "bucketwheel-venv.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def package(prod: Prod, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `package` makes of it."""
     # The user of the container is not the one of these tests, whose directories are private.
-    directory = tmp_path_factory.mktemp("archive")
+    directory = tmp_path_factory.mktemp("package")
     directory.chmod(0o755)
-    return Path(shutil.copy(ROOT / "build" / "bucketwheel-venv.tar.gz", directory))
+    return api.package(prod.configuration(prod.moto.inside), directory / "made", ROOT, archive).directory
 
 
-def test_spark_workers_run_from_the_archive(
-    archive: Path, cluster: Cluster, network: Network, glue_image: str
-) -> None:
-    (archive.parent / "job.py").write_text(JOB)
-    sent = "/given/bucketwheel-venv.tar.gz#environment"
-    container = application(
-        glue_image,
-        ["--master", cluster.master, "--archives", sent, "/given/job.py"],
-        entrypoint=[SPARK_SUBMIT],
-        # Not the environment of the image, which workers have as well.
-        environment={
-            "PYSPARK_PYTHON": "./environment/bin/python",
-            "PYSPARK_DRIVER_PYTHON": "/usr/bin/python3.11",
-        },
-        network=network,
+def in_clean_container(
+    image: str, package: Path, network: Network, environment: Mapping[str, str], words: Sequence[str]
+) -> str:
+    """Unpack the environment beside the driver, as platforms do, and start `spark-submit` there.
+
+    Of the words only the place of the package is changed.
+    """
+    command = shlex.join([SPARK_SUBMIT, *(word.replace(PACKAGE, HERE) for word in words)])
+    script = (
+        "! /usr/bin/python3.11 -c 'import bucketwheel' 2>/dev/null && ! test -e /opt/bucketwheel && "
+        "mkdir -p /tmp/job/environment && cd /tmp/job && "
+        f"tar -xzf {HERE}/environment.tar.gz -C environment && exec {command}"
     )
-    container.with_volume_mapping(archive.parent, "/given")
-    said = finish(container).check()
-    (line,) = (line for line in said.splitlines() if line.startswith("worker "))
-    assert line.split()[1].endswith("/environment/lib/python3.11/site-packages/bucketwheel/__init__.py")
-    assert line.split()[2] == "17.0.0"
+    container = application(
+        image, ["-c", script], entrypoint=["/bin/bash"], environment={**CLEAN, **environment}, network=network
+    )
+    container.with_volume_mapping(package, HERE)
+    return finish(container).check()
+
+
+def test_what_is_submitted_to_emr_serverless_runs_in_a_clean_container(
+    prod: Prod, package: Path, image: Callable[[str], str], network: Network
+) -> None:
+    config = prod.for_platform("emr-serverless")
+    with prod.client("emr-serverless") as emr:
+        made = emr.create_application(name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK")
+        run = prod.submit(config, "emr-serverless")
+        sent = emr.get_job_run(applicationId=made["applicationId"], jobRunId=run)["jobRun"]["jobDriver"][
+            "sparkSubmit"
+        ]
+    spark = shlex.split(sent["sparkSubmitParameters"])
+    settings = dict(word.split("=", 1) for word in spark if word != "--conf")
+    # The platform's own part: it sets the environment of drivers, and calls its variables by this name.
+    environment = {
+        name.removeprefix(DRIVER_ENVIRONMENT): value
+        for name, value in settings.items()
+        if name.startswith(DRIVER_ENVIRONMENT)
+    }
+    assert environment["PYSPARK_PYTHON"].startswith("./environment/")
+    clean = image("EMR_BASE_IMAGE")
+    with spark_cluster(clean, network, "clean", 1, CLEAN) as cluster:
+        words = ["--master", cluster.master, *spark, sent["entryPoint"], *sent["entryPointArguments"]]
+        in_clean_container(clean, package, network, {**environment, "EMR_SERVERLESS_JOB_RUN_ID": run}, words)
+    prod.check("emr-serverless", "emr-serverless")
+
+
+def test_what_is_submitted_to_glue_runs_in_a_clean_container(
+    prod: Prod, package: Path, image: Callable[[str], str], network: Network
+) -> None:
+    config = prod.for_platform("glue")
+    jobs = [job["Properties"] for job in glue_jobs(Deployment(config.settings, "prod")).values()]
+    (job,) = (found for found in jobs if found["Name"] == JOB)
+    with prod.client("glue") as glue:
+        glue.create_job(
+            Name=JOB, Role="any", Command=job["Command"], DefaultArguments=job["DefaultArguments"], GlueVersion="5.0"
+        )
+        run = prod.submit(config, "glue")
+        sent = glue.get_job_run(JobName=JOB, RunId=run)["JobRun"]["Arguments"]
+    arguments = {"--JOB_NAME": JOB, "--JOB_ID": "j_1", "--JOB_RUN_ID": run, **job["DefaultArguments"], **sent}
+    assert arguments["--python-virtual-env"] == f"{PACKAGE}/environment.tar.gz"
+    script = job["Command"]["ScriptLocation"]
+    words = ["--master", "local[2]", script, *(word for pair in arguments.items() for word in pair)]
+    # The platform's own part: what runs its scripts is the Python of the environment that it was told of.
+    python = "./environment/bin/python"
+    environment = {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
+    in_clean_container(image("BASE_IMAGE"), package, network, environment, words)
+    prod.check("glue", "glue")
 
 
 def test_the_archive_can_be_activated(archive: Path, tmp_path: Path) -> None:

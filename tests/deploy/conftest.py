@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from aws_server import served
+from aws_server import reset, served
 from deploy_support import REGION
 from submit_support import Glue
 
@@ -20,8 +19,7 @@ def moto_server() -> Iterator[str]:
 @pytest.fixture
 def aws_url(moto_server: str, own_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """AWS as moto knows it, empty."""
-    with urllib.request.urlopen(urllib.request.Request(f"{moto_server}/moto-api/reset", method="POST")) as answer:
-        assert answer.status == 200
+    reset(moto_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)

@@ -1,84 +1,121 @@
-"""The role allows what the stages call, nothing else, and nothing that none of them calls."""
+"""The role allows what the jobs call, as it was recorded, nothing else, and nothing that none of them calls."""
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
+from recorded_runs import ATHENA, record
+from recorder import Call, Recorder
 
+from aws_server import reset
 from bucketwheel.deploy.policy import document
-from bucketwheel.settings import STAGES
-from deploy_support import KEY_ARN, VARIANTS, allows, rendered, statements
+from bucketwheel.sample import Sample
+from deploy_support import KEY_ARN, VARIANTS, allows, configuration, denied, rendered, statements, unused
 
 HERE = Path(__file__).parent
-CALLS: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "stage_calls.yaml").read_text())
-OTHERS: dict[str, list[dict[str, Any]]] = yaml.safe_load((HERE / "calls_of_others.yaml").read_text())
-ALL = [call for calls in CALLS.values() for call in calls]
+CALLS: dict[str, list[Call]] = yaml.safe_load((HERE / "stage_calls.yaml").read_text())
+OTHERS: dict[str, list[Call]] = yaml.safe_load((HERE / "calls_of_others.yaml").read_text())
+BY_HAND = [call for calls in CALLS.values() for call in calls]
+OTHER_CHAPTERS = {"by athena", "rollback", "expire"}
 DATA, RESULTS = "arn:aws:s3:::omc-flywheel-data-us-east-1-prod", "arn:aws:s3:::omc-flywheel-prod-analysis-data"
 TOPIC_ARN = "arn:aws:sns:us-east-1:123456789012:oncall"
 GLUE = "arn:aws:glue:us-east-1:123456789012:"
 # What state machines need for logs and traces takes no names.
 UNNAMED = {"DeliverLogs", "Trace"}
 
-
-def denied(granted: list[dict[str, Any]], calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [call for call in calls if not allows(granted, call["action"], call["resource"], call.get("context", {}))]
-
-
-def unused(granted: list[dict[str, Any]], calls: list[dict[str, Any]]) -> set[tuple[str, str]]:
-    """Each (Sid, action) and (Sid, resource) that no call needs."""
-    left = {
-        (statement["Sid"], part)
-        for statement in granted
-        for key in ("Action", "Resource")
-        for part in (statement[key] if isinstance(statement[key], list) else [statement[key]])
-    }
-    for call in calls:
-        for sid in allows(granted, call["action"], call["resource"], call.get("context", {})):
-            left = {
-                (owner, part)
-                for owner, part in left
-                if owner != sid or not (fnmatchcase(call["action"], part) or fnmatchcase(call["resource"], part))
-            }
-    return left
+recordings = pytest.mark.xdist_group("recordings")
 
 
 def with_athena() -> list[dict[str, Any]]:
-    below = "s3://omc-flywheel-data-us-east-1-prod/omc_cleanroom_data/_athena"
-    return statements(rendered(ctas__method="athena", athena__output_location=below), "JobRole")
+    return statements(rendered(**ATHENA), "JobRole")
 
 
-def test_every_stage_has_its_list_of_calls() -> None:
-    assert set(CALLS) == {"start", "run", *STAGES}
+def of_jobs(recorded: Mapping[str, Sequence[Call]]) -> list[Call]:
+    """What the role of the jobs is for where tables are promoted."""
+    return [call for name, calls in recorded.items() if name not in OTHER_CHAPTERS for call in calls] + BY_HAND
 
 
-@pytest.mark.parametrize("stage", CALLS)
-def test_a_stage_may_do_all_that_it_does(stage: str) -> None:
-    assert denied(statements(rendered(), "JobRole"), CALLS[stage]) == []
+@pytest.fixture(scope="module")
+def recorded(
+    tmp_path_factory: pytest.TempPathFactory, aws_endpoint: str, earlier: Sample, clean: Sample
+) -> dict[str, list[Call]]:
+    """What each job has called, by its name; also of jobs that failed, and of operators."""
+    reset(aws_endpoint)
+    return record(aws_endpoint, tmp_path_factory.mktemp("nobody"), (earlier, clean))
 
 
-def test_nothing_is_granted_that_no_stage_needs() -> None:
-    assert unused(statements(rendered(), "JobRole"), ALL) == set()
+@recordings
+def test_every_job_is_recorded_with_what_is_its_own(recorded: dict[str, list[Call]]) -> None:
+    jobs = dict(configuration().settings.deploy.jobs)
+    assert set(jobs) <= set(recorded)
+    for name, job in jobs.items():
+        publishes = not job.stages or bool({"register", "ctas"} & set(job.stages))
+        actions = {call["action"] for call in recorded[name]}
+        assert bool({"glue:CreateTable", "glue:UpdateTable"} & actions) is publishes
+        writes = {call["resource"] for call in recorded[name] if call["action"] == "s3:PutObject"}
+        buckets = not job.stages or "bucket" in job.stages
+        assert any(resource.endswith(".parquet") for resource in writes) is buckets
 
 
-def test_ctas_by_athena_gets_what_it_needs_and_no_more() -> None:
-    granted, calls = with_athena(), [*ALL, *OTHERS["ctas_by_athena"]]
+def test_a_call_that_nobody_has_a_permission_for_is_no_recording(aws: str) -> None:
+    session = boto3.Session()
+    Recorder().listen(session)
+    client = session.client("s3", endpoint_url=aws)
+    with pytest.raises(LookupError, match="s3 CreateBucket: say here what a policy has to allow"):
+        client.create_bucket(Bucket="one-more")
+    client.close()
+
+
+@recordings
+def test_a_job_may_do_all_that_it_does(recorded: dict[str, list[Call]]) -> None:
+    granted = statements(rendered(), "JobRole")
+    assert denied(granted, of_jobs(recorded)) == []
+
+
+@recordings
+def test_nothing_is_granted_that_no_job_needs(recorded: dict[str, list[Call]]) -> None:
+    assert unused(statements(rendered(), "JobRole"), of_jobs(recorded)) == set()
+
+
+@recordings
+def test_ctas_by_athena_gets_what_it_needs_and_no_more(recorded: dict[str, list[Call]]) -> None:
+    granted = with_athena()
+    calls = [*of_jobs(recorded), *recorded["by athena"], *OTHERS["ctas_by_athena"]]
     assert denied(granted, calls) == []
     assert unused(granted, calls) == set()
+    assert denied(statements(rendered(), "JobRole"), recorded["by athena"]) != []
 
 
-def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_only_glue_needs() -> None:
+@recordings
+def test_an_operator_rolls_back_with_what_jobs_may_do_and_only_deletes_more(recorded: dict[str, list[Call]]) -> None:
+    granted = statements(rendered(), "JobRole")
+    assert recorded["rollback"]
+    assert denied(granted, recorded["rollback"]) == []
+    refused = denied(granted, recorded["expire"])
+    assert {call["action"] for call in refused} == {"s3:DeleteObject"}
+    assert all(call["resource"].endswith(".snappy.parquet") for call in refused)
+
+
+@recordings
+def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_glue_makes_for_itself(
+    recorded: dict[str, list[Call]],
+) -> None:
     granted = statements(rendered("emr-archive"), "JobRole")
-    of_glue = [call for call in ALL if "/error:" in call["resource"] or call["action"] == "cloudwatch:PutMetricData"]
-    calls = [*(call for call in ALL if call not in of_glue), *OTHERS["start_on_emr"]]
+    of_glue = [
+        call for call in BY_HAND if "/error:" in call["resource"] or call["action"] == "cloudwatch:PutMetricData"
+    ]
+    calls = [*(call for call in of_jobs(recorded) if call not in of_glue), *OTHERS["start_on_emr"]]
     assert denied(granted, calls) == []
     assert unused(granted, calls) == set()
     assert denied(granted, of_glue) == of_glue
 
 
+@recordings
 @pytest.mark.parametrize(
     ("settings", "lists"),
     [
@@ -87,13 +124,15 @@ def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_only_glue_n
         ({"storage.encryption": "SSE-KMS", "storage.kms_key": KEY_ARN}, ("with_a_key",)),
     ],
 )
-def test_a_key_may_be_used_through_services_only(settings: dict[str, Any], lists: tuple[str, ...]) -> None:
+def test_a_key_may_be_used_through_services_only(
+    recorded: dict[str, list[Call]], settings: dict[str, Any], lists: tuple[str, ...]
+) -> None:
     granted = statements(rendered(**settings), "JobRole")
     calls = [call for name in lists for call in OTHERS[name]]
     if "monitoring.topic_arn" in settings:
         calls.append({"action": "sns:Publish", "resource": TOPIC_ARN})
     assert denied(granted, calls) == []
-    assert unused(granted, [*ALL, *calls]) == set()
+    assert unused(granted, [*of_jobs(recorded), *calls]) == set()
     assert allows(granted, "kms:Decrypt", KEY_ARN, {"kms:ViaService": "secretsmanager.us-east-1.amazonaws.com"}) == []
 
 
@@ -111,6 +150,7 @@ def test_a_key_may_be_used_through_services_only(settings: dict[str, Any], lists
         ("s3:GetObject", f"{RESULTS}/athena/result.csv", {}),
         ("s3:ListBucket", DATA, {"s3:prefix": ""}),
         ("s3:ListBucket", DATA, {"s3:prefix": "opus/another/"}),
+        ("s3:ListBucket", DATA, {"s3:prefix": "opus/"}),
         ("s3:DeleteBucket", DATA, {}),
         ("s3:PutBucketPolicy", DATA, {}),
         ("glue:UpdateTable", f"{GLUE}table/omc_flywheel_prod/of_somebody_else", {}),

@@ -59,27 +59,27 @@ def _read(deployment: Deployment) -> Iterator[Statement]:
 
 def _listings(deployment: Deployment) -> Iterator[Statement]:
     """Allow to list what lies below the known prefixes; without that a missing object looks like a denied one."""
-    places = [*deployment.sources().values(), *deployment.mappings().values(), deployment.target()]
-    places.append(deployment.package())
+    below = [*deployment.sources().values(), deployment.target(), deployment.package()]
     if deployment.uses_athena():
-        places.append(deployment.query_results())
-    for number, bucket in enumerate(dict.fromkeys(found.bucket for found in places), start=1):
-        prefixes = dict.fromkeys(found.prefix for found in places if found.bucket == bucket)
-        patterns = [pattern for prefix in prefixes for pattern in ((prefix, f"{prefix}/*") if prefix else ("*",))]
+        below.append(deployment.query_results())
+    places = [(found.bucket, f"{found.prefix}/*" if found.prefix else "*") for found in below]
+    places += [(mapping.bucket, mapping.prefix) for mapping in deployment.mappings().values()]
+    for number, bucket in enumerate(dict.fromkeys(found for found, _ in places), start=1):
         yield allow(
             f"ListBucket{number}",
             ["s3:ListBucket"],
             [Place(bucket, "").bucket_arn()],
-            {"StringLike": {"s3:prefix": sorted(patterns)}},
+            {"StringLike": {"s3:prefix": sorted({pattern for found, pattern in places if found == bucket})}},
         )
 
 
 def _write(deployment: Deployment) -> Iterator[Statement]:
-    target, actions = deployment.target(), ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
+    target, actions = deployment.target(), ["s3:GetObject", "s3:PutObject"]
     tables = [target.arn(f"/{dataset}/*") for dataset in deployment.settings.datasets]
     # A run deletes no file of a table: that is for `expire`. Only copies that failed have to go.
-    yield allow("WriteTables", [*actions, *(["s3:DeleteObject"] if deployment.copies_tables() else [])], tables)
-    # Leases and checkpoints that are done with go.
+    failed = ["s3:AbortMultipartUpload", *(["s3:DeleteObject"] if deployment.copies_tables() else [])]
+    yield allow("WriteTables", [*actions, *failed], tables)
+    # Checkpoints that are done with go. Books are small: none is uploaded in parts.
     yield allow("WriteBooks", [*actions, "s3:DeleteObject"], [target.arn("/_bucketwheel/*")])
     # This one knows no prefixes.
     yield allow("FindUploads", ["s3:ListBucketMultipartUploads"], [target.bucket_arn()])

@@ -1,0 +1,213 @@
+"""Jobs in containers whose input, target and configuration are in S3, and what is seen of them from outside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import yaml
+from container_support import (
+    ENVIRONMENT,
+    REGION,
+    SCRATCH,
+    SPARK_SUBMIT,
+    Finished,
+    Service,
+    application,
+    ended,
+    finish,
+)
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
+
+from bucketwheel.sample import Sample
+
+WIDE, NARROW = "infobase_attributes", "addressable_ids"
+JOB = "/opt/bucketwheel/job.py"
+KEYS = {
+    "aws_access_key_id": ENVIRONMENT["AWS_ACCESS_KEY_ID"],
+    "aws_secret_access_key": ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
+    "region_name": REGION,
+}
+# What Glue gives every script, beside our own arguments.
+_OF_GLUE = ("--JOB_NAME", "etl", "--JOB_RUN_ID", "jr_1", "--job-language", "python", "--enable-metrics", "true")
+_BOOKS = re.compile(
+    rf"({WIDE}|{NARROW})/\w+/[^/]+/\d{{6}}_0\.snappy\.parquet|({WIDE}|{NARROW})/metadata/snapshot_dt\.txt"
+    rf"|_bucketwheel/({WIDE}|{NARROW})/(lease\.json|runs/[^/]+/manifest\.json)"
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A bucket and a Glue catalog of one test, and the image that its jobs are containers of."""
+
+    bucket: str
+    s3: Any
+    glue: Any
+    s3_inside: str
+    image: str
+    network: Network
+
+    @property
+    def database(self) -> str:
+        """What tables are published in unless a job says otherwise."""
+        return self.bucket.replace("-", "_")
+
+    def job(self, *arguments: str, spark: Sequence[str] = ("--master", "local[2]")) -> DockerContainer:
+        """Return a job as Glue would start it; it knows nothing but its arguments and where S3 is."""
+        words = [*spark, JOB, *_OF_GLUE, "--env", "prod", "--config-dir", f"s3://{self.bucket}/conf", *arguments]
+        return application(
+            self.image,
+            words,
+            entrypoint=[SPARK_SUBMIT],
+            environment={"AWS_ENDPOINT_URL_S3": self.s3_inside},
+            network=self.network,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """Run a job that has to succeed; return what it says."""
+        return finish(self.job(*arguments)).check()
+
+    def objects(self, target: str) -> dict[str, str]:
+        """When each object below a target was written."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{target}/")
+        found = [entry for page in pages for entry in page.get("Contents", ())]
+        return {entry["Key"].removeprefix(f"{target}/"): str(entry["LastModified"]) for entry in found}
+
+    def read(self, key: str) -> bytes:
+        """The content of an object."""
+        content: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return content
+
+    def digests(self, target: str) -> dict[str, str]:
+        """SHA-256 of every data file by dataset, table and name."""
+        found = {}
+        for key in self.objects(target):
+            if key.endswith(".parquet"):
+                dataset, table, _, name = key.split("/")
+                found[f"{dataset}/{table}/{name}"] = hashlib.sha256(self.read(f"{target}/{key}")).hexdigest()
+        return found
+
+    def strays(self, target: str) -> list[str]:
+        """What is below a target and is neither data nor books, and uploads that were begun only."""
+        begun = self.s3.list_multipart_uploads(Bucket=self.bucket, Prefix=f"{target}/").get("Uploads", ())
+        uploads = [f"upload to {upload['Key']}" for upload in begun]
+        return uploads + [key for key in self.objects(target) if not _BOOKS.fullmatch(key)]
+
+    def manifest(self, target: str) -> Mapping[str, Any]:
+        """The one manifest below a target."""
+        (key,) = (key for key in self.objects(target) if key.endswith("/manifest.json"))
+        found: Mapping[str, Any] = json.loads(self.read(f"{target}/{key}"))
+        return found
+
+    def leases_end(self, target: str) -> None:
+        """Wait until whoever held a lease, and cannot give it back, is out of time."""
+        for key in self.objects(target):
+            if key.endswith("lease.json"):
+                text = json.loads(self.read(f"{target}/{key}")).get("expires")
+                left = (datetime.fromisoformat(text) - datetime.now(UTC)).total_seconds() if text else 0
+                time.sleep(max(left + 0.5, 0))
+
+    def tables(self, database: str) -> dict[str, Mapping[str, Any]]:
+        """Glue's definition of every table by name; none where there is no such database."""
+        try:
+            pages = [*self.glue.get_paginator("get_tables").paginate(DatabaseName=database)]
+        except self.glue.exceptions.EntityNotFoundException:
+            return {}
+        return {table["Name"]: table for page in pages for table in page["TableList"]}
+
+
+@contextmanager
+def site(
+    name: str, s3: Service, moto: Service, image: str, network: Network, sample: Sample, **settings: Any
+) -> Iterator[Site]:
+    """Make a bucket with a sample and a configuration in it; `settings` are of the top level."""
+    made = Site(
+        name,
+        boto3.client("s3", endpoint_url=s3.url, **KEYS),
+        boto3.client("glue", endpoint_url=moto.url, **KEYS),
+        s3.inside,
+        image,
+        network,
+    )
+    made.s3.create_bucket(Bucket=name)
+    for path in sorted(found for found in sample.directory.rglob("*") if found.is_file()):
+        made.s3.upload_file(str(path), name, path.relative_to(sample.directory).as_posix())
+    configured = {**_configuration(made, moto), **settings}
+    for file, content in (("base", yaml.safe_dump(configured)), ("prod", "{}")):
+        made.s3.put_object(Bucket=name, Key=f"conf/{file}.yaml", Body=content.encode())
+    try:
+        yield made
+    finally:
+        made.s3.close()
+        made.glue.close()
+
+
+def _configuration(made: Site, moto: Service) -> dict[str, Any]:
+    return {
+        "engine": "spark",
+        "target": f"s3://{made.bucket}/out",
+        "catalog": {"kind": "glue", "path": None, "database": made.database},
+        "aws": {"endpoint_url": moto.inside},
+        "storage": {"endpoint_url": made.s3_inside, "spill_directory": SCRATCH},
+        "datasets": {
+            WIDE: {
+                "source": f"s3://{made.bucket}/opus/{WIDE}/raw_input",
+                "mapping": f"s3://{made.bucket}/opus/{WIDE}/mapping.csv",
+                "key": "Customer_User_id",
+            },
+            NARROW: {"source": f"s3://{made.bucket}/opus/{NARROW}/raw_input", "key": "Customer_User_id"},
+        },
+    }
+
+
+class Running:
+    """A job that is under way."""
+
+    def __init__(self, container: DockerContainer) -> None:
+        self.container = container
+        container.start()
+
+    def said(self) -> str:
+        """What its driver has logged so far."""
+        said: bytes = self.container.get_wrapped_container().logs()
+        return said.decode(errors="replace")
+
+    def until(self, happened: Callable[[], bool], what: str, seconds: float = 90) -> None:
+        """Wait for something while it goes on.
+
+        Raises:
+            AssertionError: it ended without, or the time is over.
+        """
+        wrapped = self.container.get_wrapped_container()
+        end = time.monotonic() + seconds
+        while not happened():
+            wrapped.reload()
+            assert wrapped.status == "running", f"it ended before {what}:\n{self.said()[-4000:]}"
+            assert time.monotonic() < end, f"{what}: not within {seconds} s:\n{self.said()[-4000:]}"
+            time.sleep(0.05)
+
+    def logs(self, pattern: str) -> None:
+        """Wait until the driver has logged something."""
+        self.until(lambda: re.search(pattern, self.said()) is not None, repr(pattern))
+
+    def finished(self, seconds: float = 120) -> Finished:
+        """Wait for its end."""
+        return ended(self.container, seconds)
+
+
+@contextmanager
+def running(container: DockerContainer) -> Iterator[Running]:
+    """Start a job, and remove what is left of it in the end."""
+    try:
+        yield Running(container)
+    finally:
+        container.stop()

@@ -1,0 +1,201 @@
+"""The jobs of the prod configuration on moto, run by their script with the arguments that Glue gives it.
+
+Only the engine, the number of buckets and the address of AWS are other than in production: the names of buckets,
+databases and workgroups are the real ones, so that what is recorded can be held against the role as it is rendered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from botocore.retries.standard import ExponentialBackoff
+from recorder import Call, Recorder
+
+from athena_double import AthenaDouble, athena_runs
+from aws_faults import Faults, refusal
+from aws_server import CREDENTIALS, plain_client
+from bucketwheel import aws
+from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.cli import cli, submitted
+from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.errors import JobFailedError
+from bucketwheel.operations import run_store
+from bucketwheel.sample import Sample
+from bucketwheel.settings import AwsSettings, StorageSettings
+from bucketwheel.storage import Storage, s3_client, s3_upload
+from deploy_support import REGION, ROOT, configuration
+from project import NARROW, WIDE
+from sql_double import Plan, TinySql
+
+# Smaller than any file, so that files are sent in parts.
+_PART = 4096
+_SMALL = {"engine": "arrow", "buckets.count": 4, "threads": 2}
+_OF_GLUE = ("--JOB_NAME", "any", "--JOB_ID", "j_1", "--JOB_RUN_ID", "jr_1", "--TempDir", "s3://elsewhere/temporary")
+_RESULTS = "s3://omc-flywheel-data-us-east-1-prod/omc_cleanroom_data/_athena"
+ATHENA = {"ctas__method": "athena", "athena__output_location": _RESULTS}
+_REGISTER, _CTAS = "register-staged-tables", "create-athena-bucketed-tables"
+
+
+@dataclass
+class Account:
+    """The account that the jobs run in: its buckets, the input, the package's configuration, the workgroup."""
+
+    endpoint: str
+    recorder: Recorder
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        prod = configuration()
+        self.deployment = Deployment(prod.settings, prod.env)
+        self.s3, athena = (plain_client(service, self.endpoint) for service in ("s3", "athena"))
+        for place in (self.deployment.target(), self.deployment.package()):
+            self.s3.create_bucket(Bucket=place.bucket)
+        package = self.deployment.package()
+        for name in ("base.yaml", "prod.yaml"):
+            content = (ROOT / "conf" / name).read_bytes()
+            self.s3.put_object(Bucket=package.bucket, Key=f"{package.prefix}/conf/{name}", Body=content)
+        athena.create_work_group(Name=self.deployment.settings.athena.workgroup, Configuration={})
+        athena.close()
+
+    def deliver(self, sample: Sample, but: str = "none") -> None:
+        """Put a month's snapshot, and the mapping, where the source systems do; `but` files of one kind."""
+        for path in sorted(sample.directory.rglob("*")):
+            if path.is_file() and path.suffix != but:
+                key = str(path.relative_to(sample.directory))
+                self.s3.put_object(Bucket=self.deployment.target().bucket, Key=key, Body=path.read_bytes())
+
+    def job(self, name: str, dataset: str, *more: str, **settings: Any) -> None:
+        """Run a job of `deploy.jobs` for a dataset, as Glue does with what the state machine tells it."""
+        arguments = self.deployment.arguments(self.deployment.jobs()[name], dataset, (), {"--SNAPSHOT_DT": None})
+        changed = json.dumps({**_SMALL, **{key.replace("__", "."): value for key, value in settings.items()}})
+        given = [word for pair in arguments.items() for word in pair]
+        submitted.main([*_OF_GLUE, *given, "--settings", changed, *more])
+
+    def command(self, *arguments: str) -> None:
+        """Run a command as an operator does, with whatever that person may do."""
+        cli.main([*arguments, "--env", "prod", "--conf", str(ROOT / "conf")], standalone_mode=False, obj=[])
+
+    @contextmanager
+    def noted(self, name: str) -> Iterator[None]:
+        """Keep the calls of a block under a name."""
+        with self.recorder.chapter() as found:
+            yield
+        self.calls[name] = found
+
+
+def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[str, list[Call]]:
+    """Return the calls of each job in an account that is empty at first, of what went wrong, and of an operator.
+
+    Args:
+        endpoint: where AWS is.
+        places: a directory without any credentials.
+        months: samples of two months, the earlier one first.
+    """
+    environment = {
+        **CREDENTIALS,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_CONFIG_FILE": str(places / "config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(places / "credentials"),
+    }
+    faults, recorder = Faults(), Recorder()
+    with (
+        mock.patch.dict(os.environ, environment),
+        mock.patch.object(ExponentialBackoff, "delay_amount", return_value=0.001),
+        mock.patch.object(s3_upload, "_PART", _PART),
+        mock.patch("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1),
+        _fresh_clients(),
+    ):
+        account = Account(endpoint, recorder)
+        with athena_runs(_double(account)) as athena:
+            recorder.listen(aws.session())
+            aws.session().events.register("before-send", faults.meet)
+            account.deliver(months[0], but=".csv")
+            with account.noted("no mapping yet"), pytest.raises(JobFailedError, match=r"mapping .* does not exist"):
+                account.job("pipeline", WIDE)
+            account.deliver(months[0])
+            _monthly(account, faults)
+            account.deliver(months[1])
+            _in_one_job(account, faults)
+            _by_athena(account, athena)
+            _by_hand(account)
+        account.s3.close()
+    return account.calls
+
+
+def _monthly(account: Account, faults: Faults) -> None:
+    for name, dataset in (("infobase-split-and-bucket", WIDE), ("addressable-bucket", NARROW)):
+        with account.noted(name):
+            account.job(name, dataset)
+    # The tables that were made before the one that is refused have to go again.
+    faults.plan("CreateTable", None, None, refusal("AccessDeniedException"))
+    with account.noted("a table is refused"), pytest.raises(JobFailedError, match="CreateTable was denied"):
+        account.job(_REGISTER, WIDE)
+    for name in (_REGISTER, _CTAS):
+        with account.noted(name):
+            account.job(name, WIDE)
+            account.job(name, NARROW)
+
+
+def _in_one_job(account: Account, faults: Faults) -> None:
+    faults.plan("CompleteMultipartUpload", None, None, None, refusal("AccessDenied", 403))
+    with account.noted("a file is refused"), pytest.raises(JobFailedError, match="PutObject"):
+        account.job("pipeline", WIDE)
+    with account.noted("resumed"):
+        account.job("pipeline", WIDE, "--resume", "last")
+    with account.noted("pipeline"):
+        account.job("pipeline", WIDE, "--TABLES_FILTER", "ibe_01")
+        account.job("pipeline", NARROW)
+
+
+def _by_athena(account: Account, athena: AthenaDouble) -> None:
+    athena.sql.plan("CREATE TABLE", Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"))
+    athena.sql.plan("CREATE TABLE", Plan(hang=True))
+    with account.noted("by athena"):
+        for trouble in ("HIVE_TOO_MANY_OPEN_PARTITIONS", "did not end within 1 s"):
+            with pytest.raises(JobFailedError, match=trouble):
+                account.job(_CTAS, NARROW, ctas__attempts=1, ctas__timeout_seconds=1, **ATHENA)
+        account.job(_CTAS, WIDE, ctas__poll_seconds=0.05, **ATHENA)
+        account.job(_CTAS, NARROW, ctas__poll_seconds=0.05, **ATHENA)
+
+
+def _by_hand(account: Account) -> None:
+    first = run_store(account.deployment.settings).ids(WIDE)[0]
+    with account.noted("rollback"):
+        account.command("rollback", first)
+    with account.noted("expire"):
+        account.command("expire", "--keep", "1")
+
+
+def _double(account: Account) -> AthenaDouble:
+    """Athena, with clients of its own, made before anybody listens: what it calls is not what the jobs call."""
+    own: dict[str, Any] = {"region": REGION, "endpoint_url": account.endpoint}
+    settings = account.deployment.settings.model_copy(update={"aws": AwsSettings(**own)})
+    catalog, storage = GlueCatalog(settings), Storage(StorageSettings(**own))
+    storage.exists(settings.target)
+    return AthenaDouble(TinySql(catalog, storage), _RESULTS)
+
+
+@contextmanager
+def _fresh_clients() -> Iterator[None]:
+    """Have clients made anew in the block, and none of them left after it."""
+    _forget_clients()
+    try:
+        yield
+    finally:
+        _forget_clients()
+
+
+def _forget_clients() -> None:
+    for client in s3_client._clients.values():
+        client.close()
+    s3_client._clients.clear()
+    aws._client.cache_clear()
+    aws.session.cache_clear()

@@ -1,0 +1,114 @@
+"""The calls of AWS that this process makes, as what a policy has to allow for each of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from deploy_support import ACCOUNT, REGION
+
+Call = dict[str, Any]
+
+_ON_OBJECT = {
+    "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "DeleteObject": "s3:DeleteObject",
+}
+_ON_TABLE = {"GetTable", "CreateTable", "UpdateTable", "DeleteTable"}
+_ON_DATABASE = {"GetDatabase", "CreateDatabase"}
+_ON_QUERY = {"GetQueryExecution", "GetQueryResults", "StopQueryExecution"}
+_GLUE = f"arn:aws:glue:{REGION}:{ACCOUNT}:"
+_WORKGROUP = f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/"
+
+
+@dataclass
+class Recorder:
+    """Notes the calls of a boto3 session's clients; of clients made after `listen`."""
+
+    _calls: dict[str, Call] = field(default_factory=dict)
+    _workgroups: dict[str, str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def listen(self, session: Any) -> None:
+        session.events.register("provide-client-params", self._begun)
+        session.events.register("after-call", self._ended)
+
+    @contextmanager
+    def chapter(self) -> Iterator[list[Call]]:
+        """Fill a list with the different calls of a block when it ends."""
+        found: list[Call] = []
+        with self._lock:
+            self._calls.clear()
+        yield found
+        found += self._calls.values()
+
+    def _begun(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context["as asked"] = dict(params)
+
+    def _ended(self, http_response: Any, parsed: Any, model: Any, context: dict[str, Any], **_: Any) -> None:
+        service, operation = model.service_model.service_name, model.name
+        params = context["as asked"]
+        with self._lock:
+            if operation == "StartQueryExecution" and http_response.status_code == 200:
+                self._workgroups[parsed["QueryExecutionId"]] = params["WorkGroup"]
+            for call in self._needed(service, operation, params, http_response.status_code):
+                self._calls.setdefault(str(call), call)
+
+    def _needed(self, service: str, operation: str, params: Mapping[str, Any], status: int) -> Iterator[Call]:
+        if service == "s3":
+            yield from _of_s3(operation, params, status)
+        elif service == "glue":
+            yield from _of_glue(operation, params)
+        elif service == "athena":
+            group = self._workgroups[params["QueryExecutionId"]] if operation in _ON_QUERY else params["WorkGroup"]
+            yield _call(f"athena:{operation}", f"{_WORKGROUP}{group}")
+        elif (service, operation) == ("sns", "Publish"):
+            yield _call("sns:Publish", params["TopicArn"])
+        elif (service, operation) == ("cloudwatch", "PutMetricData"):
+            yield _call("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": params["Namespace"]})
+        elif (service, operation) != ("sts", "GetCallerIdentity"):
+            raise LookupError(f"{service} {operation}: say here what a policy has to allow for it")
+
+
+def _of_s3(operation: str, params: Mapping[str, Any], status: int) -> Iterator[Call]:
+    bucket = f"arn:aws:s3:::{params['Bucket']}"
+    if operation == "ListObjectsV2":
+        yield _call("s3:ListBucket", bucket, {"s3:prefix": params.get("Prefix", "")})
+    elif operation == "ListMultipartUploads":
+        yield _call("s3:ListBucketMultipartUploads", bucket)
+    elif operation == "DeleteObjects":
+        for deleted in params["Delete"]["Objects"]:
+            yield _call("s3:DeleteObject", f"{bucket}/{deleted['Key']}")
+    elif operation in _ON_OBJECT:
+        yield _call(_ON_OBJECT[operation], f"{bucket}/{params['Key']}")
+        if status == 404:
+            # Only who may list there is told that there is nothing; all others are told that it is forbidden.
+            yield _call("s3:ListBucket", bucket, {"s3:prefix": params["Key"]})
+    else:
+        raise LookupError(f"s3 {operation}: say here what a policy has to allow for it")
+
+
+def _of_glue(operation: str, params: Mapping[str, Any]) -> Iterator[Call]:
+    database = params.get("DatabaseName") or params.get("DatabaseInput", {}).get("Name") or params["Name"]
+    resources = ["catalog", f"database/{database}"]
+    if operation in _ON_TABLE:
+        resources.append(f"table/{database}/{params.get('Name') or params['TableInput']['Name']}")
+    elif operation == "GetTables":
+        # As a resource, not as a pattern: who lists has to be allowed to see every table.
+        resources.append(f"table/{database}/*")
+    elif operation not in _ON_DATABASE:
+        raise LookupError(f"glue {operation}: say here what a policy has to allow for it")
+    for resource in resources:
+        yield _call(f"glue:{operation}", f"{_GLUE}{resource}")
+
+
+def _call(action: str, resource: str, context: Mapping[str, str] | None = None) -> Call:
+    return {"action": action, "resource": resource, **({"context": dict(context)} if context else {})}
