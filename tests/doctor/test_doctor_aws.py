@@ -124,7 +124,7 @@ def test_what_the_role_may_not_do_is_named_with_its_resource(
     assert found.state == "failed"
     assert found.found.splitlines() == [
         f"role {ROLE} may not:",
-        "s3:AbortMultipartUpload, s3:DeleteObject, s3:GetObject, s3:PutObject on "
+        "s3:DeleteObject, s3:GetObject, s3:PutObject on "
         f"arn:aws:s3:::{DATA}/omc_cleanroom_data/_bucketwheel/bucketwheel-doctor",
         "cloudwatch:PutMetricData on *",
     ]
