@@ -17,9 +17,9 @@ from bucketwheel.sample import Sample, SampleSpec, write_sample
 
 pytestmark = pytest.mark.docker
 
-# Twelve row groups, so that scatter has several tasks for each worker.
+# A file is a task of scatter, so that there are several for each worker.
 ROWS = 24_000
-SAMPLE = SampleSpec(rows=ROWS, tables=3, columns=6, files=4, row_group_rows=ROWS // 12)
+SAMPLE = SampleSpec(rows=ROWS, tables=3, columns=6, files=12, row_group_rows=ROWS // 12)
 BUCKETS = 16
 SETTINGS = {"buckets": {"count": BUCKETS}, "lease": {"ttl_seconds": 6}}
 # A container that stands still is noticed after some seconds, not two minutes, and not waited for.
@@ -163,7 +163,7 @@ def test_s3_that_forgets_everything_in_the_middle_ends_the_run_with_nothing_publ
     with (
         s3_server(image("LOCALSTACK_IMAGE"), network, "forgetful") as s3,
         site("forgetful", s3, moto, glue_image, network, sample, **SETTINGS) as made,
-        on_cluster(made, scene.cluster, "out") as run,
+        on_cluster(made, scene.cluster, "out", "--settings", '{"storage.attempts": 3}') as run,
     ):
         run.until(lambda: len(files(made, "out")) >= 6, "6 files")
         s3.container.get_wrapped_container().restart(timeout=0)
