@@ -12,7 +12,6 @@ Every function raises errors of `bucketwheel.errors` and nothing else on purpose
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,11 +32,11 @@ from bucketwheel.deploy import template as _template
 from bucketwheel.deploy.packaging import Package
 from bucketwheel.deploy.request import JobRequest, Platform
 from bucketwheel.doctor import Finding
-from bucketwheel.errors import MissingDependencyError
 from bucketwheel.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.observe import report as _report
 from bucketwheel.observe.ending import Ending as _Ending
 from bucketwheel.operations import Expired
+from bucketwheel.optional import aws_module
 from bucketwheel.plan import Plan
 from bucketwheel.run import RunOutcome
 from bucketwheel.sample import Sample, SampleSpec, write_sample
@@ -196,7 +195,7 @@ def deploy_render(config: Configuration, form: Literal["yaml", "json"] = "yaml")
 
 def deploy_diff(config: Configuration) -> str:
     """Return how the template differs from that of the stack, as a unified diff; empty where it does not."""
-    done: str = _aws_part("stack").diff(config)
+    done: str = aws_module("bucketwheel.deploy.stack", "deploy").diff(config)
     return done
 
 
@@ -204,7 +203,7 @@ def deploy_apply(
     config: Configuration, agree: Callable[[str], bool], say: Callable[[str], None] = lambda _: None
 ) -> Applied:
     """Make or change the stack, once `agree` was shown what will happen and returned True."""
-    done: Applied = _aws_part("stack").apply(config, agree, say)
+    done: Applied = aws_module("bucketwheel.deploy.stack", "deploy").apply(config, agree, say)
     return done
 
 
@@ -212,7 +211,7 @@ def deploy_destroy(
     config: Configuration, agree: Callable[[str], bool], say: Callable[[str], None] = lambda _: None
 ) -> bool:
     """Delete the stack, once `agree` was shown what goes and returned True; tables and their files stay."""
-    done: bool = _aws_part("stack").destroy(config, agree, say)
+    done: bool = aws_module("bucketwheel.deploy.stack", "deploy").destroy(config, agree, say)
     return done
 
 
@@ -227,7 +226,8 @@ def submit(
     started: Callable[[str, str], None] = lambda _, __: None,
 ) -> Submitted:
     """Start a job on AWS and follow it; see `deploy.submit.submit`."""
-    done: Submitted = _aws_part("submit").submit(config, platform, request, wait, wait_minutes, stop, report, started)
+    module = aws_module("bucketwheel.deploy.submit", "submit")
+    done: Submitted = module.submit(config, platform, request, wait, wait_minutes, stop, report, started)
     return done
 
 
@@ -240,15 +240,3 @@ def doctor(
 ) -> list[Finding]:
     """Look at all that runs and jobs need, within `seconds`; the rest is as for `load`, whose errors are findings."""
     return _doctor.diagnose(lambda: load(env, directory, overrides, environ), seconds)
-
-
-def _aws_part(name: str) -> Any:
-    """Return a module that needs boto3, which nothing else here does."""
-    try:
-        return importlib.import_module(f"bucketwheel.deploy.{name}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
-            raise
-        raise MissingDependencyError(
-            f"this needs the package {error.name!r}: pip install 'bucketwheel[aws]'"
-        ) from error

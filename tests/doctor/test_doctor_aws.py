@@ -255,5 +255,9 @@ def test_without_boto3_it_says_what_to_install(diagnose: Diagnose, monkeypatch: 
 
     monkeypatch.setattr(importlib, "import_module", missing)
     found = diagnose()["aws"]
-    assert (*state(found), found.todo) == ("failed", "boto3 is not installed", "pip install 'bucketwheel[aws]'")
+    assert (*state(found), found.todo) == (
+        "failed",
+        "AWS needs the package 'boto3'",
+        "pip install 'bucketwheel[aws]'",
+    )
     assert json.dumps(vars(found))

@@ -215,5 +215,5 @@ def test_without_boto3_the_warning_says_what_to_install(project: Project) -> Non
     done = own_process(project, "sys.modules['boto3'] = None; main(sys.argv[1:])", "--stages", "discover")
     assert (done.returncode, done.stderr) == (0, "")
     assert read_summary(project)["warnings"][-1].endswith(
-        "metrics and notices need the package 'boto3': pip install 'bucketwheel[aws]'"
+        "publishing metrics and notices needs the package 'boto3'; pip install 'bucketwheel[aws]'"
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 
 from bucketwheel.config import Configuration
 from bucketwheel.deploy.secrets import secrets_in
 from bucketwheel.doctor import machine, versions
 from bucketwheel.doctor.findings import Check, Finding, Seen, failed, of_error, ok, run
-from bucketwheel.errors import ConfigError
+from bucketwheel.errors import ConfigError, MissingDependencyError
+from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings
 from bucketwheel.storage import is_s3
 
@@ -43,13 +43,10 @@ def _checks(config: Configuration) -> Iterator[Check]:
     if not uses_aws(settings):
         return
     try:
-        # Local runs need neither boto3 nor the time that it takes to import.
-        cloud = importlib.import_module("bucketwheel.doctor.cloud")
-    except ModuleNotFoundError as error:
-        missing = str(error.name)
-        if missing.partition(".")[0] not in ("boto3", "botocore"):
-            raise
-        yield Check("aws", lambda: failed(f"{missing} is not installed", "pip install 'bucketwheel[aws]'"))
+        cloud = aws_module("bucketwheel.doctor.cloud", "AWS")
+    except MissingDependencyError as error:
+        found = of_error(error)
+        yield Check("aws", lambda: found)
         return
     yield from cloud.checks(settings, config.env)
 

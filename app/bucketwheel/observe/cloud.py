@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from bucketwheel.errors import MissingDependencyError
+from bucketwheel.optional import aws_module
 from bucketwheel.settings import AwsSettings
 
 
@@ -39,13 +38,5 @@ def aws_cloud(settings: AwsSettings) -> Cloud:
     Raises:
         MissingDependencyError: boto3 is not installed.
     """
-    try:
-        module = importlib.import_module("bucketwheel.observe.aws_cloud")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("boto3", "botocore"):
-            raise
-        raise MissingDependencyError(
-            f"metrics and notices need the package {error.name!r}: pip install 'bucketwheel[aws]'"
-        ) from error
-    made: Cloud = module.AwsCloud(settings)
+    made: Cloud = aws_module("bucketwheel.observe.aws_cloud", "publishing metrics and notices").AwsCloud(settings)
     return made

@@ -7,14 +7,14 @@ and renamed on disk; on S3 one put, or one upload in parts that is completed at 
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import pyarrow as pa
 
-from bucketwheel.errors import MissingDependencyError, StorageError
+from bucketwheel.errors import StorageError
+from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.storage.local import LocalFiles
 from bucketwheel.storage.locations import Entry, absolute, is_s3, join, name_of
@@ -171,14 +171,7 @@ _LOCAL = LocalFiles()
 
 @functools.cache
 def _s3(settings: StorageSettings) -> _Files:
-    try:
-        # Local runs need neither boto3 nor the time that it takes to import.
-        module = importlib.import_module("bucketwheel.storage.s3")
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"s3:// needs the package {error.name!r}; install it with pip install 'bucketwheel[aws]'"
-        ) from error
-    made: _Files = module.S3Objects(settings)
+    made: _Files = aws_module("bucketwheel.storage.s3", "s3://").S3Objects(settings)
     return made
 
 
