@@ -126,7 +126,7 @@ def targets(figures: Figures, scales: Iterable[int], memory_scales: Iterable[int
         _ahead("peers", "Wall time ÷ DuckDB", figures.ratio("peers", "bucketwheel", "duckdb", wall)),
         _below("peers", "Bytes written ÷ plain copy", 1.15, figures.ratio("peers", "bucketwheel", "copy", written)),
     ]
-    found += _spark(figures)
+    found += [*_spark(figures), *_workers(figures)]
     for factor in memory_scales:
         small, free = f"{factor}x {budget}", f"{factor}x auto"
         peak = figures.peak("memory", small)
@@ -159,6 +159,16 @@ def _spark(figures: Figures) -> list[Target]:
         _below("spark", "The same without the start of the session", 1.6,
                figures.ratio("spark", "spark", "arrow", without_start) if started else None),
     ]  # fmt: skip
+
+
+def _workers(figures: Figures) -> list[Target]:
+    """Speed-up of two workers: of the whole job, and of the stage that does the work."""
+    found = []
+    for part, what in (("whole", "the whole job"), ("bucket", "its stage bucket"), ("verify", "its stage verify")):
+        one, two = (figures.reported("workers", name, part) for name in ("one worker", "two workers"))
+        seen = None if one is None or two is None else one / two
+        found.append(Target("workers", f"One worker ÷ two workers, {what}", "to be told", _text(seen), None))
+    return found
 
 
 def _single_figures(figures: Figures) -> list[Target]:

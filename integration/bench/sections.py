@@ -142,6 +142,18 @@ def spark(bench: Bench) -> None:
     bench.interleaved("spark", tasks)
 
 
+def workers(bench: Bench) -> None:
+    """One worker of a standalone cluster and two, one core each; the start of the cluster is not in the figures."""
+    data = bench.data
+    bench.prepare(data)
+    names = {1: "one worker", 2: "two workers"}
+    tasks = [
+        Task(name, [*module("spark_workers"), str(count), data.directory, OUT], data.rows, reports=True)
+        for count, name in names.items()
+    ]
+    bench.interleaved("workers", tasks)
+
+
 def memory(bench: Bench) -> None:
     """A small budget beside an unconstrained run, on the data and on four times as much."""
     for factor in MEMORY_SCALES:
@@ -195,6 +207,7 @@ def query(bench: Bench) -> None:
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "peers": peers,
     "spark": spark,
+    "workers": workers,
     "memory": memory,
     "scale": scale,
     "buckets": buckets,
