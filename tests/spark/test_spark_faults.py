@@ -53,7 +53,7 @@ def test_a_python_worker_killed_is_made_up_for(scene: Scene, seed: int, phase: s
     scene.scattered(victim, 1) if phase == "scatter" else scene.gathered(random.Random(seed).randint(1, 60))
     send(signal.SIGKILL, victim.python_workers())
     answer = scene.finished()
-    assert re.search(f"{RETRIED}.*(exited unexpectedly|Connection reset)", scene.warnings(answer))
+    assert re.search(f"{RETRIED}.*(exited unexpectedly|Connection reset|Broken pipe)", scene.warnings(answer))
 
 
 def test_all_python_of_an_executor_killed_is_made_up_for(scene: Scene) -> None:
@@ -62,7 +62,7 @@ def test_all_python_of_an_executor_killed_is_made_up_for(scene: Scene) -> None:
     scene.gathered(10)
     send(signal.SIGKILL, victim.pythons())
     answer = scene.finished()
-    assert re.search(f"{RETRIED}.*(exited unexpectedly|Connection reset)", scene.warnings(answer))
+    assert re.search(f"{RETRIED}.*(exited unexpectedly|Connection reset|Broken pipe)", scene.warnings(answer))
 
 
 @pytest.mark.parametrize("phase", ["scatter", "gather"])
