@@ -41,7 +41,7 @@ KEYS = {
 _OF_GLUE = ("--JOB_NAME", "etl", "--JOB_RUN_ID", "jr_1", "--job-language", "python", "--enable-metrics", "true")
 _BOOKS = re.compile(
     rf"({WIDE}|{NARROW})/\w+/[^/]+/\d{{6}}_0\.snappy\.parquet|({WIDE}|{NARROW})/metadata/snapshot_dt\.txt"
-    rf"|_bucketwheel/({WIDE}|{NARROW})/(lease\.json|runs/[^/]+/manifest\.json)"
+    rf"|_bucketwheel/({WIDE}|{NARROW})/(lease\.json|runs/[^/]+/(manifest|summary)\.json)"
 )
 
 

@@ -176,13 +176,17 @@ def test_what_is_submitted_to_glue_runs_in_a_clean_container(
     config = prod.for_platform("glue")
     jobs = [job["Properties"] for job in glue_jobs(Deployment(config.settings, "prod")).values()]
     (job,) = (found for found in jobs if found["Name"] == JOB)
+    with prod.client("sns") as sns:
+        topic = sns.create_topic(Name="notices")["TopicArn"]
+    # CloudFormation's own part: the topic is made with the job.
+    defaults = {
+        name: topic if value == {"Ref": "Notices"} else value for name, value in job["DefaultArguments"].items()
+    }
     with prod.client("glue") as glue:
-        glue.create_job(
-            Name=JOB, Role="any", Command=job["Command"], DefaultArguments=job["DefaultArguments"], GlueVersion="5.0"
-        )
+        glue.create_job(Name=JOB, Role="any", Command=job["Command"], DefaultArguments=defaults, GlueVersion="5.0")
         run = prod.submit(config, "glue")
         sent = glue.get_job_run(JobName=JOB, RunId=run)["JobRun"]["Arguments"]
-    arguments = {"--JOB_NAME": JOB, "--JOB_ID": "j_1", "--JOB_RUN_ID": run, **job["DefaultArguments"], **sent}
+    arguments = {"--JOB_NAME": JOB, "--JOB_ID": "j_1", "--JOB_RUN_ID": run, **defaults, **sent}
     assert arguments["--python-virtual-env"] == f"{PACKAGE}/environment.tar.gz"
     script = job["Command"]["ScriptLocation"]
     words = ["--master", "local[2]", script, *(word for pair in arguments.items() for word in pair)]
