@@ -26,13 +26,15 @@ from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.lease.disk import file_lock
 from bucketwheel.settings import Settings
-from bucketwheel.sql import drop_view, parquet_glob, parquet_view, quoted
+from bucketwheel.sql import drop_view, literal, parquet_glob, parquet_view, quoted
 from bucketwheel.storage import Storage, is_s3, translated
 from bucketwheel.storage.local import flush
 from bucketwheel.tables import check_same_version
 
 _BOOKS = "_bucketwheel_tables"
 _KEPT = "_before_bucketwheel"
+# What DuckDB says where another process, or this one, has the file open.
+_BUSY = ("Conflicting lock", "different configuration", "already attached")
 
 
 class DuckdbCatalog:
@@ -49,6 +51,8 @@ class DuckdbCatalog:
         self._path = Path(os.path.realpath(path))
         self._schema = settings.catalog.database
         self._storage = Storage.of(settings)
+        # Starting DuckDB takes many times as long as attaching a file to it.
+        self._duckdb: duckdb.DuckDBPyConnection | None = None
 
     def check(self) -> None:
         """See `contracts.Catalog.check`."""
@@ -132,9 +136,10 @@ class DuckdbCatalog:
     def _relations(self, connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[str, str]]:
         """Return TABLE or VIEW, and the SQL that makes it, of all that the schema holds, by name."""
         rows = connection.execute(
-            "SELECT table_name, 'TABLE', '' FROM duckdb_tables() WHERE lower(schema_name) = lower($1) "
+            "SELECT table_name, 'TABLE', '' FROM duckdb_tables() "
+            "WHERE database_name = current_database() AND lower(schema_name) = lower($1) "
             "UNION ALL SELECT view_name, 'VIEW', sql FROM duckdb_views() "
-            "WHERE lower(schema_name) = lower($1) AND NOT internal ORDER BY 1",
+            "WHERE database_name = current_database() AND lower(schema_name) = lower($1) AND NOT internal ORDER BY 1",
             [self._schema],
         ).fetchall()
         return {name: (kind, text) for name, kind, text in rows}
@@ -223,13 +228,29 @@ class DuckdbCatalog:
 
     @contextmanager
     def _connected(self, path: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Attach a file, and take the names in SQL from it while the block runs."""
+        mode = "READ_ONLY" if read_only else "READ_WRITE"
+        name = quoted(uuid.uuid4().hex)
         try:
-            with duckdb.connect(str(path), read_only=read_only) as connection:
-                yield connection
-        except duckdb.Error as error:
-            busy = any(sign in str(error) for sign in ("Conflicting lock", "different configuration"))
+            connection = self._duckdb = self._duckdb or duckdb.connect()
+            connection.execute(f"ATTACH {literal(str(path))} AS {name} ({mode})")
+            connection.execute(f"USE {name}")
+            yield connection
+            connection.execute("USE memory")
+            connection.execute(f"DETACH {name}")
+        except BaseException as error:
+            self._forget()
+            if not isinstance(error, duckdb.Error):
+                raise
+            busy = any(sign in str(error) for sign in _BUSY)
             hint = "; it is open for writing: close it there, or open it with read_only=True" if busy else ""
             raise CatalogError(f"{self._path}: {error}{hint}") from error
+
+    def _forget(self) -> None:
+        """Let go of every file, whatever state an error has left them in."""
+        if self._duckdb is not None:
+            self._duckdb.close()
+            self._duckdb = None
 
 
 def _document(table: CatalogTable, version: str, kept: str | None) -> dict[str, Any]:
