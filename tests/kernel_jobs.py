@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, Slice, TableLayout
 from bucketwheel.kernel.dictionaries import Codebooks
-from bucketwheel.kernel.gather import gather
+from bucketwheel.kernel.gather import gather, gather_buckets
 from bucketwheel.kernel.layout import bucket_of_file, standard_name
 from bucketwheel.kernel.scatter import Scattered, scatter
 from bucketwheel.manifest import BucketOutcome
@@ -98,16 +99,24 @@ class MemoryPieces:
             self.parts += scatter(job, part, max_rows, self.codebooks, skip)
         return self
 
-    def read(self, bucket: int, columns: Sequence[str]) -> list[pa.RecordBatch]:
+    def read(self, bucket: int, columns: Sequence[str], last: int | None = None) -> list[pa.RecordBatch]:
         pieces = []
         for part in self.parts:
-            start, end = int(part.offsets[bucket]), int(part.offsets[bucket + 1])
+            start, end = int(part.offsets[bucket]), int(part.offsets[(bucket if last is None else last) + 1])
             if end > start:
                 pieces.append(part.batch.select(list(columns)).slice(start, end - start))
         return pieces
 
     def gather(self, job: BucketJob, bucket: int) -> BucketOutcome:
         return gather(job, bucket, lambda columns: self.read(bucket, columns), self.codebooks)
+
+    def gather_together(self, job: BucketJob, buckets: Sequence[int]) -> list[BucketOutcome]:
+        first, last = buckets[0], buckets[-1]
+        span = np.arange(first, last + 1)
+        numbers = [span[:0], *(np.repeat(span, np.diff(part.offsets)[first : last + 1]) for part in self.parts)]
+        return gather_buckets(
+            job, buckets, lambda columns: self.read(first, columns, last), self.codebooks, np.concatenate(numbers)
+        )
 
 
 def run_kernel(job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> list[BucketOutcome]:

@@ -17,7 +17,7 @@ from bucketwheel.engines import arrow, pieces
 from bucketwheel.engines.arrow import ArrowEngine, available_memory, available_threads
 from bucketwheel.engines.pieces import PieceStore
 from bucketwheel.errors import EngineError, StorageError
-from bucketwheel.kernel.gather import gather
+from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.settings import Settings, StorageSettings
 from engine_jobs import CODED, COLUMNS, bucket, elsewhere, files_in, ignore
@@ -92,13 +92,13 @@ def test_few_buckets_are_gathered_at_once_where_memory_is_short(job: BucketJob, 
             most = max(most, len(busy))
         try:
             time.sleep(0.02)
-            return gather(*arguments)
+            return gather_buckets(*arguments)
         finally:
             with lock:
                 busy.discard(threading.get_ident())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrow, "gather", watch)
+        patch.setattr(arrow, "gather_buckets", watch)
         bucket(engine(memory=memory, threads=4), replace(job, bucket_count=8))
     assert most == threads
 
@@ -154,12 +154,12 @@ def test_the_first_failure_keeps_what_has_not_started_from_starting(
 ) -> None:
     started = []
 
-    def fail(_job: BucketJob, number: int, *_: Any) -> None:
-        started.append(number)
+    def fail(_job: BucketJob, buckets: list[int], *_: Any) -> None:
+        started.append(buckets)
         time.sleep(0.01)
-        raise StorageError(f"bucket {number} failed")
+        raise StorageError(f"bucket {buckets[0]} failed")
 
-    monkeypatch.setattr(arrow, "gather", fail)
+    monkeypatch.setattr(arrow, "gather_buckets", fail)
     with pytest.raises(StorageError, match=r"bucket \d failed"):
         bucket(engine(threads=2), replace(job, bucket_count=50))
     assert len(started) < 20
@@ -171,16 +171,16 @@ def test_no_thread_outlives_whoever_stops_listening(job: BucketJob, monkeypatch:
     closed = threading.Event()
     close = PieceStore.close
 
-    def slow(job: BucketJob, number: int, *rest: Any) -> Any:
-        time.sleep(0.05 * bool(number))
+    def slow(job: BucketJob, buckets: list[int], *rest: Any) -> Any:
+        time.sleep(0.05 * bool(buckets[0]))
         states.append(closed.is_set())
-        return gather(job, number, *rest)
+        return gather_buckets(job, buckets, *rest)
 
     def watch(store: PieceStore) -> None:
         closed.set()
         close(store)
 
-    monkeypatch.setattr(arrow, "gather", slow)
+    monkeypatch.setattr(arrow, "gather_buckets", slow)
     monkeypatch.setattr(PieceStore, "close", watch)
     outcomes = engine(threads=2).bucket(job, (), ignore)
     next(outcomes)
@@ -190,7 +190,7 @@ def test_no_thread_outlives_whoever_stops_listening(job: BucketJob, monkeypatch:
     assert not any(states)
 
 
-@pytest.mark.parametrize("where", ["scatter", "gather"])
+@pytest.mark.parametrize("where", ["scatter", "gather_buckets"])
 def test_an_error_of_the_listener_ends_every_thread_before_the_store_is_gone(
     job: BucketJob, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -216,7 +216,7 @@ def test_an_error_of_the_listener_ends_every_thread_before_the_store_is_gone(
 
     close = PieceStore.close
     monkeypatch.setattr(PieceStore, "close", watch)
-    monkeypatch.setattr(arrow, where, slow(scatter if where == "scatter" else gather))
+    monkeypatch.setattr(arrow, where, slow(scatter if where == "scatter" else gather_buckets))
     with pytest.raises(RuntimeError, match="stop"):
         list(engine(threads=3).bucket(job, (), advance))
     assert late
@@ -263,7 +263,7 @@ def test_a_lack_of_memory_is_told_with_what_to_set(job: BucketJob, monkeypatch: 
     def refuse(*_: object) -> None:
         raise MemoryError("malloc of size 64 failed")
 
-    monkeypatch.setattr(arrow, "gather", refuse)
+    monkeypatch.setattr(arrow, "gather_buckets", refuse)
     with pytest.raises(
         EngineError, match=r"not enough memory \(malloc of size 64 failed\) with memory=1048576 bytes"
     ):

@@ -47,15 +47,36 @@ def test_a_store_gives_back_the_pieces_of_a_bucket_in_slice_order(job: BucketJob
         store.add(number, plain.parts[number])
     groups: list[Sequence[str]] = [[KEY], COLUMNS["codes"], COLUMNS["texts"]]
     for number in range(job.bucket_count):
-        read = store.pieces(number)
+        read = store.pieces(number, number)
         for columns in groups:
             wanted = plain.read(number, columns)
             assert [piece.to_pydict() for piece in read(columns)] == [piece.to_pydict() for piece in wanted]
-        assert store.rows(number) == sum(piece.num_rows for piece in plain.read(number, [KEY]))
+        assert store.rows()[number] == sum(piece.num_rows for piece in plain.read(number, [KEY]))
     assert store.spilled_bytes == sum(path.stat().st_size for path in (tmp_path / "spill").glob("*"))
     assert (store.spilled_bytes > 0) == (limit == 0)
     store.close()
     assert not (tmp_path / "spill").exists()
+
+
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_a_store_numbers_the_rows_of_several_buckets_as_it_gives_their_pieces(
+    job: BucketJob, tmp_path: Path, limit: int
+) -> None:
+    plain = MemoryPieces().scan(job, 100)
+    store = PieceStore(job, limit, tmp_path / "spill")
+    for number, part in enumerate(plain.parts):
+        store.add(number, part)
+    keys = pa.concat_tables(map(batch_table, store.pieces(1, 3)([KEY])))[KEY].to_pylist()
+    numbers = store.numbers(1, 3).tolist()
+    assert set(numbers) == {1, 2, 3}
+    for wanted_number in (1, 2, 3):
+        wanted = [key for piece in plain.read(wanted_number, [KEY]) for key in piece.column(0).to_pylist()]
+        assert [key for key, number in zip(keys, numbers, strict=True) if number == wanted_number] == wanted
+    store.close()
+
+
+def batch_table(batch: pa.RecordBatch) -> pa.Table:
+    return pa.Table.from_batches([batch])
 
 
 def test_buckets_without_rows_have_no_pieces_and_those_after_them_their_own(tmp_path: Path) -> None:
@@ -65,7 +86,7 @@ def test_buckets_without_rows_have_no_pieces_and_those_after_them_their_own(tmp_
         store = PieceStore(job, limit, tmp_path / "spill")
         for number, part in enumerate(MemoryPieces().scan(job).parts):
             store.add(number, part)
-        keys = [[piece.column(0).to_pylist() for piece in store.pieces(number)([KEY])] for number in range(4)]
+        keys = [[piece.column(0).to_pylist() for piece in store.pieces(number, number)([KEY])] for number in range(4)]
         assert keys == [[], [[1, 5, 9]], [], [[3]]]
         store.close()
 

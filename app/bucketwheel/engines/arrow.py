@@ -7,9 +7,12 @@ import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 import pyarrow as pa
 
@@ -17,7 +20,7 @@ from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, Slic
 from bucketwheel.engines.pieces import PieceStore
 from bucketwheel.errors import EngineError
 from bucketwheel.kernel.dictionaries import Codebooks
-from bucketwheel.kernel.gather import gather
+from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.manifest import BucketOutcome
@@ -37,6 +40,11 @@ _WORKING = 0.4
 _FEWEST_ROWS = 65_536
 # However small the budget, a batch has this many rows.
 _LEAST_BATCH = 1024
+
+# Buckets of few rows are gathered together up to this many; past it nothing is saved.
+_TOGETHER_ROWS = 32_768
+# Yet each thread gets at least so many goes, and no more than one is lost when a run is killed.
+_TURNS = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -92,11 +100,15 @@ class ArrowEngine:
                     advance(rows, 0)
             pa.default_memory_pool().release_unused()
 
-            def work(number: int) -> BucketOutcome:
-                return gather(job, number, store.pieces(number), codebooks)
+            def work(buckets: list[int]) -> list[BucketOutcome]:
+                first, last = buckets[0], buckets[-1]
+                numbers = store.numbers(first, last) if len(buckets) > 1 else None
+                return gather_buckets(job, buckets, store.pieces(first, last), codebooks, numbers)
 
-            with closing(self._each(work, todo, self._gather_threads(job, store, todo))) as outcomes:
-                for outcome in outcomes:
+            rows = store.rows()
+            threads, together = self._gather_plan(job, rows[todo])
+            with closing(self._each(work, _runs(todo, rows, together), threads)) as gathered:
+                for outcome in chain.from_iterable(gathered):
                     advance(outcome.rows, sum(file.bytes for file in outcome.files))
                     yield outcome
 
@@ -143,12 +155,14 @@ class ArrowEngine:
 
         yield from self._each(work, job.slices, threads)
 
-    def _gather_threads(self, job: BucketJob, store: PieceStore, todo: Sequence[int]) -> int:
+    def _gather_plan(self, job: BucketJob, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
+        """Return how many threads the budget allows, and up to how many rows one of them joins buckets."""
         widest = max(len(table.columns) for table in job.tables) + len(job.keys)
         every = sum(len(table.columns) for table in job.tables) + len(job.keys)
-        rows = max(store.rows(number) for number in todo)
-        need = rows * job.decoded_bytes_per_row * widest / every * _GATHER_COPIES
-        return max(1, min(self._threads, int(self._budget * _WORKING / max(need, 1))))
+        working_rows = self._budget * _WORKING * every / (max(job.decoded_bytes_per_row, 1) * widest * _GATHER_COPIES)
+        threads = max(1, min(self._threads, int(working_rows / max(rows.max(), 1))))
+        fair = int(rows.sum()) // (threads * _TURNS)
+        return threads, min(_TOGETHER_ROWS, fair, int(working_rows / threads))
 
     def _each(self, work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
         """Yield results as they come; the first failure, or closing, stops what has not started.
@@ -171,3 +185,18 @@ class ArrowEngine:
                 f"not enough memory ({error}) with memory={self._budget} bytes and threads={self._threads}; set "
                 "lower ones, or a higher buckets.count"
             ) from error
+
+
+def _runs(buckets: Sequence[int], rows: npt.NDArray[np.int64], most: int) -> list[list[int]]:
+    """Return the buckets in runs, each of one bucket or of at most `most` rows."""
+    runs: list[list[int]] = []
+    held = 0
+    for bucket in buckets:
+        count = int(rows[bucket])
+        if runs and held + count <= most:
+            runs[-1].append(bucket)
+            held += count
+        else:
+            runs.append([bucket])
+            held = count
+    return runs

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from bucketwheel.contracts import BucketJob
@@ -23,23 +24,22 @@ from bucketwheel.storage import translated
 
 
 class _Kept(Protocol):
-    def rows(self, bucket: int) -> int: ...
+    rows: npt.NDArray[np.int64]
 
-    def piece(self, bucket: int, group: int) -> pa.RecordBatch: ...
+    def pieces(self, first: int, last: int, group: int) -> Iterator[pa.RecordBatch]: ...
 
 
 class _Held:
-    """One part of a slice in memory; a piece of it is a view."""
+    """One part of a slice in memory; a piece of it is a view, and so are those of adjacent buckets together."""
 
     def __init__(self, scattered: Scattered, groups: Sequence[Sequence[str]]) -> None:
+        self.rows = np.diff(scattered.offsets)
         self._offsets = scattered.offsets
         self._groups = [scattered.batch.select(list(columns)) for columns in groups]
 
-    def rows(self, bucket: int) -> int:
-        return int(self._offsets[bucket + 1] - self._offsets[bucket])
-
-    def piece(self, bucket: int, group: int) -> pa.RecordBatch:
-        return self._groups[group].slice(int(self._offsets[bucket]), self.rows(bucket))
+    def pieces(self, first: int, last: int, group: int) -> Iterator[pa.RecordBatch]:
+        start, end = int(self._offsets[first]), int(self._offsets[last + 1])
+        yield self._groups[group].slice(start, end - start)
 
 
 class _SpillFile:
@@ -71,25 +71,24 @@ class _Spilled:
     def __init__(self, file: _SpillFile, scattered: Scattered, groups: Sequence[Sequence[str]]) -> None:
         self._file = file
         self._start = file.size
-        self._rows = np.diff(scattered.offsets)
+        self.rows = np.diff(scattered.offsets)
         self._schemas = [scattered.batch.select(list(columns)).schema for columns in groups]
         held = _Held(scattered, groups)
-        ends = np.zeros((len(self._rows), len(groups)), np.int64)
-        for bucket in np.flatnonzero(self._rows):
+        ends = np.zeros((len(self.rows), len(groups)), np.int64)
+        for bucket in np.flatnonzero(self.rows).tolist():
             for group in range(len(groups)):
-                file.append(held.piece(int(bucket), group).serialize())
+                for piece in held.pieces(bucket, bucket, group):
+                    file.append(piece.serialize())
                 ends[bucket, group] = file.size - self._start
         # A bucket without rows ends where the one before it does. One number a piece adds up: keep it short.
         flat = np.maximum.accumulate(ends.ravel())
         self._ends = np.concatenate(([0], flat)).astype(np.min_scalar_type(int(flat[-1])))
 
-    def rows(self, bucket: int) -> int:
-        return int(self._rows[bucket])
-
-    def piece(self, bucket: int, group: int) -> pa.RecordBatch:
-        number = bucket * len(self._schemas) + group
-        start, end = self._start + int(self._ends[number]), self._start + int(self._ends[number + 1])
-        return pa.ipc.read_record_batch(self._file.read(start, end), self._schemas[group])
+    def pieces(self, first: int, last: int, group: int) -> Iterator[pa.RecordBatch]:
+        for bucket in (first + np.flatnonzero(self.rows[first : last + 1])).tolist():
+            number = bucket * len(self._schemas) + group
+            start, end = self._start + int(self._ends[number]), self._start + int(self._ends[number + 1])
+            yield pa.ipc.read_record_batch(self._file.read(start, end), self._schemas[group])
 
 
 class PieceStore:
@@ -104,6 +103,7 @@ class PieceStore:
     def __init__(self, job: BucketJob, limit: int, directory: Path) -> None:
         columns = [job.keys, *(table.columns for table in job.tables)]
         self._groups = list(dict.fromkeys(tuple(source for source, _ in pairs) for pairs in columns if pairs))
+        self._buckets = job.bucket_count
         self._limit = limit
         self._directory = directory
         self._lock = threading.Lock()
@@ -140,20 +140,31 @@ class PieceStore:
                     self._files.append(self._mine.file)
             return _Spilled(self._mine.file, scattered, self._groups)
 
-    def rows(self, bucket: int) -> int:
-        """Rows of one bucket in all slices."""
-        return sum(kept.rows(bucket) for kept in self._slices.values())
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Rows of each bucket in all slices."""
+        return sum((kept.rows for kept in self._slices.values()), np.zeros(self._buckets, np.int64))
 
-    def pieces(self, bucket: int) -> Pieces:
-        """Return the reader of one bucket's pieces, in slice order."""
-        filled = [self._slices[key] for key in sorted(self._slices) if self._slices[key].rows(bucket)]
+    def numbers(self, first: int, last: int) -> npt.NDArray[np.int64]:
+        """The bucket of each row of the buckets `first` to `last`, in the order of their pieces."""
+        span = np.arange(first, last + 1)
+        return np.concatenate(
+            [np.repeat(span, kept.rows[first : last + 1]) for kept in self._filled(first, last)] or [span[:0]]
+        )
+
+    def pieces(self, first: int, last: int) -> Pieces:
+        """Return the reader of the pieces of the buckets `first` to `last`, in slice order."""
+        filled = self._filled(first, last)
 
         def read(columns: Sequence[str]) -> list[pa.RecordBatch]:
             group = self._groups.index(tuple(columns))
             with translated(str(self._directory), "read spilled pieces from"):
-                return [kept.piece(bucket, group) for kept in filled]
+                return [piece for kept in filled for piece in kept.pieces(first, last, group)]
 
         return read
+
+    def _filled(self, first: int, last: int) -> list[_Kept]:
+        ordered = (self._slices[key] for key in sorted(self._slices))
+        return [kept for kept in ordered if kept.rows[first : last + 1].any()]
 
     def close(self) -> None:
         """Forget everything and delete the files."""

@@ -8,8 +8,10 @@ order: its bytes do not depend on the order in which the book was filled.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +21,10 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class _Order:
-    """The values of a book in ascending order, their codes, and the place that each code has among them."""
+    """The values of a book in ascending order, and their codes."""
 
     values: pa.Array
     codes: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int32]
 
 
 class Codebook:
@@ -76,28 +77,37 @@ class Codebook:
         codes: npt.NDArray[np.int64] = found.fill_null(-1).to_numpy().astype(np.int64) + 1
         return codes
 
-    def decode(self, codes: npt.NDArray[np.unsignedinteger]) -> pa.DictionaryArray:
-        """Return the column of the codes, with only the values that occur, in ascending order."""
+    def decode(self, codes: npt.NDArray[np.unsignedinteger[Any]], bounds: Sequence[int]) -> list[pa.DictionaryArray]:
+        """Return each part of a column, with only the values that occur in it, in ascending order.
+
+        Args:
+            codes: those of all parts.
+            bounds: the i-th part is `codes[bounds[i]:bounds[i + 1]]`.
+        """
         order = self._ordered()
-        occurs = _occurring(codes, len(order.codes) + 1)
-        missing = codes == 0 if occurs[0] else None
-        values, places = order.values, order.places
-        if not occurs[1:].all():
-            used = np.flatnonzero(occurs[order.codes])
-            values = values.take(pa.array(used))
-            places = np.zeros_like(places)
-            places[order.codes[used]] = np.arange(len(used), dtype=np.int32)
-        indices = pa.array(np.take(places, codes), mask=missing)
-        return pa.DictionaryArray.from_arrays(indices, values, safe=False)
+        width, count = len(order.codes) + 1, len(bounds) - 1
+        if count > 1 and width * count > len(codes):
+            # A table of what occurs where would be larger than what it saves.
+            return [self.decode(codes[start:end], [0, end - start])[0] for start, end in pairwise(bounds)]
+        cells = codes if count == 1 else codes + np.repeat(np.arange(count) * width, np.diff(bounds))
+        occurs = _occurring(cells, width * count).reshape(count, width)
+        used = occurs[:, order.codes]
+        places = np.zeros((count, width), np.int32)
+        places[:, order.codes] = np.cumsum(used, axis=1, dtype=np.int32) - 1
+        indices = pa.array(np.take(places, cells), mask=codes == 0 if occurs[:, 0].any() else None)
+        parts = []
+        for number, (start, end) in enumerate(pairwise(bounds)):
+            whole = used[number].all()
+            values = order.values if whole else order.values.take(pa.array(np.flatnonzero(used[number])))
+            parts.append(pa.DictionaryArray.from_arrays(indices.slice(start, end - start), values, safe=False))
+        return parts
 
     def _ordered(self) -> _Order:
         with self._lock:
             if self._order is None or len(self._order.values) < len(self._values):
                 ascending = pc.sort_indices(self._values)
                 codes = ascending.to_numpy().astype(np.int64) + 1
-                places = np.zeros(len(codes) + 1, np.int32)
-                places[codes] = np.arange(len(codes), dtype=np.int32)
-                self._order = _Order(self._values.take(ascending), codes, places)
+                self._order = _Order(self._values.take(ascending), codes)
             return self._order
 
 

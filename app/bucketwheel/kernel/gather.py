@@ -1,14 +1,17 @@
-"""Gather: bring the pieces of one bucket together, sort them by key and write a file per table.
+"""Gather: bring the pieces of a bucket together, sort them by key and write a file per table.
 
-Memory holds the keys of the bucket and the columns of one table at a time.
+Memory holds the keys of the bucket and the columns of one table at a time. Buckets of few rows can share a go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,17 +23,31 @@ from bucketwheel.kernel.plain import large_type
 from bucketwheel.kernel.write import write_table
 from bucketwheel.manifest import BucketOutcome, FileRecord
 
-# Pieces of one bucket that have rows, in slice order, reduced to the named source columns.
+# Pieces of some buckets that have rows, in slice order, reduced to the named source columns.
 Pieces = Callable[[Sequence[str]], list[pa.RecordBatch]]
+
+_NO_KEYS: dict[str, Any] = {
+    "null_keys": 0,
+    "duplicate_keys": 0,
+    "smallest_key": None,
+    "largest_key": None,
+    "key_checksum": 0,
+}
 
 _join = pa.Table.combine_chunks
 
 
 @dataclass(frozen=True)
 class _Keys:
+    """Keys of some buckets as they are written; rows of the i-th bucket are `bounds[i]` to `bounds[i + 1]`.
+
+    `order` brings rows as pieces give them into that order; None where they have it.
+    """
+
     table: pa.Table
-    order: pa.Array
-    facts: dict[str, Any]
+    order: pa.Array | None
+    bounds: list[int]
+    facts: list[dict[str, Any]]
 
 
 def gather(job: BucketJob, bucket: int, pieces: Pieces, codebooks: Codebooks) -> BucketOutcome:
@@ -41,49 +58,101 @@ def gather(job: BucketJob, bucket: int, pieces: Pieces, codebooks: Codebooks) ->
     Raises:
         StorageError: a file cannot be written.
     """
+    return gather_buckets(job, [bucket], pieces, codebooks)[0]
+
+
+def gather_buckets(
+    job: BucketJob,
+    buckets: Sequence[int],
+    pieces: Pieces,
+    codebooks: Codebooks,
+    numbers: npt.NDArray[np.integer[Any]] | None = None,
+) -> list[BucketOutcome]:
+    """Write the files of several buckets, each as `gather` does, and return what is in them.
+
+    Their rows are joined, sorted and moved together: each of these steps takes as long for few rows as for
+    some thousands. `buckets` are in ascending order; `numbers` has the bucket of each row, in the order of the
+    pieces, or is None where there is one bucket.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
     batches = pieces([source for source, _ in job.keys])
     if not batches:
-        return BucketOutcome(
-            bucket=bucket,
-            rows=0,
-            null_keys=0,
-            duplicate_keys=0,
-            smallest_key=None,
-            largest_key=None,
-            key_checksum=0,
-            files=(),
-        )
-    keys = _gather_keys(job, batches)
-    files: list[FileRecord] = []
+        return [BucketOutcome(bucket=bucket, rows=0, files=(), **_NO_KEYS) for bucket in buckets]
+    keys = _gather_keys(job, batches, None if numbers is None else np.searchsorted(buckets, numbers), len(buckets))
+    files: list[list[FileRecord]] = [[] for _ in buckets]
     for table in job.tables:
-        files += write_table(job, table, bucket, _gather_table(job, table, keys, pieces, codebooks))
-    return BucketOutcome(bucket=bucket, rows=keys.table.num_rows, files=tuple(files), **keys.facts)
+        for turn, content in _gather_table(table, keys, pieces, codebooks):
+            files[turn] += write_table(job, table, buckets[turn], content)
+    rows = [end - start for start, end in pairwise(keys.bounds)]
+    return [
+        BucketOutcome(bucket=bucket, rows=rows[turn], files=tuple(files[turn]), **keys.facts[turn])
+        for turn, bucket in enumerate(buckets)
+    ]
 
 
-def _gather_keys(job: BucketJob, batches: Sequence[pa.RecordBatch]) -> _Keys:
+def _gather_keys(
+    job: BucketJob, batches: Sequence[pa.RecordBatch], turns: npt.NDArray[np.int64] | None, count: int
+) -> _Keys:
     table = _combined(batches).rename_columns([name for _, name in job.keys])
-    order = pa.array(key_order(table))
+    by_key = key_order(table)
+    bounds = [0, table.num_rows]
+    by_bucket = None
+    if turns is not None:
+        bounds = [0, *np.cumsum(np.bincount(turns, minlength=count)).tolist()]
+        # NumPy sorts 16-bit integers stably by radix, in linear time.
+        narrow = turns.astype(np.uint16)
+        by_key = by_key[np.argsort(narrow[by_key], kind="stable")]
+        by_bucket = None if job.sort else pa.array(np.argsort(narrow, kind="stable"))
+    order = pa.array(by_key)
     ordered = table.take(order)
+    facts = [_facts(ordered.slice(start, end - start)) for start, end in pairwise(bounds)]
+    if job.sort:
+        return _Keys(ordered, order, bounds, facts)
+    return _Keys(table if by_bucket is None else table.take(by_bucket), by_bucket, bounds, facts)
+
+
+def _facts(ordered: pa.Table) -> dict[str, Any]:
+    """Return what an outcome says of the sorted keys of one bucket."""
     present = complete_rows(ordered)
-    facts = {
-        "null_keys": ordered.num_rows - present.num_rows,
+    known = present.num_rows
+    return {
+        "null_keys": ordered.num_rows - known,
         "duplicate_keys": repeated_keys(present),
-        "smallest_key": key_text(present.columns, 0) if present.num_rows else None,
-        "largest_key": key_text(present.columns, present.num_rows - 1) if present.num_rows else None,
+        "smallest_key": key_text(present.columns, 0) if known else None,
+        "largest_key": key_text(present.columns, known - 1) if known else None,
         "key_checksum": key_checksum(ordered.columns),
     }
-    return _Keys(ordered if job.sort else table, order, facts)
 
 
-def _gather_table(job: BucketJob, table: TableLayout, keys: _Keys, pieces: Pieces, codebooks: Codebooks) -> pa.Table:
-    arrays: dict[str, Any] = dict(zip(keys.table.column_names, keys.table.columns, strict=True))
+def _gather_table(
+    table: TableLayout, keys: _Keys, pieces: Pieces, codebooks: Codebooks
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the turn of each bucket that has rows, and what its file is to hold."""
+    moved: dict[str, Any] = dict(zip(keys.table.column_names, keys.table.columns, strict=True))
+    coded: dict[str, list[pa.DictionaryArray]] = {}
     if table.columns:
         content = _combined(pieces([source for source, _ in table.columns]))
-        content = content.take(keys.order) if job.sort else content
+        content = content if keys.order is None else content.take(keys.order)
         for source, name in table.columns:
             column = content.column(source)
-            arrays[name] = codebooks.book(source).decode(column.to_numpy()) if source in codebooks else column
-    return pa.table(arrays)
+            if source in codebooks:
+                coded[name] = codebooks.book(source).decode(column.to_numpy(), keys.bounds)
+            else:
+                moved[name] = column
+    names = [*keys.table.column_names, *(name for _, name in table.columns)]
+    for turn, (start, end) in enumerate(pairwise(keys.bounds)):
+        if start < end:
+            yield (
+                turn,
+                pa.table(
+                    {
+                        name: coded[name][turn] if name in coded else moved[name].slice(start, end - start)
+                        for name in names
+                    }
+                ),
+            )
 
 
 def _combined(batches: Sequence[pa.RecordBatch]) -> pa.Table:

@@ -15,6 +15,7 @@ from bucketwheel.errors import StorageError
 from bucketwheel.storage.locations import Entry
 
 _LOCAL = fs.LocalFileSystem()
+_BUFFER_BYTES = 2**18
 
 
 class LocalFiles:
@@ -78,7 +79,8 @@ class LocalFiles:
         """
         aside = f"{scratch}/{uuid.uuid4().hex}.tmp"
         try:
-            with _open_aside(aside, path) as stream:
+            # A Parquet writer writes every page and its header on their own.
+            with pa.BufferedOutputStream(_open_aside(aside, path), _BUFFER_BYTES) as stream:
                 yield stream
             _move(aside, path)
         except BaseException:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,11 @@ def coded(values: Sequence[str | None], kind: pa.DataType | None = None) -> pa.D
     return pa.array(values, kind or pa.string()).dictionary_encode()
 
 
+def decoded(book: Codebook, codes: npt.NDArray[Any]) -> pa.DictionaryArray:
+    (whole,) = book.decode(codes, [0, len(codes)])
+    return whole
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: list[Values], random: object) -> None:
@@ -30,21 +37,34 @@ def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: l
         codes[number] = book.encode(coded(slices[number]))
     joined = np.concatenate([codes[number].to_numpy() for number in range(len(slices))])
     values = [value for part in slices for value in part]
-    decoded = book.decode(joined)
-    assert decoded.to_pylist() == values
-    assert decoded.dictionary.to_pylist() == sorted({v for v in values if v is not None}, key=lambda v: v.encode())
+    found = decoded(book, joined)
+    assert found.to_pylist() == values
+    assert found.dictionary.to_pylist() == sorted({v for v in values if v is not None}, key=lambda v: v.encode())
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(TEXTS, min_size=1, max_size=6), st.integers(1, 50))
+def test_parts_that_are_decoded_together_are_those_that_are_decoded_alone(parts: list[Values], times: int) -> None:
+    book = Codebook()
+    codes = [np.repeat(book.encode(coded(part)).to_numpy(), times) for part in parts]
+    bounds = np.cumsum([0, *map(len, codes)]).tolist()
+    together = book.decode(np.concatenate(codes), bounds)
+    assert len(together) == len(parts)
+    for part, alone in zip(together, codes, strict=True):
+        assert part.equals(decoded(book, alone))
+        assert part.dictionary.equals(decoded(book, alone).dictionary)
 
 
 def test_decoded_columns_are_equal_to_the_bit_whatever_order_the_book_was_filled_in() -> None:
     first, second = coded(["b", "a", None]), coded(["c", "b", ""])
-    decoded = []
+    columns = []
     for order in ([first, second], [second, first]):
         book = Codebook()
         codes = [book.encode(column) for column in order]
         joined = np.concatenate([codes[order.index(column)].to_numpy() for column in (first, second)])
-        decoded.append(book.decode(joined))
-    assert decoded[0].indices.equals(decoded[1].indices)
-    assert decoded[0].dictionary.equals(decoded[1].dictionary)
+        columns.append(decoded(book, joined))
+    assert columns[0].indices.equals(columns[1].indices)
+    assert columns[0].dictionary.equals(columns[1].dictionary)
 
 
 def test_null_is_code_zero_and_the_first_value_code_one() -> None:
@@ -58,15 +78,15 @@ def test_null_inside_a_dictionary_is_null_as_well() -> None:
     book = Codebook()
     codes = book.encode(column)
     assert codes.to_pylist() == [0, 1, 0]
-    assert book.decode(codes.to_numpy()).to_pylist() == [None, "a", None]
+    assert decoded(book, codes.to_numpy()).to_pylist() == [None, "a", None]
 
 
 def test_empty_text_is_a_value_and_all_null_is_none() -> None:
     book = Codebook()
     nothing, empty = book.encode(coded([None, None])), book.encode(coded(["", ""]))
-    assert book.decode(nothing.to_numpy()).to_pylist() == [None, None]
-    assert book.decode(empty.to_numpy()).to_pylist() == ["", ""]
-    assert len(book.decode(nothing.to_numpy()).dictionary) == 0
+    assert decoded(book, nothing.to_numpy()).to_pylist() == [None, None]
+    assert decoded(book, empty.to_numpy()).to_pylist() == ["", ""]
+    assert len(decoded(book, nothing.to_numpy()).dictionary) == 0
 
 
 @pytest.mark.parametrize(
@@ -77,8 +97,8 @@ def test_codes_take_as_few_bytes_as_the_book_needs(distinct: int, kind: pa.DataT
     book = Codebook()
     codes = book.encode(coded(values))
     assert codes.type == kind
-    assert book.decode(codes.to_numpy()).to_pylist() == values
-    assert book.decode(codes.to_numpy()[-1:]).to_pylist() == values[-1:]
+    assert decoded(book, codes.to_numpy()).to_pylist() == values
+    assert decoded(book, codes.to_numpy()[-1:]).to_pylist() == values[-1:]
 
 
 def test_codes_made_before_the_book_grew_still_mean_the_same() -> None:
@@ -86,8 +106,8 @@ def test_codes_made_before_the_book_grew_still_mean_the_same() -> None:
     early = book.encode(coded(["old", None]))
     late = book.encode(coded([f"v{number}" for number in range(300)]))
     assert (early.type, late.type) == (pa.uint8(), pa.uint16())
-    assert book.decode(early.to_numpy()).to_pylist() == ["old", None]
-    assert book.decode(np.concatenate([early.to_numpy(), late.to_numpy()])).to_pylist()[:3] == ["old", None, "v0"]
+    assert decoded(book, early.to_numpy()).to_pylist() == ["old", None]
+    assert decoded(book, np.concatenate([early.to_numpy(), late.to_numpy()])).to_pylist()[:3] == ["old", None, "v0"]
 
 
 @pytest.mark.parametrize("index", [pa.int8(), pa.uint8(), pa.int64(), pa.uint32()])
@@ -95,15 +115,15 @@ def test_codes_made_before_the_book_grew_still_mean_the_same() -> None:
 def test_indices_and_values_of_any_type_are_encoded(index: pa.DataType, kind: pa.DataType) -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], index), pa.array([b"a", b"b"]).cast(kind))
     book = Codebook()
-    decoded = book.decode(book.encode(column).to_numpy())
-    assert decoded.to_pylist() == column.to_pylist()
-    assert decoded.type.value_type == kind
+    found = decoded(book, book.encode(column).to_numpy())
+    assert found.to_pylist() == column.to_pylist()
+    assert found.type.value_type == kind
 
 
 def test_slices_of_columns_are_encoded_from_where_they_start() -> None:
     column = coded(["a", None, "b", "c", None])
     book = Codebook()
-    assert book.decode(book.encode(column.slice(2, 3)).to_numpy()).to_pylist() == ["b", "c", None]
+    assert decoded(book, book.encode(column.slice(2, 3)).to_numpy()).to_pylist() == ["b", "c", None]
 
 
 def test_threads_that_fill_a_book_at_once_agree_on_its_codes() -> None:
@@ -118,7 +138,7 @@ def test_threads_that_fill_a_book_at_once_agree_on_its_codes() -> None:
     with ThreadPoolExecutor(4) as pool:
         encoded = list(pool.map(encode, parts))
     for values, codes in zip(parts, encoded, strict=True):
-        assert book.decode(np.concatenate([part.to_numpy() for part in codes])).to_pylist() == values
+        assert decoded(book, np.concatenate([part.to_numpy() for part in codes])).to_pylist() == values
 
 
 def test_books_are_kept_by_name_and_made_once() -> None:

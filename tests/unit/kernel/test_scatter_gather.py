@@ -139,6 +139,27 @@ def test_bytes_of_every_file_are_independent_of_how_the_source_is_cut(
         assert digests(other) == digests(job)
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(cases(), st.integers(2, 7), st.sets(st.integers(0, 20)))
+def test_buckets_that_are_gathered_together_give_the_files_that_they_give_alone(
+    case: Case, most: int, skip: set[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        job = case.job(Path(directory))
+        skip = skip.intersection(range(job.bucket_count))
+        outcomes = run_kernel(job, case.max_rows, skip)
+        other = replace(job, tables=tuple(replace(t, directory=f"{t.directory}-again") for t in job.tables))
+        pieces = MemoryPieces().scan(other, case.max_rows, skip)
+        todo = [bucket for bucket in range(job.bucket_count) if bucket not in skip]
+        together = [
+            outcome
+            for start in range(0, len(todo), most)
+            for outcome in pieces.gather_together(other, todo[start : start + most])
+        ]
+        assert together == outcomes
+        assert digests(other) == digests(job)
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(cases())
 def test_an_outcome_tells_null_and_repeated_and_extreme_keys(case: Case) -> None:
