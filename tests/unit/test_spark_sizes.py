@@ -65,7 +65,7 @@ class Context:
         clock = Chain(currentTimeMillis=lambda: int(machine.seconds * 1000))
         store = Chain(executorList=lambda _active: Found(machine.there()))
         self._settings = {name.replace("_", "."): value for name, value in settings.items()}
-        self._jsc = Chain(sc=lambda: Chain(statusStore=lambda: store))
+        self._jsc = Chain(sc=lambda: Chain(statusStore=lambda: store, startTime=lambda: 0))
         system = Chain(System=clock)
         self._gateway = Chain(jvm=Chain(java=Chain(lang=system)))
 
@@ -123,7 +123,8 @@ def test_what_a_platform_promises_is_read_from_its_settings(
 def test_executors_of_a_standalone_cluster_are_waited_for(wait: Any) -> None:
     machine = wait(Machine((0, 0), (2.0, 4), (2.6, 4), (3.9, 4), (4.5, 8)))
     assert cores(machine.context("spark://m:7077")) == 20
-    assert 6 <= machine.seconds < 6.5
+    # On a machine that is slow to start one, others may be as slow.
+    assert 8.9 <= machine.seconds < 9.3
 
 
 def test_a_cluster_that_is_steady_is_not_waited_for_again(wait: Any) -> None:
@@ -142,7 +143,7 @@ def test_cores_that_were_asked_for_are_enough(wait: Any) -> None:
 def test_a_cluster_without_executors_is_given_up_soon(wait: Any) -> None:
     machine = wait(Machine((0, 0)))
     assert cores(machine.context("spark://m:7077")) == 1
-    assert 9 < machine.seconds < 11
+    assert 14 < machine.seconds < 16
 
 
 @pytest.mark.parametrize("more", [{}, {"spark_default_parallelism": "500"}])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import SparkContext
@@ -16,7 +17,7 @@ _TASKS_PER_CORE = 4
 # wait, or whose executors come late, has work for all of them.
 _TASK_BYTES = 256 * 2**20
 # Executors of a standalone cluster come one by one, some seconds after the session.
-_MOST_WAIT_SECONDS = 10.0
+_MOST_WAIT_SECONDS = 15.0
 _STEADY_SECONDS = 1.5
 _POLL_SECONDS = 0.1
 # Spark's own word for no limit.
@@ -36,8 +37,8 @@ def cores(context: SparkContext) -> int:
     conf = dict(context.getConf().getAll())
     master = str(context.master)
     promised = promised_cores(conf, master)
-    if master.startswith("local") or promised or _grows(conf):
-        return max(promised, _registered(context)[0], 1)
+    if re.fullmatch(r"local(\[.*\])?", master) or promised or _grows(conf):
+        return max(promised, _registered(context).cores, 1)
     return max(_steady(context, int(conf.get("spark.cores.max", 0))), 1)
 
 
@@ -61,28 +62,37 @@ def _grows(conf: Mapping[str, str]) -> bool:
     return conf.get("spark.dynamicAllocation.enabled", "").lower() == "true"
 
 
-def _registered(context: SparkContext) -> tuple[int, float]:
-    """Return the cores of all executors that are there, and for how many seconds the last of them has been."""
+class _Registered(NamedTuple):
+    """The cores of all executors; seconds until the last of them was there, and seconds since."""
+
+    cores: int
+    took: float
+    since: float
+
+
+def _registered(context: SparkContext) -> _Registered:
     gateway: Any = context._gateway
+    spark = context._jsc.sc()
     try:
-        found = context._jsc.sc().statusStore().executorList(True)
+        found = spark.statusStore().executorList(True)
         executors = [found.apply(number) for number in range(found.size())]
         # In local mode the driver has them; elsewhere it has none, and is listed all the same.
         with_cores = [executor for executor in executors if executor.totalCores()]
-        since = max((executor.addTime().getTime() for executor in with_cores), default=0)
-        now = gateway.jvm.java.lang.System.currentTimeMillis()
+        last = max((executor.addTime().getTime() for executor in with_cores), default=0)
+        took, since = last - spark.startTime(), gateway.jvm.java.lang.System.currentTimeMillis() - last
     except Py4JNetworkError:
         raise
     except Py4JError:
-        return context.defaultParallelism, math.inf  # A platform's Spark that does not tell.
-    return sum(executor.totalCores() for executor in with_cores), (now - since) / 1000
+        return _Registered(context.defaultParallelism, 0, math.inf)  # A platform's Spark that does not tell.
+    return _Registered(sum(executor.totalCores() for executor in with_cores), took / 1000, since / 1000)
 
 
 def _steady(context: SparkContext, wanted: int) -> int:
-    """Return the cores once there are as many as wanted, or no more have come for a while; 0 where none come."""
+    """Return the cores once there are as many as wanted, or no more have come for as long as the last one took."""
     deadline = time.monotonic() + _MOST_WAIT_SECONDS
     while True:
-        there, seconds = _registered(context)
-        if (there and (there == wanted or seconds >= _STEADY_SECONDS)) or time.monotonic() > deadline:
-            return there
+        found = _registered(context)
+        steady = found.since >= max(_STEADY_SECONDS, found.took)
+        if (found.cores and (found.cores == wanted or steady)) or time.monotonic() > deadline:
+            return found.cores
         time.sleep(_POLL_SECONDS)
