@@ -238,7 +238,10 @@ _RESULTS: Mapping[str, type[Record]] = {
 
 
 class Manifest(Record):
-    """One run of one dataset."""
+    """One run of one dataset.
+
+    `notes` tell what else is known of the failure in `error`, such as what tasks of Spark died of.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     run_id: str
@@ -246,6 +249,7 @@ class Manifest(Record):
     created: str
     status: Literal["running", "failed", "finished"] = "running"
     error: str | None = None
+    notes: tuple[str, ...] = ()
     snapshot_dt: str | None = None
     tables_filter: tuple[str, ...] = ()
     planned_stages: tuple[str, ...]
@@ -276,7 +280,7 @@ class Manifest(Record):
 
     def with_stage(self, name: str, record: StageRecord) -> Manifest:
         """Return a copy in which stage `name` has finished."""
-        return self.model_copy(update={"stages": {**self.stages, name: record}, "error": None})
+        return self.model_copy(update={"stages": {**self.stages, name: record}, "error": None, "notes": ()})
 
     def results(self) -> dict[str, Record]:
         """Results of the built-in stages that finished, by stage name."""

@@ -83,7 +83,9 @@ class _Work:
         if not todo and (manifest.status == "finished" or not complete):
             return RunOutcome(manifest, changed=False)
         check_requirements(manifest, todo)
-        manifest = manifest.model_copy(update={"status": "running", "error": None, "planned_stages": planned})
+        manifest = manifest.model_copy(
+            update={"status": "running", "error": None, "notes": (), "planned_stages": planned}
+        )
         try:
             self._save(manifest)
             # What is left of a run that was killed between the last note of its bucket stage and clearing up.
@@ -160,7 +162,8 @@ class _Work:
     def _note_failure(self, manifest: Manifest, error: BaseException, stages: Sequence[str]) -> Manifest:
         """Note what became of the run, in the books and on the error, and return the manifest as it should be."""
         kept, request = manifest.stages, self._request
-        told = {"status": "failed", "error": str(error) or type(error).__name__}
+        notes = tuple(getattr(error, "__notes__", ()))
+        told = {"status": "failed", "error": str(error) or type(error).__name__, "notes": notes}
         try:
             if isinstance(error, VerificationError) and "bucket" in stages:
                 # Files that are not what they should be are written again, else resuming would never get past them.

@@ -146,18 +146,23 @@ def targets(figures: Figures, scales: Iterable[int], memory_scales: Iterable[int
 
 
 def _spark(figures: Figures) -> list[Target]:
-    started = figures.wall("spark", "session")
+    # What comes before any work: Python and imports with both engines, a JVM and its first worker with one.
+    starts = {"spark": figures.wall("spark", "session"), "arrow": figures.wall("spark", "start")}
 
     def without_start(run: Run) -> float:
-        return run.wall_seconds - (started or 0 if run.name == "spark" else 0)
+        return run.wall_seconds - (starts[run.name] or 0)
 
+    shuffled = figures.reported("spark", "watched", "shuffled_per_read_byte")
+    peak = figures.reported("spark", "watched", "worker_peak_rss_bytes")
     return [
         _times("spark", "Replaced method ÷ spark engine, wall", 4, figures.ratio("spark", "replaced", "spark", wall)),
         _times("spark", "Spark's own Hive buckets ÷ spark engine, wall", 2,
                figures.ratio("spark", "hive", "spark", wall)),
         _below("spark", "Spark engine ÷ arrow engine, wall", 2, figures.ratio("spark", "spark", "arrow", wall)),
-        _below("spark", "The same without the start of the session", 1.6,
-               figures.ratio("spark", "spark", "arrow", without_start) if started else None),
+        _below("spark", "The same without what each of them starts with", 1.6,
+               figures.ratio("spark", "spark", "arrow", without_start) if all(starts.values()) else None),
+        _below("spark", "Bytes shuffled ÷ compressed bytes read", 1.3, shuffled),
+        Target("spark", "Peak memory of a Python worker", "to be told", _text(peak, 1e6, " MB"), None),
     ]  # fmt: skip
 
 

@@ -127,7 +127,8 @@ def _s3(bench: Bench) -> Iterator[str | None]:
 def spark(bench: Bench) -> None:
     """The spark engine beside the arrow engine, the method that it replaces, and Spark's own Hive buckets.
 
-    Of the CPU only the driver's is seen; wall time is what counts here.
+    Of the CPU only the driver's is seen; wall time is what counts here. `session` and `start` do only what
+    runs of the two engines begin with; `watched` is one more run on Spark, whose Python workers are looked at.
     """
     data = bench.data
     bench.prepare(data)
@@ -135,11 +136,15 @@ def spark(bench: Bench) -> None:
     tasks = [
         run_task("arrow", data),
         run_task("spark", data, engine="spark"),
-        Task("session", [*module("spark_session"), OUT]),
+        Task("session", [*module("spark_start"), "spark"]),
+        Task("start", [*module("spark_start"), "arrow"]),
         Task("replaced", [*peer, "replaced", data.directory, OUT], data.rows),
         Task("hive", [*peer, "hive", data.directory, OUT], data.rows),
     ]
     bench.interleaved("spark", tasks)
+    watched = run_task("watched", data, engine="spark")
+    command = [*module("spark_watched"), OUT, *watched.command]
+    bench.interleaved("spark", [Task("watched", command, data.rows, reports=True)], 1)
 
 
 def workers(bench: Bench) -> None:

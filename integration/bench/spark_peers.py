@@ -39,13 +39,17 @@ def session(warehouse: Path) -> SparkSession:
 
 
 def replaced(spark: SparkSession, work: Work, out: Path) -> None:
-    """Two jobs: tables of so many files as their size, measured by writing them, asks for; then their buckets."""
+    """Two jobs: tables of so many files as their size, measured by writing them, asks for; then their buckets.
+
+    Small tables get a file for each core, so that no step of it is left to a single task.
+    """
     source = spark.read.parquet(*work.files)
+    cores = spark.sparkContext.defaultParallelism
     for name, columns in work.tables.items():
         measured, staged = out / "measured" / name, out / "staged" / name
         source.select(KEY, *columns).write.parquet(str(measured))
         size = sum(path.stat().st_size for path in measured.glob("*.parquet"))
-        files = max(1, round(size / 2**30 * _FILES_PER_GB))
+        files = max(cores, round(size / 2**30 * _FILES_PER_GB))
         spark.read.parquet(str(measured)).repartition(KEY).coalesce(files).write.parquet(str(staged))
     for name in work.tables:
         _bucketed(spark, spark.read.parquet(str(out / "staged" / name)), name, out)

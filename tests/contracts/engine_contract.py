@@ -54,7 +54,7 @@ class EngineContract:
         written = [row for table in read_buckets(job, "codes").values() for row in rows_of(table)]
         assert sorted(written, key=str) == sorted(rows_of(source().select([KEY, *COLUMNS["codes"]])), key=str)
 
-    @pytest.mark.parametrize("threads", [1, 3])
+    @pytest.mark.parametrize("threads", [1, 4])
     @pytest.mark.parametrize("memory", [1, 400_000, 2**30])
     def test_files_are_the_same_to_the_byte_for_any_threads_and_memory(
         self,

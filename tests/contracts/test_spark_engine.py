@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+
+import pyarrow as pa
 import pytest
 from engine_contract import EngineContract, MakeEngine
 
@@ -32,3 +36,42 @@ class TestSparkEngine(EngineContract):
         assert context
         assert not context.statusTracker().getActiveJobsIds()
         assert len(bucket(engine, job)) == job.bucket_count
+
+    @pytest.mark.parametrize("partitions", [1, 2, 7, 256])
+    def test_spark_sends_each_bucket_to_the_partition_that_was_meant(self, partitions: int) -> None:
+        from pyspark.sql import functions as F  # noqa: N812 the name that everybody gives it
+
+        from bucketwheel.engines.spark import _place_keys
+        from bucketwheel.engines.spark_session import spark_session
+
+        rows = [(index, key) for index, key in enumerate(_place_keys(partitions))]
+        frame = spark_session(Settings()).createDataFrame(rows, "meant int, place int")
+        found = frame.repartition(partitions, "place").select("meant", F.spark_partition_id()).collect()
+        assert sorted(map(tuple, found)) == [(index, index) for index in range(partitions)]
+
+    def test_workers_import_nothing_of_the_engine_but_their_tasks(
+        self, make_engine: MakeEngine, job: BucketJob
+    ) -> None:
+        from bucketwheel.engines.spark_session import spark_session
+
+        bucket(make_engine(), job)
+        session = spark_session(Settings())
+
+        def imported(_batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+            names = [name for name in sys.modules if name.startswith("bucketwheel.engines.")]
+            yield pa.RecordBatch.from_pydict({"name": pa.array(names, pa.string())})
+
+        # By workers that have just done the job's tasks.
+        found = {row.name for row in session.range(0, 2, 1, 2).mapInArrow(imported, "name string").collect()}
+        assert found == {"bucketwheel.engines.shuffle", "bucketwheel.engines.spark_tasks"}
+
+    @pytest.mark.parametrize(("rows", "partitions"), [(3_000, 2), (3_000_000, 6)])
+    def test_much_data_makes_many_tasks_however_few_cores_there_are(
+        self, monkeypatch: pytest.MonkeyPatch, rows: int, partitions: int
+    ) -> None:
+        from bucketwheel.engines import spark_sizes
+        from bucketwheel.engines.spark_session import spark_session
+
+        context = spark_session(Settings()).sparkContext
+        monkeypatch.setattr(spark_sizes, "_TASKS_PER_CORE", 2 / spark_sizes.cores(context))
+        assert spark_sizes.task_count(context, 256, 500 * rows) == partitions

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from failures import BoomError, break_stage
 
-from bucketwheel.contracts import Services
+from bucketwheel import backends
+from bucketwheel.contracts import BucketCheck, Engine, EngineStatistics, Progress, Services
 from bucketwheel.errors import LeaseError, SelectionError, StorageError, VerificationError
-from bucketwheel.manifest import Manifest
+from bucketwheel.manifest import BucketOutcome, Manifest
 from bucketwheel.settings import STAGES
 from bucketwheel.stages.register import Register
 from bucketwheel.stages.size import Size
 from bucketwheel.storage import Storage
-from runs_support import DATASET, Case, notes_of
+from runs_support import DATASET, Case, CountingEngine, notes_of
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
@@ -33,6 +37,47 @@ def test_a_failure_is_noted_with_its_text_and_the_command_that_resumes(
     assert outcome.manifest.error is None
     assert tuple(outcome.manifest.stages) == STAGES
     assert set(case.shown()) == {f"{prefix}_{name}" for prefix in ("ext", "bucketed") for name in case.names()}
+
+
+class Troubled(CountingEngine):
+    """Fails in one stage, and knows what its workers died of."""
+
+    def __init__(self, inner: Engine, stage: str) -> None:
+        super().__init__(inner)
+        self._stage = stage
+
+    def bucket(self, *given: Any) -> Iterator[BucketOutcome]:
+        yield from super().bucket(*given)
+        if self._stage == "bucket":
+            raise BoomError("no worker is left")
+
+    def verify(self, *given: Any) -> Iterator[BucketCheck]:
+        yield from super().verify(*given)
+        if self._stage == "verify":
+            raise BoomError("no worker is left")
+
+    def statistics(self) -> EngineStatistics:
+        return EngineStatistics(warnings=("worker 1 died", "worker 2 died"))
+
+
+@pytest.mark.parametrize("stage", ["bucket", "verify"])
+def test_what_the_engine_knows_of_a_failure_is_on_the_error_in_the_log_and_in_the_manifest(
+    case: Case, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    make = backends.engine
+    monkeypatch.setattr(backends, "engine", lambda settings: Troubled(make(settings), stage))
+    steps: list[Progress] = []
+    with pytest.raises(BoomError) as caught:
+        case.run(STAGES[:5], report=steps.append)
+    reasons = ("worker 1 died", "worker 2 died")
+    assert notes_of(caught.value).startswith("worker 1 died\nworker 2 died\nTo go on from here: ")
+    said = [(step.stage, step.message) for step in steps if step.state == "warning"]
+    assert [(stage, reason) for reason in reasons] == [entry for entry in said if entry[0] == stage]
+    (manifest,) = case.manifests()
+    assert (manifest.error, manifest.notes) == ("no worker is left", reasons)
+    monkeypatch.undo()
+    outcome = case.run(STAGES[:5], resume="last")
+    assert (outcome.manifest.error, outcome.manifest.notes) == (None, ())
 
 
 def test_a_failure_before_a_run_was_begun_leaves_no_run(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

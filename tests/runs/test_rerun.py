@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from failures import UNPUBLISHED
 
 from bucketwheel import backends
+from bucketwheel.manifest import BucketResult
 from bucketwheel.operations import rollback
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case
 
@@ -34,6 +36,18 @@ def test_a_rerun_names_the_run_that_did_the_work_even_if_it_is_not_the_newest(ca
     assert outcome.manifest == january
     assert not outcome.changed
     assert case.tree() == before
+
+
+def test_a_whole_run_with_more_threads_and_hardly_any_memory_writes_the_same_bytes(case: Case) -> None:
+    plain = case.run(UNPUBLISHED, threads=1, memory=2**30).manifest
+    expected = case.data(plain.run_id)
+    assert len(expected) == case.tables * case.buckets
+    assert not plain.result("bucket", BucketResult).spilled_bytes
+    (case.target / DATASET).rename(case.root / "kept")
+    (case.target / "_bucketwheel").rename(case.root / "kept books")
+    tight = case.run(UNPUBLISHED, threads=4, memory=1).manifest
+    assert tight.result("bucket", BucketResult).spilled_bytes
+    assert case.data(tight.run_id) == expected
 
 
 def test_a_changed_setting_makes_a_new_run(case: Case) -> None:

@@ -105,11 +105,11 @@ def named(processes: Iterable[psutil.Process], part: str) -> list[psutil.Process
 class Worker(Daemon):
     """A worker; its executor and the Python processes of that are its children."""
 
-    def __init__(self, root: Path, number: int, master: str, more: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, number: int, master: str, host: str, more: Mapping[str, str]) -> None:
         self.local = root / f"local-{number}"
         self.local.mkdir(parents=True)
         command = [f"{HOME}/bin/spark-class", "org.apache.spark.deploy.worker.Worker"]
-        options = ["--host", "127.0.0.1", "--port", "0", "--webui-port", "0", "--cores", "1"]
+        options = ["--host", host, "--port", "0", "--webui-port", "0", "--cores", "1"]
         places = ["--memory", _WORKER_MEMORY, "--work-dir", str(root / f"work-{number}")]
         environment = spark_environment(
             SPARK_LOCAL_DIRS=str(self.local),
@@ -167,9 +167,9 @@ class Cluster:
         self.url = self.master.await_line(r"Starting Spark master at (spark://\S+)")[1]
         self.heal()
 
-    def worker(self, **more: str) -> Worker:
+    def worker(self, host: str = "127.0.0.1", **more: str) -> Worker:
         """A new worker; `more` is for its environment, which executors inherit."""
-        made = Worker(self.root, next(self._numbers), self.url, more)
+        made = Worker(self.root, next(self._numbers), self.url, host, more)
         self.workers.append(made)
         return made
 

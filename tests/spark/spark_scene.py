@@ -31,12 +31,11 @@ SMALL = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
-    # No run begins with one worker only.
-    "spark.cores.max": "2",
-    "spark.scheduler.minRegisteredResourcesRatio": "1.0",
     "spark.executor.memory": "700m",
     "spark.executor.extraJavaOptions": SMALL_JVM,
 }
+# No run begins with one worker only.
+BOTH = {"spark.cores.max": "2", "spark.scheduler.minRegisteredResourcesRatio": "1.0"}
 _RUN = r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}"
 _FILES = re.compile(
     rf"{WIDE}/\w+/{_RUN}/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/snapshot_dt\.txt"
@@ -44,10 +43,12 @@ _FILES = re.compile(
 )
 
 
-def submit(cluster: Cluster, log: Path, script: Path, *arguments: str, **more: str) -> Daemon:
-    """Start a driver by spark-submit."""
+def submit(
+    cluster: Cluster, log: Path, script: Path, *arguments: str, cores: Mapping[str, str] = BOTH, **more: str
+) -> Daemon:
+    """Start a driver by spark-submit; `cores` are settings that say which executors it gets."""
     options = ["--master", cluster.url, "--driver-memory", "600m", "--driver-java-options", SMALL_JVM]
-    settings = [word for name, value in {**SMALL, **QUICK}.items() for word in ("--conf", f"{name}={value}")]
+    settings = [word for name, value in {**SMALL, **cores, **QUICK}.items() for word in ("--conf", f"{name}={value}")]
     command = [f"{HOME}/bin/spark-submit", *options, *settings, str(script), *arguments]
     # What a driver that is killed leaves in the way of temporary files goes with the cluster.
     own = spark_environment(SPARK_LOCAL_DIRS=str(cluster.temporary), TMPDIR=str(cluster.temporary), **more)
@@ -56,10 +57,10 @@ def submit(cluster: Cluster, log: Path, script: Path, *arguments: str, **more: s
     return driver
 
 
-def submit_job(cluster: Cluster, project: Project) -> Daemon:
+def submit_job(cluster: Cluster, project: Project, cores: Mapping[str, str] = BOTH) -> Daemon:
     """Start a run by spark-submit of `app/job.py`."""
     log = cluster.root / f"driver-{uuid.uuid4().hex}.log"
-    return submit(cluster, log, APP / "job.py", "--dataset", WIDE, "--config-dir", str(project.conf))
+    return submit(cluster, log, APP / "job.py", "--dataset", WIDE, "--config-dir", str(project.conf), cores=cores)
 
 
 @dataclass(frozen=True)
@@ -218,9 +219,20 @@ class Scene:
     def warnings(self, answer: Answer) -> str:
         """What the manifest warns of, all of which has to be in the job's log too."""
         found = self.manifest().stages["bucket"].result["warnings"]
-        events = [json.loads(line) for line in answer.out.splitlines()]
-        assert {*found} <= {event.get("message") for event in events if event["level"] == "WARNING"}
+        assert {*found} <= _warned(answer)
         return "\n".join(found)
+
+    def reasons(self, answer: Answer) -> str:
+        """What the manifest notes on the failure, all of which has to be in the log and on the error too."""
+        found = self.manifest().notes
+        assert {*found} <= _warned(answer)
+        assert all(note in answer.error for note in found)
+        return "\n".join(found)
+
+
+def _warned(answer: Answer) -> set[str]:
+    events = [json.loads(line) for line in answer.out.splitlines()]
+    return {event.get("message", "") for event in events if event["level"] == "WARNING"}
 
 
 def shown(project: Project) -> list[str]:

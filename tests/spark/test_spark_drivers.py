@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from spark_cluster import Daemon, named, send, spark_environment, until
-from spark_scene import QUICK, SMALL, Scene, submit_job
+from spark_scene import BOTH, QUICK, SMALL, Scene, submit_job
 
 from project import WIDE, environment
 
@@ -86,7 +86,7 @@ def test_an_interrupt_ends_with_how_to_go_on(free: Scene) -> None:
 
 
 def test_of_two_runs_started_at_once_one_does_it_and_the_other_is_told(free: Scene, tmp_path: Path) -> None:
-    defaults = {"spark.master": free.cluster.url, **SMALL, **QUICK}
+    defaults = {"spark.master": free.cluster.url, **SMALL, **BOTH, **QUICK}
     (tmp_path / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in defaults.items()))
     before = applications(free)
     both = [
@@ -104,3 +104,17 @@ def test_of_two_runs_started_at_once_one_does_it_and_the_other_is_told(free: Sce
     assert "error: another run holds the lease" in both[codes.index(4)].text()
     assert applications(free) == before + 1
     free.check()
+
+
+def test_a_job_that_says_nothing_of_cores_uses_all_that_the_cluster_gives(free: Scene) -> None:
+    third = free.cluster.worker()
+    third.ready()
+    try:
+        # A parallelism that a platform sets is nobody's number of cores.
+        driver = submit_job(free.cluster, free.project, {"spark.default.parallelism": "5"})
+        assert driver.process.wait(180) == 0, driver.text()[-3000:]
+    finally:
+        free.cluster.remove(third)
+    free.check()
+    # Four tasks for each of three cores, in gather and in verify.
+    assert re.findall(r"Adding task set \d+\.0 with (\d+) tasks", driver.text())[1:3] == ["12", "12"]

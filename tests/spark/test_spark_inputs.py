@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,11 @@ import pytest
 from bucketwheel.sample import Sample
 from bucketwheel.settings import Settings
 from project import WIDE, Project
+from s3_support import Bucket
 
 # Partition values that a path cannot hold as they are.
 REGIONS = ("a b", "x/y", "50%", "é=1", "c:d#?")
+SEEN = "2024-02-29 23:59:59.123456"
 
 
 # pandas has no integers with missing values unless it is told to.
@@ -74,35 +77,81 @@ def test_other_writers_input_gives_the_same_tables(
     assert project.content() == current.content()
 
 
-@pytest.mark.spark
-@pytest.mark.slow
-@pytest.mark.usefixtures("java")
-@pytest.mark.xdist_group("spark")
-def test_input_of_spark_in_nested_directories_with_int96_gives_the_same_tables(
-    project: Project, current: Project, clean: Sample, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def by_spark(tmp_path_factory: pytest.TempPathFactory, clean: Sample) -> Path:
+    """The sample as Spark writes it, with a column of INT96 times, below a directory for each region."""
     from pyspark.sql import functions as F  # noqa: N812 the name that everybody gives it
 
     from bucketwheel.engines.spark_session import spark_session
 
-    place = tmp_path / "in" / snapshot(clean).name
+    place = tmp_path_factory.mktemp("by-spark")
     session = spark_session(Settings())
     session.conf.set("spark.sql.parquet.outputTimestampType", "INT96")
     session.conf.set("spark.sql.session.timeZone", "UTC")
-    seen = "2024-02-29 23:59:59.123456"
     regions = F.array(*map(F.lit, REGIONS))
-    people = session.read.parquet(str(snapshot(clean))).withColumn("Seen_At", F.lit(seen).cast("timestamp"))
+    people = session.read.parquet(str(snapshot(clean))).withColumn("Seen_At", F.lit(SEEN).cast("timestamp"))
     placed = people.withColumn("Region", regions[F.abs(F.hash("Customer_User_id")) % len(REGIONS)])
-    placed.repartition(2).write.partitionBy("Region").parquet(str(place))
-    assert (place / "_SUCCESS").exists()
-    assert len([path for path in place.iterdir() if path.is_dir()]) == len(REGIONS)
+    written = place / snapshot(clean).name
+    placed.repartition(2).write.partitionBy("Region").parquet(str(written))
+    assert (written / "_SUCCESS").exists()
+    assert len([path for path in written.iterdir() if path.is_dir()]) == len(REGIONS)
+    return place
+
+
+@pytest.fixture
+def to_read(java: None, request: pytest.FixtureRequest, project: Project, clean: Sample, tmp_path: Path) -> Project:
+    """A project whose input Spark has written."""
+    # Not before it is known that there is a Java.
+    source: Path = request.getfixturevalue("by_spark")
     mapping = tmp_path / "mapping.csv"
     mapping.write_text(f"{Path(clean.mapping).read_text().rstrip()}\nSEEN_01,Seen_At\n")
-    own = {**project.settings["datasets"][WIDE], "source": str(tmp_path / "in"), "mapping": str(mapping)}
+    own = {**project.settings["datasets"][WIDE], "source": str(source), "mapping": str(mapping)}
     project.set(datasets={WIDE: own})
-    project.run()
+    return project
+
+
+def check(project: Project, current: Project) -> None:
+    """Raise unless the tables are those of the sample's own files, and one more."""
     content = project.content()
     with duckdb.connect(str(project.catalog), read_only=True) as connection:
         times = connection.execute("SELECT DISTINCT seen_at FROM omc_flywheel_test.bucketed_seen_01").fetchall()
-    assert times == [(datetime.fromisoformat(seen),)]
+    assert times == [(datetime.fromisoformat(SEEN),)]
     assert {name: found for name, found in content.items() if "seen" not in name} == current.content()
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.xdist_group("spark")
+@pytest.mark.parametrize("engine", ["arrow", "spark"])
+def test_input_of_spark_in_nested_directories_with_int96_gives_the_same_tables(
+    to_read: Project, current: Project, engine: str
+) -> None:
+    to_read.set(engine=engine)
+    to_read.run()
+    check(to_read, current)
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.xdist_group("spark")
+@pytest.mark.parametrize("engine", ["arrow", "spark"])
+def test_the_same_input_is_read_from_s3(
+    to_read: Project, current: Project, by_spark: Path, aws: str, engine: str
+) -> None:
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=aws)
+    bucket = Bucket(client, f"test-{uuid.uuid4().hex}")
+    client.create_bucket(Bucket=bucket.name)
+    for path in by_spark.rglob("*"):
+        # As consoles and Hadoop do it: an empty object for a directory.
+        bucket.put(f"in/{path.relative_to(by_spark)}{'/' if path.is_dir() else ''}",
+                   b"" if path.is_dir() else path.read_bytes())  # fmt: skip
+    client.close()
+    assert sum("Region=a b" in key or "Region=a%20b" in key for key in bucket.keys("in/")) >= 2
+    own = {**to_read.settings["datasets"][WIDE], "source": bucket.uri("in", "s3a")}
+    to_read.set(datasets={WIDE: own}, engine=engine, storage={"endpoint_url": aws})
+    # In a process of its own, whose JVM and workers have the credentials from the start.
+    done = to_read.process("run", WIDE)
+    assert done.exit_code == 0, done.stderr
+    check(to_read, current)

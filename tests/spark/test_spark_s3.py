@@ -140,6 +140,35 @@ def test_a_worker_that_wakes_after_all_was_published_may_write_on(far: Far) -> N
     far.check()
 
 
+def test_credentials_of_executors_that_have_expired_are_looked_for_anew(far: Far, proxy: FaultProxy) -> None:
+    # Of each file of the source the first range, and every tenth file that is written.
+    chosen = re.compile(r"raw_input/.*\.parquet|.*0_0\.snappy\.parquet")
+    proxy.plan = lambda r: "400 ExpiredToken" if not r.number and chosen.search(r.key) else None
+    far.begin()
+    answer = far.answer()
+    proxy.plan = healthy
+    assert not answer.error, answer.error
+    # By the workers themselves: no task had to be tried again for it.
+    assert far.warnings(answer) == ""
+    refused = [one.request for one in proxy.answered if one.status == 400]
+    assert {"GET", "PUT"} <= {request.method for request in refused}
+    far.check()
+
+
+def test_credentials_that_stay_expired_end_the_run_in_words_and_it_can_be_resumed(
+    far: Far, proxy: FaultProxy
+) -> None:
+    proxy.plan = lambda r: "400 ExpiredToken" if r.key.endswith("/000001_0.snappy.parquet") else None
+    far.begin()
+    answer = far.refused()
+    proxy.plan = healthy
+    assert "000001_0.snappy.parquet: PutObject: the credentials have expired" in answer.error
+    assert "tasks failed and were tried again: StorageError: " in far.reasons(answer)
+    far.begin("--resume", "last")
+    assert not far.answer().error
+    far.check()
+
+
 def test_a_write_that_arrives_after_all_was_published_changes_nothing(far: Far, proxy: FaultProxy) -> None:
     held, release = threading.Event(), threading.Event()
     late: list[str] = []

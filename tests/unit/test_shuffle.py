@@ -18,7 +18,7 @@ from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import gather
 from bucketwheel.kernel.scatter import scatter
 from engine_jobs import BUCKETS, CODED, COLUMNS, elsewhere, files_in
-from kernel_jobs import digests, make_job, run_kernel
+from kernel_jobs import KEY, digests, make_job, run_kernel, write_files
 
 PLACES = (11, 5, 7)
 
@@ -76,6 +76,44 @@ def test_long_pieces_are_cut_and_come_back_in_order(job: BucketJob, monkeypatch:
     expected = elsewhere(job, "expected")
     run_kernel(expected)
     gathered(job, batches)
+    assert digests(job) == digests(expected)
+
+
+@pytest.mark.parametrize("longest", [100, 1000])
+def test_no_payload_is_longer_than_it_may_be_and_all_come_back_whole(
+    job: BucketJob, monkeypatch: pytest.MonkeyPatch, longest: int
+) -> None:
+    monkeypatch.setattr(shuffle, "_PIECE_BYTES", longest)
+    # Pieces as long as ever: what is cut here is what the usual width of a row does not foretell.
+    wide = replace(job, decoded_bytes_per_row=1)
+    shares = [range(len(wide.slices))[start::3] for start in range(3)]
+    batches = [batch for task, share in enumerate(shares) for batch in packed(wide, task, share, 10_000)]
+    random.Random(5).shuffle(batches)
+    assert max(len(payload) for payload in pa.Table.from_batches(batches)["payload"].to_pylist()) == longest
+    expected = elsewhere(wide, "expected")
+    run_kernel(expected)
+    gathered(wide, batches, rows=2)
+    assert digests(wide) == digests(expected)
+
+
+def test_a_batch_has_a_bound_whatever_dictionaries_and_rows_there_are(tmp_path: Path) -> None:
+    names = [f"Code{number}" for number in range(12)]
+    # Two rows as long as a thousand others, and dictionaries that are longer than all pieces of their columns.
+    texts = ["x" * 1_500_000 if row in (7, 8) else f"t{row}" for row in range(2000)]
+    codes = {name: [f"{name} {row % 500:0400d}" for row in range(2000)] for name in names}
+    table = pa.table({KEY: pa.array(range(2000), pa.int32()), "Text": texts, **codes})
+    files = write_files(tmp_path / "source", [table.slice(start, 200) for start in range(0, 2000, 200)])
+    job = make_job(tmp_path / "out", files, {"texts": ["Text"], "codes": names}, dictionary_columns=frozenset(names))
+    batches = [batch for task in range(len(job.slices)) for batch in packed(job, task, [task], 10_000)]
+    headers = pa.Table.from_batches(batches).filter(pc.field("bucket") == -1)
+    assert sum(map(len, headers["payload"].to_pylist())) > 20 * 2**20
+    for place in PLACES:
+        for batch in shuffled(batches, place, shuffle.BATCH_ROWS):
+            assert all(len(payload) <= 512 * 2**10 for payload in batch["payload"].to_pylist())
+    assert max(batch.nbytes for batch in batches) < 9 * 2**20
+    expected = elsewhere(job, "expected")
+    run_kernel(expected)
+    gathered(job, batches, rows=3)
     assert digests(job) == digests(expected)
 
 

@@ -4,9 +4,6 @@ import signal
 from typing import Any
 
 import pytest
-
-pytest.importorskip("pyspark")
-
 from py4j.protocol import Py4JNetworkError
 
 from bucketwheel.engines.spark import _cancel, _explained, _place_keys
@@ -43,6 +40,37 @@ def test_what_the_platform_has_set_stays() -> None:
 def test_a_session_of_a_platform_gets_no_master_and_no_address() -> None:
     wanted = wanted_settings(LOCAL, {}, False, {})
     assert not [name for name in wanted if name.startswith(("spark.master", "spark.driver"))]
+
+
+def test_a_local_session_by_spark_submit_listens_to_this_machine_only_unless_told_otherwise() -> None:
+    one_machine = {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.ui.enabled": "false",
+    }
+    wanted = wanted_settings(LOCAL, {"spark.master": "local[*]"}, False, {})
+    assert one_machine.items() <= wanted.items()
+    assert "spark.driver.memory" not in wanted
+    told = {"spark.master": "local[2]", "spark.ui.enabled": "true", "spark.driver.host": "10.0.0.5"}
+    wanted = wanted_settings(LOCAL, told, False, {})
+    assert told.keys().isdisjoint(wanted)
+
+
+def test_endpoint_and_region_may_come_from_the_environment() -> None:
+    remote = REMOTE.model_copy(update={"storage": StorageSettings()})
+    environ = {"AWS_ENDPOINT_URL": "https://all:1", "AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "us-east-1"}
+    fs = "spark.hadoop.fs.s3a"
+    wanted = wanted_settings(remote, {}, False, environ)
+    assert wanted[f"{fs}.endpoint"] == "https://all:1"
+    assert wanted[f"{fs}.connection.ssl.enabled"] == wanted[f"{fs}.path.style.access"] == "true"
+    assert wanted[f"{fs}.endpoint.region"] == "eu-west-2"
+    wanted = wanted_settings(remote, {}, False, {**environ, "AWS_ENDPOINT_URL_S3": "http://s3:2"})
+    assert wanted[f"{fs}.endpoint"] == "http://s3:2"
+    # A setting goes before the environment, and the environment may be told to keep out.
+    assert wanted_settings(REMOTE, {}, False, environ)[f"{fs}.endpoint"] == "http://127.0.0.1:4566"
+    ignored = {**environ, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}
+    assert f"{fs}.endpoint" not in wanted_settings(remote, {}, False, ignored)
+    assert wanted_settings(remote, {}, False, {"AWS_DEFAULT_REGION": "x"})[f"{fs}.endpoint.region"] == "x"
 
 
 def test_what_storage_leaves_open_is_that_of_aws() -> None:

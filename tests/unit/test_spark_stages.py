@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytest.importorskip("pyspark")
-
 from bucketwheel.engines.spark_stages import in_short
 
 STACK = "\n\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.read(PythonRunner.scala:572)\n"

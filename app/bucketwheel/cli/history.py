@@ -51,6 +51,8 @@ def show(config: Configuration, run_id: str, output: str) -> None:
             click.echo(f"warning: {warning}")
     if manifest.error:
         click.echo(f"failed: {manifest.error}")
+    for note in manifest.notes:
+        click.echo(f"note: {note}")
 
 
 @click.command()

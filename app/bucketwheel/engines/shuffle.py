@@ -1,8 +1,8 @@
 """Scattered rows on their way between processes: one row of a shuffle for each piece.
 
 A task of scatter sends, to every partition, the dictionaries and schemas that its pieces need once, and each
-piece as one Arrow IPC message without them. Pieces of a bucket arrive ordered by group of columns, slice and
-part, so that gathering holds one table of one bucket and nothing else.
+piece as one Arrow IPC message without them; what is long takes several rows. Pieces of a bucket arrive ordered
+by group of columns, slice and part, so that gathering holds one table of one bucket and nothing else.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ _HEADER = -1
 _BOOKS = -1
 # Handed over once this many bytes of pieces are ready.
 _BATCH_BYTES = 8 * 2**20
-# Longer pieces are cut, so that a number of rows limits the bytes of a batch: the JVM counts nothing else.
+# No payload is longer, so that a number of rows limits the bytes of a batch: the JVM counts nothing else.
 _PIECE_BYTES = 512 * 2**10
 BATCH_ROWS = 512
+# In place of a layout: the payload is the next part of that of the row before.
+_GOES_ON = -1
 
 SCHEMA = pa.schema(
     [
@@ -119,15 +121,42 @@ def pack(
             selected = [scattered.batch.select(columns) for columns in groups]
             kinds = [layouts.setdefault(batch.schema, len(layouts)) for batch in selected]
             for bucket, start, rows in _cuts(scattered.offsets, step):
-                part = next(numbers)
                 for group, batch in enumerate(selected):
                     payload = batch.slice(start, rows).serialize()
-                    row = _Row(places(bucket), bucket, group, scattered.index, part, task, kinds[group], payload)
-                    yield from batches.add(row)
+                    row = _Row(places(bucket), bucket, group, scattered.index, 0, task, kinds[group], payload)
+                    for cut in _shortened(row, numbers):
+                        yield from batches.add(cut)
     headers = [(_BOOKS, _packed_books(codebooks)), *((number, kind.serialize()) for kind, number in layouts.items())]
     for place, (group, payload) in itertools.product(all_places, headers):
-        yield from batches.add(_Row(place, _HEADER, group, 0, 0, task, 0, payload))
+        # The task in place of a slice keeps the parts of its headers together.
+        for cut in _shortened(_Row(place, _HEADER, group, task, 0, task, 0, payload), itertools.count()):
+            yield from batches.add(cut)
     yield from batches.flush()
+
+
+def _shortened(row: _Row, parts: Iterator[int]) -> Iterator[_Row]:
+    """Yield the row with the next of `parts`, in as many rows as its payload takes."""
+    yield row._replace(part=next(parts), payload=row.payload[:_PIECE_BYTES])
+    for start in range(_PIECE_BYTES, row.payload.size, _PIECE_BYTES):
+        yield row._replace(part=next(parts), layout=_GOES_ON, payload=row.payload[start : start + _PIECE_BYTES])
+
+
+def _whole(rows: Iterable[_Row]) -> Iterator[_Row]:
+    """Undo `_shortened`."""
+    first: _Row | None = None
+    payloads: list[pa.Buffer] = []
+    for row in rows:
+        if row.layout != _GOES_ON:
+            if first:
+                yield first._replace(payload=_joined(payloads))
+            first, payloads = row, []
+        payloads.append(row.payload)
+    if first:
+        yield first._replace(payload=_joined(payloads))
+
+
+def _joined(payloads: list[pa.Buffer]) -> pa.Buffer:
+    return payloads[0] if len(payloads) == 1 else pa.py_buffer(b"".join(payloads))
 
 
 def _cuts(offsets: npt.NDArray[np.int64], step: int) -> Iterator[tuple[int, int, int]]:
@@ -160,7 +189,7 @@ class Arrivals:
 
     def __init__(self, job: BucketJob, batches: Iterable[pa.RecordBatch]) -> None:
         self._groups = column_groups(job)
-        self._rows = itertools.chain.from_iterable(map(_rows, batches))
+        self._rows = _whole(itertools.chain.from_iterable(map(_rows, batches)))
         self._layouts: dict[tuple[int, int], pa.Schema] = {}
         self._translations: dict[int, dict[str, npt.NDArray[np.unsignedinteger]]] = {}
         self.codebooks = Codebooks()

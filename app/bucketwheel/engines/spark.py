@@ -15,20 +15,23 @@ from typing import Any
 
 import pyarrow as pa
 from py4j.protocol import Py4JError, Py4JNetworkError
-from pyspark import AccumulatorParam, InheritableThread, SparkContext, TaskContext
+from pyspark import InheritableThread, SparkContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics
 from bucketwheel.engines import shuffle
 from bucketwheel.engines.spark_session import spark_session
+from bucketwheel.engines.spark_sizes import task_count
 from bucketwheel.engines.spark_stages import added, in_short, summarised
 from bucketwheel.engines.spark_tasks import (
     Batches,
     Places,
     Tell,
+    Told,
     gather_task,
     scatter_task,
+    task_number,
     told_failure,
     verify_task,
 )
@@ -39,25 +42,12 @@ from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.manifest import BucketOutcome
 from bucketwheel.settings import Settings
 
-# So many tasks a core that the last one to finish keeps few cores idle.
-_TASKS_PER_CORE = 4
 _POLL_SECONDS = 0.1
 _BATCH_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
 _SHUFFLED = from_arrow_schema(shuffle.SCHEMA)
 # What is left to collect: nothing. All that tasks find out they tell.
 _NOTHING = "nothing boolean"
-
-
-class _Told(AccumulatorParam[Any]):
-    """A list that tasks add to; the driver sees the entries of each task when the task ends."""
-
-    def zero(self, _value: list[Any]) -> list[Any]:
-        return []
-
-    def addInPlace(self, one: list[Any], other: list[Any]) -> list[Any]:  # noqa: N802 the name is Spark's
-        one.extend(other)
-        return one
 
 
 class SparkEngine:
@@ -108,7 +98,7 @@ class SparkEngine:
         """Run the frame in a job group of its own; yield what its tasks tell, each thing once, as tasks end."""
         session = spark_session(self._settings)
         context = session.sparkContext
-        told = context.accumulator([], _Told())
+        told = context.accumulator([], Told())
         group = f"bucketwheel-{uuid.uuid4().hex}"
         failures: list[Exception] = []
 
@@ -164,16 +154,16 @@ def _explained(error: Exception) -> Exception:
 
 
 def _bucket_frame(job: BucketJob, todo: tuple[int, ...], session: SparkSession, tell: Tell) -> DataFrame:
-    cores = _cores(session.sparkContext)
-    partitions = min(len(todo), cores * _TASKS_PER_CORE)
+    context = session.sparkContext
+    tasks = task_count(context, len(job.slices), _decoded_bytes(job, job.bucket_count))
+    partitions = task_count(context, len(todo), _decoded_bytes(job, len(todo)))
     places = Places(_place_keys(partitions), todo)
-    tasks = min(len(job.slices), cores * _TASKS_PER_CORE)
-    if _BATCH_ROWS not in dict(session.sparkContext.getConf().getAll()):
+    if _BATCH_ROWS not in dict(context.getConf().getAll()):
         session.conf.set(_BATCH_ROWS, str(shuffle.BATCH_ROWS))
 
     def scatter(batches: Batches) -> Iterator[pa.RecordBatch]:
         numbers = [number for batch in batches for number in batch.column(0).to_pylist()]
-        yield from scatter_task(job, places, _task_number(), numbers, tell)
+        yield from scatter_task(job, places, task_number(), numbers, tell)
 
     def gather_all(batches: Batches) -> Iterator[pa.RecordBatch]:
         yield from gather_task(job, batches, tell)
@@ -190,16 +180,13 @@ def _verify_frame(job: BucketJob, outcomes: dict[int, str], session: SparkSessio
         for batch in batches:
             yield from verify_task(job, outcomes, [buckets[place] for place in batch.column(0).to_pylist()], tell)
 
-    tasks = min(len(buckets), _cores(session.sparkContext) * _TASKS_PER_CORE)
+    tasks = task_count(session.sparkContext, len(buckets), _decoded_bytes(job, len(buckets)))
     return session.range(0, len(buckets), 1, tasks).mapInArrow(verify, _NOTHING)
 
 
-def _cores(context: SparkContext) -> int:
-    """Return the cores that the cluster has, or may grow to."""
-    conf = dict(context.getConf().getAll())
-    per_executor = int(conf.get("spark.executor.cores", 1))
-    executors = conf.get("spark.dynamicAllocation.maxExecutors") or conf.get("spark.executor.instances") or 0
-    return max(context.defaultParallelism, int(executors) * per_executor, 1)
+def _decoded_bytes(job: BucketJob, buckets: int) -> int:
+    """Return about what the rows of so many buckets take in memory."""
+    return sum(part.rows for part in job.slices) * job.decoded_bytes_per_row * buckets // job.bucket_count
 
 
 def _place_keys(partitions: int) -> tuple[int, ...]:
@@ -214,9 +201,3 @@ def _place_keys(partitions: int) -> tuple[int, ...]:
             found.setdefault(place, number)
         start += block
     return tuple(found[place] for place in range(partitions))
-
-
-def _task_number() -> int:
-    """Return the number of the task that this worker has; it is the same when the task is tried again."""
-    task = TaskContext.get()
-    return task.partitionId() if task else 0

@@ -1,6 +1,6 @@
 """The Spark session: the platform's own where there is one, and a small local one elsewhere.
 
-A setting is set here only where neither the platform nor `spark-submit` has set it.
+A setting is set here only where neither the platform nor `spark-submit` has set it, in Spark or in Hadoop.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pyspark import SparkConf, SparkContext
@@ -33,13 +34,17 @@ _GENERAL = {
     # The progress shown is our own.
     "spark.ui.showConsoleProgress": "false",
 }
-# For a JVM that this process starts itself: it moves bytes and does little else.
-_OWN_JVM = {
+# Where driver and executors are one process, nobody else has to reach it.
+_ONE_MACHINE = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
+    "spark.ui.enabled": "false",
+}
+# For a JVM that this process starts itself: it moves bytes and does little else.
+_OWN_JVM = {
+    **_ONE_MACHINE,
     "spark.driver.memory": "2g",
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
-    "spark.ui.enabled": "false",
     "spark.log.level": "ERROR",
 }
 # In Hadoop 3.3 and 3.4 alike: the names of AWS's own providers differ between them.
@@ -93,12 +98,29 @@ def _known(own: bool) -> dict[str, str]:
     """Return what the platform has set: by `spark-submit`, or in the defaults that a JVM of ours will read."""
     if not own:
         SparkContext._ensure_initialized()
-        return dict(SparkConf().getAll())
+        return {**_of_hadoop(), **dict(SparkConf().getAll())}
     home = os.environ.get("SPARK_HOME", "")
     defaults = Path(os.environ.get("SPARK_CONF_DIR") or Path(home) / "conf") / "spark-defaults.conf"
     lines = defaults.read_text().splitlines() if defaults.is_file() else []
     pairs = [re.split(r"[\s=]+", line.strip(), maxsplit=1) for line in lines if line.strip().startswith("spark.")]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+def _of_hadoop() -> dict[str, str]:
+    """Return, as settings of Spark, the file systems that the platform's core-site.xml says something of.
+
+    What Hadoop itself comes with is not in there: it would look as if all were set.
+    """
+    gateway: Any = SparkContext._jvm
+    site = gateway.org.apache.hadoop.conf.Configuration(False)
+    site.addResource("core-site.xml")
+    entries = site.iterator()
+    found = {}
+    while entries.hasNext():
+        name = entries.next().getKey()
+        if name.startswith("fs."):
+            found[f"spark.hadoop.{name}"] = site.getRaw(name)
+    return found
 
 
 def wanted_settings(
@@ -116,6 +138,8 @@ def wanted_settings(
     if own:
         threads = "*" if settings.threads == "auto" else str(settings.threads)
         wanted |= {"spark.master": f"local[{threads}]", **_OWN_JVM}
+    elif known.get("spark.master", "").startswith("local"):
+        wanted |= _ONE_MACHINE
     locations = [settings.target, *(source.source for source in settings.datasets.values())]
     if any(map(is_s3, locations)):
         wanted |= _s3a(settings.storage.filled(settings.aws), environ)
@@ -126,21 +150,30 @@ def _s3a(storage: StorageSettings, environ: Mapping[str, str]) -> dict[str, str]
     """Return what lets `s3://` and `s3a://` URIs work in Spark's own reading, writing and event logs."""
     fs = "spark.hadoop.fs"
     wanted = {f"{fs}.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
-    if storage.region:
-        wanted[f"{fs}.s3a.endpoint.region"] = storage.region
-    if storage.endpoint_url:
-        endpoint = urlsplit(storage.endpoint_url)
+    # Hadoop knows none of these variables; Bucketwheel's own reading and writing goes by them.
+    region = storage.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+    endpoint_url = storage.endpoint_url or _endpoint_of(environ)
+    if region:
+        wanted[f"{fs}.s3a.endpoint.region"] = region
+    if endpoint_url:
+        endpoint = urlsplit(endpoint_url)
         wanted |= {
-            f"{fs}.s3a.endpoint": storage.endpoint_url,
+            f"{fs}.s3a.endpoint": endpoint_url,
             f"{fs}.s3a.connection.ssl.enabled": str(endpoint.scheme == "https").lower(),
         }
-    if storage.path_style or (storage.path_style is None and storage.endpoint_url):
+    if storage.path_style or (storage.path_style is None and endpoint_url):
         wanted[f"{fs}.s3a.path.style.access"] = "true"
     if "AWS_ACCESS_KEY_ID" in environ:
         # Spark itself hands the keys of the environment to Hadoop, driver and executors.
         token = environ.get("AWS_SESSION_TOKEN")
         wanted[f"{fs}.s3a.aws.credentials.provider"] = _SESSION_KEYS_PROVIDER if token else _KEYS_PROVIDER
     return wanted
+
+
+def _endpoint_of(environ: Mapping[str, str]) -> str | None:
+    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    return environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
 
 
 def _ship_package(context: SparkContext) -> None:

@@ -1,6 +1,7 @@
 """What runs in Spark's Python workers: the kernel on the rows that Spark hands over.
 
-Nothing here needs a session, and nothing else of the Spark engine is imported by workers.
+Nothing here needs a session. Workers import what tasks name, so all that these name is here: nothing else of the
+Spark engine is imported there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+from pyspark import AccumulatorParam, TaskContext
 
 from bucketwheel import errors
 from bucketwheel.contracts import BucketJob
@@ -32,6 +34,25 @@ _BATCH_BYTES = 128 * 2**20
 # However wide a row is.
 _LEAST_ROWS = 1024
 _MARK = "bucketwheel-failure:"
+
+
+class Told(AccumulatorParam[Any]):
+    """A list that tasks add to; the driver sees the entries of each task when the task ends."""
+
+    def zero(self, _value: list[Any]) -> list[Any]:
+        """Return what a task begins with."""
+        return []
+
+    def addInPlace(self, one: list[Any], other: list[Any]) -> list[Any]:  # noqa: N802 the name is Spark's
+        """Return the first with the entries of the other added."""
+        one.extend(other)
+        return one
+
+
+def task_number() -> int:
+    """Return the number of the task that this worker has; it is the same when the task is tried again."""
+    task = TaskContext.get()
+    return task.partitionId() if task else 0
 
 
 @dataclass(frozen=True)

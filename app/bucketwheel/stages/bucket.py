@@ -6,6 +6,7 @@ from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import EngineError
 from bucketwheel.jobs import bucket_job
 from bucketwheel.manifest import BucketOutcome, BucketResult, DiscoverResult, Manifest
+from bucketwheel.stages.reasons import reasons_told
 
 
 class Bucket:
@@ -27,14 +28,15 @@ class Bucket:
         self._report(services, job, finished, 0)
         services.storage.make_directory(job.scratch)
         engine = services.engine()
-        for outcome in engine.bucket(job, frozenset(done), lambda r, b: self._report(services, job, r, b)):
-            services.checkpoints.save(outcome)
-            done[outcome.bucket] = outcome
-            services.report(_part(services.dataset, outcome))
-        outcomes = tuple(done[number] for number in sorted(done))
-        written = sum(outcome.rows for outcome in outcomes)
-        if written != rows:
-            raise EngineError(f"bucket: {rows} rows in the snapshot, {written} written; nothing was published")
+        with reasons_told(services, self.name, engine):
+            for outcome in engine.bucket(job, frozenset(done), lambda r, b: self._report(services, job, r, b)):
+                services.checkpoints.save(outcome)
+                done[outcome.bucket] = outcome
+                services.report(_part(services.dataset, outcome))
+            outcomes = tuple(done[number] for number in sorted(done))
+            written = sum(outcome.rows for outcome in outcomes)
+            if written != rows:
+                raise EngineError(f"bucket: {rows} rows in the snapshot, {written} written; nothing was published")
         statistics = engine.statistics()
         return BucketResult(
             rows=written,

@@ -18,6 +18,7 @@ from bucketwheel.manifest import (
     VerifyResult,
 )
 from bucketwheel.settings import Policy
+from bucketwheel.stages.reasons import reasons_told
 from bucketwheel.storage import Entry
 
 
@@ -40,18 +41,19 @@ class Verify:
         rows, checksum = 0, 0
         sizes = dict.fromkeys((table.name for table in job.tables), 0)
         engine = services.engine()
-        for check in engine.verify(
-            job,
-            written.outcomes,
-            lambda r, b: services.report(Progress(services.dataset, self.name, "advanced", r, b)),
-        ):
-            rows += check.rows
-            checksum = add(checksum, check.key_checksum)
-            for table, size in check.table_bytes.items():
-                sizes[table] += size
-        expected = manifest.result("discover", DiscoverResult).rows
-        if rows != expected:
-            raise VerificationError(f"verify: {rows} rows read back, {expected} in the snapshot")
+        with reasons_told(services, self.name, engine):
+            for check in engine.verify(
+                job,
+                written.outcomes,
+                lambda r, b: services.report(Progress(services.dataset, self.name, "advanced", r, b)),
+            ):
+                rows += check.rows
+                checksum = add(checksum, check.key_checksum)
+                for table, size in check.table_bytes.items():
+                    sizes[table] += size
+            expected = manifest.result("discover", DiscoverResult).rows
+            if rows != expected:
+                raise VerificationError(f"verify: {rows} rows read back, {expected} in the snapshot")
         nulls = sum(outcome.null_keys for outcome in written.outcomes)
         duplicates = sum(outcome.duplicate_keys for outcome in written.outcomes)
         quality = services.settings.quality

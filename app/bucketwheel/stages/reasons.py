@@ -1,0 +1,22 @@
+"""What an engine knows of work that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bucketwheel.contracts import Engine, Progress, Services
+
+
+@contextmanager
+def reasons_told(services: Services, stage: str, engine: Engine) -> Iterator[None]:
+    """Where the block fails, report what the engine warns of and put it on the error: no result will tell it."""
+    try:
+        yield
+    except Exception as error:
+        warnings = engine.statistics().warnings
+        for warning in warnings:
+            error.add_note(warning)
+        for warning in warnings:
+            services.report(Progress(services.dataset, stage, "warning", message=warning))
+        raise
