@@ -104,7 +104,7 @@ class _Work:
     def _staged(self, settings: Settings) -> list[_Table]:
         names = [table.name for table in self._manifest.result("split", SplitResult).tables]
         prefix = settings.catalog.staged_prefix
-        wanted = definitions(self._manifest, self._services.storage, settings.target, prefix)
+        wanted = definitions(self._manifest, self._services.storage, settings, prefix)
         shown = {table.name.lower(): table for table in self._services.catalog().tables()}
         for table in wanted:
             found = shown.get(table.name.lower())
