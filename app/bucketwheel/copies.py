@@ -20,8 +20,6 @@ from bucketwheel.storage import Storage, join
 
 # What names of tables begin with while they are made.
 TEMPORARY = "tmp_bucketwheel_"
-# What is known of engines before they are asked: the most bucket files of one statement.
-WRITERS = {"athena": 100}
 
 
 class CopyNote(Record):

@@ -28,6 +28,7 @@ from bucketwheel.executors.failures import failure, hint
 from bucketwheel.retries import passes, patiently
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
+from bucketwheel.tables import WRITERS
 
 _INVALID = "InvalidRequestException"
 _MALFORMED = (
@@ -49,7 +50,7 @@ _CAUSES: dict[type[ExecutorError], set[int]] = {
 class AthenaExecutor:
     """Statements in one workgroup, on one database of the Glue catalog."""
 
-    writers: int | None = 100
+    writers: int | None = WRITERS["athena"]
     hashes: tuple[str, ...] = ("hive_v1",)
     timestamp_unit = "ms"
     sorts = False
