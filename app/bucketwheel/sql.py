@@ -20,21 +20,18 @@ _SCALARS = {
     pa.int64(): "bigint",
     pa.uint8(): "smallint",
     pa.uint16(): "int",
-    pa.uint32(): "bigint",
     pa.float32(): "float",
     pa.float64(): "double",
     pa.date32(): "date",
     pa.date64(): "date",
 }
 
-# Of these no Hive type has all values as they lie in Parquet: the nearest one, what readers would get wrong by it,
-# and the types to have instead.
+# No reader of Hive's types gets all values of these as they lie in Parquet: the nearest type, what is wrong with it,
+# and the types to have instead. Smaller unsigned numbers are read right.
+_NEGATIVE = "as which readers take values from {} on for negative ones"
 _NEAREST = {
-    pa.uint64(): (
-        "bigint",
-        "which ends at 2^63 - 1, so readers would take larger values for negative ones",
-        "int64 or decimal(20,0)",
-    ),
+    pa.uint32(): ("bigint", _NEGATIVE.format("2^31"), "int64"),
+    pa.uint64(): ("bigint", _NEGATIVE.format("2^63"), "int64 or decimal(20,0)"),
     pa.float16(): ("float", "which has four bytes where Parquet has two, so readers refuse it", "float32"),
 }
 

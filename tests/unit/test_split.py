@@ -144,7 +144,7 @@ def test_standard_names_are_plain_and_stay_what_they_are(name: str) -> None:
     assert standard_name(standard) == standard
 
 
-@pytest.mark.parametrize("kind", [pa.uint64(), pa.float16(), pa.list_(pa.uint64())], ids=str)
+@pytest.mark.parametrize("kind", [pa.uint32(), pa.uint64(), pa.float16(), pa.list_(pa.uint64())], ids=str)
 def test_types_that_only_readers_of_the_files_get_right_are_for_duckdb_alone(kind: pa.DataType) -> None:
     found = snapshot("A", A=kind)
     assert layout(split(found)) == {DATASET: [("A", "a")]}
