@@ -1,7 +1,7 @@
 """The few statements that our executors send, carried out on a catalog and a storage; with failures on demand.
 
 It stands in for Athena's and Trino's insides. A copy is made by copying the source's files, which already are the
-buckets that a CTAS would write.
+buckets that a CTAS of the same hash and count would write; what its definition says comes from the statement.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,6 +59,7 @@ class TinySql:
     written: dict[str, list[str]] = field(default_factory=dict)
     plans: list[tuple[str, Plan]] = field(default_factory=list)
     lose_rows: bool = False
+    file_name: Callable[[str], str] = lambda name: name.replace("_0.snappy.parquet", "_0_made_by_sql")
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def plan(self, beginning: str, plan: Plan, times: int = 1) -> None:
@@ -108,8 +110,8 @@ class TinySql:
         if names_in(create[3]) != [column for column, _ in source.columns]:
             raise SqlRefusedError("COLUMN_NOT_FOUND", "line 1:1: columns differ")
         location, _ = self._copy_files(create, query_id, None)
-        made = replace(source, name=name, location=location, sorted=False, parameters={}, version=None, native={})
-        self.catalog.put(made, None)
+        made = replace(source, name=name, location=location, sorted=False, version=None, native={})
+        self.catalog.put(replace(made, **buckets_in(create[2])), None)
         return [("3",)]
 
     def _copy_files(self, create: re.Match[str], query_id: str, limit: int | None) -> tuple[str, list[str]]:
@@ -124,7 +126,7 @@ class TinySql:
         written = []
         files = self.storage.list(self._table(create[4]).location)
         for entry in files[: len(files) - 1 if self.lose_rows else limit]:
-            place = join(location, entry.name.replace("_0.snappy.parquet", "_0_made_by_sql"))
+            place = join(location, self.file_name(entry.name))
             self.storage.write(place, self.storage.read(entry.location))
             written.append(place)
         return location, written
@@ -139,6 +141,20 @@ class TinySql:
                 for value in read[column].to_pylist():
                     sums[column] += int.from_bytes(hashlib.sha256(repr(value).encode()).digest()[:8], "big")
         return (str(rows), *(f"{total % 2**64:016X}" for total in sums.values()))
+
+
+def buckets_in(properties: str) -> dict[str, Any]:
+    """Return what the properties of a CTAS say of buckets, as the definition that an engine makes of them."""
+    columns = re.search(r"bucketed_by = ARRAY\[(.*)\]", properties)
+    count = re.search(r"bucket_count = (\d+)", properties)
+    version = re.search(r"bucketing_version = (\d+)", properties)
+    if (columns is None) != (count is None):
+        raise SqlRefusedError("INVALID_TABLE_PROPERTY", "bucketed_by and bucket_count must be specified together")
+    return {
+        "bucket_columns": tuple(re.findall(r"'([^']*)'", columns[1])) if columns else (),
+        "bucket_count": int(count[1]) if count else 0,
+        "parameters": {"bucketing_version": version[1]} if version else {},
+    }
 
 
 def names_in(text: str) -> list[str]:

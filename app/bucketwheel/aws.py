@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,12 +86,17 @@ def code_of(error: BaseException) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
+def is_denied(error: BaseException) -> bool:
+    """Return whether AWS refused because the role lacks a permission."""
+    return code_of(error) in _DENIED
+
+
 @contextmanager
-def translated(kind: type[BucketwheelError], thing: str) -> Iterator[None]:
+def translated(kind: Callable[[str], BucketwheelError], thing: str) -> Iterator[None]:
     """Turn errors of botocore into `kind`, with the thing, the action that AWS knows it by, and what to do.
 
     Args:
-        kind: the error to raise.
+        kind: the error to raise, or what makes it of a text.
         thing: what the call was about, such as ``table omc_flywheel_prod.ext_ibe_01``.
     """
     try:
@@ -107,7 +112,7 @@ def translated(kind: type[BucketwheelError], thing: str) -> Iterator[None]:
 def _explained(error: ClientError) -> str:
     code, message = code_of(error), error.response.get("Error", {}).get("Message", "")
     action = error.operation_name
-    if code in _DENIED:
+    if is_denied(error):
         return f"{action} was denied ({message or code}); the role needs permission for this action on it"
     if code in _EXPIRED:
         return f"{action}: the credentials are not valid any more ({message or code}); renew them, then resume"

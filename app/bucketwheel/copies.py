@@ -15,13 +15,11 @@ from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import ConfigError, VerificationError
 from bucketwheel.manifest import CopiedTable, Record
 from bucketwheel.runs import RUN_ID, RunStore, begun_at
+from bucketwheel.sql import LONGEST_NAME
 from bucketwheel.storage import Storage, join
 
 # What names of tables begin with while they are made.
 TEMPORARY = "tmp_bucketwheel_"
-_LONGEST_NAME = 255
-# What is known of engines before they are asked: the most bucket files of one statement.
-WRITERS = {"athena": 100}
 
 
 class CopyNote(Record):
@@ -52,7 +50,7 @@ class CopyBooks:
 
     def temporary_name(self, table: str, mark: str) -> str:
         """The name of the table while it is made."""
-        return f"{temporary_prefix(self._run_id)}{mark}_{table}"[:_LONGEST_NAME]
+        return f"{temporary_prefix(self._run_id)}{mark}_{table}"[:LONGEST_NAME]
 
     def note(self, method: str, copy: CopiedTable) -> None:
         """Note a finished copy."""

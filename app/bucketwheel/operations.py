@@ -83,7 +83,7 @@ def rollback(
             copies = manifest.result(stage, PublishResult).copies
             check_copies(services.storage, copies)
             prefix = prefixes(settings.catalog)[stage]
-            tables += definitions(manifest, services.storage, settings.target, prefix, copies)
+            tables += definitions(manifest, services.storage, settings, prefix, copies)
 
         def note() -> None:
             if "ctas" in published:

@@ -19,6 +19,7 @@ from bucketwheel.manifest import (
     VerifyResult,
 )
 from bucketwheel.runs import RunStore
+from bucketwheel.settings import Settings
 from bucketwheel.sql import hive_type
 from bucketwheel.storage import Storage, join
 from bucketwheel.tables import same_version
@@ -30,24 +31,28 @@ _Change = tuple[CatalogTable, CatalogTable | None]
 
 
 def definitions(
-    manifest: Manifest, storage: Storage, target: str, prefix: str, copies: Sequence[CopiedTable] = ()
+    manifest: Manifest, storage: Storage, settings: Settings, prefix: str, copies: Sequence[CopiedTable] = ()
 ) -> list[CatalogTable]:
     """Return the catalog tables of a verified run, named `prefix` + table, in the order of the mapping.
 
     Those of which a SQL engine made a copy show the copy.
+
+    Raises:
+        SchemaError: the catalog has no name for a column's type; a run for another catalog may have had.
     """
     made = {copy.table: copy for copy in copies}
-    store = RunStore(storage, target)
+    store = RunStore(storage, settings.target)
     found = manifest.result("discover", DiscoverResult)
     split = manifest.result("split", SplitResult)
     size = manifest.result("size", SizeResult)
     written = {table.name: table for table in manifest.result("verify", VerifyResult).tables}
     schema = found.schema()
     keys = tuple(key.name for key in split.keys)
+    exact = settings.catalog.is_typed
     tables = []
     for table in split.tables:
         columns = tuple(
-            (column.name, hive_type(schema.field(column.source).type, column.source))
+            (column.name, hive_type(schema.field(column.source).type, column.source, exact))
             for column in (*split.keys, *table.columns)
         )
         parameters = {
@@ -115,7 +120,7 @@ def publish_run(
     """
     settings, storage = services.settings, services.storage
     check_files(manifest, storage, settings.target)
-    tables = definitions(manifest, storage, settings.target, prefix, copies)
+    tables = definitions(manifest, storage, settings, prefix, copies)
     return publish_all(services.catalog(), services.fence, tables, settings.catalog.adopt, then)
 
 

@@ -28,6 +28,11 @@ _LONGEST_PAUSE = 10.0
 T = TypeVar("T")
 
 
+def passes(error: BaseException) -> bool:
+    """Return whether AWS may do later what it has just refused."""
+    return aws.code_of(error) in _LATER
+
+
 def patiently(action: Callable[[], T], seconds: float, pause: float = 0.2) -> T:
     """Do it; where AWS throttles or is out of order, again after random, growing pauses, for at most `seconds`.
 
@@ -40,7 +45,7 @@ def patiently(action: Callable[[], T], seconds: float, pause: float = 0.2) -> T:
             return action()
         except ClientError as error:
             wait = random.uniform(pause / 2, pause)  # noqa: S311  spreads load, guards nothing
-            if aws.code_of(error) not in _LATER or time.monotonic() + wait > deadline:
+            if not passes(error) or time.monotonic() + wait > deadline:
                 raise
         time.sleep(wait)
         pause = min(2 * pause, _LONGEST_PAUSE)

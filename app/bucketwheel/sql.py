@@ -20,17 +20,25 @@ _SCALARS = {
     pa.int64(): "bigint",
     pa.uint8(): "smallint",
     pa.uint16(): "int",
-    pa.uint32(): "bigint",
-    pa.uint64(): "bigint",
-    pa.float16(): "float",
     pa.float32(): "float",
     pa.float64(): "double",
     pa.date32(): "date",
     pa.date64(): "date",
 }
 
+# No reader of Hive's types gets all values of these as they lie in Parquet: the nearest type, what is wrong with it,
+# and the types to have instead. Smaller unsigned numbers are read right.
+_NEGATIVE = "as which readers take values from {} on for negative ones"
+_NEAREST = {
+    pa.uint32(): ("bigint", _NEGATIVE.format("2^31"), "int64"),
+    pa.uint64(): ("bigint", _NEGATIVE.format("2^63"), "int64 or decimal(20,0)"),
+    pa.float16(): ("float", "which has four bytes where Parquet has two, so readers refuse it", "float32"),
+}
+
 _MOST_DIGITS = 38
-_PLAIN_NAME = re.compile(r"[a-z0-9_]{1,255}", re.IGNORECASE)
+# The most characters of a table's or column's name in Glue, and so in Athena.
+LONGEST_NAME = 255
+_PLAIN_NAME = re.compile(rf"[a-z0-9_]{{1,{LONGEST_NAME}}}", re.IGNORECASE)
 # What separates the parts of a type's name.
 _TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
 
@@ -130,24 +138,35 @@ def glob_escaped(location: str) -> str:
     return "".join(f"[{char}]" if char in "*?[" else char for char in location)
 
 
-def hive_type(kind: pa.DataType, column: str) -> str:
+def hive_type(kind: pa.DataType, column: str, exact: bool = True) -> str:
     """Return the Hive type name of a column that is stored as Parquet.
+
+    Args:
+        kind: Arrow type of the column.
+        column: its name, for the error.
+        exact: refuse what would be read otherwise than it was written; else take the nearest name, for readers that
+            go by the files.
 
     Raises:
         SchemaError: Hive has no such type.
     """
     if isinstance(kind, pa.BaseExtensionType):
         # Before the look-up: types that programs add need not be hashable.
-        return hive_type(kind.storage_type, column)
-    name = _SCALARS.get(kind)
-    if name is None and pa.types.is_dictionary(kind):
-        return hive_type(kind.value_type, column)
-    if name is None:
-        name = _parameterised(kind, column)
-    return name
+        return hive_type(kind.storage_type, column, exact)
+    if pa.types.is_dictionary(kind):
+        return hive_type(kind.value_type, column, exact)
+    if kind in _NEAREST:
+        name, why, instead = _NEAREST[kind]
+        if exact:
+            raise SchemaError(
+                f"column {column!r} has type {kind}; the nearest Hive type is {name}, {why}. Have the snapshot "
+                f"written with {instead}, or leave the column unmapped"
+            )
+        return name
+    return _SCALARS.get(kind) or _parameterised(kind, column, exact)
 
 
-def _parameterised(kind: pa.DataType, column: str) -> str:
+def _parameterised(kind: pa.DataType, column: str, exact: bool) -> str:
     types = pa.types
     if types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view":
         return "string"
@@ -165,15 +184,15 @@ def _parameterised(kind: pa.DataType, column: str) -> str:
     if types.is_time(kind) or types.is_duration(kind):
         return "bigint" if kind.bit_width == 64 else "int"
     if types.is_map(kind):
-        return f"map<{hive_type(kind.key_type, column)},{hive_type(kind.item_type, column)}>"
+        return f"map<{hive_type(kind.key_type, column, exact)},{hive_type(kind.item_type, column, exact)}>"
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return f"array<{hive_type(kind.value_type, column)}>"
+        return f"array<{hive_type(kind.value_type, column, exact)}>"
     if types.is_struct(kind):
         odd = [field.name for field in kind if _TYPE_MARKS.search(field.name) or not field.name]
         if odd:
             raise SchemaError(
                 f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; leave it unmapped"
             )
-        fields = ",".join(f"{field.name}:{hive_type(field.type, column)}" for field in kind)
+        fields = ",".join(f"{field.name}:{hive_type(field.type, column, exact)}" for field in kind)
         return f"struct<{fields}>"
     raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; leave it unmapped")

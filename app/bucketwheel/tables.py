@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bucketwheel.errors import ConcurrentPublishError
+
+# What is known of engines before they are asked: the most bucket files of one statement.
+WRITERS: Final = {"athena": 100}
 
 
 @dataclass(frozen=True)

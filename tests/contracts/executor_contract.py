@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 
 import pyarrow as pa
@@ -76,6 +77,20 @@ class ExecutorContract:
         assert statement.query_id
         assert statement.bytes_scanned > 0
         assert engine.catalog.get("ext_ibe_01") == copy.source
+
+    @pytest.mark.parametrize(("columns", "count"), [(("select", "customer_user_id"), 8), ((), 0)])
+    def test_a_copy_has_the_buckets_that_were_asked_for(
+        self, executor: SqlExecutor, engine: TinySql, copy: TableCopy, columns: tuple[str, ...], count: int
+    ) -> None:
+        source = replace(copy.source, bucket_columns=columns, bucket_count=count)
+        for scheme in executor.hashes:
+            executor.copy(replace(copy, source=source, location=f"{copy.location}{scheme}", hash=scheme), Event())
+            made = engine.catalog.get("tmp_copy")
+            assert made is not None
+            assert (made.bucket_columns, made.bucket_count) == (columns, count)
+            versions = {"hive_v1": "1", "hive_v2": "2"}
+            assert made.parameters.get("bucketing_version", "1") == (versions[scheme] if count else "1")
+            executor.drop("tmp_copy", Event())
 
     def test_keys_are_the_same_of_a_table_and_its_copy_and_of_no_other(
         self, executor: SqlExecutor, engine: TinySql, copy: TableCopy

@@ -19,6 +19,7 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import CatalogError, ExecutorError
 from bucketwheel.manifest import Manifest, PublishResult, StageRecord
 from bucketwheel.settings import Settings
+from bucketwheel.stages import copy_tables
 from bucketwheel.stages.ctas import Ctas
 from bucketwheel.stages.register import Register
 from bucketwheel.storage import join
@@ -96,6 +97,25 @@ def test_a_failed_copy_leaves_no_file_and_no_table(uploaded: Uploaded) -> None:
         uploaded.ctas()
     assert sorted(uploaded.shown()) == ["ext_people_1", "ext_people_2"]
     assert uploaded.copies() == []
+
+
+def test_a_copy_whose_start_is_throttled_to_the_end_is_begun_again_in_a_fresh_place(
+    uploaded: Uploaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded.register()
+    monkeypatch.setattr(copy_tables, "_PAUSE_SECONDS", 0)
+    catalog = uploaded.settings.catalog.model_copy(update={"retry_seconds": 0})
+    ctas = uploaded.settings.ctas.model_copy(update={"concurrency": 1})
+    settings = uploaded.settings.model_copy(update={"catalog": catalog, "ctas": ctas})
+    services = make_services(settings, RunRequest(DATASET), lambda _: None, utc_now)
+    uploaded.services = replace(services, fence=Fence())
+    with faulty(aws_module.client("athena", settings.aws)) as faults:
+        # After the keys of the source comes the first copy.
+        faults.plan("StartQueryExecution", None, refusal("TooManyRequestsException"))
+        uploaded.ctas()
+        # Keys of the source; copy, keys and drop of two tables; the copy that was not begun.
+        assert faults.calls["StartQueryExecution"] == 1 + 2 * 3 + 1
+    assert len(uploaded.shown()) == 4
 
 
 def test_a_catalog_that_refuses_the_last_flip_puts_the_others_back(uploaded: Uploaded) -> None:

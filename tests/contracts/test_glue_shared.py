@@ -1,6 +1,7 @@
 """Tables in Glue while others read them, and while two writers publish at once.
 
-moto takes an update of a stale version; here it stands behind `aws_server.strict_glue`, which refuses it as AWS does.
+moto takes an update of a stale version; here it stands behind `aws_server.strict_glue`, which refuses it as AWS
+says that it does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import pytest
 from catalog_tables import table_at
 from glue_support import glue_settings
 
+from aws_faults import Faults, faulty
 from aws_server import plain_client
+from bucketwheel import aws as aws_module
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError
@@ -44,14 +47,27 @@ def settings(aws: str, tmp_path: Path) -> Any:
     return glue_settings(aws, str(tmp_path))
 
 
-def shown(catalog: GlueCatalog) -> set[str]:
-    return {table.location.rpartition("/")[2] for table in catalog.tables()}
+def shown(catalog: GlueCatalog) -> dict[str, str]:
+    """The run whose directory each table points at, which has to be the one that it names."""
+    found = {}
+    for table in catalog.tables():
+        found[table.name] = table.location.rpartition("/")[2]
+        assert table.run_id == f"run {found[table.name]}"
+    return found
 
 
-def race(
-    catalog: GlueCatalog, together: threading.Barrier, tables: list[CatalogTable]
-) -> ConcurrentPublishError | None:
-    together.wait(30)
+class Meeting:
+    """Two writers whose first change reaches Glue only when both have looked: at the lists, and at that table."""
+
+    def __init__(self, faults: Faults, change: str) -> None:
+        self._together = threading.Barrier(2)
+        faults.plan(change, self._wait, self._wait)
+
+    def _wait(self, _: Any) -> None:
+        self._together.wait(30)
+
+
+def race(catalog: GlueCatalog, tables: list[CatalogTable]) -> ConcurrentPublishError | None:
     try:
         publish_all(catalog, Fence(), tables, adopt=False)
     except ConcurrentPublishError as error:
@@ -85,26 +101,33 @@ def test_a_reader_never_misses_a_table_nor_sees_a_mix_within_one(aws: str, setti
         stop.set()
         reader.result()
     assert len(set(reads)) > 5
-    assert shown(catalog) == {f"round{ROUNDS - 1}"}
+    assert shown(catalog) == dict.fromkeys(TABLES, f"round{ROUNDS - 1}")
 
 
-def test_of_two_who_publish_at_once_one_wins_and_nothing_is_half_flipped(settings: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["UpdateTable", "CreateTable"])
+def test_of_two_who_publish_at_once_without_a_lease_one_wins_and_nothing_is_half_flipped(
+    settings: Any, tmp_path: Path, change: str
+) -> None:
     catalog = GlueCatalog(settings)
     publish_all(catalog, Fence(), of_run(tmp_path, "start"), adopt=False)
     wins = 0
-    for number in range(RACES):
-        together, before = threading.Barrier(2), shown(catalog)
-        names = [f"a{number}", f"b{number}"]
-        with ThreadPoolExecutor(2) as pool:
-            racers = [pool.submit(race, catalog, together, of_run(tmp_path, name)) for name in names]
-            outcomes = {name: racer.result() for name, racer in zip(names, racers, strict=True)}
-        winners = {name for name, error in outcomes.items() if error is None}
-        assert all(error is None or error.exit_code == 4 for error in outcomes.values())
-        # Without a lease the two may publish one after the other, or each stop the other and both go back.
-        assert len(shown(catalog)) == 1
-        assert shown(catalog) <= (winners or before)
-        wins += bool(winners)
-    assert wins > RACES / 2
+    with faulty(aws_module.client("glue", settings.aws)) as faults:
+        for number in range(RACES):
+            if change == "CreateTable":
+                for table in catalog.tables():
+                    catalog.remove(table)
+            Meeting(faults, change)
+            names = [f"a{number}", f"b{number}"]
+            with ThreadPoolExecutor(2) as pool:
+                racers = [pool.submit(race, catalog, of_run(tmp_path, name)) for name in names]
+                outcomes = {name: racer.result() for name, racer in zip(names, racers, strict=True)}
+            winners = [name for name, error in outcomes.items() if error is None]
+            losers = [error for error in outcomes.values() if error is not None]
+            assert [error.exit_code for error in losers] == [4]
+            assert "somebody else published it" in str(losers[0])
+            assert shown(catalog) == dict.fromkeys(TABLES, winners[0])
+            wins += len(winners)
+    assert wins == RACES
 
 
 def test_tables_of_others_are_refused_or_adopted_and_come_back(aws: str, settings: Any, tmp_path: Path) -> None:
@@ -125,4 +148,4 @@ def test_tables_of_others_are_refused_or_adopted_and_come_back(aws: str, setting
     assert {name: table[name] for name in given} == given
     assert {table.name for table in catalog.tables()} == {"t1", "t2"}
     publish_all(catalog, Fence(), of_run(tmp_path, "second"), adopt=True)
-    assert shown(catalog) == {"second"}
+    assert shown(catalog) == dict.fromkeys(TABLES, "second")

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from cloud_support import Cloud
 from copies_support import Copying
 
+from aws_server import plain_client
 from bucketwheel import backends
 from bucketwheel.stages import copy_tables
 from bucketwheel.storage import Storage
@@ -51,4 +53,26 @@ def copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copying:
     monkeypatch.setattr(backends, "catalog", lambda _: made.engine.catalog)
     monkeypatch.setattr(backends, "executor", lambda _: made.executor)
     monkeypatch.setattr(copy_tables, "_PAUSE_SECONDS", 0)
+    return made
+
+
+@pytest.fixture
+def cloud(aws: str, tmp_path: Path) -> Cloud:
+    bucket = "runs-" + "".join(char for char in tmp_path.name.lower() if char.isalnum())[-40:]
+    plain_client("s3", aws).create_bucket(Bucket=bucket)
+    made = Cloud(
+        tmp_path,
+        rows=60,
+        changes={
+            "target": f"s3://{bucket}/target",
+            "catalog__kind": "glue",
+            "catalog__path": None,
+            "catalog__database": bucket.replace("-", "_"),
+            "aws__endpoint_url": aws,
+            "aws__region": "us-east-1",
+            "aws__attempts": 2,
+        },
+    )
+    made.bucket = bucket
+    made.snapshot(JANUARY)
     return made

@@ -121,6 +121,7 @@ def test_a_copy_with_other_rows_is_refused_and_the_run_keeps_its_files(copying: 
         ({"bucket_count": 2}, "made buckets 2, asked for were 4"),
         ({"columns": (("customer_user_id", "string"),)}, "made columns"),
         ({"bucket_columns": ()}, "made bucket columns"),
+        ({"parameters": {"bucketing_version": "2"}}, "made bucketing_version 2, asked for were 1"),
         ({"location": "/elsewhere"}, "made location /elsewhere"),
     ],
 )

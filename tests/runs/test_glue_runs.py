@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
+from cloud_support import Cloud
 
 from athena_double import AthenaDouble, athena_runs
 from aws_server import plain_client
@@ -18,55 +18,10 @@ from bucketwheel.errors import CatalogError, ConfigError, ForeignTableError
 from bucketwheel.manifest import PublishResult
 from bucketwheel.operations import expire, rollback
 from bucketwheel.storage import Storage
-from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case
+from runs_support import DATASET, FEBRUARY, JANUARY, MARCH
 from sql_double import TinySql
 
 ROUNDS = 8
-
-
-class Cloud(Case):
-    """A case whose target is on S3 and whose tables are in Glue."""
-
-    bucket = ""
-
-    def tables_shown(self) -> dict[str, str]:
-        return {table.name: table.location for table in GlueCatalog(self.settings()).tables()}
-
-    def marks(self, table: str) -> set[str]:
-        """The snapshots in a table, as somebody reads it who asks Glue where it is."""
-        settings = self.settings()
-        storage, found = Storage.of(settings), GlueCatalog(settings).get(table)
-        assert found is not None
-        files = storage.list(found.location)
-        assert files
-        marks: set[str] = set()
-        for entry in files:
-            with storage.open(entry.location) as stream:
-                name = f"{table.removeprefix('ext_').removeprefix('bucketed_')}_mark"
-                marks |= set(pq.read_table(stream, columns=[name])[name].to_pylist())
-        return marks
-
-
-@pytest.fixture
-def cloud(aws: str, tmp_path: Path) -> Cloud:
-    bucket = "runs-" + "".join(char for char in tmp_path.name.lower() if char.isalnum())[-40:]
-    plain_client("s3", aws).create_bucket(Bucket=bucket)
-    made = Cloud(
-        tmp_path,
-        rows=60,
-        changes={
-            "target": f"s3://{bucket}/target",
-            "catalog__kind": "glue",
-            "catalog__path": None,
-            "catalog__database": bucket.replace("-", "_"),
-            "aws__endpoint_url": aws,
-            "aws__region": "us-east-1",
-            "aws__attempts": 2,
-        },
-    )
-    made.bucket = bucket
-    made.snapshot(JANUARY)
-    return made
 
 
 @pytest.fixture

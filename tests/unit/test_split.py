@@ -142,3 +142,57 @@ def test_standard_names_are_plain_and_stay_what_they_are(name: str) -> None:
     assert not standard.endswith("_")
     assert "__" not in standard
     assert standard_name(standard) == standard
+
+
+@pytest.mark.parametrize("kind", [pa.uint32(), pa.uint64(), pa.float16(), pa.list_(pa.uint64())], ids=str)
+def test_types_that_only_readers_of_the_files_get_right_are_for_duckdb_alone(kind: pa.DataType) -> None:
+    found = snapshot("A", A=kind)
+    assert layout(split(found)) == {DATASET: [("A", "a")]}
+    for catalog in ("glue", "of_a_plugin"):
+        with pytest.raises(
+            SchemaError, match=r"column 'A' has type .* nearest Hive type .* leave the column unmapped"
+        ):
+            split(found, **{"catalog.kind": catalog})
+
+
+def test_names_as_long_as_glue_takes_them_pass(tmp_path: Path) -> None:
+    table, value = "t" * (255 - len("bucketed_")), "c" * 255
+    result = mapped(tmp_path, f"{table},{value}\n", snapshot(value), **{"catalog.kind": "glue"})
+    assert layout(result) == {table: [(value, value)]}
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "setting"),
+    [({}, "final_prefix"), ({"catalog.staged_prefix": "before_they_are_"}, "staged_prefix")],
+)
+def test_a_table_whose_name_is_too_long_for_glue_is_refused_before_any_work(
+    tmp_path: Path, prefixes: dict[str, str], setting: str
+) -> None:
+    table = "t" * 247
+    found = snapshot("A")
+    with pytest.raises(
+        MappingError, match=rf"table 't+' .* of 2\d\d characters with catalog.{setting}, Glue takes 255"
+    ):
+        mapped(tmp_path, f"{table},A\n", found, **{"catalog.kind": "glue", **prefixes})
+    assert mapped(tmp_path, f"{table},A\n", found, **prefixes)
+
+
+def test_a_column_whose_name_is_too_long_for_glue_is_refused_before_any_work() -> None:
+    name = "c" * 256
+    with pytest.raises(SchemaError, match=f"column '{name}' would have a name of 256 characters, Glue takes 255"):
+        split(snapshot(name), **{"catalog.kind": "glue"})
+    assert split(snapshot(name))
+    # A key has a name as other columns do.
+    key = discovered([column("k" * 256), column("B")], keys=["k" * 256])
+    with pytest.raises(SchemaError, match=r"column 'k+' would have a name of 256 characters"):
+        split(key, **{"catalog.kind": "glue"})
+
+
+def test_a_type_whose_text_is_too_long_for_glue_is_refused_before_any_work() -> None:
+    wide = pa.struct([(f"field_number_{number:08d}", pa.decimal128(38, 10)) for number in range(4000)])
+    found = snapshot("A", A=wide)
+    with pytest.raises(
+        SchemaError, match=r"the type of column 'A' has 1\d{5} characters .* Glue takes 131072; leave"
+    ):
+        split(found, **{"catalog.kind": "glue"})
+    assert split(found)

@@ -180,10 +180,9 @@ def test_a_path_that_duckdb_cannot_list_is_refused() -> None:
         (pa.int16(), "smallint"),
         (pa.int32(), "int"),
         (pa.int64(), "bigint"),
-        # Hive has no unsigned numbers; the next larger type holds all values.
+        # Hive has no unsigned numbers; of these the next larger type holds all values, and Trino reads them right.
         (pa.uint8(), "smallint"),
         (pa.uint16(), "int"),
-        (pa.uint32(), "bigint"),
         (pa.float32(), "float"),
         (pa.float64(), "double"),
         (pa.date32(), "date"),
@@ -226,3 +225,24 @@ def test_hive_has_a_name_for_every_type_of_parquet(kind: pa.DataType, name: str)
 def test_types_that_hive_cannot_name_are_refused_by_column(kind: pa.DataType) -> None:
     with pytest.raises(SchemaError, match=r"^column 'My Column' has type .*, which Hive catalogs cannot name"):
         sql.hive_type(kind, "My Column")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "text"),
+    [
+        (pa.uint32(), "bigint", r"type uint32; the nearest Hive type is bigint, .* 2\^31 on .* written with int64,"),
+        (pa.uint64(), "bigint", "type uint64; the nearest Hive type is bigint, .* negative .*int64 or decimal"),
+        (pa.float16(), "float", "type halffloat; the nearest Hive type is float, .* two, .* written with float32"),
+        (pa.list_(pa.uint64()), "array<bigint>", "type uint64"),
+        (pa.map_(pa.string(), pa.float16()), "map<string,float>", "type halffloat"),
+        (pa.struct([("a", pa.list_(pa.uint64()))]), "struct<a:array<bigint>>", "type uint64"),
+        (pa.dictionary(pa.int8(), pa.uint64()), "bigint", "type uint64"),
+    ],
+    ids=str,
+)
+def test_types_that_readers_of_the_nearest_one_get_wrong_are_for_readers_of_the_files_alone(
+    kind: pa.DataType, name: str, text: str
+) -> None:
+    with pytest.raises(SchemaError, match=f"^column 'My Column' has {text}.*or leave the column unmapped"):
+        sql.hive_type(kind, "My Column")
+    assert sql.hive_type(kind, "My Column", exact=False) == name

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from bucketwheel import aws, sql
 from bucketwheel.contracts import Statement, TableCopy
@@ -22,11 +24,16 @@ from bucketwheel.errors import (
     ExecutorResourcesError,
     StatementError,
 )
-from bucketwheel.executors.failures import failure
-from bucketwheel.retries import patiently
+from bucketwheel.executors.failures import failure, hint
+from bucketwheel.retries import passes, patiently
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
+from bucketwheel.tables import WRITERS
 
+_INVALID = "InvalidRequestException"
+_MALFORMED = (
+    r"MALFORMED_QUERY|(?:mismatched|extraneous) input|no viable alternative|line \d+:\d+:|Queries of this type"
+)
 _ENDED = {"SUCCEEDED", "FAILED", "CANCELLED"}
 _FIRST_PAUSE = 0.25
 # A query that was told to stop is gone within seconds; what it wrote is only known then.
@@ -43,7 +50,7 @@ _CAUSES: dict[type[ExecutorError], set[int]] = {
 class AthenaExecutor:
     """Statements in one workgroup, on one database of the Glue catalog."""
 
-    writers: int | None = 100
+    writers: int | None = WRITERS["athena"]
     hashes: tuple[str, ...] = ("hive_v1",)
     timestamp_unit = "ms"
     sorts = False
@@ -63,11 +70,11 @@ class AthenaExecutor:
             ConfigError: the workgroup is missing or disabled, or nothing says where results go.
         """
         name, given = self._settings.athena.workgroup, self._settings.athena.output_location
-        with aws.translated(ExecutorError, f"workgroup {name}"):
+        with self._translated("check"):
             try:
                 group = patiently(lambda: self._athena.get_work_group(WorkGroup=name), self._retry)["WorkGroup"]
             except ClientError as error:
-                if aws.code_of(error) != "InvalidRequestException":
+                if aws.code_of(error) != _INVALID:
                     raise
                 raise ConfigError(
                     f"athena.workgroup: Athena has no workgroup {name!r}; create it, or name another"
@@ -112,7 +119,7 @@ class AthenaExecutor:
 
     def _execute(self, text: str, purpose: str, stop: Event, with_rows: bool = False) -> Statement:
         started = time.monotonic()
-        with aws.translated(ExecutorError, f"Athena ({purpose})"):
+        with self._translated(purpose):
             query_id = self._start(text)
             thing = f"Athena query {query_id} ({purpose})"
             try:
@@ -126,6 +133,19 @@ class AthenaExecutor:
         return Statement(
             query_id, rows, statistics.get("DataScannedInBytes", 0), round(time.monotonic() - started, 3)
         )
+
+    @contextmanager
+    def _translated(self, purpose: str) -> Iterator[None]:
+        """Turn what Athena answers to a call, as against what becomes of a query, into the error of its cause."""
+        thing = f"Athena ({purpose}, workgroup {self._settings.athena.workgroup})"
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            kind = _cause(error)
+            # What was denied is explained already.
+            more = "" if kind is ExecutorDeniedError else hint(kind)
+            with aws.translated(lambda text: kind(f"{text.rstrip('.')}{more}"), thing):
+                raise
 
     def _start(self, text: str) -> str:
         athena = self._settings.athena
@@ -207,6 +227,19 @@ class AthenaExecutor:
         answer = patiently(lambda: self._athena.get_query_results(QueryExecutionId=query_id), self._retry)
         for row in answer["ResultSet"]["Rows"][1:]:
             yield tuple(cell.get("VarCharValue") for cell in row["Data"])
+
+
+def _cause(error: BaseException) -> type[ExecutorError]:
+    if aws.is_denied(error):
+        return ExecutorDeniedError
+    if passes(error):
+        return ExecutorBusyError
+    if isinstance(error, ClientError) and aws.code_of(error) == _INVALID:
+        # Athena refuses with this what it cannot parse, and whatever else it finds wrong with a request.
+        told = f"{error.response.get('AthenaErrorCode', '')} {error}"
+        if re.search(_MALFORMED, told):
+            return StatementError
+    return ExecutorError
 
 
 def copy_statement(copy: TableCopy, database: str) -> str:

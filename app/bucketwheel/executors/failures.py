@@ -55,10 +55,15 @@ def failure(thing: str, message: str, kind: type[ExecutorError] | None = None) -
         kind: the class, where the engine's numbers tell; else the message decides.
     """
     for pattern, named, _ in _CAUSES:
-        # A name in the text says more than a number that stands for several causes.
-        if re.search(pattern, message, re.IGNORECASE) and (kind is None or named is TooManyWritersError):
+        # These say more than a number that stands for several causes.
+        telling = kind is None or named in (TooManyWritersError, ExecutorDeniedError)
+        if telling and re.search(pattern, message, re.IGNORECASE):
             kind = named
             break
     chosen = kind or ExecutorError
-    hint = f"; {_KINDS[chosen]}" if chosen in _KINDS else ""
-    return chosen(f"{thing} failed: {message.strip().rstrip('.')}{hint}")
+    return chosen(f"{thing} failed: {message.strip().rstrip('.')}{hint(chosen)}")
+
+
+def hint(kind: type[ExecutorError]) -> str:
+    """Return what to do about an error of this class, to be put after its text, or nothing."""
+    return f"; {_KINDS[kind]}" if kind in _KINDS else ""

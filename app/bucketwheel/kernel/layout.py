@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from bucketwheel.errors import VerificationError
 
@@ -35,6 +36,32 @@ def bucket_of_file(name: str, scheme: str) -> int | None:
         if match := pattern.fullmatch(name):
             return int(match[1])
     return None
+
+
+def buckets_of_files(directory: str, names: Sequence[str], count: int, scheme: str) -> dict[str, int]:
+    """Return the bucket that readers take each file of a directory for.
+
+    Where one has no standard name, readers of Hive's buckets go by their order, if there are as many as buckets.
+
+    Raises:
+        VerificationError: readers would refuse the directory.
+    """
+    parsed = {name: bucket_of_file(name, scheme) for name in names}
+    nameless = [name for name, bucket in parsed.items() if bucket is None]
+    if nameless:
+        if scheme == "spark" or len(names) != count:
+            raise VerificationError(
+                f"{directory}/{nameless[0]}: readers take this name for that of no bucket, and {len(names)} files "
+                f"are not {count}, one for each bucket"
+            )
+        return {name: number for number, name in enumerate(sorted(names))}
+    found = {name: bucket for name, bucket in parsed.items() if bucket is not None}
+    for name, bucket in found.items():
+        if bucket >= count:
+            raise VerificationError(
+                f"{directory}/{name}: readers take this name for that of bucket {bucket}, of {count} buckets"
+            )
+    return found
 
 
 def check_file_name(path: str, bucket: int, scheme: str) -> None:

@@ -140,7 +140,7 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
             except (pa.ArrowException, OSError) as error:
                 raise VerificationError(f"{place}: the keys cannot be read back: {error}") from error
         columns = keys.select(names).columns
-        _check_buckets(job, place, columns, outcome.bucket)
+        check_buckets(place, columns, outcome.bucket, job.bucket_count, job.hash)
         if job.sort and (row := first_disorder(columns)) is not None:
             raise VerificationError(
                 f"{place}: row {row} with key {key_text(columns, row)!r} is not in key order, the row before "
@@ -155,12 +155,24 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
         )
 
 
-def _check_buckets(job: BucketJob, place: str, columns: Sequence[pa.ChunkedArray], bucket: int) -> None:
-    buckets = bucket_numbers(hash_keys(columns, job.hash), job.bucket_count, job.hash)
+def check_buckets(
+    place: str, columns: Sequence[pa.ChunkedArray], bucket: int, count: int, scheme: str, first_row: int = 0
+) -> None:
+    """Raise VerificationError where a key does not hash to `bucket`.
+
+    Args:
+        place: file and bucket, for the message.
+        columns: key columns of consecutive rows of a file.
+        bucket: where the rows are.
+        count: number of buckets.
+        scheme: the hash.
+        first_row: number of the first of these rows in the file.
+    """
+    buckets = bucket_numbers(hash_keys(columns, scheme), count, scheme)
     stray = np.flatnonzero(buckets != bucket)
     if len(stray):
         row = int(stray[0])
         raise VerificationError(
-            f"{place}: row {row} with key {key_text(columns, row)!r} belongs to bucket {int(buckets[row])} "
-            f"({len(stray)} such rows)"
+            f"{place}: row {first_row + row} with key {key_text(columns, row)!r} belongs to bucket "
+            f"{int(buckets[row])} ({len(stray)} such rows)"
         )

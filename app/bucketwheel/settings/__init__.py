@@ -122,6 +122,11 @@ class CatalogSettings(Frozen):
     create_database: bool = True
     retry_seconds: Annotated[float, Field(ge=0)] = 120
 
+    @property
+    def is_typed(self) -> bool:
+        """Whether readers take the types of columns from the catalog; DuckDB's views take them from the files."""
+        return self.kind != "duckdb"
+
     @model_validator(mode="after")
     def _prefixes_differ(self) -> CatalogSettings:
         if self.staged_prefix == self.final_prefix:

@@ -18,7 +18,7 @@ class AwsSettings(Frozen):
         endpoint_url: Endpoint for all services, for emulators; null takes AWS's own, or `AWS_ENDPOINT_URL` and
             `AWS_ENDPOINT_URL_<SERVICE>`.
         connect_seconds: Longest wait for a connection.
-        read_seconds: Longest wait for an answer.
+        read_seconds: Longest wait for an answer; of a Trino that copies tables, too.
         attempts: How often one call is tried, with growing pauses, where AWS throttles or fails.
     """
 

@@ -25,6 +25,7 @@ from bucketwheel.manifest import CopiedTable, DiscoverResult, Manifest, SizeResu
 from bucketwheel.publish import definitions
 from bucketwheel.runs import RunStore
 from bucketwheel.settings import Settings
+from bucketwheel.stages.copy_checks import CopyChecks
 
 _PAUSE_SECONDS = 5.0
 _UNITS = ("s", "ms", "us", "ns")
@@ -95,6 +96,7 @@ class _Work:
         self._executor = executor
         self._ctas = settings.ctas
         self._size = manifest.result("size", SizeResult)
+        self._checks = CopyChecks(manifest, services)
         self._books = CopyBooks(services.storage, store, manifest.dataset, manifest.run_id)
         self._tables = self._staged(settings)
         self._stop = Event()
@@ -104,7 +106,7 @@ class _Work:
     def _staged(self, settings: Settings) -> list[_Table]:
         names = [table.name for table in self._manifest.result("split", SplitResult).tables]
         prefix = settings.catalog.staged_prefix
-        wanted = definitions(self._manifest, self._services.storage, settings.target, prefix)
+        wanted = definitions(self._manifest, self._services.storage, settings, prefix)
         shown = {table.name.lower(): table for table in self._services.catalog().tables()}
         for table in wanted:
             found = shown.get(table.name.lower())
@@ -206,9 +208,10 @@ class _Work:
         copy = TableCopy(table.source, self._books.temporary_name(table.name, mark), location, self._size.hash)
         try:
             statement = self._executor.copy(copy, self._stop)
-            shown = self._checked_definition(copy)
+            shown = self._checks.definition(copy)
             found = self._executor.keys(copy.name, keys, self._stop)
-            self._check_keys(table, found, expected)
+            self._checks.keys(table.source.name, found, expected)
+            self._checks.buckets(copy, shown.location, self._go_on)
             files, size = listed(self._services.storage, shown.location)
             self._executor.drop(copy.name, self._stop)
         except BaseException as error:
@@ -226,33 +229,9 @@ class _Work:
             seconds=statement.seconds,
         )
 
-    def _checked_definition(self, copy: TableCopy) -> CatalogTable:
-        """Return the temporary table as the catalog has it, if it is what was asked for."""
-        made, source = self._services.catalog().get(copy.name), copy.source
-        if made is None:
-            raise ExecutorError(
-                f"{copy.name}: the engine made it and the catalog does not show it; the two must share one catalog, "
-                "look at athena.catalog or trino.catalog"
-            )
-        for thing, found, wanted in (
-            ("columns", made.columns, source.columns),
-            ("bucket columns", made.bucket_columns, source.bucket_columns),
-            ("buckets", made.bucket_count, source.bucket_count),
-            ("location", made.location, copy.location or made.location),
-        ):
-            if found != wanted:
-                raise ExecutorError(f"{copy.name}: the engine made {thing} {found}, asked for were {wanted}")
-        if not f"{made.location}/".startswith(f"{self._services.storage.absolute(self._services.settings.target)}/"):
-            raise ExecutorError(f"{copy.name}: the engine put it at {made.location}, outside of the target")
-        return made
-
-    def _check_keys(self, table: _Table, found: Statement, expected: Statement) -> None:
-        rows = self._manifest.result("discover", DiscoverResult).rows
-        if found.rows != expected.rows or found.rows[0][0] != str(rows):
-            raise ExecutorError(
-                f"copy of {table.source.name}: rows and key checksums are {found.rows}, those of its source "
-                f"{expected.rows}, and the run has {rows} rows; nothing was published"
-            )
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise ExecutorError("a copy was not read back, as the run is being stopped")
 
     def _clean(self, copy: TableCopy, cause: BaseException) -> None:
         """Remove a failed copy; trouble with that becomes a note on the cause."""

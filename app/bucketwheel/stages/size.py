@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from bucketwheel.contracts import Services
-from bucketwheel.copies import WRITERS, check_writers
+from bucketwheel.copies import check_writers
 from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
 from bucketwheel.manifest import (
     DiscoverResult,
@@ -22,6 +22,7 @@ from bucketwheel.manifest import (
     TableSize,
 )
 from bucketwheel.settings import Settings
+from bucketwheel.tables import WRITERS
 
 # A dictionary page up to this size is small against the rows that use it, so the column stays coded.
 _SMALL_DICTIONARY = 32 * 2**10

@@ -13,13 +13,15 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import BucketwheelError, MappingError, SchemaError, SelectionError, StorageError
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
-from bucketwheel.settings import SplitSettings
-from bucketwheel.sql import hive_type
+from bucketwheel.settings import CatalogSettings, SplitSettings
+from bucketwheel.sql import LONGEST_NAME, hive_type
 from bucketwheel.storage import Storage
 
 TABLE_HEADER = "OMC_FLYWHEEL_TABLE"
 COLUMN_HEADER = "OMC_FLYWHEEL_COLUMN"
 _SHOWN = 20
+# Of a column, in Glue.
+_LONGEST_TYPE = 131_072
 
 
 class Split:
@@ -33,7 +35,7 @@ class Split:
 
         Raises:
             MappingError: lists every row of the mapping that does not fit the snapshot.
-            SchemaError: two columns of a table have one name, or one has a type that catalogs do not know.
+            SchemaError: two columns of a table have one name, or one has a type or name that the catalog cannot hold.
             SelectionError: the table filter matches nothing.
         """
         found = manifest.result("discover", DiscoverResult)
@@ -54,10 +56,8 @@ class Split:
         whole = [_named(table, columns, keys) for table, columns in tables.items()]
         narrow = [part for table in whole for part in _within_limit(table, services.settings.split)]
         chosen = _filtered(narrow, services.tables_filter)
-        schema = found.schema()
-        for column in (column for table in chosen for column in table.columns):
-            # Refused here, not when the tables are published: by then all of the work has been done.
-            hive_type(schema.field(column.source).type, column.source)
+        # Refused here, not when the tables are published: by then all of the work has been done.
+        _check_catalog(services.settings.catalog, keys, chosen, found)
         return SplitResult(
             keys=keys,
             tables=chosen,
@@ -65,6 +65,39 @@ class Split:
             mapping_sha256=digest,
             warnings=tuple(warnings),
         )
+
+
+def _check_catalog(
+    catalog: CatalogSettings, keys: Sequence[ColumnMapping], tables: Sequence[TableColumns], found: DiscoverResult
+) -> None:
+    """Raise where the catalog cannot hold a type or a name."""
+    schema = found.schema()
+    for table in tables:
+        if catalog.kind == "glue":
+            _check_lengths(catalog, table, keys)
+        for column in table.columns:
+            kind = hive_type(schema.field(column.source).type, column.source, catalog.is_typed)
+            if catalog.kind == "glue" and len(kind) > _LONGEST_TYPE:
+                raise SchemaError(
+                    f"{table.name}: the type of column {column.source!r} has {len(kind)} characters in Hive's words, "
+                    f"Glue takes {_LONGEST_TYPE}; leave it unmapped, or have the snapshot written with fewer fields"
+                )
+
+
+def _check_lengths(catalog: CatalogSettings, table: TableColumns, keys: Sequence[ColumnMapping]) -> None:
+    for setting in ("staged_prefix", "final_prefix"):
+        name = f"{getattr(catalog, setting)}{table.name}"
+        if len(name) > LONGEST_NAME:
+            raise MappingError(
+                f"table {table.name!r} would have a name of {len(name)} characters with catalog.{setting}, Glue "
+                f"takes {LONGEST_NAME}; shorten it in the mapping, or shorten that setting"
+            )
+    for column in (*keys, *table.columns):
+        if len(column.name) > LONGEST_NAME:
+            raise SchemaError(
+                f"{table.name}: column {column.source!r} would have a name of {len(column.name)} characters, Glue "
+                f"takes {LONGEST_NAME}; leave it unmapped, or have the snapshot written with a shorter one"
+            )
 
 
 def read_mapping(storage: Storage, location: str) -> bytes:

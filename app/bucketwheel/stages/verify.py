@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bucketwheel import drift
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import QualityError, VerificationError
 from bucketwheel.jobs import bucket_job
 from bucketwheel.kernel.checksum import add
+from bucketwheel.kernel.layout import bucket_of_file
 from bucketwheel.manifest import (
     BucketOutcome,
     BucketResult,
@@ -20,6 +21,9 @@ from bucketwheel.manifest import (
 from bucketwheel.settings import Policy
 from bucketwheel.stages.reasons import reasons_told
 from bucketwheel.storage import Entry
+
+# Of a directory that was emptied, or filled with other files, no message should have all the names.
+_SHOWN = 5
 
 
 class Verify:
@@ -78,17 +82,33 @@ class Verify:
 def _check_listing(job: BucketJob, outcomes: Sequence[BucketOutcome], services: Services) -> None:
     """Readers take every visible file of a directory, so it must hold ours and no other."""
     for table in job.tables:
-        expected = {file.name for outcome in outcomes for file in outcome.files if file.table == table.name}
-        found = {entry.name for entry in _visible(services.storage.list(table.directory))}
-        for names, text in (
-            (expected - found, "is missing"),
-            (found - expected, "was not written by this run"),
-        ):
-            if names:
-                raise VerificationError(
-                    f"{table.directory}: {', '.join(sorted(names)[:5])} {text}"
-                    f"{f' (and {len(names) - 5} more)' if len(names) > 5 else ''}"
-                )
+        expected = {
+            file.name: f"bucket {outcome.bucket}: {file.name} is missing ({file.rows} rows)"
+            for outcome in outcomes
+            for file in outcome.files
+            if file.table == table.name
+        }
+        found = {
+            entry.name: f"{entry.name} was not written by this run ({_taken_for(entry, job.hash)})"
+            for entry in _visible(services.storage.list(table.directory))
+        }
+        problems = [*_unmatched(expected, found), *_unmatched(found, expected)]
+        if problems:
+            raise VerificationError(f"{table.directory}: {'; '.join(problems)}")
+
+
+def _unmatched(told: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
+    """Return what is told of names that are not known; of many of them the first few, and how many more."""
+    names = sorted(name for name in told if name not in known)
+    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return [*(told[name] for name in names[:_SHOWN]), *more]
+
+
+def _taken_for(entry: Entry, scheme: str) -> str:
+    if entry.is_directory:
+        return "a directory, which readers refuse"
+    bucket = bucket_of_file(entry.name, scheme)
+    return "readers take it for no bucket" if bucket is None else f"readers take it for bucket {bucket}"
 
 
 def _visible(entries: Sequence[Entry]) -> Iterator[Entry]:

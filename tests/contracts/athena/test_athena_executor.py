@@ -1,8 +1,7 @@
-"""Athena: what it is asked, what is refused beforehand, and what becomes of faults on the way."""
+"""Athena: what it is asked, what becomes of queries that fail, and what is refused beforehand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -12,9 +11,8 @@ from executor_contract import source_in
 from executor_support import athena_settings, s3_engine
 
 from athena_double import AthenaDouble, athena_runs
-from aws_faults import Faults, faulty, lost_answer, refusal, timeout
+from aws_faults import Faults, refusal
 from aws_server import plain_client
-from bucketwheel import aws as aws_module
 from bucketwheel.contracts import TableCopy
 from bucketwheel.errors import (
     ConfigError,
@@ -29,39 +27,6 @@ from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.settings import Settings
 from bucketwheel.storage import join
 from sql_double import Plan, TinySql
-
-
-@pytest.fixture
-def settings(aws: str) -> Settings:
-    return athena_settings(aws, {"attempts": 2})
-
-
-@pytest.fixture
-def engine(settings: Settings) -> TinySql:
-    return s3_engine(settings)
-
-
-@pytest.fixture
-def double(engine: TinySql, settings: Settings) -> Iterator[AthenaDouble]:
-    with athena_runs(AthenaDouble(engine, str(settings.athena.output_location))) as running:
-        yield running
-
-
-@pytest.fixture
-def faults(settings: Settings) -> Iterator[Faults]:
-    with faulty(aws_module.client("athena", settings.aws)) as planned:
-        yield planned
-
-
-@pytest.fixture
-def executor(settings: Settings, double: AthenaDouble) -> AthenaExecutor:
-    return AthenaExecutor(settings)
-
-
-@pytest.fixture
-def copy(engine: TinySql, settings: Settings) -> TableCopy:
-    source = source_in(engine, settings.target)
-    return TableCopy(source, "tmp_copy", join(settings.target, "people", "ext_ibe_01", "ctas-run-1"), "hive_v1")
 
 
 def left(engine: TinySql, copy: TableCopy) -> list[str]:
@@ -86,29 +51,6 @@ def test_a_query_names_workgroup_database_catalog_result_place_and_a_token(
     assert statement.bytes_scanned == 4711
 
 
-def test_a_start_whose_answer_got_lost_does_not_start_a_second_query(
-    executor: AthenaExecutor, double: AthenaDouble, faults: Faults, copy: TableCopy
-) -> None:
-    faults.plan("StartQueryExecution", lost_answer)
-    executor.copy(copy, Event())
-    assert faults.calls["StartQueryExecution"] == 2
-    assert len(double.queries) == 1
-
-
-@pytest.mark.parametrize("operation", ["StartQueryExecution", "GetQueryExecution", "GetQueryResults", "GetWorkGroup"])
-@pytest.mark.parametrize(
-    "fault", [refusal("TooManyRequestsException"), refusal("InternalServerException", 500), timeout]
-)
-def test_what_passes_is_waited_for(
-    executor: AthenaExecutor, faults: Faults, copy: TableCopy, operation: str, fault: Any
-) -> None:
-    faults.plan(operation, fault)
-    executor.check()
-    executor.copy(copy, Event())
-    assert executor.keys("tmp_copy", ["customer_user_id"], Event()).rows
-    assert faults.calls[operation] > 1
-
-
 @pytest.mark.parametrize(
     ("plan", "kind"),
     [
@@ -120,6 +62,11 @@ def test_what_passes_is_waited_for(
         (Plan(message="cannot", number=1501), ExecutorDeniedError),
         (Plan(message="mismatched", number=1006), StatementError),
         # The number says no more than that the user did something; the name in the text decides.
+        (Plan(message="Access Denied (Service: Amazon S3; Status Code: 403)", number=1003), ExecutorDeniedError),
+        (
+            Plan("PERMISSION_DENIED", "Insufficient Lake Formation permission(s) on t", number=1004),
+            ExecutorDeniedError,
+        ),
         (Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit", number=1009), TooManyWritersError),
         (Plan(message="something inside", number=200), ExecutorError),
         (Plan(message=""), ExecutorError),
@@ -224,24 +171,6 @@ def test_an_interrupt_stops_the_query(
     with pytest.raises(KeyboardInterrupt):
         executor.copy(copy, Interrupted())
     assert double.stopped == list(double.queries)
-
-
-def test_a_query_that_cannot_be_stopped_is_named(
-    executor: AthenaExecutor, engine: TinySql, faults: Faults, copy: TableCopy
-) -> None:
-    engine.plan("CREATE TABLE", Plan(hang=True))
-    faults.always("StopQueryExecution", refusal("AccessDeniedException"))
-    stop = Event()
-    stop.set()
-    with pytest.raises(ExecutorError, match="was cancelled") as caught:
-        executor.copy(copy, stop)
-    assert "may go on: it could not be cancelled" in "\n".join(caught.value.__notes__)
-
-
-def test_what_is_denied_is_named_with_its_action(executor: AthenaExecutor, faults: Faults, copy: TableCopy) -> None:
-    faults.always("StartQueryExecution", refusal("AccessDeniedException", message="not authorized"))
-    with pytest.raises(ExecutorError, match=r"copy of ext_ibe_01.*StartQueryExecution was denied.*needs permission"):
-        executor.copy(copy, Event())
 
 
 def test_a_workgroup_that_is_missing_or_disabled_is_refused_beforehand(

@@ -1,0 +1,51 @@
+"""One Athena with its Glue and S3, a table to copy, and faults on the way to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from executor_contract import source_in
+from executor_support import athena_settings, s3_engine
+
+from athena_double import AthenaDouble, athena_runs
+from aws_faults import Faults, faulty
+from bucketwheel import aws as aws_module
+from bucketwheel.contracts import TableCopy
+from bucketwheel.executors.athena import AthenaExecutor
+from bucketwheel.settings import Settings
+from bucketwheel.storage import join
+from sql_double import TinySql
+
+
+@pytest.fixture
+def settings(aws: str) -> Settings:
+    return athena_settings(aws, {"attempts": 2})
+
+
+@pytest.fixture
+def engine(settings: Settings) -> TinySql:
+    return s3_engine(settings)
+
+
+@pytest.fixture
+def double(engine: TinySql, settings: Settings) -> Iterator[AthenaDouble]:
+    with athena_runs(AthenaDouble(engine, str(settings.athena.output_location))) as running:
+        yield running
+
+
+@pytest.fixture
+def faults(settings: Settings) -> Iterator[Faults]:
+    with faulty(aws_module.client("athena", settings.aws)) as planned:
+        yield planned
+
+
+@pytest.fixture
+def executor(settings: Settings, double: AthenaDouble) -> AthenaExecutor:
+    return AthenaExecutor(settings)
+
+
+@pytest.fixture
+def copy(engine: TinySql, settings: Settings) -> TableCopy:
+    source = source_in(engine, settings.target)
+    return TableCopy(source, "tmp_copy", join(settings.target, "people", "ext_ibe_01", "ctas-run-1"), "hive_v1")

@@ -1,0 +1,148 @@
+"""What Glue is told, and what is refused beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from catalog_tables import table_at
+from glue_support import foreign_table, glue_in, glue_settings
+
+from aws_server import plain_client
+from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.contracts import CatalogTable
+from bucketwheel.errors import BucketwheelError, CatalogError, ConfigError
+
+
+def as_aws_has_it(endpoint: str, catalog: GlueCatalog, name: str) -> dict[str, Any]:
+    table: dict[str, Any] = plain_client("glue", endpoint).get_table(DatabaseName=catalog.database, Name=name)[
+        "Table"
+    ]
+    return table
+
+
+def test_a_table_is_what_athena_makes_of_a_bucketed_parquet_table(aws: str, catalog: GlueCatalog) -> None:
+    table = CatalogTable(
+        name="bucketed_ibe_01",
+        location=f"{catalog.target}/ibe_01/run",
+        columns=(("customer_user_id", "string"), ("amount", "decimal(10,2)")),
+        bucket_columns=("customer_user_id",),
+        bucket_count=256,
+        sorted=True,
+        parameters={
+            "classification": "parquet",
+            "bucketing_version": "1",
+            "bucketwheel.run_id": "r",
+            "comment": "Bucketed table created from snapshot_dt=2025-10-22",
+        },
+    )
+    catalog.put(table, None)
+    shown = as_aws_has_it(aws, catalog, "bucketed_ibe_01")
+    storage = shown["StorageDescriptor"]
+    assert shown["TableType"] == "EXTERNAL_TABLE"
+    assert shown["Description"] == "Bucketed table created from snapshot_dt=2025-10-22"
+    assert shown["Parameters"] == {**table.parameters, "EXTERNAL": "TRUE"}
+    assert storage["Location"] == f"{table.location}/"
+    assert storage["Columns"] == [
+        {"Name": "customer_user_id", "Type": "string"},
+        {"Name": "amount", "Type": "decimal(10,2)"},
+    ]
+    assert (storage["NumberOfBuckets"], storage["BucketColumns"]) == (256, ["customer_user_id"])
+    assert storage["SortColumns"] == [{"Column": "customer_user_id", "SortOrder": 1}]
+    assert storage["SerdeInfo"]["SerializationLibrary"].endswith("ParquetHiveSerDe")
+    assert storage["InputFormat"].endswith("MapredParquetInputFormat")
+    assert storage["OutputFormat"].endswith("MapredParquetOutputFormat")
+
+
+def test_only_tables_in_sparks_buckets_name_a_provider(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
+    hive = replace(table_at(tmp_path, "hive"), parameters={"bucketing_version": "1"})
+    spark = replace(table_at(tmp_path, "spark"), parameters={"bucketing_format": "spark"})
+    for table in (hive, spark):
+        assert replace(catalog.put(table, None), version=None) == table
+    assert "spark.sql.sources.provider" not in as_aws_has_it(aws, catalog, "hive")["Parameters"]
+    assert as_aws_has_it(aws, catalog, "spark")["Parameters"]["spark.sql.sources.provider"] == "parquet"
+
+
+def test_a_layout_without_buckets_says_so(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
+    flat = replace(table_at(tmp_path, "flat"), bucket_columns=(), bucket_count=0, sorted=False)
+    catalog.put(flat, None)
+    storage = as_aws_has_it(aws, catalog, "flat")["StorageDescriptor"]
+    assert (storage["NumberOfBuckets"], storage["BucketColumns"], storage["SortColumns"]) == (-1, [], [])
+
+
+@pytest.mark.parametrize("kind", ["table", "partitioned", "view"])
+def test_all_that_glue_knew_of_a_foreign_table_comes_back(
+    aws: str, catalog: GlueCatalog, tmp_path: Path, kind: str
+) -> None:
+    ours = catalog.put(table_at(tmp_path, "other"), None)
+    given = foreign_table("mine", kind)
+    plain_client("glue", aws).create_table(DatabaseName=catalog.database, TableInput=given)
+    foreign = catalog.get("mine")
+    ours = catalog.put(table_at(tmp_path, "mine"), foreign)
+    assert "Owner" not in as_aws_has_it(aws, catalog, "mine")
+    assert foreign is not None
+    catalog.put(foreign, ours)
+    assert {name: as_aws_has_it(aws, catalog, "mine").get(name) for name in given} == given
+
+
+def test_a_definition_that_was_changed_since_it_was_read_is_put_as_it_says(
+    catalog: GlueCatalog, tmp_path: Path
+) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    moved = replace(first, location=table_at(tmp_path, "t", "second").location)
+    assert catalog.put(moved, first).location == moved.location
+
+
+def test_lists_are_read_to_their_last_page(catalog: GlueCatalog, tmp_path: Path) -> None:
+    names = [f"t{number}" for number in range(8)]
+    for name in names:
+        catalog.put(table_at(tmp_path, name), None)
+    assert [table.name for table in catalog.tables()] == names
+
+
+def test_the_database_is_made_when_the_first_table_is(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
+    assert list(catalog.tables()) == []
+    catalog.put(table_at(tmp_path, "t"), None)
+    assert plain_client("glue", aws).get_database(Name=catalog.database)["Database"]["Name"] == catalog.database
+
+
+def test_a_missing_database_is_named_where_none_is_to_be_made(aws: str, tmp_path: Path) -> None:
+    catalog = glue_in(aws, str(tmp_path), create_database=False)
+    for action in (catalog.tables, lambda: catalog.put(table_at(tmp_path, "t"), None)):
+        with pytest.raises(CatalogError, match=f"no database '{catalog.database}'.*catalog.create_database=true"):
+            action()
+
+
+def test_a_location_outside_of_the_target_is_refused(catalog: GlueCatalog, tmp_path: Path) -> None:
+    for location in ("s3://elsewhere/t", f"{tmp_path}-more/t"):
+        with pytest.raises(CatalogError, match=f"'t': its location {location} is outside of the target"):
+            catalog.put(replace(table_at(tmp_path, "t"), location=location), None)
+    assert list(catalog.tables()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"database": "our data"}, "catalog.database: 'our data'"),
+        ({"staged_prefix": "ext-"}, "catalog.staged_prefix: 'ext-t'"),
+        ({"final_prefix": 'x"; drop'}, "catalog.final_prefix"),
+    ],
+)
+def test_names_that_athena_cannot_read_are_refused_beforehand(aws: str, change: dict[str, str], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        glue_in(aws, "s3://bucket/target", **change).check()
+
+
+def test_a_local_target_is_refused_beforehand(aws: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"local path, which Athena cannot read; set target=s3://"):
+        glue_in(aws, str(tmp_path)).check()
+    glue_in(aws, "s3://bucket/target").check()
+
+
+def test_without_a_region_there_is_no_catalog(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    given = glue_settings(aws, str(tmp_path))
+    with pytest.raises(BucketwheelError, match=r"no region is known; set aws\.region"):
+        GlueCatalog(given.model_copy(update={"aws": given.aws.model_copy(update={"region": None, "attempts": 3})}))

@@ -1,0 +1,197 @@
+"""What becomes of faults on the way to Glue, and of writers who come in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from catalog_tables import table_at
+from glue_support import glue_settings
+
+from aws_faults import Fault, Faults, faulty, lost_answer, refusal, timeout
+from aws_server import plain_client
+from bucketwheel import aws as aws_module
+from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.contracts import CatalogTable
+from bucketwheel.errors import CatalogError, ConcurrentPublishError
+
+BUSY = refusal("ThrottlingException", message="Rate exceeded")
+BROKEN = refusal("InternalServiceException", 500)
+DENIED = refusal("AccessDeniedException", message="not authorized to perform this")
+
+
+# The calls of a table that is made in a new database, changed, listed, removed and listed again.
+CALLS = {"GetTables": 2, "GetTable": 5, "CreateTable": 2, "CreateDatabase": 1, "UpdateTable": 1, "DeleteTable": 1}
+
+
+@pytest.mark.parametrize("fault", [BUSY, BROKEN, timeout, refusal("OperationTimeoutException"), lost_answer])
+@pytest.mark.parametrize("operation", CALLS)
+def test_what_passes_is_waited_for(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path, operation: str, fault: Fault
+) -> None:
+    faults.plan(operation, fault)
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    second = catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert list(catalog.tables()) == [second]
+    catalog.remove(second)
+    assert list(catalog.tables()) == []
+    assert faults.calls[operation] == CALLS[operation] + 1
+
+
+@pytest.mark.parametrize("operation", CALLS)
+def test_throttling_that_goes_on_longer_than_the_attempts_of_botocore_is_waited_for_too(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path, operation: str
+) -> None:
+    faults.plan(operation, *[BUSY] * 5)
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    second = catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert list(catalog.tables()) == [second]
+    catalog.remove(second)
+    assert list(catalog.tables()) == []
+    assert faults.calls[operation] == CALLS[operation] + 5
+
+
+def test_throttling_without_end_is_an_error_when_the_time_is_over(aws: str, tmp_path: Path) -> None:
+    settings = glue_settings(aws, str(tmp_path), {"attempts": 1}, retry_seconds=0.3)
+    with faulty(aws_module.client("glue", settings.aws)) as faults:
+        faults.always("GetTables", BUSY)
+        with pytest.raises(CatalogError, match=r"GetTables failed: ThrottlingException: Rate exceeded"):
+            GlueCatalog(settings).tables()
+        assert faults.calls["GetTables"] > 1
+
+
+@pytest.mark.parametrize("operation", ["GetTables", "GetTable", "CreateTable", "UpdateTable", "DeleteTable"])
+def test_what_is_denied_is_named_with_action_and_table(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path, operation: str
+) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    new = table_at(tmp_path, "new" if operation == "CreateTable" else "t", "second")
+    faults.always(operation, DENIED)
+    before = faults.calls.get(operation, 0)
+    thing = f"database {catalog.database}" if operation == "GetTables" else f"table {catalog.database}.{new.name}"
+    actions: dict[str, Callable[[], object]] = {
+        "GetTables": catalog.tables,
+        "DeleteTable": lambda: catalog.remove(first),
+        "CreateTable": lambda: catalog.put(new, None),
+    }
+    with pytest.raises(CatalogError, match=f"{thing}: {operation} was denied .*the role needs permission"):
+        actions.get(operation, lambda: catalog.put(new, first))()
+    assert faults.calls[operation] == before + 1
+
+
+def test_a_database_that_may_not_be_made_is_named_with_the_action(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    faults.always("CreateDatabase", DENIED)
+    with pytest.raises(
+        CatalogError, match=f"^database {catalog.database}: CreateDatabase was denied .*the role needs permission"
+    ):
+        catalog.put(table_at(tmp_path, "t"), None)
+    assert faults.calls["CreateDatabase"] == 1
+    assert list(catalog.tables()) == []
+
+
+def test_a_database_that_somebody_else_makes_meanwhile_is_taken(
+    aws: str, catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    def rival(_: object) -> None:
+        given = {"Name": catalog.database, "Description": "theirs"}
+        plain_client("glue", aws).create_database(DatabaseInput=given)
+
+    faults.plan("CreateDatabase", rival)
+    made = catalog.put(table_at(tmp_path, "t"), None)
+    assert list(catalog.tables()) == [made]
+    database = plain_client("glue", aws).get_database(Name=catalog.database)["Database"]
+    assert database["Description"] == "theirs"
+
+
+def test_a_creation_that_succeeded_though_its_answer_got_lost_is_a_success(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    catalog.put(table_at(tmp_path, "other"), None)
+    faults.plan("CreateTable", lost_answer)
+    made = catalog.put(table_at(tmp_path, "t"), None)
+    assert faults.calls["CreateTable"] == 4
+    assert catalog.get("t") == made
+
+
+def test_an_update_that_succeeded_though_its_answer_got_lost_is_a_success(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    faults.plan("UpdateTable", lost_answer)
+    second = catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert faults.calls["UpdateTable"] == 2
+    assert catalog.get("t") == second
+    assert second.version != first.version
+
+
+def test_a_deletion_that_succeeded_though_its_answer_got_lost_is_a_success(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    faults.plan("DeleteTable", lost_answer)
+    catalog.remove(first)
+    assert catalog.get("t") is None
+
+
+def test_a_table_that_changed_since_it_was_read_is_not_even_tried(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    catalog.put(table_at(tmp_path, "t", "second"), first)
+    before = faults.calls["UpdateTable"]
+    with pytest.raises(
+        ConcurrentPublishError, match=r"t: the catalog has version 1 at .*second.* expected version 0"
+    ):
+        catalog.put(table_at(tmp_path, "t", "third"), first)
+    assert faults.calls["UpdateTable"] == before
+
+
+def test_a_writer_that_comes_between_the_look_and_the_update_wins(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    theirs: list[CatalogTable] = []
+
+    def rival(_: object) -> None:
+        theirs.append(catalog.put(table_at(tmp_path, "t", "theirs"), first))
+
+    faults.plan("UpdateTable", rival, None)
+    with pytest.raises(ConcurrentPublishError, match=r"theirs.*somebody else published it") as caught:
+        catalog.put(table_at(tmp_path, "t", "ours"), first)
+    assert caught.value.exit_code == 4
+    assert catalog.get("t") == theirs[0]
+
+
+def test_a_writer_that_comes_between_the_look_and_the_creation_wins(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    catalog.put(table_at(tmp_path, "other"), None)
+
+    def rival(_: object) -> None:
+        catalog.put(table_at(tmp_path, "t", "theirs"), None)
+
+    faults.plan("CreateTable", rival)
+    with pytest.raises(ConcurrentPublishError, match=r"theirs.*expected no such table"):
+        catalog.put(table_at(tmp_path, "t", "ours"), None)
+
+
+def test_a_conflict_in_which_nothing_was_changed_is_tried_again(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    conflict = refusal("ConcurrentModificationException")
+    faults.plan("UpdateTable", conflict, conflict)
+    second = catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert catalog.get("t") == second
+    faults.always("UpdateTable", conflict)
+    with pytest.raises(ConcurrentPublishError):
+        catalog.put(table_at(tmp_path, "t", "third"), second)
+
+
+def test_a_catalog_that_does_not_answer_is_an_error_of_the_tree(catalog: GlueCatalog, faults: Faults) -> None:
+    faults.always("GetTables", timeout)
+    with pytest.raises(CatalogError, match="Connect timeout"):
+        catalog.tables()

@@ -1,0 +1,48 @@
+"""Columns of types that readers of the files get right and readers of a catalog's types do not."""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel import backends
+from bucketwheel.errors import SchemaError
+from memory_catalog import MemoryCatalog
+from runs_support import DATABASE, DATASET, JANUARY, Case
+
+LARGEST = 2**64 - 1
+
+
+@pytest.fixture
+def large(case: Case, monkeypatch: pytest.MonkeyPatch) -> Case:
+    """A case with a value past what Hive's bigint holds."""
+    monkeypatch.setitem(backends._BUILT_IN["catalogs"], "memory", "memory_catalog:MemoryCatalog")
+    real = backends.catalog
+    monkeypatch.setattr(backends, "catalog", lambda s: MemoryCatalog() if s.catalog.kind == "memory" else real(s))
+    for path in (case.mapping.parent / f"snapshot_dt={JANUARY}").iterdir():
+        read = pq.read_table(path)
+        values = pa.array([LARGEST] * read.num_rows, pa.uint64())
+        pq.write_table(read.set_column(1, read.column_names[1], values), path)
+    return case
+
+
+def test_duckdb_reads_them_as_they_were_written(large: Case) -> None:
+    large.run()
+    with duckdb.connect(str(large.catalog), read_only=True) as connection:
+        found = connection.execute(f"SELECT DISTINCT people_1_value FROM {DATABASE}.bucketed_people_1").fetchall()
+    assert found == [(LARGEST,)]
+
+
+def test_other_catalogs_are_refused_before_the_heavy_work(large: Case) -> None:
+    with pytest.raises(SchemaError, match=r"column 'people_1_value' has type uint64.*int64 or decimal\(20,0\)"):
+        large.run(catalog__kind="memory")
+    assert [list(manifest.stages) for manifest in large.manifests()] == [["discover"]]
+    assert not (large.target / DATASET / "people_1").exists()
+
+
+def test_a_run_that_was_made_for_duckdb_is_not_published_elsewhere(large: Case) -> None:
+    large.run(["discover", "split", "size", "bucket", "verify"])
+    with pytest.raises(SchemaError, match="column 'people_1_value' has type uint64"):
+        large.run(["register"], catalog__kind="memory")

@@ -1,0 +1,83 @@
+"""Copies whose files are read back: an engine that says that all is well is not believed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from copies_support import Copying, failed
+
+from bucketwheel.contracts import Statement
+from bucketwheel.errors import ExecutorError
+from fake_executor import FakeExecutor
+
+
+def nothing_is_shown(copying: Copying) -> None:
+    assert copying.final() == {}
+    assert copying.leftovers() == []
+    assert [len(copying.directories(name)) for name in copying.names()] == [1, 1]
+    assert "verify" in copying.manifests()[-1].stages
+
+
+@pytest.mark.parametrize(
+    ("file_name", "text"),
+    [
+        # Every file takes the name of the next bucket's.
+        (
+            lambda name: f"{(int(name[:6]) + 1) % 4:06d}_0_other",
+            r"00000\d_0_other: bucket \d: row 0 with key 'person \d+' belongs to bucket \d \(\d+ such rows\)",
+        ),
+        (lambda name: f"{name[:6]}4_0", r"000000?4_0: readers take this name for that of bucket 4, of 4 buckets"),
+        # By their order, which is not that of their buckets.
+        (lambda name: f"part-{9 - int(name[:6])}.parquet", r"part-\d.parquet: bucket \d: row 0 with key"),
+    ],
+)
+def test_rows_that_readers_would_look_for_elsewhere_are_found_before_they_show(
+    copying: Copying, file_name: Callable[[str], str], text: str
+) -> None:
+    copying.engine.file_name = file_name
+    error = failed(copying, ExecutorError, ctas__concurrency=1)
+    assert type(error) is ExecutorError
+    assert str(error).startswith("copy of ext_people_1: ")
+    assert "nothing was published" in str(error)
+    assert "set ctas.method=promote" in str(error)
+    with pytest.raises(ExecutorError, match=text):
+        raise error
+    nothing_is_shown(copying)
+
+
+def test_names_of_no_bucket_are_taken_by_their_order_as_readers_do(copying: Copying) -> None:
+    copying.engine.file_name = lambda name: f"part-{name[:6]}.parquet"
+    copying.run()
+    assert len(copying.final()) == 2
+
+
+def test_copies_by_the_other_hash_are_asked_for_and_found_by_it(copying: Copying) -> None:
+    copying.run(buckets__hash="hive_v2")
+    assert len(copying.final()) == 2
+    assert all("bucketing_version = 2" in text for text in copying.copied())
+
+
+def test_rows_that_an_engine_says_are_there_are_counted(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = FakeExecutor.keys
+
+    def as_the_source(self: FakeExecutor, table: str, columns: list[str], stop: threading.Event) -> Statement:
+        return told(self, "ext_people_1" if table.startswith("tmp_") else table, columns, stop)
+
+    monkeypatch.setattr(FakeExecutor, "keys", as_the_source)
+    copying.engine.lose_rows = True
+    error = failed(copying, ExecutorError)
+    with pytest.raises(
+        ExecutorError, match=r"hold \d+ rows with the key checksum [0-9a-f]{16}, the run has 300 rows"
+    ):
+        raise error
+    nothing_is_shown(copying)
+
+
+def test_a_layout_without_buckets_is_counted_too(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+    copying.run(buckets__count="none")
+    assert len(copying.final()) == 2
+    monkeypatch.setattr(FakeExecutor, "keys", lambda *_: Statement("q", (("300", "x"),), 0, 0))
+    copying.engine.file_name = lambda name: "_hidden"
+    assert "hold 0 rows" in str(failed(copying, ExecutorError, buckets__count="none", size__max_files=1))
