@@ -116,10 +116,15 @@ def test_from_package_to_stack_and_back(
     assert "Go on? [y/N]:" in applied.stderr
     assert run("deploy", "diff", *given).stdout == "no difference\n"
     again = run("deploy", "apply", *given, "--yes", "--output", "json", "--set", "monitoring.email=a@example.com")
-    assert json.loads(again.stdout)["done"] is True
-    assert "monitoring" not in again.stderr
+    done = json.loads(again.stdout)
+    assert done["done"] is True
+    assert ("Add", "NoticesEmail") in {(change["action"], change["logical_id"]) for change in done["changes"]}
+    # It was not asked, and what it reports along the way is not on stdout.
+    assert "Go on?" not in again.stderr
+    assert "update_complete" in again.stderr
     removed = run("deploy", "destroy", "--yes")
     assert (removed.exit_code, removed.stdout) == (0, "deleted\n")
+    assert client("iam", account).list_roles()["Roles"] == []
     assert run("deploy", "destroy", "--yes").exit_code == 2
 
 
