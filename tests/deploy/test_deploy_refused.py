@@ -125,6 +125,10 @@ def refusal(**overrides: Any) -> str:
             "execution_class is FLEX, worker_type G.4X; Glue has FLEX with G.1X and G.2X only: set worker_type to",
         ),
         ({"emr_serverless.release": "emr-6.9.0"}, "unknown or unsupported release, use emr-7.8.0 to emr-7.13.0"),
+        (
+            {"emr_serverless.timeout_minutes": 4},
+            "emr_serverless.timeout_minutes (override): should be greater than or",
+        ),
         ({"emr_serverless.cores": 4, "emr_serverless.memory_gb": 40}, "a worker of 4 cores has 8 to 30"),
         ({"emr_serverless.subnets": "subnet-1"}, "subnets and security_groups belong together; set both or none"),
         (

@@ -97,7 +97,7 @@ class EmrServerlessSettings(Frozen):
         max_executors: The most executors of one job; the application's limits follow from it.
         initial_executors: Executors that are kept ready, which costs money while nothing runs.
         auto_stop_minutes: When an idle application stops.
-        timeout_minutes: Time-out of a job.
+        timeout_minutes: Time-out of a job; AWS takes 5 or more.
         subnets: Subnets of the workers; empty: none of your network.
         security_groups: Security groups of the workers; with `subnets`.
         price_vcpu: Dollars for a vCPU and hour.
@@ -115,7 +115,7 @@ class EmrServerlessSettings(Frozen):
     max_executors: Annotated[int, Field(ge=1)] = 25
     initial_executors: Annotated[int, Field(ge=0)] = 0
     auto_stop_minutes: Annotated[int, Field(ge=1, le=10_080)] = 15
-    timeout_minutes: Minutes = 120
+    timeout_minutes: Annotated[int, Field(ge=5)] = 120
     subnets: Names = ()
     security_groups: Names = ()
     price_vcpu: Price = 0.052624
