@@ -25,18 +25,28 @@ PSEUDO = {
     "AWS::URLSuffix": "amazonaws.com",
 }
 
+JOBS = (
+    "etl-omc-flywheel-prod-infobase-split-and-bucket",
+    "etl-omc-flywheel-prod-addressable-bucket",
+    "etl-omc-flywheel-prod-register-staged-tables",
+    "etl-omc-flywheel-prod-create-athena-bucketed-tables",
+    "etl-omc-flywheel-prod-pipeline",
+)
+
 # Every shape that a template can have.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "glue": {},
     "glue-plain": {
         "deploy.schedule": None, "monitoring.watch_schedule": None, "athena.workgroup": "primary",
+        "monitoring.long_job_minutes": None, "monitoring.long_run_minutes": None,
         "monitoring.error_lines_per_hour": None, "monitoring.null_keys": None,
-        "monitoring.rows_changed_percent": None,
+        "monitoring.rows_changed_percent": None, "monitoring.null_share_changed_points": None,
+        "monitoring.columns_changed": None, "monitoring.keys_kept_percent": None,
     },
     "glue-everything": {
         "deploy.buckets": "create", "deploy.kms_key": "create", "deploy.package": "s3://elsewhere-prod/bucketwheel/01",
         "monitoring.email": "oncall@example.com", "monitoring.duplicate_keys": 10, "monitoring.cost_usd": 50,
-        "glue.execution_class": "FLEX", "deploy.tags": {"team": "flywheel"},
+        "glue.execution_class": "FLEX", "glue.worker_type": "G.2X", "deploy.tags": {"team": "flywheel"},
         "deploy.permissions_boundary": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
     },
     "glue-own-key": {
@@ -63,6 +73,12 @@ def rendered(variant: str = "glue", **more: Any) -> dict[str, Any]:
     """The template of a variant."""
     config = configuration(**dict(VARIANTS[variant]), **more)
     return template(config.settings, config.env)
+
+
+def of_type(made: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    """The properties of every resource of a type, by logical id."""
+    found = made["Resources"].items()
+    return {name: resource["Properties"] for name, resource in found if resource["Type"] == kind}
 
 
 def resolved(value: Any, resources: Mapping[str, Any]) -> Any:
@@ -146,23 +162,37 @@ def denied(granted: Sequence[Mapping[str, Any]], calls: Iterable[Mapping[str, An
 
 
 def unused(granted: Sequence[Mapping[str, Any]], calls: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """Each (Sid, action), (Sid, resource) and (Sid, value of a condition) that no call needs."""
+    """Each (Sid, action and resource) and (Sid, value of a condition) that no call needs.
+
+    An action that is needed on one resource of a statement is not needed on the others for that.
+    """
     left = {(statement["Sid"], part) for statement in granted for part in _parts(statement)}
+    by_sid = {statement["Sid"]: statement for statement in granted}
+    assert len(by_sid) == len(granted)
     for call in calls:
         context = call.get("context", {})
-        found = (call["action"], call["resource"], *context.values())
         for sid in allows(granted, call["action"], call["resource"], context):
-            left = {
-                (owner, part)
-                for owner, part in left
-                if owner != sid or not any(fnmatchcase(value, part) for value in found)
-            }
+            left -= {(sid, part) for part in _used(by_sid[sid], call["action"], call["resource"], context)}
     return left
 
 
 def _parts(statement: Mapping[str, Any]) -> Iterator[str]:
-    yield from _list(statement["Action"])
-    yield from _list(statement["Resource"])
+    for action in _list(statement["Action"]):
+        yield from (f"{action} on {resource}" for resource in _list(statement["Resource"]))
+    yield from _values(statement)
+
+
+def _used(statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]) -> Iterator[str]:
+    for allowed in _list(statement["Action"]):
+        if fnmatchcase(action.lower(), allowed.lower()):
+            named = (pattern for pattern in _list(statement["Resource"]) if fnmatchcase(resource, pattern))
+            yield from (f"{allowed} on {pattern}" for pattern in named)
+    for value in _values(statement):
+        if any(fnmatchcase(found, value) for found in context.values()):
+            yield value
+
+
+def _values(statement: Mapping[str, Any]) -> Iterator[str]:
     for wanted in statement.get("Condition", {}).values():
         for values in wanted.values():
             yield from _list(values)

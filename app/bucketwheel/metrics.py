@@ -26,9 +26,33 @@ DUPLICATE_KEYS: Final = Metric("DuplicateKeys", "Count", "Maximum", "Rows that r
 ROWS_CHANGED: Final = Metric(
     "RowsChangedPercent", "Percent", "Maximum", "Difference in rows to the published snapshot"
 )
+NULL_SHARE_CHANGED: Final = Metric(
+    "NullShareChangedPoints",
+    "Percent",
+    "Maximum",
+    "Largest change of a column's share of NULLs against the published snapshot, in percentage points",
+)
+COLUMNS_CHANGED: Final = Metric(
+    "ColumnsChanged", "Count", "Maximum", "Columns that are new or gone against the published snapshot"
+)
+KEYS_KEPT: Final = Metric(
+    "KeysKeptPercent", "Percent", "Minimum", "Keys of the published snapshot that this one has too"
+)
 COST: Final = Metric("CostUsd", "None", "Maximum", "What the run cost, in dollars, at the configured prices")
 
-METRICS: Final = (ROWS, BYTES_WRITTEN, SECONDS, SKEW, NULL_KEYS, DUPLICATE_KEYS, ROWS_CHANGED, COST)
+METRICS: Final = (
+    ROWS,
+    BYTES_WRITTEN,
+    SECONDS,
+    SKEW,
+    NULL_KEYS,
+    DUPLICATE_KEYS,
+    ROWS_CHANGED,
+    NULL_SHARE_CHANGED,
+    COLUMNS_CHANGED,
+    KEYS_KEPT,
+    COST,
+)
 
 Route = Literal["emf", "put", "none"]
 

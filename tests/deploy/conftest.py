@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stack_account import Account
 
 from aws_server import reset, served
 from deploy_support import REGION
@@ -30,3 +31,8 @@ def aws_url(moto_server: str, own_environment: None, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def glue(aws_url: str, tmp_path: Path) -> Glue:
     return Glue(aws_url, tmp_path / "out")
+
+
+@pytest.fixture
+def account(aws_url: str) -> Account:
+    return Account(aws_url)

@@ -22,10 +22,10 @@ from recorder import Call, Recorder
 from athena_double import AthenaDouble, athena_runs
 from aws_faults import Faults, refusal
 from aws_server import CREDENTIALS, plain_client
-from bucketwheel import aws
+from bucketwheel import aws, runtime
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.cli import cli, submitted
-from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.deploy.deployment import TOPIC, Deployment
 from bucketwheel.errors import JobFailedError
 from bucketwheel.operations import run_store
 from bucketwheel.sample import Sample
@@ -62,6 +62,9 @@ class Account:
         for name in ("base.yaml", "prod.yaml"):
             content = (ROOT / "conf" / name).read_bytes()
             self.s3.put_object(Bucket=package.bucket, Key=f"{package.prefix}/conf/{name}", Body=content)
+        sns = plain_client("sns", self.endpoint)
+        self.topic = sns.create_topic(Name=self.deployment.topic_name)["TopicArn"]
+        sns.close()
         athena.create_work_group(Name=self.deployment.settings.athena.workgroup, Configuration={})
         athena.close()
 
@@ -76,7 +79,7 @@ class Account:
         """Run a job of `deploy.jobs` for a dataset, as Glue does with what the state machine tells it."""
         arguments = self.deployment.arguments(self.deployment.jobs()[name], dataset, (), {"--SNAPSHOT_DT": None})
         changed = json.dumps({**_SMALL, **{key.replace("__", "."): value for key, value in settings.items()}})
-        given = [word for pair in arguments.items() for word in pair]
+        given = [word for pair in {**arguments, TOPIC: self.topic}.items() for word in pair]
         submitted.main([*_OF_GLUE, *given, "--settings", changed, *more])
 
     def command(self, *arguments: str) -> None:
@@ -102,6 +105,8 @@ def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[s
     environment = {
         **CREDENTIALS,
         "AWS_ENDPOINT_URL": endpoint,
+        # Where metrics are put by a call.
+        runtime.VARIABLE: "glue",
         "AWS_CONFIG_FILE": str(places / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(places / "credentials"),
     }
@@ -139,6 +144,10 @@ def _monthly(account: Account, faults: Faults) -> None:
     with account.noted("a table is refused"), pytest.raises(JobFailedError, match="CreateTable was denied"):
         account.job(_REGISTER, WIDE)
     for name in (_REGISTER, _CTAS):
+        if name == _CTAS:
+            faults.plan("CreateTable", None, None, refusal("AccessDeniedException"))
+            with account.noted("a final table is refused"), pytest.raises(JobFailedError, match="was denied"):
+                account.job(_CTAS, WIDE)
         with account.noted(name):
             account.job(name, WIDE)
             account.job(name, NARROW)
@@ -148,6 +157,9 @@ def _in_one_job(account: Account, faults: Faults) -> None:
     faults.plan("CompleteMultipartUpload", None, None, None, refusal("AccessDenied", 403))
     with account.noted("a file is refused"), pytest.raises(JobFailedError, match="PutObject"):
         account.job("pipeline", WIDE)
+    faults.plan("CompleteMultipartUpload", None, refusal("AccessDenied", 403))
+    with account.noted("a file of the other dataset is refused"), pytest.raises(JobFailedError, match="PutObject"):
+        account.job("pipeline", NARROW)
     with account.noted("resumed"):
         account.job("pipeline", WIDE, "--resume", "last")
     with account.noted("pipeline"):
@@ -162,6 +174,9 @@ def _by_athena(account: Account, athena: AthenaDouble) -> None:
         for trouble in ("HIVE_TOO_MANY_OPEN_PARTITIONS", "did not end within 1 s"):
             with pytest.raises(JobFailedError, match=trouble):
                 account.job(_CTAS, NARROW, ctas__attempts=1, ctas__timeout_seconds=1, **ATHENA)
+        athena.sql.plan("CREATE TABLE", Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"))
+        with pytest.raises(JobFailedError, match="HIVE_TOO_MANY_OPEN_PARTITIONS"):
+            account.job(_CTAS, WIDE, ctas__attempts=1, **ATHENA)
         account.job(_CTAS, WIDE, ctas__poll_seconds=0.05, **ATHENA)
         account.job(_CTAS, NARROW, ctas__poll_seconds=0.05, **ATHENA)
 

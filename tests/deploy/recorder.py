@@ -35,6 +35,7 @@ class Recorder:
 
     _calls: dict[str, Call] = field(default_factory=dict)
     _workgroups: dict[str, str] = field(default_factory=dict)
+    _unknown: list[LookupError] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def listen(self, session: Any) -> None:
@@ -43,11 +44,18 @@ class Recorder:
 
     @contextmanager
     def chapter(self) -> Iterator[list[Call]]:
-        """Fill a list with the different calls of a block when it ends."""
+        """Fill a list with the different calls of a block when it ends.
+
+        Raises:
+            LookupError: of a call it is not known what it needs; also where the block has made a warning of that.
+        """
         found: list[Call] = []
         with self._lock:
             self._calls.clear()
+            self._unknown.clear()
         yield found
+        if self._unknown:
+            raise self._unknown[0]
         found += self._calls.values()
 
     def _begun(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
@@ -59,8 +67,12 @@ class Recorder:
         with self._lock:
             if operation == "StartQueryExecution" and http_response.status_code == 200:
                 self._workgroups[parsed["QueryExecutionId"]] = params["WorkGroup"]
-            for call in self._needed(service, operation, params, http_response.status_code):
-                self._calls.setdefault(str(call), call)
+            try:
+                for call in self._needed(service, operation, params, http_response.status_code):
+                    self._calls.setdefault(str(call), call)
+            except LookupError as error:
+                self._unknown.append(error)
+                raise
 
     def _needed(self, service: str, operation: str, params: Mapping[str, Any], status: int) -> Iterator[Call]:
         if service == "s3":

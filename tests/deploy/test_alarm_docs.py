@@ -12,7 +12,12 @@ def test_the_operations_guide_says_what_every_alarm_and_rule_means() -> None:
     rows = " ".join(re.findall(r"^\| ([^|]+) \|", text.partition("## When an alarm comes")[2], re.MULTILINE))
     resources = rendered("glue-everything")["Resources"].values()
     alarms = [found["Properties"]["AlarmName"] for found in resources if found["Type"] == "AWS::CloudWatch::Alarm"]
-    rules = [found["Properties"]["Name"] for found in resources if found["Type"] == "AWS::Events::Rule"]
+    rules = [
+        found["Properties"]["Name"]
+        for found in resources
+        if found["Type"] == "AWS::Events::Rule" and found["Properties"]["Targets"][0]["Id"] == "notices"
+    ]
+    assert len(rules) == 2
     assert len(alarms) > 10
     for name in [*alarms, *rules]:
         short = name.removeprefix("bucketwheel-prod-")

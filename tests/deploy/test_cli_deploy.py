@@ -116,10 +116,15 @@ def test_from_package_to_stack_and_back(
     assert "Go on? [y/N]:" in applied.stderr
     assert run("deploy", "diff", *given).stdout == "no difference\n"
     again = run("deploy", "apply", *given, "--yes", "--output", "json", "--set", "monitoring.email=a@example.com")
-    assert json.loads(again.stdout)["done"] is True
-    assert "monitoring" not in again.stderr
+    done = json.loads(again.stdout)
+    assert done["done"] is True
+    assert ("Add", "NoticesEmail") in {(change["action"], change["logical_id"]) for change in done["changes"]}
+    # It was not asked, and what it reports along the way is not on stdout.
+    assert "Go on?" not in again.stderr
+    assert "update_complete" in again.stderr
     removed = run("deploy", "destroy", "--yes")
     assert (removed.exit_code, removed.stdout) == (0, "deleted\n")
+    assert client("iam", account).list_roles()["Roles"] == []
     assert run("deploy", "destroy", "--yes").exit_code == 2
 
 
@@ -195,9 +200,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_without_boto3_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("bucketwheel.deploy.st")]:
+    for name in [name for name in sys.modules if name.startswith("bucketwheel.deploy.")]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("bucketwheel.aws", "bucketwheel.deploy.cloudformation", "boto3", "botocore", "botocore.exceptions"):
+    for name in ("bucketwheel.aws", "boto3", "botocore", "botocore.exceptions"):
         monkeypatch.setitem(sys.modules, name, None)
     result = run("deploy", "diff", "--package", PACKAGE)
     assert result.exit_code == 2

@@ -56,6 +56,43 @@ def refusal(**overrides: Any) -> str:
             {"monitoring.namespace": "AWS/Own"},
             "monitoring.namespace: AWS refuses 'AWS/Own' as the name of a namespace",
         ),
+        ({"deploy.artifacts": "s3://Mine/x"}, "deploy.artifacts: AWS refuses 'Mine' as the name of a bucket"),
+        ({"deploy.artifacts": "build"}, "deploy.artifacts is 'build'; a deployment needs a place of the form s3://"),
+        (
+            {"athena.output_location": "s3://My_Results/x"},
+            "athena.output_location: AWS refuses 'My_Results' as the name of a bucket",
+        ),
+        (
+            {"deploy.tags": {"aws:team": "x"}},
+            "deploy.tags: AWS refuses 'aws:team' as the name of a tag; it takes up to 128 letters",
+        ),
+        ({"deploy.tags": {"k" * 129: "x"}}, "as the name of a tag; it takes up to 128 letters"),
+        ({"deploy.tags": {"": "x"}}, "deploy.tags: AWS refuses '' as the name of a tag"),
+        (
+            {"deploy.tags": {"team": "a;b"}},
+            "deploy.tags.team: AWS refuses 'a;b' as the value of a tag; it takes",
+        ),
+        ({"deploy.tags": {"team": "v" * 257}}, "as the value of a tag; it takes up to 256 letters"),
+        (
+            {"deploy.tags": {"Application": "x"}},
+            "deploy.tags: 'application' and 'Application' are one tag to IAM, which ignores case; use one of them",
+        ),
+        (
+            {"deploy.tags": {f"tag-{n}": "x" for n in range(49)}},
+            "deploy.tags: with `application` and `environment` there are 51, AWS takes 50",
+        ),
+        (
+            {"deploy.permissions_boundary": "boundary"},
+            "deploy.permissions_boundary is 'boundary'; expected null or the ARN of a policy, such as arn:aws:iam::",
+        ),
+        (
+            {"glue.timeout_minutes": 45},
+            "monitoring.long_job_minutes is 45, but Glue ends a job after glue.timeout_minutes, which is 45: no job",
+        ),
+        (
+            {"monitoring.long_run_minutes": 1080},
+            "monitoring.long_run_minutes is 1080, but the state machine ends a run after 1080 minutes: none would",
+        ),
         ({"monitoring.email": "nobody"}, "monitoring.email is 'nobody', which is no address"),
         ({"deploy.schedule": "0 6 5 * *"}, "deploy.schedule is '0 6 5 * *'; expected cron("),
         ({"deploy.time_zone": "Berlin"}, "deploy.time_zone is 'Berlin', which is no time zone"),
@@ -83,7 +120,15 @@ def refusal(**overrides: Any) -> str:
         ),
         ({"glue.glue_version": "6.0"}, "Glue 6.0 runs Spark 4.1 on Python 3.13, this application needs 5.0 or 5.1"),
         ({"glue.worker_type": "G.3X"}, "glue.worker_type (override): should be 'G.1X'"),
+        (
+            {"glue.execution_class": "FLEX"},
+            "execution_class is FLEX, worker_type G.4X; Glue has FLEX with G.1X and G.2X only: set worker_type to",
+        ),
         ({"emr_serverless.release": "emr-6.9.0"}, "unknown or unsupported release, use emr-7.8.0 to emr-7.13.0"),
+        (
+            {"emr_serverless.timeout_minutes": 4},
+            "emr_serverless.timeout_minutes (override): should be greater than or",
+        ),
         ({"emr_serverless.cores": 4, "emr_serverless.memory_gb": 40}, "a worker of 4 cores has 8 to 30"),
         ({"emr_serverless.subnets": "subnet-1"}, "subnets and security_groups belong together; set both or none"),
         (
@@ -103,6 +148,45 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         deploy__package=None, target="out", deploy__time_zone="Mars", deploy__schedule="monthly", deploy__kms_key="k"
     ).splitlines()
     assert len(found) == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"deploy.jobs": {"a-b": {"stages": "ctas"}, "a.b": {"stages": "ctas"}}},
+            "AWS::Glue::Job etl-omc-flywheel-prod-a-b and AWS::Glue::Job etl-omc-flywheel-prod-a.b would both have "
+            "the logical id JobAB in the template, which has the letters and digits of a name only; rename one",
+        ),
+        (
+            {"deploy.jobs": {"role": {"stages": "ctas"}}},
+            "AWS::IAM::Role omc_flywheel-prod-glue-role and AWS::Glue::Job etl-omc-flywheel-prod-role would both "
+            "have the logical id JobRole",
+        ),
+        (
+            {"deploy.jobs": {"failed": {"stages": "ctas"}}},
+            "AWS::Glue::Job etl-omc-flywheel-prod-failed and AWS::Events::Rule bucketwheel-prod-job-failed would",
+        ),
+        (
+            {
+                "datasets": {name: {"source": "s3://a-bucket/x", "key": "id"} for name in ("x.y", "x-y")},
+                "deploy.jobs": {"all-bucket": {"stages": "discover,split,size,bucket,verify"}},
+            },
+            "AWS::CloudWatch::Alarm bucketwheel-prod-x.y-NullKeys and AWS::CloudWatch::Alarm bucketwheel-prod-x-y-",
+        ),
+        (
+            {
+                "deploy.buckets": "create",
+                "target": "s3://data.prod/t",
+                "athena.output_location": "s3://data-prod/r",
+                "deploy.package": "s3://elsewhere/p",
+            },
+            "AWS::S3::Bucket data.prod and AWS::S3::Bucket data-prod would both have the logical id BucketDataProd",
+        ),
+    ],
+)
+def test_two_parts_of_a_template_that_would_be_one_are_named(overrides: dict[str, Any], message: str) -> None:
+    assert message in refusal(**overrides)
 
 
 def test_a_dataset_without_a_job_for_a_stage_is_refused() -> None:

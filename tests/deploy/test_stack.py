@@ -6,79 +6,19 @@ moto makes buckets, roles, topics, log groups, state machines, rules and dashboa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
-import boto3
 import pytest
-from botocore.exceptions import ClientError
-from moto.cloudformation.models import cloudformation_backends
+from stack_account import LOCATION, NAME, Account
 
 from bucketwheel import api, aws
 from bucketwheel.deploy import stack
 from bucketwheel.deploy.cloudformation import Stack
-from bucketwheel.deploy.packaging import job_configuration
-from bucketwheel.deploy.stack import Applied
 from bucketwheel.errors import ConfigError, DeployError, SelectionError
 from deploy_support import ACCOUNT, REGION, configuration
 
 # What moto says about types that it does not know.
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
-
-NAME = "bucketwheel-prod"
-LOCATION = "s3://artifacts-prod/bucketwheel/01"
-
-
-class Account:
-    """An account as moto has it, with a package in it."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.asked: list[str] = []
-        self.said: list[str] = []
-        self.client("s3").create_bucket(Bucket="artifacts-prod")
-
-    def client(self, service: str) -> Any:
-        return boto3.client(service, endpoint_url=self.url, region_name=REGION)
-
-    def configuration(self, **overrides: Any) -> api.Configuration:
-        reached: dict[str, Any] = {
-            "aws.endpoint_url": self.url,
-            "aws.region": REGION,
-            "deploy.package": LOCATION,
-            "deploy.artifacts": "s3://artifacts-prod/bucketwheel",
-        }
-        config = configuration(**reached, **overrides)
-        self.upload(config)
-        return config
-
-    def upload(self, config: api.Configuration) -> None:
-        for name, content in (("package.json", b"{}"), (f"conf/{config.env}.yaml", job_configuration(config))):
-            self.client("s3").put_object(Bucket="artifacts-prod", Key=f"bucketwheel/01/{name}", Body=content)
-
-    def agree(self, text: str) -> bool:
-        self.asked.append(text)
-        return True
-
-    def apply(self, agree: Callable[[str], bool] | None = None, **overrides: Any) -> Applied:
-        config = self.configuration(**overrides)
-        return stack.apply(config, agree or self.agree, self.said.append, sleep=lambda _: None)
-
-    def status(self) -> str | None:
-        try:
-            return str(self.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]["StackStatus"])
-        except ClientError:
-            return None
-
-    def force(self, status: str) -> None:
-        """Put the stack into a state that moto never reaches by itself."""
-        stacks = cloudformation_backends[ACCOUNT][REGION].stacks
-        next(found for found in stacks.values() if found.name == NAME).status = status
-
-
-@pytest.fixture
-def account(aws_url: str) -> Account:
-    return Account(aws_url)
 
 
 def test_a_stack_is_made_after_its_changes_were_shown(account: Account) -> None:
@@ -91,11 +31,12 @@ def test_a_stack_is_made_after_its_changes_were_shown(account: Account) -> None:
     assert len(applied.changes) == len(lines)
     assert any(line.startswith("create_complete") for line in account.said)
     roles = {role["RoleName"] for role in account.client("iam").list_roles()["Roles"]}
-    assert roles == {"omc_flywheel-prod-glue-role", f"{NAME}-states", f"{NAME}-watch", f"{NAME}-scheduler"}
+    own = ("states", "watch", "scheduler", "slow", "slow-starter")
+    assert roles == {"omc_flywheel-prod-glue-role", *(f"{NAME}-{name}" for name in own)}
     groups = {group["logGroupName"] for group in account.client("logs").describe_log_groups()["logGroups"]}
     assert {"/bucketwheel-prod/output", "/bucketwheel-prod/error"} <= groups
     machines = account.client("stepfunctions").list_state_machines()["stateMachines"]
-    assert {machine["name"] for machine in machines} == {NAME, f"{NAME}-watch"}
+    assert {machine["name"] for machine in machines} == {NAME, f"{NAME}-watch", f"{NAME}-slow"}
     (topic,) = account.client("sns").list_topics()["Topics"]
     assert topic["TopicArn"].endswith(f"{NAME}-notices")
 
@@ -105,15 +46,6 @@ def test_outputs_are_read(account: Account) -> None:
     account.client("cloudformation").create_stack(StackName=NAME, TemplateBody=json.dumps(template))
     outputs = Stack(account.configuration().settings, NAME).outputs()
     assert outputs == {"NoticesArn": account.client("sns").list_topics()["Topics"][0]["TopicArn"]}
-
-
-def test_buckets_are_made_where_that_is_asked_for_and_stay_when_the_stack_goes(account: Account) -> None:
-    account.apply(deploy__buckets="create")
-    names = {bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]}
-    data = "omc-flywheel-data-us-east-1-prod"
-    assert {data, "omc-flywheel-prod-analysis-data", f"{data}-access-logs"} <= names
-    (rule,) = account.client("s3").get_bucket_encryption(Bucket=data)["ServerSideEncryptionConfiguration"]["Rules"]
-    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
 
 
 def test_a_change_is_shown_and_made_and_nothing_is_done_where_nothing_changed(account: Account) -> None:
@@ -227,23 +159,6 @@ def _event(number: str, name: str, status: str, reason: str) -> dict[str, str]:
     }
 
 
-def test_jobs_and_roles_that_exist_already_are_named_before_anything_is_made(account: Account) -> None:
-    account.client("iam").create_role(RoleName="omc_flywheel-prod-glue-role", AssumeRolePolicyDocument="{}")
-    account.client("glue").create_job(
-        Name="etl-omc-flywheel-prod-addressable-bucket",
-        Role="x",
-        Command={"Name": "glueetl", "ScriptLocation": "s3://x/y"},
-    )
-    with pytest.raises(DeployError) as refused:
-        account.apply()
-    assert str(refused.value) == (
-        "exists already and is not part of the stack: AWS::IAM::Role omc_flywheel-prod-glue-role, AWS::Glue::Job "
-        "etl-omc-flywheel-prod-addressable-bucket. Remove it, import it into the stack, or choose other names "
-        "(deploy.job_prefix, glue.role); see docs/deploy.md"
-    )
-    assert account.status() is None
-
-
 def test_a_large_template_goes_by_way_of_s3(account: Account) -> None:
     settings: dict[str, Any] = {"deploy.buckets": "create", "monitoring.email": "a@example.com"}
     applied = account.apply(**settings, deploy__tags={"note": "n" * 250, "more": "m" * 250, "third": "t" * 250})
@@ -265,21 +180,6 @@ def test_diff_shows_what_would_change_and_changes_nothing(account: Account) -> N
     assert [line for line in shown if line.startswith("-  ")] == ["-      NumberOfWorkers: 10"] * 5
     assert [line for line in shown if line.startswith("+  ")] == ["+      NumberOfWorkers: 20"] * 5
     assert account.status() == "CREATE_COMPLETE"
-
-
-def test_destroy_shows_what_goes_and_what_stays(account: Account) -> None:
-    account.apply(deploy__buckets="create")
-    config = account.configuration(deploy__buckets="create")
-    account.asked.clear()
-    assert not stack.destroy(config, lambda _: False, sleep=lambda _: None)
-    assert account.status() == "CREATE_COMPLETE"
-    assert stack.destroy(config, account.agree, sleep=lambda _: None)
-    assert account.status() is None
-    (question,) = account.asked
-    assert "stays    AWS::S3::Bucket                    AccessLogs" in question
-    assert "delete   AWS::IAM::Role                     JobRole" in question
-    with pytest.raises(SelectionError, match="there is no stack"):
-        stack.destroy(config, account.agree)
 
 
 def test_a_package_of_other_settings_is_not_deployed(account: Account) -> None:

@@ -2,106 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import boto3
 import pytest
+from machine import Machine, call_with_small_letters, wait_for_end
 from moto import mock_aws
 from moto.glue.models import FakeJobRun
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
+    StateTaskServiceAwsSdk,
+)
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_glue import (
     StateTaskServiceGlue,
 )
 
-from deploy_support import ACCOUNT, REGION, rendered, resolved
+from deploy_support import REGION
 
-PREFIX = "etl-omc-flywheel-prod-"
 BOTH = ["infobase_attributes", "addressable_ids"]
 
 
-class Machine:
-    """The state machine of the stack with the jobs that it starts."""
-
-    def __init__(self) -> None:
-        made = rendered(deploy__retries=0)["Resources"]
-        for resource in made.values():
-            if resource["Type"] == "AWS::Glue::Job":
-                self._glue().create_job(**{**resolved_job(resource["Properties"], made)})
-        client = boto3.client("sns", REGION)
-        topic = client.create_topic(Name="bucketwheel-prod-notices")["TopicArn"]
-        self.queue = boto3.client("sqs", REGION).create_queue(QueueName="notices")["QueueUrl"]
-        client.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:notices")
-        definition = resolved(made["StateMachine"]["Properties"]["DefinitionString"], made)
-        self._arn = self._states().create_state_machine(
-            name="m", definition=definition, roleArn=f"arn:aws:iam::{ACCOUNT}:role/r"
-        )["stateMachineArn"]
-
-    @staticmethod
-    def _states() -> Any:
-        return boto3.client("stepfunctions", REGION)
-
-    @staticmethod
-    def _glue() -> Any:
-        return boto3.client("glue", REGION)
-
-    def run(self, given: dict[str, Any]) -> str:
-        """Run it to its end and return how it ended."""
-        arn = self._states().start_execution(stateMachineArn=self._arn, input=json.dumps(given))["executionArn"]
-        deadline = time.monotonic() + 60
-        while (found := self._states().describe_execution(executionArn=arn))["status"] == "RUNNING":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        return str(found["status"])
-
-    def runs(self) -> dict[str, list[dict[str, str]]]:
-        """The arguments of every run of every job that has one."""
-        names = [job["Name"] for job in self._glue().get_jobs()["Jobs"]]
-        found = {name.removeprefix(PREFIX): self._glue().get_job_runs(JobName=name)["JobRuns"] for name in names}
-        return {name: [run["Arguments"] for run in runs] for name, runs in found.items() if runs}
-
-    def started(self) -> list[tuple[str, str]]:
-        """Job and dataset of every run, in the order of their start."""
-        names = [job["Name"] for job in self._glue().get_jobs()["Jobs"]]
-        runs = [run for name in names for run in self._glue().get_job_runs(JobName=name)["JobRuns"]]
-        runs.sort(key=lambda run: run["StartedOn"])
-        return [(run["JobName"].removeprefix(PREFIX), run["Arguments"]["--dataset"]) for run in runs]
-
-    def notices(self) -> list[str]:
-        client = boto3.client("sqs", REGION)
-        messages = client.receive_message(QueueUrl=self.queue).get("Messages", [])
-        return [json.loads(message["Body"])["Message"] for message in messages]
-
-
-def resolved_job(properties: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = resolved(properties, made)
-    return found
-
-
-def wait_for_end(
-    self: Any, env: Any, resource_runtime_part: Any, normalised_parameters: Any, state_credentials: Any
-) -> None:
-    """What moto does for `.sync`, but for the end: there it stops a callback that such a task has not."""
-    output = env.stack.pop()
-    env.stack.append(output)
-    resolver = self._build_sync_resolver(
-        env=env,
-        resource_runtime_part=resource_runtime_part,
-        normalised_parameters=normalised_parameters,
-        state_credentials=state_credentials,
-    )
-    waited = {"timeout_seconds": None, "callback_endpoint": None, "heartbeat_endpoint": None}
-    env.stack.append(self._eval_sync(env=env, sync_resolver=resolver, **waited))
-
-
 @pytest.fixture
-def machine(own_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def states(own_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setattr(StateTaskServiceGlue, "_eval_integration_pattern", wait_for_end)
+    monkeypatch.setattr(StateTaskServiceAwsSdk, "_eval_service_task", call_with_small_letters)
     with mock_aws(config={"stepfunctions": {"execute_state_machine": True}}):
-        yield Machine()
+        yield
+
+
+@pytest.fixture
+def machine(states: None) -> Machine:
+    return Machine()
 
 
 def test_both_datasets_are_bucketed_then_registered_then_finished(machine: Machine) -> None:
@@ -137,14 +69,7 @@ def test_by_hand_it_takes_a_snapshot_a_filter_and_datasets(machine: Machine) -> 
 
 
 def test_a_job_that_fails_ends_the_run_and_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    advance = FakeJobRun.advance
-
-    def fail(self: FakeJobRun) -> None:
-        advance(self)
-        if self.job_name.endswith("register-staged-tables"):
-            self.status = "FAILED"
-
-    monkeypatch.setattr(FakeJobRun, "advance", fail)
+    failing(monkeypatch, lambda run: run.job_name.endswith("register-staged-tables"))
     assert machine.run({}) == "FAILED"
     assert len(machine.runs()["register-staged-tables"]) == 1
     assert "create-athena-bucketed-tables" not in machine.runs()
@@ -152,3 +77,71 @@ def test_a_job_that_fails_ends_the_run_and_is_told(machine: Machine, monkeypatch
     # Of a failure inside a map moto does not keep the job's own message.
     assert notice.startswith("States.")
     assert "Execution arn:aws:states:" in notice
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[FakeJobRun], bool]) -> None:
+    """Let runs of jobs end as FAILED."""
+    advance = FakeJobRun.advance
+
+    def fail(self: FakeJobRun) -> None:
+        advance(self)
+        if fails(self):
+            self.status = "FAILED"
+
+    monkeypatch.setattr(FakeJobRun, "advance", fail)
+
+
+@pytest.mark.parametrize(("failures", "status", "runs"), [(1, "SUCCEEDED", 2), (2, "SUCCEEDED", 3), (3, "FAILED", 3)])
+def test_a_job_that_fails_is_tried_again_as_often_as_said(
+    states: None, monkeypatch: pytest.MonkeyPatch, failures: int, status: str, runs: int
+) -> None:
+    machine = Machine(deploy__retries=2)
+    bad: list[str] = []
+
+    def fails(run: FakeJobRun) -> bool:
+        if run.job_name.endswith("addressable-bucket") and run.job_run_id not in bad and len(bad) < failures:
+            bad.append(run.job_run_id)
+        return run.job_run_id in bad
+
+    failing(monkeypatch, fails)
+    assert machine.run({}) == status
+    found = machine.runs()
+    assert len(found["addressable-bucket"]) == runs
+    assert len(found["infobase-split-and-bucket"]) == 1
+    # Of a branch that failed after tries moto makes an error that no `Catch` takes, so no notice is looked for.
+    assert ("register-staged-tables" in found) is (status == "SUCCEEDED")
+
+
+def test_each_dataset_has_its_own_job_where_jobs_are_of_one_dataset(states: None) -> None:
+    own = {"dataset": "addressable_ids", "stages": "register"}
+    machine = Machine(deploy__jobs={"register-addressable": own})
+    assert machine.run({}) == "SUCCEEDED"
+    started = [(job, dataset) for job, dataset in machine.started() if job.startswith("register")]
+    assert started == [("register-staged-tables", BOTH[0]), ("register-addressable", BOTH[1])]
+    (run,) = machine.runs()["register-addressable"]
+    assert (run["--dataset"], run["--stages"], run["--SNAPSHOT_DT"]) == (BOTH[1], "register", "_NONE_")
+
+
+def test_a_dataset_that_there_is_not_ends_the_run_where_each_has_its_own_job(states: None) -> None:
+    machine = Machine(deploy__jobs={"register-addressable": {"dataset": BOTH[1], "stages": "register"}})
+    assert machine.run({"datasets": ["nobody"]}) == "FAILED"
+    assert machine.runs() == {}
+    assert len(machine.notices()) == 1
+
+
+@pytest.mark.parametrize(("slow", "status", "error"), [(False, "SUCCEEDED", None), (True, "FAILED", "RunSlow")])
+def test_the_watch_fails_where_a_run_goes_on_and_not_where_it_has_ended(
+    states: None, monkeypatch: pytest.MonkeyPatch, slow: bool, status: str, error: str | None
+) -> None:
+    run, watch = Machine(), Machine("SlowWatch")
+    if slow:
+        monkeypatch.setattr(FakeJobRun, "advance", lambda job: setattr(job, "status", "RUNNING"))
+    execution = run.start({})
+    if not slow:
+        run.ended(execution)
+    # As EventBridge has it.
+    event = {"detail-type": "Step Functions Execution Status Change", "detail": {"executionArn": execution}}
+    ended = watch.ended(watch.start(event))
+    assert (ended["status"], ended.get("error")) == (status, error)
+    if slow:
+        boto3.client("stepfunctions", REGION).stop_execution(executionArn=execution)

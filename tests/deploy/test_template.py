@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 import yaml
 
 from bucketwheel import api
-from deploy_support import PACKAGE, VARIANTS, configuration, rendered, resolved
+from deploy_support import JOBS, PACKAGE, VARIANTS, configuration, of_type, rendered, resolved
 
-JOBS = (
-    "etl-omc-flywheel-prod-infobase-split-and-bucket",
-    "etl-omc-flywheel-prod-addressable-bucket",
-    "etl-omc-flywheel-prod-register-staged-tables",
-    "etl-omc-flywheel-prod-create-athena-bucketed-tables",
-    "etl-omc-flywheel-prod-pipeline",
-)
 TOPIC_ARN = "arn:aws:sns:us-east-1:123456789012:bucketwheel-prod-notices"
 UP_TO_BUCKETS = "discover,split,size,bucket,verify"
-
-
-def of_type(made: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
-    found = made["Resources"].items()
-    return {name: resource["Properties"] for name, resource in found if resource["Type"] == kind}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -67,9 +54,10 @@ def test_jobs_have_the_names_that_production_uses_and_are_selections_of_one_scri
 
 def test_settings_of_jobs_reach_them() -> None:
     made = rendered(
-        glue__worker_type="G.8X",
+        glue__worker_type="G.2X",
         glue__number_of_workers=20,
         glue__timeout_minutes=30,
+        monitoring__long_job_minutes=29,
         glue__execution_class="FLEX",
         glue__auto_scaling=False,
         glue__glue_version="5.1",
@@ -77,7 +65,8 @@ def test_settings_of_jobs_reach_them() -> None:
         deploy__tags={"team": "flywheel"},
     )
     for job in of_type(made, "AWS::Glue::Job").values():
-        assert (job["WorkerType"], job["NumberOfWorkers"], job["Timeout"]) == ("G.8X", 20, 30)
+        assert (job["WorkerType"], job["NumberOfWorkers"], job["Timeout"]) == ("G.2X", 20, 30)
+        assert job["NotificationProperty"] == {"NotifyDelayAfter": 29}
         assert (job["ExecutionClass"], job["GlueVersion"], job["Tags"]["team"]) == ("FLEX", "5.1", "flywheel")
         arguments = job["DefaultArguments"]
         assert (arguments["--enable-auto-scaling"], arguments["--enable-metrics"]) == ("false", "false")
@@ -105,6 +94,7 @@ def test_scheduler_and_state_machine_have_roles_of_their_own(variant: str) -> No
     wanted = {"JobRole": platform, "StatesRole": "states.amazonaws.com"}
     if variant != "glue-plain":
         wanted |= {"WatchRole": "states.amazonaws.com", "SchedulerRole": "scheduler.amazonaws.com"}
+        wanted |= {"SlowWatchRole": "states.amazonaws.com", "SlowWatchStarterRole": "events.amazonaws.com"}
     assert trusted == wanted
 
 
@@ -189,40 +179,6 @@ def test_the_emr_application_scales_stops_and_keeps_nothing_ready_unless_asked()
     assert not of_type(made, "AWS::Glue::Job")
 
 
-def test_every_alarm_tells_the_topic_and_there_is_one_for_each_thing_to_watch() -> None:
-    made = rendered("glue-everything")
-    alarms = of_type(made, "AWS::CloudWatch::Alarm")
-    assert set(alarms) == {
-        "AlarmRunFailed", "AlarmRunTimedOut", "AlarmRunAborted", "AlarmRunSlow", "AlarmErrors",
-        "AlarmNoRunFailed", "AlarmNoRunTimedOut",
-        *(f"Alarm{metric}{dataset}" for metric in ("NullKeys", "DuplicateKeys", "RowsChangedPercent", "CostUsd")
-          for dataset in ("InfobaseAttributes", "AddressableIds")),
-    }  # fmt: skip
-    for alarm in alarms.values():
-        assert alarm["AlarmActions"] == [{"Ref": "Notices"}]
-        assert alarm["TreatMissingData"] == "notBreaching"
-    assert alarms["AlarmRowsChangedPercentAddressableIds"]["Threshold"] == 20
-    (subscription,) = of_type(made, "AWS::SNS::Subscription").values()
-    assert subscription["Endpoint"] == "oncall@example.com"
-
-
-def test_events_name_every_job_and_no_other() -> None:
-    made = rendered()
-    for rule in of_type(made, "AWS::Events::Rule").values():
-        assert tuple(rule["EventPattern"]["detail"]["jobName"]) == JOBS
-        assert rule["Targets"][0]["Arn"] == {"Ref": "Notices"}
-
-
-def test_the_dashboard_shows_every_metric_of_every_dataset() -> None:
-    body = json.loads(rendered()["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
-    lines = [line for widget in body["widgets"] for line in widget["properties"].get("metrics", ())]
-    shown = {(line[1], line[-1]) for line in lines if line[0] == "Bucketwheel"}
-    names = {"Rows", "BytesWritten", "Seconds", "Skew", "NullKeys", "DuplicateKeys", "RowsChangedPercent", "CostUsd"}
-    assert shown == {(name, dataset) for name in names for dataset in ("infobase_attributes", "addressable_ids")}
-    places = [(widget["x"], widget["y"]) for widget in body["widgets"]]
-    assert len(set(places)) == len(places)
-
-
 def test_log_groups_are_kept_as_long_as_said_and_encrypted_with_the_key() -> None:
     groups = of_type(rendered("glue-own-key", monitoring__retention_days=90), "AWS::Logs::LogGroup")
     assert {group["LogGroupName"] for group in groups.values()} == {
@@ -230,5 +186,6 @@ def test_log_groups_are_kept_as_long_as_said_and_encrypted_with_the_key() -> Non
         "/bucketwheel-prod/error",
         "/aws/vendedlogs/states/bucketwheel-prod",
         "/aws/vendedlogs/states/bucketwheel-prod-watch",
+        "/aws/vendedlogs/states/bucketwheel-prod-slow",
     }
     assert {(group["RetentionInDays"], str(group["KmsKeyId"])[:8]) for group in groups.values()} == {(90, "arn:aws:")}

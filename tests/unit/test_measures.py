@@ -11,10 +11,13 @@ import pytest
 from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest, StageRecord, VerifyResult
 from bucketwheel.metrics import (
     BYTES_WRITTEN,
+    COLUMNS_CHANGED,
     COST,
     DUPLICATE_KEYS,
+    KEYS_KEPT,
     METRICS,
     NULL_KEYS,
+    NULL_SHARE_CHANGED,
     ROWS,
     ROWS_CHANGED,
     SECONDS,
@@ -25,7 +28,7 @@ from bucketwheel.metrics import (
 from bucketwheel.observe import notice
 from bucketwheel.observe.embedded import embedded, metric_data
 from bucketwheel.observe.measures import measured
-from bucketwheel.records import Drift
+from bucketwheel.records import Drift, KeyOverlap, NullShare
 from bucketwheel.settings import Settings
 from bucketwheel.settings.deploy import GlueJobSettings
 from bucketwheel.summary import Failure, Summary, summarise
@@ -92,6 +95,31 @@ def test_the_change_in_rows_is_that_of_verify() -> None:
     assert measured(manifest(verify=verified), SETTINGS)[ROWS_CHANGED] == 25
     alone = verified.model_copy(update={"drift": None})
     assert ROWS_CHANGED not in measured(manifest(verify=alone), SETTINGS)
+
+
+def test_what_differs_from_the_published_snapshot_is_measured_as_far_as_it_is_known() -> None:
+    known = Drift(
+        run_id="q",
+        snapshot_dt="2025-09-22",
+        rows_before=80,
+        rows=100,
+        rows_changed_percent=25,
+        new_columns=("b", "c"),
+        vanished_columns=("a",),
+        null_shares=(NullShare(name="x", before=0.5, now=0.25), NullShare(name="y", before=0.1, now=0.2)),
+        keys=KeyOverlap(both=60, only_now=40, only_before=20, share=0.75),
+    )
+    verified = VerifyResult(rows=100, key_checksum=0, null_keys=0, duplicate_keys=0, tables=(), drift=known)
+    found = measured(manifest(verify=verified), SETTINGS)
+    assert (found[NULL_SHARE_CHANGED], found[COLUMNS_CHANGED], found[KEYS_KEPT]) == (25, 3, 75)
+    empty = KeyOverlap(both=0, only_now=100, only_before=0, share=None)
+    for keys in (None, empty):
+        unknown = known.model_copy(
+            update={"new_columns": (), "vanished_columns": (), "null_shares": (), "keys": keys}
+        )
+        found = measured(manifest(verify=verified.model_copy(update={"drift": unknown})), SETTINGS)
+        assert found[COLUMNS_CHANGED] == 0
+        assert not {NULL_SHARE_CHANGED, KEYS_KEPT} & set(found)
 
 
 def test_a_run_on_a_laptop_has_no_price() -> None:

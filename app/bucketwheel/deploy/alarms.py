@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from bucketwheel import metrics
-from bucketwheel.deploy.deployment import Deployment, Resources, logical, ref
+from bucketwheel.deploy.deployment import Deployment, Resources, joined, logical, ref
 from bucketwheel.deploy.monitoring import error_lines
 from bucketwheel.metrics import Metric
 
 _DAY = 86_400
+# What is too much, and of a metric whose smallest value counts, too little.
+_COMPARISONS = {"Maximum": ("more", "GreaterThanThreshold"), "Minimum": ("less", "LessThanThreshold")}
 
 
 def alarms(deployment: Deployment) -> Resources:
@@ -20,14 +23,15 @@ def alarms(deployment: Deployment) -> Resources:
         made[f"AlarmRun{name}"] = _of_machine(
             deployment, f"run-{name.lower()}", "StateMachine", f"Executions{name}", 1, "A run did not end well"
         )
-    made["AlarmRunSlow"] = _of_machine(
-        deployment,
-        "run-slow",
-        "StateMachine",
-        "ExecutionTime",
-        monitoring.long_run_minutes * 60_000,
-        f"A run took more than {monitoring.long_run_minutes} minutes",
-    )
+    if monitoring.long_run_minutes is not None:
+        made["AlarmRunSlow"] = _of_machine(
+            deployment,
+            "run-slow",
+            "SlowWatch",
+            "ExecutionsFailed",
+            1,
+            f"A run goes on after {monitoring.long_run_minutes} minutes, or it could not be looked whether it does",
+        )
     if monitoring.watch_schedule:
         for name in ("Failed", "TimedOut"):
             made[f"AlarmNoRun{name}"] = _of_machine(
@@ -48,40 +52,41 @@ def alarms(deployment: Deployment) -> Resources:
             "GreaterThanOrEqualToThreshold",
             3_600,
         )
-    for dataset in deployment.settings.datasets:
-        made |= _of_data(deployment, dataset)
-    return made
+    return joined([made, *(_of_data(deployment, dataset) for dataset in deployment.settings.datasets)])
 
 
 def _of_data(deployment: Deployment, dataset: str) -> Resources:
     monitoring = deployment.settings.monitoring
-    limits: tuple[tuple[Metric, float | None], ...] = (
-        (metrics.NULL_KEYS, monitoring.null_keys),
-        (metrics.DUPLICATE_KEYS, monitoring.duplicate_keys),
-        (metrics.ROWS_CHANGED, monitoring.rows_changed_percent),
-        (metrics.COST, monitoring.cost_usd),
-    )
     environment, name = metrics.DIMENSIONS
-    made: Resources = {}
-    for metric, limit in limits:
+    parts: list[Resources] = []
+    for metric, limit in _limits(deployment):
         if limit is None:
             continue
+        word, comparison = _COMPARISONS[metric.statistic]
         watched = {
             "Namespace": monitoring.namespace,
             "MetricName": metric.name,
             "Statistic": metric.statistic,
             "Dimensions": [{"Name": environment, "Value": deployment.env}, {"Name": name, "Value": dataset}],
         }
-        made[logical("Alarm", metric.name, dataset)] = _alarm(
-            deployment,
-            f"{dataset}-{metric.name}",
-            f"{metric.help}: more than {limit:g} in {dataset}",
-            watched,
-            limit,
-            "GreaterThanThreshold",
-            _DAY,
-        )
-    return made
+        text = f"{metric.help}: {word} than {limit:g} in {dataset}"
+        alarm = _alarm(deployment, f"{dataset}-{metric.name}", text, watched, limit, comparison, _DAY)
+        parts.append({logical("Alarm", metric.name, dataset): alarm})
+    return joined(parts)
+
+
+def _limits(deployment: Deployment) -> Iterator[tuple[Metric, float | None]]:
+    """Yield the metrics that runs of this configuration publish, with their limits."""
+    monitoring, drift = deployment.settings.monitoring, deployment.settings.quality.drift
+    yield metrics.NULL_KEYS, monitoring.null_keys
+    yield metrics.DUPLICATE_KEYS, monitoring.duplicate_keys
+    if drift != "off":
+        yield metrics.ROWS_CHANGED, monitoring.rows_changed_percent
+        yield metrics.NULL_SHARE_CHANGED, monitoring.null_share_changed_points
+        yield metrics.COLUMNS_CHANGED, monitoring.columns_changed
+    if drift == "keys":
+        yield metrics.KEYS_KEPT, monitoring.keys_kept_percent
+    yield metrics.COST, monitoring.cost_usd
 
 
 def _of_machine(
@@ -90,7 +95,7 @@ def _of_machine(
     watched = {
         "Namespace": "AWS/States",
         "MetricName": metric,
-        "Statistic": "Maximum" if metric == "ExecutionTime" else "Sum",
+        "Statistic": "Sum",
         "Dimensions": [{"Name": "StateMachineArn", "Value": ref(machine)}],
     }
     return _alarm(deployment, name, text, watched, threshold, "GreaterThanOrEqualToThreshold", 300)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bucketwheel.deploy.deployment import Deployment, Place, Resources, arn_of, logical, ref, sub
+from bucketwheel.deploy.deployment import Deployment, Place, Resources, arn_of, joined, logical, ref, sub
 from bucketwheel.deploy.policy import document
 from bucketwheel.errors import ConfigError
 
@@ -74,15 +74,15 @@ def buckets(deployment: Deployment) -> Resources:
             f"deploy.package is {deploy.package!r}, in a bucket that this stack makes; the package has to be there "
             "first. Set deploy.artifacts to another bucket, or deploy.buckets to adopt"
         )
-    resources: Resources = {}
+    parts: list[Resources] = []
     log_bucket: Any = deploy.access_log_bucket
     if log_bucket is None:
-        resources |= _access_logs(deployment, f"{target.bucket}-access-logs", list(made))
+        parts.append(_access_logs(deployment, f"{target.bucket}-access-logs", list(made)))
         log_bucket = ref("AccessLogs")
     for name in made:
         rules = _rules(deployment, [place for place in (target,) if place.bucket == name], _results_in(name, results))
-        resources |= _bucket(deployment, logical("Bucket", name), name, rules, log_bucket)
-    return resources
+        parts.append(_bucket(deployment, logical("Bucket", name), name, rules, log_bucket))
+    return joined(parts)
 
 
 def _results_in(name: str, results: Place) -> Place | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import zoneinfo
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bucketwheel.deploy.deployment import Deployment, Resources
 from bucketwheel.deploy.secrets import secrets_in
+from bucketwheel.deploy.statemachine import longest_seconds
 from bucketwheel.errors import ConfigError
 
 # What IAM takes for all inline policies of a role together, white space not counted.
@@ -33,6 +34,9 @@ _RULES: dict[str, tuple[int, str, str]] = {
     "namespace": (255, r"(?!AWS/)[\w.:/#-]+", "letters, digits and . _ : / # -, not AWS/ first"),
 }  # fmt: skip
 _SCHEDULE = re.compile(r"(cron\(\S+ \S+ \S+ \S+ \S+ \S+\)|rate\(\d+ (minute|hour|day)s?\))")
+_POLICY_ARN = re.compile(r"arn:aws[\w-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+")
+_MOST_TAGS = 50
+_TAG = re.compile(r"[\w\s.:/=+@-]*")
 _KEY_ARN = re.compile(r"arn:aws[\w-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+")
 
 
@@ -42,21 +46,24 @@ def check(deployment: Deployment) -> None:
     Raises:
         ConfigError: lists everything that is wrong.
     """
-    problems: list[str] = [f"{name}: {what}" for name, what in secrets_in(deployment.settings.model_dump())]
-    if not deployment.settings.datasets:
+    settings = deployment.settings
+    problems: list[str] = [f"{name}: {what}" for name, what in secrets_in(settings.model_dump())]
+    if not settings.datasets:
         problems.append("no dataset is configured; add one below `datasets:`")
-    for found in (deployment.target, deployment.sources, deployment.mappings, deployment.package, deployment.jobs):
+    places: list[Callable[[], object]] = [deployment.target, deployment.sources, deployment.mappings]
+    places += [deployment.package, deployment.jobs]
+    places += [deployment.artifacts] if settings.deploy.artifacts else []
+    results = deployment.makes_workgroup or deployment.uses_athena() or settings.deploy.buckets == "create"
+    places += [deployment.query_results] if results or settings.athena.output_location else []
+    for found in places:
         try:
             found()
         except ConfigError as error:
             problems.append(str(error))
-    if deployment.makes_workgroup or deployment.uses_athena() or deployment.settings.deploy.buckets == "create":
-        try:
-            deployment.query_results()
-        except ConfigError as error:
-            problems.append(str(error))
     problems += _expressions(deployment)
+    problems += _tags(deployment)
     if not problems:
+        problems += _limits(deployment)
         problems += _workgroup(deployment)
         problems += _refused(deployment)
     if problems:
@@ -68,7 +75,7 @@ def _names(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
     settings, stack = deployment.settings, deployment.stack
     yield "stack", "deploy.stack", stack
     yield "role", "glue.role" if deployment.on_glue else "emr_serverless.role", deployment.role
-    for suffix in ("-states", "-watch", "-scheduler"):
+    for suffix in ("-states", "-watch", "-scheduler", "-slow-starter"):
         yield "role", "deploy.stack", f"{stack}{suffix}"
     for name in settings.deploy.jobs:
         kind = "Glue job" if deployment.on_glue else "application"
@@ -92,6 +99,10 @@ def _buckets(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
     deploy = deployment.settings.deploy
     yield "bucket", "target", deployment.target().bucket
     yield "bucket", "deploy.package", deployment.package().bucket
+    if deploy.artifacts:
+        yield "bucket", "deploy.artifacts", deployment.artifacts().bucket
+    if deployment.settings.athena.output_location:
+        yield "bucket", "athena.output_location", deployment.query_results().bucket
     for name, found in deployment.sources().items():
         yield "bucket", f"datasets.{name}.source", found.bucket
     for name, found in deployment.mappings().items():
@@ -143,8 +154,50 @@ def _expressions(deployment: Deployment) -> Iterator[str]:
         yield f"deploy.kms_key is {deploy.kms_key!r}; expected null, create, or the ARN of a key"
     if (key := deployment.settings.storage.kms_key) is not None and not _KEY_ARN.fullmatch(key):
         yield f"storage.kms_key is {key!r}; a role can only be given a key by its ARN"
+    if (boundary := deploy.permissions_boundary) is not None and not _POLICY_ARN.fullmatch(boundary):
+        yield (
+            f"deploy.permissions_boundary is {boundary!r}; expected null or the ARN of a policy, such as "
+            "arn:aws:iam::123456789012:policy/boundary"
+        )
     if monitoring.email is not None and "@" not in monitoring.email:
         yield f"monitoring.email is {monitoring.email!r}, which is no address"
+
+
+def _limits(deployment: Deployment) -> Iterator[str]:
+    """Yield the limits of time that would never be reached, as what they watch is ended first."""
+    monitoring, glue = deployment.settings.monitoring, deployment.settings.glue
+    job, run = monitoring.long_job_minutes, monitoring.long_run_minutes
+    if deployment.on_glue and job is not None and job >= glue.timeout_minutes:
+        yield (
+            f"monitoring.long_job_minutes is {job}, but Glue ends a job after glue.timeout_minutes, which is "
+            f"{glue.timeout_minutes}: no job would ever be reported as slow. Set it to less, or to null"
+        )
+    longest = longest_seconds(deployment) // 60
+    if run is not None and run >= longest:
+        yield (
+            f"monitoring.long_run_minutes is {run}, but the state machine ends a run after {longest} minutes: none "
+            "would ever be reported as slow. Set it to less, or to null"
+        )
+
+
+def _tags(deployment: Deployment) -> Iterator[str]:
+    tags = deployment.tag_map()
+    if len(tags) > _MOST_TAGS:
+        yield f"deploy.tags: with `application` and `environment` there are {len(tags)}, AWS takes {_MOST_TAGS}"
+    seen: dict[str, str] = {}
+    for name, value in tags.items():
+        if not 1 <= len(name) <= 128 or name.lower().startswith("aws:") or not _TAG.fullmatch(name):
+            yield (
+                f"deploy.tags: AWS refuses {name!r} as the name of a tag; it takes up to 128 letters, digits, spaces "
+                "and _ . : / = + - @, not aws: first"
+            )
+        if len(value) > 256 or not _TAG.fullmatch(value):
+            yield (
+                f"deploy.tags.{name}: AWS refuses {value!r} as the value of a tag; it takes up to 256 letters, "
+                "digits, spaces and _ . : / = + - @"
+            )
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            yield f"deploy.tags: {other!r} and {name!r} are one tag to IAM, which ignores case; use one of them"
 
 
 def check_policies(resources: Resources) -> None:

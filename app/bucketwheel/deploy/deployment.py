@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,30 @@ def logical(*words: str) -> str:
     """Return the words as one logical id: letters and digits, each word capitalised."""
     parts = "".join(c if c.isalnum() else " " for word in words for c in f"{word} ").split()
     return "".join(part[:1].upper() + part[1:] for part in parts)
+
+
+def joined(parts: Iterable[Resources]) -> Resources:
+    """Return the resources of all parts.
+
+    Raises:
+        ConfigError: two have the same logical id, of which one would be lost; names both.
+    """
+    made: Resources = {}
+    for part in parts:
+        for logical_id, resource in part.items():
+            if logical_id in made:
+                one, other = (_title(found) for found in (made[logical_id], resource))
+                raise ConfigError(
+                    f"{one} and {other} would both have the logical id {logical_id} in the template, "
+                    "which has the letters and digits of a name only; rename one of them"
+                )
+            made[logical_id] = resource
+    return made
+
+
+def _title(resource: Resource) -> str:
+    own = (str(value) for key, value in resource["Properties"].items() if key.endswith("Name") or key == "Name")
+    return f"{resource['Type']} {next(own, 'without a name')}"
 
 
 def place(name: str, location: str | None) -> Place:

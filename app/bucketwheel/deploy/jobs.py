@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bucketwheel.deploy.deployment import TOPIC, Deployment, Resources, arn_of, logical
+from bucketwheel.deploy.deployment import TOPIC, Deployment, Resources, arn_of, joined, logical
 from bucketwheel.settings.deploy import JobSettings
 
 SCRIPT = "job.py"
@@ -15,12 +15,13 @@ def glue_jobs(deployment: Deployment) -> Resources:
     """Return the jobs; none where they run on EMR Serverless."""
     if not deployment.on_glue:
         return {}
-    return {logical("Job", name): _job(deployment, name, job) for name, job in deployment.jobs().items()}
+    return joined({logical("Job", name): _job(deployment, name, job)} for name, job in deployment.jobs().items())
 
 
 def _job(deployment: Deployment, name: str, job: JobSettings) -> dict[str, Any]:
     glue = deployment.settings.glue
     package = deployment.package().uri
+    minutes = deployment.settings.monitoring.long_job_minutes
     return {
         "Type": "AWS::Glue::Job",
         "Properties": {
@@ -38,7 +39,7 @@ def _job(deployment: Deployment, name: str, job: JobSettings) -> dict[str, Any]:
             "ExecutionProperty": {
                 "MaxConcurrentRuns": 1 if job.dataset else max(len(deployment.settings.datasets), 1)
             },
-            "NotificationProperty": {"NotifyDelayAfter": deployment.settings.monitoring.long_run_minutes},
+            **({"NotificationProperty": {"NotifyDelayAfter": minutes}} if minutes else {}),
             "DefaultArguments": {
                 **deployment.arguments(job),
                 TOPIC: deployment.topic,

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from bucketwheel import metrics
-from bucketwheel.deploy.deployment import Deployment, Resources, ref, sub
+from bucketwheel.deploy.deployment import Deployment, Resources, arn_of, ref, sub
 from bucketwheel.deploy.policy import document, log_group_names
 from bucketwheel.metrics import Metric
 
@@ -20,6 +20,8 @@ def logs(deployment: Deployment) -> Resources:
     names["StatesLog"] = f"/aws/vendedlogs/states/{deployment.stack}"
     if deployment.settings.monitoring.watch_schedule:
         names["WatchLog"] = f"/aws/vendedlogs/states/{deployment.stack}-watch"
+    if deployment.settings.monitoring.long_run_minutes:
+        names["SlowWatchLog"] = f"/aws/vendedlogs/states/{deployment.stack}-slow"
     made: Resources = {logical_id: _log_group(deployment, name) for logical_id, name in names.items()}
     made["ErrorLines"] = {
         "Type": "AWS::Logs::MetricFilter",
@@ -95,7 +97,21 @@ def topic(deployment: Deployment) -> Resources:
 
 
 def events(deployment: Deployment) -> Resources:
-    """Return the rules that send word of jobs that failed or take long, whoever started them."""
+    """Return the rules: word of jobs that failed or take long, whoever started them, and the watch over each run."""
+    made = _job_events(deployment)
+    if deployment.settings.monitoring.long_run_minutes:
+        begun = {
+            "source": ["aws.states"],
+            "detail-type": ["Step Functions Execution Status Change"],
+            "detail": {"stateMachineArn": [ref("StateMachine")], "status": ["RUNNING"]},
+        }
+        watch = {"Arn": ref("SlowWatch"), "Id": "watch", "RoleArn": arn_of("SlowWatchStarterRole")}
+        made["RunBegun"] = _rule(deployment, "run-begun", begun, watch)
+    return made
+
+
+def _job_events(deployment: Deployment) -> Resources:
+    notice = {"Arn": ref("Notices"), "Id": "notices"}
     if deployment.on_glue:
         names = [deployment.job_name(name) for name in deployment.jobs()]
         failed = {
@@ -108,21 +124,25 @@ def events(deployment: Deployment) -> Resources:
             "detail-type": ["Glue Job Run Status"],
             "detail": {"jobName": names, "notificationCondition": {"NotifyDelayAfter": [{"exists": True}]}},
         }
-        return {"JobFailed": _rule(deployment, "job-failed", failed), "JobSlow": _rule(deployment, "job-slow", slow)}
+        made = {"JobFailed": _rule(deployment, "job-failed", failed, notice)}
+        if deployment.settings.monitoring.long_job_minutes:
+            made["JobSlow"] = _rule(deployment, "job-slow", slow, notice)
+        return made
     failed = {
         "source": ["aws.emr-serverless"],
         "detail-type": ["EMR Serverless Job Run State Change"],
-        "detail": {"applicationId": [ref("Application")], "state": ["FAILED"]},
+        # A job past its time-out is cancelled, and looks the same as one that somebody cancels.
+        "detail": {"applicationId": [ref("Application")], "state": ["FAILED", "CANCELLED"]},
     }
-    return {"JobFailed": _rule(deployment, "job-failed", failed)}
+    return {"JobFailed": _rule(deployment, "job-failed", failed, notice)}
 
 
-def _rule(deployment: Deployment, name: str, pattern: dict[str, Any]) -> dict[str, Any]:
+def _rule(deployment: Deployment, name: str, pattern: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
     properties = {
         "Name": f"{deployment.stack}-{name}",
         "EventPattern": pattern,
         "State": "ENABLED",
-        "Targets": [{"Arn": ref("Notices"), "Id": "notices"}],
+        "Targets": [target],
     }
     return {"Type": "AWS::Events::Rule", "Properties": properties}
 

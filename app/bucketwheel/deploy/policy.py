@@ -91,12 +91,14 @@ def _catalog(deployment: Deployment) -> Iterator[Statement]:
         return
     base, database = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:", catalog.database.lower()
     around = [sub(f"{base}catalog"), sub(f"{base}database/{database}")]
-    prefixes = (catalog.staged_prefix, catalog.final_prefix, *([TEMPORARY] if deployment.uses_athena() else []))
-    owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in prefixes]
-    # Athena looks at the database in the name of whoever asks.
-    reads = ["glue:GetTable", "glue:GetTables", *(["glue:GetDatabase"] if deployment.uses_athena() else [])]
-    yield allow("ReadCatalog", reads, [*around, sub(f"{base}table/{database}/*")])
+    owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in (catalog.staged_prefix, catalog.final_prefix)]
+    yield allow("ReadCatalog", ["glue:GetTable", "glue:GetTables"], [*around, sub(f"{base}table/{database}/*")])
     yield allow("Publish", ["glue:CreateTable", "glue:DeleteTable", "glue:UpdateTable"], [*around, *owned])
+    if deployment.uses_athena():
+        # Athena looks at the database in the name of whoever asks; a copy is made, then forgotten, and never changed.
+        yield allow("ReadDatabase", ["glue:GetDatabase"], around)
+        copies = sub(f"{base}table/{database}/{TEMPORARY}*")
+        yield allow("Copy", ["glue:CreateTable", "glue:DeleteTable"], [*around, copies])
     if catalog.create_database:
         yield allow("CreateDatabase", ["glue:CreateDatabase"], around)
 

@@ -1,4 +1,4 @@
-"""Three roles: the jobs', the state machine's, the schedules'. None can do the work of another."""
+"""The roles of the jobs, of each state machine, and of what starts these. None can do the work of another."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from bucketwheel.deploy.deployment import Deployment, Resources, arn_of, ref, sub
 from bucketwheel.deploy.policy import Statement, allow, document, job_statements
+from bucketwheel.deploy.statemachine import started_jobs
 
 _JOB_ARN = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:job/"
 _EMR_RULE = (
@@ -28,6 +29,16 @@ def roles(deployment: Deployment) -> Resources:
         made["WatchRole"] = _role(
             deployment, f"{deployment.stack}-watch", "states", _watch_statements(), _own_account()
         )
+    if deployment.settings.monitoring.long_run_minutes:
+        starts = [allow("Start", ["states:StartExecution"], [ref("SlowWatch")])]
+        made |= {
+            "SlowWatchRole": _role(
+                deployment, f"{deployment.stack}-slow", "states", _slow_watch_statements(deployment), _own_account()
+            ),
+            "SlowWatchStarterRole": _role(
+                deployment, f"{deployment.stack}-slow-starter", "events", starts, _own_account()
+            ),
+        }
     if deployment.settings.deploy.schedule or deployment.settings.monitoring.watch_schedule:
         made["SchedulerRole"] = _role(
             deployment,
@@ -68,7 +79,7 @@ def _states_statements(deployment: Deployment) -> list[Statement]:
     statements = [allow("Notify", ["sns:Publish"], [ref("Notices")])]
     if deployment.on_glue:
         actions = ("BatchStopJobRun", "GetJobRun", "GetJobRuns", "StartJobRun")
-        jobs = [sub(f"{_JOB_ARN}{deployment.job_name(name)}") for name in deployment.jobs()]
+        jobs = [sub(f"{_JOB_ARN}{deployment.job_name(name)}") for name in started_jobs(deployment)]
         statements.append(allow("RunJobs", [f"glue:{action}" for action in actions], jobs))
     else:
         application = sub("${Application.Arn}")
@@ -89,6 +100,11 @@ def _states_statements(deployment: Deployment) -> list[Statement]:
 
 def _watch_statements() -> list[Statement]:
     return [allow("ListRuns", ["states:ListExecutions"], [ref("StateMachine")]), *_observed()]
+
+
+def _slow_watch_statements(deployment: Deployment) -> list[Statement]:
+    runs = sub(f"arn:${{AWS::Partition}}:states:${{AWS::Region}}:${{AWS::AccountId}}:execution:{deployment.stack}:*")
+    return [allow("LookAtRun", ["states:DescribeExecution"], [runs]), *_observed()]
 
 
 def _observed() -> list[Statement]:

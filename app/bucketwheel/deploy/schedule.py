@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from bucketwheel.deploy.deployment import Deployment, Resources, arn_of, ref, sub
-from bucketwheel.deploy.statemachine import State, definition, watch_definition
+from bucketwheel.deploy.statemachine import State, definition
+from bucketwheel.deploy.watches import slow_definition, watch_definition
 
 
 def machines(deployment: Deployment) -> Resources:
@@ -16,6 +17,9 @@ def machines(deployment: Deployment) -> Resources:
         made["Watch"] = _machine(
             deployment, f"{deployment.stack}-watch", watch_definition(deployment), "WatchRole", "WatchLog"
         )
+    if minutes := deployment.settings.monitoring.long_run_minutes:
+        slow = slow_definition(deployment, minutes)
+        made["SlowWatch"] = _machine(deployment, f"{deployment.stack}-slow", slow, "SlowWatchRole", "SlowWatchLog")
     return made
 
 

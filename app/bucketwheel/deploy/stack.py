@@ -8,13 +8,9 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from botocore.exceptions import ClientError
-
-from bucketwheel import aws
 from bucketwheel.config import Configuration
-from bucketwheel.deploy import packaging
+from bucketwheel.deploy import packaging, taken
 from bucketwheel.deploy.cloudformation import Change, Say, Stack
 from bucketwheel.deploy.deployment import Deployment
 from bucketwheel.deploy.template import template, text
@@ -31,11 +27,6 @@ _SETTLED = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "I
 _DEAD = ("ROLLBACK_COMPLETE", "CREATE_FAILED", "DELETE_FAILED", "ROLLBACK_FAILED")
 _WAYS_OUT = {
     "UPDATE_ROLLBACK_FAILED": "finish its rollback: aws cloudformation continue-update-rollback --stack-name NAME",
-}
-# How to ask whether something of a name exists already, by type: service, call, parameter, property, error.
-_LOOKS = {
-    "AWS::Glue::Job": ("glue", "get_job", "JobName", "Name", "EntityNotFoundException"),
-    "AWS::IAM::Role": ("iam", "get_role", "RoleName", "RoleName", "NoSuchEntity"),
 }
 
 
@@ -87,7 +78,7 @@ def apply(
         way = _WAYS_OUT.get(str(status), "another change is under way; wait for its end")
         raise DeployError(f"stack {stack.name} is in state {status}; {way}")
     kind = "UPDATE" if status in _SETTLED else "CREATE"
-    _refuse_taken(config, made, stack if kind == "UPDATE" else None)
+    taken.refuse(config, made, stack if kind == "UPDATE" else None)
     body = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
     name = f"bucketwheel-{hashlib.sha256(body.encode()).hexdigest()[:12]}-{time.time_ns() // 10**6}"
     changes = stack.prepare(name, kind, _passed(config, stack, body), deployment.tags())
@@ -158,31 +149,3 @@ def _passed(config: Configuration, stack: Stack, body: str) -> dict[str, str]:
     suffix = "amazonaws.com.cn" if stack.region.startswith("cn-") else "amazonaws.com"
     key = location.removeprefix(f"s3://{base.bucket}/")
     return {"TemplateURL": f"https://{base.bucket}.s3.{stack.region}.{suffix}/{key}"}
-
-
-def _refuse_taken(config: Configuration, made: dict[str, Any], stack: Stack | None) -> None:
-    """Raise where something of a name that the stack would give exists and is not the stack's."""
-    own = {name for _, name in stack.resources().values()} if stack else set()
-    taken = []
-    for resource in made["Resources"].values():
-        if resource["Type"] in _LOOKS:
-            name = resource["Properties"][_LOOKS[resource["Type"]][3]]
-            if name not in own and _exists(config, resource["Type"], name):
-                taken.append(f"{resource['Type']} {name}")
-    if taken:
-        raise DeployError(
-            f"exists already and is not part of the stack: {', '.join(taken)}. Remove it, import it into the stack, "
-            "or choose other names (deploy.job_prefix, glue.role); see docs/deploy.md"
-        )
-
-
-def _exists(config: Configuration, kind: str, name: str) -> bool:
-    service, call, parameter, _, missing = _LOOKS[kind]
-    with aws.translated(DeployError, f"{kind} {name}"):
-        try:
-            getattr(aws.client(service, config.settings.aws), call)(**{parameter: name})
-        except ClientError as error:
-            if aws.code_of(error) in (missing, f"{missing}Exception"):
-                return False
-            raise
-    return True

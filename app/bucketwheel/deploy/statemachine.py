@@ -36,6 +36,10 @@ _TEMPORARY = (
 )
 # Minutes that a job may take to get its workers.
 _START_MINUTES = 30
+# Seconds before the first try again, each later wait is twice as long: of a start that was refused for now, and how
+# often; of a job that failed, where `deploy.retries` says how often.
+_REFUSED_SECONDS, _REFUSED_ATTEMPTS = 60, 5
+_FAILED_SECONDS = 300
 
 
 def definition(deployment: Deployment) -> State:
@@ -44,7 +48,7 @@ def definition(deployment: Deployment) -> State:
     return {
         "Comment": f"Bucketwheel, {deployment.env}: bucket every dataset, then register, then ctas",
         "StartAt": "Defaults",
-        "TimeoutSeconds": 60 * 3 * (_job_minutes(deployment) * (deployment.settings.deploy.retries + 1)),
+        "TimeoutSeconds": longest_seconds(deployment),
         "States": {
             "Defaults": {
                 "Type": "Pass",
@@ -65,12 +69,12 @@ def definition(deployment: Deployment) -> State:
                 "Catch": _caught(),
                 "Next": "Register",
             },
-            "Register": {**_publish(deployment, "register", datasets[0]), "Next": "Ctas"},
-            "Ctas": {**_publish(deployment, "ctas", datasets[0]), "Next": "Done"},
+            "Register": {**_publish(deployment, "register"), "Next": "Ctas"},
+            "Ctas": {**_publish(deployment, "ctas"), "Next": "Done"},
             "Done": {"Type": "Succeed"},
             "Notify": {
                 "Type": "Task",
-                "Resource": _resource("sns:publish"),
+                "Resource": resource("sns:publish"),
                 "Parameters": {
                     "TopicArn": _SUBSTITUTIONS["topic"],
                     "Subject": f"Bucketwheel {deployment.env}: the run failed"[:100],
@@ -82,48 +86,6 @@ def definition(deployment: Deployment) -> State:
                 "Next": "Failed",
             },
             "Failed": {"Type": "Fail", "Error": "JobFailed", "Cause": "A job failed; its message went to the topic"},
-        },
-    }
-
-
-def watch_definition(deployment: Deployment) -> State:
-    """Return the state machine that fails where no run has succeeded of late; an alarm watches it.
-
-    CloudWatch itself cannot look back further than a week.
-    """
-    days = deployment.settings.monitoring.watch_days
-    newest = "$states.result.Executions[0].StopDate"
-    return {
-        "Comment": f"Bucketwheel, {deployment.env}: fails unless a run succeeded in the last {days} days",
-        "QueryLanguage": "JSONata",
-        "StartAt": "Newest",
-        "TimeoutSeconds": 300,
-        "States": {
-            "Newest": {
-                "Type": "Task",
-                "Resource": _resource("aws-sdk:sfn:listExecutions"),
-                "Arguments": {"StateMachineArn": "${StateMachine}", "StatusFilter": "SUCCEEDED", "MaxResults": 1},
-                "Output": {
-                    "recent": "{% $exists(" + newest + ") and $toMillis(" + newest + ") > $millis() - "
-                    f"{days * 86_400_000}" + " %}"
-                },
-                "Retry": [
-                    {
-                        "ErrorEquals": ["States.TaskFailed"],
-                        "IntervalSeconds": 30,
-                        "MaxAttempts": 3,
-                        "BackoffRate": 2.0,
-                    }
-                ],
-                "Next": "Recent",
-            },
-            "Recent": {
-                "Type": "Choice",
-                "Choices": [{"Condition": "{% $states.input.recent %}", "Next": "Done"}],
-                "Default": "Missing",
-            },
-            "Done": {"Type": "Succeed"},
-            "Missing": {"Type": "Fail", "Error": "NoRun", "Cause": f"No run succeeded in the last {days} days"},
         },
     }
 
@@ -152,10 +114,24 @@ def _branch(deployment: Deployment, dataset: str) -> State:
     }
 
 
-def _publish(deployment: Deployment, stage: str, dataset: str) -> State:
+def _publish(deployment: Deployment, stage: str) -> State:
     """Return the state that runs one publishing stage for every dataset, one after the other."""
-    name = f"Run {stage}"
-    task = _task(deployment, deployment.job_for(dataset, stage), stages=stage)
+    datasets = list(deployment.settings.datasets)
+    jobs = {dataset: deployment.job_for(dataset, stage) for dataset in datasets}
+    if all(deployment.jobs()[name].dataset is None for name in jobs.values()) and len(set(jobs.values())) == 1:
+        start = f"Run {stage}"
+        states = {start: {**_task(deployment, jobs[datasets[0]], stages=stage), "End": True}}
+    else:
+        start = f"Job for {stage}"
+        # Of a dataset that there is not, no choice matches, which is an error as any other.
+        choices = [
+            {"Variable": "$.dataset", "StringEquals": dataset, "Next": f"Run {stage} of {dataset}"}
+            for dataset in datasets
+        ]
+        states = {start: {"Type": "Choice", "Choices": choices}} | {
+            f"Run {stage} of {dataset}": {**_task(deployment, name, dataset=dataset, stages=stage), "End": True}
+            for dataset, name in jobs.items()
+        }
     return {
         "Type": "Map",
         "ItemsPath": "$.datasets",
@@ -165,11 +141,7 @@ def _publish(deployment: Deployment, stage: str, dataset: str) -> State:
             "tables_filter.$": "$.tables_filter",
         },
         "MaxConcurrency": 1,
-        "ItemProcessor": {
-            "ProcessorConfig": {"Mode": "INLINE"},
-            "StartAt": name,
-            "States": {name: {**task, "End": True}},
-        },
+        "ItemProcessor": {"ProcessorConfig": {"Mode": "INLINE"}, "StartAt": start, "States": states},
         "ResultPath": None,
         "Catch": _caught(),
     }
@@ -182,8 +154,8 @@ def _task(deployment: Deployment, name: str, dataset: str | None = None, stages:
     taken = dict(_OPTIONS) if dataset else {"--dataset": "$.dataset", **_OPTIONS}
     run = _glue(deployment, name, fixed, taken) if deployment.on_glue else _emr(deployment, name, fixed, taken)
     failed = deployment.settings.deploy.retries
-    retries = [_retry(list(_TEMPORARY), 60, 5)]
-    retries += [_retry(["States.TaskFailed"], 300, failed)] if failed else []
+    retries = [_retry(list(_TEMPORARY), _REFUSED_SECONDS, _REFUSED_ATTEMPTS)]
+    retries += [_retry(["States.TaskFailed"], _FAILED_SECONDS, failed)] if failed else []
     return {
         "Type": "Task",
         **run,
@@ -197,7 +169,7 @@ def _glue(deployment: Deployment, name: str, fixed: dict[str, str], taken: dict[
     """Return the call; what the job's own arguments say already is not said again."""
     told = {key: value for key, value in fixed.items() if key in ("--dataset", "--stages")}
     return {
-        "Resource": _resource("glue:startJobRun.sync"),
+        "Resource": resource("glue:startJobRun.sync"),
         "Parameters": {
             "JobName": deployment.job_name(name),
             "Arguments": {**told, **{f"{key}.$": path for key, path in taken.items()}},
@@ -211,7 +183,7 @@ def _emr(deployment: Deployment, name: str, fixed: dict[str, str], taken: dict[s
         [*(f"'{word}'" for word in emr.words(fixed)), *(f"'{key}', {path}" for key, path in taken.items())]
     )
     return {
-        "Resource": _resource("emr-serverless:startJobRun.sync"),
+        "Resource": resource("emr-serverless:startJobRun.sync"),
         "Parameters": {
             "ApplicationId": _SUBSTITUTIONS["application"],
             "ExecutionRoleArn": _SUBSTITUTIONS["role"],
@@ -236,7 +208,30 @@ def _job_minutes(deployment: Deployment) -> int:
     return minutes + _START_MINUTES
 
 
-def _resource(action: str) -> str:
+def started_jobs(deployment: Deployment) -> list[str]:
+    """Return the jobs of `deploy.jobs` that a run starts."""
+    found = [
+        deployment.job_for(dataset, stage)
+        for stage in ("bucket", "register", "ctas")
+        for dataset in deployment.settings.datasets
+    ]
+    return list(dict.fromkeys(found))
+
+
+def longest_seconds(deployment: Deployment) -> int:
+    """Return what a run takes at most: every job its time-out at each try, and every wait between them.
+
+    The datasets are bucketed side by side; register and ctas take one after the other.
+    """
+    retries = deployment.settings.deploy.retries
+    # Each wait is twice the one before: 1 + 2 + 4 … of the first.
+    waits = _REFUSED_SECONDS * ((1 << _REFUSED_ATTEMPTS) - 1) + _FAILED_SECONDS * ((1 << retries) - 1)
+    steps = 1 + 2 * len(deployment.settings.datasets)
+    return steps * (60 * _job_minutes(deployment) * (retries + 1) + waits)
+
+
+def resource(action: str) -> str:
+    """Return what a task does, as Step Functions names it."""
     return f"arn:${{AWS::Partition}}:states:::{action}"
 
 

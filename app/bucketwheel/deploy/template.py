@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 
 from bucketwheel.deploy import alarms, buckets, checks, emr, jobs, monitoring, roles, schedule, workgroup
-from bucketwheel.deploy.deployment import Deployment, Resources, ref
+from bucketwheel.deploy.deployment import Deployment, joined, ref
 from bucketwheel.errors import ConfigError
 from bucketwheel.settings import Settings
 
@@ -41,9 +41,7 @@ def template(settings: Settings, env: str) -> dict[str, Any]:
     """
     deployment = Deployment(settings, env)
     checks.check(deployment)
-    resources: Resources = {}
-    for part in _PARTS:
-        resources |= part(deployment)
+    resources = joined(part(deployment) for part in _PARTS)
     if len(resources) > MOST_RESOURCES:
         raise ConfigError(
             f"the stack would have {len(resources)} resources, CloudFormation takes {MOST_RESOURCES}; use fewer "

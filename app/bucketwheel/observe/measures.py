@@ -6,15 +6,19 @@ from bucketwheel.cost import run_cost
 from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest, VerifyResult
 from bucketwheel.metrics import (
     BYTES_WRITTEN,
+    COLUMNS_CHANGED,
     COST,
     DUPLICATE_KEYS,
+    KEYS_KEPT,
     NULL_KEYS,
+    NULL_SHARE_CHANGED,
     ROWS,
     ROWS_CHANGED,
     SECONDS,
     SKEW,
     Metric,
 )
+from bucketwheel.records import Drift
 from bucketwheel.settings import Settings
 
 
@@ -29,7 +33,7 @@ def measured(manifest: Manifest, settings: Settings) -> dict[Metric, float]:
         found |= _of_buckets(written)
     verified = results.get("verify")
     if isinstance(verified, VerifyResult) and verified.drift:
-        found[ROWS_CHANGED] = round(verified.drift.rows_changed_percent, 4)
+        found |= _of_drift(verified.drift)
     if (dollars := run_cost(manifest, settings)) is not None:
         found[COST] = round(dollars, 6)
     return found
@@ -45,3 +49,16 @@ def _of_buckets(written: BucketResult) -> dict[Metric, float]:
         NULL_KEYS: sum(outcome.null_keys for outcome in outcomes),
         DUPLICATE_KEYS: sum(outcome.duplicate_keys for outcome in outcomes),
     }
+
+
+def _of_drift(drift: Drift) -> dict[Metric, float]:
+    """Return how a snapshot differs from the published one; what neither manifest tells is not taken for 0."""
+    found: dict[Metric, float] = {
+        ROWS_CHANGED: round(drift.rows_changed_percent, 4),
+        COLUMNS_CHANGED: len(drift.new_columns) + len(drift.vanished_columns),
+    }
+    if drift.null_shares:
+        found[NULL_SHARE_CHANGED] = round(100 * max(abs(share.now - share.before) for share in drift.null_shares), 4)
+    if drift.keys is not None and drift.keys.share is not None:
+        found[KEYS_KEPT] = round(100 * drift.keys.share, 4)
+    return found

@@ -13,6 +13,7 @@ from bucketwheel.settings.base import ByteSize, Frozen, Names
 _GLUE_VERSIONS = ("5.0", "5.1")
 # Releases with Spark 3.5 on which Python 3.11 is installed.
 _EMR_RELEASES = tuple(f"emr-7.{minor}.0" for minor in range(8, 14))
+_FLEX_WORKERS = ("G.1X", "G.2X")
 _UP_TO_BUCKETS = ("discover", "split", "size", "bucket", "verify")
 
 Minutes = Annotated[int, Field(ge=1)]
@@ -53,11 +54,12 @@ class GlueJobSettings(Frozen):
         worker_type: `G.1X` to `G.16X`, `R.1X` to `R.8X`.
         number_of_workers: Workers of a job; the most, where `glue.auto_scaling` is on.
         timeout_minutes: Time-out of a job.
-        execution_class: `STANDARD`, or `FLEX`: cheaper, may wait for workers.
+        execution_class: `STANDARD`, or `FLEX`: cheaper, may wait for workers, of `G.1X` and `G.2X` only.
         auto_scaling: Let Glue give back workers that have nothing to do.
         arguments: Further arguments of Glue for every job, such as `{--enable-spark-ui: "true"}`; they win over those
             of the stack.
-        price: Dollars for one DPU and hour, for the cost that `submit` shows.
+        price: Dollars for one DPU and hour, for the cost that `submit` shows; `FLEX` has a price of its own, 0.29 in
+            us-east-1.
     """
 
     role: str | None = None
@@ -69,6 +71,15 @@ class GlueJobSettings(Frozen):
     auto_scaling: bool = True
     arguments: Mapping[str, str] = {}
     price: Price = 0.44
+
+    @model_validator(mode="after")
+    def _workers_of_class(self) -> GlueJobSettings:
+        if self.execution_class == "FLEX" and self.worker_type not in _FLEX_WORKERS:
+            raise ValueError(
+                f"execution_class is FLEX, worker_type {self.worker_type}; Glue has FLEX with "
+                f"{' and '.join(_FLEX_WORKERS)} only: set worker_type to one of these, or execution_class to STANDARD"
+            )
+        return self
 
 
 class EmrServerlessSettings(Frozen):
@@ -86,7 +97,7 @@ class EmrServerlessSettings(Frozen):
         max_executors: The most executors of one job; the application's limits follow from it.
         initial_executors: Executors that are kept ready, which costs money while nothing runs.
         auto_stop_minutes: When an idle application stops.
-        timeout_minutes: Time-out of a job.
+        timeout_minutes: Time-out of a job; AWS takes 5 or more.
         subnets: Subnets of the workers; empty: none of your network.
         security_groups: Security groups of the workers; with `subnets`.
         price_vcpu: Dollars for a vCPU and hour.
@@ -104,7 +115,7 @@ class EmrServerlessSettings(Frozen):
     max_executors: Annotated[int, Field(ge=1)] = 25
     initial_executors: Annotated[int, Field(ge=0)] = 0
     auto_stop_minutes: Annotated[int, Field(ge=1, le=10_080)] = 15
-    timeout_minutes: Minutes = 120
+    timeout_minutes: Annotated[int, Field(ge=5)] = 120
     subnets: Names = ()
     security_groups: Names = ()
     price_vcpu: Price = 0.052624
@@ -182,7 +193,32 @@ class DeploySettings(Frozen):
 
 
 class MonitoringSettings(Frozen):
-    """What jobs tell, what is kept and what raises an alarm; a limit of null raises none."""
+    """What jobs tell, what is kept and what raises an alarm; a limit of null raises none.
+
+    Attributes:
+        namespace: Namespace of the metrics in CloudWatch.
+        metrics: How metrics go to CloudWatch (`observability.md`): `emf` (a line of the log), `put` (a call) or
+            `none`; `auto` is `emf` on EMR Serverless, `put` on Glue, else `none`.
+        topic_arn: ARN of the SNS topic that gets a notice at the end of a run; null: none, but jobs of the stack get
+            the stack's own topic.
+        email: Who is told of failures; the address has to confirm it once.
+        retention_days: How long logs stay; a number that CloudWatch knows.
+        long_job_minutes: Notice of a Glue job that runs longer, while it does; less than `glue.timeout_minutes`.
+            Null: none, here and in the limits below.
+        long_run_minutes: Alarm where an execution of the state machine takes longer, while it does.
+        error_lines_per_hour: Alarm at this many lines of level ERROR within an hour; a job that fails writes one.
+        null_keys: Alarm at more rows without a key.
+        duplicate_keys: Alarm at more rows that repeat a key.
+        rows_changed_percent: Alarm where the rows differ by more from the published snapshot.
+        null_share_changed_points: Alarm where the NULLs of any column changed by more percentage points against the
+            published snapshot: 5 is 1 % of the rows before, 7 % now.
+        columns_changed: Alarm where more columns are new, or gone, than this.
+        keys_kept_percent: Alarm where fewer of the published keys are in the snapshot, in percent; needs
+            `quality.drift=keys`.
+        cost_usd: Alarm where a run of a dataset costs more.
+        watch_schedule: When it is looked whether a run has succeeded; null: never.
+        watch_days: Alarm where none has, in so many days before.
+    """
 
     namespace: str = "Bucketwheel"
     metrics: Literal["auto", "emf", "put", "none"] = "auto"
@@ -191,11 +227,15 @@ class MonitoringSettings(Frozen):
     retention_days: Literal[
         30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653
     ] = 365
-    long_run_minutes: Minutes = 180
-    error_lines_per_hour: Annotated[int, Field(ge=1)] | None = 10
+    long_job_minutes: Minutes | None = 45
+    long_run_minutes: Minutes | None = 120
+    error_lines_per_hour: Annotated[int, Field(ge=1)] | None = 1
     null_keys: Annotated[int, Field(ge=0)] | None = 0
     duplicate_keys: Annotated[int, Field(ge=0)] | None = None
     rows_changed_percent: Annotated[float, Field(gt=0)] | None = 20
+    null_share_changed_points: Annotated[float, Field(gt=0, lt=100)] | None = 10
+    columns_changed: Annotated[int, Field(ge=0)] | None = 0
+    keys_kept_percent: Annotated[float, Field(gt=0, le=100)] | None = 80
     cost_usd: Annotated[float, Field(gt=0)] | None = None
     watch_schedule: str | None = "cron(0 6 8 * ? *)"
     watch_days: Annotated[int, Field(ge=1)] = 10

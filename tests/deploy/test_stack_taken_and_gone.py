@@ -1,0 +1,136 @@
+"""What exists before a stack comes, and what is left when it goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from stack_account import NAME, Account
+
+from bucketwheel import aws
+from bucketwheel.deploy import stack
+from bucketwheel.errors import DeployError, SelectionError
+from iam_double import Refuses
+
+# What moto says about types that it does not know.
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
+
+DATA, RESULTS = "omc-flywheel-data-us-east-1-prod", "omc-flywheel-prod-analysis-data"
+LOGS = f"{DATA}-access-logs"
+
+
+def there(account: Account) -> dict[str, set[str]]:
+    """What moto makes of the stack's resources, by service."""
+    client = account.client
+    return {
+        "buckets": {bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]} - {"artifacts-prod"},
+        "roles": {role["RoleName"] for role in client("iam").list_roles()["Roles"]},
+        "log groups": {group["logGroupName"] for group in client("logs").describe_log_groups()["logGroups"]},
+        "machines": {found["name"] for found in client("stepfunctions").list_state_machines()["stateMachines"]},
+        "rules": {rule["Name"] for rule in client("events").list_rules()["Rules"]},
+        "topics": {found["TopicArn"] for found in client("sns").list_topics()["Topics"]},
+    }
+
+
+def test_jobs_roles_and_workgroups_that_exist_already_are_named_before_anything_is_made(account: Account) -> None:
+    account.client("iam").create_role(RoleName="omc_flywheel-prod-glue-role", AssumeRolePolicyDocument="{}")
+    account.client("athena").create_work_group(Name="omc_flywheel-prod")
+    account.client("glue").create_job(
+        Name="etl-omc-flywheel-prod-addressable-bucket",
+        Role="x",
+        Command={"Name": "glueetl", "ScriptLocation": "s3://x/y"},
+    )
+    with pytest.raises(DeployError) as refused:
+        account.apply()
+    assert str(refused.value) == (
+        "exists already and is not part of the stack: AWS::IAM::Role omc_flywheel-prod-glue-role, AWS::Glue::Job "
+        "etl-omc-flywheel-prod-addressable-bucket, AWS::Athena::WorkGroup omc_flywheel-prod. Remove it, import it "
+        "into the stack, or choose otherwise (glue.role; deploy.job_prefix; athena.workgroup); see docs/deploy.md"
+    )
+    assert account.status() is None
+    side_by_side: dict[str, Any] = {"glue__role": "next-role", "deploy__job_prefix": "etl-next"}
+    assert account.apply(**side_by_side, athena__workgroup="primary").done
+
+
+def test_the_workgroup_is_found_on_a_later_page_of_the_list(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = {None: (["primary"], "2"), "2": (["another", "omc_flywheel-prod"], None)}
+
+    def listed(NextToken: str | None = None) -> dict[str, Any]:  # noqa: N803 as botocore calls it
+        names, token = pages[NextToken]
+        return {"WorkGroups": [{"Name": name} for name in names], **({"NextToken": token} if token else {})}
+
+    monkeypatch.setattr(aws.client("athena", account.configuration().settings.aws), "list_work_groups", listed)
+    with pytest.raises(DeployError, match=r"not part of the stack: AWS::Athena::WorkGroup omc_flywheel-prod\."):
+        account.apply()
+    pages["2"] = (["another"], None)
+    assert account.apply().done
+
+
+def test_buckets_that_exist_already_are_named_where_they_were_to_be_made(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.client("s3").create_bucket(Bucket=DATA)
+    assert account.apply().done
+    with pytest.raises(DeployError) as refused:
+        account.apply(deploy__buckets="create")
+    assert str(refused.value) == (
+        f"exists already and is not part of the stack: AWS::S3::Bucket {DATA}. Remove it, import it into the stack, "
+        "or choose otherwise (deploy.buckets=adopt, which leaves buckets as they are); see docs/deploy.md"
+    )
+    client = aws.client("s3", account.configuration().settings.aws)
+    monkeypatch.setattr(client, "head_bucket", Refuses("HeadBucket", "head_bucket", "403").head_bucket)  # type: ignore[attr-defined]
+    # Somebody else's.
+    with pytest.raises(
+        DeployError, match=f"AWS::S3::Bucket {LOGS}, AWS::S3::Bucket {DATA}, AWS::S3::Bucket {RESULTS}"
+    ):
+        account.apply(deploy__buckets="create")
+    monkeypatch.setattr(client, "head_bucket", Refuses("HeadBucket", "head_bucket", "500").head_bucket)  # type: ignore[attr-defined]
+    with pytest.raises(DeployError, match=f"AWS::S3::Bucket {LOGS}: HeadBucket failed: 500: no"):
+        account.apply(deploy__buckets="create")
+
+
+def test_a_question_that_is_refused_is_no_answer(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = aws.client("iam", account.configuration().settings.aws)
+    monkeypatch.setattr(client, "get_role", Refuses("GetRole", "get_role", "AccessDenied").get_role)  # type: ignore[attr-defined]
+    with pytest.raises(DeployError, match="AWS::IAM::Role omc_flywheel-prod-glue-role: GetRole was denied"):
+        account.apply()
+    assert account.status() is None
+
+
+def test_what_is_asked_for_is_made_and_buckets_with_their_files_stay_when_the_stack_goes(account: Account) -> None:
+    account.apply(deploy__buckets="create")
+    made = there(account)
+    assert made["buckets"] == {DATA, RESULTS, LOGS}
+    s3 = account.client("s3")
+    (rule,) = s3.get_bucket_encryption(Bucket=DATA)["ServerSideEncryptionConfiguration"]["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    assert all(found for found in made.values())
+    s3.put_object(Bucket=DATA, Key="omc_cleanroom_data/addressable_ids/t/r/000000_0", Body=b"rows")
+    config = account.configuration(deploy__buckets="create")
+    account.asked.clear()
+    assert stack.destroy(config, account.agree, sleep=lambda _: None)
+    assert account.status() is None
+    (question,) = account.asked
+    assert "stays    AWS::S3::Bucket                    AccessLogs" in question
+    assert "delete   AWS::IAM::Role                     JobRole" in question
+    left = there(account)
+    assert left.pop("buckets") == made["buckets"]
+    assert left == {name: set() for name in left}
+    key = "omc_cleanroom_data/addressable_ids/t/r/000000_0"
+    assert s3.get_object(Bucket=DATA, Key=key)["Body"].read() == b"rows"
+    # What stayed is in the way of a second stack that would make it, and is adopted by one that does not.
+    with pytest.raises(DeployError, match=f"AWS::S3::Bucket {DATA}"):
+        account.apply(deploy__buckets="create")
+    assert account.apply().done
+
+
+def test_nothing_goes_without_agreement_and_nothing_can_go_twice(account: Account) -> None:
+    account.apply()
+    config, made = account.configuration(), there(account)
+    assert not stack.destroy(config, lambda _: False, sleep=lambda _: None)
+    assert (account.status(), there(account)) == ("CREATE_COMPLETE", made)
+    assert stack.destroy(config, account.agree, sleep=lambda _: None)
+    with pytest.raises(SelectionError, match=f"there is no stack '{NAME}'"):
+        stack.destroy(config, account.agree)
