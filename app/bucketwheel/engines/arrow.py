@@ -105,9 +105,9 @@ class ArrowEngine:
                 numbers = store.numbers(first, last) if len(buckets) > 1 else None
                 return gather_buckets(job, buckets, store.pieces(first, last), codebooks, numbers)
 
-            rows = store.rows()
-            threads, together = self._gather_plan(job, rows[todo])
-            with closing(self._each(work, _runs(todo, rows, together), threads)) as gathered:
+            in_buckets = store.rows()
+            threads, together = self._gather_plan(job, in_buckets[todo])
+            with closing(self._each(work, _runs(todo, in_buckets, together), threads)) as gathered:
                 for outcome in chain.from_iterable(gathered):
                     advance(outcome.rows, sum(file.bytes for file in outcome.files))
                     yield outcome
