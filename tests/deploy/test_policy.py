@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,12 @@ def of_jobs(recorded: Mapping[str, Sequence[Call]]) -> list[Call]:
 @pytest.fixture(scope="module")
 def recorded(
     tmp_path_factory: pytest.TempPathFactory, aws_endpoint: str, earlier: Sample, clean: Sample
-) -> dict[str, list[Call]]:
+) -> Iterator[dict[str, list[Call]]]:
     """What each job has called, by its name; also of jobs that failed, and of operators."""
     reset(aws_endpoint)
-    return record(aws_endpoint, tmp_path_factory.mktemp("nobody"), (earlier, clean))
+    yield record(aws_endpoint, tmp_path_factory.mktemp("nobody"), (earlier, clean))
+    # Other tests have databases and buckets of these names.
+    reset(aws_endpoint)
 
 
 @recordings
