@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 
 from aws_server import REGION, plain_client
 from bucketwheel import api
@@ -87,8 +90,10 @@ def simulated(instead: Callable[[str, Any], None]) -> Callable[..., Simulator]:
     """Have IAM simulate the statements of the rendered template, but for those with these Sids."""
 
     def run(*without: str) -> Simulator:
-        granted = statements(rendered(deploy__package=f"s3://{RESULTS}/bucketwheel/some"), "JobRole")
-        double = Simulator([statement for statement in granted if statement["Sid"] not in without])
+        template = rendered(deploy__package=f"s3://{RESULTS}/bucketwheel/some")
+        granted = statements(template, "JobRole")
+        trust = template["Resources"]["JobRole"]["Properties"]["AssumeRolePolicyDocument"]
+        double = Simulator([statement for statement in granted if statement["Sid"] not in without], trust)
         instead("iam", double)
         return double
 
@@ -107,7 +112,7 @@ def test_prod_with_all_that_it_needs_is_well(diagnose: Diagnose, simulated: Call
     assert list(cloud) == [
         "credentials", "region", f"bucket {DATA}", f"bucket {RESULTS}",
         f"encryption {DATA}", f"public access {DATA}", f"encryption {RESULTS}", f"public access {RESULTS}",
-        "database", "workgroup", "permissions",
+        "database", "workgroup", "role", "permissions",
     ]  # fmt: skip
     assert {found.state for found in cloud.values()} == {"ok"}, cloud
     assert cloud["credentials"].found.startswith("account 123456789012, arn:aws:")
@@ -130,18 +135,84 @@ def test_what_the_role_may_not_do_is_named_with_its_resource(
     ]
 
 
+def trusting(principal: Any, **more: Any) -> str:
+    statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole", **more}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+@pytest.mark.parametrize(
+    ("platform", "trust", "seen"),
+    [
+        ("glue", trusting({"Service": "glue.amazonaws.com"}), "ok"),
+        ("glue", trusting({"Service": ["states.amazonaws.com", "glue.amazonaws.com"]}), "ok"),
+        ("emr-serverless", trusting({"Service": "emr-serverless.amazonaws.com"}, Condition={"StringEquals": {
+            "aws:SourceAccount": "123456789012"}}), "ok"),
+        ("emr-serverless", trusting({"Service": "glue.amazonaws.com"}), "failed"),
+        ("glue", trusting({"AWS": "*"}), "failed"),
+        ("glue", trusting({"Service": "glue.amazonaws.com"}, Action="sts:TagSession"), "failed"),
+        ("glue", trusting({"Service": "glue.amazonaws.com"}, Effect="Deny"), "failed"),
+        ("glue", trusting({"Service": "glue.amazonaws.com"}, Condition={"StringEquals": {
+            "aws:SourceAccount": "123456789012"}}), "warning"),
+    ],
+)  # fmt: skip
+def test_the_platform_has_to_be_trusted(diagnose: Diagnose, prod: str, platform: str, trust: str, seen: str) -> None:
+    plain_client("iam", prod).update_assume_role_policy(RoleName=ROLE, PolicyDocument=trust)
+    found = diagnose(deploy__platform=platform)["role"]
+    assert found.state == seen
+    assert f"{platform}.amazonaws.com" in found.found
+    if seen == "failed":
+        assert f"allow sts:AssumeRole to {platform}.amazonaws.com" in found.todo
+
+
+def test_a_role_of_the_caller_that_cannot_be_assumed_is_named(
+    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    profiles = tmp_path / "config"
+    profiles.write_text(
+        "[profile own]\naws_access_key_id = test\naws_secret_access_key = test\n"
+        "[profile ops]\nrole_arn = arn:aws:iam::123456789012:role/ops\nsource_profile = own\n"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(profiles))
+    monkeypatch.setenv("AWS_PROFILE", "ops")
+    monkeypatch.setattr(BaseClient, "_make_api_call", refusing(BaseClient._make_api_call))
+    aws_module.renew_session()
+    # Clients of these settings exist, and keep the credentials that they were made with.
+    seen = diagnose(aws__connect_seconds=2)
+    for name in ("credentials", f"bucket {DATA}"):
+        assert (
+            "no credentials: the role that this process is to take cannot be assumed (not for you)"
+            in seen[name].found
+        )
+        assert seen[name].todo == "choose another AWS_PROFILE, or have the role trust who runs this"
+
+
+def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Calls of AWS, of which only moto's STS lets everybody be anybody."""
+
+    def answer(self: Any, operation: str, arguments: Any) -> Any:
+        if operation == "AssumeRole":
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not for you"}}, operation)
+        return call(self, operation, arguments)
+
+    return answer
+
+
 def test_where_iam_may_not_be_asked_it_says_so(diagnose: Diagnose, instead: Callable[[str, Any], None]) -> None:
     instead("iam", Refuses("GetRole", "get_role", "AccessDenied"))
-    found = diagnose()["permissions"]
-    assert found.state == "warning"
-    assert "iam:SimulatePrincipalPolicy" in found.todo
+    seen = diagnose()
+    for name in ("role", "permissions"):
+        assert seen[name].state == "warning"
+        assert "iam:SimulatePrincipalPolicy" in seen[name].todo
 
 
 def test_a_role_that_is_still_to_be_made_is_a_warning(diagnose: Diagnose) -> None:
-    found = diagnose(glue__role="nobody")["permissions"]
-    assert (*state(found), found.todo) == (
-        "warning", "there is no role nobody", "`bucketwheel deploy apply` makes it",
-    )  # fmt: skip
+    seen = diagnose(glue__role="nobody")
+    for name in ("role", "permissions"):
+        assert (*state(seen[name]), seen[name].todo) == (
+            "warning", "there is no role nobody", "`bucketwheel deploy apply` makes it",
+        )  # fmt: skip
 
 
 def test_buckets_that_are_missing_or_open_fail(diagnose: Diagnose, prod: str) -> None:
@@ -260,4 +331,3 @@ def test_without_boto3_it_says_what_to_install(diagnose: Diagnose, monkeypatch: 
         "AWS needs the package 'boto3'",
         "pip install 'bucketwheel[aws]'",
     )
-    assert json.dumps(vars(found))
