@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -280,4 +279,3 @@ def test_without_a_place_it_is_not_uploaded(packed: api.Package) -> None:
         api.upload(configuration(deploy__artifacts=None), packed)
     with pytest.raises(ConfigError, match="--upload is '/tmp'"):
         api.upload(configuration(), packed, "/tmp")
-    assert gzip.decompress((packed.directory / "environment.tar.gz").read_bytes())[:1] != b""
