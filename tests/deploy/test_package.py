@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -20,8 +21,9 @@ import yaml
 
 from bucketwheel import api
 from bucketwheel.deploy import packaging
+from bucketwheel.deploy.archive import build_archive
 from bucketwheel.errors import BucketwheelError, ConfigError, UsageError
-from deploy_support import REGION, archive, checkout, configuration
+from deploy_support import REGION, ROOT, archive, checkout, configuration
 
 HASHED = b"\x00\x00\x00\x00\x01\x00\x00\x00" + b"x" * 8
 TIMED = b"\x00\x00\x00\x00\x00\x00\x00\x00" + b"x" * 8
@@ -212,6 +214,35 @@ def test_the_container_builds_the_archive_where_none_is_given(tmp_path: Path, gi
     (own / "docker/build.sh").write_text("echo no docker here >&2; exit 3")
     with pytest.raises(BucketwheelError, match=r"(?s)archive failed; name an archive .*no docker here"):
         api.package(configuration(), tmp_path / "package", own)
+
+
+def test_why_docker_does_not_hand_the_archive_over_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path
+) -> None:
+    own = checkout(tmp_path / "own")
+    (own / "docker/ca").mkdir(parents=True)
+    for name in ("build.sh", "host.sh", "images.env"):
+        shutil.copy(ROOT / "docker" / name, own / "docker" / name)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    docker = programs / "docker"
+    docker.write_text(
+        "#!/bin/sh\n"
+        f'echo "$*" >>{tmp_path}/called\n'
+        'case "$1" in\n'
+        "image) echo sha256:1234 ;;\n"
+        "create) echo made ;;\n"
+        "cp) echo 'Error: no space left on device' >&2; exit 1 ;;\n"
+        "esac\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(BucketwheelError, match=r"(?s)archive failed; .*docker cp: Error: no space left on device"):
+        build_archive(own)
+    calls = (tmp_path / "called").read_text().splitlines()
+    # What was made is removed all the same; it was made by the image's id.
+    assert calls[-3:] == ["create sha256:1234 none", "cp made:/bucketwheel-venv.tar.gz build/", "rm made"]
 
 
 def test_a_secret_is_not_packed(tmp_path: Path, source: Path) -> None:
