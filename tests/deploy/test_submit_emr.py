@@ -1,4 +1,4 @@
-"""Runs on EMR Serverless: the parameters against AWS's own model of them, and the whole life on moto."""
+"""Runs on EMR Serverless: the whole life on moto, its cost, and faults."""
 
 from __future__ import annotations
 
@@ -7,143 +7,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import pytest
-from botocore.awsrequest import AWSResponse
-from botocore.validate import ParamValidator
-from moto.emrserverless.models import JobRun, emrserverless_backends
 
 from bucketwheel import api
-from bucketwheel.deploy.deployment import Deployment
-from bucketwheel.deploy.emr_runs import EmrRuns
-from bucketwheel.deploy.jobruns import JobState, Update
-from bucketwheel.deploy.submit import Submitted, submit
+from bucketwheel.deploy.submit import submit
 from bucketwheel.errors import ConfigError, JobBusyError, SelectionError, SubmitError
-from deploy_support import ACCOUNT, PACKAGE, REGION, rendered, resolved
+from deploy_support import PACKAGE
+from emr_support import LIFE, TOPIC_ARN, Emr, looked
 from project import WIDE, Project
-from submit_support import GROUP, Answer, answered, client, faults, reached
-
-TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:bucketwheel-prod-notices"
-LIFE = ("SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "SUCCESS")
-
-
-class Emr:
-    """An application, and runs whose state moves on with each pause of a submission."""
-
-    def __init__(self, url: str, target: Path, **more: Any) -> None:
-        self.url = url
-        self.config = reached(url, target, deploy__platform="emr-serverless", **more)
-        made = client("emr-serverless", url).create_application(
-            name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK"
-        )
-        self.application = str(made["applicationId"])
-        logs = client("logs", url)
-        if not logs.describe_log_groups()["logGroups"]:
-            logs.create_log_group(logGroupName=GROUP)
-        self.updates: list[Update] = []
-        self.token = ""
-        self.life = list(LIFE)
-        self.details = ""
-
-    def run(self) -> JobRun:
-        found: JobRun = emrserverless_backends[ACCOUNT][REGION].job_runs[self.application][-1]
-        return found
-
-    def submit(self, request: api.JobRequest | None = None, **options: Any) -> Submitted:
-        return submit(
-            self.config,
-            "emr-serverless",
-            request or api.JobRequest(),
-            report=self.updates.append,
-            started=self._started,
-            sleep=lambda _: self._move(),
-            **options,
-        )
-
-    def _started(self, _: str, token: str) -> None:
-        self.token = token
-        self._move()
-
-    def _move(self) -> None:
-        if self.life:
-            self.run().state = self.life.pop(0)
-            self.run().state_details = self.details
-
-
-@pytest.fixture
-def emr(aws_url: str, tmp_path: Path) -> Emr:
-    return Emr(aws_url, tmp_path / "out")
-
-
-def parameters(emr: Emr) -> dict[str, Any]:
-    runs = EmrRuns(Deployment(emr.config.settings, "prod"), "pipeline")
-    return runs.parameters({"--env": "prod", "--SNAPSHOT_DT": "2025-10-22"}, "mine")
-
-
-def problems(found: dict[str, Any]) -> str:
-    model = botocore.session.get_session().get_service_model("emr-serverless")
-    shape = model.operation_model("StartJobRun").input_shape
-    return str(ParamValidator().validate(found, shape).generate_report())
-
-
-def test_the_parameters_are_as_the_service_model_wants_them(emr: Emr) -> None:
-    found = parameters(emr)
-    assert problems(found) == ""
-    assert "Unknown parameter" in problems({**found, "jobdriver": {}})
-    assert found["executionRoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/omc_flywheel-prod-glue-role"
-    assert found["jobDriver"]["sparkSubmit"]["entryPoint"] == f"{PACKAGE}/job.py"
-    assert found["jobDriver"]["sparkSubmit"]["entryPointArguments"] == [
-        "--env",
-        "prod",
-        "--SNAPSHOT_DT",
-        "2025-10-22",
-        "--notices-topic",
-        TOPIC_ARN,
-    ]
-    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
-    conf = dict(word.split("=", 1) for word in spark.replace("--conf ", "").split())
-    assert conf["spark.archives"] == f"{PACKAGE}/environment.tar.gz#environment"
-    for name in ("emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON", "emr-serverless.driverEnv.PYSPARK_PYTHON"):
-        assert conf[f"spark.{name}"] == "./environment/bin/python"
-    assert conf["spark.executorEnv.PYSPARK_PYTHON"] == "./environment/bin/python"
-    assert conf["spark.emr-serverless.driverEnv.BUCKETWHEEL_RUNTIME"] == "emr-serverless"
-    # The whole worker: five GB for the JVM, eleven for Python.
-    assert (conf["spark.executor.memory"], conf["spark.executor.memoryOverhead"]) == ("5g", "11g")
-
-
-def test_an_image_needs_no_archive(aws_url: str, tmp_path: Path) -> None:
-    found = parameters(Emr(aws_url, tmp_path, emr_serverless__image="bucketwheel:1.0"))
-    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
-    assert "spark.archives" not in spark
-    assert "PYSPARK_PYTHON" not in spark
-    assert "driverEnv.BUCKETWHEEL_RUNTIME=emr-serverless" in spark
-    assert problems(found) == ""
-
-
-def test_the_state_machine_starts_jobs_with_parameters_of_the_same_model() -> None:
-    made = rendered("emr-archive")["Resources"]
-    definition = json.loads(resolved(made["StateMachine"]["Properties"]["DefinitionString"], made))
-    branch = definition["States"]["Bucket"]["Branches"][0]["States"]
-    task = branch["Bucket infobase_attributes"]["Parameters"]
-    started = lowered(task)
-    words = started["jobDriver"]["sparkSubmit"].pop("entryPointArguments.$")
-    started["jobDriver"]["sparkSubmit"]["entryPointArguments"] = [words]
-    started["clientToken"] = started.pop("clientToken.$")
-    assert problems(started) == ""
-    assert words == (
-        f"States.Array('--env', 'prod', '--config-dir', '{PACKAGE}/conf', '--dataset', 'infobase_attributes', "
-        f"'--stages', 'discover,split,size,bucket,verify', '--notices-topic', '{TOPIC_ARN}', "
-        "'--SNAPSHOT_DT', $.snapshot_dt, '--TABLES_FILTER', $.tables_filter)"
-    )
-
-
-def lowered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            (key if key.isupper() or "_" in key else f"{key[:1].lower()}{key[1:]}"): lowered(part)
-            for key, part in value.items()
-        }
-    return value
+from submit_support import answered, faults, reached
 
 
 def test_a_run_is_started_and_followed_to_its_end(emr: Emr) -> None:
@@ -165,27 +37,6 @@ def test_a_run_is_started_and_followed_to_its_end(emr: Emr) -> None:
         "--TABLES_FILTER": "ibe_01",
         "--notices-topic": TOPIC_ARN,
     }
-
-
-def test_a_topic_that_is_named_takes_the_place_of_the_stacks_own(aws_url: str, tmp_path: Path) -> None:
-    other = "arn:aws:sns:us-east-1:123456789012:oncall"
-    words = parameters(Emr(aws_url, tmp_path, monitoring__topic_arn=other))["jobDriver"]["sparkSubmit"]
-    assert words["entryPointArguments"][-2:] == ["--notices-topic", other]
-    made = rendered("emr-archive", monitoring__topic_arn=other)["Resources"]
-    assert f"'--notices-topic', '{other}'" in resolved(made["StateMachine"]["Properties"]["DefinitionString"], made)
-
-
-def looked(emr: Emr, **described: Any) -> JobState:
-    """What becomes of an answer of AWS to `GetJobRun`."""
-    runs = EmrRuns(Deployment(emr.config.settings, "prod"), "pipeline")
-    answer = {"applicationId": emr.application, "jobRunId": "x", **described}
-
-    def answered_by_aws(request: Any, _: int) -> Any:
-        content = json.dumps({"jobRun": answer}, default=datetime.timestamp).encode()
-        return AWSResponse(request.url, 200, {"content-type": "application/json"}, Answer(content))
-
-    with faults(emr.config, "emr-serverless", "GetJobRun", answered_by_aws):
-        return runs.look("x")
 
 
 def test_its_cost_is_what_was_billed_at_the_configured_prices(emr: Emr) -> None:

@@ -2,106 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from botocore.client import BaseClient
-from botocore.exceptions import ClientError
 
 from aws_server import REGION, plain_client
 from bucketwheel import api
 from bucketwheel import aws as aws_module
-from bucketwheel.doctor import Finding
-from deploy_support import ROOT, rendered, statements
+from deploy_support import ROOT
+from doctor_support import BLOCKED, DATA, RESULTS, ROLE, WORKGROUP, Diagnose, encrypted, state
 from iam_double import Refuses, Simulator
-
-DATA, RESULTS = "omc-flywheel-data-us-east-1-prod", "omc-flywheel-prod-analysis-data"
-ROLE, WORKGROUP, DATABASE = "omc_flywheel-prod-glue-role", "omc_flywheel-prod", "omc_flywheel_prod"
-BLOCKED = dict.fromkeys(
-    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
-)  # fmt: skip
-Diagnose = Callable[..., dict[str, Finding]]
-
-
-@pytest.fixture
-def region(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The endpoint, with a session that has seen the credentials of this test."""
-    aws_module.renew_session()
-    monkeypatch.setenv("AWS_REGION", REGION)
-    yield aws
-    aws_module.renew_session()
-
-
-@pytest.fixture
-def prod(region: str) -> Iterator[str]:
-    """What the prod configuration expects to find."""
-    s3, glue, athena, iam = (plain_client(name, region) for name in ("s3", "glue", "athena", "iam"))
-    for bucket in (DATA, RESULTS):
-        s3.create_bucket(Bucket=bucket)
-        encrypted(region, bucket, "AES256")
-        s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
-    glue.create_database(DatabaseInput={"Name": DATABASE})
-    place = {"OutputLocation": f"s3://{RESULTS}/athena/", "EncryptionConfiguration": {"EncryptionOption": "SSE_S3"}}
-    athena.create_work_group(Name=WORKGROUP, Configuration={"ResultConfiguration": place})
-    iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument="{}")
-    yield region
-    for bucket in (DATA, RESULTS):
-        s3.delete_bucket(Bucket=bucket)
-    glue.delete_database(Name=DATABASE)
-    athena.delete_work_group(WorkGroup=WORKGROUP)
-    iam.delete_role(RoleName=ROLE)
-
-
-def encrypted(endpoint: str, bucket: str, algorithm: str, **key: str) -> None:
-    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": algorithm, **key}}
-    plain_client("s3", endpoint).put_bucket_encryption(
-        Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
-    )
-
-
-@pytest.fixture
-def diagnose(prod: str) -> Diagnose:
-    def run(**overrides: Any) -> dict[str, Finding]:
-        named = {"aws.endpoint_url": prod, **{name.replace("__", "."): value for name, value in overrides.items()}}
-        return {found.name: found for found in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
-
-    return run
-
-
-@pytest.fixture
-def instead(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
-    """Put something in the place of the client of a service."""
-
-    def replace(service: str, double: Any) -> None:
-        real = aws_module.client
-        monkeypatch.setattr(
-            aws_module, "client", lambda name, *rest: double if name == service else real(name, *rest)
-        )
-
-    return replace
-
-
-@pytest.fixture
-def simulated(instead: Callable[[str, Any], None]) -> Callable[..., Simulator]:
-    """Have IAM simulate the statements of the rendered template, but for those with these Sids."""
-
-    def run(*without: str) -> Simulator:
-        template = rendered(deploy__package=f"s3://{RESULTS}/bucketwheel/some")
-        granted = statements(template, "JobRole")
-        trust = template["Resources"]["JobRole"]["Properties"]["AssumeRolePolicyDocument"]
-        double = Simulator([statement for statement in granted if statement["Sid"] not in without], trust)
-        instead("iam", double)
-        return double
-
-    return run
-
-
-def state(found: Finding) -> tuple[str, str]:
-    return found.state, found.found
 
 
 def test_prod_with_all_that_it_needs_is_well(diagnose: Diagnose, simulated: Callable[..., Simulator]) -> None:
@@ -133,70 +45,6 @@ def test_what_the_role_may_not_do_is_named_with_its_resource(
         f"arn:aws:s3:::{DATA}/omc_cleanroom_data/_bucketwheel/bucketwheel-doctor",
         "cloudwatch:PutMetricData on *",
     ]
-
-
-def trusting(principal: Any, **more: Any) -> str:
-    statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole", **more}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-
-
-@pytest.mark.parametrize(
-    ("platform", "trust", "seen"),
-    [
-        ("glue", trusting({"Service": "glue.amazonaws.com"}), "ok"),
-        ("glue", trusting({"Service": ["states.amazonaws.com", "glue.amazonaws.com"]}), "ok"),
-        ("emr-serverless", trusting({"Service": "emr-serverless.amazonaws.com"}, Condition={"StringEquals": {
-            "aws:SourceAccount": "123456789012"}}), "ok"),
-        ("emr-serverless", trusting({"Service": "glue.amazonaws.com"}), "failed"),
-        ("glue", trusting({"AWS": "*"}), "failed"),
-        ("glue", trusting({"Service": "glue.amazonaws.com"}, Action="sts:TagSession"), "failed"),
-        ("glue", trusting({"Service": "glue.amazonaws.com"}, Effect="Deny"), "failed"),
-        ("glue", trusting({"Service": "glue.amazonaws.com"}, Condition={"StringEquals": {
-            "aws:SourceAccount": "123456789012"}}), "warning"),
-    ],
-)  # fmt: skip
-def test_the_platform_has_to_be_trusted(diagnose: Diagnose, prod: str, platform: str, trust: str, seen: str) -> None:
-    plain_client("iam", prod).update_assume_role_policy(RoleName=ROLE, PolicyDocument=trust)
-    found = diagnose(deploy__platform=platform)["role"]
-    assert found.state == seen
-    assert f"{platform}.amazonaws.com" in found.found
-    if seen == "failed":
-        assert f"allow sts:AssumeRole to {platform}.amazonaws.com" in found.todo
-
-
-def test_a_role_of_the_caller_that_cannot_be_assumed_is_named(
-    diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    profiles = tmp_path / "config"
-    profiles.write_text(
-        "[profile own]\naws_access_key_id = test\naws_secret_access_key = test\n"
-        "[profile ops]\nrole_arn = arn:aws:iam::123456789012:role/ops\nsource_profile = own\n"
-    )
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(profiles))
-    monkeypatch.setenv("AWS_PROFILE", "ops")
-    monkeypatch.setattr(BaseClient, "_make_api_call", refusing(BaseClient._make_api_call))
-    aws_module.renew_session()
-    # Clients of these settings exist, and keep the credentials that they were made with.
-    seen = diagnose(aws__connect_seconds=2)
-    for name in ("credentials", f"bucket {DATA}"):
-        assert (
-            "no credentials: the role that this process is to take cannot be assumed (not for you)"
-            in seen[name].found
-        )
-        assert seen[name].todo == "choose another AWS_PROFILE, or have the role trust who runs this"
-
-
-def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Calls of AWS, of which only moto's STS lets everybody be anybody."""
-
-    def answer(self: Any, operation: str, arguments: Any) -> Any:
-        if operation == "AssumeRole":
-            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not for you"}}, operation)
-        return call(self, operation, arguments)
-
-    return answer
 
 
 def test_where_iam_may_not_be_asked_it_says_so(diagnose: Diagnose, instead: Callable[[str, Any], None]) -> None:
