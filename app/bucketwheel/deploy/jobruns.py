@@ -158,16 +158,21 @@ def follow(
         error.add_note(f"{thing}: {_left(runner, run_id, stop)}")
         raise
     try:
-        # What was printed last reaches the log after the run has ended.
-        sleep(POLL_SECONDS)
-        while lines := log.lines():
-            report(Update(state, lines))
-        if trouble := log.trouble(last=True):
-            report(Update(state, trouble=trouble))
+        _report_rest(state, log, report, sleep)
     except KeyboardInterrupt as error:
         error.add_note(f"{thing} has ended as {state.state}")
         raise
     return state
+
+
+def _report_rest(state: JobState, log: Log, report: Callable[[Update], None], sleep: Callable[[float], None]) -> None:
+    """Report all that is new in the log of a run that has ended, or why it was never read."""
+    # What was printed last reaches the log after the run has ended.
+    sleep(POLL_SECONDS)
+    while lines := log.lines():
+        report(Update(state, lines))
+    if trouble := log.trouble(last=True):
+        report(Update(state, trouble=trouble))
 
 
 def _left(runner: JobRunner, run_id: str, stop: bool) -> str:

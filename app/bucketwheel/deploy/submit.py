@@ -83,11 +83,7 @@ def submit(
         SubmitError: it could not be started, or did not end well.
     """
     deployment = Deployment(config.settings, config.env)
-    job = deployment.jobs().get(request.job)
-    if job is None:
-        known = ", ".join(deployment.jobs())
-        raise SelectionError(f"--job {request.job}: no such job in deploy.jobs; there are {known}")
-    _check_dataset(config, request)
+    datasets = _datasets(config, deployment, request)
     arguments = _arguments(config, deployment, platform, request)
     make: Callable[..., JobRunner] = GlueRuns if platform == "glue" else EmrRuns
     runner = make(deployment, request.job, sleep)
@@ -102,8 +98,7 @@ def submit(
     state = follow(runner, run_id, tail, report, seconds, stop, sleep)
     # The run may be older than this command, where it was only followed.
     since = begun - timedelta(seconds=state.seconds) if request.token else begun
-    dataset = request.dataset or job.dataset
-    left = outcome(config.settings, [dataset] if dataset else list(config.settings.datasets), since)
+    left = outcome(config.settings, datasets, since)
     if not state.succeeded:
         raise _failure(config, runner, state, platform, left, since)
     return Submitted(runner.job, token, state, left.manifests, left.summaries, left.problems)
@@ -136,10 +131,19 @@ def _trust(message: str, platform: Platform, role: str) -> str:
     )
 
 
-def _check_dataset(config: Configuration, request: JobRequest) -> None:
-    if request.dataset is not None and request.dataset not in config.settings.datasets:
-        known = ", ".join(config.settings.datasets) or "none"
-        raise SelectionError(f"no dataset is called {request.dataset!r}; there are {known}")
+def _datasets(config: Configuration, deployment: Deployment, request: JobRequest) -> list[str]:
+    """Return the datasets that the job works on.
+
+    Raises:
+        SelectionError: there is no such job, or no such dataset.
+    """
+    jobs, known = deployment.jobs(), config.settings.datasets
+    if request.job not in jobs:
+        raise SelectionError(f"--job {request.job}: no such job in deploy.jobs; there are {', '.join(jobs)}")
+    if request.dataset is not None and request.dataset not in known:
+        raise SelectionError(f"no dataset is called {request.dataset!r}; there are {', '.join(known) or 'none'}")
+    wanted = request.dataset or jobs[request.job].dataset
+    return [wanted] if wanted else list(known)
 
 
 def _arguments(
