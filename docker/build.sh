@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The application of this source on bases that are here. Usage: build.sh pull|glue|emr|archive ...
 # `glue` and `emr` make bucketwheel:glue and bucketwheel:emr and print their ids, `archive` makes build/bucketwheel-venv.tar.gz,
-# `pull` gets the bases and the services from where anybody can.
+# `pull` gets the bases and the services from where anybody can. BUILD_OPTIONS, such as --no-cache, goes to `docker build`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/host.sh
@@ -12,12 +12,16 @@ for wanted in "$@"; do
     glue) build app bucketwheel:glue --build-arg "BASE_IMAGE=$BASE_IMAGE" -f docker/Dockerfile . ;;
     emr) build app bucketwheel:emr --build-arg "BASE_IMAGE=$EMR_BASE_IMAGE" -f docker/Dockerfile . ;;
     archive)
-      build archive bucketwheel:archive --build-arg "BASE_IMAGE=$EMR_BASE_IMAGE" -f docker/Dockerfile . >/dev/null
+      # By its id: another checkout may give its own image the same name meanwhile.
+      image=$(build archive bucketwheel:archive --build-arg "BASE_IMAGE=$EMR_BASE_IMAGE" -f docker/Dockerfile .)
       # An image without a program: it is never started, but Docker wants to be told one.
-      container=$(docker create bucketwheel:archive none)
+      container=$(docker create "$image" none)
       mkdir -p build
-      docker cp "$container:/bucketwheel-venv.tar.gz" build/ >/dev/null 2>&1
+      # Docker says on stderr that it copied, too.
+      copied=0
+      said=$(docker cp "$container:/bucketwheel-venv.tar.gz" build/ 2>&1) || copied=$?
       docker rm "$container" >/dev/null
+      [ "$copied" -eq 0 ] || { echo "build.sh: docker cp: $said" >&2; exit 1; }
       ls -l build/bucketwheel-venv.tar.gz
       ;;
     *)

@@ -17,7 +17,8 @@ done
 build() {
   local log
   log=$(mktemp)
-  docker build "${arguments[@]}" --target "$1" -t "$2" "${@:3}" >"$log" 2>&1 || {
+  # shellcheck disable=SC2086  # several words
+  docker build "${arguments[@]}" ${BUILD_OPTIONS:-} --target "$1" -t "$2" "${@:3}" >"$log" 2>&1 || {
     tail -n 40 "$log" >&2
     rm "$log"
     return 1

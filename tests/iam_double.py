@@ -24,15 +24,16 @@ class Refuses:
 class Simulator:
     """Evaluates policies as IAM does, in the place of what moto does not have."""
 
-    def __init__(self, statements: list[dict[str, Any]]) -> None:
+    def __init__(self, statements: list[dict[str, Any]], trust: dict[str, Any] | None = None) -> None:
         self.statements = statements
+        self.trust = trust or {}
         self.asked: list[str] = []
 
     def get_paginator(self, _: str) -> Simulator:
         return self
 
     def get_role(self, RoleName: str) -> dict[str, Any]:
-        return {"Role": {"Arn": f"arn:aws:iam::123456789012:role/{RoleName}"}}
+        return {"Role": {"Arn": f"arn:aws:iam::123456789012:role/{RoleName}", "AssumeRolePolicyDocument": self.trust}}
 
     def paginate(
         self,

@@ -79,8 +79,8 @@ def faults(config: api.Configuration, service: str, operation: str, fault: Calla
         calls.append(len(calls) + 1)
         return fault(request, len(calls))
 
-    event = f"before-send.{service}.{operation}"
     clients = [aws.client(service, settings), aws.client(service, settings.model_copy(update={"attempts": 1}))]
+    event = f"before-send.{clients[0].meta.service_model.service_id.hyphenize()}.{operation}"
     for found in clients:
         found.meta.events.register(event, answer)
     try:
@@ -91,6 +91,7 @@ def faults(config: api.Configuration, service: str, operation: str, fault: Calla
 
 
 JOB = "etl-omc-flywheel-prod-pipeline"
+GROUP = "/bucketwheel-prod/output"
 
 
 class Glue:
@@ -111,6 +112,7 @@ class Glue:
                 ExecutionProperty={"MaxConcurrentRuns": 2},
             )
         transitions(url, "glue::job_run", progression="manual", times=2)
+        client("logs", url).create_log_group(logGroupName=GROUP)
 
     @property
     def _client(self) -> Any:
@@ -138,6 +140,12 @@ class Glue:
 
     def states(self) -> list[str]:
         return [update.state.state for update in self.updates]
+
+    def lines(self) -> list[str]:
+        return [line for update in self.updates for line in update.lines]
+
+    def troubles(self) -> list[str]:
+        return [update.trouble for update in self.updates if update.trouble]
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, state: str, message: str) -> None:

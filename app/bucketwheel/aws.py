@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from bucketwheel.errors import BucketwheelError
 from bucketwheel.settings import AwsSettings
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
+_LACKING = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
 _EXPIRED = {
     "ExpiredToken",
     "ExpiredTokenException",
@@ -101,19 +103,29 @@ def translated(kind: Callable[[str], BucketwheelError], thing: str) -> Iterator[
     """
     try:
         yield
-    except ClientError as error:
-        raise kind(f"{thing}: {_explained(error)}") from error
-    except NoCredentialsError as error:
-        raise kind(f"{thing}: no AWS credentials were found; give this machine a role, or set AWS_PROFILE") from error
-    except BotoCoreError as error:
-        raise kind(f"{thing}: {error}") from error
+    except (ClientError, BotoCoreError) as error:
+        raise kind(f"{thing}: {explained(error)}") from error
 
 
-def _explained(error: ClientError) -> str:
+def explained(error: ClientError | BotoCoreError) -> str:
+    """Return what an error of AWS means and what to do about it."""
+    if isinstance(error, NoCredentialsError):
+        return "no AWS credentials were found; give this machine a role, or set AWS_PROFILE"
+    if not isinstance(error, ClientError):
+        return str(error)
     code, message = code_of(error), error.response.get("Error", {}).get("Message", "")
     action = error.operation_name
+    if action.startswith("AssumeRole"):
+        # No call of ours: botocore makes it for a profile or an environment that names a role.
+        return (
+            f"no credentials: the role that this process is to take cannot be assumed ({message or code}); choose "
+            "another AWS_PROFILE, or have the role trust who runs this"
+        )
     if is_denied(error):
-        return f"{action} was denied ({message or code}); the role needs permission for this action on it"
+        # What is missing may be another action than the one called, such as iam:PassRole.
+        missing = _LACKING.search(message)
+        needed = missing[1] if missing else "this action"
+        return f"{action} was denied ({message or code}); the role needs permission for {needed} on it"
     if code in _EXPIRED:
         return f"{action}: the credentials are not valid any more ({message or code}); renew them, then resume"
     return f"{action} failed: {code}: {message}"

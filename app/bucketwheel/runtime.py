@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Set by those who start the job, where nothing else would tell.
 VARIABLE = "BUCKETWHEEL_RUNTIME"
 
 
-def detect(environ: Mapping[str, str], container_mark: Path = Path("/.dockerenv")) -> str:
+# Docker puts the first into every container, Podman the second.
+_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+
+
+def detect(environ: Mapping[str, str], container_marks: Sequence[Path] = _MARKS) -> str:
     """Return the name of the runtime, for the manifest.
 
     Args:
-        environ: environment variables; `BUCKETWHEEL_RUNTIME` wins.
-        container_mark: a file that container engines put into every container.
+        environ: environment variables; `BUCKETWHEEL_RUNTIME` wins. Jobs on EMR Serverless are started with it.
+        container_marks: files that container engines put into every container.
     """
     if named := environ.get(VARIABLE):
         return named
-    if any(name.startswith("EMR_SERVERLESS_") for name in environ):
-        return "emr-serverless"
-    return "container" if container_mark.exists() else "local"
+    return "container" if any(mark.exists() for mark in container_marks) else "local"

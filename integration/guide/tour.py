@@ -8,16 +8,21 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-# Columns of a terminal: pictures are scaled to one width, so that short lines would become large ones.
-_NARROWEST, _WIDEST = 100, 150
+# Columns of a terminal, the same for all: pictures are scaled to the width of the page, and so are their letters.
+_COLUMNS = 150
 _SECONDS = 120
+# Pixels of the report's picture; its height is the page's own.
+_PAGE_WIDTH = 1200
+_PACKAGE = "s3://omc-flywheel-prod-analysis-data/bucketwheel/0123456789abcdef"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _CONFIGURATION = """
@@ -30,19 +35,41 @@ datasets:
     mapping: data/opus/infobase_attributes/mapping.csv
     key: Customer_User_id
 """
-_HEAD = """# See it work
+_HEAD = """---
+hide: [navigation, toc]
+---
+# See it work
 
 Made while this site was built, by these commands on sample data, with `buckets.count: 8` in `conf/base.yaml`.
 The beginning of paths is left out.
 """
-# What is typed, and what is said about it. The first is only needed.
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is typed, what is said about it, and how many lines of what it prints are shown."""
+
+    words: str
+    caption: str
+    lines: int | None = None
+
+
+# The first is only needed.
 _STEPS = (
-    ("sample data --rows 20000 --tables 3 --columns 4", "Sample data: persons, codes, flags, dates, and a mapping."),
-    ("doctor", "Is everything there that a run needs?"),
-    ("plan infobase_attributes", "What would a run do? Only footers and the mapping are read."),
-    ("run infobase_attributes", "All seven stages, from the snapshot to published tables."),
-    ("runs", "What has been run."),
-    ("rollback last", "Pointing the tables at a run: one update a table, all or none."),
+    Step("sample data --rows 20000 --tables 3 --columns 4", "Sample data: persons, codes, flags, dates, a mapping."),
+    Step("doctor", "Is everything there that a run needs?"),
+    Step("plan infobase_attributes", "What would a run do? Only footers and the mapping are read."),
+    Step("run infobase_attributes", "All seven stages, from the snapshot to published tables."),
+    Step("runs", "What has been run."),
+    Step("rollback last", "Pointing the tables at a run: one update a table, all or none."),
+)
+# With the repository's own configuration of prod.
+_ON_AWS = (
+    Step(
+        "package --env prod --without-archive",
+        "What AWS is given, the same bytes each time; here without the Python environment, which Docker builds.",
+    ),
+    Step(f"deploy render --env prod --package {_PACKAGE}", "The stack: one CloudFormation template.", 24),
 )
 
 
@@ -50,7 +77,7 @@ def make_tour(docs: Path, project: Path, root: Path) -> None:
     """Write `tour.md` and what it shows into `docs`.
 
     Raises:
-        RuntimeError: a command failed.
+        RuntimeError: a command or the browser failed.
     """
     shutil.rmtree(project, ignore_errors=True)
     (project / "conf").mkdir(parents=True)
@@ -59,24 +86,44 @@ def make_tour(docs: Path, project: Path, root: Path) -> None:
     shown = docs / "tour"
     shown.mkdir()
     text = [_HEAD]
-    for words, caption in _STEPS:
-        name = words.split()[0]
-        (shown / f"{name}.svg").write_text(picture(f"bucketwheel {words}", run(words, project, root)), "utf-8")
-        text.append(f"{caption}\n\n![bucketwheel {words}](tour/{name}.svg)\n")
-    run(f"report last --to {shown / 'report.html'}", project, root)
+    text += [_shown(step, shown, run(step.words, project, root)) for step in _STEPS]
+    report = shown / "report.html"
+    run(f"report last --to {report}", project, root)
+    beginning = f"{project.resolve()}/"
+    # Browsers may break most paths there.
+    text_of_report = report.read_text("utf-8").replace(beginning.replace("/", "/<wbr>"), "").replace(beginning, "")
+    report.write_text(text_of_report, "utf-8")
     text.append("## The report\n\n`bucketwheel report last` writes one page: [report](tour/report.html).\n")
-    if photographed(shown / "report.html", shown / "report.png"):
-        text.append("![The report in a browser](tour/report.png)\n")
-    text.append('<iframe src="tour/report.html" title="The report of this run"></iframe>\n')
+    if (browser := found_browser()) is None:
+        text.append('<iframe src="tour/report.html" title="The report of this run"></iframe>\n')
+    else:
+        photograph(browser, report, shown / "report.png")
+        text.append("[![The report in a browser](tour/report.png)](tour/report.html)\n")
+    text.append("## On AWS\n")
+    text += [_shown(step, shown, run(step.words, project, root, root / "conf")) for step in _ON_AWS]
     (docs / "tour.md").write_text("\n".join(text), "utf-8")
 
 
-def run(words: str, project: Path, root: Path) -> str:
-    """What a command prints, on both streams, as a terminal shows it."""
+def _shown(step: Step, shown: Path, output: str) -> str:
+    """Make the picture of a step and return its part of the page."""
+    name, command, lines = step.words.split()[0], f"bucketwheel {step.words}", output.splitlines()
+    if step.lines is not None:
+        command, lines = f"{command} | head -n {step.lines}", lines[: step.lines]
+    (shown / f"{name}.svg").write_text(picture(command, "\n".join(lines)), "utf-8")
+    return f"{step.caption}\n\n![{command}](tour/{name}.svg)\n"
+
+
+def run(words: str, project: Path, root: Path, conf: Path | None = None) -> str:
+    """What a command prints, on both streams, as a terminal shows it.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    environment = _environment(root) if conf is None else {**_environment(root), "BUCKETWHEEL_CONF": str(conf)}
     done = subprocess.run(
         [sys.executable, "-m", "bucketwheel", *words.split()],
         cwd=project,
-        env=_environment(root),
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -95,8 +142,7 @@ def _environment(root: Path) -> Mapping[str, str]:
 
 def picture(command: str, output: str) -> str:
     """A terminal with a command and what it printed, as SVG that loads no font."""
-    width = min(max(_NARROWEST, *(len(line) + 1 for line in output.splitlines())), _WIDEST)
-    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+    console = Console(record=True, width=_COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {command}", style="bold"))
     for line in output.rstrip().splitlines():
         console.print(Text(line, style=_style(line)), highlight=False)
@@ -113,23 +159,50 @@ def _style(line: str) -> str:
     return "yellow" if line.startswith("warning") or ": warning:" in line else "default"
 
 
-def photographed(page: Path, to: Path) -> bool:
-    """Have a browser make a picture of a page, where there is one; return whether there is a picture."""
-    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        return False
-    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,1500")
-    places = (f"--user-data-dir={to.parent / 'browser'}", f"--screenshot={to}")
-    with_home = {**os.environ, "HOME": str(to.parent.absolute())}
-    try:
-        subprocess.run(
-            [browser, *options, *places, page.absolute().as_uri()],
-            env=with_home,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-    finally:
-        for left in ("browser", ".config", ".cache", ".pki", ".local"):
-            shutil.rmtree(to.parent / left, ignore_errors=True)
-    return to.exists()
+def found_browser() -> str | None:
+    """Return a browser of this machine, None where there is none."""
+    return next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+
+
+def photograph(browser: str, page: Path, to: Path) -> None:
+    """Have a browser make a picture of a page, as high as the page is.
+
+    Raises:
+        RuntimeError: the browser failed, or made none; has what it said.
+    """
+    with tempfile.TemporaryDirectory(prefix="bucketwheel-browser-") as home:
+        measured = Path(home) / "measured.html"
+        script = "<script>document.body.dataset.height = document.documentElement.scrollHeight</script>"
+        # The report lets no script run; this copy has to.
+        text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text("utf-8"))
+        measured.write_text(text + script, "utf-8")
+        # Low, so that the page is what is high.
+        told = _browse(browser, Path(home), 100, "--dump-dom", measured)
+        height = re.search(r'data-height="(\d+)"', told)
+        if height is None:
+            raise RuntimeError(f"{browser} did not say how high {page} is: {told[-2000:]}")
+        said = _browse(browser, Path(home), int(height[1]), f"--screenshot={to}", page)
+    if not to.exists():
+        raise RuntimeError(f"{browser} made no picture of {page}: {said[-2000:]}")
+
+
+def _browse(browser: str, home: Path, height: int, task: str, page: Path) -> str:
+    """Return what a browser prints; its own files go to `home`."""
+    options = (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--hide-scrollbars",
+    )
+    done = subprocess.run(
+        [browser, *options, f"--window-size={_PAGE_WIDTH},{height}", f"--user-data-dir={home}", task, page.as_uri()],
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{browser} {task} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout + done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +41,7 @@ class Prod:
 
     site: Site
     moto: Service
+    s3_outside: str
 
     def configuration(self, url: str, overrides: Sequence[tuple[str, Any, str]] = ()) -> api.Configuration:
         """The configuration, with the APIs of AWS at `url`, which differs for this process and for containers."""
@@ -94,7 +97,7 @@ def prod(
 ) -> Iterator[Prod]:
     sample = write_sample(tmp_path_factory.mktemp("sample"), SAMPLE)
     with site("packaged", localstack, moto, "", network, sample) as made:
-        yield Prod(made, moto)
+        yield Prod(made, moto, localstack.url)
 
 
 @pytest.fixture(autouse=True)
@@ -116,12 +119,23 @@ def archive(image: Callable[[str], str]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def package(prod: Prod, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packed(prod: Prod, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> api.Package:
     """What `package` makes of it."""
     # The user of the container is not the one of these tests, whose directories are private.
     directory = tmp_path_factory.mktemp("package")
     directory.chmod(0o755)
-    return api.package(prod.configuration(prod.moto.inside), directory / "made", ROOT, archive).directory
+    return api.package(prod.configuration(prod.moto.inside), directory / "made", ROOT, archive)
+
+
+@pytest.fixture
+def package(packed: api.Package) -> Path:
+    """Where it is."""
+    return packed.directory
+
+
+def digests(package: api.Package) -> dict[str, str]:
+    """SHA-256 of every file of a package by name."""
+    return {file.name: file.sha256 for file in package.files}
 
 
 def in_clean_container(
@@ -166,7 +180,7 @@ def test_what_is_submitted_to_emr_serverless_runs_in_a_clean_container(
     clean = image("EMR_BASE_IMAGE")
     with spark_cluster(clean, network, "clean", 1, CLEAN) as cluster:
         words = ["--master", cluster.master, *spark, sent["entryPoint"], *sent["entryPointArguments"]]
-        in_clean_container(clean, package, network, {**environment, "EMR_SERVERLESS_JOB_RUN_ID": run}, words)
+        in_clean_container(clean, package, network, environment, words)
     prod.check("emr-serverless", "emr-serverless")
 
 
@@ -195,6 +209,41 @@ def test_what_is_submitted_to_glue_runs_in_a_clean_container(
     environment = {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
     in_clean_container(image("BASE_IMAGE"), package, network, environment, words)
     prod.check("glue", "glue")
+
+
+def test_an_environment_that_is_built_anew_makes_the_same_package(
+    prod: Prod, packed: api.Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILD_OPTIONS", "--no-cache")
+    before = archive_built()
+    again = api.package(prod.configuration(prod.moto.inside), tmp_path / "again", ROOT)
+    assert archive_built() > before
+    assert digests(again) == digests(packed)
+    assert again.digest == packed.digest
+
+
+def archive_built() -> int:
+    """When the archive was built last."""
+    return (ROOT / "build" / "bucketwheel-venv.tar.gz").stat().st_mtime_ns
+
+
+def test_what_is_uploaded_is_the_package_under_a_name_from_its_content(prod: Prod, packed: api.Package) -> None:
+    base = f"s3://{prod.site.bucket}/packages"
+    by_hand = [("storage.endpoint_url", prod.s3_outside, "--set"), ("deploy.artifacts", base, "--set")]
+    config = prod.configuration(prod.moto.url, by_hand)
+    done = api.upload(config, packed)
+    assert done.location == f"{base}/{packed.digest[:16]}"
+    place = f"packages/{packed.digest[:16]}"
+    written = prod.site.objects(place)
+    assert sorted(written) == sorted([*digests(packed), "package.json"])
+    for name, digest in digests(packed).items():
+        assert hashlib.sha256(prod.site.read(f"{place}/{name}")).hexdigest() == digest, name
+    told = json.loads(prod.site.read(f"{place}/package.json"))
+    assert {file["name"]: file["sha256"] for file in told["files"]} == digests(packed)
+    # Again: what is there stays, and jobs are told of a package that has its files.
+    assert api.upload(config, packed).location == done.location
+    again = prod.site.objects(place)
+    assert {name: again[name] for name in digests(packed)} == {name: written[name] for name in digests(packed)}
 
 
 def test_the_archive_can_be_activated(archive: Path, tmp_path: Path) -> None:

@@ -7,8 +7,13 @@ import pytest
 from stack_account import Account
 
 from aws_server import reset, served
-from deploy_support import REGION
+from bucketwheel import api
+from deploy_support import REGION, archive, checkout, configuration
+from emr_support import Emr
 from submit_support import Glue
+
+HASHED = b"\x00\x00\x00\x00\x01\x00\x00\x00" + b"x" * 8
+TIMED = b"\x00\x00\x00\x00\x00\x00\x00\x00" + b"x" * 8
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +41,23 @@ def glue(aws_url: str, tmp_path: Path) -> Glue:
 @pytest.fixture
 def account(aws_url: str) -> Account:
     return Account(aws_url)
+
+
+@pytest.fixture
+def emr(aws_url: str, tmp_path: Path) -> Emr:
+    return Emr(aws_url, tmp_path / "out")
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
+    return archive(tmp_path_factory.mktemp("archive"), source, kept__pyc=HASHED, left__pyc=TIMED)
+
+
+@pytest.fixture
+def packed(tmp_path: Path, source: Path, given: Path) -> api.Package:
+    return api.package(configuration(), tmp_path / "package", source, given)

@@ -44,6 +44,7 @@ def account(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Everything by way of moto."""
     for name, value in (("AWS__ENDPOINT_URL", aws_url), ("AWS__REGION", REGION)):
         monkeypatch.setenv(f"BUCKETWHEEL__{name}", value)
+    monkeypatch.setattr("bucketwheel.deploy.jobruns.POLL_SECONDS", 0.0)
     client("s3", aws_url).create_bucket(Bucket="artifacts-prod")
     return aws_url
 
@@ -163,16 +164,18 @@ def test_submit_shows_the_run_on_stderr_and_its_end_on_stdout(run: Run, account:
 
 def test_lines_of_the_log_become_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     lines = ('{"time": "T", "level": "INFO", "dataset": "d", "state": "started"}', '{"_aws": {}}', "of Spark")
-    update = Update(JobState("jr_1", "RUNNING", False, False, 61, 0.5), lines)
+    update = Update(JobState("jr_1", "RUNNING", False, False, 61, 0.5), lines, "no log")
     _Shown("text").update(update)
     assert capsys.readouterr().err.splitlines() == [
         "T d started",
         "of Spark",
+        "warning: no log",
         "running, 1 min 1 s, 0.50 dollars so far",
     ]
     _Shown("json").update(update)
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [event["line"] for event in events[:3]] == list(lines)
+    assert events[3] == {"warning": "no log"}
 
 
 def test_submit_ends_with_the_warnings_of_the_run(

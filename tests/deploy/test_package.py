@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,32 +15,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
 
 from bucketwheel import api
-from bucketwheel.deploy import packaging
+from bucketwheel.deploy.archive import build_archive
 from bucketwheel.errors import BucketwheelError, ConfigError, UsageError
-from deploy_support import REGION, archive, checkout, configuration
-
-HASHED = b"\x00\x00\x00\x00\x01\x00\x00\x00" + b"x" * 8
-TIMED = b"\x00\x00\x00\x00\x00\x00\x00\x00" + b"x" * 8
-
-
-@pytest.fixture(scope="session")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkout(tmp_path_factory.mktemp("checkout"))
-
-
-@pytest.fixture(scope="session")
-def given(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
-    return archive(tmp_path_factory.mktemp("archive"), source, kept__pyc=HASHED, left__pyc=TIMED)
-
-
-@pytest.fixture
-def packed(tmp_path: Path, source: Path, given: Path) -> api.Package:
-    return api.package(configuration(), tmp_path / "package", source, given)
+from deploy_support import ROOT, checkout, configuration
 
 
 def members(path: Path) -> dict[str, tarfile.TarInfo]:
@@ -215,69 +196,37 @@ def test_the_container_builds_the_archive_where_none_is_given(tmp_path: Path, gi
         api.package(configuration(), tmp_path / "package", own)
 
 
+def test_why_docker_does_not_hand_the_archive_over_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path
+) -> None:
+    own = checkout(tmp_path / "own")
+    (own / "docker/ca").mkdir(parents=True)
+    for name in ("build.sh", "host.sh", "images.env"):
+        shutil.copy(ROOT / "docker" / name, own / "docker" / name)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    docker = programs / "docker"
+    docker.write_text(
+        "#!/bin/sh\n"
+        f'echo "$*" >>{tmp_path}/called\n'
+        'case "$1" in\n'
+        "image) echo sha256:1234 ;;\n"
+        "create) echo made ;;\n"
+        "cp) echo 'Error: no space left on device' >&2; exit 1 ;;\n"
+        "esac\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(BucketwheelError, match=r"(?s)archive failed; .*docker cp: Error: no space left on device"):
+        build_archive(own)
+    calls = (tmp_path / "called").read_text().splitlines()
+    # What was made is removed all the same; it was made by the image's id.
+    assert calls[-3:] == ["create sha256:1234 none", "cp made:/bucketwheel-venv.tar.gz build/", "rm made"]
+
+
 def test_a_secret_is_not_packed(tmp_path: Path, source: Path) -> None:
     config = configuration(datasets__infobase_attributes__source="s3://AKIAIOSFODNN7EXAMPLE/x")
     with pytest.raises(ConfigError, match=r"datasets.infobase_attributes.source: looks like an access key"):
         api.package(config, tmp_path / "package", source, without_archive=True)
     assert not (tmp_path / "package").exists()
-
-
-@pytest.fixture
-def bucket(aws_url: str) -> Any:
-    client = boto3.client("s3", endpoint_url=aws_url, region_name=REGION)
-    client.create_bucket(Bucket="artifacts-prod")
-    return client
-
-
-def keys(client: Any) -> dict[str, Any]:
-    found = client.list_objects_v2(Bucket="artifacts-prod").get("Contents", [])
-    return {entry["Key"]: entry["LastModified"] for entry in found}
-
-
-def test_it_is_uploaded_under_a_name_from_its_content(packed: api.Package, bucket: Any, aws_url: str) -> None:
-    config = configuration(storage__endpoint_url=aws_url, deploy__artifacts="s3://artifacts-prod/bucketwheel/")
-    there = api.upload(config, packed)
-    prefix = f"bucketwheel/{packed.digest[:16]}"
-    assert there.location == f"s3://artifacts-prod/{prefix}"
-    names = {*(file.name for file in packed.files), "package.json"}
-    assert set(keys(bucket)) == {f"{prefix}/{name}" for name in names}
-    for file in packed.files:
-        body = bucket.get_object(Bucket="artifacts-prod", Key=f"{prefix}/{file.name}")["Body"].read()
-        assert hashlib.sha256(body).hexdigest() == file.sha256
-    # A second upload leaves what is there, and repairs what is not whole.
-    bucket.put_object(Bucket="artifacts-prod", Key=f"{prefix}/job.py", Body=b"half")
-    bucket.delete_object(Bucket="artifacts-prod", Key=f"{prefix}/conf/prod.yaml")
-    assert api.upload(config, packed, "s3://artifacts-prod/bucketwheel").location == there.location
-    assert set(keys(bucket)) == {f"{prefix}/{name}" for name in names}
-    body = bucket.get_object(Bucket="artifacts-prod", Key=f"{prefix}/job.py")["Body"].read()
-    assert body == (packed.directory / "job.py").read_bytes()
-
-
-def test_a_package_says_whether_it_was_made_from_these_settings(
-    packed: api.Package, bucket: Any, aws_url: str, tmp_path: Path, source: Path
-) -> None:
-    reached = {"storage__endpoint_url": aws_url, "deploy__artifacts": "s3://artifacts-prod/bucketwheel"}
-    config = configuration(**reached)
-    ours = api.package(config, tmp_path / "ours", source, without_archive=True)
-    location = api.upload(config, ours).location
-    assert location is not None
-    packaging.check_uploaded(config, location)
-    # What only the stack reads may change without a new package.
-    packaging.check_uploaded(configuration(**reached, monitoring__email="a@b.c", glue__number_of_workers=3), location)
-    other = configuration(**reached, buckets__count=8, monitoring__namespace="Other", glue__price=0.1)
-    with pytest.raises(
-        ConfigError, match=r"was made with another value of buckets.count, glue.price, monitoring.namespace; make one"
-    ):
-        packaging.check_uploaded(other, location)
-    with pytest.raises(ConfigError, match=r"is s3://artifacts-prod/nothing, where no package is; make one with"):
-        packaging.check_uploaded(config, "s3://artifacts-prod/nothing")
-    with pytest.raises(ConfigError, match="was not made for env dev; make one with: bucketwheel package --env dev"):
-        packaging.check_uploaded(configuration("dev", **reached), location)
-
-
-def test_without_a_place_it_is_not_uploaded(packed: api.Package) -> None:
-    with pytest.raises(ConfigError, match=r"deploy.artifacts is None; a deployment needs a place of the form"):
-        api.upload(configuration(deploy__artifacts=None), packed)
-    with pytest.raises(ConfigError, match="--upload is '/tmp'"):
-        api.upload(configuration(), packed, "/tmp")
-    assert gzip.decompress((packed.directory / "environment.tar.gz").read_bytes())[:1] != b""

@@ -1,138 +1,21 @@
-"""Runs on EMR Serverless: the parameters against AWS's own model of them, and the whole life on moto."""
+"""Runs on EMR Serverless: the whole life on moto, its cost, and faults."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import pytest
-from botocore.validate import ParamValidator
-from moto.emrserverless.models import JobRun, emrserverless_backends
 
 from bucketwheel import api
-from bucketwheel.deploy.deployment import Deployment
-from bucketwheel.deploy.emr_runs import EmrRuns
-from bucketwheel.deploy.jobruns import Update
-from bucketwheel.deploy.submit import Submitted, submit
+from bucketwheel.deploy.submit import submit
 from bucketwheel.errors import ConfigError, JobBusyError, SelectionError, SubmitError
-from deploy_support import ACCOUNT, PACKAGE, REGION, rendered, resolved
-from submit_support import answered, client, faults, reached
-
-TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:bucketwheel-prod-notices"
-LIFE = ("SUBMITTED", "PENDING", "SCHEDULED", "RUNNING", "SUCCESS")
-
-
-class Emr:
-    """An application, and runs whose state moves on with each pause of a submission."""
-
-    def __init__(self, url: str, target: Path, **more: Any) -> None:
-        self.url = url
-        self.config = reached(url, target, deploy__platform="emr-serverless", **more)
-        made = client("emr-serverless", url).create_application(
-            name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK"
-        )
-        self.application = str(made["applicationId"])
-        self.updates: list[Update] = []
-        self.token = ""
-        self.life = list(LIFE)
-
-    def run(self) -> JobRun:
-        (found,) = emrserverless_backends[ACCOUNT][REGION].job_runs[self.application]
-        return found
-
-    def submit(self, request: api.JobRequest | None = None, **options: Any) -> Submitted:
-        return submit(
-            self.config,
-            "emr-serverless",
-            request or api.JobRequest(),
-            report=self.updates.append,
-            started=self._started,
-            sleep=lambda _: self._move(),
-            **options,
-        )
-
-    def _started(self, _: str, token: str) -> None:
-        self.token = token
-        self._move()
-
-    def _move(self) -> None:
-        self.run().state = self.life.pop(0)
-
-
-@pytest.fixture
-def emr(aws_url: str, tmp_path: Path) -> Emr:
-    return Emr(aws_url, tmp_path / "out")
-
-
-def parameters(emr: Emr) -> dict[str, Any]:
-    runs = EmrRuns(Deployment(emr.config.settings, "prod"), "pipeline")
-    return runs.parameters({"--env": "prod", "--SNAPSHOT_DT": "2025-10-22"}, "mine")
-
-
-def problems(found: dict[str, Any]) -> str:
-    model = botocore.session.get_session().get_service_model("emr-serverless")
-    shape = model.operation_model("StartJobRun").input_shape
-    return str(ParamValidator().validate(found, shape).generate_report())
-
-
-def test_the_parameters_are_as_the_service_model_wants_them(emr: Emr) -> None:
-    found = parameters(emr)
-    assert problems(found) == ""
-    assert "Unknown parameter" in problems({**found, "jobdriver": {}})
-    assert found["executionRoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/omc_flywheel-prod-glue-role"
-    assert found["jobDriver"]["sparkSubmit"]["entryPoint"] == f"{PACKAGE}/job.py"
-    assert found["jobDriver"]["sparkSubmit"]["entryPointArguments"] == [
-        "--env",
-        "prod",
-        "--SNAPSHOT_DT",
-        "2025-10-22",
-        "--notices-topic",
-        TOPIC_ARN,
-    ]
-    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
-    conf = dict(word.split("=", 1) for word in spark.replace("--conf ", "").split())
-    assert conf["spark.archives"] == f"{PACKAGE}/environment.tar.gz#environment"
-    for name in ("emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON", "emr-serverless.driverEnv.PYSPARK_PYTHON"):
-        assert conf[f"spark.{name}"] == "./environment/bin/python"
-    assert conf["spark.executorEnv.PYSPARK_PYTHON"] == "./environment/bin/python"
-    # The whole worker: five GB for the JVM, eleven for Python.
-    assert (conf["spark.executor.memory"], conf["spark.executor.memoryOverhead"]) == ("5g", "11g")
-
-
-def test_an_image_needs_no_archive(aws_url: str, tmp_path: Path) -> None:
-    found = parameters(Emr(aws_url, tmp_path, emr_serverless__image="bucketwheel:1.0"))
-    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
-    assert "spark.archives" not in spark
-    assert "PYSPARK_PYTHON" not in spark
-    assert problems(found) == ""
-
-
-def test_the_state_machine_starts_jobs_with_parameters_of_the_same_model() -> None:
-    made = rendered("emr-archive")["Resources"]
-    definition = json.loads(resolved(made["StateMachine"]["Properties"]["DefinitionString"], made))
-    branch = definition["States"]["Bucket"]["Branches"][0]["States"]
-    task = branch["Bucket infobase_attributes"]["Parameters"]
-    started = lowered(task)
-    words = started["jobDriver"]["sparkSubmit"].pop("entryPointArguments.$")
-    started["jobDriver"]["sparkSubmit"]["entryPointArguments"] = [words]
-    started["clientToken"] = started.pop("clientToken.$")
-    assert problems(started) == ""
-    assert words == (
-        f"States.Array('--env', 'prod', '--config-dir', '{PACKAGE}/conf', '--dataset', 'infobase_attributes', "
-        f"'--stages', 'discover,split,size,bucket,verify', '--notices-topic', '{TOPIC_ARN}', "
-        "'--SNAPSHOT_DT', $.snapshot_dt, '--TABLES_FILTER', $.tables_filter)"
-    )
-
-
-def lowered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            (key if key.isupper() or "_" in key else f"{key[:1].lower()}{key[1:]}"): lowered(part)
-            for key, part in value.items()
-        }
-    return value
+from deploy_support import PACKAGE
+from emr_support import LIFE, TOPIC_ARN, Emr, looked
+from project import WIDE, Project
+from submit_support import answered, faults, reached
 
 
 def test_a_run_is_started_and_followed_to_its_end(emr: Emr) -> None:
@@ -156,39 +39,83 @@ def test_a_run_is_started_and_followed_to_its_end(emr: Emr) -> None:
     }
 
 
-def test_a_topic_that_is_named_takes_the_place_of_the_stacks_own(aws_url: str, tmp_path: Path) -> None:
-    other = "arn:aws:sns:us-east-1:123456789012:oncall"
-    words = parameters(Emr(aws_url, tmp_path, monitoring__topic_arn=other))["jobDriver"]["sparkSubmit"]
-    assert words["entryPointArguments"][-2:] == ["--notices-topic", other]
-    made = rendered("emr-archive", monitoring__topic_arn=other)["Resources"]
-    assert f"'--notices-topic', '{other}'" in resolved(made["StateMachine"]["Properties"]["DefinitionString"], made)
-
-
 def test_its_cost_is_what_was_billed_at_the_configured_prices(emr: Emr) -> None:
-    runs = EmrRuns(Deployment(emr.config.settings, "prod"), "pipeline")
-    described = {
-        "state": "RUNNING",
-        "totalExecutionDurationSeconds": 90,
-        "totalResourceUtilization": {"vCPUHour": 2.0, "memoryGBHour": 8.0},
-    }
-    # The one client of this configuration.
-    client_ = runs._client
-    original = client_.get_job_run
-    try:
-        client_.get_job_run = lambda **_: {"jobRun": described}
-        assert runs.look("x").cost == pytest.approx(2 * 0.052624 + 8 * 0.0057785)
-        described["billedResourceUtilization"] = {"vCPUHour": 4.0, "memoryGBHour": 16.0}
-        look = runs.look("x")
-    finally:
-        client_.get_job_run = original
+    used, billed = ({"vCPUHour": hours, "memoryGBHour": 4 * hours} for hours in (2.0, 4.0))
+    ended = {"state": "SUCCESS", "totalExecutionDurationSeconds": 90}
+    look = looked(emr, **ended, totalResourceUtilization=used)
+    assert look.cost == pytest.approx(2 * 0.052624 + 8 * 0.0057785)
+    look = looked(emr, **ended, totalResourceUtilization=used, billedResourceUtilization=billed)
     assert look.cost == pytest.approx(4 * 0.052624 + 16 * 0.0057785)
     assert look.seconds == 90
 
 
-def test_a_run_that_fails_or_is_cancelled_is_an_error_with_its_details(emr: Emr) -> None:
-    emr.life = ["SUBMITTED", "FAILED"]
-    with pytest.raises(SubmitError, match="of etl-omc-flywheel-prod-pipeline ended as FAILED after"):
+def test_while_it_runs_its_cost_is_that_of_all_workers_since_it_began(emr: Emr) -> None:
+    now = datetime.now(UTC)
+    begun = {"createdAt": now - timedelta(hours=3), "startedAt": now - timedelta(hours=1)}
+    look = looked(emr, state="RUNNING", **begun)
+    workers = emr.config.settings.emr_serverless.max_executors + 1
+    assert workers > 1
+    hour = workers * (4 * 0.052624 + 16 * 0.0057785)
+    assert look.cost == pytest.approx(hour, rel=0.01)
+    assert look.seconds == pytest.approx(3600, rel=0.01)
+    # AWS says that nothing was used before it says what.
+    assert looked(emr, state="RUNNING", **begun, billedResourceUtilization={"vCPUHour": 0.0}).cost > hour * 0.9
+    for state in ("SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "CANCELLED"):
+        assert looked(emr, state=state, **begun).cost == 0
+
+
+@pytest.mark.parametrize(
+    ("life", "details", "code"),
+    [
+        (("RUNNING", "FAILED"), "ExitCode: 1. JobFailedError: QualityError: 3 rows have a NULL key", 3),
+        (("RUNNING", "FAILED"), "ExitCode: 1. Last few exceptions: Caused by: …", 1),
+        (("RUNNING", "CANCELLING", "CANCELLED"), "cancelled by somebody", 1),
+        (("QUEUED", "CANCELLED"), "was in the queue for longer than its time-out", 1),
+        (("RUNNING", "CANCELLING", "CANCELLED"), "exceeded executionTimeoutMinutes 60", 1),
+    ],
+)
+def test_a_run_that_fails_or_is_cancelled_is_an_error_with_its_details(
+    emr: Emr, life: tuple[str, ...], details: str, code: int
+) -> None:
+    emr.life, emr.details = list(life), details
+    with pytest.raises(SubmitError) as ended:
         emr.submit()
+    assert f"of etl-omc-flywheel-prod-pipeline ended as {life[-1]} after" in str(ended.value)
+    assert str(ended.value).endswith(f": {details}")
+    assert ended.value.exit_code == code
+    assert tuple(update.state.state for update in emr.updates) == life
+
+
+def test_the_exit_code_is_that_of_the_run_where_the_details_are_cut_off(
+    emr: Emr, project: Project, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("column_name,table_name\nNobody,IBE_01\n")
+    emr.config = reached(emr.url, project.target, deploy__platform="emr-serverless")
+    emr.life, emr.details = ["RUNNING", "RUNNING", "FAILED"], "ExitCode: 1. Last few exceptions: Caused by: …"
+    moved = emr._move
+
+    def move() -> None:
+        if len(emr.life) == 2:
+            assert project.cli("run", WIDE, "--set", f"datasets.{WIDE}.mapping={wrong}").exit_code == 2
+        moved()
+
+    emr._move = move  # type: ignore[method-assign]
+    with pytest.raises(SubmitError) as ended:
+        emr.submit(api.JobRequest(dataset=WIDE))
+    assert ended.value.exit_code == 2
+    said, resume = ended.value.__notes__
+    assert said.startswith("the run says: MappingError: ")
+    assert resume.startswith(f"To go on from here: bucketwheel submit emr-serverless {WIDE} ")
+    # An earlier attempt says nothing about one that left no summary.
+    (summary,) = project.target.glob("_bucketwheel/*/runs/*/summary.json")
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "ended": "2025-01-01T00:00:00+00:00"}))
+    emr.life = ["RUNNING", "FAILED"]
+    emr._move = moved  # type: ignore[method-assign]
+    with pytest.raises(SubmitError) as later:
+        emr.submit(api.JobRequest(dataset=WIDE))
+    assert later.value.__notes__ == [resume]
+    assert later.value.exit_code == 1
 
 
 def test_an_interrupt_stops_the_run_if_that_was_asked(emr: Emr) -> None:
@@ -238,6 +165,24 @@ def test_a_role_that_cannot_be_used_is_named(emr: Emr) -> None:
         refused.value
     )
     assert "is not assumable" in str(refused.value)
+    (note,) = refused.value.__notes__
+    assert note == (
+        "the trust policy of role omc_flywheel-prod-glue-role has to allow sts:AssumeRole to "
+        "emr-serverless.amazonaws.com: `bucketwheel deploy apply` with deploy.platform=emr-serverless "
+        "makes it so, `bucketwheel doctor` looks at it"
+    )
+
+
+def test_a_role_that_turns_out_not_to_be_assumable_when_the_run_begins_is_named_too(emr: Emr) -> None:
+    emr.life = ["SCHEDULED", "FAILED"]
+    emr.details = (
+        "Could not assume runtime role arn:aws:iam::123456789012:role/r because it either does not exist or isn't "
+        "set up with the required trust relationship."
+    )
+    with pytest.raises(SubmitError) as ended:
+        emr.submit()
+    (note,) = ended.value.__notes__
+    assert note.startswith("the trust policy of role omc_flywheel-prod-glue-role has to allow sts:AssumeRole to emr-")
 
 
 def test_an_application_or_package_that_is_not_there_is_named(aws_url: str, tmp_path: Path) -> None:

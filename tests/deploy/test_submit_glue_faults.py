@@ -124,6 +124,37 @@ def test_a_refused_start_names_job_action_and_reason(glue: Glue, code: str, mess
         glue.submit()
     assert str(refused.value).startswith(f"job {JOB}: {words}")
     assert calls == [1]
+    notes = getattr(refused.value, "__notes__", [])
+    assert ["has to allow sts:AssumeRole to glue.amazonaws.com" in note for note in notes] == [True] * (
+        "Role" in message
+    )
+
+
+def test_the_permission_that_is_missing_is_named_where_it_is_another_than_that_of_the_call(glue: Glue) -> None:
+    message = "User: arn:aws:iam::1:user/me is not authorized to perform: iam:PassRole on resource: role r"
+
+    def refuse(request: Any, _: int) -> Any:
+        return answered(request, 400, "AccessDeniedException", message)
+
+    with faults(glue.config, "glue", "StartJobRun", refuse), pytest.raises(SubmitError) as refused:
+        glue.submit()
+    assert str(refused.value).endswith("; the role needs permission for iam:PassRole on it")
+
+
+def test_an_interrupt_while_it_is_started_says_how_to_find_out(glue: Glue) -> None:
+    def interrupt(request: Any, _: int) -> Any:
+        assert sent(request).status_code == 200
+        raise KeyboardInterrupt
+
+    with faults(glue.config, "glue", "StartJobRun", interrupt), pytest.raises(KeyboardInterrupt) as interrupted:
+        glue.submit()
+    (note,) = interrupted.value.__notes__
+    (run,) = glue.runs()
+    token = run["Arguments"]["--submission-token"]
+    assert note == (
+        f"{JOB} may have been started; the same command with --token {token} follows that run, or starts the one"
+    )
+    assert glue.submit(api.JobRequest(token=token)).state.run_id == run["Id"]
 
 
 def test_what_is_not_there_is_named(glue: Glue) -> None:

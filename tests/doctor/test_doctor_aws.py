@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,91 +11,9 @@ import pytest
 from aws_server import REGION, plain_client
 from bucketwheel import api
 from bucketwheel import aws as aws_module
-from bucketwheel.doctor import Finding
-from deploy_support import ROOT, rendered, statements
+from deploy_support import ROOT
+from doctor_support import BLOCKED, DATA, RESULTS, ROLE, WORKGROUP, Diagnose, encrypted, state
 from iam_double import Refuses, Simulator
-
-DATA, RESULTS = "omc-flywheel-data-us-east-1-prod", "omc-flywheel-prod-analysis-data"
-ROLE, WORKGROUP, DATABASE = "omc_flywheel-prod-glue-role", "omc_flywheel-prod", "omc_flywheel_prod"
-BLOCKED = dict.fromkeys(
-    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
-)  # fmt: skip
-Diagnose = Callable[..., dict[str, Finding]]
-
-
-@pytest.fixture
-def region(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The endpoint, with a session that has seen the credentials of this test."""
-    aws_module.renew_session()
-    monkeypatch.setenv("AWS_REGION", REGION)
-    yield aws
-    aws_module.renew_session()
-
-
-@pytest.fixture
-def prod(region: str) -> Iterator[str]:
-    """What the prod configuration expects to find."""
-    s3, glue, athena, iam = (plain_client(name, region) for name in ("s3", "glue", "athena", "iam"))
-    for bucket in (DATA, RESULTS):
-        s3.create_bucket(Bucket=bucket)
-        encrypted(region, bucket, "AES256")
-        s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
-    glue.create_database(DatabaseInput={"Name": DATABASE})
-    place = {"OutputLocation": f"s3://{RESULTS}/athena/", "EncryptionConfiguration": {"EncryptionOption": "SSE_S3"}}
-    athena.create_work_group(Name=WORKGROUP, Configuration={"ResultConfiguration": place})
-    iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument="{}")
-    yield region
-    for bucket in (DATA, RESULTS):
-        s3.delete_bucket(Bucket=bucket)
-    glue.delete_database(Name=DATABASE)
-    athena.delete_work_group(WorkGroup=WORKGROUP)
-    iam.delete_role(RoleName=ROLE)
-
-
-def encrypted(endpoint: str, bucket: str, algorithm: str, **key: str) -> None:
-    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": algorithm, **key}}
-    plain_client("s3", endpoint).put_bucket_encryption(
-        Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]}
-    )
-
-
-@pytest.fixture
-def diagnose(prod: str) -> Diagnose:
-    def run(**overrides: Any) -> dict[str, Finding]:
-        named = {"aws.endpoint_url": prod, **{name.replace("__", "."): value for name, value in overrides.items()}}
-        return {found.name: found for found in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
-
-    return run
-
-
-@pytest.fixture
-def instead(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
-    """Put something in the place of the client of a service."""
-
-    def replace(service: str, double: Any) -> None:
-        real = aws_module.client
-        monkeypatch.setattr(
-            aws_module, "client", lambda name, *rest: double if name == service else real(name, *rest)
-        )
-
-    return replace
-
-
-@pytest.fixture
-def simulated(instead: Callable[[str, Any], None]) -> Callable[..., Simulator]:
-    """Have IAM simulate the statements of the rendered template, but for those with these Sids."""
-
-    def run(*without: str) -> Simulator:
-        granted = statements(rendered(deploy__package=f"s3://{RESULTS}/bucketwheel/some"), "JobRole")
-        double = Simulator([statement for statement in granted if statement["Sid"] not in without])
-        instead("iam", double)
-        return double
-
-    return run
-
-
-def state(found: Finding) -> tuple[str, str]:
-    return found.state, found.found
 
 
 def test_prod_with_all_that_it_needs_is_well(diagnose: Diagnose, simulated: Callable[..., Simulator]) -> None:
@@ -107,7 +24,7 @@ def test_prod_with_all_that_it_needs_is_well(diagnose: Diagnose, simulated: Call
     assert list(cloud) == [
         "credentials", "region", f"bucket {DATA}", f"bucket {RESULTS}",
         f"encryption {DATA}", f"public access {DATA}", f"encryption {RESULTS}", f"public access {RESULTS}",
-        "database", "workgroup", "permissions",
+        "database", "workgroup", "role", "permissions",
     ]  # fmt: skip
     assert {found.state for found in cloud.values()} == {"ok"}, cloud
     assert cloud["credentials"].found.startswith("account 123456789012, arn:aws:")
@@ -132,16 +49,18 @@ def test_what_the_role_may_not_do_is_named_with_its_resource(
 
 def test_where_iam_may_not_be_asked_it_says_so(diagnose: Diagnose, instead: Callable[[str, Any], None]) -> None:
     instead("iam", Refuses("GetRole", "get_role", "AccessDenied"))
-    found = diagnose()["permissions"]
-    assert found.state == "warning"
-    assert "iam:SimulatePrincipalPolicy" in found.todo
+    seen = diagnose()
+    for name in ("role", "permissions"):
+        assert seen[name].state == "warning"
+        assert "iam:SimulatePrincipalPolicy" in seen[name].todo
 
 
 def test_a_role_that_is_still_to_be_made_is_a_warning(diagnose: Diagnose) -> None:
-    found = diagnose(glue__role="nobody")["permissions"]
-    assert (*state(found), found.todo) == (
-        "warning", "there is no role nobody", "`bucketwheel deploy apply` makes it",
-    )  # fmt: skip
+    seen = diagnose(glue__role="nobody")
+    for name in ("role", "permissions"):
+        assert (*state(seen[name]), seen[name].todo) == (
+            "warning", "there is no role nobody", "`bucketwheel deploy apply` makes it",
+        )  # fmt: skip
 
 
 def test_buckets_that_are_missing_or_open_fail(diagnose: Diagnose, prod: str) -> None:
@@ -260,4 +179,3 @@ def test_without_boto3_it_says_what_to_install(diagnose: Diagnose, monkeypatch: 
         "AWS needs the package 'boto3'",
         "pip install 'bucketwheel[aws]'",
     )
-    assert json.dumps(vars(found))

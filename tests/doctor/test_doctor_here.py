@@ -31,7 +31,8 @@ def found(project: Project, *arguments: str, code: int = 0) -> dict[str, dict[st
 
 def test_a_good_project_is_well_and_nothing_of_aws_is_looked_at(project: Project) -> None:
     before = project.files()
-    seen = found(project)
+    # Little enough to be free whatever else this machine does.
+    seen = found(project, "--set", "memory=64MB")
     assert list(seen) == [
         "configuration", "python", "pyarrow", "numpy", "duckdb", "backends", "memory", "disk", "database",
     ]  # fmt: skip

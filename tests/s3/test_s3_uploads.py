@@ -11,6 +11,7 @@ from faults.proxy import FaultProxy
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, s3_upload
+from bucketwheel.storage.s3_client import S3Client
 from s3_support import Bucket
 
 
@@ -138,3 +139,21 @@ def test_every_request_says_who_pays_where_asked(bucket: Bucket, proxy: FaultPro
     storage.delete_directory(bucket.uri("d"))
     assert len(proxy.answered) >= 8
     assert {one.request.headers.get("x-amz-request-payer") for one in proxy.answered} == {"requester"}
+
+
+def test_an_upload_begun_without_checksums_is_completed_without(
+    storage: Storage, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 refuses parts with checksums then, which botocore adds to every part; moto takes them."""
+    completed: list[dict[str, Any]] = []
+    real = S3Client.call
+
+    def call(self: S3Client, operation: str, *names: str, **parameters: Any) -> Any:
+        if operation == "complete_multipart_upload":
+            completed.extend(parameters["MultipartUpload"]["Parts"])
+        return real(self, operation, *names, **parameters)
+
+    monkeypatch.setattr(S3Client, "call", call)
+    with storage.create(bucket.uri("x"), "unused") as stream:
+        stream.write(b"x" * (9 << 20))
+    assert [sorted(part) for part in completed] == [["ETag", "PartNumber"]] * 2

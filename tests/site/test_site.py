@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import struct
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import unquote
 
 import pytest
+from guide import tour
+from guide.tour import found_browser, photograph
 
 from deploy_support import ROOT
 
@@ -69,20 +74,50 @@ def test_styles_and_pictures_load_nothing(site: Path) -> None:
         assert not re.search(r"url\(\s*[\"']?(https?:)?//|@import", text), path
 
 
-def test_pictures_show_the_commands_and_the_report_is_embedded(site: Path) -> None:
-    tour = site / "docs" / "tour"
+def test_pictures_show_the_commands_and_the_report_is_there(site: Path) -> None:
+    place = site / "docs" / "tour"
     shown = {
-        name: "".join(ElementTree.parse(tour / f"{name}.svg").getroot().itertext()).replace("\xa0", " ")
-        for name in ("sample", "doctor", "plan", "run", "runs", "rollback")
+        name: "".join(ElementTree.parse(place / f"{name}.svg").getroot().itertext()).replace("\xa0", " ")
+        for name in ("sample", "doctor", "plan", "run", "runs", "rollback", "package", "deploy")
     }
     assert "$ bucketwheel plan infobase_attributes" in shown["plan"]
     assert re.search(r"ok\s+configuration", shown["doctor"])
     assert "published bucketed_ibe_01 -> out/infobase_attributes/ibe_01/" in shown["run"]
     assert "finished" in shown["runs"]
-    assert "<svg" in (tour / "report.html").read_text("utf-8")
+    assert re.search(r"[0-9a-f]{64} .* job\.py", shown["package"])
+    assert "AWSTemplateFormatVersion" in shown["deploy"]
+    report = (place / "report.html").read_text("utf-8").replace("<wbr>", "")
+    assert "<svg" in report
+    assert ">out/infobase_attributes/ibe_01/" in report
+    assert "/project/" not in report
+
+
+def test_the_tour_has_a_picture_of_the_whole_report(site: Path, cannot: Callable[[str], NoReturn]) -> None:
+    if found_browser() is None:
+        cannot("no browser is here; install chromium")
+    content = (site / "docs" / "tour" / "report.png").read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", content[16:24])
+    # One window would be as high as it is wide, and cut the page off somewhere.
+    assert (width, height > 1500) == (1200, True)
     page = (site / "docs" / "tour.html").read_text("utf-8")
-    assert '<iframe src="tour/report.html"' in page
-    assert ("tour/report.png" in page) == (tour / "report.png").exists()
+    assert 'src="tour/report.png"' in page
+    assert "<iframe" not in page
+
+
+def test_a_browser_that_fails_or_makes_nothing_stops_the_build(tmp_path: Path) -> None:
+    browser, page = tmp_path / "chromium", tmp_path / "page.html"
+    page.write_text("<body></body>")
+    browser.write_text("#!/bin/sh\necho 'no shared memory' >&2\nexit 1\n")
+    browser.chmod(0o755)
+    with pytest.raises(RuntimeError, match=r"--dump-dom ended with 1: no shared memory"):
+        photograph(str(browser), page, tmp_path / "page.png")
+    browser.write_text("#!/bin/sh\necho '<body data-height=\"700\">'\n")
+    with pytest.raises(RuntimeError, match=r"made no picture of .*page\.html: <body"):
+        photograph(str(browser), page, tmp_path / "page.png")
+    browser.write_text("#!/bin/sh\necho '<body>'\n")
+    with pytest.raises(RuntimeError, match=r"did not say how high .*page\.html is: <body>"):
+        photograph(str(browser), page, tmp_path / "page.png")
 
 
 def test_a_link_that_leads_nowhere_stops_the_build(
@@ -101,8 +136,16 @@ def test_a_link_that_leads_nowhere_stops_the_build(
         builder.make_site(tmp_path / "site", tmp_path / "work", root)
 
 
-def test_without_a_browser_there_is_no_picture_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from guide.tour import photographed
+def test_without_a_browser_the_report_itself_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tour, "found_browser", lambda: None)
 
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert not photographed(tmp_path / "report.html", tmp_path / "report.png")
+    def run(words: str, *_: object) -> str:
+        if words.startswith("report"):
+            (tmp_path / "tour" / "report.html").touch()
+        return words
+
+    monkeypatch.setattr(tour, "run", run)
+    tour.make_tour(tmp_path, tmp_path / "project", ROOT)
+    text = (tmp_path / "tour.md").read_text("utf-8")
+    assert '<iframe src="tour/report.html"' in text
+    assert "report.png" not in text

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -135,16 +136,10 @@ def test_wrong_arguments_raise_and_do_not_exit(project: Project) -> None:
         job(project, "--set", "buckets")
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, "local"),
-        ({"EMR_SERVERLESS_APPLICATION": "x"}, "emr-serverless"),
-        ({"BUCKETWHEEL_RUNTIME": "glue", "EMR_SERVERLESS_APPLICATION": "x"}, "glue"),
-    ],
-)
-def test_the_runtime_is_recognised(environ: dict[str, str], expected: str, tmp_path: object) -> None:
-    from pathlib import Path
-
-    assert runtime.detect(environ, Path("/no such file")) == expected
-    assert runtime.detect({}, Path("/")) == "container"
+@pytest.mark.parametrize("mark", [".dockerenv", ".containerenv"])
+def test_the_runtime_is_recognised(mark: str, tmp_path: Path) -> None:
+    marks = (tmp_path / ".dockerenv", tmp_path / ".containerenv")
+    assert runtime.detect({}, marks) == "local"
+    (tmp_path / mark).touch()
+    assert runtime.detect({}, marks) == "container"
+    assert runtime.detect({"BUCKETWHEEL_RUNTIME": "emr-serverless"}, marks) == "emr-serverless"

@@ -91,7 +91,7 @@ def _submit(
         manifests = [manifest.model_dump(mode="json") for manifest in done.manifests]
         summaries = [summary.model_dump(mode="json") for summary in done.summaries]
         told = {"job": done.job, "token": done.token, **asdict(done.state)}
-        print_json({**told, "manifests": manifests, "summaries": summaries})
+        print_json({**told, "manifests": manifests, "summaries": summaries, "problems": list(done.problems)})
         return
     head = f"{done.job}: run {done.state.run_id} {done.state.state}"
     if not done.state.ended:
@@ -99,8 +99,10 @@ def _submit(
         return
     click.echo(f"{head} after {_time(done.state.seconds)}, {done.state.cost:.2f} dollars")
     click.echo("\n".join(f"\n{run_text(manifest, changed=True)}" for manifest in done.manifests))
-    for summary in done.summaries:
-        click.echo("\n".join(f"warning: {text}" for text in summary.warnings), nl=bool(summary.warnings))
+    for text in (text for summary in done.summaries for text in summary.warnings):
+        click.echo(f"warning: {text}")
+    for text in done.problems:
+        click.echo(f"warning: {text}", err=True)
 
 
 class _Shown:
@@ -122,6 +124,8 @@ class _Shown:
             text = plain(line)
             if self._json or text is not None:
                 self._say({"line": line}, text or "")
+        if news.trouble:
+            self._say({"warning": news.trouble}, f"warning: {news.trouble}")
         state = news.state
         if self._json or state.state != self._state:
             text = f"{state.state.lower()}, {_time(state.seconds)}, {state.cost:.2f} dollars so far"

@@ -7,6 +7,7 @@ from typing import Any
 
 from bucketwheel.deploy.deployment import Deployment, Resources, ref, sub
 from bucketwheel.deploy.jobs import ARCHIVE
+from bucketwheel.runtime import VARIABLE
 
 _PYTHON = "./environment/bin/python"
 
@@ -56,7 +57,7 @@ def _image(image: str) -> Any:
 
 
 def spark_parameters(deployment: Deployment) -> str:
-    """Return `sparkSubmitParameters`: the size of workers and the Python environment.
+    """Return `sparkSubmitParameters`: the size of workers, the Python environment, the runtime's name.
 
     Two thirds of a worker's memory are left to the Python processes, which do the work.
     """
@@ -71,6 +72,8 @@ def spark_parameters(deployment: Deployment) -> str:
             f"spark.emr-serverless.{part}.disk": f"{emr.disk_gb}g",
         }
     conf["spark.dynamicAllocation.maxExecutors"] = emr.max_executors
+    # Nothing that AWS documents tells a driver where it runs.
+    conf[f"spark.emr-serverless.driverEnv.{VARIABLE}"] = "emr-serverless"
     if not emr.image:
         conf |= {
             "spark.archives": f"{deployment.package().uri}/{ARCHIVE}#environment",

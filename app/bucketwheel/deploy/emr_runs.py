@@ -91,14 +91,22 @@ class EmrRuns:
         """See `jobruns.JobRunner.look`."""
         run = self._client.get_job_run(applicationId=self.application, jobRunId=run_id)["jobRun"]
         seconds = float(run.get("totalExecutionDurationSeconds") or 0)
-        if not seconds and run["state"] == "RUNNING":
-            seconds = max(time.time() - run["createdAt"].timestamp(), 0)
-        used = run.get("billedResourceUtilization") or run.get("totalResourceUtilization") or {}
-        dollars = cost.emr_dollars(used.get("vCPUHour", 0.0), used.get("memoryGBHour", 0.0), self._emr)
+        if not seconds and run["state"] in ("RUNNING", "CANCELLING"):
+            # When it was created says less: it may have been queued.
+            begun = run.get("startedAt") or run["createdAt"]
+            seconds = max(time.time() - begun.timestamp(), 0)
+        dollars = self._dollars(seconds, run.get("billedResourceUtilization") or run.get("totalResourceUtilization"))
         message = run.get("stateDetails", "") if run["state"] in ("FAILED", "CANCELLED") else ""
         return JobState(
             run_id, run["state"], run["state"] in _ENDED, run["state"] == "SUCCESS", seconds, dollars, message
         )
+
+    def _dollars(self, seconds: float, used: Mapping[str, float] | None) -> float:
+        """Return the cost by what was used, which AWS says at the end; before, as if all workers ran all along."""
+        if not used or not any(used.values()):
+            hours = (self._emr.max_executors + 1) * seconds / 3_600
+            used = {"vCPUHour": hours * self._emr.cores, "memoryGBHour": hours * self._emr.memory_gb}
+        return cost.emr_dollars(used.get("vCPUHour", 0.0), used.get("memoryGBHour", 0.0), self._emr)
 
     def stop(self, run_id: str) -> None:
         """See `jobruns.JobRunner.stop`."""

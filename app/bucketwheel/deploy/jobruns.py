@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from bucketwheel import aws
 from bucketwheel.errors import SubmitError
-from bucketwheel.settings import AwsSettings
 
 T = TypeVar("T")
 
@@ -26,7 +25,6 @@ _THROTTLED = {
 POLL_SECONDS = 10.0
 # How often in a row AWS may not answer before following is given up.
 _SILENCES = 12
-_MOST_LINES = 1_000
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,11 @@ class JobState:
 
 @dataclass(frozen=True)
 class Update:
-    """What is new: the state, and the lines printed since the last update."""
+    """What is new: the state, the lines printed since the last update, and why there are none; that is said once."""
 
     state: JobState
     lines: tuple[str, ...] = ()
+    trouble: str = ""
 
 
 class JobRunner(Protocol):
@@ -78,45 +77,16 @@ class JobRunner(Protocol):
         ...
 
 
-class Tail:
-    """New lines of a run's log, each once."""
-
-    def __init__(self, settings: AwsSettings, group: str, streams: str) -> None:
-        self._client = aws.client("logs", settings)
-        self._group, self._streams = group, streams
-        self._since = 0
-        self._seen: set[str] = set()
+class Log(Protocol):
+    """What a run prints, as far as it can be read; see `tail.Tail`."""
 
     def lines(self) -> tuple[str, ...]:
-        """Return the lines since the last call; none where the log is not there yet or cannot be read."""
-        try:
-            events = self._events()
-        except (ClientError, BotoCoreError):
-            # The run counts, not its log; the next look brings what this one missed.
-            return ()
-        new = [event for event in events if event["eventId"] not in self._seen]
-        if new:
-            self._since = max(event["timestamp"] for event in new)
-            # Events of one millisecond can come in two answers, and late.
-            self._seen.update(event["eventId"] for event in new)
-        return tuple(event["message"].rstrip("\n") for event in new)
+        """Return the lines since the last call."""
+        ...
 
-    def _events(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        page: dict[str, Any] = {}
-        while len(found) < _MOST_LINES:
-            answer = self._client.filter_log_events(
-                logGroupName=self._group,
-                logStreamNamePrefix=self._streams,
-                startTime=max(self._since - 60_000, 0),
-                **page,
-            )
-            # Not every emulator keeps to the prefix.
-            found += [event for event in answer["events"] if event["logStreamName"].startswith(self._streams)]
-            if not (token := answer.get("nextToken")):
-                break
-            page = {"nextToken": token}
-        return found
+    def trouble(self, last: bool = False) -> str:
+        """Return why there are none, once; with `last`, for a reason that may pass too."""
+        ...
 
 
 def is_temporary(error: Exception) -> bool:
@@ -147,7 +117,7 @@ def patiently(thing: str, call: Callable[[], T], sleep: Callable[[float], None])
 def follow(
     runner: JobRunner,
     run_id: str,
-    tail: Tail,
+    log: Log,
     report: Callable[[Update], None],
     wait_seconds: float | None,
     stop: bool,
@@ -159,7 +129,7 @@ def follow(
     Args:
         runner: the platform.
         run_id: the run.
-        tail: its log.
+        log: what it prints.
         report: called with what is new, at least once.
         wait_seconds: the longest wait; None waits for ever.
         stop: whether the run is stopped where the wait is over or interrupted.
@@ -175,9 +145,9 @@ def follow(
     try:
         while True:
             state = patiently(thing, lambda: runner.look(run_id), sleep)
-            report(Update(state, tail.lines()))
+            report(Update(state, log.lines(), log.trouble()))
             if state.ended:
-                return state
+                break
             if deadline is not None and clock() >= deadline:
                 raise SubmitError(
                     f"{thing} is in state {state.state} after {state.seconds:.0f} s and was waited for long enough; "
@@ -187,6 +157,22 @@ def follow(
     except KeyboardInterrupt as error:
         error.add_note(f"{thing}: {_left(runner, run_id, stop)}")
         raise
+    try:
+        _report_rest(state, log, report, sleep)
+    except KeyboardInterrupt as error:
+        error.add_note(f"{thing} has ended as {state.state}")
+        raise
+    return state
+
+
+def _report_rest(state: JobState, log: Log, report: Callable[[Update], None], sleep: Callable[[float], None]) -> None:
+    """Report all that is new in the log of a run that has ended, or why it was never read."""
+    # What was printed last reaches the log after the run has ended.
+    sleep(POLL_SECONDS)
+    while lines := log.lines():
+        report(Update(state, lines))
+    if trouble := log.trouble(last=True):
+        report(Update(state, trouble=trouble))
 
 
 def _left(runner: JobRunner, run_id: str, stop: bool) -> str:

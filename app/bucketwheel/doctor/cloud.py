@@ -7,7 +7,7 @@ from typing import Any
 
 from bucketwheel import aws, backends
 from bucketwheel.deploy.deployment import Deployment, place
-from bucketwheel.doctor import buckets, permissions
+from bucketwheel.doctor import buckets, permissions, trust
 from bucketwheel.doctor.findings import Check, Seen, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, CatalogError, ExecutorError
 from bucketwheel.settings import Settings
@@ -24,6 +24,7 @@ def checks(settings: Settings, env: str) -> Iterator[Check]:
     if settings.ctas.method == "athena" or (deployment.makes_workgroup and settings.catalog.kind == "glue"):
         yield Check("workgroup", lambda: _workgroup(deployment))
     if permissions.applies(deployment):
+        yield Check("role", lambda: trust.look(deployment))
         yield Check("permissions", lambda: permissions.look(deployment))
 
 

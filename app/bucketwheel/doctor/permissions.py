@@ -40,7 +40,7 @@ def look(deployment: Deployment) -> Seen:
             arn = iam.get_role(RoleName=role)["Role"]["Arn"]
             denied, asked = _denied(iam, arn, deployment)
     except BucketwheelError as error:
-        return _unasked(error, role)
+        return unasked(error, role)
     if denied:
         lines = [f"{', '.join(actions)} on {resource}" for resource, actions in denied.items()]
         more = [f"and more on {len(lines) - _MOST_SHOWN} other resources"] if len(lines) > _MOST_SHOWN else []
@@ -51,7 +51,12 @@ def look(deployment: Deployment) -> Seen:
     return ok(f"role {role}: {asked} actions simulated, all allowed")
 
 
-def _unasked(error: BucketwheelError, role: str) -> Seen:
+def unasked(error: BucketwheelError, role: str) -> Seen:
+    """Return what is seen of a role where IAM gave no answer about it.
+
+    Raises:
+        BucketwheelError: IAM failed, or there are no credentials.
+    """
     code = aws.code_of(error.__cause__ or error)
     if code == "NoSuchEntity":
         return warning(f"there is no role {role}", "`bucketwheel deploy apply` makes it")

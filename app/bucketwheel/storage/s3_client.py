@@ -153,6 +153,8 @@ def _in_words(error: ClientError, bucket: str, key: str, prefix: str) -> Excepti
 
 
 def _why(code: str, operation: str, message: str, bucket: str, key: str, error: ClientError) -> str:
+    if operation.startswith("AssumeRole"):
+        return aws.explained(error)
     if code == "NoSuchBucket":
         return f"{operation}: the bucket {bucket!r} does not exist; create it, or correct its name in the settings"
     if code in _DENIED:

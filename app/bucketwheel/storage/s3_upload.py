@@ -32,6 +32,7 @@ class Upload(io.RawIOBase):
         self._buffer = bytearray()
         self._position = 0
         self._id = ""
+        self._sum = ""
         self._mark = uuid.uuid4().hex
         self._repeated = False
         self._pending: deque[Future[dict[str, Any]]] = deque()
@@ -104,6 +105,7 @@ class Upload(io.RawIOBase):
         if not self._id:
             answer = self._call("create_multipart_upload", Metadata={_MARK: self._mark}, **self._options)
             self._id = answer["UploadId"]
+            self._sum = f"Checksum{answer['ChecksumAlgorithm']}" if answer.get("ChecksumAlgorithm") else ""
             self._repeated = bool(answer["ResponseMetadata"].get("RetryAttempts"))
         while len(self._pending) >= _IN_FLIGHT:
             self._parts.append(self._pending.popleft().result())
@@ -113,9 +115,8 @@ class Upload(io.RawIOBase):
 
     def _send_part(self, number: int, content: bytes) -> dict[str, Any]:
         answer = self._call("upload_part", UploadId=self._id, PartNumber=number, Body=content)
-        sums = {
-            name: value for name, value in answer.items() if name.startswith("Checksum") and name != "ChecksumType"
-        }
+        # An upload that was begun without checksums is not completed with those that botocore adds to its parts.
+        sums = {self._sum: answer[self._sum]} if self._sum in answer else {}
         return {"PartNumber": number, "ETag": answer["ETag"], **sums}
 
     def _finish(self) -> None:

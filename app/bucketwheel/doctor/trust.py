@@ -1,0 +1,57 @@
+"""Whether the platform may take the role of the jobs: what its trust policy says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bucketwheel import aws
+from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.doctor.findings import Seen, failed, ok, warning
+from bucketwheel.doctor.permissions import unasked
+from bucketwheel.errors import BucketwheelError
+
+_ASSUME = {"sts:assumerole", "sts:*", "*"}
+
+
+def look(deployment: Deployment) -> Seen:
+    """Read the trust policy of the role.
+
+    Raises:
+        BucketwheelError: IAM failed, or there are no credentials.
+    """
+    role, service = deployment.role, f"{deployment.settings.deploy.platform}.amazonaws.com"
+    try:
+        with aws.translated(BucketwheelError, f"role {role}"):
+            found = aws.client("iam", deployment.settings.aws).get_role(RoleName=role)["Role"]
+    except BucketwheelError as error:
+        return unasked(error, role)
+    about = list(_about(found.get("AssumeRolePolicyDocument") or {}, service))
+    allowed = [statement for statement in about if statement.get("Effect") == "Allow"]
+    if len(allowed) < len(about) or not allowed:
+        return failed(
+            f"role {role} does not let {service} assume it",
+            f"have its trust policy allow sts:AssumeRole to {service}; `bucketwheel deploy apply` makes it so",
+        )
+    if all(statement.get("Condition") for statement in allowed) and deployment.on_glue:
+        return warning(
+            f"role {role} lets {service} assume it only under a condition",
+            "Glue says of itself neither account nor job when it assumes a role: take the condition out",
+        )
+    return ok(f"role {role} can be assumed by {service}")
+
+
+def _about(document: Mapping[str, Any], service: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the statements that say whether this service may assume the role."""
+    for statement in _list(document.get("Statement")):
+        principal = statement.get("Principal", {})
+        services = _list(principal.get("Service")) if isinstance(principal, Mapping) else _list(principal)
+        actions = {str(action).lower() for action in _list(statement.get("Action"))}
+        if actions & _ASSUME and {service, "*"} & set(services):
+            yield statement
+
+
+def _list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]

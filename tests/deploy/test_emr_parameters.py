@@ -1,0 +1,94 @@
+"""What jobs on EMR Serverless are started with, against AWS's own model of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+from botocore.validate import ParamValidator
+
+from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.deploy.emr_runs import EmrRuns
+from deploy_support import ACCOUNT, PACKAGE, rendered, resolved
+from emr_support import TOPIC_ARN, Emr
+
+
+def parameters(emr: Emr) -> dict[str, Any]:
+    runs = EmrRuns(Deployment(emr.config.settings, "prod"), "pipeline")
+    return runs.parameters({"--env": "prod", "--SNAPSHOT_DT": "2025-10-22"}, "mine")
+
+
+def problems(found: dict[str, Any]) -> str:
+    model = botocore.session.get_session().get_service_model("emr-serverless")
+    shape = model.operation_model("StartJobRun").input_shape
+    return str(ParamValidator().validate(found, shape).generate_report())
+
+
+def test_the_parameters_are_as_the_service_model_wants_them(emr: Emr) -> None:
+    found = parameters(emr)
+    assert problems(found) == ""
+    assert "Unknown parameter" in problems({**found, "jobdriver": {}})
+    assert found["executionRoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/omc_flywheel-prod-glue-role"
+    assert found["jobDriver"]["sparkSubmit"]["entryPoint"] == f"{PACKAGE}/job.py"
+    assert found["jobDriver"]["sparkSubmit"]["entryPointArguments"] == [
+        "--env",
+        "prod",
+        "--SNAPSHOT_DT",
+        "2025-10-22",
+        "--notices-topic",
+        TOPIC_ARN,
+    ]
+    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
+    conf = dict(word.split("=", 1) for word in spark.replace("--conf ", "").split())
+    assert conf["spark.archives"] == f"{PACKAGE}/environment.tar.gz#environment"
+    for name in ("emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON", "emr-serverless.driverEnv.PYSPARK_PYTHON"):
+        assert conf[f"spark.{name}"] == "./environment/bin/python"
+    assert conf["spark.executorEnv.PYSPARK_PYTHON"] == "./environment/bin/python"
+    assert conf["spark.emr-serverless.driverEnv.BUCKETWHEEL_RUNTIME"] == "emr-serverless"
+    # The whole worker: five GB for the JVM, eleven for Python.
+    assert (conf["spark.executor.memory"], conf["spark.executor.memoryOverhead"]) == ("5g", "11g")
+
+
+def test_an_image_needs_no_archive(aws_url: str, tmp_path: Path) -> None:
+    found = parameters(Emr(aws_url, tmp_path, emr_serverless__image="bucketwheel:1.0"))
+    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
+    assert "spark.archives" not in spark
+    assert "PYSPARK_PYTHON" not in spark
+    assert "driverEnv.BUCKETWHEEL_RUNTIME=emr-serverless" in spark
+    assert problems(found) == ""
+
+
+def test_the_state_machine_starts_jobs_with_parameters_of_the_same_model() -> None:
+    made = rendered("emr-archive")["Resources"]
+    definition = json.loads(resolved(made["StateMachine"]["Properties"]["DefinitionString"], made))
+    branch = definition["States"]["Bucket"]["Branches"][0]["States"]
+    task = branch["Bucket infobase_attributes"]["Parameters"]
+    started = lowered(task)
+    words = started["jobDriver"]["sparkSubmit"].pop("entryPointArguments.$")
+    started["jobDriver"]["sparkSubmit"]["entryPointArguments"] = [words]
+    started["clientToken"] = started.pop("clientToken.$")
+    assert problems(started) == ""
+    assert words == (
+        f"States.Array('--env', 'prod', '--config-dir', '{PACKAGE}/conf', '--dataset', 'infobase_attributes', "
+        f"'--stages', 'discover,split,size,bucket,verify', '--notices-topic', '{TOPIC_ARN}', "
+        "'--SNAPSHOT_DT', $.snapshot_dt, '--TABLES_FILTER', $.tables_filter)"
+    )
+
+
+def lowered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            (key if key.isupper() or "_" in key else f"{key[:1].lower()}{key[1:]}"): lowered(part)
+            for key, part in value.items()
+        }
+    return value
+
+
+def test_a_topic_that_is_named_takes_the_place_of_the_stacks_own(aws_url: str, tmp_path: Path) -> None:
+    other = "arn:aws:sns:us-east-1:123456789012:oncall"
+    words = parameters(Emr(aws_url, tmp_path, monitoring__topic_arn=other))["jobDriver"]["sparkSubmit"]
+    assert words["entryPointArguments"][-2:] == ["--notices-topic", other]
+    made = rendered("emr-archive", monitoring__topic_arn=other)["Resources"]
+    assert f"'--notices-topic', '{other}'" in resolved(made["StateMachine"]["Properties"]["DefinitionString"], made)

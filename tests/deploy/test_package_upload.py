@@ -1,0 +1,75 @@
+"""The package on S3, by moto: its name, and which settings it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from bucketwheel import api
+from bucketwheel.deploy import packaging
+from bucketwheel.errors import ConfigError
+from deploy_support import REGION, configuration
+
+
+@pytest.fixture
+def bucket(aws_url: str) -> Any:
+    client = boto3.client("s3", endpoint_url=aws_url, region_name=REGION)
+    client.create_bucket(Bucket="artifacts-prod")
+    return client
+
+
+def keys(client: Any) -> dict[str, Any]:
+    found = client.list_objects_v2(Bucket="artifacts-prod").get("Contents", [])
+    return {entry["Key"]: entry["LastModified"] for entry in found}
+
+
+def test_it_is_uploaded_under_a_name_from_its_content(packed: api.Package, bucket: Any, aws_url: str) -> None:
+    config = configuration(storage__endpoint_url=aws_url, deploy__artifacts="s3://artifacts-prod/bucketwheel/")
+    there = api.upload(config, packed)
+    prefix = f"bucketwheel/{packed.digest[:16]}"
+    assert there.location == f"s3://artifacts-prod/{prefix}"
+    names = {*(file.name for file in packed.files), "package.json"}
+    assert set(keys(bucket)) == {f"{prefix}/{name}" for name in names}
+    for file in packed.files:
+        body = bucket.get_object(Bucket="artifacts-prod", Key=f"{prefix}/{file.name}")["Body"].read()
+        assert hashlib.sha256(body).hexdigest() == file.sha256
+    # A second upload leaves what is there, and repairs what is not whole.
+    bucket.put_object(Bucket="artifacts-prod", Key=f"{prefix}/job.py", Body=b"half")
+    bucket.delete_object(Bucket="artifacts-prod", Key=f"{prefix}/conf/prod.yaml")
+    assert api.upload(config, packed, "s3://artifacts-prod/bucketwheel").location == there.location
+    assert set(keys(bucket)) == {f"{prefix}/{name}" for name in names}
+    body = bucket.get_object(Bucket="artifacts-prod", Key=f"{prefix}/job.py")["Body"].read()
+    assert body == (packed.directory / "job.py").read_bytes()
+
+
+def test_a_package_says_whether_it_was_made_from_these_settings(
+    packed: api.Package, bucket: Any, aws_url: str, tmp_path: Path, source: Path
+) -> None:
+    reached = {"storage__endpoint_url": aws_url, "deploy__artifacts": "s3://artifacts-prod/bucketwheel"}
+    config = configuration(**reached)
+    ours = api.package(config, tmp_path / "ours", source, without_archive=True)
+    location = api.upload(config, ours).location
+    assert location is not None
+    packaging.check_uploaded(config, location)
+    # What only the stack reads may change without a new package.
+    packaging.check_uploaded(configuration(**reached, monitoring__email="a@b.c", glue__number_of_workers=3), location)
+    other = configuration(**reached, buckets__count=8, monitoring__namespace="Other", glue__price=0.1)
+    with pytest.raises(
+        ConfigError, match=r"was made with another value of buckets.count, glue.price, monitoring.namespace; make one"
+    ):
+        packaging.check_uploaded(other, location)
+    with pytest.raises(ConfigError, match=r"is s3://artifacts-prod/nothing, where no package is; make one with"):
+        packaging.check_uploaded(config, "s3://artifacts-prod/nothing")
+    with pytest.raises(ConfigError, match="was not made for env dev; make one with: bucketwheel package --env dev"):
+        packaging.check_uploaded(configuration("dev", **reached), location)
+
+
+def test_without_a_place_it_is_not_uploaded(packed: api.Package) -> None:
+    with pytest.raises(ConfigError, match=r"deploy.artifacts is None; a deployment needs a place of the form"):
+        api.upload(configuration(deploy__artifacts=None), packed)
+    with pytest.raises(ConfigError, match="--upload is '/tmp'"):
+        api.upload(configuration(), packed, "/tmp")

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from aws_server import REGION, plain_client
+from bucketwheel import api
+from bucketwheel import aws as aws_module
+from bucketwheel.doctor import Finding
+from deploy_support import ROOT, rendered, statements
+from doctor_support import BLOCKED, DATA, DATABASE, RESULTS, ROLE, WORKGROUP, Diagnose, encrypted
+from iam_double import Simulator
+
+
+@pytest.fixture
+def region(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The endpoint, with a session that has seen the credentials of this test."""
+    aws_module.renew_session()
+    monkeypatch.setenv("AWS_REGION", REGION)
+    yield aws
+    aws_module.renew_session()
+
+
+@pytest.fixture
+def prod(region: str) -> Iterator[str]:
+    """What the prod configuration expects to find."""
+    s3, glue, athena, iam = (plain_client(name, region) for name in ("s3", "glue", "athena", "iam"))
+    for bucket in (DATA, RESULTS):
+        s3.create_bucket(Bucket=bucket)
+        encrypted(region, bucket, "AES256")
+        s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
+    glue.create_database(DatabaseInput={"Name": DATABASE})
+    place = {"OutputLocation": f"s3://{RESULTS}/athena/", "EncryptionConfiguration": {"EncryptionOption": "SSE_S3"}}
+    athena.create_work_group(Name=WORKGROUP, Configuration={"ResultConfiguration": place})
+    iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument="{}")
+    yield region
+    for bucket in (DATA, RESULTS):
+        s3.delete_bucket(Bucket=bucket)
+    glue.delete_database(Name=DATABASE)
+    athena.delete_work_group(WorkGroup=WORKGROUP)
+    iam.delete_role(RoleName=ROLE)
+
+
+@pytest.fixture
+def diagnose(prod: str) -> Diagnose:
+    def run(**overrides: Any) -> dict[str, Finding]:
+        named = {"aws.endpoint_url": prod, **{name.replace("__", "."): value for name, value in overrides.items()}}
+        return {found.name: found for found in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
+
+    return run
+
+
+@pytest.fixture
+def instead(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
+    """Put something in the place of the client of a service."""
+
+    def replace(service: str, double: Any) -> None:
+        real = aws_module.client
+        monkeypatch.setattr(
+            aws_module, "client", lambda name, *rest: double if name == service else real(name, *rest)
+        )
+
+    return replace
+
+
+@pytest.fixture
+def simulated(instead: Callable[[str, Any], None]) -> Callable[..., Simulator]:
+    """Have IAM simulate the statements of the rendered template, but for those with these Sids."""
+
+    def run(*without: str) -> Simulator:
+        template = rendered(deploy__package=f"s3://{RESULTS}/bucketwheel/some")
+        granted = statements(template, "JobRole")
+        trust = template["Resources"]["JobRole"]["Properties"]["AssumeRolePolicyDocument"]
+        double = Simulator([statement for statement in granted if statement["Sid"] not in without], trust)
+        instead("iam", double)
+        return double
+
+    return run

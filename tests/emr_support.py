@@ -1,0 +1,78 @@
+"""Runs on EMR Serverless, on moto."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from botocore.awsrequest import AWSResponse
+from moto.emrserverless.models import JobRun, emrserverless_backends
+
+from bucketwheel import api
+from bucketwheel.deploy.deployment import Deployment
+from bucketwheel.deploy.emr_runs import EmrRuns
+from bucketwheel.deploy.jobruns import JobState, Update
+from bucketwheel.deploy.submit import Submitted, submit
+from deploy_support import ACCOUNT, REGION
+from submit_support import GROUP, Answer, client, faults, reached
+
+TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:bucketwheel-prod-notices"
+LIFE = ("SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "SUCCESS")
+
+
+class Emr:
+    """An application, and runs whose state moves on with each pause of a submission."""
+
+    def __init__(self, url: str, target: Path, **more: Any) -> None:
+        self.url = url
+        self.config = reached(url, target, deploy__platform="emr-serverless", **more)
+        made = client("emr-serverless", url).create_application(
+            name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK"
+        )
+        self.application = str(made["applicationId"])
+        logs = client("logs", url)
+        if not logs.describe_log_groups()["logGroups"]:
+            logs.create_log_group(logGroupName=GROUP)
+        self.updates: list[Update] = []
+        self.token = ""
+        self.life = list(LIFE)
+        self.details = ""
+
+    def run(self) -> JobRun:
+        found: JobRun = emrserverless_backends[ACCOUNT][REGION].job_runs[self.application][-1]
+        return found
+
+    def submit(self, request: api.JobRequest | None = None, **options: Any) -> Submitted:
+        return submit(
+            self.config,
+            "emr-serverless",
+            request or api.JobRequest(),
+            report=self.updates.append,
+            started=self._started,
+            sleep=lambda _: self._move(),
+            **options,
+        )
+
+    def _started(self, _: str, token: str) -> None:
+        self.token = token
+        self._move()
+
+    def _move(self) -> None:
+        if self.life:
+            self.run().state = self.life.pop(0)
+            self.run().state_details = self.details
+
+
+def looked(emr: Emr, **described: Any) -> JobState:
+    """What becomes of an answer of AWS to `GetJobRun`."""
+    runs = EmrRuns(Deployment(emr.config.settings, "prod"), "pipeline")
+    answer = {"applicationId": emr.application, "jobRunId": "x", **described}
+
+    def answered_by_aws(request: Any, _: int) -> Any:
+        content = json.dumps({"jobRun": answer}, default=datetime.timestamp).encode()
+        return AWSResponse(request.url, 200, {"content-type": "application/json"}, Answer(content))
+
+    with faults(emr.config, "emr-serverless", "GetJobRun", answered_by_aws):
+        return runs.look("x")
