@@ -97,8 +97,7 @@ def test_a_full_disk_for_spilling_fails_the_run_which_goes_on_without(tmp_path: 
         cannot, "1m", spill, tmp_path, ballast=900_000, memory="100KB", storage={"spill_directory": str(spill)}
     )
     assert code == 1, stderr
-    assert f"error: {spill}/" in stderr
-    assert "cannot spill to: " + FULL in stderr
+    assert f"error: {spill}: cannot spill to: {FULL}" in stderr
     assert "Traceback" not in stderr
     assert same
     assert again == 0, text

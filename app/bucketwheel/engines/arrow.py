@@ -116,18 +116,16 @@ class ArrowEngine:
 
     @contextmanager
     def _store(self, job: BucketJob) -> Iterator[PieceStore]:
-        parent = self._spill_directory
-        with translated(parent or tempfile.gettempdir(), "spill to"):
-            if parent:
-                Path(parent).mkdir(parents=True, exist_ok=True)
-            directory = tempfile.TemporaryDirectory(prefix="bucketwheel-", dir=parent)
-        with directory as path:
-            store = PieceStore(job, int(self._budget * HELD), Path(path) / "spill")
-            try:
-                yield store
-            finally:
-                self._spilled += store.spilled_bytes
-                store.close()
+        directory = Path(self._spill_directory or tempfile.gettempdir())
+        # A directory that cannot be made is better known before the scan than in the middle of it.
+        with translated(str(directory), "spill to"):
+            directory.mkdir(parents=True, exist_ok=True)
+        store = PieceStore(job, int(self._budget * HELD), directory)
+        try:
+            yield store
+        finally:
+            self._spilled += store.spilled_bytes
+            store.close()
 
     def _scatter(
         self, job: BucketJob, skip: frozenset[int], store: PieceStore, codebooks: Codebooks
