@@ -66,7 +66,7 @@ class Server:
 
     def order(self, kill_after: float | None = None, **more: Any) -> tuple[int, float]:
         """Have it done; return the exit code and how long it took."""
-        order = {"action": "run", "resume": None, "snapshot_dt": FEBRUARY, "root": str(self._root)}
+        order: dict[str, Any] = {"action": "run", "resume": None, "snapshot_dt": FEBRUARY, "root": str(self._root)}
         order |= {"changes": {}, **more}
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -135,6 +135,8 @@ def test_report_writes_one_page_and_prints_its_path(two: tuple[Project, str, str
     page = Path(f"bucketwheel-{newer}.html")
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{page}\n", "")
     assert newer in page.read_text(encoding="utf-8")
+    assert project.cli("report", "last").stdout == f"{page}\n"
+    assert not Path("bucketwheel-last.html").exists()
     other = tmp_path / "elsewhere.html"
     assert project.cli("report", newer, "--to", str(other)).stdout == f"{other}\n"
     assert other.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
