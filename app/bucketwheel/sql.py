@@ -30,6 +30,7 @@ _SCALARS = {
 }
 
 _MOST_DIGITS = 38
+_FIX = "leave it unmapped (a dataset without a mapping needs one for that), or have it written as another type"
 _PLAIN_NAME = re.compile(r"[a-z0-9_]{1,255}", re.IGNORECASE)
 # What separates the parts of a type's name.
 _TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
@@ -171,9 +172,7 @@ def _parameterised(kind: pa.DataType, column: str) -> str:
     if types.is_struct(kind):
         odd = [field.name for field in kind if _TYPE_MARKS.search(field.name) or not field.name]
         if odd:
-            raise SchemaError(
-                f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; leave it unmapped"
-            )
+            raise SchemaError(f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; {_FIX}")
         fields = ",".join(f"{field.name}:{hive_type(field.type, column)}" for field in kind)
         return f"struct<{fields}>"
-    raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; leave it unmapped")
+    raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; {_FIX}")

@@ -140,7 +140,8 @@ class Scene:
         assert {path.name for path in books.iterdir()} - {"lease.new"} == {"runs", "lease.lock"}
         left = {path.name for path in self.case.manifest_file(run_id).parent.iterdir()}
         # Whoever is killed between the end of a run and its summary leaves none.
-        assert {name for name in left if not name.endswith(".tmp")} - {"summary.json"} == {"manifest.json"}
+        assert left - {"summary.json"} == {"manifest.json"}
+        assert [path.name for path in self.case.note.parent.iterdir()] == [self.case.note.name]
 
 
 @contextmanager

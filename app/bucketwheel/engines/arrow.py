@@ -63,6 +63,23 @@ def memory_budget(settings: Settings) -> int:
     return available_memory() // 2 if settings.memory == "auto" else settings.memory
 
 
+def gather_bytes(rows: float, decoded_bytes_per_row: int, widths: Sequence[int], keys: int) -> float:
+    """Return about what gathering one bucket takes in memory.
+
+    Args:
+        rows: rows of the bucket.
+        decoded_bytes_per_row: of all columns together.
+        widths: value columns of each table.
+        keys: key columns.
+    """
+    return rows * decoded_bytes_per_row * (max(widths) + keys) / (sum(widths) + keys) * _GATHER_COPIES
+
+
+def gather_budget(settings: Settings) -> int:
+    """Return the bytes that gathering may take."""
+    return int(memory_budget(settings) * _WORKING)
+
+
 class ArrowEngine:
     """Scatters slices and gathers buckets on `threads` threads; spills past `memory` bytes."""
 
@@ -142,10 +159,9 @@ class ArrowEngine:
         yield from self._each(work, job.slices, threads)
 
     def _gather_threads(self, job: BucketJob, store: PieceStore, todo: Sequence[int]) -> int:
-        widest = max(len(table.columns) for table in job.tables) + len(job.keys)
-        every = sum(len(table.columns) for table in job.tables) + len(job.keys)
         rows = max(store.rows(number) for number in todo)
-        need = rows * job.decoded_bytes_per_row * widest / every * _GATHER_COPIES
+        widths = [len(table.columns) for table in job.tables]
+        need = gather_bytes(rows, job.decoded_bytes_per_row, widths, len(job.keys))
         return max(1, min(self._threads, int(self._budget * _WORKING / max(need, 1))))
 
     def _each(self, work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
