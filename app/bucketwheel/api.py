@@ -166,7 +166,7 @@ def summary(config: Configuration, run_id: str) -> Summary | None:
 
 
 def verify(config: Configuration, run_id: str, progress: Report = lambda _: None) -> VerifyResult:
-    """Read the files of a run back again and compare them with its manifest."""
+    """Look at the files of a run again, their footers and their keys, and compare them with its manifest."""
     return _operations.verify(config.settings, run_id, progress)
 
 

@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
     paths = [Path(bucketwheel.__file__).parents[1], HERE.parent, HERE]
     # A forking process must have no threads of its own.
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    return {**os.environ, **threads, "PYTHONWARNINGS": "error", "PYTHONPATH": os.pathsep.join(map(str, paths))}
 
 
 class Server:

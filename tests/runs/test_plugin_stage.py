@@ -25,7 +25,7 @@ WITH_PLUGIN = (*STAGES[:5], "rowcount", *STAGES[5:])
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pip makes of the plugin's own pyproject.toml, without a network: the build backend is what is installed."""
+    """What pip makes of the plugin's own pyproject.toml, without a network."""
     root = tmp_path_factory.mktemp("plugin")
     # Building leaves things in the source.
     source = shutil.copytree(PLUGIN, root / "source")

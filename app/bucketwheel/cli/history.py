@@ -56,7 +56,7 @@ def show(config: Configuration, run_id: str, output: str) -> None:
 @output_option
 @configured
 def verify(config: Configuration, run_id: str, output: str) -> None:
-    """Read every file of a run back and compare it with its manifest."""
+    """Look at every file of a run again, its footer and its keys, and compare it with its manifest."""
     from bucketwheel import api
     from bucketwheel.observe.progress import shown
 
@@ -67,7 +67,8 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
     else:
         files = sum(table.files for table in result.tables)
         click.echo(
-            f"{run_id}: {result.rows:,} rows in each of {len(result.tables)} tables, {files} files: all as written"
+            f"{run_id}: {result.rows:,} rows in each of {len(result.tables)} tables, {files} files: "
+            "rows, types and keys as written"
         )
 
 

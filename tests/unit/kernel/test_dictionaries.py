@@ -21,7 +21,7 @@ def coded(values: Sequence[str | None], kind: pa.DataType | None = None) -> pa.D
     return pa.array(values, kind or pa.string()).dictionary_encode()
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: list[Values], random: object) -> None:
     book = Codebook()
