@@ -30,7 +30,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Building leaves things in the source.
     source = shutil.copytree(PLUGIN, root / "source")
     offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "install", "-q", *offline, "--target", root / "made", source]
+    pip = [sys.executable, "-m", "pip", "install", "-q", *offline, "--target", str(root / "made"), str(source)]
     done = subprocess.run(pip, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return root / "made"
