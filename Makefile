@@ -14,9 +14,11 @@ DEMO := build/demo
 demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, the report
 	rm -rf $(DEMO)
 	$(BIN)/bucketwheel sample $(DEMO)/data --rows 1000000 --tables 8
-	$(BIN)/bucketwheel run --env demo
+	$(BIN)/bucketwheel run addressable_ids --env demo
+	$(BIN)/bucketwheel run infobase_attributes --env demo
 	$(BIN)/python integration/demo/join.py $(DEMO)/out/catalog.duckdb
 	$(BIN)/bucketwheel report last --env demo --to $(DEMO)/report.html
+	@grep -q '<title>infobase_attributes ' $(DEMO)/report.html || { echo 'the report is of another dataset' >&2; exit 1; }
 
 e2e: venv ## The whole pipeline by Compose: Spark cluster, S3, Glue's API; everything read back and compared
 	docker/build.sh glue

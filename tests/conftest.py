@@ -16,8 +16,10 @@ from bucketwheel.sample import Sample, SampleSpec, write_sample
 from project import WIDE, Project, Result
 
 # A machine that others use too is slow at times; that is no failure.
-settings.register_profile("shared", deadline=None)
-settings.load_profile("shared")
+settings.register_profile("same", deadline=None, derandomize=True)
+# Looks for what the same examples never show, and prints how to see a failure again.
+settings.register_profile("random", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 # What a shell starts in the background ignores Ctrl-C, and so would every process that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -16,7 +16,8 @@ from bucketwheel.contracts import BucketJob, Slice, TableLayout
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import gather, gather_buckets
 from bucketwheel.kernel.layout import bucket_of_file, standard_name
-from bucketwheel.kernel.scatter import Scattered, scatter
+from bucketwheel.kernel.scatter import READ_OPTIONS, Scattered, scatter
+from bucketwheel.kernel.schema import planned_schema
 from bucketwheel.manifest import BucketOutcome
 from bucketwheel.settings import StorageSettings
 
@@ -64,8 +65,7 @@ def make_job(
         slices=make_slices(files, groups_per_slice),
         keys=tuple((key, standard_name(key)) for key in keys),
         tables=tuple(
-            TableLayout(name, str(target / name), tuple((c, standard_name(c)) for c in columns), row_group_rows)
-            for name, columns in tables.items()
+            make_layout(target / name, keys, columns, files, row_group_rows) for name, columns in tables.items()
         ),
         bucket_count=4,
         hash="hive_v1",
@@ -77,6 +77,14 @@ def make_job(
         scratch=str(scratch),
     )
     return replace(job, **changes)
+
+
+def make_layout(
+    directory: Path, keys: Sequence[str], columns: Sequence[str], files: Sequence[Path], row_group_rows: int
+) -> TableLayout:
+    key_pairs, pairs = (tuple((name, standard_name(name)) for name in names) for names in (keys, columns))
+    schema = planned_schema(pq.ParquetFile(files[0], **READ_OPTIONS).schema_arrow, key_pairs + pairs)
+    return TableLayout(directory.name, str(directory), pairs, row_group_rows, schema)
 
 
 def people(keys: pa.Array, **columns: pa.Array) -> pa.Table:

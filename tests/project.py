@@ -94,12 +94,13 @@ class Project:
         return [sys.executable, "-m", "bucketwheel", *self._with_conf(arguments)]
 
     def process(self, *arguments: str, prefix: Sequence[str] = ()) -> Result:
-        """Run the command line in a process of its own."""
+        """Run the command line in a process of its own; warnings are errors for it too, but for Spark's."""
+        strict = {} if "spark" in arguments else {"PYTHONWARNINGS": "error"}
         done = subprocess.run(
             [*prefix, *self.command(*arguments)],
             capture_output=True,
             text=True,
-            env=environment(),
+            env=environment(**strict),
             cwd=self.root,
             timeout=120,
             check=False,

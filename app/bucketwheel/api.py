@@ -1,4 +1,6 @@
-"""The Python interface, for notebooks and other programs; the command line uses nothing else.
+"""The Python interface, for notebooks and other programs.
+
+The command line does its work by nothing else; beside it, it has ways to show things on a terminal (`observe`).
 
     from bucketwheel import api
 
@@ -32,6 +34,7 @@ from bucketwheel.deploy import template as _template
 from bucketwheel.deploy.packaging import Package
 from bucketwheel.deploy.request import JobRequest, Platform
 from bucketwheel.doctor import Finding
+from bucketwheel.errors import ConfigError as _ConfigError
 from bucketwheel.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.observe import report as _report
 from bucketwheel.observe.ending import Ending as _Ending
@@ -40,6 +43,10 @@ from bucketwheel.optional import aws_module
 from bucketwheel.plan import Plan
 from bucketwheel.run import RunOutcome
 from bucketwheel.sample import Sample, SampleSpec, write_sample
+from bucketwheel.settings import StorageSettings as _StorageSettings
+from bucketwheel.storage import Storage as _Storage
+from bucketwheel.storage import is_s3 as _is_s3
+from bucketwheel.storage import translated as _translated
 from bucketwheel.summary import Summary
 
 if TYPE_CHECKING:
@@ -50,8 +57,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Configuration", "Cost", "Expired", "Finding", "JobRequest", "Manifest", "Package", "Plan", "Progress",
     "PublishResult", "Report", "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
-    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expire", "load", "manifest",
-    "package", "plan", "report", "rollback", "run", "runs", "sample", "submit", "summary", "upload", "verify",
+    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expire", "load",
+    "local_directory", "manifest", "package", "plan", "report", "rollback", "run", "runs", "sample", "submit",
+    "summary", "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -68,6 +76,24 @@ def load(
         else overrides
     )
     return _config.load(env, directory, given, os.environ if environ is None else environ)
+
+
+def local_directory(directory: str, scratch: Path | str) -> str:
+    """Return where the configuration files of `directory` are on this disk: on S3, they are copied to `scratch`.
+
+    Raises:
+        ConfigError: there are none.
+        StorageError: S3 refused.
+    """
+    if not _is_s3(directory):
+        return directory
+    storage = _Storage(_StorageSettings())
+    found = [entry for entry in storage.list(directory) if entry.name.endswith(".yaml")]
+    if not found:
+        raise _ConfigError(f"--conf {directory}: no .yaml files are there; put base.yaml and <env>.yaml there")
+    for entry in found:
+        (Path(scratch) / entry.name).write_bytes(storage.read(entry.location))
+    return str(scratch)
 
 
 def plan(
@@ -140,7 +166,7 @@ def summary(config: Configuration, run_id: str) -> Summary | None:
 
 
 def verify(config: Configuration, run_id: str, progress: Report = lambda _: None) -> VerifyResult:
-    """Read the files of a run back again and compare them with its manifest."""
+    """Look at the files of a run again, their footers and their keys, and compare them with its manifest."""
     return _operations.verify(config.settings, run_id, progress)
 
 
@@ -160,6 +186,18 @@ def report(config: Configuration, run_id: str) -> str:
     """Return one self-contained HTML page about a run."""
     found = manifest(config, run_id)
     return _report.render(found, cost(config, found))
+
+
+def write_report(config: Configuration, run_id: str, to: Path | str | None = None) -> Path:
+    """Write the page about a run and return where it is: `to`, or `bucketwheel-<run id>.html` in this directory."""
+    found = manifest(config, run_id)
+    return _written(_report.render(found, cost(config, found)), to or f"bucketwheel-{found.run_id}.html")
+
+
+def _written(text: str, to: Path | str) -> Path:
+    with _translated(str(to), "write"):
+        Path(to).write_text(text, encoding="utf-8")
+    return Path(to)
 
 
 def cost(config: Configuration, run: Manifest) -> Cost | None:
@@ -188,9 +226,12 @@ def upload(config: Configuration, packed: Package, to: str | None = None) -> Pac
     return _packaging.upload(config, packed, to)
 
 
-def deploy_render(config: Configuration, form: Literal["yaml", "json"] = "yaml") -> str:
-    """Return the CloudFormation template of the environment."""
-    return _template.text(_template.template(config.settings, config.env), form)
+def deploy_render(config: Configuration, form: Literal["yaml", "json"] = "yaml", to: Path | str | None = None) -> str:
+    """Return the CloudFormation template of the environment; with `to`, write it there, too."""
+    made = _template.text(_template.template(config.settings, config.env), form)
+    if to is not None:
+        _written(made, to)
+    return made
 
 
 def deploy_diff(config: Configuration) -> str:

@@ -44,12 +44,16 @@ class Slice:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """One table to write: where, which value columns (source name, new name), rows in a row group."""
+    """One table to write: where, which value columns (source name, new name), rows in a row group.
+
+    `schema` is what its files are to have, keys first: an Arrow schema, serialised.
+    """
 
     name: str
     directory: str
     columns: tuple[tuple[str, str], ...]
     row_group_rows: int
+    schema: bytes
 
 
 @dataclass(frozen=True)

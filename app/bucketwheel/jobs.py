@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bucketwheel.contracts import BucketJob, Slice, TableLayout
+from bucketwheel.kernel.schema import planned_schema
 from bucketwheel.manifest import DiscoverResult, Manifest, SizeResult, SplitResult
 from bucketwheel.runs import RunStore
 from bucketwheel.storage import Storage
@@ -14,6 +15,7 @@ def bucket_job(manifest: Manifest, storage: Storage, target: str) -> BucketJob:
     split = manifest.result("split", SplitResult)
     size = manifest.result("size", SizeResult)
     store, dataset = RunStore(storage, target), manifest.dataset
+    schema, keys = found.schema(), tuple((key.source, key.name) for key in split.keys)
     rows = {table.name: table.row_group_rows for table in size.tables}
     return BucketJob(
         storage=storage.settings,
@@ -26,13 +28,14 @@ def bucket_job(manifest: Manifest, storage: Storage, target: str) -> BucketJob:
             )
             for part in size.slices
         ),
-        keys=tuple((key.source, key.name) for key in split.keys),
+        keys=keys,
         tables=tuple(
             TableLayout(
                 table.name,
                 store.data_directory(dataset, table.name, manifest.run_id),
                 tuple((column.source, column.name) for column in table.columns),
                 rows[table.name],
+                planned_schema(schema, (*keys, *((column.source, column.name) for column in table.columns))),
             )
             for table in split.tables
         ),

@@ -118,12 +118,22 @@ def expire(
     if keep < 1:
         raise SelectionError(f"--keep {keep}: keep at least 1 run")
     expired = []
-    for dataset in datasets or [name for name in run_store(settings).datasets() if name in settings.datasets]:
+    for dataset in datasets or _configured(settings, report):
         with _leased(settings, dataset, report, now) as services:
             for run_id in _expirable(settings, services, keep):
                 with services.fence.guard():
                     expired.append(_delete(run_store(settings), services, run_id))
     return expired
+
+
+def _configured(settings: Settings, report: Report) -> list[str]:
+    """Return the configured datasets that have runs; those that have runs and are not are reported."""
+    found = run_store(settings).datasets()
+    unknown = [name for name in found if name not in settings.datasets]
+    if unknown:
+        text = f"left alone, as no dataset of the configuration has the name: {', '.join(unknown)}"
+        report(Progress("", "expire", "warning", message=text))
+    return [name for name in found if name in settings.datasets]
 
 
 def _expirable(settings: Settings, services: Services, keep: int) -> list[str]:
@@ -171,6 +181,7 @@ def _leased(settings: Settings, dataset: str, report: Report, now: Callable[[], 
     services = make_services(settings, RunRequest(dataset), report, now)
     home = run_store(settings).home(dataset)
     with Lease(home, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
+        run_store(settings).sweep(dataset)
         yield replace(services, fence=lease)
 
 

@@ -56,6 +56,7 @@ def run(
     with Lease(store.home(request.dataset), settings.lease.ttl_seconds, now, storage=services.storage) as lease:
         services = replace(services, fence=lease)
         manifest = select_run(store, services, stages, request)
+        store.sweep(request.dataset, manifest.run_id)
         if request.resume and not request.stages:
             stages = [backends.stage(name) for name in manifest.planned_stages]
         services = replace(

@@ -192,6 +192,11 @@ class RunStore:
         self._storage.delete_directory(self.directory(dataset, run_id))
         self._storage.abandon_uploads(join(self.target, dataset), run_id)
 
+    def sweep(self, dataset: str, run_id: str | None = None) -> None:
+        """Delete what killed writers left of the notes on a dataset and of the books of a run; needs the lease."""
+        for path in (self.note(dataset), *([self.path(dataset, run_id)] if run_id else [])):
+            self._storage.sweep(path.rpartition("/")[0])
+
     def note(self, dataset: str) -> str:
         """Where the published snapshot date is noted for other jobs."""
         return join(self.target, dataset, "metadata", "snapshot_dt.txt")

@@ -36,6 +36,7 @@ _NEAREST = {
 }
 
 _MOST_DIGITS = 38
+_FIX = "leave it unmapped (a dataset without a mapping needs one for that), or have it written as another type"
 # The most characters of a table's or column's name in Glue, and so in Athena.
 LONGEST_NAME = 255
 _PLAIN_NAME = re.compile(rf"[a-z0-9_]{{1,{LONGEST_NAME}}}", re.IGNORECASE)
@@ -190,9 +191,7 @@ def _parameterised(kind: pa.DataType, column: str, exact: bool) -> str:
     if types.is_struct(kind):
         odd = [field.name for field in kind if _TYPE_MARKS.search(field.name) or not field.name]
         if odd:
-            raise SchemaError(
-                f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; leave it unmapped"
-            )
+            raise SchemaError(f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; {_FIX}")
         fields = ",".join(f"{field.name}:{hive_type(field.type, column, exact)}" for field in kind)
         return f"struct<{fields}>"
-    raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; leave it unmapped")
+    raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; {_FIX}")

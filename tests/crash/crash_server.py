@@ -24,7 +24,7 @@ CASE: dict[str, Any] = {"tables": 3, "rows": 4_000, "buckets": 32}
 
 
 def work(order: dict[str, Any]) -> None:
-    case = Case(Path(order["root"]), **CASE)
+    case = Case(Path(order["root"]), **CASE, changes=order["changes"])
     if order["action"] == "rollback":
         rollback(case.settings(), order["run_id"])
     else:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,29 +23,23 @@ PLUGIN = Path(__file__).parents[1] / "plugin"
 WITH_PLUGIN = (*STAGES[:5], "rowcount", *STAGES[5:])
 
 
-def install(directory: Path) -> None:
-    """Do what `pip install --no-deps --target` does with the package; a build backend may not be at hand."""
-    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())
-    for module in project["tool"]["setuptools"]["py-modules"]:
-        shutil.copy(PLUGIN / f"{module}.py", directory)
-    about, name = project["project"], project["project"]["name"].replace("-", "_")
-    metadata = directory / f"{name}-{about['version']}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n", encoding="utf-8"
-    )
-    lines = []
-    for group, points in about["entry-points"].items():
-        lines += [f"[{group}]", *(f"{point} = {target}" for point, target in points.items())]
-    (metadata / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pip makes of the plugin's own pyproject.toml, without a network."""
+    root = tmp_path_factory.mktemp("plugin")
+    # Building leaves things in the source.
+    source = shutil.copytree(PLUGIN, root / "source")
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "install", "-q", *offline, "--target", str(root / "made"), str(source)]
+    done = subprocess.run(pip, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return root / "made"
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def installed(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the plugin is installed; importable in this process until the test ends."""
-    directory = tmp_path / "site-packages"
-    directory.mkdir()
-    install(directory)
+    directory = shutil.copytree(built, tmp_path / "site-packages")
     monkeypatch.syspath_prepend(directory)
     yield directory
     for name in [name for name in sys.modules if name.startswith("bucketwheel_rowcount")]:

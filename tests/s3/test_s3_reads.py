@@ -38,7 +38,7 @@ def content() -> bytes:
 
 
 def job(path: str) -> tuple[BucketJob, Slice]:
-    table = TableLayout("t", f"{path}-out", tuple((name, name) for name in WANTED), ROWS)
+    table = TableLayout("t", f"{path}-out", tuple((name, name) for name in WANTED), ROWS, b"")
     made = BucketJob(
         storage=StorageSettings(),
         slices=(),

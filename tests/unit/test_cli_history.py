@@ -76,7 +76,7 @@ def test_verify_reads_a_run_back(two: tuple[Project, str, str]) -> None:
     project, older, _ = two
     result = project.cli("verify", older)
     assert result.exit_code == 0
-    assert result.stdout == f"{older}: 900 rows in each of 3 tables, 12 files: all as written\n"
+    assert result.stdout == f"{older}: 900 rows in each of 3 tables, 12 files: rows, types and keys as written\n"
     assert re.fullmatch(rf"{WIDE}: verify \d+\.\d s\n", result.stderr)
     found = json.loads(project.cli("verify", older, "--output", "json").stdout)
     assert [(table["name"], table["rows"]) for table in found["tables"]] == [
@@ -135,6 +135,8 @@ def test_report_writes_one_page_and_prints_its_path(two: tuple[Project, str, str
     page = Path(f"bucketwheel-{newer}.html")
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{page}\n", "")
     assert newer in page.read_text(encoding="utf-8")
+    assert project.cli("report", "last").stdout == f"{page}\n"
+    assert not Path("bucketwheel-last.html").exists()
     other = tmp_path / "elsewhere.html"
     assert project.cli("report", newer, "--to", str(other)).stdout == f"{other}\n"
     assert other.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")

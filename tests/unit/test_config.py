@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,19 @@ def test_base_yaml_says_what_the_built_in_defaults_say() -> None:
     base, built_in = config.load("local", CONF).settings, Settings()
     assert base.model_dump(exclude={"datasets"}) == built_in.model_dump(exclude={"datasets"})
     assert set(base.datasets) == {"infobase_attributes", "addressable_ids"}
+
+
+def test_mappings_in_settings_are_frozen_too_and_can_be_sent_to_other_processes() -> None:
+    settings = Settings.model_validate({"datasets": {"a": {"source": "in", "key": "k"}}})
+    calls = {"__setitem__": ("b", 1), "update": ({"b": 1},), "setdefault": ("b", 1), "pop": ("a", None), "clear": ()}
+    for mapping in (settings.datasets, settings.deploy.jobs, settings.glue.arguments):
+        before: Any = dict(mapping)
+        for name, arguments in calls.items():
+            with pytest.raises(TypeError, match="settings are frozen"):
+                getattr(mapping, name)(*arguments)
+        assert mapping == before
+    again = pickle.loads(pickle.dumps(settings))
+    assert again == settings
+    with pytest.raises(TypeError, match="settings are frozen"):
+        again.datasets["b"] = 1
+    assert again.model_dump() == settings.model_dump()

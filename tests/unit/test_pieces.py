@@ -52,10 +52,26 @@ def test_a_store_gives_back_the_pieces_of_a_bucket_in_slice_order(job: BucketJob
             wanted = plain.read(number, columns)
             assert [piece.to_pydict() for piece in read(columns)] == [piece.to_pydict() for piece in wanted]
         assert store.rows()[number] == sum(piece.num_rows for piece in plain.read(number, [KEY]))
-    assert store.spilled_bytes == sum(path.stat().st_size for path in (tmp_path / "spill").glob("*"))
     assert (store.spilled_bytes > 0) == (limit == 0)
     store.close()
-    assert not (tmp_path / "spill").exists()
+
+
+def test_spilled_pieces_have_no_name_on_the_disk_and_give_their_space_back(job: BucketJob, tmp_path: Path) -> None:
+    spill = tmp_path / "spill"
+
+    def open_sizes() -> list[int]:
+        """Bytes of the open files that were in the directory, by their descriptors."""
+        found = [path for path in list(Path("/proc/self/fd").iterdir()) if path.is_symlink()]
+        return [path.stat().st_size for path in found if str(spill) in str(path.readlink())]
+
+    store = PieceStore(job, 0, spill)
+    for number, part in enumerate(MemoryPieces().scan(job, 100).parts):
+        store.add(number, part)
+    assert list(spill.iterdir()) == []
+    # One to append, one to read.
+    assert open_sizes() == [store.spilled_bytes] * 2
+    store.close()
+    assert open_sizes() == []
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])

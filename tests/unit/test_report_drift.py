@@ -33,6 +33,7 @@ def test_a_page_shows_how_the_snapshot_differs_from_the_published_one() -> None:
     ):
         assert words in shown.text
     assert "<b>:" not in shown.html
+    assert "keys that are new: 11.1\xa0%; keys that are gone: 20\xa0%" in shown.html.replace(" %", "\xa0%")
     changed = re.findall(r'<tr><th scope="row">(c_\d+)</th><td class="n">50 %', shown.html)
     assert changed == [f"c_{n}" for n in range(19, 7, -1)]
 

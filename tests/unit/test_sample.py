@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,14 @@ from bucketwheel.sample.columns import KEY, wide_columns
 SMALL = SampleSpec(rows=1000, tables=2, columns=5, files=3, row_group_rows=200)
 HEADER = ["OMC_FLYWHEEL_TABLE", "OMC_FLYWHEEL_COLUMN"]
 FIRST = "IBE8688_Age"
+
+
+Cannot = Callable[[str], NoReturn]
+
+
+def need(writer: str, cannot: Cannot) -> None:
+    if importlib.util.find_spec(writer) is None:
+        cannot(f"there is no {writer}: pip install {writer}")
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -126,8 +135,8 @@ def test_columns_are_of_many_types_mostly_skewed_codes_with_nulls(tmp_path: Path
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_every_writer_writes_the_same_persons(tmp_path: Path, good: Sample, writer: str) -> None:
-    pytest.importorskip(writer)
+def test_every_writer_writes_the_same_persons(tmp_path: Path, good: Sample, writer: str, cannot: Cannot) -> None:
+    need(writer, cannot)
     wide = SampleSpec(rows=1000, tables=2, columns=18, files=3, writer=writer)
     sample = write_sample(tmp_path, wide)
     assert [pq.read_metadata(p).num_rows for p in parts(sample.snapshot)] == [333, 333, 334]
@@ -263,8 +272,8 @@ def test_dirty_sample_has_its_defect(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["corrupt_page", "table_of_101_columns", "type_disagrees"])
 @pytest.mark.parametrize("writer", ["duckdb", "polars"])
-def test_defects_go_into_other_writers_files(tmp_path: Path, name: str, writer: str) -> None:
-    pytest.importorskip(writer)
+def test_defects_go_into_other_writers_files(tmp_path: Path, name: str, writer: str, cannot: Cannot) -> None:
+    need(writer, cannot)
     sample = write_sample(tmp_path, SampleSpec(rows=100, tables=1, columns=3, files=1, dirty=name, writer=writer))
     first, last = parts(sample.snapshot)
     if name == "corrupt_page":

@@ -145,3 +145,22 @@ def test_many_small_files_get_a_warning_that_says_what_to_do_unless_chosen_autom
     assert sized(10**6, buckets__count="auto").warnings == ()
     assert sized(10**6, buckets__count="none").warnings == ()
     assert sized(10**6, buckets__count=1).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({"memory": "100MB", "buckets__count": 1}, True),
+        ({"memory": "100MB", "buckets__count": 64}, False),
+        ({"memory": "8GiB", "buckets__count": 1}, False),
+        ({"memory": "100MB", "buckets__count": 1, "engine": "spark"}, False),
+    ],
+)
+def test_a_bucket_larger_than_the_memory_for_it_is_warned_of(changes: dict[str, Any], warned: bool) -> None:
+    warnings = sized(400 * 10**6, **changes).warnings
+    told = [text for text in warnings if text.startswith("gathering one bucket of 1,000,000 rows takes about ")]
+    assert bool(told) is warned
+    if warned:
+        assert told[0].endswith(
+            "memory=100000000 allows 40 MB for it, which will be exceeded; raise buckets.count or memory"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +9,7 @@ import click
 from bucketwheel.cli.options import configured, output_option, package_option, print_json
 
 if TYPE_CHECKING:
-    from bucketwheel.config import Configuration
+    from bucketwheel.api import Configuration
 
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -31,15 +30,9 @@ def deploy() -> None:
 def _render(config: Configuration, form: str, path: str | None) -> None:
     """Write the CloudFormation template; needs no AWS account."""
     from bucketwheel import api
-    from bucketwheel.storage import translated
 
-    made = api.deploy_render(config, "json" if form == "json" else "yaml")
-    if path is None:
-        click.echo(made, nl=False)
-        return
-    with translated(path, "write"):
-        Path(path).write_text(made, encoding="utf-8")
-    click.echo(path)
+    made = api.deploy_render(config, "json" if form == "json" else "yaml", path)
+    click.echo(made if path is None else path, nl=path is not None)
 
 
 @deploy.command("diff")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,8 +9,7 @@ import click
 from bucketwheel.cli.options import configured, output_option, print_json
 
 if TYPE_CHECKING:
-    from bucketwheel.config import Configuration
-    from bucketwheel.contracts import Progress
+    from bucketwheel.api import Configuration, Progress
 
 
 @click.command()
@@ -60,7 +58,7 @@ def show(config: Configuration, run_id: str, output: str) -> None:
 @output_option
 @configured
 def verify(config: Configuration, run_id: str, output: str) -> None:
-    """Read every file of a run back and compare it with its manifest."""
+    """Look at every file of a run again, its footer and its keys, and compare it with its manifest."""
     from bucketwheel import api
     from bucketwheel.observe.progress import shown
 
@@ -71,7 +69,8 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
     else:
         files = sum(table.files for table in result.tables)
         click.echo(
-            f"{run_id}: {result.rows:,} rows in each of {len(result.tables)} tables, {files} files: all as written"
+            f"{run_id}: {result.rows:,} rows in each of {len(result.tables)} tables, {files} files: "
+            "rows, types and keys as written"
         )
 
 
@@ -114,13 +113,8 @@ def expire(config: Configuration, dataset: str | None, keep: int, output: str) -
 def report(config: Configuration, run_id: str, path: str | None) -> None:
     """Write one HTML page with charts about a run."""
     from bucketwheel import api
-    from bucketwheel.storage import translated
 
-    page = api.report(config, run_id)
-    place = Path(path or f"bucketwheel-{run_id}.html")
-    with translated(str(place), "write"):
-        place.write_text(page, encoding="utf-8")
-    click.echo(place)
+    click.echo(api.write_report(config, run_id, path))
 
 
 def _warn(text: str) -> None:

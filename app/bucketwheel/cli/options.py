@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from bucketwheel.config import Configuration
+    from bucketwheel.api import Configuration
     from bucketwheel.observe.logs import JsonLog
 
 Overrides = list[tuple[str, Any, str]]

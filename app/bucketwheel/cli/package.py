@@ -10,7 +10,7 @@ import click
 from bucketwheel.cli.options import configured, output_option, print_json
 
 if TYPE_CHECKING:
-    from bucketwheel.config import Configuration
+    from bucketwheel.api import Configuration
 
 _DEFAULT = "deploy.artifacts"
 

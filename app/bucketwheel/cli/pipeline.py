@@ -23,7 +23,7 @@ from bucketwheel.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from bucketwheel.config import Configuration
+    from bucketwheel.api import Configuration
 
 
 @click.command(epilog=OLD_NAMES_HELP)
@@ -103,16 +103,21 @@ def run(
         log = called.log = called.log or JsonLog(sys.stdout if output == "log" else sys.stderr)
     if resume and dataset is None:
         dataset = api.manifest(config, resume).dataset
-    outcomes = []
-    with shown(output, log=log) as progress:
+    outcomes: list[api.RunOutcome] = []
+    try:
         for name in datasets(config, dataset):
-            given = (name, stages, snapshot_dt, tables_filter, resume, progress, resuming_command(name))
-            outcomes.append(api.run(config, *given, log=log.line if log else None))
-    if output == "json":
-        print_json([{"changed": out.changed, **out.manifest.model_dump(mode="json")} for out in outcomes])
-    elif output == "text":
-        texts = (run_text(out.manifest, out.changed, api.cost(config, out.manifest)) for out in outcomes)
-        click.echo("\n\n".join(texts))
+            # Bars take stdout over while they are shown, so they end before each result.
+            with shown(output, log=log) as progress:
+                given = (name, stages, snapshot_dt, tables_filter, resume, progress, resuming_command(name))
+                done = api.run(config, *given, log=log.line if log else None)
+            if output == "text":
+                text = run_text(done.manifest, done.changed, api.cost(config, done.manifest))
+                click.echo(f"\n{text}" if outcomes else text)
+            outcomes.append(done)
+    finally:
+        # What is done is done, whatever becomes of the datasets after it.
+        if output == "json" and outcomes:
+            print_json([{"changed": out.changed, **out.manifest.model_dump(mode="json")} for out in outcomes])
 
 
 @click.command()

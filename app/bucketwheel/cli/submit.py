@@ -20,7 +20,7 @@ from bucketwheel.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from bucketwheel.config import Configuration
+    from bucketwheel.api import Configuration
     from bucketwheel.deploy.jobruns import Update
     from bucketwheel.deploy.request import Platform
 

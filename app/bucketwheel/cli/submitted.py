@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -56,13 +55,16 @@ def main(arguments: Sequence[str]) -> None:
         os.environ.setdefault(VARIABLE, "glue")
     # See cli.main; executors get it by the Spark session.
     os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
+    from bucketwheel import api
     from bucketwheel.observe.logs import JsonLog
 
     log = JsonLog(sys.stdout)
     called = Invocation(["run"])
     try:
         with _logged(called, log), tempfile.TemporaryDirectory(prefix="bucketwheel-conf-") as directory:
-            words = run_words(given, lambda conf: _local(conf, Path(directory)), lambda text: log.say("INFO", text))
+            words = run_words(
+                given, lambda conf: api.local_directory(conf, directory), lambda text: log.say("INFO", text)
+            )
             if not any(word.startswith("--output=") for word in words):
                 words.append("--output=log")
                 called.log = log
@@ -172,19 +174,3 @@ def _settings(text: str) -> Mapping[str, str]:
     if not isinstance(found, dict):
         raise ConfigError(f'--settings {text}: expected a JSON object such as {{"buckets.count": 32}}')
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
-
-
-def _local(conf: str, directory: Path) -> str:
-    """Return a local directory with the files of `conf`, which may be a prefix in S3."""
-    from bucketwheel.settings import StorageSettings
-    from bucketwheel.storage import Storage, is_s3
-
-    if not is_s3(conf):
-        return conf
-    storage = Storage(StorageSettings())
-    found = [entry for entry in storage.list(conf) if entry.name.endswith(".yaml")]
-    if not found:
-        raise ConfigError(f"--conf {conf}: no .yaml files are there; put base.yaml and <env>.yaml there")
-    for entry in found:
-        (directory / entry.name).write_bytes(storage.read(entry.location))
-    return str(directory)

@@ -71,6 +71,23 @@ def memory_budget(settings: Settings) -> int:
     return available_memory() // 2 if settings.memory == "auto" else settings.memory
 
 
+def gather_bytes(rows: float, decoded_bytes_per_row: int, widths: Sequence[int], keys: int) -> float:
+    """Return about what gathering one bucket takes in memory.
+
+    Args:
+        rows: rows of the bucket.
+        decoded_bytes_per_row: of all columns together.
+        widths: value columns of each table.
+        keys: key columns.
+    """
+    return rows * decoded_bytes_per_row * (max(widths) + keys) / (sum(widths) + keys) * _GATHER_COPIES
+
+
+def gather_budget(settings: Settings) -> int:
+    """Return the bytes that gathering may take."""
+    return int(memory_budget(settings) * _WORKING)
+
+
 class ArrowEngine:
     """Scatters slices and gathers buckets on `threads` threads; spills past `memory` bytes."""
 
@@ -128,18 +145,16 @@ class ArrowEngine:
 
     @contextmanager
     def _store(self, job: BucketJob) -> Iterator[PieceStore]:
-        parent = self._spill_directory
-        with translated(parent or tempfile.gettempdir(), "spill to"):
-            if parent:
-                Path(parent).mkdir(parents=True, exist_ok=True)
-            directory = tempfile.TemporaryDirectory(prefix="bucketwheel-", dir=parent)
-        with directory as path:
-            store = PieceStore(job, int(self._budget * HELD), Path(path) / "spill")
-            try:
-                yield store
-            finally:
-                self._spilled += store.spilled_bytes
-                store.close()
+        directory = Path(self._spill_directory or tempfile.gettempdir())
+        # A directory that cannot be made is better known before the scan than in the middle of it.
+        with translated(str(directory), "spill to"):
+            directory.mkdir(parents=True, exist_ok=True)
+        store = PieceStore(job, int(self._budget * HELD), directory)
+        try:
+            yield store
+        finally:
+            self._spilled += store.spilled_bytes
+            store.close()
 
     def _scatter(
         self, job: BucketJob, skip: frozenset[int], store: PieceStore, codebooks: Codebooks
@@ -157,12 +172,12 @@ class ArrowEngine:
 
     def _gather_plan(self, job: BucketJob, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return how many threads the budget allows, and up to how many rows one of them joins buckets."""
-        widest = max(len(table.columns) for table in job.tables) + len(job.keys)
-        every = sum(len(table.columns) for table in job.tables) + len(job.keys)
-        working_rows = self._budget * _WORKING * every / (max(job.decoded_bytes_per_row, 1) * widest * _GATHER_COPIES)
-        threads = max(1, min(self._threads, int(working_rows / max(rows.max(), 1))))
+        widths = [len(table.columns) for table in job.tables]
+        need = max(gather_bytes(1, job.decoded_bytes_per_row, widths, len(job.keys)), 1)
+        working_rows = int(self._budget * _WORKING / need)
+        threads = max(1, min(self._threads, working_rows // max(int(rows.max()), 1)))
         fair = int(rows.sum()) // (threads * _TURNS)
-        return threads, min(_TOGETHER_ROWS, fair, int(working_rows / threads))
+        return threads, min(_TOGETHER_ROWS, fair, working_rows // threads)
 
     def _each(self, work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
         """Yield results as they come; the first failure, or closing, stops what has not started.

@@ -1,13 +1,14 @@
 """Where scattered rows wait for their bucket: in memory up to a limit, past it on disk.
 
 On disk, each bucket's piece of each group of columns is an Arrow IPC message of its own, so that gathering a
-table reads what it needs and nothing else. Every thread that spills has one file, however many slices there are.
+table reads what it needs and nothing else. Every thread that spills has one file, however many slices there are;
+the file has no name, so that nothing of it outlives the process.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,12 +44,19 @@ class _Held:
 
 
 class _SpillFile:
-    """A file that one thread appends to and any thread reads."""
+    """A file without a name that one thread appends to and any thread reads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         self.size = 0
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._reader = pa.OSFile(str(path), "rb")
+        self._descriptor, name = tempfile.mkstemp(prefix="bucketwheel-", suffix=".pieces", dir=directory)
+        try:
+            self._reader = pa.OSFile(name, "rb")
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        finally:
+            # From here on its space goes back with the process, even where that is killed.
+            Path(name).unlink()
 
     def append(self, content: pa.Buffer) -> None:
         rest = memoryview(content)
@@ -97,7 +105,7 @@ class PieceStore:
     Args:
         job: names the groups of columns that gather will ask for: the keys, and those of each table.
         limit: bytes to keep in memory; slices beyond it go to `directory`.
-        directory: a local directory of its own, made when needed.
+        directory: a local directory, made when needed; files in it lose their name at once.
     """
 
     def __init__(self, job: BucketJob, limit: int, directory: Path) -> None:
@@ -135,8 +143,8 @@ class PieceStore:
         with translated(str(self._directory), "spill to"):
             if not hasattr(self._mine, "file"):
                 self._directory.mkdir(parents=True, exist_ok=True)
+                self._mine.file = _SpillFile(self._directory)
                 with self._lock:
-                    self._mine.file = _SpillFile(self._directory / f"{len(self._files):04d}.pieces")
                     self._files.append(self._mine.file)
             return _Spilled(self._mine.file, scattered, self._groups)
 
@@ -167,8 +175,7 @@ class PieceStore:
         return [kept for kept in ordered if kept.rows[first : last + 1].any()]
 
     def close(self) -> None:
-        """Forget everything and delete the files."""
+        """Forget everything, and give back the files' space."""
         self._slices.clear()
         for file in self._files:
             file.close()
-        shutil.rmtree(self._directory, ignore_errors=True)

@@ -19,6 +19,7 @@ from bucketwheel.kernel.checksum import add, key_checksum
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.keys import first_disorder, key_text
 from bucketwheel.kernel.layout import bucket_file_name, check_file_name
+from bucketwheel.kernel.schema import schema_difference
 from bucketwheel.manifest import BucketOutcome, FileRecord
 from bucketwheel.storage import Storage, fetch, join
 
@@ -29,8 +30,8 @@ _Chunks = list[tuple[tuple[object, ...], bytes]]
 def verify_bucket(job: BucketJob, outcome: BucketOutcome) -> BucketCheck:
     """Read back every file of one bucket.
 
-    Checks the files' names, sizes, rows and columns; that every key hashes to this bucket, that keys ascend
-    where they should, and that all tables have the same keys.
+    Checks the files' names, sizes, rows, columns and their types; that every key hashes to this bucket, that
+    keys ascend where they should, and that all tables have the same keys.
 
     Raises:
         VerificationError: names file, bucket and what is wrong; for a single row also the row.
@@ -84,7 +85,7 @@ def _read_chunks(job: BucketJob, table: TableLayout, records: list[FileRecord], 
                 raise  # One of Arrow's own errors too, and no fault of the file.
             except (pa.ArrowException, OSError) as error:
                 raise VerificationError(f"{path}: bucket {bucket}: is no Parquet file: {error}") from error
-            _check_footer(job, table, record, f"{path}: bucket {bucket}", footer, stream.size())
+            _check_footer(table, record, f"{path}: bucket {bucket}", footer, stream.size())
             fetch(stream, partial(_key_ranges, footer, len(job.keys)))
             for group in range(footer.num_row_groups):
                 for column in range(len(job.keys)):
@@ -113,17 +114,14 @@ def _opened(job: BucketJob, path: str, bucket: int) -> pa.NativeFile:
         raise VerificationError(f"{path}: bucket {bucket}: cannot be read back: {error}") from error
 
 
-def _check_footer(
-    job: BucketJob, table: TableLayout, record: FileRecord, place: str, footer: pq.FileMetaData, size: int
-) -> None:
+def _check_footer(table: TableLayout, record: FileRecord, place: str, footer: pq.FileMetaData, size: int) -> None:
     if size != record.bytes:
         raise VerificationError(f"{place}: {size} bytes, {record.bytes} were written")
     if footer.num_rows != record.rows:
         raise VerificationError(f"{place}: {footer.num_rows} rows, {record.rows} were written")
-    expected = [name for _, name in job.keys] + [name for _, name in table.columns]
-    found = footer.schema.to_arrow_schema().names
-    if found != expected:
-        raise VerificationError(f"{place}: columns {found}, expected {expected}")
+    difference = schema_difference(table.schema, footer.schema)
+    if difference is not None:
+        raise VerificationError(f"{place}: {difference}")
 
 
 def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], outcome: BucketOutcome) -> None:

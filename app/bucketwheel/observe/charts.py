@@ -17,27 +17,38 @@ from bucketwheel.observe.figures import count_text, scaled, size_text
 WIDE, HALF = 1120, 540
 # A bucket with more than this many times the mean is drawn in the warning colour.
 _LARGE = 1.5
+_Text = Callable[[float], str]
+_COUNTS: _Text = partial(scaled, units=("", "k", "M", "bn", "tn"), brief=True)
 _ROUND = (0, *(digit * 10**power for power in range(18) for digit in (1, 2, 5)))
 
 
-def bucket_chart(buckets: Sequence[int], average: float) -> str:
+def rows_chart(buckets: Sequence[int]) -> str:
     """Draw the rows of every bucket; the large ones are a series of their own, the mean is a line across."""
-    count = len(buckets)
+    return _bucket_chart("Rows", buckets, lambda number: f"{count_text(number)} rows", _COUNTS)
+
+
+def bytes_chart(buckets: Sequence[int]) -> str:
+    """Draw the bytes of every bucket as `rows_chart` does its rows."""
+    return _bucket_chart("Bytes", buckets, size_text, partial(size_text, brief=True))
+
+
+def _bucket_chart(what: str, buckets: Sequence[int], text: _Text, axis: _Text) -> str:
+    count, average = len(buckets), sum(buckets) / len(buckets)
     # Bars as thin as a pixel overlap, or else gaps would come and go.
     gap = 0.1 if count <= 512 else -0.3
     usual: list[Any] = []
     large: list[Any] = []
     for number, rows in enumerate(buckets):
         times = rows / average
-        label = f"{number}: {count_text(rows)} rows, {times:.2f} \u00d7 mean"
+        label = f"{number}: {text(rows)}, {times:.2f} \u00d7 mean"
         bar = {"value": (rows, number + gap, number + 1 - gap), "tooltip": label}
         (large if times > _LARGE else usual).append(bar)
     # One bar over all buckets, flattened to a line at its upper edge.
-    mean = {"value": (average, 0, count), "tooltip": f"mean: {count_text(average)} rows", "node": {"height": "2"}}
+    mean = {"value": (average, 0, count), "tooltip": f"mean: {text(average)}", "node": {"height": "2"}}
     step = 2 ** max(0, round(math.log2(count / 16)))
     ticks = [{"value": number + 0.5, "label": str(number)} for number in range(0, count, step)]
-    label = f"Rows of each of {count}: largest {count_text(max(buckets))}, mean {count_text(average)}"
-    return _histogram(label, WIDE, (usual, large, [mean]), ticks)
+    label = f"{what} of each of {count}: largest {text(max(buckets))}, mean {text(average)}"
+    return _histogram(label, WIDE, (usual, large, [mean]), ticks, axis)
 
 
 def file_chart(sizes: Sequence[int], width: int) -> str | None:
@@ -58,7 +69,7 @@ def file_chart(sizes: Sequence[int], width: int) -> str | None:
     ]
     every = math.ceil(len(edges) * 80 / width)
     ticks = [{"value": n, "label": size_text(edges[n], brief=True)} for n in range(0, len(edges), every)]
-    return _histogram("Number of files by size", width, (bars,), ticks)
+    return _histogram("Number of files by size", width, (bars,), ticks, _COUNTS)
 
 
 def _edges(sizes: Sequence[int]) -> Sequence[int]:
@@ -71,10 +82,9 @@ def _edges(sizes: Sequence[int]) -> Sequence[int]:
     return range(low // step * step, (high // step + 1) * step + 1, step)
 
 
-def _histogram(label: str, width: int, series: Sequence[list[Any]], ticks: list[Any]) -> str:
+def _histogram(label: str, width: int, series: Sequence[list[Any]], ticks: list[Any], axis: _Text) -> str:
     look = _look(width, 240) | {"margin_right": 28, "order_min": 0, "max_scale": 6}
-    rows = partial(scaled, units=("", "k", "M", "bn", "tn"), brief=True)
-    return _drawn(label, _pygal().Histogram(**look, x_labels=ticks, value_formatter=rows), series)
+    return _drawn(label, _pygal().Histogram(**look, x_labels=ticks, value_formatter=axis), series)
 
 
 def bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> str | None:

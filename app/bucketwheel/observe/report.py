@@ -16,7 +16,7 @@ from typing import Any
 
 from bucketwheel.cost import Cost
 from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest
-from bucketwheel.observe.charts import HALF, WIDE, bars, bucket_chart, file_chart
+from bucketwheel.observe.charts import HALF, WIDE, bars, bytes_chart, file_chart, rows_chart
 from bucketwheel.observe.figures import count_text, percent_text, seconds_text, size_text, time_text
 from bucketwheel.records import Drift, NullShare
 
@@ -37,6 +37,7 @@ class _Table:
 @dataclass(frozen=True)
 class _Skew:
     rows: tuple[int, ...]
+    bytes: tuple[int, ...]
     mean: float
     ratio: float
     spread: float
@@ -73,6 +74,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
     many = len(tables) > _MANY_TABLES
     skew = _skew(bucket, size.bucket_count if size else 0)
     drift = done["verify"].drift if done["verify"] else None
+    quality = _quality(manifest, done)
     times = [(name, stage.seconds) for name, stage in manifest.stages.items()]
     return {
         "run": manifest,
@@ -86,10 +88,12 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "tables": tables,
         "written": sizes,
         "skew": skew,
-        "quality": _quality(manifest, done),
+        "quality": quality,
         "keys": _key_range(bucket, done["discover"].key_types) if bucket and done["discover"] else None,
         "published": [(stage, t) for stage in ("register", "ctas") if done[stage] for t in done[stage].tables],
-        "bucket_chart": bucket_chart(skew.rows, skew.mean) if skew else None,
+        "bucket_chart": rows_chart(skew.rows) if skew else None,
+        "bytes_chart": bytes_chart(skew.bytes) if skew else None,
+        "quality_chart": bars(_shares(quality, drift), percent_text),
         "table_chart": bars([(t.name, sum(t.sizes) or t.estimate or 0) for t in tables if size or bucket], size_text),
         "many": many,
         "drift": drift,
@@ -118,11 +122,20 @@ def _skew(bucket: BucketResult | None, bucket_count: int) -> _Skew | None:
     if bucket is None or not bucket.rows:
         return None
     known = {outcome.bucket: outcome.rows for outcome in bucket.outcomes}
-    rows = tuple(known.get(number, 0) for number in range(max(bucket_count, max(known) + 1)))
+    sizes = {outcome.bucket: sum(file.bytes for file in outcome.files) for outcome in bucket.outcomes}
+    numbers = range(max(bucket_count, max(known) + 1))
+    rows = tuple(known.get(number, 0) for number in numbers)
     mean = sum(rows) / len(rows)
     largest = sorted(bucket.outcomes, key=lambda outcome: (-outcome.rows, outcome.bucket))
     spread = math.sqrt(sum((number - mean) ** 2 for number in rows) / len(rows))
-    return _Skew(rows, mean, max(rows) / mean, spread / mean, tuple(largest[:5]))
+    return _Skew(
+        rows,
+        tuple(sizes.get(number, 0) for number in numbers),
+        mean,
+        max(rows) / mean,
+        spread / mean,
+        tuple(largest[:5]),
+    )
 
 
 def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int, float, str]]:
@@ -138,6 +151,15 @@ def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int
             outcome = "refused" if words in (manifest.error or "") else "not judged yet"
         lines.append((kind, count, count / max(done["bucket"].rows, 1), outcome))
     return lines
+
+
+def _shares(quality: Sequence[tuple[str, int, float, str]], drift: Drift | None) -> list[tuple[str, float]]:
+    """Return each check with the share of rows that it found, and what a comparison of snapshots found."""
+    shares = [(f"{kind} keys", share) for kind, _, share, _ in quality]
+    if drift is not None and drift.keys is not None and drift.rows:
+        shares.append(("keys that are new", drift.keys.only_now / drift.rows))
+        shares.append(("keys that are gone", drift.keys.only_before / max(drift.rows_before, 1)))
+    return shares
 
 
 def _null_changes(drift: Drift | None) -> list[NullShare]:

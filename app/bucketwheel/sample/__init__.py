@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from bucketwheel.errors import ConfigError, MissingDependencyError
 from bucketwheel.sample.columns import KEY, Column, addressable_columns, wide_columns
 from bucketwheel.sample.dirty import DIRTY, Material, make_dirty, mapping_csv
+from bucketwheel.storage import translated
 
 __all__ = ["DIRTY", "WRITERS", "Sample", "SampleSpec", "write_sample"]
 
@@ -103,9 +104,15 @@ def write_sample(directory: Path, spec: SampleSpec) -> Sample:
     Raises:
         ConfigError: A value of ``spec`` is unknown or out of range, or the snapshot exists already.
         MissingDependencyError: The chosen writer is not installed.
+        StorageError: The directory cannot be written.
     """
     _check(spec)
     writer = _WRITERS[spec.writer]()
+    with translated(str(directory), "write to"):
+        return _write(directory, spec, writer)
+
+
+def _write(directory: Path, spec: SampleSpec, writer: _Writer) -> Sample:
     if spec.dirty is not None:
         spec = replace(spec, files=max(spec.files, 2), rows=max(spec.rows, 2))
     source = directory / "opus" / "infobase_attributes" / "raw_input"
@@ -237,10 +244,13 @@ def _duckdb_writer() -> _Writer:
         target = str(path).replace("'", "''")
         with duckdb.connect() as connection:
             connection.register("persons", _whole(groups))
-            connection.execute(
-                f"COPY (SELECT * FROM persons) TO '{target}' "  # noqa: S608
-                f"(FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {row_group_rows})"
-            )
+            try:
+                connection.execute(
+                    f"COPY (SELECT * FROM persons) TO '{target}' "  # noqa: S608
+                    f"(FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {row_group_rows})"
+                )
+            except duckdb.IOException as error:
+                raise OSError(str(error)) from error
 
     return write
 

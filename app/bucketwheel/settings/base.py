@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b)?\s*$", re.IGNORECASE)
@@ -47,7 +47,28 @@ ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
 
 
+class FixedDict(dict[str, Any]):
+    """A dict that cannot change; unlike a mapping proxy it can be pickled and is written as any dict."""
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("settings are frozen; load a configuration with other values")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[FixedDict], tuple[dict[str, Any]]]:
+        return type(self), (dict(self),)
+
+
 class Frozen(BaseModel):
-    """A record that cannot change and knows no other keys than its own."""
+    """A record that cannot change, nor can what is in it, and that knows no other keys than its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="after")
+    def _fix_dicts(self) -> Self:
+        # By the record itself, so that defaults are fixed, too, and no field can be forgotten.
+        for name, value in self:
+            if type(value) is dict:
+                self.__dict__[name] = FixedDict(value)
+        return self

@@ -18,7 +18,7 @@ from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.scatter import READ_OPTIONS
 from bucketwheel.manifest import DiscoverResult, Manifest, SourceFile
 from bucketwheel.stages.footers import source_columns
-from bucketwheel.storage import Entry, Storage, join
+from bucketwheel.storage import Entry, Storage, join, translated
 
 _PREFIX = "snapshot_dt="
 _FOOTER_THREADS = 8
@@ -43,6 +43,7 @@ class Discover:
 
         Raises:
             SelectionError: the snapshot asked for is no date or does not exist.
+            StorageError: a directory or a file may not be read.
             SnapshotError: no complete snapshot, no file or no row.
             UnreadableFilesError: lists every file without a readable footer.
             SchemaError: files disagree, or the key is missing, ambiguous or of a type without a bucket hash.
@@ -162,6 +163,10 @@ def _read_footers(storage: Storage, entries: Sequence[Entry]) -> list[_Footer]:
             with storage.open(entry.location) as stream:
                 file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
                 return _Footer(entry, file.schema_arrow, file.metadata)
+        except PermissionError:
+            # Nothing is known of the file, so nobody has to write it again.
+            with translated(entry.location, "read"):
+                raise
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             return f"{entry.location}: {str(error).partition(chr(10))[0]}"
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from bucketwheel.contracts import Services
 from bucketwheel.copies import check_writers
+from bucketwheel.engines.arrow import gather_budget, gather_bytes
 from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
 from bucketwheel.manifest import (
     DiscoverResult,
@@ -75,7 +76,10 @@ class Size:
                 _table_size(table, table_bytes[table.name], found.rows, count, settings) for table in split.tables
             ),
             slices=tuple(_slices(found.files, decoded)),
-            warnings=tuple(_warnings(table_bytes, count, settings)),
+            warnings=(
+                *_warnings(table_bytes, count, settings),
+                *_memory_warnings(settings, split, found.rows / count, decoded),
+            ),
         )
 
 
@@ -146,4 +150,20 @@ def _warnings(table_bytes: dict[str, int], count: int, settings: Settings) -> It
         yield (
             f"{count} buckets make files of {per_file / 1e6:.2f} MB in the largest table; joins read better with "
             "files of 100 MB to 1 GB: buckets.count=auto chooses the count"
+        )
+
+
+def _memory_warnings(
+    settings: Settings, split: SplitResult, rows: float, decoded_bytes_per_row: int
+) -> Iterator[str]:
+    """Say so where the arrow engine cannot keep to its budget: a bucket is gathered as a whole."""
+    if settings.engine != "arrow":
+        return
+    widths = [len(table.columns) for table in split.tables]
+    need, budget = gather_bytes(rows, decoded_bytes_per_row, widths, len(split.keys)), gather_budget(settings)
+    if need > budget:
+        yield (
+            f"gathering one bucket of {rows:,.0f} rows takes about {need / 1e6:,.0f} MB, and memory="
+            f"{settings.memory} allows {budget / 1e6:,.0f} MB for it, which will be exceeded; raise buckets.count "
+            "or memory"
         )

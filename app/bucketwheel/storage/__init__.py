@@ -36,6 +36,7 @@ class _Files(Protocol):
     def make_directory(self, path: str) -> None: ...
     def delete(self, path: str) -> None: ...
     def delete_directory(self, path: str) -> None: ...
+    def sweep(self, path: str) -> None: ...
     def abandon_uploads(self, path: str, part: str) -> None: ...
     def flush(self) -> None: ...
 
@@ -153,6 +154,12 @@ class Storage:
         files, path = self._at(location)
         with translated(location, "delete"):
             files.delete_directory(path)
+
+    def sweep(self, location: str) -> None:
+        """Delete what killed writers left right in a directory; only for who keeps other writers off it."""
+        files, path = self._at(location)
+        with translated(location, "clean up"):
+            files.sweep(path)
 
     def abandon_uploads(self, location: str, part: str) -> None:
         """Free what killed writers left of uploads to keys below `location` that have `part` in their path."""

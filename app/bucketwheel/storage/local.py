@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from bucketwheel.storage.locations import Entry
 
 _LOCAL = fs.LocalFileSystem()
 _BUFFER_BYTES = 2**18
+# What `write` calls a file until it is whole.
+_ASIDE = re.compile(r".+\.[0-9a-f]{32}\.tmp")
 
 
 class LocalFiles:
@@ -101,6 +104,12 @@ class LocalFiles:
         """Delete a directory and everything below it, if it is there."""
         if _LOCAL.get_file_info(path).type == fs.FileType.Directory:
             _LOCAL.delete_dir(path)
+
+    def sweep(self, path: str) -> None:
+        """Delete what killed writers left right in a directory beside the files that they meant."""
+        for entry in self.list(path, recursive=False):
+            if not entry.is_directory and _ASIDE.fullmatch(entry.name):
+                Path(entry.location).unlink(missing_ok=True)
 
     def abandon_uploads(self, path: str, part: str) -> None:
         """Do nothing: what was not finished here lies in scratch directories, which are deleted as such."""

@@ -158,6 +158,9 @@ class S3Objects:
             for start in range(0, len(keys), _DELETED_AT_ONCE):
                 self._delete_keys(bucket, keys[start : start + _DELETED_AT_ONCE])
 
+    def sweep(self, path: str) -> None:
+        """Do nothing: an object is there as a whole or not at all."""
+
     def abandon_uploads(self, path: str, part: str) -> None:
         """Abandon uploads to keys below a prefix that have `part` as a whole part of their path."""
         bucket, key = bucket_and_key(path)

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bucketwheel.contracts import BucketJob
+from bucketwheel.engines.arrow import ArrowEngine
 from bucketwheel.kernel import gather
+from bucketwheel.settings import Settings
 from kernel_jobs import (
     KEY,
     WHOLE,
@@ -99,7 +101,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(tuple(files), tuple(types), *numbers, changes)
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80)
 @given(cases())
 def test_every_row_is_written_once_to_its_bucket_in_key_order_and_equal_keys_stay_in_source_order(case: Case) -> None:
     expected: dict[int, list[tuple[Any, ...]]] = {}
@@ -121,7 +123,7 @@ def test_every_row_is_written_once_to_its_bucket_in_key_order_and_equal_keys_sta
     assert {o.bucket: o.rows for o in outcomes if o.rows} == {b: len(rows) for b, rows in expected.items()}
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(cases(), st.integers(1, 4), st.sampled_from([1, 3, WHOLE]), st.booleans())
 def test_bytes_of_every_file_are_independent_of_how_the_source_is_cut(
     case: Case, groups_per_slice: int, max_rows: int, large: bool
@@ -139,7 +141,7 @@ def test_bytes_of_every_file_are_independent_of_how_the_source_is_cut(
         assert digests(other) == digests(job)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(2, 7), st.sets(st.integers(0, 20)))
 def test_buckets_that_are_gathered_together_give_the_files_that_they_give_alone(
     case: Case, most: int, skip: set[int]
@@ -160,7 +162,21 @@ def test_buckets_that_are_gathered_together_give_the_files_that_they_give_alone(
         assert digests(other) == digests(job)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=30)
+@given(cases(), st.integers(1, 4), st.sampled_from([1, 20_000, 2**30]))
+def test_bytes_of_every_file_are_independent_of_threads_and_memory(case: Case, threads: int, memory: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        job = case.job(Path(directory))
+        outcomes = run_kernel(job, WHOLE)
+        again = tuple(replace(table, directory=f"{table.directory}-again") for table in job.tables)
+        other = replace(job, tables=again)
+        engine = ArrowEngine(Settings(threads=threads, memory=memory))
+        found = sorted(engine.bucket(other, (), lambda *_: None), key=lambda outcome: outcome.bucket)
+        assert found == outcomes
+        assert digests(other) == digests(job)
+
+
+@settings(max_examples=40)
 @given(cases())
 def test_an_outcome_tells_null_and_repeated_and_extreme_keys(case: Case) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -15,6 +15,7 @@ import reference_hashing as reference
 
 from bucketwheel.kernel import gather
 from bucketwheel.kernel.hashing import key_type_name
+from bucketwheel.kernel.verify import verify_bucket
 from kernel_jobs import (
     KEY,
     WHOLE,
@@ -165,7 +166,9 @@ def test_values_of_every_type_pass_through_unchanged(
     coded = frozenset(["Value"] if how == "coded" else [])
     job = make_job(tmp_path, files, {"t": ["Value", "Number"]}, bucket_count=2, dictionary_columns=coded)
     job = replace(job, sort=how != "unsorted")
-    run_kernel(job, 2 if how == "batches" else WHOLE)
+    for outcome in run_kernel(job, 2 if how == "batches" else WHOLE):
+        if outcome.rows:
+            verify_bucket(job, outcome)
     # Group by group: pyarrow reads no nested dictionaries across row groups.
     read = [pq.ParquetFile(part.path).read_row_group(group) for part in job.slices for group in part.row_groups]
     expected = sorted(

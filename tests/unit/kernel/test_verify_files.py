@@ -1,0 +1,125 @@
+"""What verify finds of files as such: their names, sizes and schemas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel.manifest import FileRecord
+from spoiled import BUCKET, NAME, TABLES, Written, source, written
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Written:
+    return written(tmp_path, source())
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_missing_file_is_named(good: Written, table: str) -> None:
+    good.path(table).unlink()
+    assert f"{good.path(table)}: bucket {BUCKET}: cannot be read back" in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_without_files_is_named(good: Written, table: str) -> None:
+    files = tuple(record for record in good.outcome.files if record.table != table)
+    good.outcome = good.outcome.model_copy(update={"files": files})
+    message = good.refused()
+    assert f"{good.path(table).parent}, bucket {BUCKET}: 0 rows in its files (none)" in message
+
+
+def test_a_file_that_is_listed_twice_is_named(good: Written) -> None:
+    files = (*good.outcome.files, good.outcome.files[0])
+    good.outcome = good.outcome.model_copy(update={"files": files})
+    assert f"its files are {NAME}, {NAME}, not" in good.refused()
+
+
+def test_a_copy_that_takes_the_place_of_another_is_named(tmp_path: Path) -> None:
+    good = written(tmp_path, source(), max_file_bytes=2500, row_group_rows=9)
+    first, second, *rest = good.outcome.files
+    assert first.rows == second.rows
+    good.outcome = good.outcome.model_copy(update={"files": (first, first, *rest)})
+    assert "its files are" in good.refused()
+
+
+def test_a_file_of_a_table_that_the_run_does_not_have_is_named(good: Written) -> None:
+    stranger = FileRecord(table="stranger", name=NAME, rows=1, bytes=1)
+    good.outcome = good.outcome.model_copy(update={"files": (*good.outcome.files, stranger)})
+    assert f"{NAME}, bucket {BUCKET}: it is of table 'stranger'" in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("name", ["000003_0.snappy.parquet", "part-00002.parquet", "000002_1.snappy.parquet"])
+def test_a_wrong_name_is_refused(good: Written, table: str, name: str) -> None:
+    good.path(table).rename(good.path(table, name))
+    good.record(table, name=name)
+    assert name in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("kept", [0, 3, 0.5, -1])
+def test_a_truncated_file_is_named(good: Written, table: str, kept: float) -> None:
+    content = good.path(table).read_bytes()
+    size = int(len(content) * kept) if isinstance(kept, float) else kept % len(content)
+    good.path(table).write_bytes(content[:size])
+    good.record(table, bytes=size)
+    assert f"{good.path(table)}: bucket {BUCKET}: is no Parquet file" in good.refused()
+
+
+def test_a_file_of_another_size_than_recorded_is_refused(good: Written) -> None:
+    size = good.path("second").stat().st_size
+    good.record("second", bytes=size + 1)
+    assert f"{good.path('second')}: bucket {BUCKET}: {size} bytes, {size + 1} were written" in good.refused()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_other_columns_than_planned_are_found(good: Written, table: str) -> None:
+    names = good.read(table).column_names
+    good.rewrite(table, lambda content: content.rename_columns([*names[:-1], "other"]))
+    assert f"columns {[*names[:-1], 'other']}, expected {names}" in good.refused()
+
+
+RETYPED = {
+    "another logical type": (pa.int32(), pa.date32(), "INT32, logical type None", "INT32, logical type Date"),
+    "another physical type": (pa.int32(), pa.int64(), "INT32, logical type None", "INT64, logical type None"),
+    "other digits": (pa.decimal128(9, 2), pa.decimal128(9, 3), "precision=9, scale=2", "precision=9, scale=3"),
+    "bytes for text": (pa.string(), pa.binary(), "BYTE_ARRAY, logical type String", "BYTE_ARRAY, logical type None"),
+    "another unit": (pa.timestamp("ms"), pa.timestamp("us"), "timeUnit=milliseconds", "timeUnit=microseconds"),
+    "a nested one": (pa.list_(pa.int32()), pa.list_(pa.int64()), "INT32, logical type None", "INT64, logical"),
+}
+
+
+@pytest.mark.parametrize("case", RETYPED)
+def test_other_types_than_planned_are_found(tmp_path: Path, case: str) -> None:
+    planned, other, *texts = RETYPED[case]
+    content = source().set_column(2, "Two", pa.nulls(400, planned))
+    good = written(tmp_path, content)
+    assert good.verify().rows == good.outcome.rows
+    good.rewrite("first", lambda found: found.set_column(2, "two", pa.nulls(len(found), other)))
+    message = good.refused()
+    assert f"{good.path('first')}: bucket {BUCKET}: column 'two" in message
+    found, expected = message.split(", expected column 'two")
+    assert texts[0] in expected
+    assert texts[1] in found
+
+
+def test_a_nested_column_with_a_field_more_or_less_is_found(tmp_path: Path) -> None:
+    small, large = pa.struct([("x", pa.int8())]), pa.struct([("x", pa.int8()), ("y", pa.int8())])
+    for number, (planned, other) in enumerate([(small, large), (large, small)]):
+        good = written(tmp_path / str(number), source().set_column(2, "Two", pa.nulls(400, planned)))
+        good.rewrite("first", lambda found, other=other: found.set_column(2, "two", pa.nulls(len(found), other)))  # type: ignore[misc]
+        assert "nothing" in good.refused()
+        assert "column 'two.y' of type INT32" in good.refused()
+
+
+def test_fields_that_are_numbered_otherwise_are_of_the_same_type(good: Written) -> None:
+    def number(content: pa.Table) -> pa.Table:
+        fields = [field.with_metadata({"PARQUET:field_id": str(n)}) for n, field in enumerate(content.schema, 7)]
+        return content.cast(pa.schema(fields))
+
+    good.rewrite("first", number)
+    assert pq.read_schema(good.path("first")).field(0).metadata == {b"PARQUET:field_id": b"7"}
+    assert good.verify().rows == good.outcome.rows

@@ -1,0 +1,38 @@
+"""A run of all datasets of which one fails: what is done before is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from project import NARROW, WIDE, Project
+
+
+@pytest.fixture
+def half(project: Project) -> Project:
+    """A project whose second dataset has no snapshot."""
+    empty = project.root / "empty"
+    empty.mkdir()
+    datasets = {name: dict(project.settings["datasets"][name]) for name in (WIDE, NARROW)}
+    datasets[max(datasets)]["source"] = str(empty)
+    project.set(datasets=datasets)
+    return project
+
+
+def test_the_result_of_the_first_dataset_is_shown_though_the_second_fails(half: Project) -> None:
+    done, failing = half.configuration().settings.datasets
+    result = half.cli("run")
+    assert result.exit_code == 3
+    assert f"error: {half.root}/empty: no snapshot" in result.stderr
+    (run_id,) = half.run_ids(done)
+    assert run_id in result.stdout
+    assert failing not in result.stdout
+
+
+def test_machines_get_the_manifest_of_the_first_dataset_though_the_second_fails(half: Project) -> None:
+    done, _ = half.configuration().settings.datasets
+    result = half.cli("run", "--output", "json")
+    assert result.exit_code == 3
+    (found,) = json.loads(result.stdout)
+    assert (found["dataset"], found["status"], found["changed"]) == (done, "finished", True)
