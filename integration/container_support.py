@@ -29,6 +29,8 @@ ENVIRONMENT = {
     # Short-lived JVMs on few cores: the thorough compiler and parallel collectors cost them more than they bring.
     "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
+# What no container here needs.
+UNPRIVILEGED: Mapping[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 SCRATCH = "/var/lib/bucketwheel"
 SPARK_CLASS = "/usr/lib/spark/bin/spark-class"
 SPARK_SUBMIT = "/usr/lib/spark/bin/spark-submit"
@@ -138,9 +140,8 @@ def application(
     return made.with_kwargs(
         entrypoint=list(entrypoint),
         read_only=True,
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges:true"],
         mounts=[Mount(SCRATCH, None)],
+        **UNPRIVILEGED,
         **options,
     )
 
@@ -173,7 +174,8 @@ def ended(container: DockerContainer, seconds: float) -> Finished:
 def s3_server(image: str, network: Network, alias: str) -> Iterator[Service]:
     """Start LocalStack, which forgets everything when it is restarted; `alias` is its name on the network."""
     container = DockerContainer(image, network=network, network_aliases=[alias])
-    container.with_env("SERVICES", "s3").waiting_for(LogMessageWaitStrategy("Ready."))
+    container.with_kwargs(**UNPRIVILEGED)
+    container.with_env("SERVICES", "s3").waiting_for(LogMessageWaitStrategy("Ready.").with_startup_timeout(90))
     with published(container, 4566):
         url = f"http://127.0.0.1:{container.get_exposed_port(4566)}"
         yield Service(container, url, f"http://{alias}:4566")
