@@ -214,8 +214,12 @@ def spark_cluster(
     name: str = "spark",
     workers: int = 2,
     environment: Mapping[str, str] | None = None,
+    starved: str = "",
 ) -> Iterator[Cluster]:
-    """Start a master and workers of one core and 2 GB each; `name` tells clusters on one network apart."""
+    """Start a master and workers of one core and 2 GB each; `name` tells clusters on one network apart.
+
+    The container of the first worker gets no more memory than `starved`, such as ``400m``; its worker does not know.
+    """
     master = f"spark://{name}:7077"
     with ExitStack() as stack:
         options = ["--host", name, "--port", "7077"]
@@ -228,7 +232,7 @@ def spark_cluster(
         )
         _wait_for_log(stack.enter_context(first), "New state: ALIVE")
 
-        def begin_worker() -> DockerContainer:
+        def begin_worker(limit: str = "") -> DockerContainer:
             options = ["--cores", "1", "--memory", "2g", "--work-dir", "/tmp/work", master]
             worker = application(
                 image,
@@ -236,6 +240,7 @@ def spark_cluster(
                 entrypoint=[SPARK_CLASS],
                 environment=environment,
                 network=network,
+                **({"mem_limit": limit, "memswap_limit": limit} if limit else {}),
             )
             return stack.enter_context(worker)
 
@@ -244,7 +249,7 @@ def spark_cluster(
             _wait_for_log(worker, "Successfully registered with master")
             return worker
 
-        begun = [begin_worker() for _ in range(workers)]
+        begun = [begin_worker(starved if number == 0 else "") for number in range(workers)]
         for worker in begun:
             _wait_for_log(worker, "Successfully registered with master")
         yield Cluster(master, begun, start_worker)
