@@ -91,6 +91,7 @@ def s3_endpoint(localstack: Service) -> str:
 def moto(image: Callable[[str], str], network: Network) -> Iterator[Service]:
     """The APIs of Glue, Athena and EMR Serverless. Tests tell each other apart by their databases."""
     container = DockerContainer(image("MOTO_IMAGE"), network=network, network_aliases=["moto"])
+    container.with_tmpfs_mount("/tmp").with_kwargs(read_only=True, **support.UNPRIVILEGED)
     with support.published(container, 5000):
         url = f"http://127.0.0.1:{container.get_exposed_port(5000)}"
         support.wait_until(lambda: support.answers(f"{url}/moto-api/data.json"), "moto")

@@ -29,6 +29,8 @@ ENVIRONMENT = {
     # Short-lived JVMs on few cores: the thorough compiler and parallel collectors cost them more than they bring.
     "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
+# What no container here needs.
+UNPRIVILEGED: Mapping[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 SCRATCH = "/var/lib/bucketwheel"
 SPARK_CLASS = "/usr/lib/spark/bin/spark-class"
 SPARK_SUBMIT = "/usr/lib/spark/bin/spark-submit"
@@ -138,9 +140,8 @@ def application(
     return made.with_kwargs(
         entrypoint=list(entrypoint),
         read_only=True,
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges:true"],
         mounts=[Mount(SCRATCH, None)],
+        **UNPRIVILEGED,
         **options,
     )
 
@@ -173,7 +174,8 @@ def ended(container: DockerContainer, seconds: float) -> Finished:
 def s3_server(image: str, network: Network, alias: str) -> Iterator[Service]:
     """Start LocalStack, which forgets everything when it is restarted; `alias` is its name on the network."""
     container = DockerContainer(image, network=network, network_aliases=[alias])
-    container.with_env("SERVICES", "s3").waiting_for(LogMessageWaitStrategy("Ready."))
+    container.with_kwargs(**UNPRIVILEGED)
+    container.with_env("SERVICES", "s3").waiting_for(LogMessageWaitStrategy("Ready.").with_startup_timeout(90))
     with published(container, 4566):
         url = f"http://127.0.0.1:{container.get_exposed_port(4566)}"
         yield Service(container, url, f"http://{alias}:4566")
@@ -212,8 +214,12 @@ def spark_cluster(
     name: str = "spark",
     workers: int = 2,
     environment: Mapping[str, str] | None = None,
+    starved: str = "",
 ) -> Iterator[Cluster]:
-    """Start a master and workers of one core and 2 GB each; `name` tells clusters on one network apart."""
+    """Start a master and workers of one core and 2 GB each; `name` tells clusters on one network apart.
+
+    The container of the first worker gets no more memory than `starved`, such as ``400m``; its worker does not know.
+    """
     master = f"spark://{name}:7077"
     with ExitStack() as stack:
         options = ["--host", name, "--port", "7077"]
@@ -226,7 +232,7 @@ def spark_cluster(
         )
         _wait_for_log(stack.enter_context(first), "New state: ALIVE")
 
-        def begin_worker() -> DockerContainer:
+        def begin_worker(limit: str = "") -> DockerContainer:
             options = ["--cores", "1", "--memory", "2g", "--work-dir", "/tmp/work", master]
             worker = application(
                 image,
@@ -234,6 +240,7 @@ def spark_cluster(
                 entrypoint=[SPARK_CLASS],
                 environment=environment,
                 network=network,
+                **({"mem_limit": limit, "memswap_limit": limit} if limit else {}),
             )
             return stack.enter_context(worker)
 
@@ -242,7 +249,7 @@ def spark_cluster(
             _wait_for_log(worker, "Successfully registered with master")
             return worker
 
-        begun = [begin_worker() for _ in range(workers)]
+        begun = [begin_worker(starved if number == 0 else "") for number in range(workers)]
         for worker in begun:
             _wait_for_log(worker, "Successfully registered with master")
         yield Cluster(master, begun, start_worker)

@@ -62,12 +62,12 @@ class Bucket:
         made.set(target=self.uri(target), datasets=self.take(sample))
         return made
 
-    def hashes(self, target: str = "out") -> dict[str, str]:
-        """SHA-256 of every data file below a target, by table and name."""
+    def hashes(self, target: str = "out", run_id: str = "") -> dict[str, str]:
+        """SHA-256 of every data file below a target, or of one run's there, by table and name."""
         return {
             without_run(key.removeprefix(f"{target}/")): hashlib.sha256(self.get(key)).hexdigest()
             for key in self.keys(f"{target}/")
-            if key.endswith(".parquet")
+            if key.endswith(".parquet") and f"/{run_id}" in key
         }
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A Docker daemon, Compose and debootstrap for CI: what is missing comes from Debian's packages. A daemon that
-# answers is left as it is, and so is a machine that is somebody's own.
+# A Docker daemon, docker-compose (1.29 in Debian 12) and debootstrap for CI: what is missing comes from Debian's packages.
+# A daemon that answers is left as it is, and so is a machine that is somebody's own.
 set -euo pipefail
 
 answers() { timeout 20 docker info >/dev/null 2>&1; }
@@ -11,7 +11,7 @@ give_up() {
 
 missing=()
 answers || command -v dockerd >/dev/null || missing+=(docker.io iptables)
-docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || missing+=(docker-compose)
+command -v docker-compose >/dev/null || missing+=(docker-compose)
 command -v debootstrap >/dev/null || missing+=(debootstrap)
 
 if [ "${#missing[@]}" -gt 0 ]; then

@@ -33,6 +33,7 @@ def main() -> None:
             if exit_code:
                 stack.show_logs()
                 sys.exit(exit_code)
+        tell(f"reached at {' and '.join(stack.published())} alone")
         account = Account(stack.url("localstack", 4566), stack.url("moto", 5000))
         for line in compare(account):
             tell(line)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import boto3
 import pytest
@@ -17,7 +18,6 @@ from container_support import (
     ROOT,
     SCRATCH,
     SPARK_SUBMIT,
-    Cluster,
     Service,
     application,
     finish,
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.docker
 
 SAMPLE = ("--rows", "20000", "--tables", "3", "--columns", "5", "--files", "3")
 JOB = "/opt/bucketwheel/job.py"
+BUCKET = "same-bytes"
 
 
 @dataclass(frozen=True)
@@ -88,29 +89,62 @@ def test_on_local_disk(request: pytest.FixtureRequest, host: Host, name: str, en
     assert {without_run(path.removeprefix("./")): digest for digest, path in lines} == host.digests
 
 
-def test_on_a_cluster_and_s3(
-    host: Host, localstack: Service, cluster: Cluster, network: Network, glue_image: str
-) -> None:
-    bucket = "same-bytes"
+@pytest.fixture(scope="module")
+def bucket(host: Host, localstack: Service) -> Iterator[Any]:
+    """A client for S3, with the sample in `BUCKET`."""
     keys = {name.lower(): value for name, value in ENVIRONMENT.items() if name.endswith("_KEY") or "KEY_ID" in name}
     s3 = boto3.client("s3", endpoint_url=localstack.url, region_name=ENVIRONMENT["AWS_REGION"], **keys)
-    s3.create_bucket(Bucket=bucket)
+    s3.create_bucket(Bucket=BUCKET)
     for path in sorted(host.sample.rglob("*")):
         if path.is_file():
-            s3.upload_file(str(path), bucket, f"data/{path.relative_to(host.sample)}")
-    changes = {"engine": "spark", "storage__endpoint_url": localstack.inside}
-    options = ["--env", "local", *run_options(f"s3://{bucket}", **changes)]
-    container = application(
-        glue_image, ["--master", cluster.master, JOB, *options], entrypoint=[SPARK_SUBMIT], network=network
-    )
-    finish(container).check()
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="out/")
-    written = [found["Key"] for page in pages for found in page["Contents"] if found["Key"].endswith(".parquet")]
+            s3.upload_file(str(path), BUCKET, f"data/{path.relative_to(host.sample)}")
+    yield s3
+    s3.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("glue_image", "arrow"),
+        ("emr_image", "arrow"),
+        ("glue_image", "spark on a cluster"),
+        ("emr_image", "spark"),
+    ],
+)
+def test_on_s3(
+    request: pytest.FixtureRequest,
+    host: Host,
+    bucket: Any,
+    localstack: Service,
+    network: Network,
+    name: str,
+    engine: str,
+) -> None:
+    place = f"{name}-{engine}".replace(" ", "-").replace("_", "-")
+    changes = {
+        "engine": engine.partition(" ")[0],
+        "target": f"s3://{BUCKET}/{place}",
+        "storage__endpoint_url": localstack.inside,
+    }
+    options = ["--env", "local", *run_options(f"s3://{BUCKET}", **changes)]
+    if engine == "arrow":
+        entrypoint, words = ["/usr/local/bin/bucketwheel"], ["run", *options]
+    else:
+        cluster = request.getfixturevalue("cluster").master if engine != "spark" else "local[2]"
+        entrypoint, words = [SPARK_SUBMIT], ["--master", cluster, JOB, *options]
+    finish(application(request.getfixturevalue(name), words, entrypoint=entrypoint, network=network)).check()
+    pages = bucket.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{place}/")
+    keys = [found["Key"] for page in pages for found in page["Contents"]]
+
+    def read(key: str) -> bytes:
+        content: bytes = bucket.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return content
+
     digests = {
-        without_run(key.removeprefix("out/")): hashlib.sha256(
-            s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        ).hexdigest()
-        for key in written
+        without_run(key.removeprefix(f"{place}/")): hashlib.sha256(read(key)).hexdigest()
+        for key in keys
+        if key.endswith(".parquet")
     }
     assert digests == host.digests
-    s3.close()
+    manifests = [json.loads(read(key)) for key in keys if key.endswith("/manifest.json")]
+    assert {manifest["runtime"] for manifest in manifests} == {"container"}

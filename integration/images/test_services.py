@@ -83,6 +83,12 @@ def test_servers_are_published_on_the_loopback_alone(
     assert {address for _, address in bound} == {"127.0.0.1"}
 
 
+def test_servers_have_no_capabilities(localstack: Service, moto: Service) -> None:
+    for service in (localstack, moto):
+        done = service.container.get_wrapped_container().exec_run(["cat", "/proc/1/status"])
+        assert "\nCapEff:\t0000000000000000\n" in done.output.decode()
+
+
 @pytest.mark.parametrize("version", sorted(COMPOSE))
 def test_either_compose_reads_the_file_and_publishes_on_the_loopback_alone(
     version: str, cannot: Callable[[str], NoReturn]
@@ -98,7 +104,6 @@ def test_either_compose_reads_the_file_and_publishes_on_the_loopback_alone(
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert len(ports) == 2
     assert all((port["host_ip"] if isinstance(port, dict) else port.split(":")[0]) == "127.0.0.1" for port in ports)
-    for name in set(services) - {"localstack", "moto"}:
-        service = services[name]
-        assert service["read_only"] is True
+    for name, service in services.items():
+        assert service.get("read_only", False) is (name != "localstack")
         assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])

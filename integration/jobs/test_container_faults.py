@@ -172,3 +172,26 @@ def test_s3_that_forgets_everything_in_the_middle_ends_the_run_with_nothing_publ
         said = done.stdout + done.stderr
         assert re.search("JobFailedError: .*(the bucket 'forgetful' does not exist|cannot be reached)", said)
         assert made.tables("out") == {}
+
+
+def test_an_executor_out_of_memory_is_made_up_for_or_ends_the_run_with_advice(
+    scene: Scene, network: Network, glue_image: str
+) -> None:
+    since = int(time.time())
+    with spark_cluster(glue_image, network, "starved", starved="420m") as cluster:
+        with on_cluster(scene.site, cluster, "starved") as run:
+            done = run.finished(500)
+        worker = cluster.workers[0].get_wrapped_container()
+        # The container itself goes on: it is Spark's worker, and what was killed is what the worker started.
+        killed = worker.client.events(
+            since=since, until=int(time.time()) + 1, filters={"event": "oom", "container": worker.id}, decode=True
+        )
+        assert list(killed)
+    assert "code 137" in done.stdout + done.stderr
+    if done.exit_code:
+        # The same task may have been there each time.
+        assert re.search("JobFailedError: .*spark.executor.memoryOverhead", done.stdout + done.stderr)
+        assert scene.site.tables("starved") == {}
+        return
+    assert re.search(f"{RETRIED}.*code 137.*spark.executor.memoryOverhead", scene.warnings("starved"))
+    scene.check("starved")
