@@ -30,7 +30,7 @@ test: venv floor linters ## Everything that can run here: all tests, with the ne
 	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
 	$(MAKE) judge containers
 
-judge: venv ## The part of `make test` in which a real Trino reads the tables; needs Maven once, and Java 24 or newer
+judge: venv ## The part of `make test` in which a real Trino reads the tables; needs Maven once, Java 24 or newer, LocalStack
 	$(BIN)/pytest integration/judge $(PYTEST_ARGS)
 
 containers: venv floor ## The part of `make test` that needs Docker; says so where there is none

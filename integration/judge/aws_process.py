@@ -1,5 +1,6 @@
-"""S3 and Glue by moto on 127.0.0.1, in a process of their own: Trino asks much, and Python runs one thread at a time.
+"""AWS by moto on 127.0.0.1: Glue, and S3 where there is no LocalStack.
 
+In a process of its own, for Trino asks much, and Python runs one thread at a time.
 Writes its address to the file named by the first argument; ends when standard input is closed.
 """
 

@@ -11,16 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from aws_server import plain_client
 from bucketwheel.kernel import scatter
 from bucketwheel.kernel.hashing import hash_keys
 from project import Result
 
-from .judge_keys import VERSIONS
-from .lake import Lake, LakeProject, write_snapshot
+from .lake import Lake
+from .on_disk import DiskProject, hive_types, show
 
 Hash = Callable[[Sequence[pa.ChunkedArray], str], npt.NDArray[np.int32]]
-_PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 
 
 @contextmanager
@@ -69,27 +67,8 @@ def int_as_bigint(columns: Sequence[pa.ChunkedArray], scheme: str) -> npt.NDArra
     return hash_keys([column.cast(pa.int64()) for column in columns], scheme)
 
 
-def refused(lake: Lake, name: str, rows: pa.Table, key: str, **buckets: Any) -> tuple[LakeProject, Result]:
-    """Run a table whose `verify` has to refuse it, and show its files to Trino nevertheless."""
-    source = write_snapshot(lake.root / name / "in", rows)
-    project = lake.project(name, {name: {"source": str(source), "key": key}}, buckets=buckets)
+def refused(lake: Lake, name: str, rows: pa.Table, key: str, **buckets: Any) -> tuple[str, Result]:
+    """Run a table whose `verify` has to refuse it, and show its files to Trino nevertheless, by the name returned."""
+    project = DiskProject(lake, name, rows, [key], buckets)
     result = project.cli("run", name)
-    types = {pa.string(): "string", pa.int32(): "int", pa.int64(): "bigint"}
-    glue = plain_client("glue", lake.glue)
-    glue.create_database(DatabaseInput={"Name": name})
-    described = {
-        "Columns": [{"Name": field.name, "Type": types[field.type]} for field in rows.schema],
-        "Location": f"s3://{lake.bucket}/{project.data(name)[0].rpartition('/')[0]}/",
-        "InputFormat": f"{_PARQUET}.MapredParquetInputFormat",
-        "OutputFormat": f"{_PARQUET}.MapredParquetOutputFormat",
-        "SerdeInfo": {"SerializationLibrary": f"{_PARQUET}.serde.ParquetHiveSerDe"},
-        "NumberOfBuckets": buckets["count"],
-        "BucketColumns": [key],
-    }
-    version = str(VERSIONS[buckets.get("hash", "hive_v1")])
-    table = {"Name": f"bucketed_{name}", "TableType": "EXTERNAL_TABLE", "StorageDescriptor": described}
-    glue.create_table(
-        DatabaseName=name, TableInput={**table, "Parameters": {"EXTERNAL": "TRUE", "bucketing_version": version}}
-    )
-    glue.close()
-    return project, result
+    return show(lake, name, hive_types(rows.schema), project.location(), [key], **buckets), result

@@ -71,15 +71,27 @@ def rows(kind: str) -> pa.Table:
     return pa.table({**keys, "number": pa.array(range(len(order)), pa.int64())}).take(order)
 
 
+def literal(value: Any) -> str:
+    """Return a key as Trino's SQL has it."""
+    if isinstance(value, date):
+        return f"DATE '{value}'"
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value).lower()
+
+
 def key_columns(kind: str) -> list[str]:
     return [KEY, SECOND] if kind == "two columns" else [KEY]
 
 
-def trinos_buckets(lake: Lake, table: str, keys: list[str], version: int, name: str) -> dict[tuple[Any, ...], int]:
-    """Return the bucket of `MANY` that Trino puts each key of a table in when it writes the keys itself."""
+def trinos_buckets(
+    lake: Lake, table: str, keys: list[str], version: int, name: str, count: int = MANY
+) -> dict[tuple[Any, ...], int]:
+    """Return the bucket of `count` that Trino puts each key of a table in when it writes the keys itself."""
     columns, listed = ", ".join(keys), ", ".join(f"'{key}'" for key in keys)
-    layout = f"bucketed_by = ARRAY[{listed}], bucket_count = {MANY}, bucketing_version = {version}"
-    copy = f"{UNLIMITED}.ready.{name}"
+    layout = f"bucketed_by = ARRAY[{listed}], bucket_count = {count}, bucketing_version = {version}"
+    # On disk, where a file costs less than an object does.
+    schema = f"{UNLIMITED}.numbers"
+    lake.trino.rows(f"CREATE SCHEMA IF NOT EXISTS {schema} WITH (location = 'local:///numbers/')")
+    copy = f"{schema}.{name}"
     lake.trino.rows(f"CREATE TABLE {copy} WITH ({layout}) AS SELECT DISTINCT {columns} FROM {table}", **FREE)
     found = lake.trino.rows(f'SELECT {columns}, "$bucket" FROM {copy}', **FREE)
     return {tuple(row[:-1]): row[-1] for row in found}

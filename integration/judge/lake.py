@@ -53,6 +53,10 @@ class Lake:
         content: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         return content
 
+    def size(self, key: str) -> int:
+        """Return how many bytes an object has."""
+        return int(self.client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
+
     def put(self, key: str, content: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
 

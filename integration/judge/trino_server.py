@@ -93,13 +93,15 @@ def trino_process(
 ) -> Iterator[Trino]:
     """Start Trino in `work` and wait until it reads and writes bucketed tables; `more` are flags of the JVM.
 
+    Tables below `work` are at ``local:///…`` to it.
+
     Raises:
         NotInstalledError: there is no Java or no Trino to be had.
     """
     program, home = java(), trino_home()
     etc, log = work / "etc", work / "trino-log"
     port = _free_port()
-    _write_configuration(etc, port, glue, s3, bucket)
+    _write_configuration(etc, port, glue, s3, bucket, work)
     named = [f"-Dconfig={etc / 'config.properties'}", f"-Dlog.levels-file={etc / 'log.properties'}"]
     named += [f"-Dplugin.dir={home / 'plugin'}", f"-Dcatalog.config-dir={etc / 'catalog'}"]
     named += [f"-Dsecrets-plugins-dir={home / 'secrets-plugin'}", "-Dnode.environment=test", "-Dnode.id=test-1"]
@@ -138,7 +140,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _write_configuration(etc: Path, port: int, glue: str, s3: str, bucket: str) -> None:
+def _write_configuration(etc: Path, port: int, glue: str, s3: str, bucket: str, disk: Path) -> None:
     (etc / "catalog").mkdir(parents=True)
     general = {
         "coordinator": "true",
@@ -164,6 +166,8 @@ def _write_configuration(etc: Path, port: int, glue: str, s3: str, bucket: str) 
         "s3.path-style-access": "true",
         "s3.aws-access-key": "testing",
         "s3.aws-secret-key": "testing",
+        "fs.native-local.enabled": "true",
+        "local.location": disk,
     }
     _write(etc / "config.properties", general)
     _write(etc / "log.properties", {"io.trino": "WARN"})
