@@ -49,7 +49,7 @@ types: venv
 	$(BIN)/mypy
 
 unit: venv
-	$(BIN)/pytest -n 2 -q -m "not crash and not slow and not spark" $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -q -m "not slow" tests/unit $(PYTEST_ARGS)
 
 docs: venv ## The generated parts of docs/, anew from the code
 	$(BIN)/python -m integration.reference
