@@ -102,7 +102,7 @@ def _gather_keys(
     if turns is not None:
         bounds = [0, *np.cumsum(np.bincount(turns, minlength=count)).tolist()]
         # NumPy sorts 16-bit integers stably by radix, in linear time.
-        narrow = turns.astype(np.uint16)
+        narrow = turns.astype(np.uint16) if count <= 2**16 else turns
         by_key = by_key[np.argsort(narrow[by_key], kind="stable")]
         by_bucket = None if job.sort else pa.array(np.argsort(narrow, kind="stable"))
     order = pa.array(by_key)

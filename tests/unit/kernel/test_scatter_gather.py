@@ -219,6 +219,14 @@ def test_a_bucket_without_rows_gets_no_file(tmp_path: Path) -> None:
     assert len(files_of(job, "t")) == 1
 
 
+def test_more_buckets_than_16_bits_number_can_be_gathered_together(tmp_path: Path) -> None:
+    files = write_files(tmp_path / "source", [people(pa.array([2**16 + 1, 1, 2**16 + 1], pa.int32()))])
+    job = make_job(tmp_path, files, {"t": ["Number"]}, bucket_count=2**16 + 2)
+    outcomes = MemoryPieces().scan(job).gather_together(job, range(job.bucket_count))
+    assert {outcome.bucket: outcome.rows for outcome in outcomes if outcome.rows} == {1: 1, 2**16 + 1: 2}
+    assert {bucket: table.num_rows for bucket, table in read_buckets(job, "t").items()} == {1: 1, 2**16 + 1: 2}
+
+
 def test_slices_and_row_groups_without_rows_do_no_harm(tmp_path: Path) -> None:
     table = people(numbered(10), Code=numbered(10))
     path = tmp_path / "source.parquet"
