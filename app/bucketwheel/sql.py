@@ -29,10 +29,13 @@ _SCALARS = {
 # No reader of Hive's types gets all values of these as they lie in Parquet: the nearest type, what is wrong with it,
 # and the types to have instead. Smaller unsigned numbers are read right.
 _NEGATIVE = "as which readers take values from {} on for negative ones"
+_TIME = ("int", "but Trino refuses to read times of day of 32 bits", "time64 (in microseconds)")
 _NEAREST = {
     pa.uint32(): ("bigint", _NEGATIVE.format("2^31"), "int64"),
     pa.uint64(): ("bigint", _NEGATIVE.format("2^63"), "int64 or decimal(20,0)"),
     pa.float16(): ("float", "which has four bytes where Parquet has two, so readers refuse it", "float32"),
+    pa.time32("s"): _TIME,
+    pa.time32("ms"): _TIME,
 }
 
 _MOST_DIGITS = 38
@@ -182,8 +185,8 @@ def _parameterised(kind: pa.DataType, column: str, exact: bool) -> str:
         return f"decimal({kind.precision},{kind.scale})"
     if types.is_timestamp(kind):
         return "timestamp"
-    if types.is_time(kind) or types.is_duration(kind):
-        return "bigint" if kind.bit_width == 64 else "int"
+    if types.is_time64(kind) or types.is_duration(kind):
+        return "bigint"
     if types.is_map(kind):
         return f"map<{hive_type(kind.key_type, column, exact)},{hive_type(kind.item_type, column, exact)}>"
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
