@@ -80,6 +80,23 @@ def test_what_the_engine_knows_of_a_failure_is_on_the_error_in_the_log_and_in_th
     assert (outcome.manifest.error, outcome.manifest.notes) == (None, ())
 
 
+def test_an_output_that_is_gone_does_not_take_the_place_of_the_failure(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = backends.engine
+    monkeypatch.setattr(backends, "engine", lambda settings: Troubled(make(settings), "bucket"))
+
+    def report(step: Progress) -> None:
+        if step.message == "worker 1 died":
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BoomError, match="no worker is left") as caught:
+        case.run(STAGES[:5], report=report)
+    assert "warnings could not be printed: [Errno 32] Broken pipe" in notes_of(caught.value)
+    (manifest,) = case.manifests()
+    assert manifest.error == "no worker is left"
+
+
 def test_a_failure_before_a_run_was_begun_leaves_no_run(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     break_stage(monkeypatch, "discover")
     with pytest.raises(BoomError) as caught:

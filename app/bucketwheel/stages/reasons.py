@@ -17,6 +17,10 @@ def reasons_told(services: Services, stage: str, engine: Engine) -> Iterator[Non
         warnings = engine.statistics().warnings
         for warning in warnings:
             error.add_note(warning)
-        for warning in warnings:
-            services.report(Progress(services.dataset, stage, "warning", message=warning))
+        try:
+            for warning in warnings:
+                services.report(Progress(services.dataset, stage, "warning", message=warning))
+        except OSError as unheard:
+            # Where the JVM of a job has ended, so has its output; why is what counts.
+            error.add_note(f"warnings could not be printed: {unheard}")
         raise
