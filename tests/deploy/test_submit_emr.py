@@ -15,7 +15,7 @@ from bucketwheel.errors import ConfigError, JobBusyError, SelectionError, Submit
 from deploy_support import PACKAGE
 from emr_support import LIFE, TOPIC_ARN, Emr, looked
 from project import WIDE, Project
-from submit_support import answered, faults, reached
+from submit_support import answered, client, faults, reached
 
 
 def test_a_run_is_started_and_followed_to_its_end(emr: Emr) -> None:
@@ -55,9 +55,12 @@ def test_while_it_runs_its_cost_is_that_of_all_workers_since_it_began(emr: Emr) 
     look = looked(emr, state="RUNNING", **begun)
     workers = emr.config.settings.emr_serverless.max_executors + 1
     assert workers > 1
-    hour = workers * (4 * 0.052624 + 16 * 0.0057785)
+    # The boto3 of Glue 5.0 does not know when a run has started, only when it was made.
+    known = "startedAt" in client("emr-serverless", emr.url).meta.service_model.shape_for("JobRun").members
+    hours = 1 if known else 3
+    hour = hours * workers * (4 * 0.052624 + 16 * 0.0057785)
     assert look.cost == pytest.approx(hour, rel=0.01)
-    assert look.seconds == pytest.approx(3600, rel=0.01)
+    assert look.seconds == pytest.approx(hours * 3600, rel=0.01)
     # AWS says that nothing was used before it says what.
     assert looked(emr, state="RUNNING", **begun, billedResourceUtilization={"vCPUHour": 0.0}).cost > hour * 0.9
     for state in ("SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "CANCELLED"):
