@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -144,16 +145,40 @@ class Scene:
     def under_way(self, happened: Callable[[], bool], what: str, seconds: float = 120) -> None:
         """Wait for something while the run goes on; raise where it ends without."""
         assert self._answer
-        ended = self._answer
+        ended, came = self._answer, False
 
         def either() -> bool:
-            return happened() or ended.exists()
+            nonlocal came
+            came = happened()
+            return came or ended.exists()
 
         until(either, what, seconds)
-        assert happened(), f"the run ended before {what}: {ended.read_text()}"
+        assert came or happened(), f"the run ended before {what}: {ended.read_text()}"
+
+    def catch(self, worker: Worker) -> None:
+        """Stop the Python processes of a worker in the middle of a task: without one, nothing is lost with them."""
+
+        def caught() -> bool:
+            stopped = worker.python_workers()
+            send(signal.SIGSTOP, stopped)
+            # Time for Java to end, and to report, a task that Python is done with.
+            time.sleep(1)
+            if self._tasks(worker):
+                return True
+            send(signal.SIGCONT, stopped)
+            return False
+
+        self.under_way(caught, "a task at work")
+
+    def _tasks(self, worker: Worker) -> set[str]:
+        ids = "|".join(number for executor in worker.executors() for number in _executor_ids(executor))
+        text = self.said()
+        begun = re.findall(rf"Starting task .* \(TID (\d+)\) \(\S+, executor (?:{ids}),", text)
+        return {*begun} - {*re.findall(r"(?:Finished|Lost) task .* \(TID (\d+)\)", text)}
 
     def pause(self, worker: Worker) -> list[psutil.Process]:
-        """Stop a worker, its executor and Python processes; return them."""
+        """Stop a worker in the middle of a task, with its executor and Python processes; return them."""
+        self.catch(worker)
         stopped = worker.family()
         send(signal.SIGSTOP, stopped)
         return stopped

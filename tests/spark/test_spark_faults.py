@@ -34,6 +34,7 @@ def test_a_worker_killed_in_scatter_is_made_up_for(scene: Scene, seed: int) -> N
     victim = scene.cluster.workers[seed % 2]
     scene.begin()
     scene.scattered(victim, random.Random(seed).randint(1, 2))
+    scene.catch(victim)
     scene.cluster.remove(victim)
     answer = scene.finished()
     assert re.search(f"{RETRIED}(ExecutorLost|FetchFailed)", scene.warnings(answer))
@@ -44,6 +45,7 @@ def test_a_worker_killed_in_gather_is_made_up_for(scene: Scene, seed: int) -> No
     victim = scene.cluster.workers[seed % 2]
     scene.begin()
     scene.gathered(random.Random(seed).randint(1, 60))
+    scene.catch(victim)
     scene.cluster.remove(victim)
     answer = scene.finished()
     assert re.search(f"{RETRIED}(ExecutorLost|FetchFailed)", scene.warnings(answer))
@@ -54,6 +56,7 @@ def test_a_python_worker_killed_is_made_up_for(scene: Scene, seed: int, phase: s
     victim = scene.cluster.workers[seed % 2]
     scene.begin()
     scene.scattered(victim, 1) if phase == "scatter" else scene.gathered(random.Random(seed).randint(1, 60))
+    scene.catch(victim)
     send(signal.SIGKILL, victim.python_workers())
     answer = scene.finished()
     assert re.search(f"{RETRIED}.*(exited unexpectedly|Connection reset|Broken pipe)", scene.warnings(answer))
@@ -63,6 +66,7 @@ def test_all_python_of_an_executor_killed_is_made_up_for(scene: Scene) -> None:
     victim = scene.cluster.workers[0]
     scene.begin()
     scene.gathered(10)
+    scene.catch(victim)
     send(signal.SIGKILL, victim.pythons())
     answer = scene.finished()
     assert re.search(f"{RETRIED}.*(exited unexpectedly|Connection reset|Broken pipe)", scene.warnings(answer))
@@ -73,6 +77,7 @@ def test_an_executor_killed_for_its_memory_is_made_up_for(scene: Scene, phase: s
     victim = scene.cluster.workers[1]
     scene.begin()
     scene.scattered(victim, 1) if phase == "scatter" else scene.gathered(20)
+    scene.catch(victim)
     send(signal.SIGKILL, victim.executors())
     answer = scene.finished()
     found = scene.warnings(answer)

@@ -119,6 +119,7 @@ def test_a_worker_may_be_killed_while_requests_fail(far: Far, proxy: FaultProxy,
     proxy.plan = seeded(seed, 0.05)
     far.begin()
     far.scattered(victim, 1) if phase == "scatter" else far.gathered(random.Random(seed).randint(1, 40))
+    far.catch(victim)
     far.cluster.remove(victim)
     answer = far.answer()
     proxy.plan = healthy
