@@ -36,14 +36,15 @@ def main() -> int:
     build.mkdir(exist_ok=True)
     machine, date = describe(), datetime.now(UTC).isoformat(timespec="seconds")
     data = existing(options.data) if options.data else sample(options.rows, build)
-    with tempfile.TemporaryDirectory(prefix="bench-work-", dir=build, ignore_cleanup_errors=True) as work:
-        bench = Bench(data, build, Path(work), options.runs, options.timeout, options.scale)
-        for name in options.only:
-            SECTIONS[name](bench)
-            # After each section: what is done is kept if a later one breaks off.
-            report = {"date": date, "machine": machine, **_report(bench, options)}
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    # Not deleted here: that would make the next go slower, see `measure`.
+    work = Path(tempfile.mkdtemp(prefix="bench-work-", dir=build))
+    bench = Bench(data, build, work, options.runs, options.timeout, options.scale)
+    for name in options.only:
+        SECTIONS[name](bench)
+        # After each section: what is done is kept if a later one breaks off.
+        report = {"date": date, "machine": machine, **_report(bench, options)}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(render(report, options.markdown))
     return 1 if any(run.error for run in bench.runs) else 0
 

@@ -1,4 +1,4 @@
-"""Run one command in a fresh process and directory; measure it and leave nothing behind.
+"""Run one command in a fresh process and directory; measure it and leave nothing but empty files behind.
 
 The kernel counts into a child's peak memory what its parent held when it started it. So this process has to
 stay small: only the standard library is imported here.
@@ -16,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,7 @@ def module(name: str) -> list[str]:
 
 def measure(section: str, task: Task, round_number: int, work: Path, timeout: float) -> Run:
     """Run a task in a fresh directory below `work`, killed after `timeout` seconds."""
-    with tempfile.TemporaryDirectory(prefix=f"{section}-", dir=work, ignore_cleanup_errors=True) as name:
-        place = Path(name)
+    with _emptied(Path(tempfile.mkdtemp(prefix=f"{section}-", dir=work))) as place:
         out, scratch = place / "out", place / "tmp"
         out.mkdir()
         scratch.mkdir()
@@ -107,6 +106,21 @@ def measure(section: str, task: Task, round_number: int, work: Path, timeout: fl
             report=json.loads(last_line(place / "stdout")) if task.reports and status == 0 else None,
             error=_error(status, timeout, place),
         )
+
+
+@contextmanager
+def _emptied(place: Path) -> Iterator[Path]:
+    """Empty all files in the end, but keep them until the whole of `work` is deleted.
+
+    Whoever makes a file on ext4 passes over every inode that was freed there in the last minutes, one by one: 2,000
+    files deleted before a run make each file that it writes 0.8 ms dearer.
+    """
+    try:
+        yield place
+    finally:
+        for path in place.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                os.truncate(path, 0)
 
 
 def _run(command: Sequence[str], place: Path, scratch: Path, timeout: float) -> tuple[int | None, Any]:
