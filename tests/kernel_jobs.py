@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -120,11 +119,7 @@ class MemoryPieces:
 
     def gather_together(self, job: BucketJob, buckets: Sequence[int]) -> list[BucketOutcome]:
         first, last = buckets[0], buckets[-1]
-        span = np.arange(first, last + 1)
-        numbers = [span[:0], *(np.repeat(span, np.diff(part.offsets)[first : last + 1]) for part in self.parts)]
-        return gather_buckets(
-            job, buckets, lambda columns: self.read(first, columns, last), self.codebooks, np.concatenate(numbers)
-        )
+        return gather_buckets(job, buckets, lambda columns: self.read(first, columns, last), self.codebooks)
 
 
 def run_kernel(job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> list[BucketOutcome]:

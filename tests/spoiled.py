@@ -39,7 +39,7 @@ class Written:
         """Put other content into a file, and record it as if it had been meant."""
         content = change(self.read(table))
         layout = next(t for t in self.job.tables if t.name == table)
-        pq.write_table(content, self.path(table), **writer_options(self.job, layout, content.schema))
+        pq.write_table(content, self.path(table), **writer_options(self.job, layout))
         self.record(table, rows=content.num_rows, bytes=self.path(table).stat().st_size)
 
     def record(self, table: str, **changes: Any) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from bucketwheel.contracts import BucketJob
 from bucketwheel.engines import shuffle
-from bucketwheel.engines.shuffle import Arrivals, column_groups, pack
+from bucketwheel.engines.shuffle import Arrivals, Run, column_groups, pack
 from bucketwheel.kernel.dictionaries import Codebooks
-from bucketwheel.kernel.gather import gather
+from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
 from engine_jobs import BUCKETS, CODED, COLUMNS, elsewhere, files_in
 from kernel_jobs import KEY, digests, make_job, run_kernel, write_files
@@ -29,14 +29,19 @@ def job(tmp_path: Path) -> BucketJob:
     return replace(made, bucket_count=BUCKETS, dictionary_columns=CODED)
 
 
-def place_of(bucket: int) -> int:
-    return PLACES[bucket % len(PLACES)]
+def alone(job: BucketJob) -> tuple[Run, ...]:
+    return tuple((bucket,) for bucket in range(job.bucket_count))
 
 
-def packed(job: BucketJob, task: int, numbers: Sequence[int], max_rows: int) -> list[pa.RecordBatch]:
+def packed(
+    job: BucketJob, task: int, numbers: Sequence[int], max_rows: int, runs: Sequence[Run] = ()
+) -> list[pa.RecordBatch]:
     books = Codebooks()
-    slices = (scatter(job, job.slices[number], max_rows, books) for number in numbers)
-    return list(pack(job, task, slices, books, place_of, PLACES))
+    runs = runs or alone(job)
+    skip = set(range(job.bucket_count)).difference(*runs)
+    slices = (scatter(job, job.slices[number], max_rows, books, skip) for number in numbers)
+    places = {run: PLACES[turn % len(PLACES)] for turn, run in enumerate(runs)}
+    return list(pack(job, task, slices, books, places, PLACES))
 
 
 def shuffled(batches: Sequence[pa.RecordBatch], place: int, rows: int) -> list[pa.RecordBatch]:
@@ -47,13 +52,15 @@ def shuffled(batches: Sequence[pa.RecordBatch], place: int, rows: int) -> list[p
     return list(ordered.to_batches(max_chunksize=rows))
 
 
-def gathered(job: BucketJob, batches: Sequence[pa.RecordBatch], rows: int = 5) -> list[int]:
+def gathered(job: BucketJob, batches: Sequence[pa.RecordBatch], rows: int = 5, runs: Sequence[Run] = ()) -> list[int]:
     found = []
     for place in PLACES:
         arrivals = Arrivals(job, shuffled(batches, place, rows))
-        for bucket, pieces in arrivals:
-            assert gather(job, bucket, pieces, arrivals.codebooks).rows
-            found.append(bucket)
+        for first, pieces in arrivals:
+            (run,) = (run for run in runs or alone(job) if run[0] == first)
+            outcomes = gather_buckets(job, run, pieces, arrivals.codebooks)
+            assert all(outcome.rows for outcome in outcomes)
+            found += [outcome.bucket for outcome in outcomes]
     return sorted(found)
 
 
@@ -69,10 +76,24 @@ def test_files_are_those_of_the_kernel_alone_for_any_tasks(job: BucketJob, tasks
     assert digests(job) == digests(expected)
 
 
+@pytest.mark.parametrize("runs", [((0, 1, 2), (3, 5), (6,)), ((1, 2, 3, 4, 5, 6),)])
+def test_buckets_that_are_gathered_together_travel_together(job: BucketJob, runs: tuple[Run, ...]) -> None:
+    halves = [range(len(job.slices))[start::2] for start in range(2)]
+    batches = [batch for task, share in enumerate(halves) for batch in packed(job, task, share, 10_000, runs)]
+    random.Random(6).shuffle(batches)
+    made = sorted(bucket for run in runs for bucket in run)
+    expected = elsewhere(job, "expected")
+    run_kernel(expected, skip=set(range(BUCKETS)).difference(made))
+    assert gathered(job, batches, runs=runs) == made
+    assert digests(job) == digests(expected)
+    pieces = pa.Table.from_batches(batches).filter(pc.field("run") >= 0)
+    assert pieces.num_rows <= len(job.slices) * len(column_groups(job)) * len(runs)
+
+
 def test_long_pieces_are_cut_and_come_back_in_order(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shuffle, "_PIECE_BYTES", 3 * job.decoded_bytes_per_row)
+    monkeypatch.setattr(shuffle, "_PIECE_BYTES", 100)
     batches = packed(job, 0, range(len(job.slices)), 10_000)
-    assert sum(batch.num_rows for batch in batches) > 1000 * len(column_groups(job))
+    assert sum(batch.num_rows for batch in batches) > 4 * len(job.slices) * BUCKETS * len(column_groups(job))
     expected = elsewhere(job, "expected")
     run_kernel(expected)
     gathered(job, batches)
@@ -84,16 +105,15 @@ def test_no_payload_is_longer_than_it_may_be_and_all_come_back_whole(
     job: BucketJob, monkeypatch: pytest.MonkeyPatch, longest: int
 ) -> None:
     monkeypatch.setattr(shuffle, "_PIECE_BYTES", longest)
-    # Pieces as long as ever: what is cut here is what the usual width of a row does not foretell.
-    wide = replace(job, decoded_bytes_per_row=1)
-    shares = [range(len(wide.slices))[start::3] for start in range(3)]
-    batches = [batch for task, share in enumerate(shares) for batch in packed(wide, task, share, 10_000)]
+    shares = [range(len(job.slices))[start::3] for start in range(3)]
+    batches = [batch for task, share in enumerate(shares) for batch in packed(job, task, share, 10_000)]
     random.Random(5).shuffle(batches)
+    # Short as the pieces are, what comes before the rows of a message is longer.
     assert max(len(payload) for payload in pa.Table.from_batches(batches)["payload"].to_pylist()) == longest
-    expected = elsewhere(wide, "expected")
+    expected = elsewhere(job, "expected")
     run_kernel(expected)
-    gathered(wide, batches, rows=2)
-    assert digests(wide) == digests(expected)
+    gathered(job, batches, rows=2)
+    assert digests(job) == digests(expected)
 
 
 def test_a_batch_has_a_bound_whatever_dictionaries_and_rows_there_are(tmp_path: Path) -> None:
@@ -105,7 +125,7 @@ def test_a_batch_has_a_bound_whatever_dictionaries_and_rows_there_are(tmp_path: 
     files = write_files(tmp_path / "source", [table.slice(start, 200) for start in range(0, 2000, 200)])
     job = make_job(tmp_path / "out", files, {"texts": ["Text"], "codes": names}, dictionary_columns=frozenset(names))
     batches = [batch for task in range(len(job.slices)) for batch in packed(job, task, [task], 10_000)]
-    headers = pa.Table.from_batches(batches).filter(pc.field("bucket") == -1)
+    headers = pa.Table.from_batches(batches).filter(pc.field("run") == -1)
     assert sum(map(len, headers["payload"].to_pylist())) > 20 * 2**20
     for place in PLACES:
         for batch in shuffled(batches, place, shuffle.BATCH_ROWS):
@@ -119,11 +139,11 @@ def test_a_batch_has_a_bound_whatever_dictionaries_and_rows_there_are(tmp_path: 
 
 def test_a_task_sends_its_dictionaries_once_to_each_place_and_not_with_every_piece(job: BucketJob) -> None:
     table = pa.Table.from_batches(packed(job, 0, range(len(job.slices)), 10_000))
-    headers = table.filter(pc.less(table["bucket"], 0))
+    headers = table.filter(pc.less(table["run"], 0))
     books = headers.filter(pc.less(headers["grp"], 0))
     assert sorted(books["place"].to_pylist()) == sorted(PLACES)
     assert len(set(books["payload"].to_pylist())) == 1
-    pieces = table.filter(pc.greater_equal(table["bucket"], 0))
+    pieces = table.filter(pc.greater_equal(table["run"], 0))
     assert not any(b"C281" in payload or b"C100" in payload for payload in pieces["payload"].to_pylist())
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, Slice
 from bucketwheel.engines.pieces import PieceStore
+from bucketwheel.engines.together import TOGETHER_ROWS, together
 from bucketwheel.errors import EngineError
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import gather_buckets
@@ -41,9 +42,7 @@ _FEWEST_ROWS = 65_536
 # However small the budget, a batch has this many rows.
 _LEAST_BATCH = 1024
 
-# Buckets of few rows are gathered together up to this many; past it nothing is saved.
-_TOGETHER_ROWS = 32_768
-# Yet each thread gets at least so many goes, and no more than one is lost when a run is killed.
+# Each thread gets at least so many goes of gathering, and no more than one is lost when a run is killed.
 _TURNS = 8
 
 T = TypeVar("T")
@@ -119,12 +118,11 @@ class ArrowEngine:
 
             def work(buckets: list[int]) -> list[BucketOutcome]:
                 first, last = buckets[0], buckets[-1]
-                numbers = store.numbers(first, last) if len(buckets) > 1 else None
-                return gather_buckets(job, buckets, store.pieces(first, last), codebooks, numbers)
+                return gather_buckets(job, buckets, store.pieces(first, last), codebooks)
 
             in_buckets = store.rows()
-            threads, together = self._gather_plan(job, in_buckets[todo])
-            with closing(self._each(work, _runs(todo, in_buckets, together), threads)) as gathered:
+            threads, most = self._gather_plan(job, in_buckets[todo])
+            with closing(self._each(work, together(todo, in_buckets, most), threads)) as gathered:
                 for outcome in chain.from_iterable(gathered):
                     advance(outcome.rows, sum(file.bytes for file in outcome.files))
                     yield outcome
@@ -177,7 +175,7 @@ class ArrowEngine:
         working_rows = int(self._budget * _WORKING / need)
         threads = max(1, min(self._threads, working_rows // max(int(rows.max()), 1)))
         fair = int(rows.sum()) // (threads * _TURNS)
-        return threads, min(_TOGETHER_ROWS, fair, working_rows // threads)
+        return threads, min(TOGETHER_ROWS, fair, working_rows // threads)
 
     def _each(self, work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
         """Yield results as they come; the first failure, or closing, stops what has not started.
@@ -200,18 +198,3 @@ class ArrowEngine:
                 f"not enough memory ({error}) with memory={self._budget} bytes and threads={self._threads}; set "
                 "lower ones, or a higher buckets.count"
             ) from error
-
-
-def _runs(buckets: Sequence[int], rows: npt.NDArray[np.int64], most: int) -> list[list[int]]:
-    """Return the buckets in runs, each of one bucket or of at most `most` rows."""
-    runs: list[list[int]] = []
-    held = 0
-    for bucket in buckets:
-        count = int(rows[bucket])
-        if runs and held + count <= most:
-            runs[-1].append(bucket)
-            held += count
-        else:
-            runs.append([bucket])
-            held = count
-    return runs

@@ -152,16 +152,10 @@ class PieceStore:
         """Rows of each bucket in all slices."""
         return sum((kept.rows for kept in self._slices.values()), np.zeros(self._buckets, np.int64))
 
-    def numbers(self, first: int, last: int) -> npt.NDArray[np.int64]:
-        """The bucket of each row of the buckets `first` to `last`, in the order of their pieces."""
-        span = np.arange(first, last + 1)
-        return np.concatenate(
-            [np.repeat(span, kept.rows[first : last + 1]) for kept in self._filled(first, last)] or [span[:0]]
-        )
-
     def pieces(self, first: int, last: int) -> Pieces:
         """Return the reader of the pieces of the buckets `first` to `last`, in slice order."""
-        filled = self._filled(first, last)
+        ordered = (self._slices[key] for key in sorted(self._slices))
+        filled = [kept for kept in ordered if kept.rows[first : last + 1].any()]
 
         def read(columns: Sequence[str]) -> list[pa.RecordBatch]:
             group = self._groups.index(tuple(columns))
@@ -169,10 +163,6 @@ class PieceStore:
                 return [piece for kept in filled for piece in kept.pieces(first, last, group)]
 
         return read
-
-    def _filled(self, first: int, last: int) -> list[_Kept]:
-        ordered = (self._slices[key] for key in sorted(self._slices))
-        return [kept for kept in ordered if kept.rows[first : last + 1].any()]
 
     def close(self) -> None:
         """Forget everything, and give back the files' space."""

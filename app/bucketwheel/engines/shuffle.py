@@ -1,14 +1,15 @@
 """Scattered rows on their way between processes: one row of a shuffle for each piece.
 
-A task of scatter sends, to every partition, the dictionaries and schemas that its pieces need once, and each
-piece as one Arrow IPC message without them; what is long takes several rows. Pieces of a bucket arrive ordered
-by group of columns, slice and part, so that gathering holds one table of one bucket and nothing else.
+A piece has the rows of the buckets of one run, those that are gathered together; the run has the number of its
+first bucket. A task of scatter sends, to every partition, the dictionaries and schemas that its pieces need once,
+and each piece as one Arrow IPC message without them; what is long takes several rows. Pieces of a run arrive
+ordered by group of columns, slice and part, so that gathering holds one table of one run and nothing else.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import Pieces
 from bucketwheel.kernel.scatter import Scattered
 
-# Rows of bucket -1 come first in every partition. Their group: the dictionaries, else the number of a schema.
+# Rows of run -1 come first in every partition. Their group: the dictionaries, else the number of a schema.
 _HEADER = -1
 _BOOKS = -1
 # Handed over once this many bytes of pieces are ready.
@@ -32,10 +33,13 @@ BATCH_ROWS = 512
 # In place of a layout: the payload is the next part of that of the row before.
 _GOES_ON = -1
 
+# Buckets that are gathered together, in ascending order; those between them that are not listed have no rows.
+Run = tuple[int, ...]
+
 SCHEMA = pa.schema(
     [
         pa.field("place", pa.int32(), nullable=False),
-        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("run", pa.int32(), nullable=False),
         pa.field("grp", pa.int32(), nullable=False),
         pa.field("slice", pa.int32(), nullable=False),
         pa.field("part", pa.int32(), nullable=False),
@@ -46,12 +50,12 @@ SCHEMA = pa.schema(
 )
 # What decides to which partition a row goes, and in which order it arrives there.
 PLACE = "place"
-ORDER = ("bucket", "grp", "slice", "part")
+ORDER = ("run", "grp", "slice", "part")
 
 
 class _Row(NamedTuple):
     place: int
-    bucket: int
+    run: int
     grp: int
     slice: int
     part: int
@@ -98,7 +102,7 @@ def pack(
     task: int,
     slices: Iterable[Iterable[Scattered]],
     codebooks: Codebooks,
-    places: Callable[[int], int],
+    places: Mapping[Run, int],
     all_places: Collection[int],
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of one task of scatter, in record batches of `SCHEMA`.
@@ -108,22 +112,22 @@ def pack(
         task: a number that no other task has; the same each time the task is tried.
         slices: the scattered parts of each slice, in slice order.
         codebooks: the dictionaries that scatter filled.
-        places: the place of a bucket's partition.
+        places: the place of the partition of each run.
         all_places: one for each partition.
     """
     groups = column_groups(job)
     layouts: dict[pa.Schema, int] = {}
     batches = _Batches()
-    step = max(1, _PIECE_BYTES // job.decoded_bytes_per_row)
     for parts in slices:
         numbers = itertools.count()
         for scattered in parts:
-            selected = [scattered.batch.select(columns) for columns in groups]
-            kinds = [layouts.setdefault(batch.schema, len(layouts)) for batch in selected]
-            for bucket, start, rows in _cuts(scattered.offsets, step):
-                for group, batch in enumerate(selected):
+            for group, columns in enumerate(groups):
+                batch = scattered.batch.select(columns)
+                kind = layouts.setdefault(batch.schema, len(layouts))
+                step = max(1, _PIECE_BYTES * batch.num_rows // max(batch.nbytes, 1))
+                for run, start, rows in _cuts(scattered.offsets, places, step):
                     payload = batch.slice(start, rows).serialize()
-                    row = _Row(places(bucket), bucket, group, scattered.index, 0, task, kinds[group], payload)
+                    row = _Row(places[run], run[0], group, scattered.index, 0, task, kind, payload)
                     for cut in _shortened(row, numbers):
                         yield from batches.add(cut)
     headers = [(_BOOKS, _packed_books(codebooks)), *((number, kind.serialize()) for kind, number in layouts.items())]
@@ -159,12 +163,12 @@ def _joined(payloads: list[pa.Buffer]) -> pa.Buffer:
     return payloads[0] if len(payloads) == 1 else pa.py_buffer(b"".join(payloads))
 
 
-def _cuts(offsets: npt.NDArray[np.int64], step: int) -> Iterator[tuple[int, int, int]]:
-    """Yield bucket, first row and number of rows of each piece, of at most `step` rows."""
-    for bucket in map(int, np.flatnonzero(np.diff(offsets))):
-        end = int(offsets[bucket + 1])
-        for start in range(int(offsets[bucket]), end, step):
-            yield bucket, start, min(step, end - start)
+def _cuts(offsets: npt.NDArray[np.int64], runs: Iterable[Run], step: int) -> Iterator[tuple[Run, int, int]]:
+    """Yield run, first row and number of rows of each piece, of at most `step` rows."""
+    for run in runs:
+        end = int(offsets[run[-1] + 1])
+        for start in range(int(offsets[run[0]]), end, step):
+            yield run, start, min(step, end - start)
 
 
 def _packed_books(codebooks: Codebooks) -> pa.Buffer:
@@ -180,7 +184,7 @@ def _packed_books(codebooks: Codebooks) -> pa.Buffer:
 
 
 class Arrivals:
-    """What arrived in one partition: first all headers, then bucket after bucket.
+    """What arrived in one partition: first all headers, then run after run.
 
     Args:
         job: names the groups of columns.
@@ -195,13 +199,13 @@ class Arrivals:
         self.codebooks = Codebooks()
 
     def __iter__(self) -> Iterator[tuple[int, Pieces]]:
-        """Yield each bucket and the reader of its pieces; it has to be read before the next bucket is asked for."""
-        for bucket, rows in itertools.groupby(self._rows, attrgetter("bucket")):
-            if bucket == _HEADER:
+        """Yield the first bucket of each run and the reader of its pieces, to be read before the next run."""
+        for first, rows in itertools.groupby(self._rows, attrgetter("run")):
+            if first == _HEADER:
                 for row in rows:
                     self._note(row)
             else:
-                yield bucket, self._reader(rows)
+                yield first, self._reader(rows)
 
     def _note(self, header: _Row) -> None:
         if header.grp != _BOOKS:

@@ -35,6 +35,7 @@ from bucketwheel.engines.spark_tasks import (
     told_failure,
     verify_task,
 )
+from bucketwheel.engines.together import together_by_average
 from bucketwheel.errors import EngineError
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import gather
@@ -157,7 +158,7 @@ def _bucket_frame(job: BucketJob, todo: tuple[int, ...], session: SparkSession, 
     context = session.sparkContext
     tasks = task_count(context, len(job.slices), _decoded_bytes(job, job.bucket_count))
     partitions = task_count(context, len(todo), _decoded_bytes(job, len(todo)))
-    places = Places(_place_keys(partitions), todo)
+    places = Places(_place_keys(partitions), together_by_average(job, todo, partitions))
     if _BATCH_ROWS not in dict(context.getConf().getAll()):
         session.conf.set(_BATCH_ROWS, str(shuffle.BATCH_ROWS))
 
@@ -166,7 +167,7 @@ def _bucket_frame(job: BucketJob, todo: tuple[int, ...], session: SparkSession, 
         yield from scatter_task(job, places, task_number(), numbers, tell)
 
     def gather_all(batches: Batches) -> Iterator[pa.RecordBatch]:
-        yield from gather_task(job, batches, tell)
+        yield from gather_task(job, places, batches, tell)
 
     scattered = session.range(0, len(job.slices), 1, tasks).mapInArrow(scatter, _SHUFFLED)
     arrived = scattered.repartition(partitions, shuffle.PLACE).sortWithinPartitions(*shuffle.ORDER)

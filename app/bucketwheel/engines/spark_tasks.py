@@ -17,10 +17,10 @@ from pyspark import AccumulatorParam, TaskContext
 
 from bucketwheel import errors
 from bucketwheel.contracts import BucketJob
-from bucketwheel.engines.shuffle import Arrivals, pack
+from bucketwheel.engines.shuffle import Arrivals, Run, pack
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.kernel.dictionaries import Codebooks
-from bucketwheel.kernel.gather import gather
+from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.manifest import BucketOutcome
@@ -59,15 +59,16 @@ def task_number() -> int:
 class Places:
     """Which partition a bucket goes to; `keys[i]` is a number that Spark hashes to partition i.
 
-    `todo` lists the buckets to make; they are dealt out in turn, so that partitions are of equal size.
+    `runs` has the buckets to make, those together that are gathered together; runs are dealt out in turn, so that
+    partitions are of equal size.
     """
 
     keys: tuple[int, ...]
-    todo: tuple[int, ...]
+    runs: tuple[Run, ...]
 
-    def by_bucket(self) -> dict[int, int]:
-        """Return the place of each bucket's partition."""
-        return {bucket: self.keys[turn % len(self.keys)] for turn, bucket in enumerate(self.todo)}
+    def by_run(self) -> dict[Run, int]:
+        """Return the place of each run's partition."""
+        return {run: self.keys[turn % len(self.keys)] for turn, run in enumerate(self.runs)}
 
 
 def scatter_task(
@@ -76,8 +77,7 @@ def scatter_task(
     """Yield the rows that these slices send into the shuffle."""
     codebooks = Codebooks()
     max_rows = max(_LEAST_ROWS, _BATCH_BYTES // job.decoded_bytes_per_row)
-    by_bucket = places.by_bucket()
-    skip = frozenset(range(job.bucket_count)).difference(by_bucket)
+    skip = frozenset(range(job.bucket_count)).difference(*places.runs)
 
     def scattered() -> Iterator[Iterator[Any]]:
         for number in slices:
@@ -85,15 +85,17 @@ def scatter_task(
             tell(("read", number, job.slices[number].rows))
 
     with _failures_in_words():
-        yield from pack(job, task, scattered(), codebooks, by_bucket.__getitem__, places.keys)
+        yield from pack(job, task, scattered(), codebooks, places.by_run(), places.keys)
 
 
-def gather_task(job: BucketJob, batches: Batches, tell: Tell) -> Iterator[pa.RecordBatch]:
+def gather_task(job: BucketJob, places: Places, batches: Batches, tell: Tell) -> Iterator[pa.RecordBatch]:
     """Write the files of the buckets that arrive, and tell their outcomes as JSON; there are no rows left."""
     arrivals = Arrivals(job, batches)
+    runs = {run[0]: run for run in places.runs}
     with _failures_in_words():
-        for bucket, pieces in arrivals:
-            tell(("written", bucket, gather(job, bucket, pieces, arrivals.codebooks).model_dump_json()))
+        for first, pieces in arrivals:
+            for outcome in gather_buckets(job, runs[first], pieces, arrivals.codebooks):
+                tell(("written", outcome.bucket, outcome.model_dump_json()))
     yield from ()
 
 

@@ -11,16 +11,16 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.kernel.checksum import key_checksum
 from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.keys import complete_rows, key_order, key_text, repeated_keys
 from bucketwheel.kernel.plain import large_type
-from bucketwheel.kernel.write import write_table
+from bucketwheel.kernel.write import write_table, writer_options
 from bucketwheel.manifest import BucketOutcome, FileRecord
 
 # Pieces of some buckets that have rows, in slice order, reduced to the named source columns.
@@ -62,17 +62,12 @@ def gather(job: BucketJob, bucket: int, pieces: Pieces, codebooks: Codebooks) ->
 
 
 def gather_buckets(
-    job: BucketJob,
-    buckets: Sequence[int],
-    pieces: Pieces,
-    codebooks: Codebooks,
-    numbers: npt.NDArray[np.integer[Any]] | None = None,
+    job: BucketJob, buckets: Sequence[int], pieces: Pieces, codebooks: Codebooks
 ) -> list[BucketOutcome]:
     """Write the files of several buckets, each as `gather` does, and return what is in them.
 
     Their rows are joined, sorted and moved together: each of these steps takes as long for few rows as for
-    some thousands. `buckets` are in ascending order; `numbers` has the bucket of each row, in the order of the
-    pieces, or is None where there is one bucket.
+    some thousands. `buckets` are in ascending order; no row of another may be among the pieces.
 
     Raises:
         StorageError: a file cannot be written.
@@ -80,11 +75,12 @@ def gather_buckets(
     batches = pieces([source for source, _ in job.keys])
     if not batches:
         return [BucketOutcome(bucket=bucket, rows=0, files=(), **_NO_KEYS) for bucket in buckets]
-    keys = _gather_keys(job, batches, None if numbers is None else np.searchsorted(buckets, numbers), len(buckets))
+    keys = _gather_keys(job, batches, buckets)
     files: list[list[FileRecord]] = [[] for _ in buckets]
     for table in job.tables:
+        options = writer_options(job, table)
         for turn, content in _gather_table(table, keys, pieces, codebooks):
-            files[turn] += write_table(job, table, buckets[turn], content)
+            files[turn] += write_table(job, table, buckets[turn], content, options)
     rows = [end - start for start, end in pairwise(keys.bounds)]
     return [
         BucketOutcome(bucket=bucket, rows=rows[turn], files=tuple(files[turn]), **keys.facts[turn])
@@ -92,17 +88,19 @@ def gather_buckets(
     ]
 
 
-def _gather_keys(
-    job: BucketJob, batches: Sequence[pa.RecordBatch], turns: npt.NDArray[np.int64] | None, count: int
-) -> _Keys:
+def _gather_keys(job: BucketJob, batches: Sequence[pa.RecordBatch], buckets: Sequence[int]) -> _Keys:
     table = _combined(batches).rename_columns([name for _, name in job.keys])
     by_key = key_order(table)
     bounds = [0, table.num_rows]
     by_bucket = None
-    if turns is not None:
-        bounds = [0, *np.cumsum(np.bincount(turns, minlength=count)).tolist()]
+    if len(buckets) > 1:
+        # To hash the keys once more is cheaper than to keep the number of each row.
+        turns = np.searchsorted(
+            buckets, bucket_numbers(hash_keys(table.columns, job.hash), job.bucket_count, job.hash)
+        )
+        bounds = [0, *np.cumsum(np.bincount(turns, minlength=len(buckets))).tolist()]
         # NumPy sorts 16-bit integers stably by radix, in linear time.
-        narrow = turns.astype(np.uint16) if count <= 2**16 else turns
+        narrow = turns.astype(np.uint16) if len(buckets) <= 2**16 else turns
         by_key = by_key[np.argsort(narrow[by_key], kind="stable")]
         by_bucket = None if job.sort else pa.array(np.argsort(narrow, kind="stable"))
     order = pa.array(by_key)

@@ -23,10 +23,13 @@ class _TooLargeError(Exception):
     """What was written is not to appear."""
 
 
-def write_table(job: BucketJob, table: TableLayout, bucket: int, content: pa.Table) -> list[FileRecord]:
+def write_table(
+    job: BucketJob, table: TableLayout, bucket: int, content: pa.Table, options: dict[str, Any]
+) -> list[FileRecord]:
     """Write the content as one file, or as several of at most `job.max_file_bytes`.
 
-    A file is cut between row groups and passes the limit only where a single row group does.
+    A file is cut between row groups and passes the limit only where a single row group does. `options` are those
+    of `writer_options`: they are the same for all buckets.
 
     Raises:
         StorageError: a file cannot be written.
@@ -35,16 +38,17 @@ def write_table(job: BucketJob, table: TableLayout, bucket: int, content: pa.Tab
     start = 0
     while start < content.num_rows:
         name = bucket_file_name(bucket, len(records), job.hash)
-        rows, size = _write_file(job, table, join(table.directory, name), content.slice(start))
+        rows, size = _write_file(job, table, join(table.directory, name), content.slice(start), options)
         records.append(FileRecord(table=table.name, name=name, rows=rows, bytes=size))
         start += rows
     return records
 
 
-def _write_file(job: BucketJob, table: TableLayout, path: str, rest: pa.Table) -> tuple[int, int]:
+def _write_file(
+    job: BucketJob, table: TableLayout, path: str, rest: pa.Table, options: dict[str, Any]
+) -> tuple[int, int]:
     """Write as many row groups of the rest as fit into one file; return its rows and bytes."""
     storage = Storage(job.storage)
-    options = writer_options(job, table, rest.schema)
     most = math.ceil(rest.num_rows / table.row_group_rows)
     while True:
         with suppress(_TooLargeError):
@@ -72,11 +76,12 @@ def _write_groups(
     return groups
 
 
-def writer_options(job: BucketJob, table: TableLayout, schema: pa.Schema) -> dict[str, Any]:
+def writer_options(job: BucketJob, table: TableLayout) -> dict[str, Any]:
     """Return the Parquet writer's options: Snappy, statistics and page index on the keys only.
 
     Values in key order are in random order, so their statistics would prune nothing.
     """
+    schema = pa.ipc.read_schema(pa.py_buffer(table.schema))
     names = [name for _, name in job.keys]
     coded = [
         path

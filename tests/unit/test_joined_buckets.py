@@ -1,0 +1,53 @@
+"""Which buckets share a go of gathering."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bucketwheel.contracts import BucketJob
+from bucketwheel.engines.together import together, together_by_average
+from kernel_jobs import KEY, make_job, numbered, write_files
+
+
+@pytest.mark.parametrize(
+    ("rows", "runs"),
+    [
+        ([5, 5, 5, 5], [[0, 1], [2, 3]]),
+        ([4, 4, 4, 4], [[0, 1], [2, 3]]),
+        ([50, 1, 9, 1], [[0], [1, 2], [3]]),
+        ([0, 0, 10, 0], [[0, 1, 2, 3]]),
+        ([11, 12, 13, 14], [[0], [1], [2], [3]]),
+    ],
+)
+def test_a_run_has_no_more_rows_than_it_may_unless_one_bucket_has(rows: list[int], runs: list[list[int]]) -> None:
+    assert together(range(4), np.array(rows), 10) == runs
+
+
+def test_buckets_that_are_left_out_are_in_no_run() -> None:
+    assert together([1, 4, 5], np.array([9, 2, 9, 9, 2, 2]), 4) == [[1, 4], [5]]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> BucketJob:
+    """A thousand rows in 64 buckets."""
+    files = write_files(tmp_path / "source", [pa.table({KEY: numbered(1000), "Number": range(1000)})])
+    return replace(make_job(tmp_path / "out", files, {"t": ["Number"]}), bucket_count=64)
+
+
+@pytest.mark.parametrize("parts", [1, 4, 16, 63, 64])
+def test_no_part_goes_without_a_run_and_no_bucket_is_lost(job: BucketJob, parts: int) -> None:
+    runs = together_by_average(job, range(64), parts)
+    assert [bucket for run in runs for bucket in run] == list(range(64))
+    assert len(runs) >= parts
+    assert (max(map(len, runs)) > 1) == (parts < 33)
+
+
+def test_wide_rows_are_not_brought_together(job: BucketJob) -> None:
+    wide = replace(job, decoded_bytes_per_row=4 * 2**20)
+    assert {len(run) for run in together_by_average(wide, range(64), 1)} == {1}
+    assert max(len(run) for run in together_by_average(job, range(64), 1)) > 32
