@@ -32,6 +32,9 @@ MakeEngine = Callable[..., Engine]
 class EngineContract:
     """The suite; `make_engine(**settings)` returns an engine."""
 
+    # Whether work that is broken off is killed, maybe in the middle of a file, and that a moment later.
+    kills = False
+
     @pytest.fixture
     def job(self, tmp_path: Path) -> BucketJob:
         files = files_in(tmp_path / "source")
@@ -157,7 +160,7 @@ class EngineContract:
         blocked.write_text("in the way", encoding="utf-8")
         with pytest.raises(StorageError, match=str(blocked)):
             bucket(make_engine(), job)
-        assert leftovers(job) == []
+        assert self.kills or leftovers(job) == []
 
     def test_an_error_of_whoever_watches_stops_the_work(self, make_engine: MakeEngine, job: BucketJob) -> None:
         def advance(_rows: int, _size: int) -> None:
@@ -165,7 +168,7 @@ class EngineContract:
 
         with pytest.raises(RuntimeError, match="the lease is lost"):
             list(make_engine(threads=1).bucket(job, (), advance))
-        assert leftovers(job) == []
+        assert self.kills or leftovers(job) == []
 
     @pytest.mark.parametrize("memory", [1, 2**30])
     def test_whoever_stops_listening_finds_whole_files_or_none(
@@ -180,8 +183,7 @@ class EngineContract:
         outcomes.close()  # type: ignore[attr-defined]
         found = digests(job)
         assert found.items() <= expected[1].items()
-        assert leftovers(job) == []
-        assert digests(job) == found
+        assert self.kills or (leftovers(job) == [] and digests(job) == found)
 
     def test_files_read_back_are_accepted_and_counted(self, make_engine: MakeEngine, job: BucketJob) -> None:
         engine = make_engine()

@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("spark")]
 
 @pytest.mark.usefixtures("java")
 class TestSparkEngine(EngineContract):
+    kills = True
+
     @pytest.fixture
     def make_engine(self) -> MakeEngine:
         def make(**settings: object) -> Engine:
