@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from bucketwheel.kernel.hashing import hash_keys
@@ -13,13 +14,16 @@ _MASK = 2**64 - 1
 
 
 def key_checksum(columns: Sequence[pa.Array | pa.ChunkedArray]) -> int:
-    """Return the sum modulo 2^64 of a 64-bit hash of every row; the sums of parts add up to that of the whole.
+    """Return the sum modulo 2^64 of the hashes of all rows; the sums of parts add up to that of the whole."""
+    return total(row_hashes(columns))
 
-    The hash joins the two 32-bit hashes of Hive (polynomial) and Spark (Murmur3), which fail independently,
+
+def row_hashes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> npt.NDArray[np.uint64]:
+    """Return a 64-bit hash of every row.
+
+    It joins the two 32-bit hashes of Hive (polynomial) and Spark (Murmur3), which fail independently,
     and mixes them with the finaliser of SplitMix64.
     """
-    if len(columns[0]) == 0:
-        return 0
     high = hash_keys(columns, "hive_v1").view(np.uint32).astype(np.uint64)
     low = hash_keys(columns, "spark").view(np.uint32).astype(np.uint64)
     mixed = (high << np.uint64(32)) | low
@@ -28,7 +32,12 @@ def key_checksum(columns: Sequence[pa.Array | pa.ChunkedArray]) -> int:
     mixed ^= mixed >> np.uint64(27)
     mixed *= np.uint64(0x94D049BB133111EB)
     mixed ^= mixed >> np.uint64(31)
-    return int(np.add.reduce(mixed, dtype=np.uint64))
+    return mixed
+
+
+def total(hashes: npt.NDArray[np.uint64]) -> int:
+    """Return the checksum of the rows with these hashes."""
+    return int(np.add.reduce(hashes, dtype=np.uint64))
 
 
 def add(one: int, other: int) -> int:

@@ -77,8 +77,8 @@ class Codebook:
         codes: npt.NDArray[np.int64] = found.fill_null(-1).to_numpy().astype(np.int64) + 1
         return codes
 
-    def decode(self, codes: npt.NDArray[np.unsignedinteger[Any]], bounds: Sequence[int]) -> list[pa.DictionaryArray]:
-        """Return each part of a column, with only the values that occur in it, in ascending order.
+    def decode(self, codes: npt.NDArray[np.unsignedinteger[Any]], bounds: Sequence[int]) -> pa.ChunkedArray:
+        """Return a column with a chunk for each part, whose dictionary has what occurs in it in ascending order.
 
         Args:
             codes: those of all parts.
@@ -88,19 +88,24 @@ class Codebook:
         width, count = len(order.codes) + 1, len(bounds) - 1
         if count > 1 and width * count > len(codes):
             # A table of what occurs where would be larger than what it saves.
-            return [self.decode(codes[start:end], [0, end - start])[0] for start, end in pairwise(bounds)]
+            alone = (self.decode(codes[start:end], [0, end - start]) for start, end in pairwise(bounds))
+            return pa.chunked_array([part.chunk(0) for part in alone])
         cells = codes if count == 1 else codes + np.repeat(np.arange(count) * width, np.diff(bounds))
         occurs = _occurring(cells, width * count).reshape(count, width)
         used = occurs[:, order.codes]
         places = np.zeros((count, width), np.int32)
         places[:, order.codes] = np.cumsum(used, axis=1, dtype=np.int32) - 1
         indices = pa.array(np.take(places, cells), mask=codes == 0 if occurs[:, 0].any() else None)
-        parts = []
-        for number, (start, end) in enumerate(pairwise(bounds)):
-            whole = used[number].all()
-            values = order.values if whole else order.values.take(pa.array(np.flatnonzero(used[number])))
-            parts.append(pa.DictionaryArray.from_arrays(indices.slice(start, end - start), values, safe=False))
-        return parts
+        if used.all():
+            values = [order.values] * count
+        else:
+            found = order.values.take(pa.array(np.nonzero(used)[1]))
+            ends = [0, *np.cumsum(used.sum(axis=1)).tolist()]
+            values = [found.slice(start, end - start) for start, end in pairwise(ends)]
+        return pa.chunked_array(
+            pa.DictionaryArray.from_arrays(indices.slice(start, end - start), those, safe=False)
+            for (start, end), those in zip(pairwise(bounds), values, strict=True)
+        )
 
     def _ordered(self) -> _Order:
         with self._lock:

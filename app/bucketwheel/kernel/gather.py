@@ -11,11 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bucketwheel.contracts import BucketJob, TableLayout
-from bucketwheel.kernel.checksum import key_checksum
+from bucketwheel.kernel.checksum import row_hashes, total
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.keys import complete_rows, key_order, key_text, repeated_keys
@@ -105,14 +106,15 @@ def _gather_keys(job: BucketJob, batches: Sequence[pa.RecordBatch], buckets: Seq
         by_bucket = None if job.sort else pa.array(np.argsort(narrow, kind="stable"))
     order = pa.array(by_key)
     ordered = table.take(order)
-    facts = [_facts(ordered.slice(start, end - start)) for start, end in pairwise(bounds)]
+    hashes = row_hashes(ordered.columns)
+    facts = [_facts(ordered.slice(start, end - start), hashes[start:end]) for start, end in pairwise(bounds)]
     if job.sort:
         return _Keys(ordered, order, bounds, facts)
     return _Keys(table if by_bucket is None else table.take(by_bucket), by_bucket, bounds, facts)
 
 
-def _facts(ordered: pa.Table) -> dict[str, Any]:
-    """Return what an outcome says of the sorted keys of one bucket."""
+def _facts(ordered: pa.Table, hashes: npt.NDArray[np.uint64]) -> dict[str, Any]:
+    """Return what an outcome says of the sorted keys of one bucket; `hashes` are those of its rows."""
     present = complete_rows(ordered)
     known = present.num_rows
     return {
@@ -120,7 +122,7 @@ def _facts(ordered: pa.Table) -> dict[str, Any]:
         "duplicate_keys": repeated_keys(present),
         "smallest_key": key_text(present.columns, 0) if known else None,
         "largest_key": key_text(present.columns, known - 1) if known else None,
-        "key_checksum": key_checksum(ordered.columns),
+        "key_checksum": total(hashes),
     }
 
 
@@ -128,29 +130,18 @@ def _gather_table(
     table: TableLayout, keys: _Keys, pieces: Pieces, codebooks: Codebooks
 ) -> Iterator[tuple[int, pa.Table]]:
     """Yield the turn of each bucket that has rows, and what its file is to hold."""
-    moved: dict[str, Any] = dict(zip(keys.table.column_names, keys.table.columns, strict=True))
-    coded: dict[str, list[pa.DictionaryArray]] = {}
+    columns: dict[str, Any] = dict(zip(keys.table.column_names, keys.table.columns, strict=True))
     if table.columns:
         content = _combined(pieces([source for source, _ in table.columns]))
         content = content if keys.order is None else content.take(keys.order)
         for source, name in table.columns:
             column = content.column(source)
-            if source in codebooks:
-                coded[name] = codebooks.book(source).decode(column.to_numpy(), keys.bounds)
-            else:
-                moved[name] = column
-    names = [*keys.table.column_names, *(name for _, name in table.columns)]
+            coded = source in codebooks
+            columns[name] = codebooks.book(source).decode(column.to_numpy(), keys.bounds) if coded else column
+    together = pa.table(columns)
     for turn, (start, end) in enumerate(pairwise(keys.bounds)):
         if start < end:
-            yield (
-                turn,
-                pa.table(
-                    {
-                        name: coded[name][turn] if name in coded else moved[name].slice(start, end - start)
-                        for name in names
-                    }
-                ),
-            )
+            yield turn, together.slice(start, end - start)
 
 
 def _combined(batches: Sequence[pa.RecordBatch]) -> pa.Table:

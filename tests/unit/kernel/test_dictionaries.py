@@ -24,7 +24,7 @@ def coded(values: Sequence[str | None], kind: pa.DataType | None = None) -> pa.D
 
 
 def decoded(book: Codebook, codes: npt.NDArray[Any]) -> pa.DictionaryArray:
-    (whole,) = book.decode(codes, [0, len(codes)])
+    (whole,) = book.decode(codes, [0, len(codes)]).chunks
     return whole
 
 
@@ -49,8 +49,8 @@ def test_parts_that_are_decoded_together_are_those_that_are_decoded_alone(parts:
     codes = [np.repeat(book.encode(coded(part)).to_numpy(), times) for part in parts]
     bounds = np.cumsum([0, *map(len, codes)]).tolist()
     together = book.decode(np.concatenate(codes), bounds)
-    assert len(together) == len(parts)
-    for part, alone in zip(together, codes, strict=True):
+    assert together.num_chunks == len(parts)
+    for part, alone in zip(together.chunks, codes, strict=True):
         assert part.equals(decoded(book, alone))
         assert part.dictionary.equals(decoded(book, alone).dictionary)
 
