@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bucketwheel.kernel import scatter
+from bucketwheel.kernel import gather, scatter
 from bucketwheel.kernel.hashing import hash_keys
 from project import Result
 
@@ -24,7 +24,7 @@ Hash = Callable[[Sequence[pa.ChunkedArray], str], npt.NDArray[np.int32]]
 @contextmanager
 def hashed_by(wrong: Hash) -> Iterator[None]:
     """Place rows by another hash; verify goes on with the right one."""
-    with mock.patch.object(scatter, "hash_keys", wrong):
+    with mock.patch.object(scatter, "hash_keys", wrong), mock.patch.object(gather, "hash_keys", wrong):
         yield
 
 
