@@ -8,7 +8,7 @@ DEMO := build/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types unit floor bench clean venv linters
-.PHONY: docs site e2e containers judge images images-offline archive locks
+.PHONY: docs site e2e containers interop images images-offline archive locks
 
 ##@ Use
 demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, the report
@@ -28,10 +28,10 @@ e2e: venv ## The whole pipeline by Compose: Spark cluster, S3, Glue's API; every
 test: venv floor linters ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
-	$(MAKE) judge containers
+	$(MAKE) interop containers
 
-judge: venv ## The part of `make test` in which a real Trino reads the tables; needs Maven once, Java 24 or newer, LocalStack
-	$(BIN)/pytest integration/judge $(PYTEST_ARGS)
+interop: venv ## The part of `make test` in which a real Trino reads the tables; needs Maven once, Java 24 or newer, LocalStack
+	$(BIN)/pytest integration/interop $(PYTEST_ARGS)
 
 containers: venv floor ## The part of `make test` that needs Docker; says so where there is none
 	$(BIN)/pytest -m docker integration $(PYTEST_ARGS)
@@ -52,14 +52,14 @@ unit: venv
 	$(BIN)/pytest -n 2 -q -m "not slow" tests/unit $(PYTEST_ARGS)
 
 docs: venv ## The generated parts of docs/, anew from the code
-	$(BIN)/python -m integration.reference
+	$(BIN)/python -m integration.docs_tools
 
 site: venv ## The documentation as a site that works offline: build/site
-	$(BIN)/python -m integration.guide build/site
+	$(BIN)/python -m integration.site_tools build/site
 
 bench: venv ## Speed and memory beside other tools; prints a table, writes build/bench.json
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
-	$(BIN)/python -m integration.bench $(BENCH_ARGS)
+	$(BIN)/python -m integration.benchmarks $(BENCH_ARGS)
 
 clean: ## Remove everything that make has made
 	rm -rf .venv .venv-floor .venv-lint build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info

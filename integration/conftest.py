@@ -22,9 +22,9 @@ from container_support import Cluster, Service
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-import needs
+import requirements
 
-cannot = needs.cannot
+cannot = requirements.cannot
 
 
 @pytest.fixture(scope="session")

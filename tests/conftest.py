@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import settings
 
-import needs
+import requirements
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from project import WIDE, Project, Result
 
@@ -146,7 +146,7 @@ def still_answers(project: Project, before: object, noted: str) -> None:
     assert project.snapshot_dt() == noted
 
 
-cannot = needs.cannot
+cannot = requirements.cannot
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import bucketwheel
 from bucketwheel import api
-from bucketwheel.deploy.template import template
+from bucketwheel.deploy.template.template import template
 
 ROOT = Path(bucketwheel.__file__).parents[2]
 ACCOUNT, REGION = "123456789012", "us-east-1"

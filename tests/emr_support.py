@@ -11,10 +11,10 @@ from botocore.awsrequest import AWSResponse
 from moto.emrserverless.models import JobRun, emrserverless_backends
 
 from bucketwheel import api
-from bucketwheel.deploy.deployment import Deployment
-from bucketwheel.deploy.emr_runs import EmrRuns
-from bucketwheel.deploy.jobruns import JobState, Update
-from bucketwheel.deploy.submit import Submitted, submit
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.submit.emr_serverless import EmrRuns
+from bucketwheel.submit.follow import JobState, Update
+from bucketwheel.submit.submit import Submitted, submit
 from deploy_support import ACCOUNT, REGION
 from submit_support import GROUP, Answer, client, faults, reached
 

@@ -15,7 +15,7 @@ import pytest
 from bucketwheel import api
 from bucketwheel.cli import submitted
 from bucketwheel.errors import BucketwheelError, JobFailedError
-from bucketwheel.observe import ending
+from bucketwheel.monitoring import run_end
 from bucketwheel.settings import AwsSettings
 from project import WIDE, Project
 
@@ -80,7 +80,7 @@ def run(
     **overrides: Any,
 ) -> Ended:
     """Run the wide dataset through the Python interface, with this cloud in the place of AWS."""
-    monkeypatch.setattr(ending, "aws_cloud", cloud)
+    monkeypatch.setattr(run_end, "aws_cloud", cloud)
     steps: list[api.Progress] = []
     lines: list[str] = []
     error: BaseException | None = None

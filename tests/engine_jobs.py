@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from bucketwheel.contracts import BucketJob, Engine, TableLayout
-from bucketwheel.manifest import BucketOutcome
+from bucketwheel.runs.manifest import BucketOutcome
 from kernel_jobs import KEY, numbered, write_files
 
 Counts = list[tuple[int, int]]

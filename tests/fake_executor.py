@@ -8,10 +8,10 @@ from threading import Event
 
 from bucketwheel.contracts import Statement, TableCopy
 from bucketwheel.errors import ExecutorError, ExecutorResourcesError
-from bucketwheel.executors.failures import failure
+from bucketwheel.executors.error_mapping import failure
 from bucketwheel.executors.trino import copy_statement
 from bucketwheel.sql import drop_table, key_facts, name_of
-from sql_double import SqlRefusedError, TinySql
+from fake_sql import SqlRefusedError, TinySql
 
 
 class FakeExecutor:

@@ -17,7 +17,7 @@ from bucketwheel.kernel.gather import gather, gather_buckets
 from bucketwheel.kernel.layout import bucket_of_file, standard_name
 from bucketwheel.kernel.scatter import READ_OPTIONS, Scattered, scatter
 from bucketwheel.kernel.schema import planned_schema
-from bucketwheel.manifest import BucketOutcome
+from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import StorageSettings
 
 KEY = "Customer_User_id"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts.catalog import check_same_version
 from bucketwheel.errors import CatalogError
-from bucketwheel.tables import check_same_version
 
 
 class MemoryCatalog:

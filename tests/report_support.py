@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 
-from bucketwheel import manifest as kinds
 from bucketwheel.cost import Cost
-from bucketwheel.manifest import BucketOutcome, BucketResult, Manifest
-from bucketwheel.observe import report
-from bucketwheel.records import Drift
+from bucketwheel.report import render
+from bucketwheel.runs import manifest as kinds
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
 
 RUN_ID = "2025-10-22-20251101T041109Z-3f9a1c"
 WARNINGS = ("1204 rows have a NULL key", "2345678 rows repeat a key")
@@ -125,7 +125,7 @@ class Page(HTMLParser):
 
     def __init__(self, run: Manifest, cost: Cost | None = None) -> None:
         super().__init__()
-        self.html = report.render(run, cost).replace("\u00a0", " ")
+        self.html = render.render(run, cost).replace("\u00a0", " ")
         self.words: list[str] = []
         self.tags: list[str] = []
         self.open: list[str] = []

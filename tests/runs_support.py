@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bucketwheel import run as run_module
-from bucketwheel.assembly import RunRequest
 from bucketwheel.contracts import BucketCheck, BucketJob, Engine, EngineStatistics, Progress
-from bucketwheel.manifest import BucketOutcome, Manifest
-from bucketwheel.operations import run_store
-from bucketwheel.run import RunOutcome
-from bucketwheel.runs import RunStore
+from bucketwheel.pipeline import run as run_module
+from bucketwheel.pipeline.run import RunOutcome
+from bucketwheel.pipeline.services import RunRequest
+from bucketwheel.runs.manifest import BucketOutcome, Manifest
+from bucketwheel.runs.store import RunStore, run_store
 from bucketwheel.settings import STAGES, Settings
 
 DATASET = "people"

@@ -8,10 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from bucketwheel import config
-from bucketwheel.assembly import RunRequest, make_services, utc_now
 from bucketwheel.contracts import Services
-from bucketwheel.manifest import (
+from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.runs.manifest import (
     DiscoverResult,
     Manifest,
     Record,
@@ -21,6 +20,7 @@ from bucketwheel.manifest import (
     SplitResult,
     StageRecord,
 )
+from bucketwheel.settings import loading
 from bucketwheel.stages.size import Size
 from bucketwheel.stages.split import Split
 
@@ -44,7 +44,7 @@ class Pair(pa.ExtensionType):  # type: ignore[misc]
 def services(tables: Sequence[str] = (), dataset: str = DATASET, **overrides: Any) -> Services:
     given: dict[str, Any] = {f"datasets.{dataset}": {"source": "in", "key": "Key"}}
     given |= {name.replace("__", "."): value for name, value in overrides.items()}
-    settings = config.load(overrides=[(name, value, "test") for name, value in given.items()]).settings
+    settings = loading.load(overrides=[(name, value, "test") for name, value in given.items()]).settings
     return make_services(settings, RunRequest(dataset, tables_filter=tuple(tables)), lambda _: None, utc_now)
 
 

@@ -15,9 +15,10 @@ from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.httpsession import URLLib3Session
 from moto.glue.models import FakeJobRun
 
-from bucketwheel import api, aws
-from bucketwheel.deploy.jobruns import Update
-from bucketwheel.deploy.submit import Submitted, submit
+from bucketwheel import api
+from bucketwheel.aws import clients
+from bucketwheel.submit.follow import Update
+from bucketwheel.submit.submit import Submitted, submit
 from deploy_support import REGION, configuration
 
 
@@ -79,14 +80,17 @@ def faults(config: api.Configuration, service: str, operation: str, fault: Calla
         calls.append(len(calls) + 1)
         return fault(request, len(calls))
 
-    clients = [aws.client(service, settings), aws.client(service, settings.model_copy(update={"attempts": 1}))]
-    event = f"before-send.{clients[0].meta.service_model.service_id.hyphenize()}.{operation}"
-    for found in clients:
+    watched = [
+        clients.client(service, settings),
+        clients.client(service, settings.model_copy(update={"attempts": 1})),
+    ]
+    event = f"before-send.{watched[0].meta.service_model.service_id.hyphenize()}.{operation}"
+    for found in watched:
         found.meta.events.register(event, answer)
     try:
         yield calls
     finally:
-        for found in clients:
+        for found in watched:
             found.meta.events.unregister(event, answer)
 
 

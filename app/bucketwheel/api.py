@@ -19,44 +19,49 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bucketwheel import config as _config
 from bucketwheel import cost as _cost
 from bucketwheel import doctor as _doctor
-from bucketwheel import operations as _operations
-from bucketwheel import plan as _plan
-from bucketwheel import run as _run
-from bucketwheel.assembly import RunRequest
-from bucketwheel.config import Configuration
 from bucketwheel.contracts import Progress, Report
 from bucketwheel.cost import Cost
-from bucketwheel.deploy import packaging as _packaging
-from bucketwheel.deploy import template as _template
-from bucketwheel.deploy.packaging import Package
-from bucketwheel.deploy.request import JobRequest, Platform
+from bucketwheel.deploy.template import template as _template
 from bucketwheel.doctor import Finding
 from bucketwheel.errors import ConfigError as _ConfigError
-from bucketwheel.manifest import Manifest, PublishResult, VerifyResult
-from bucketwheel.observe import report as _report
-from bucketwheel.observe.ending import Ending as _Ending
-from bucketwheel.operations import Expired
+from bucketwheel.monitoring.run_end import Ending as _Ending
 from bucketwheel.optional import aws_module
-from bucketwheel.plan import Plan
-from bucketwheel.run import RunOutcome
+from bucketwheel.packaging import package as _packaging
+from bucketwheel.packaging.package import Package
+from bucketwheel.pipeline import expire as _expire
+from bucketwheel.pipeline import plan as _plan
+from bucketwheel.pipeline import reverify as _reverify
+from bucketwheel.pipeline import rollback as _rollback
+from bucketwheel.pipeline import run as _run
+from bucketwheel.pipeline.expire import Expired
+from bucketwheel.pipeline.plan import Plan
+from bucketwheel.pipeline.run import RunOutcome
+from bucketwheel.pipeline.services import RunRequest
+from bucketwheel.report import render as _report
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, VerifyResult
+from bucketwheel.runs.store import run_store as _run_store
+from bucketwheel.runs.summary import Summary
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings as _StorageSettings
+from bucketwheel.settings import loading as _config
+from bucketwheel.settings.loading import Configuration
 from bucketwheel.storage import Storage as _Storage
 from bucketwheel.storage import is_s3 as _is_s3
 from bucketwheel.storage import translated as _translated
-from bucketwheel.summary import Summary
+from bucketwheel.submit.request import JobRequest, Platform
 
 if TYPE_CHECKING:
-    from bucketwheel.deploy.jobruns import Update
     from bucketwheel.deploy.stack import Applied
-    from bucketwheel.deploy.submit import Submitted
+    from bucketwheel.submit.follow import Update
+    from bucketwheel.submit.submit import Submitted
 
 __all__ = [
-    "Configuration", "Cost", "Expired", "Finding", "JobRequest", "Manifest", "Package", "Plan", "Progress",
-    "PublishResult", "Report", "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
+    "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "JobRequest",
+    "Manifest", "Package", "Plan", "Progress", "PublishResult", "Report",
+    "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
     "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expire", "load",
     "local_directory", "manifest", "package", "plan", "report", "rollback", "run", "runs", "sample", "submit",
     "summary", "upload", "verify", "write_report",
@@ -148,38 +153,38 @@ def runs(
     `unreadable` is called with a text for each manifest that is damaged or of another version; without it
     the first of them is an error.
     """
-    store = _operations.run_store(config.settings)
+    store = _run_store(config.settings)
     names = [dataset] if dataset else store.datasets()
     return [found for name in names for found in store.manifests(name, unreadable)]
 
 
 def manifest(config: Configuration, run_id: str) -> Manifest:
     """Return the manifest of a run."""
-    return _operations.run_store(config.settings).find(run_id)
+    return _run_store(config.settings).find(run_id)
 
 
 def summary(config: Configuration, run_id: str) -> Summary | None:
     """Return how a run ended; None while it runs, or where it was killed."""
-    store = _operations.run_store(config.settings)
+    store = _run_store(config.settings)
     found = store.find(run_id)
     return store.summary(found.dataset, found.run_id)
 
 
 def verify(config: Configuration, run_id: str, progress: Report = lambda _: None) -> VerifyResult:
     """Look at the files of a run again, their footers and their keys, and compare them with its manifest."""
-    return _operations.verify(config.settings, run_id, progress)
+    return _reverify.verify(config.settings, run_id, progress)
 
 
 def rollback(config: Configuration, run_id: str, progress: Report = lambda _: None) -> PublishResult:
     """Publish the tables of an earlier (or later) run again: all of them or none."""
-    return _operations.rollback(config.settings, run_id, progress)
+    return _rollback.rollback(config.settings, run_id, progress)
 
 
 def expire(
     config: Configuration, keep: int, datasets: Sequence[str] = (), progress: Report = lambda _: None
 ) -> list[Expired]:
     """Delete old runs that no catalog table points to, but the newest `keep`."""
-    return _operations.expire(config.settings, keep, datasets, report=progress)
+    return _expire.expire(config.settings, keep, datasets, report=progress)
 
 
 def report(config: Configuration, run_id: str) -> str:
@@ -267,7 +272,7 @@ def submit(
     started: Callable[[str, str], None] = lambda _, __: None,
 ) -> Submitted:
     """Start a job on AWS and follow it; see `deploy.submit.submit`."""
-    module = aws_module("bucketwheel.deploy.submit", "submit")
+    module = aws_module("bucketwheel.submit.submit", "submit")
     done: Submitted = module.submit(config, platform, request, wait, wait_minutes, stop, report, started)
     return done
 

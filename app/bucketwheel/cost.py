@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bucketwheel.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, SizeResult
+from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, SizeResult
 from bucketwheel.settings import Settings
 from bucketwheel.settings.deploy import EmrServerlessSettings, GlueJobSettings
 from bucketwheel.storage.locations import is_s3

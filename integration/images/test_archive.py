@@ -18,9 +18,10 @@ from container_jobs import KEYS, NARROW, WIDE, Site, site
 from container_support import REGION, ROOT, SPARK_SUBMIT, Service, application, build, finish, spark_cluster
 from testcontainers.core.network import Network
 
-from bucketwheel import api, aws
-from bucketwheel.deploy.deployment import Deployment
-from bucketwheel.deploy.jobs import glue_jobs
+from bucketwheel import api
+from bucketwheel.aws import clients
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.deploy.template.jobs import glue_jobs
 from bucketwheel.sample import SampleSpec, write_sample
 
 pytestmark = pytest.mark.docker
@@ -105,9 +106,9 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Credentials for what starts jobs from this process."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["aws_access_key_id"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["aws_secret_access_key"])
-    aws.renew_session()
+    clients.renew_session()
     yield
-    aws.renew_session()
+    clients.renew_session()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from bucketwheel.contracts import BucketJob, Engine
 from bucketwheel.errors import StorageError, UnreadableFilesError, VerificationError
-from bucketwheel.manifest import BucketOutcome
+from bucketwheel.runs.manifest import BucketOutcome
 from engine_jobs import BUCKETS, CODED, COLUMNS, ROWS, Counts, bucket, elsewhere, files_in, ignore, source
 from kernel_jobs import (
     KEY,

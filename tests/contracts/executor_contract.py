@@ -23,7 +23,7 @@ from bucketwheel.errors import (
     TooManyWritersError,
 )
 from bucketwheel.storage import join
-from sql_double import Plan, TinySql
+from fake_sql import Plan, TinySql
 
 COLUMNS = (("customer_user_id", "string"), ("select", "bigint"), ("1st", "string"))
 MakeExecutor = Callable[..., SqlExecutor]

@@ -10,7 +10,7 @@ from aws_server import plain_client
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.settings import AthenaSettings, CtasSettings, Settings, StorageSettings
 from bucketwheel.storage import Storage
-from sql_double import TinySql
+from fake_sql import TinySql
 
 
 def athena_settings(endpoint: str, aws: dict[str, Any] | None = None, **athena: Any) -> Settings:

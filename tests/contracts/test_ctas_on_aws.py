@@ -1,4 +1,4 @@
-"""Register and ctas on Glue, S3 and Athena, all by moto; Athena's queries are carried out by `sql_double`."""
+"""Register and ctas on Glue, S3 and Athena, all by moto; Athena's queries are carried out by `fake_sql`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 from executor_support import athena_settings, s3_engine
 
-from athena_double import AthenaDouble, athena_runs
 from aws_faults import faulty, refusal
 from aws_server import plain_client
-from bucketwheel import aws as aws_module
-from bucketwheel.assembly import RunRequest, make_services, utc_now
+from bucketwheel.aws import clients as aws_module
 from bucketwheel.contracts import Services
 from bucketwheel.errors import CatalogError, ExecutorError
-from bucketwheel.manifest import Manifest, PublishResult, StageRecord
+from bucketwheel.executors import copy_tables
+from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.runs.manifest import Manifest, PublishResult, StageRecord
 from bucketwheel.settings import Settings
-from bucketwheel.stages import copy_tables
 from bucketwheel.stages.ctas import Ctas
 from bucketwheel.stages.register import Register
 from bucketwheel.storage import join
+from fake_athena import FakeAthena, athena_runs
+from fake_sql import Plan, TinySql
 from runs_support import DATASET, JANUARY, Case
-from sql_double import Plan, TinySql
 
 
 class Fence:
@@ -41,7 +41,7 @@ class Uploaded:
     services: Services
     manifest: Manifest
     engine: TinySql
-    double: AthenaDouble
+    double: FakeAthena
 
     def register(self) -> None:
         result = Register().run(self.manifest, self.services)
@@ -72,7 +72,7 @@ def uploaded(aws: str, tmp_path: Path, no_flush: None) -> Iterator[Uploaded]:
             s3.upload_file(str(path), settings.target.split("/")[2], f"target/{path.relative_to(case.target)}")
     services = make_services(settings, RunRequest(DATASET), lambda _: None, utc_now)
     engine = s3_engine(settings)
-    with athena_runs(AthenaDouble(engine, str(settings.athena.output_location))) as double:
+    with athena_runs(FakeAthena(engine, str(settings.athena.output_location))) as double:
         yield Uploaded(settings, replace(services, fence=Fence()), manifest, engine, double)
 
 

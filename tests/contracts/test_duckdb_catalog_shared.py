@@ -11,7 +11,7 @@ import pytest
 from catalog_tables import DATABASE, catalog_in, execute, hidden, marks, query, quoted, run_python, table_at
 
 from bucketwheel.errors import CatalogError
-from bucketwheel.lease.disk import file_lock
+from bucketwheel.storage.lock import file_lock
 
 
 def test_a_reader_in_another_process_never_blocks_a_writer_nor_sees_an_error(tmp_path: Path) -> None:

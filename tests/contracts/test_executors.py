@@ -8,15 +8,15 @@ import pytest
 from executor_contract import ExecutorContract, MakeExecutor
 from executor_support import athena_settings, s3_engine
 
-from athena_double import AthenaDouble, athena_runs
 from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.executors.trino import TrinoExecutor
 from bucketwheel.settings import CatalogSettings, CtasSettings, Settings, StorageSettings, TrinoSettings
 from bucketwheel.storage import Storage
+from fake_athena import FakeAthena, athena_runs
 from fake_executor import FakeExecutor
+from fake_sql import TinySql
+from fake_trino import trino_served
 from memory_catalog import MemoryCatalog
-from sql_double import TinySql
-from trino_double import trino_served
 
 
 class TestFakeExecutor(ExecutorContract):
@@ -52,7 +52,7 @@ class TestAthenaExecutor(ExecutorContract):
             ctas = settings.ctas.model_copy(update={"timeout_seconds": timeout})
             return AthenaExecutor(settings.model_copy(update={"ctas": ctas}))
 
-        with athena_runs(AthenaDouble(engine, str(settings.athena.output_location))):
+        with athena_runs(FakeAthena(engine, str(settings.athena.output_location))):
             yield made
 
 

@@ -20,11 +20,11 @@ from glue_support import glue_settings
 
 from aws_faults import Faults, faulty
 from aws_server import plain_client
-from bucketwheel import aws as aws_module
+from bucketwheel.aws import clients as aws_module
 from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.catalogs.publish import DATASET, publish_all
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError
-from bucketwheel.publish import DATASET, publish_all
 
 ROUNDS = 50
 RACES = 30

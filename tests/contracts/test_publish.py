@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from bucketwheel.catalogs.publish import DATASET, is_current, publish_all, same_definition
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError, LeaseError
-from bucketwheel.publish import DATASET, is_current, publish_all, same_definition
 from memory_catalog import MemoryCatalog, refusing
 
 COUNT = 5

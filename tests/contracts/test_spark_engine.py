@@ -8,7 +8,7 @@ import pytest
 from engine_contract import EngineContract, MakeEngine
 
 from bucketwheel.contracts import BucketJob, Engine
-from bucketwheel.engines.spark import SparkEngine
+from bucketwheel.engines.spark.engine import SparkEngine
 from bucketwheel.settings import Settings
 from engine_jobs import bucket
 
@@ -43,8 +43,8 @@ class TestSparkEngine(EngineContract):
     def test_spark_sends_each_bucket_to_the_partition_that_was_meant(self, partitions: int) -> None:
         from pyspark.sql import functions as F  # noqa: N812 the name that everybody gives it
 
-        from bucketwheel.engines.spark import _place_keys
-        from bucketwheel.engines.spark_session import spark_session
+        from bucketwheel.engines.spark.engine import _place_keys
+        from bucketwheel.engines.spark.session import spark_session
 
         rows = [(index, key) for index, key in enumerate(_place_keys(partitions))]
         frame = spark_session(Settings()).createDataFrame(rows, "meant int, place int")
@@ -54,7 +54,7 @@ class TestSparkEngine(EngineContract):
     def test_workers_import_nothing_of_the_engine_but_their_tasks(
         self, make_engine: MakeEngine, job: BucketJob
     ) -> None:
-        from bucketwheel.engines.spark_session import spark_session
+        from bucketwheel.engines.spark.session import spark_session
 
         bucket(make_engine(), job)
         session = spark_session(Settings())
@@ -65,15 +65,15 @@ class TestSparkEngine(EngineContract):
 
         # By workers that have just done the job's tasks.
         found = {row.name for row in session.range(0, 2, 1, 2).mapInArrow(imported, "name string").collect()}
-        assert found == {"bucketwheel.engines.shuffle", "bucketwheel.engines.spark_tasks"}
+        assert found == {"bucketwheel.engines.spark.shuffle", "bucketwheel.engines.spark.tasks"}
 
     @pytest.mark.parametrize(("rows", "partitions"), [(3_000, 2), (3_000_000, 6)])
     def test_much_data_makes_many_tasks_however_few_cores_there_are(
         self, monkeypatch: pytest.MonkeyPatch, rows: int, partitions: int
     ) -> None:
-        from bucketwheel.engines import spark_sizes
-        from bucketwheel.engines.spark_session import spark_session
+        from bucketwheel.engines.spark import parallelism
+        from bucketwheel.engines.spark.session import spark_session
 
         context = spark_session(Settings()).sparkContext
-        monkeypatch.setattr(spark_sizes, "_TASKS_PER_CORE", 2 / spark_sizes.cores(context))
-        assert spark_sizes.task_count(context, 256, 500 * rows) == partitions
+        monkeypatch.setattr(parallelism, "_TASKS_PER_CORE", 2 / parallelism.cores(context))
+        assert parallelism.task_count(context, 256, 500 * rows) == partitions

@@ -15,9 +15,9 @@ from bucketwheel.errors import ConfigError, ExecutorBusyError, ExecutorError
 from bucketwheel.executors.trino import TrinoExecutor
 from bucketwheel.settings import CatalogSettings, CtasSettings, Settings, StorageSettings, TrinoSettings
 from bucketwheel.storage import Storage
+from fake_sql import Plan, TinySql
+from fake_trino import FakeTrino, trino_served
 from memory_catalog import MemoryCatalog
-from sql_double import Plan, TinySql
-from trino_double import TrinoDouble, trino_served
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def engine() -> TinySql:
 
 
 @pytest.fixture
-def server(engine: TinySql) -> Iterator[TrinoDouble]:
+def server(engine: TinySql) -> Iterator[FakeTrino]:
     with trino_served(engine) as double:
         yield double
 
@@ -41,7 +41,7 @@ def executor_at(port: int, **changes: Any) -> TrinoExecutor:
     )
 
 
-def test_the_session_keeps_times_and_writes_snappy(server: TrinoDouble) -> None:
+def test_the_session_keeps_times_and_writes_snappy(server: FakeTrino) -> None:
     executor_at(server.port, user="me").check()
     given = server.headers
     assert (given["X-Trino-User"], given["X-Trino-Catalog"], given["X-Trino-Schema"]) == ("me", "hive", "omc")
@@ -50,12 +50,12 @@ def test_the_session_keeps_times_and_writes_snappy(server: TrinoDouble) -> None:
     assert "Authorization" not in given
 
 
-def test_a_catalog_that_trino_does_not_have_is_named_with_those_it_has(server: TrinoDouble) -> None:
+def test_a_catalog_that_trino_does_not_have_is_named_with_those_it_has(server: FakeTrino) -> None:
     with pytest.raises(ConfigError, match=r"trino\.catalog: Trino at 127\.0\.0\.1:\d+ has no catalog 'lake'.*hive"):
         executor_at(server.port, catalog="lake").check()
 
 
-def test_a_server_that_is_not_there_is_named(server: TrinoDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_is_named(server: FakeTrino, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(ExecutorBusyError, match=r"127\.0\.0\.1:1 \(catalogs\): cannot be reached.*trino\.host"):
         executor_at(1).check()
@@ -65,7 +65,7 @@ def test_a_server_that_is_not_there_is_named(server: TrinoDouble, monkeypatch: p
 
 
 def test_a_query_that_is_killed_in_the_middle_is_a_failure(
-    server: TrinoDouble, engine: TinySql, tmp_path: Path
+    server: FakeTrino, engine: TinySql, tmp_path: Path
 ) -> None:
     source = source_in(engine, str(tmp_path))
     engine.plan("CREATE TABLE", Plan("ADMINISTRATIVELY_KILLED", "Query killed."))
@@ -76,9 +76,7 @@ def test_a_query_that_is_killed_in_the_middle_is_a_failure(
         executor_at(server.port).copy(copy, Event())
 
 
-def test_a_query_that_is_cancelled_is_cancelled_in_trino(
-    server: TrinoDouble, engine: TinySql, tmp_path: Path
-) -> None:
+def test_a_query_that_is_cancelled_is_cancelled_in_trino(server: FakeTrino, engine: TinySql, tmp_path: Path) -> None:
     source = source_in(engine, str(tmp_path))
     engine.plan("CREATE TABLE", Plan(hang=True))
 
@@ -91,7 +89,7 @@ def test_a_query_that_is_cancelled_is_cancelled_in_trino(
     assert len(server.cancelled) >= 1
 
 
-def test_a_password_is_taken_from_the_environment_only(server: TrinoDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_is_taken_from_the_environment_only(server: FakeTrino, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRINO_PASSWORD", "secret")
     with pytest.raises(ConfigError, match=r"TRINO_PASSWORD is set.*trino\.https=true"):
         executor_at(server.port).check()

@@ -15,8 +15,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from bucketwheel import backends
-from bucketwheel.operations import rollback
+from bucketwheel import plugins
+from bucketwheel.pipeline.rollback import rollback
 from bucketwheel.settings import STAGES
 from runs_support import Case
 
@@ -60,7 +60,7 @@ def carry_out(order: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     for stage in STAGES:
-        backends.stage(stage)
+        plugins.stage(stage)
     for name in ("bucketwheel.engines.arrow", "bucketwheel.catalogs.duckdb"):
         __import__(name)
     for line in sys.stdin:

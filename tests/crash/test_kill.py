@@ -26,7 +26,7 @@ import yaml
 from crash_server import CASE
 
 import bucketwheel
-from bucketwheel.manifest import BucketResult
+from bucketwheel.runs.manifest import BucketResult
 from runs_support import DATASET, FEBRUARY, JANUARY, Case
 
 pytestmark = pytest.mark.crash

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stack_account import Account
+from moto_account import Account
 
 from aws_server import reset, served
 from bucketwheel import api

@@ -19,21 +19,22 @@ import pytest
 from botocore.retries.standard import ExponentialBackoff
 from recorder import Call, Recorder
 
-from athena_double import AthenaDouble, athena_runs
 from aws_faults import Faults, refusal
 from aws_server import CREDENTIALS, plain_client
-from bucketwheel import aws, runtime
+from bucketwheel import host
+from bucketwheel.aws import clients
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.cli import cli, submitted
-from bucketwheel.deploy.deployment import TOPIC, Deployment
+from bucketwheel.deploy.template.deployment import TOPIC, Deployment
 from bucketwheel.errors import JobFailedError
-from bucketwheel.operations import run_store
+from bucketwheel.runs.store import run_store
 from bucketwheel.sample import Sample
 from bucketwheel.settings import AwsSettings, StorageSettings
 from bucketwheel.storage import Storage, s3_client, s3_upload
 from deploy_support import REGION, ROOT, configuration
+from fake_athena import FakeAthena, athena_runs
+from fake_sql import Plan, TinySql
 from project import NARROW, WIDE
-from sql_double import Plan, TinySql
 
 # Smaller than any file, so that files are sent in parts.
 _PART = 4096
@@ -106,7 +107,7 @@ def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[s
         **CREDENTIALS,
         "AWS_ENDPOINT_URL": endpoint,
         # Where metrics are put by a call.
-        runtime.VARIABLE: "glue",
+        host.VARIABLE: "glue",
         "AWS_CONFIG_FILE": str(places / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(places / "credentials"),
     }
@@ -120,8 +121,8 @@ def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[s
     ):
         account = Account(endpoint, recorder)
         with athena_runs(_double(account)) as athena:
-            recorder.listen(aws.session())
-            aws.session().events.register("before-send", faults.meet)
+            recorder.listen(clients.session())
+            clients.session().events.register("before-send", faults.meet)
             account.deliver(months[0], but=".csv")
             with account.noted("no mapping yet"), pytest.raises(JobFailedError, match=r"mapping .* does not exist"):
                 account.job("pipeline", WIDE)
@@ -167,7 +168,7 @@ def _in_one_job(account: Account, faults: Faults) -> None:
         account.job("pipeline", NARROW)
 
 
-def _by_athena(account: Account, athena: AthenaDouble) -> None:
+def _by_athena(account: Account, athena: FakeAthena) -> None:
     athena.sql.plan("CREATE TABLE", Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"))
     athena.sql.plan("CREATE TABLE", Plan(hang=True))
     with account.noted("by athena"):
@@ -189,13 +190,13 @@ def _by_hand(account: Account) -> None:
         account.command("expire", "--keep", "1")
 
 
-def _double(account: Account) -> AthenaDouble:
+def _double(account: Account) -> FakeAthena:
     """Athena, with clients of its own, made before anybody listens: what it calls is not what the jobs call."""
     own: dict[str, Any] = {"region": REGION, "endpoint_url": account.endpoint}
     settings = account.deployment.settings.model_copy(update={"aws": AwsSettings(**own)})
     catalog, storage = GlueCatalog(settings), Storage(StorageSettings(**own))
     storage.exists(settings.target)
-    return AthenaDouble(TinySql(catalog, storage), _RESULTS)
+    return FakeAthena(TinySql(catalog, storage), _RESULTS)
 
 
 @contextmanager
@@ -212,5 +213,5 @@ def _forget_clients() -> None:
     for client in s3_client._clients.values():
         client.close()
     s3_client._clients.clear()
-    aws._client.cache_clear()
-    aws.session.cache_clear()
+    clients._client.cache_clear()
+    clients.session.cache_clear()

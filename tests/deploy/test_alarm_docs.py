@@ -8,7 +8,7 @@ from deploy_support import ROOT, rendered
 
 
 def test_the_operations_guide_says_what_every_alarm_and_rule_means() -> None:
-    text = (ROOT / "docs" / "run-sequence.md").read_text("utf-8")
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
     rows = " ".join(re.findall(r"^\| ([^|]+) \|", text.partition("## When an alarm comes")[2], re.MULTILINE))
     resources = rendered("glue-everything")["Resources"].values()
     alarms = [found["Properties"]["AlarmName"] for found in resources if found["Type"] == "AWS::CloudWatch::Alarm"]

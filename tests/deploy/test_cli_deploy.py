@@ -14,7 +14,7 @@ import yaml
 
 from bucketwheel import api, cli
 from bucketwheel.cli.submit import _Shown
-from bucketwheel.deploy.jobruns import JobState, Update
+from bucketwheel.submit.follow import JobState, Update
 from deploy_support import PACKAGE, REGION, ROOT, archive, checkout, configuration
 from project import WIDE, Project, Result
 from submit_support import client
@@ -44,7 +44,7 @@ def account(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Everything by way of moto."""
     for name, value in (("AWS__ENDPOINT_URL", aws_url), ("AWS__REGION", REGION)):
         monkeypatch.setenv(f"BUCKETWHEEL__{name}", value)
-    monkeypatch.setattr("bucketwheel.deploy.jobruns.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("bucketwheel.submit.follow.POLL_SECONDS", 0.0)
     client("s3", aws_url).create_bucket(Bucket="artifacts-prod")
     return aws_url
 
@@ -184,7 +184,7 @@ def test_submit_ends_with_the_warnings_of_the_run(
     client("glue", account).create_job(
         Name="etl-omc-flywheel-prod-pipeline", Role="r", Command={"Name": "glueetl", "ScriptLocation": "s3://x/y"}
     )
-    monkeypatch.setattr("bucketwheel.deploy.submit._SKEW", timedelta(hours=1))
+    monkeypatch.setattr("bucketwheel.submit.submit._SKEW", timedelta(hours=1))
     project.run("--stages", "discover,split")
     target = ("--set", f"target={project.target}")
     done = run("submit", "glue", WIDE, *target)
@@ -205,7 +205,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 def test_without_boto3_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("bucketwheel.deploy.")]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("bucketwheel.aws", "boto3", "botocore", "botocore.exceptions"):
+    for name in ("bucketwheel.aws.clients", "boto3", "botocore", "botocore.exceptions"):
         monkeypatch.setitem(sys.modules, name, None)
     result = run("deploy", "diff", "--package", PACKAGE)
     assert result.exit_code == 2

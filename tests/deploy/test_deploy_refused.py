@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from bucketwheel import api
-from bucketwheel.deploy import template as template_module
-from bucketwheel.deploy.secrets import secrets_in
+from bucketwheel.deploy.template import template as template_module
 from bucketwheel.errors import ConfigError
+from bucketwheel.settings.secrets import secrets_in
 from deploy_support import configuration, rendered
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import botocore.session
 from botocore.validate import ParamValidator
 
-from bucketwheel.deploy.deployment import Deployment
-from bucketwheel.deploy.emr_runs import EmrRuns
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.submit.emr_serverless import EmrRuns
 from deploy_support import ACCOUNT, PACKAGE, rendered, resolved
 from emr_support import TOPIC_ARN, Emr
 

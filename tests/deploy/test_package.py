@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from bucketwheel import api
-from bucketwheel.deploy.archive import build_archive
 from bucketwheel.errors import BucketwheelError, ConfigError, UsageError
+from bucketwheel.packaging.archive import build_archive
 from deploy_support import ROOT, checkout, configuration
 
 

@@ -10,8 +10,8 @@ import boto3
 import pytest
 
 from bucketwheel import api
-from bucketwheel.deploy import packaging
 from bucketwheel.errors import ConfigError
+from bucketwheel.packaging import package
 from deploy_support import REGION, configuration
 
 
@@ -54,18 +54,18 @@ def test_a_package_says_whether_it_was_made_from_these_settings(
     ours = api.package(config, tmp_path / "ours", source, without_archive=True)
     location = api.upload(config, ours).location
     assert location is not None
-    packaging.check_uploaded(config, location)
+    package.check_uploaded(config, location)
     # What only the stack reads may change without a new package.
-    packaging.check_uploaded(configuration(**reached, monitoring__email="a@b.c", glue__number_of_workers=3), location)
+    package.check_uploaded(configuration(**reached, monitoring__email="a@b.c", glue__number_of_workers=3), location)
     other = configuration(**reached, buckets__count=8, monitoring__namespace="Other", glue__price=0.1)
     with pytest.raises(
         ConfigError, match=r"was made with another value of buckets.count, glue.price, monitoring.namespace; make one"
     ):
-        packaging.check_uploaded(other, location)
+        package.check_uploaded(other, location)
     with pytest.raises(ConfigError, match=r"is s3://artifacts-prod/nothing, where no package is; make one with"):
-        packaging.check_uploaded(config, "s3://artifacts-prod/nothing")
+        package.check_uploaded(config, "s3://artifacts-prod/nothing")
     with pytest.raises(ConfigError, match="was not made for env dev; make one with: bucketwheel package --env dev"):
-        packaging.check_uploaded(configuration("dev", **reached), location)
+        package.check_uploaded(configuration("dev", **reached), location)
 
 
 def test_without_a_place_it_is_not_uploaded(packed: api.Package) -> None:

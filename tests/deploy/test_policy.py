@@ -14,7 +14,7 @@ from recorded_runs import ATHENA, record
 from recorder import Call, Recorder
 
 from aws_server import reset
-from bucketwheel.deploy.policy import allow
+from bucketwheel.deploy.template.policy import allow
 from bucketwheel.sample import Sample
 from deploy_support import JOBS, KEY_ARN, VARIANTS, allows, configuration, denied, rendered, statements, unused
 

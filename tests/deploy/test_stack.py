@@ -9,9 +9,10 @@ import json
 from typing import Any
 
 import pytest
-from stack_account import LOCATION, NAME, Account
+from moto_account import LOCATION, NAME, Account
 
-from bucketwheel import api, aws
+from bucketwheel import api
+from bucketwheel.aws import clients
 from bucketwheel.deploy import stack
 from bucketwheel.deploy.cloudformation import Stack
 from bucketwheel.errors import ConfigError, DeployError, SelectionError
@@ -70,7 +71,7 @@ def test_no_changes_are_no_failure(account: Account, monkeypatch: pytest.MonkeyP
 
 
 def refuse_change_set(account: Account, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
-    client = aws.client("cloudformation", account.configuration().settings.aws)
+    client = clients.client("cloudformation", account.configuration().settings.aws)
     answer = {"Status": "FAILED", "StatusReason": reason, "Changes": []}
     monkeypatch.setattr(client, "describe_change_set", lambda **_: answer)
 
@@ -128,7 +129,7 @@ def test_a_stack_that_cannot_be_changed_now_is_left_alone(account: Account, stat
 
 def test_a_change_that_fails_is_reported_with_the_reasons(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     account.apply()
-    client = aws.client("cloudformation", account.configuration().settings.aws)
+    client = clients.client("cloudformation", account.configuration().settings.aws)
 
     def execute(**_: Any) -> None:
         account.force("UPDATE_ROLLBACK_COMPLETE")

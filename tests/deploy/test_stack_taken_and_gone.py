@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from stack_account import NAME, Account
+from moto_account import NAME, Account
 
-from bucketwheel import aws
+from bucketwheel.aws import clients
 from bucketwheel.deploy import stack
 from bucketwheel.errors import DeployError, SelectionError
-from iam_double import Refuses
+from fake_iam import Refuses
 
 # What moto says about types that it does not know.
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
@@ -61,7 +61,7 @@ def test_the_workgroup_is_found_on_a_later_page_of_the_list(
         names, token = pages[NextToken]
         return {"WorkGroups": [{"Name": name} for name in names], **({"NextToken": token} if token else {})}
 
-    monkeypatch.setattr(aws.client("athena", account.configuration().settings.aws), "list_work_groups", listed)
+    monkeypatch.setattr(clients.client("athena", account.configuration().settings.aws), "list_work_groups", listed)
     with pytest.raises(DeployError, match=r"not part of the stack: AWS::Athena::WorkGroup omc_flywheel-prod\."):
         account.apply()
     pages["2"] = (["another"], None)
@@ -79,7 +79,7 @@ def test_buckets_that_exist_already_are_named_where_they_were_to_be_made(
         f"exists already and is not part of the stack: AWS::S3::Bucket {DATA}. Remove it, import it into the stack, "
         "or choose otherwise (deploy.buckets=adopt, which leaves buckets as they are); see docs/deploy.md"
     )
-    client = aws.client("s3", account.configuration().settings.aws)
+    client = clients.client("s3", account.configuration().settings.aws)
     monkeypatch.setattr(client, "head_bucket", Refuses("HeadBucket", "head_bucket", "403").head_bucket)  # type: ignore[attr-defined]
     # Somebody else's.
     with pytest.raises(
@@ -92,7 +92,7 @@ def test_buckets_that_exist_already_are_named_where_they_were_to_be_made(
 
 
 def test_a_question_that_is_refused_is_no_answer(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = aws.client("iam", account.configuration().settings.aws)
+    client = clients.client("iam", account.configuration().settings.aws)
     monkeypatch.setattr(client, "get_role", Refuses("GetRole", "get_role", "AccessDenied").get_role)  # type: ignore[attr-defined]
     with pytest.raises(DeployError, match="AWS::IAM::Role omc_flywheel-prod-glue-role: GetRole was denied"):
         account.apply()

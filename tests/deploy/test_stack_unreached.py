@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bucketwheel import api, aws
+from bucketwheel import api
+from bucketwheel.aws import clients
 from bucketwheel.errors import BucketwheelError, DeployError
 from deploy_support import PACKAGE, REGION, configuration
 
@@ -17,13 +18,13 @@ def test_without_credentials_or_region_it_says_what_to_set(aws_url: str, monkeyp
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     reached: dict[str, Any] = {"aws.endpoint_url": aws_url, "aws.attempts": 7, "deploy.package": PACKAGE}
-    aws.renew_session()
-    with pytest.raises(BucketwheelError, match=r"no region is known; set aws.region, or AWS_REGION"):
+    clients.renew_session()
+    with pytest.raises(BucketwheelError, match=r"no region is known; set clients.region, or AWS_REGION"):
         api.deploy_diff(configuration(**reached))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    aws.renew_session()
+    clients.renew_session()
     with pytest.raises(DeployError, match=f"stack {NAME}: no AWS credentials were found; give this machine a role"):
         api.deploy_diff(configuration(**{**reached, "aws.region": REGION, "aws.attempts": 6}))
-    aws.renew_session()
+    clients.renew_session()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import boto3
 import pytest
-from machine import Machine, call_with_small_letters, wait_for_end
 from moto import mock_aws
 from moto.glue.models import FakeJobRun
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_aws_sdk import (
@@ -15,6 +14,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_glue import (
     StateTaskServiceGlue,
 )
+from state_machine import Machine, call_with_small_letters, wait_for_end
 
 from deploy_support import REGION
 

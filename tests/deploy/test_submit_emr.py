@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bucketwheel import api
-from bucketwheel.deploy.submit import submit
 from bucketwheel.errors import ConfigError, JobBusyError, SelectionError, SubmitError
+from bucketwheel.submit.submit import submit
 from deploy_support import PACKAGE
 from emr_support import LIFE, TOPIC_ARN, Emr, looked
 from project import WIDE, Project

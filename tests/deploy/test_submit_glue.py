@@ -7,8 +7,8 @@ import json
 import pytest
 
 from bucketwheel import api
-from bucketwheel.deploy.submit import exit_code
 from bucketwheel.errors import SubmitError
+from bucketwheel.submit.submit import exit_code
 from deploy_support import ROOT
 from project import WIDE
 from submit_support import JOB, Glue, fail

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bucketwheel.deploy.tail import MOST_LINES
+from bucketwheel.submit.log_tail import MOST_LINES
 from submit_support import GROUP, JOB, Glue, answered, client, faults
 
 

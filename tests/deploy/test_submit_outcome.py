@@ -38,7 +38,7 @@ def test_the_manifests_of_the_run_are_returned(
     assert (manifest.run_id, tuple(manifest.stages)) == (project.run_ids()[0], ("discover", "split"))
     # A run that nothing was done to since then is another one's.
     working.on_sleep = lambda _: None
-    monkeypatch.setattr("bucketwheel.deploy.submit._SKEW", timedelta(seconds=-5))
+    monkeypatch.setattr("bucketwheel.submit.submit._SKEW", timedelta(seconds=-5))
     assert working.submit(api.JobRequest(dataset=WIDE)).manifests == ()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bucketwheel.deploy.template import text
+from bucketwheel.deploy.template.template import text
 from deploy_support import ROOT, VARIANTS, configuration, rendered, resolved
 
 # checkov needs older packages than ours and has an environment of its own: `make linters`.

@@ -7,11 +7,11 @@ import pytest
 
 from aws_server import REGION, plain_client
 from bucketwheel import api
-from bucketwheel import aws as aws_module
+from bucketwheel.aws import clients as aws_module
 from bucketwheel.doctor import Finding
 from deploy_support import ROOT, rendered, statements
 from doctor_support import BLOCKED, DATA, DATABASE, RESULTS, ROLE, WORKGROUP, Diagnose, encrypted
-from iam_double import Simulator
+from fake_iam import Simulator
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 
 from aws_server import REGION, plain_client
 from bucketwheel import api
-from bucketwheel import aws as aws_module
+from bucketwheel.aws import clients as aws_module
 from deploy_support import ROOT
 from doctor_support import BLOCKED, DATA, RESULTS, ROLE, WORKGROUP, Diagnose, encrypted, state
-from iam_double import Refuses, Simulator
+from fake_iam import Refuses, Simulator
 
 
 def test_prod_with_all_that_it_needs_is_well(diagnose: Diagnose, simulated: Callable[..., Simulator]) -> None:

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from bucketwheel.doctor import findings, versions
-from bucketwheel.doctor.findings import Check, ok
+from bucketwheel.doctor import checks, versions
+from bucketwheel.doctor.checks import Check, ok
 from deploy_support import ROOT
 from project import WIDE, Project
 
@@ -218,15 +218,15 @@ def test_spark_without_java_and_pyspark_fails_here_and_warns_where_jobs_run_on_a
 def test_a_check_that_hangs_is_given_up_and_one_that_breaks_says_so() -> None:
     hold = threading.Event()
 
-    def hang() -> findings.Seen:
+    def hang() -> checks.Seen:
         hold.wait(60)
         return ok("late")
 
-    def broken() -> findings.Seen:
+    def broken() -> checks.Seen:
         raise ZeroDivisionError("by zero")
 
     began = time.monotonic()
-    hung, broke, fine = findings.run([Check("a", hang), Check("b", broken), Check("c", lambda: ok("yes"))], 0.5)
+    hung, broke, fine = checks.run([Check("a", hang), Check("b", broken), Check("c", lambda: ok("yes"))], 0.5)
     hold.set()
     assert time.monotonic() - began < 30
     assert (hung.state, hung.found) == ("failed", "no answer within 0.5 s")

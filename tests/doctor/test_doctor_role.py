@@ -12,7 +12,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 
 from aws_server import plain_client
-from bucketwheel import aws as aws_module
+from bucketwheel.aws import clients as aws_module
 from doctor_support import DATA, ROLE, Diagnose
 
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from bucketwheel.contracts import Services
 from bucketwheel.engines.arrow import ArrowEngine
 from bucketwheel.errors import DataRefusedError
-from bucketwheel.jobs import bucket_job
-from bucketwheel.manifest import Manifest
+from bucketwheel.runs.manifest import Manifest
+from bucketwheel.stages.bucket_job import bucket_job
 
 MINIMUM = "ROWCOUNT_MINIMUM"
 

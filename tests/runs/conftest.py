@@ -8,13 +8,13 @@ from cloud_support import Cloud
 from copies_support import Copying
 
 from aws_server import plain_client
-from bucketwheel import backends
-from bucketwheel.stages import copy_tables
+from bucketwheel import plugins
+from bucketwheel.executors import copy_tables
 from bucketwheel.storage import Storage
 from fake_executor import FakeExecutor
+from fake_sql import TinySql
 from memory_catalog import MemoryCatalog
 from runs_support import JANUARY, Case, Clock
-from sql_double import TinySql
 
 
 @pytest.fixture(autouse=True)
@@ -48,10 +48,10 @@ def copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copying:
     made.snapshot(JANUARY)
     made.engine = TinySql(MemoryCatalog(), Storage(made.settings().storage))
     made.executor = FakeExecutor(made.engine)
-    monkeypatch.setitem(backends._BUILT_IN["catalogs"], "memory", "memory_catalog:MemoryCatalog")
-    monkeypatch.setitem(backends._BUILT_IN["executors"], "fake", "fake_executor:FakeExecutor")
-    monkeypatch.setattr(backends, "catalog", lambda _: made.engine.catalog)
-    monkeypatch.setattr(backends, "executor", lambda _: made.executor)
+    monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "memory", "memory_catalog:MemoryCatalog")
+    monkeypatch.setitem(plugins._BUILT_IN["executors"], "fake", "fake_executor:FakeExecutor")
+    monkeypatch.setattr(plugins, "catalog", lambda _: made.engine.catalog)
+    monkeypatch.setattr(plugins, "executor", lambda _: made.executor)
     monkeypatch.setattr(copy_tables, "_PAUSE_SECONDS", 0)
     return made
 

@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from bucketwheel.errors import (
-    BucketwheelError,
-)
-from bucketwheel.manifest import PublishResult
+from bucketwheel.errors import BucketwheelError
+from bucketwheel.runs.manifest import PublishResult
 from fake_executor import FakeExecutor
+from fake_sql import TinySql
 from runs_support import DATASET, JANUARY, Case
-from sql_double import TinySql
 
 
 class Copying(Case):

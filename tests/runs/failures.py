@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bucketwheel import backends
+from bucketwheel import plugins
 from bucketwheel.contracts import Services
-from bucketwheel.manifest import Manifest
+from bucketwheel.runs.manifest import Manifest
 from bucketwheel.settings import STAGES, Settings
 from runs_support import Case, CountingEngine
 
@@ -20,7 +20,7 @@ class BoomError(Exception):
 
 def break_stage(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException | None = None) -> None:
     """Let a stage raise instead of doing its work."""
-    stage_class = type(backends.stage(name))
+    stage_class = type(plugins.stage(name))
 
     def fail(_stage: object, _manifest: Manifest, _services: Services) -> None:
         raise error or BoomError(f"{name} broke")
@@ -30,23 +30,23 @@ def break_stage(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 
 def break_bucket(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Let the engine fail after a number of buckets."""
-    make = backends.engine
+    make = plugins.engine
 
     def limited(settings: Settings) -> CountingEngine:
         return CountingEngine(make(settings), after)
 
-    monkeypatch.setattr(backends, "engine", limited)
+    monkeypatch.setattr(plugins, "engine", limited)
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[CountingEngine]:
     """Count what the engines that are made from here on write."""
-    make, made = backends.engine, list[CountingEngine]()
+    make, made = plugins.engine, list[CountingEngine]()
 
     def counted(settings: Settings) -> CountingEngine:
         made.append(CountingEngine(make(settings)))
         return made[-1]
 
-    monkeypatch.setattr(backends, "engine", counted)
+    monkeypatch.setattr(plugins, "engine", counted)
     return made
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bucketwheel import backends
+from bucketwheel import plugins
 from bucketwheel.errors import SchemaError
 from memory_catalog import MemoryCatalog
 from runs_support import DATABASE, DATASET, JANUARY, Case
@@ -18,9 +18,9 @@ LARGEST = 2**64 - 1
 @pytest.fixture
 def large(case: Case, monkeypatch: pytest.MonkeyPatch) -> Case:
     """A case with a value past what Hive's bigint holds."""
-    monkeypatch.setitem(backends._BUILT_IN["catalogs"], "memory", "memory_catalog:MemoryCatalog")
-    real = backends.catalog
-    monkeypatch.setattr(backends, "catalog", lambda s: MemoryCatalog() if s.catalog.kind == "memory" else real(s))
+    monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "memory", "memory_catalog:MemoryCatalog")
+    real = plugins.catalog
+    monkeypatch.setattr(plugins, "catalog", lambda s: MemoryCatalog() if s.catalog.kind == "memory" else real(s))
     for path in (case.mapping.parent / f"snapshot_dt={JANUARY}").iterdir():
         read = pq.read_table(path)
         values = pa.array([LARGEST] * read.num_rows, pa.uint64())

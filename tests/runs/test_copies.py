@@ -11,15 +11,10 @@ import pytest
 from copies_support import Copying, failed, grown
 
 from bucketwheel.contracts import CatalogTable, Progress, Statement, TableCopy
-from bucketwheel.errors import (
-    ExecutorBusyError,
-    ExecutorDeniedError,
-    ExecutorError,
-    TooManyWritersError,
-)
+from bucketwheel.errors import ExecutorBusyError, ExecutorDeniedError, ExecutorError, TooManyWritersError
 from fake_executor import FakeExecutor
+from fake_sql import Plan
 from runs_support import DATASET, FEBRUARY, JANUARY, notes_of
-from sql_double import Plan
 
 
 def test_final_tables_are_copies_and_temporary_ones_are_gone(copying: Copying) -> None:

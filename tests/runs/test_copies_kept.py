@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from copies_support import Copying
 
-from bucketwheel.copies import temporary_prefix
-from bucketwheel.errors import (
-    VerificationError,
-)
-from bucketwheel.operations import expire, rollback
+from bucketwheel.errors import VerificationError
+from bucketwheel.executors.copy_store import temporary_prefix
+from bucketwheel.pipeline.expire import expire
+from bucketwheel.pipeline.rollback import rollback
 from runs_support import DATASET, FEBRUARY, JANUARY
 
 

@@ -7,13 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from copies_support import Copying, failed
 
-from bucketwheel.assembly import RunRequest
-from bucketwheel.errors import (
-    ConfigError,
-    SelectionError,
-)
-from bucketwheel.manifest import Manifest
-from bucketwheel.plan import plan
+from bucketwheel.errors import ConfigError, SelectionError
+from bucketwheel.pipeline.plan import plan
+from bucketwheel.pipeline.services import RunRequest
+from bucketwheel.runs.manifest import Manifest
 from fake_executor import FakeExecutor
 from runs_support import DATASET, JANUARY, reports, warnings_in
 

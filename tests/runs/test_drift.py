@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 from failures import BoomError, break_stage
 
-from bucketwheel import backends, drift, operations
-from bucketwheel.assembly import RunRequest, make_services, utc_now
+from bucketwheel import plugins
 from bucketwheel.contracts import CatalogTable, Services
 from bucketwheel.errors import VerificationError
-from bucketwheel.manifest import Manifest, VerifyResult
-from bucketwheel.records import Drift, KeyCounts, KeyOverlap
-from bucketwheel.runs import RunStore
+from bucketwheel.pipeline import reverify, rollback
+from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.runs.drift_records import Drift, KeyCounts, KeyOverlap
+from bucketwheel.runs.manifest import Manifest, VerifyResult
+from bucketwheel.runs.store import RunStore
+from bucketwheel.stages import drift
 from memory_catalog import MemoryCatalog
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warnings_in
 
@@ -73,10 +75,10 @@ def test_what_is_published_counts_and_not_what_was_run_last(case: Case) -> None:
     grow(case, MARCH, 330)
     march = case.run().manifest
     assert drift_of(march).run_id == january.run_id
-    operations.rollback(case.settings(), january.run_id)
+    rollback.rollback(case.settings(), january.run_id)
     again = case.run(buckets__sort=False).manifest
     assert drift_of(again).run_id == january.run_id
-    operations.rollback(case.settings(), march.run_id)
+    rollback.rollback(case.settings(), march.run_id)
     assert drift_of(case.run(buckets__max_file_bytes=10**6).manifest).run_id == march.run_id
 
 
@@ -103,7 +105,7 @@ def test_a_run_is_not_compared_with_itself(case: Case) -> None:
     january = case.run().manifest
     shutil.rmtree(case.target / DATASET / case.names()[0] / january.run_id)
     with pytest.raises(VerificationError, match="is missing"):
-        operations.verify(case.settings(), january.run_id)
+        reverify.verify(case.settings(), january.run_id)
     store = case.store()
     kept = {name: january.stages[name] for name in ("discover", "split", "size")}
     store.load(DATASET, january.run_id)
@@ -117,7 +119,7 @@ def test_reading_a_run_back_says_nothing_of_what_is_published_now(case: Case) ->
     grow(case, FEBRUARY, 600)
     case.run()
     settings = case.settings(quality__max_rows_changed_percent=1)
-    assert operations.verify(settings, january.run_id).drift is None
+    assert reverify.verify(settings, january.run_id).drift is None
 
 
 def test_off_looks_at_nothing_and_counts_reads_no_keys(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +243,7 @@ def test_the_published_run_is_that_of_the_final_tables_else_of_the_staged_ones(
         catalog.put(shown(name, run_id), None)
     catalog.put(shown("bucketed_z", OTHER, "others"), None)
     catalog.add_foreign("bucketed_of_somebody")
-    monkeypatch.setattr(backends, "catalog", lambda _: catalog)
+    monkeypatch.setattr(plugins, "catalog", lambda _: catalog)
     manifest = case.run(["discover"]).manifest
     monkeypatch.setattr(RunStore, "load", lambda *names: manifest.model_copy(update={"run_id": names[-1]}))
     services = drift_services(case, prefixes)

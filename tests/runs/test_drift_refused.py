@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from bucketwheel import backends
+from bucketwheel import plugins
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, QualityError
-from bucketwheel.manifest import VerifyResult
+from bucketwheel.runs.manifest import VerifyResult
 from memory_catalog import MemoryCatalog
 from runs_support import FEBRUARY, JANUARY, Case, notes_of, reports, warnings_in
 
@@ -26,7 +26,7 @@ class Unreachable(MemoryCatalog):
 
 
 def test_without_a_catalog_files_are_verified_all_the_same(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "catalog", lambda _: Unreachable())
+    monkeypatch.setattr(plugins, "catalog", lambda _: Unreachable())
     seen, report = reports()
     stages = ["discover", "split", "size", "bucket", "verify"]
     done = case.run(stages, report=report)
@@ -35,7 +35,7 @@ def test_without_a_catalog_files_are_verified_all_the_same(case: Case, monkeypat
 
 
 def test_with_a_limit_what_cannot_be_judged_is_not_published(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "catalog", lambda _: Unreachable())
+    monkeypatch.setattr(plugins, "catalog", lambda _: Unreachable())
     stages = ["discover", "split", "size", "bucket", "verify"]
     with pytest.raises(CatalogError) as refused:
         case.run(stages, quality__max_rows_changed_percent=20)
@@ -56,7 +56,7 @@ def test_a_limit_refuses_before_anything_is_written_and_again_after(
     assert (february.status, list(february.stages)) == ("failed", ["discover"])
     assert case.data(february.run_id) == {}
     # What is published may have changed while the files were written.
-    monkeypatch.setattr("bucketwheel.run.drift.refuse_changed_rows", lambda *_: None)
+    monkeypatch.setattr("bucketwheel.pipeline.run.drift.refuse_changed_rows", lambda *_: None)
     with pytest.raises(QualityError, match="30 % more"):
         case.run(resume="last", quality__max_rows_changed_percent=29.9)
     assert list(case.manifests()[-1].stages) == ["discover", "split", "size", "bucket"]

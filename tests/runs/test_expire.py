@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bucketwheel import backends
-from bucketwheel.assembly import utc_now
+from bucketwheel import plugins
 from bucketwheel.errors import CatalogError, LeaseError, SelectionError
 from bucketwheel.lease import Lease
-from bucketwheel.operations import expire, rollback
+from bucketwheel.pipeline.expire import expire
+from bucketwheel.pipeline.rollback import rollback
+from bucketwheel.pipeline.services import utc_now
 from bucketwheel.settings import STAGES
 from bucketwheel.storage import Storage
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warnings_in
@@ -77,7 +78,7 @@ def test_a_failed_run_is_kept_while_it_is_the_newest_and_can_be_resumed(
 ) -> None:
     case, ids = three
     with monkeypatch.context() as patch:
-        patch.setattr(type(backends.stage("verify")), "run", lambda *_: 1 / 0)
+        patch.setattr(type(plugins.stage("verify")), "run", lambda *_: 1 / 0)
         for count in (8, 16):
             with pytest.raises(ZeroDivisionError):
                 case.run(STAGES[:6], buckets__count=count)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from failures import BoomError, break_stage
 
-from bucketwheel import backends
+from bucketwheel import plugins
 from bucketwheel.contracts import BucketCheck, Engine, EngineStatistics, Progress, Services
 from bucketwheel.errors import LeaseError, SelectionError, StorageError, VerificationError
-from bucketwheel.manifest import BucketOutcome, Manifest
+from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.settings import STAGES
 from bucketwheel.stages.register import Register
 from bucketwheel.stages.size import Size
@@ -64,8 +64,8 @@ class Troubled(CountingEngine):
 def test_what_the_engine_knows_of_a_failure_is_on_the_error_in_the_log_and_in_the_manifest(
     case: Case, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    make = backends.engine
-    monkeypatch.setattr(backends, "engine", lambda settings: Troubled(make(settings), stage))
+    make = plugins.engine
+    monkeypatch.setattr(plugins, "engine", lambda settings: Troubled(make(settings), stage))
     steps: list[Progress] = []
     with pytest.raises(BoomError) as caught:
         case.run(STAGES[:5], report=steps.append)
@@ -83,8 +83,8 @@ def test_what_the_engine_knows_of_a_failure_is_on_the_error_in_the_log_and_in_th
 def test_an_output_that_is_gone_does_not_take_the_place_of_the_failure(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = backends.engine
-    monkeypatch.setattr(backends, "engine", lambda settings: Troubled(make(settings), "bucket"))
+    make = plugins.engine
+    monkeypatch.setattr(plugins, "engine", lambda settings: Troubled(make(settings), "bucket"))
 
     def report(step: Progress) -> None:
         if step.message == "worker 1 died":

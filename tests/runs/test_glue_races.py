@@ -12,10 +12,10 @@ import pytest
 from cloud_support import Cloud
 
 from aws_faults import Faults, faulty
-from bucketwheel import aws as aws_module
+from bucketwheel.aws import clients as aws_module
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.errors import BucketwheelError, LeaseError
-from bucketwheel.operations import rollback
+from bucketwheel.pipeline.rollback import rollback
 from runs_support import FEBRUARY, JANUARY, MARCH
 
 RACES = 30

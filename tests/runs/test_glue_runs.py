@@ -11,26 +11,27 @@ from typing import Any
 import pytest
 from cloud_support import Cloud
 
-from athena_double import AthenaDouble, athena_runs
 from aws_server import plain_client
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.errors import CatalogError, ConfigError, ForeignTableError
-from bucketwheel.manifest import PublishResult
-from bucketwheel.operations import expire, rollback
+from bucketwheel.pipeline.expire import expire
+from bucketwheel.pipeline.rollback import rollback
+from bucketwheel.runs.manifest import PublishResult
 from bucketwheel.storage import Storage
+from fake_athena import FakeAthena, athena_runs
+from fake_sql import TinySql
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH
-from sql_double import TinySql
 
 ROUNDS = 8
 
 
 @pytest.fixture
-def athena(cloud: Cloud) -> Iterator[AthenaDouble]:
+def athena(cloud: Cloud) -> Iterator[FakeAthena]:
     results = f"s3://{cloud.bucket}/results"
     cloud.changes |= {"athena__output_location": f"{results}/", "ctas__method": "athena", "ctas__poll_seconds": 0.05}
     settings = cloud.settings()
     engine = TinySql(GlueCatalog(settings), Storage.of(settings))
-    with athena_runs(AthenaDouble(engine, results)) as double:
+    with athena_runs(FakeAthena(engine, results)) as double:
         yield double
 
 
@@ -71,7 +72,7 @@ def test_runs_are_published_rolled_back_and_expired_while_somebody_reads(cloud: 
     assert not any(first in place for place in cloud.tables_shown().values())
 
 
-def test_copies_by_athena_are_published_rolled_back_and_expired(cloud: Cloud, athena: AthenaDouble) -> None:
+def test_copies_by_athena_are_published_rolled_back_and_expired(cloud: Cloud, athena: FakeAthena) -> None:
     first = cloud.run().manifest
     places = [copy.location for copy in published(first).copies]
     assert sorted(place for name, place in cloud.tables_shown().items() if name.startswith("bucketed_")) == places

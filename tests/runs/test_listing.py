@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bucketwheel import operations
 from bucketwheel.errors import VerificationError
-from bucketwheel.manifest import BucketResult, FileRecord, Manifest
+from bucketwheel.pipeline import reverify
+from bucketwheel.runs.manifest import BucketResult, FileRecord, Manifest
 from runs_support import DATASET, Case
 
 TABLE = "people_2"
@@ -31,7 +31,7 @@ class Finished:
 
     def refused(self) -> str:
         with pytest.raises(VerificationError) as caught:
-            operations.verify(self.case.settings(), self.manifest.run_id)
+            reverify.verify(self.case.settings(), self.manifest.run_id)
         text = str(caught.value)
         assert text.startswith(f"{self.directory}: ")
         return text.removeprefix(f"{self.directory}: ")
@@ -87,4 +87,4 @@ def test_of_many_files_the_first_few_are_named(finished: Finished) -> None:
 def test_files_that_readers_do_not_see_are_none_of_our_business(finished: Finished) -> None:
     (finished.directory / "_SUCCESS").touch()
     (finished.directory / ".000001_0.crc").touch()
-    operations.verify(finished.case.settings(), finished.manifest.run_id)
+    reverify.verify(finished.case.settings(), finished.manifest.run_id)

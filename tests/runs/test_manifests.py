@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bucketwheel import api
-from bucketwheel.config import Configuration
 from bucketwheel.errors import BucketwheelError, SelectionError, StorageError
-from bucketwheel.manifest import DiscoverResult, Manifest, VerifyResult
-from bucketwheel.runs import RUN_ID, RunStore
+from bucketwheel.runs.manifest import DiscoverResult, Manifest, VerifyResult
+from bucketwheel.runs.store import RUN_ID, RunStore
+from bucketwheel.settings.loading import Configuration
 from runs_support import DATASET, JANUARY, Case
 
 

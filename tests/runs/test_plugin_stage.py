@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import bucketwheel
-from bucketwheel import backends
+from bucketwheel import plugins
 from bucketwheel.errors import DataRefusedError, MissingDependencyError, SelectionError
 from bucketwheel.settings import STAGES
 from runs_support import DATASET, FEBRUARY, JANUARY, Case, reports, warnings_in
@@ -107,7 +107,7 @@ def test_a_stage_of_another_package_is_found_by_the_command_line(case: Case, ins
 
 @pytest.mark.usefixtures("installed")
 def test_an_engine_of_another_package_can_be_chosen(case: Case) -> None:
-    assert backends.known("engines")[:2] == ["arrow", "counted"]
+    assert plugins.known("engines")[:2] == ["arrow", "counted"]
     assert case.run(engine="counted").manifest.status == "finished"
 
 
@@ -147,6 +147,6 @@ def test_a_package_that_a_backend_needs_is_named_with_the_extra_before_anything_
 
 
 def test_a_module_of_our_own_that_is_missing_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(backends._BUILT_IN["stages"], "verify", "bucketwheel.stages.nowhere:Verify")
+    monkeypatch.setitem(plugins._BUILT_IN["stages"], "verify", "bucketwheel.stages.nowhere:Verify")
     with pytest.raises(ModuleNotFoundError, match=r"bucketwheel\.stages\.nowhere"):
-        backends.stage("verify")
+        plugins.stage("verify")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from failures import UNPUBLISHED
 
-from bucketwheel import backends
-from bucketwheel.manifest import BucketResult
-from bucketwheel.operations import rollback
+from bucketwheel import plugins
+from bucketwheel.pipeline.rollback import rollback
+from bucketwheel.runs.manifest import BucketResult
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case
 
 
@@ -95,7 +95,7 @@ def test_a_run_that_could_not_publish_is_taken_up_by_the_next_one(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(type(backends.stage("register")), "run", lambda *_: 1 / 0)
+        patch.setattr(type(plugins.stage("register")), "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             case.run()
     (failed,) = case.manifests()
@@ -140,7 +140,7 @@ def test_a_table_filter_makes_only_these_tables(case: Case) -> None:
 
 def test_a_run_with_a_table_filter_is_resumed_with_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(type(backends.stage("split")), "run", lambda *_: 1 / 0)
+        patch.setattr(type(plugins.stage("split")), "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             case.run(tables=["people_2"])
     case.run(resume="last")

@@ -9,7 +9,7 @@ import pytest
 from failures import UNPUBLISHED, BoomError, break_stage, counting, failed_in_bucket
 
 from bucketwheel.errors import SelectionError, VerificationError
-from bucketwheel.manifest import BucketResult
+from bucketwheel.runs.manifest import BucketResult
 from bucketwheel.settings import STAGES
 from runs_support import DATASET, FEBRUARY, JANUARY, Case, notes_of, reports
 

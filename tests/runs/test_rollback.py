@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bucketwheel import backends
+from bucketwheel import plugins
 from bucketwheel.contracts import Catalog, CatalogTable
 from bucketwheel.errors import CatalogError, ForeignTableError, LeaseError, SelectionError, VerificationError
 from bucketwheel.lease import Lease
-from bucketwheel.operations import rollback, verify
+from bucketwheel.pipeline.reverify import verify
+from bucketwheel.pipeline.rollback import rollback
 from bucketwheel.settings import Settings
 from runs_support import DATABASE, DATASET, FEBRUARY, JANUARY, Case, reports, warnings_in
 
@@ -82,7 +83,7 @@ def test_a_run_that_does_not_exist_is_refused(two: tuple[Case, str, str]) -> Non
 
 def test_going_back_while_another_run_holds_the_dataset_is_refused(two: tuple[Case, str, str]) -> None:
     case, january, _ = two
-    from bucketwheel.assembly import utc_now
+    from bucketwheel.pipeline.services import utc_now
 
     with Lease(case.store().home(DATASET), 60, utc_now), pytest.raises(LeaseError) as caught:
         rollback(case.settings(), january)
@@ -118,7 +119,7 @@ def test_tables_that_the_earlier_run_did_not_have_stay_and_are_named(case: Case)
 
 def test_if_one_table_fails_none_goes_back(two: tuple[Case, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     case, january, _ = two
-    make = backends.catalog
+    make = plugins.catalog
 
     class Refusing:
         def __init__(self, catalog: Catalog) -> None:
@@ -135,7 +136,7 @@ def test_if_one_table_fails_none_goes_back(two: tuple[Case, str, str], monkeypat
     def refusing(settings: Settings) -> Refusing:
         return Refusing(make(settings))
 
-    monkeypatch.setattr(backends, "catalog", refusing)
+    monkeypatch.setattr(plugins, "catalog", refusing)
     with pytest.raises(CatalogError, match="access denied"):
         rollback(case.settings(), january)
     assert marks(case) == {FEBRUARY}

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from bucketwheel import backends
+from bucketwheel import plugins
 from bucketwheel.contracts import Services
 from bucketwheel.errors import LeaseError, ResumeError, SelectionError, StorageError
 from bucketwheel.lease import Lease
-from bucketwheel.manifest import Manifest
-from bucketwheel.operations import run_store
+from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.store import run_store
 from bucketwheel.settings import STAGES
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports
 
@@ -43,7 +43,7 @@ def test_each_of_four_invocations_can_be_repeated(case: Case) -> None:
 def test_a_part_that_failed_goes_on_without_naming_its_stages(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.run(JOBS[0])
     with monkeypatch.context() as patch:
-        patch.setattr(type(backends.stage("verify")), "run", lambda *_: 1 / 0)
+        patch.setattr(type(plugins.stage("verify")), "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             case.run(JOBS[1])
     outcome = case.run(resume="last")
@@ -55,7 +55,7 @@ def test_some_stages_of_a_run_that_failed_do_not_make_it_finished(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(type(backends.stage("size")), "run", lambda *_: 1 / 0)
+        patch.setattr(type(plugins.stage("size")), "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             case.run()
     outcome = case.run(["size"], resume="last")
@@ -142,7 +142,7 @@ def test_stages_do_not_pass_by_a_newest_run_that_cannot_be_read(case: Case) -> N
 
 def test_a_lease_is_held_while_a_run_is_selected(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
-    run = type(backends.stage("discover")).run
+    run = type(plugins.stage("discover")).run
 
     def look(stage: object, manifest: Manifest, services: Services) -> object:
         home = run_store(services.settings).home(DATASET)
@@ -153,6 +153,6 @@ def test_a_lease_is_held_while_a_run_is_selected(case: Case, monkeypatch: pytest
             seen.append(True)
         return run(stage, manifest, services)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(backends.stage("discover")), "run", look)
+    monkeypatch.setattr(type(plugins.stage("discover")), "run", look)
     case.run(["discover"])
     assert seen == [True]

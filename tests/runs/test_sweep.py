@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bucketwheel.operations import expire, rollback
+from bucketwheel.pipeline.expire import expire
+from bucketwheel.pipeline.rollback import rollback
 from runs_support import DATASET, Case, reports, warnings_in
 
 LEFT = f"{'0123456789abcdef' * 2}.tmp"

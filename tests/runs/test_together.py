@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bucketwheel import backends
+from bucketwheel import plugins
 from bucketwheel.errors import CatalogError, ConfigError, LeaseError, SelectionError
 from runs_support import DATASET, FEBRUARY, JANUARY, Case
 
@@ -18,7 +18,7 @@ def test_two_runs_of_one_dataset_at_once_are_refused(case: Case, monkeypatch: py
     def run_another(*_: object) -> None:
         case.run()
 
-    monkeypatch.setattr(type(backends.stage("split")), "run", run_another)
+    monkeypatch.setattr(type(plugins.stage("split")), "run", run_another)
     with pytest.raises(LeaseError, match=f"another run holds the lease .*process {os.getpid()} ") as caught:
         case.run()
     assert caught.value.exit_code == 4
@@ -92,7 +92,7 @@ def test_a_source_inside_what_a_run_writes_is_refused(case: Case) -> None:
 
 
 def test_a_stage_that_asks_for_a_lease_it_has_not_got_may_not_publish(case: Case) -> None:
-    from bucketwheel.assembly import RunRequest, make_services, utc_now
+    from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
 
     services = make_services(case.settings(), RunRequest(DATASET), lambda _: None, utc_now)
     assert services.checkpoints.load() == {}

@@ -13,7 +13,7 @@ from botocore.retries.standard import ExponentialBackoff
 from faults.proxy import FaultProxy
 
 from aws_server import served
-from bucketwheel import aws
+from bucketwheel.aws import clients
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, s3, s3_client
 from s3_support import Bucket
@@ -61,7 +61,7 @@ def forget_clients() -> None:
     for client in s3_client._clients.values():
         client.close()
     s3_client._clients.clear()
-    aws.session.cache_clear()
+    clients.session.cache_clear()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from faults.proxy import KINDS, FaultProxy, Request, seeded
 
-from bucketwheel import api, backends
+from bucketwheel import api, plugins
 from bucketwheel.sample import Sample
 from bucketwheel.storage import Storage, s3_upload
 from project import WIDE, Project
@@ -48,7 +48,7 @@ def test_a_run_with_a_tenth_of_all_requests_failing_writes_the_right_bytes(
 
 def shown(project: Project) -> dict[str, str]:
     """The files of each table in the catalog; its views are not looked into."""
-    return {table.name: table.location for table in backends.catalog(project.configuration().settings).tables()}
+    return {table.name: table.location for table in plugins.catalog(project.configuration().settings).tables()}
 
 
 def run_ids(project: Project) -> list[str]:

@@ -9,8 +9,8 @@ from faults.proxy import FaultProxy, Request
 
 from bucketwheel import api
 from bucketwheel.errors import LeaseError, StorageError
-from bucketwheel.manifest import Manifest
-from bucketwheel.runs import RunStore
+from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.store import RunStore
 from bucketwheel.sample import Sample
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bucketwheel.catalogs.far_view import viewable
+from bucketwheel.catalogs.duckdb_s3 import viewable
 from bucketwheel.errors import CatalogError
 from bucketwheel.sql import parquet_view
 from bucketwheel.storage import Storage

@@ -13,8 +13,8 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 import pytest
-from guide import tour
-from guide.tour import found_browser, photograph
+from site_tools import tour
+from site_tools.tour import found_browser, photograph
 
 from deploy_support import ROOT
 
@@ -27,7 +27,7 @@ _ATTRIBUTE = re.compile(r'<(?:a|img|script|link|iframe)\b[^>]*?\b(href|src)="([^
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("mkdocs") is None:
         pytest.fail("mkdocs is not installed: pip install -c constraints.txt -e '.[docs]'")
-    from guide.build import make_site
+    from site_tools.build import make_site
 
     work = tmp_path_factory.mktemp("work")
     made = tmp_path_factory.mktemp("made") / "site"
@@ -123,7 +123,7 @@ def test_a_browser_that_fails_or_makes_nothing_stops_the_build(tmp_path: Path) -
 def test_a_link_that_leads_nowhere_stops_the_build(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from guide import build as builder
+    from site_tools import build as builder
 
     root = tmp_path / "checkout"
     shutil.copytree(ROOT / "docs", root / "docs")

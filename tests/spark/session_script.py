@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from bucketwheel.engines.spark_session import spark_session
+from bucketwheel.engines.spark.session import spark_session
 from bucketwheel.settings import Settings
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 from spark_cluster import HOME, SMALL_JVM, Cluster, Daemon, Worker, send, spark_environment, until
 
-from bucketwheel import backends
-from bucketwheel.manifest import Manifest
+from bucketwheel import plugins
+from bucketwheel.runs.manifest import Manifest
 from project import APP, WIDE, Project, environment
 from s3_support import local_hashes
 
@@ -262,7 +262,7 @@ def _warned(answer: Answer) -> set[str]:
 
 def shown(project: Project) -> list[str]:
     """Names of the tables in the catalog."""
-    return [table.name for table in backends.catalog(project.configuration().settings).tables()]
+    return [table.name for table in plugins.catalog(project.configuration().settings).tables()]
 
 
 def strays(project: Project) -> list[str]:

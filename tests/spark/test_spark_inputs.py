@@ -82,7 +82,7 @@ def by_spark(tmp_path_factory: pytest.TempPathFactory, clean: Sample) -> Path:
     """The sample as Spark writes it, with a column of INT96 times, below a directory for each region."""
     from pyspark.sql import functions as F  # noqa: N812 the name that everybody gives it
 
-    from bucketwheel.engines.spark_session import spark_session
+    from bucketwheel.engines.spark.session import spark_session
 
     place = tmp_path_factory.mktemp("by-spark")
     session = spark_session(Settings())

@@ -20,7 +20,7 @@ from spark_cluster import KEYS, send, until
 from spark_scene import Scene, shown
 
 from aws_server import served
-from bucketwheel.manifest import Manifest
+from bucketwheel.runs.manifest import Manifest
 from bucketwheel.sample import Sample
 from project import WIDE
 from s3_support import Bucket, local_hashes

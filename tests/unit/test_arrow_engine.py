@@ -12,11 +12,13 @@ from typing import Any
 import psutil
 import pytest
 
+from bucketwheel import host
 from bucketwheel.contracts import BucketJob, EngineStatistics
-from bucketwheel.engines import arrow, pieces
-from bucketwheel.engines.arrow import ArrowEngine, available_memory, available_threads
-from bucketwheel.engines.pieces import PieceStore
+from bucketwheel.engines import arrow, spill
+from bucketwheel.engines.arrow import ArrowEngine
+from bucketwheel.engines.spill import PieceStore
 from bucketwheel.errors import EngineError, StorageError
+from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.settings import Settings, StorageSettings
@@ -230,7 +232,7 @@ def test_spilled_pieces_that_cannot_be_read_name_the_directory(
     def broken(*_: Any) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(pieces._SpillFile, "read", broken)
+    monkeypatch.setattr(spill._SpillFile, "read", broken)
     with pytest.raises(StorageError, match=rf"{tmp_path / 'spill'}.*cannot read spilled pieces from.*Input/output"):
         bucket(engine(tmp_path / "spill", memory=1), job)
 
@@ -244,9 +246,9 @@ def test_the_limit_of_a_container_counts_where_it_is_lower(monkeypatch: pytest.M
     low, none = tmp_path / "low", tmp_path / "none"
     low.write_text("123456\n", encoding="utf-8")
     none.write_text("max\n", encoding="utf-8")
-    monkeypatch.setattr(arrow, "_MEMORY_LIMITS", (str(low), str(none), str(tmp_path / "missing")))
+    monkeypatch.setattr(host, "_MEMORY_LIMITS", (str(low), str(none), str(tmp_path / "missing")))
     assert available_memory() == 123456
-    monkeypatch.setattr(arrow, "_MEMORY_LIMITS", (str(none),))
+    monkeypatch.setattr(host, "_MEMORY_LIMITS", (str(none),))
     assert available_memory() == psutil.virtual_memory().total
 
 

@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 import bucketwheel
-from bucketwheel import api, config
+from bucketwheel import api
 from bucketwheel.errors import ConfigError
-from bucketwheel.settings import STAGES, Settings
+from bucketwheel.settings import STAGES, Settings, loading
 from bucketwheel.settings.base import parse_bytes
 
 CONF = Path(bucketwheel.__file__).parents[2] / "conf"
@@ -31,13 +31,13 @@ def files(tmp_path: Path) -> Files:
     return write
 
 
-def value(loaded: config.Configuration, name: str) -> tuple[Any, str]:
+def value(loaded: loading.Configuration, name: str) -> tuple[Any, str]:
     return {dotted: (found, origin) for dotted, found, origin in loaded.rows()}[name]
 
 
 def problems(**arguments: Any) -> list[str]:
     with pytest.raises(ConfigError) as refused:
-        config.load(**arguments)
+        loading.load(**arguments)
     assert refused.value.exit_code == 2
     return str(refused.value).splitlines()
 
@@ -47,7 +47,7 @@ def test_later_sources_win_and_every_value_knows_its_origin(files: Files) -> Non
         "buckets: {count: 1, hash: spark, sort: false}\nengine: one\ntarget: /base\nthreads: 3",
         prod="buckets: {count: 2}\nengine: two\ntarget: /prod",
     )
-    loaded = config.load(
+    loaded = loading.load(
         "prod",
         directory,
         [("engine", "four", "--set"), ("engine", "five", "--engine")],
@@ -64,7 +64,7 @@ def test_later_sources_win_and_every_value_knows_its_origin(files: Files) -> Non
 
 def test_false_zero_and_empty_count_as_given(files: Files) -> None:
     directory = files("buckets: {sort: true}\ncatalog: {staged_prefix: stage_, adopt: true, path: x}\nmemory: 1GB")
-    loaded = config.load(
+    loaded = loading.load(
         "local",
         directory,
         [("catalog.adopt", "false", "--set"), ("catalog.staged_prefix", "", "--set")],
@@ -80,7 +80,7 @@ def test_false_zero_and_empty_count_as_given(files: Files) -> None:
 
 def test_a_mapping_given_by_a_flag_changes_what_it_names_and_nothing_else(files: Files) -> None:
     directory = files("buckets: {count: 8, hash: spark}")
-    loaded = config.load(directory=directory, overrides=[("buckets", "{count: 32, sort: false}", "--set")])
+    loaded = loading.load(directory=directory, overrides=[("buckets", "{count: 32, sort: false}", "--set")])
     assert value(loaded, "buckets.count") == (32, "--set")
     assert value(loaded, "buckets.sort") == (False, "--set")
     assert value(loaded, "buckets.hash") == ("spark", f"{directory}/base.yaml")
@@ -98,7 +98,7 @@ def test_the_process_environment_is_read_by_default_in_the_api_alone(monkeypatch
     monkeypatch.setenv("BUCKETWHEEL__THREADS", "7")
     assert api.load().settings.threads == 7
     assert api.load(environ={}).settings.threads == "auto"
-    assert config.load().settings.threads == "auto"
+    assert loading.load().settings.threads == "auto"
 
 
 def test_every_bad_key_and_value_is_reported_at_once_with_its_origin(files: Files) -> None:
@@ -207,12 +207,12 @@ def test_an_unknown_environment_lists_those_there_are(files: Files, tmp_path: Pa
 def test_without_files_only_the_local_environment_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    assert config.load().settings == Settings()
+    assert loading.load().settings == Settings()
     assert problems(env="prod") == ["--env prod: no directory ./conf here; name one with --conf DIR"]
 
 
 def test_settings_are_frozen_at_every_level() -> None:
-    settings = config.load(overrides=[("datasets.a", {"source": "x", "key": "k"}, "--set")]).settings
+    settings = loading.load(overrides=[("datasets.a", {"source": "x", "key": "k"}, "--set")]).settings
     for record, name in ((settings, "engine"), (settings.buckets, "count"), (settings.datasets["a"], "source")):
         with pytest.raises(ValidationError, match="frozen"):
             setattr(record, name, "other")
@@ -242,7 +242,7 @@ def test_other_sizes_are_refused(text: Any) -> None:
 
 @pytest.mark.parametrize("env", ["prod", "dev"])
 def test_the_cloud_environments_carry_the_setup_that_the_job_replaces(env: str) -> None:
-    loaded = config.load(env, CONF)
+    loaded = loading.load(env, CONF)
     settings, data = loaded.settings, f"s3://omc-flywheel-data-us-east-1-{env}"
     assert settings.target == f"{data}/omc_cleanroom_data"
     for name in ("infobase_attributes", "addressable_ids"):
@@ -268,7 +268,7 @@ def test_no_file_holds_an_account_id_a_region_of_its_own_or_a_secret() -> None:
 
 
 def test_base_yaml_says_what_the_built_in_defaults_say() -> None:
-    base, built_in = config.load("local", CONF).settings, Settings()
+    base, built_in = loading.load("local", CONF).settings, Settings()
     assert base.model_dump(exclude={"datasets"}) == built_in.model_dump(exclude={"datasets"})
     assert set(base.datasets) == {"infobase_attributes", "addressable_ids"}
 

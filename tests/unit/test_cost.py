@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from bucketwheel import config, cost
-from bucketwheel.manifest import (
+from bucketwheel import cost
+from bucketwheel.cli import text
+from bucketwheel.runs.manifest import (
     BucketOutcome,
     BucketResult,
     CopiedTable,
@@ -18,8 +19,7 @@ from bucketwheel.manifest import (
     SizeResult,
     SliceRecord,
 )
-from bucketwheel.observe import text
-from bucketwheel.settings import STAGES, Settings
+from bucketwheel.settings import STAGES, Settings, loading
 from project import WIDE, Project
 from stage_support import column, discovered, manifest, size
 
@@ -28,7 +28,9 @@ MB = 10**6
 
 def settings(**changes: Any) -> Settings:
     given = {"engine": "spark", "target": "s3://lake/out", "glue__number_of_workers": 11} | changes
-    return config.load(overrides=[(name.replace("__", "."), value, "test") for name, value in given.items()]).settings
+    return loading.load(
+        overrides=[(name.replace("__", "."), value, "test") for name, value in given.items()]
+    ).settings
 
 
 def snapshot(location: str = "s3://lake/in", files: int = 3) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from bucketwheel import api
 from bucketwheel.errors import SchemaError
-from bucketwheel.manifest import DiscoverResult
+from bucketwheel.runs.manifest import DiscoverResult
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings
 from bucketwheel.stages.discover import data_files, find_key

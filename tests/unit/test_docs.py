@@ -12,9 +12,9 @@ from pydantic import BaseModel
 
 from bucketwheel.cli import cli
 from bucketwheel.contracts import Progress
-from bucketwheel.metrics import METRICS
+from bucketwheel.monitoring.metrics import METRICS
+from bucketwheel.runs.summary import Summary
 from bucketwheel.settings import DatasetSettings, Settings
-from bucketwheel.summary import Summary
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 

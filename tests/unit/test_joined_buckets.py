@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from bucketwheel.contracts import BucketJob
-from bucketwheel.engines.together import together, together_by_average
+from bucketwheel.engines.bucket_groups import together, together_by_average
 from kernel_jobs import KEY, make_job, numbered, write_files
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bucketwheel.contracts import Progress, of_run
 from bucketwheel.errors import RESUME, QualityError
-from bucketwheel.observe.logs import JsonLog, plain
+from bucketwheel.monitoring.json_log import JsonLog, plain
 
 MOMENT = datetime(2025, 11, 1, 6, 11, 9, 123456, tzinfo=timezone(timedelta(hours=2)))
 RUN = "2025-10-22-20251101T041109Z-0a1b2c"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from bucketwheel.manifest import BucketOutcome, BucketResult, FileRecord, Manifest, StageRecord, VerifyResult
-from bucketwheel.metrics import (
+from bucketwheel.monitoring import notification
+from bucketwheel.monitoring.emf import embedded, metric_data
+from bucketwheel.monitoring.metrics import (
     BYTES_WRITTEN,
     COLUMNS_CHANGED,
     COST,
@@ -25,13 +26,12 @@ from bucketwheel.metrics import (
     Metric,
     route,
 )
-from bucketwheel.observe import notice
-from bucketwheel.observe.embedded import embedded, metric_data
-from bucketwheel.observe.measures import measured
-from bucketwheel.records import Drift, KeyOverlap, NullShare
+from bucketwheel.monitoring.run_metrics import measured
+from bucketwheel.runs.drift_records import Drift, KeyOverlap, NullShare
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, FileRecord, Manifest, StageRecord, VerifyResult
+from bucketwheel.runs.summary import Failure, Summary, summarise
 from bucketwheel.settings import Settings
 from bucketwheel.settings.deploy import GlueJobSettings
-from bucketwheel.summary import Failure, Summary, summarise
 from stage_support import column, discovered
 
 MOMENT = datetime(2025, 11, 1, 4, 11, 9, 250000, tzinfo=UTC)
@@ -187,16 +187,16 @@ def test_a_summary_counts_tables_by_their_files() -> None:
 
 
 def test_a_subject_is_what_sns_takes() -> None:
-    subject = notice.subject("prod", "d" * 60, f"FAILED ({'E' * 60})")
+    subject = notification.subject("prod", "d" * 60, f"FAILED ({'E' * 60})")
     assert len(subject) == 100
     assert subject.startswith("Bucketwheel prod: dddd")
     assert subject.endswith("...")
-    assert notice.subject("prod", "na\u00efve\nname", "x") == "Bucketwheel prod: na?ve?name x"
+    assert notification.subject("prod", "na\u00efve\nname", "x") == "Bucketwheel prod: na?ve?name x"
 
 
 def test_a_notice_of_a_failure_begins_with_what_to_know() -> None:
     failure = Failure(kind="QualityError", message="7 rows have a NULL key", resume="bucketwheel submit glue people")
-    subject, text = notice.of_run(summary(failure, discover=SNAPSHOT, bucket=BUCKETS), "s3://b/summary.json")
+    subject, text = notification.of_run(summary(failure, discover=SNAPSHOT, bucket=BUCKETS), "s3://b/summary.json")
     assert subject == "Bucketwheel prod: people FAILED (QualityError)"
     assert text.splitlines()[:4] == [
         "QualityError: 7 rows have a NULL key",
@@ -205,13 +205,13 @@ def test_a_notice_of_a_failure_begins_with_what_to_know() -> None:
         "  bucketwheel submit glue people",
     ]
     assert "stages done  discover, bucket\n" in text
-    assert text.endswith("docs/run-sequence.md has what each failure means and what to do.")
+    assert text.endswith("docs/operations.md has what each failure means and what to do.")
 
 
 def test_a_long_error_leaves_room_for_the_command() -> None:
     failure = Failure(kind="UnreadableFilesError", message="x" * 10**6, resume="bucketwheel submit glue people")
-    _, text = notice.of_run(summary(failure), "p")
+    _, text = notification.of_run(summary(failure), "p")
     assert len(text.encode()) < 256 * 1024
     assert "  bucketwheel submit glue people\n" in text
-    _, text = notice.of_failed_start("prod", "people", failure, "")
+    _, text = notification.of_failed_start("prod", "people", failure, "")
     assert "  bucketwheel submit glue people\n" in text

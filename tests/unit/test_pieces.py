@@ -10,7 +10,7 @@ import pytest
 
 from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.arrow import ArrowEngine
-from bucketwheel.engines.pieces import PieceStore
+from bucketwheel.engines.spill import PieceStore
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.settings import Settings

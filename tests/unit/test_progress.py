@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bucketwheel.cli.progress import shown
 from bucketwheel.contracts import Progress, Report
-from bucketwheel.observe.progress import shown
 
 
 class Terminal(io.StringIO):

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from docs_tools.makers import MAKERS
+from docs_tools.models import default_text, help_of, leaves, records
+from docs_tools.parts import pages, part_names, renewed, words_in
+from docs_tools.program import error_classes
 from pydantic import BaseModel, Field
-from reference.makers import MAKERS
-from reference.models import default_text, help_of, leaves, records
-from reference.parts import pages, part_names, renewed, words_in
-from reference.program import error_classes
 
-from bucketwheel.metrics import METRICS
+from bucketwheel.monitoring.metrics import METRICS
 from bucketwheel.settings import AthenaSettings, Settings
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bucketwheel.manifest import Manifest
-from bucketwheel.observe import report
+from bucketwheel.report import render
+from bucketwheel.runs.manifest import Manifest
 from report_support import (
     RUN_ID,
     TARGET,
@@ -64,7 +64,7 @@ def test_a_table_shows_its_rows_files_and_sizes_and_whether_it_was_verified(lost
 @pytest.mark.parametrize("count", [1, 8, 256, 1024])
 @pytest.mark.parametrize("what", ["Rows", "Bytes"])
 def test_every_bucket_has_a_bar(count: int, what: str) -> None:
-    chart = report.render(whole(2, count, skewed=False)).split(f'aria-label="{what} of each of {count}:')[1]
+    chart = render.render(whole(2, count, skewed=False)).split(f'aria-label="{what} of each of {count}:')[1]
     assert chart.split("</svg>")[0].count("<rect") == count + 3  # two backgrounds and the mean
 
 
@@ -80,7 +80,7 @@ def test_bytes_of_a_bucket_are_those_of_all_its_tables() -> None:
 def test_shares_of_keys_that_are_wrong_are_drawn() -> None:
     written = bucket(outcome(0, 200, null_keys=3, duplicate_keys=50))
     shares = "null keys: 1.5\u00a0%; duplicate keys: 25\u00a0%"
-    assert f'aria-label="{shares}"' in report.render(manifest(discover(), split(1), size(1, 1), written))
+    assert f'aria-label="{shares}"' in render.render(manifest(discover(), split(1), size(1, 1), written))
 
 
 def test_large_buckets_stand_out(page: Page) -> None:
@@ -163,7 +163,7 @@ def test_a_partial_or_odd_run_has_a_page(run: Manifest, charts: int, shown: str)
 )
 def test_quality_says_what_the_policy_did(warnings: Any, error: str | None, outcomes: list[str]) -> None:
     checked = [] if warnings is None else [verify(many(1, 4), warnings)]
-    html = report.render(manifest(discover(), split(1), size(1, 4), many(1, 4), *checked, error=error))
+    html = render.render(manifest(discover(), split(1), size(1, 4), many(1, 4), *checked, error=error))
     assert re.findall(r'<td><span class="pill \w+">([^<]+)<', html) == outcomes
 
 
@@ -180,7 +180,7 @@ def test_quality_says_what_the_policy_did(warnings: Any, error: str | None, outc
 def test_keys_compare_as_their_type_does(types: list[str], ranges: list[Any], expected: list[str]) -> None:
     written = bucket(*(outcome(n, 5, smallest_key=a, largest_key=b) for n, (a, b) in enumerate(ranges)))
     found = discover(keys=["k"] * len(types), key_types=types)
-    html = report.render(manifest(found, split(1), size(1, 2), written))
+    html = render.render(manifest(found, split(1), size(1, 2), written))
     assert re.findall(r'<dt>(?:Smallest|Largest) key</dt><dd class="id">([^<]*)</dd>', html) == expected
 
 
@@ -202,4 +202,4 @@ def test_imports_after_a_report_are_what_they_were(page: Page) -> None:
 
 @pytest.mark.parametrize(("tables", "count", "limit"), [(8, 256, 120_000), (25, 256, 150_000), (25, 1024, 340_000)])
 def test_page_is_small(tables: int, count: int, limit: int) -> None:
-    assert len(report.render(whole(tables, count)).encode()) < limit
+    assert len(render.render(whole(tables, count)).encode()) < limit

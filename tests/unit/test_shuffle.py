@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pytest
 
 from bucketwheel.contracts import BucketJob
-from bucketwheel.engines import shuffle
-from bucketwheel.engines.shuffle import Arrivals, Run, column_groups, pack
+from bucketwheel.engines.spark import shuffle
+from bucketwheel.engines.spark.shuffle import Arrivals, Run, column_groups, pack
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter

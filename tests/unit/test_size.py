@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bucketwheel.manifest import SizeResult
+from bucketwheel.runs.manifest import SizeResult
 from stage_support import column, discovered, size
 
 GB = 2**30

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from py4j.protocol import Py4JNetworkError
 
-from bucketwheel.engines.spark import _cancel, _explained, _place_keys
-from bucketwheel.engines.spark_session import _interrupts_as_they_are, wanted_settings
+from bucketwheel.engines.spark.engine import _cancel, _explained, _place_keys
+from bucketwheel.engines.spark.session import _interrupts_as_they_are, wanted_settings
 from bucketwheel.errors import EngineError
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.settings import AwsSettings, Settings, StorageSettings

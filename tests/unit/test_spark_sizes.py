@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from py4j.protocol import Py4JError
 
-from bucketwheel.engines.spark_sizes import cores, promised_cores, task_count
+from bucketwheel.engines.spark.parallelism import cores, promised_cores, task_count
 
 MIB = 2**20
 
@@ -79,7 +79,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def use(machine: Machine) -> Machine:
         clock = Chain(sleep=machine.sleep, monotonic=lambda: machine.seconds)
-        monkeypatch.setattr("bucketwheel.engines.spark_sizes.time", clock)
+        monkeypatch.setattr("bucketwheel.engines.spark.parallelism.time", clock)
         return machine
 
     return use

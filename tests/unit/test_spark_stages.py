@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bucketwheel.engines.spark_stages import in_short
+from bucketwheel.engines.spark.status import in_short
 
 STACK = "\n\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.read(PythonRunner.scala:572)\n"
 ADVICE = "spark.executor.memoryOverhead"

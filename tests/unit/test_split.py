@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bucketwheel.errors import MappingError, SchemaError, SelectionError
 from bucketwheel.kernel.layout import standard_name
-from bucketwheel.manifest import DiscoverResult, SplitResult
+from bucketwheel.runs.manifest import DiscoverResult, SplitResult
 from stage_support import DATASET, column, discovered, split
 
 HEADER = "OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN\n"

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketwheel import sql
+from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.contracts import CatalogTable, TableCopy
 from bucketwheel.errors import ConfigError, SchemaError
 from bucketwheel.executors import athena, trino
@@ -91,7 +92,7 @@ def test_names_that_athena_cannot_read_are_refused_with_their_setting(name: str)
 @pytest.mark.parametrize("field", ["a:b", "a b", "a,b", "a>b", "a<b", "", 'a"b', "a`b"])
 def test_a_field_whose_name_would_break_the_name_of_its_type_is_refused(field: str) -> None:
     with pytest.raises(SchemaError, match=r"^column 'My Column' has a field .*, which Hive catalogs cannot name"):
-        sql.hive_type(pa.struct([("fine", pa.int8()), (field, pa.string())]), "My Column")
+        hive_type(pa.struct([("fine", pa.int8()), (field, pa.string())]), "My Column")
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ def test_a_path_that_duckdb_cannot_list_is_refused() -> None:
     ids=str,
 )
 def test_hive_has_a_name_for_every_type_of_parquet(kind: pa.DataType, name: str) -> None:
-    assert sql.hive_type(kind, "c") == name
+    assert hive_type(kind, "c") == name
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_hive_has_a_name_for_every_type_of_parquet(kind: pa.DataType, name: str)
 )
 def test_types_that_hive_cannot_name_are_refused_by_column(kind: pa.DataType) -> None:
     with pytest.raises(SchemaError, match=r"^column 'My Column' has type .*, which Hive catalogs cannot name"):
-        sql.hive_type(kind, "My Column")
+        hive_type(kind, "My Column")
 
 
 @pytest.mark.parametrize(
@@ -245,5 +246,5 @@ def test_types_that_readers_of_the_nearest_one_get_wrong_are_for_readers_of_the_
     kind: pa.DataType, name: str, text: str
 ) -> None:
     with pytest.raises(SchemaError, match=f"^column 'My Column' has {text}.*or leave the column unmapped"):
-        sql.hive_type(kind, "My Column")
-    assert sql.hive_type(kind, "My Column", exact=False) == name
+        hive_type(kind, "My Column")
+    assert hive_type(kind, "My Column", exact=False) == name

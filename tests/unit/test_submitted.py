@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import pytest
 
-from bucketwheel import backends, runtime
+from bucketwheel import host, plugins
 from bucketwheel.cli import submitted
 from bucketwheel.errors import ConfigError, DataRefusedError, JobFailedError, UsageError
 from bucketwheel.sample import Sample
@@ -27,7 +27,7 @@ GLUE = [
 
 @pytest.fixture(autouse=True)
 def own_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(runtime.VARIABLE, "")
+    monkeypatch.setenv(host.VARIABLE, "")
 
 
 def job(project: Project, *arguments: str) -> Result:
@@ -60,7 +60,7 @@ def test_a_job_prints_text_where_that_is_asked_for(project: Project) -> None:
 
 
 def test_arguments_that_glue_adds_are_not_used_and_logged(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(runtime.VARIABLE)
+    monkeypatch.delenv(host.VARIABLE)
     project.set(monitoring={"metrics": "none"})
     done = job(project, *GLUE, "--dataset", NARROW)
     event = json.loads(done.stdout.splitlines()[0])
@@ -123,7 +123,7 @@ def test_an_interrupt_raises_with_the_command_that_resumes(project: Project, mon
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(backends.stage("bucket")), "run", interrupt)
+    monkeypatch.setattr(type(plugins.stage("bucket")), "run", interrupt)
     with pytest.raises(JobFailedError, match=r"^interrupted\nTo go on from here: bucketwheel run .* --resume 2025-"):
         job(project, "--dataset", WIDE)
 
@@ -139,7 +139,7 @@ def test_wrong_arguments_raise_and_do_not_exit(project: Project) -> None:
 @pytest.mark.parametrize("mark", [".dockerenv", ".containerenv"])
 def test_the_runtime_is_recognised(mark: str, tmp_path: Path) -> None:
     marks = (tmp_path / ".dockerenv", tmp_path / ".containerenv")
-    assert runtime.detect({}, marks) == "local"
+    assert host.detect({}, marks) == "local"
     (tmp_path / mark).touch()
-    assert runtime.detect({}, marks) == "container"
-    assert runtime.detect({"BUCKETWHEEL_RUNTIME": "emr-serverless"}, marks) == "emr-serverless"
+    assert host.detect({}, marks) == "container"
+    assert host.detect({"BUCKETWHEEL_RUNTIME": "emr-serverless"}, marks) == "emr-serverless"

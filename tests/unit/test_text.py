@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from bucketwheel.manifest import (
+from bucketwheel.cli import text
+from bucketwheel.pipeline.plan import Plan
+from bucketwheel.report import formatting
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import (
     BucketOutcome,
     BucketResult,
     FileRecord,
@@ -15,9 +19,6 @@ from bucketwheel.manifest import (
     VerifiedTable,
     VerifyResult,
 )
-from bucketwheel.observe import text
-from bucketwheel.plan import Plan
-from bucketwheel.records import Drift
 from bucketwheel.settings import STAGES
 from stage_support import column, discovered, manifest, size, split
 
@@ -150,14 +151,14 @@ def test_what_changed_is_said_in_two_lines_at_most(changes: dict[str, Any], expe
     ],
 )
 def test_sizes_have_a_unit(count: int, shown: str) -> None:
-    assert text.size(count) == shown
+    assert formatting.size(count) == shown
 
 
 def test_numbers_stand_to_the_right_and_words_to_the_left() -> None:
-    assert text.table(("name", "rows"), [("a", "1"), ("long one", "1,000")]).splitlines() == [
+    assert formatting.table(("name", "rows"), [("a", "1"), ("long one", "1,000")]).splitlines() == [
         "name       rows",
         "--------  -----",
         "a             1",
         "long one  1,000",
     ]
-    assert text.table(("a", "b"), []) == "a  b\n-  -"
+    assert formatting.table(("a", "b"), []) == "a  b\n-  -"

@@ -21,15 +21,15 @@ from typing import Any
 
 import duckdb
 
-from bucketwheel.catalogs.far_view import viewable
+from bucketwheel.catalogs.duckdb_s3 import viewable
 from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts.catalog import check_same_version
 from bucketwheel.errors import CatalogError, ConfigError
-from bucketwheel.lease.disk import file_lock
 from bucketwheel.settings import Settings
 from bucketwheel.sql import drop_view, literal, parquet_glob, parquet_view, quoted
 from bucketwheel.storage import Storage, is_s3, translated
 from bucketwheel.storage.local import flush
-from bucketwheel.tables import check_same_version
+from bucketwheel.storage.lock import file_lock
 
 _BOOKS = "_bucketwheel_tables"
 _KEPT = "_before_bucketwheel"

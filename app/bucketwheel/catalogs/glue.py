@@ -13,15 +13,15 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from bucketwheel import aws
+from bucketwheel.aws import clients
+from bucketwheel.aws.retry import patiently
 from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
 from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_version
 from bucketwheel.errors import CatalogError, ConfigError
-from bucketwheel.retries import patiently
 from bucketwheel.settings import Settings
 from bucketwheel.sql import check_plain_name
 from bucketwheel.storage import Storage, is_s3
-from bucketwheel.tables import check_same_version, concurrent_publish, same_version
 
 _MISSING = "EntityNotFoundException"
 _EXISTS = "AlreadyExistsException"
@@ -35,7 +35,7 @@ class GlueCatalog:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._glue = aws.client("glue", settings.aws)
+        self._glue = clients.client("glue", settings.aws)
         # Glue folds names to lower case.
         self.database = settings.catalog.database.lower()
         self.target = Storage.of(settings).absolute(settings.target)
@@ -126,13 +126,13 @@ class GlueCatalog:
 
     def _create_database(self) -> None:
         given = {"Name": self.database, "Description": "Tables published by Bucketwheel"}
-        with aws.translated(CatalogError, f"database {self.database}"):
+        with clients.translated(CatalogError, f"database {self.database}"):
             try:
                 patiently(
                     lambda: self._glue.create_database(DatabaseInput=given), self._settings.catalog.retry_seconds
                 )
             except ClientError as error:
-                if aws.code_of(error) != _EXISTS:
+                if clients.code_of(error) != _EXISTS:
                     raise
 
     def _update(self, table: CatalogTable, wanted: dict[str, Any], replacing: CatalogTable) -> None:
@@ -183,7 +183,7 @@ class GlueCatalog:
         """
         thing = f"table {self.database}.{name}" if name else f"database {self.database}"
         method = getattr(self._glue, action)
-        with aws.translated(CatalogError, thing):
+        with clients.translated(CatalogError, thing):
             try:
                 return patiently(
                     lambda: method(DatabaseName=self.database, **arguments), self._settings.catalog.retry_seconds
@@ -197,14 +197,14 @@ class _Refused(Exception):  # noqa: N818
 
     def __init__(self, cause: ClientError, thing: str) -> None:
         super().__init__(str(cause))
-        self.code = aws.code_of(cause)
+        self.code = clients.code_of(cause)
         self.cause = cause
         self.error = _translated(cause, thing)
 
 
 def _translated(cause: ClientError, thing: str) -> CatalogError:
     try:
-        with aws.translated(CatalogError, thing):
+        with clients.translated(CatalogError, thing):
             raise cause
     except CatalogError as error:
         return error

@@ -22,7 +22,7 @@ from bucketwheel.errors import BucketwheelError
 def doctor(env: str, conf: str | None, overrides: Overrides, engine: str | None, timeout: float, output: str) -> None:
     """Check what runs and jobs need, here and on AWS, and say what to fix; changes nothing."""
     from bucketwheel import api
-    from bucketwheel.observe.text import findings_text
+    from bucketwheel.cli.text import findings_text
 
     findings = api.doctor(env, conf, [*overrides, *engine_setting(engine)], seconds=timeout)
     if output == "json":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def runs(config: Configuration, dataset: str | None, output: str) -> None:
     """List the runs below the target."""
     from bucketwheel import api
-    from bucketwheel.observe.text import runs_text
+    from bucketwheel.cli.text import runs_text
 
     found = api.runs(config, dataset, _warn)
     if output == "json":
@@ -35,7 +35,7 @@ def runs(config: Configuration, dataset: str | None, output: str) -> None:
 def show(config: Configuration, run_id: str, output: str) -> None:
     """Show one run; with `--output json` its whole manifest."""
     from bucketwheel import api
-    from bucketwheel.observe.text import run_text
+    from bucketwheel.cli.text import run_text
 
     manifest = api.manifest(config, run_id)
     cost = api.cost(config, manifest)
@@ -60,7 +60,7 @@ def show(config: Configuration, run_id: str, output: str) -> None:
 def verify(config: Configuration, run_id: str, output: str) -> None:
     """Look at every file of a run again, its footer and its keys, and compare it with its manifest."""
     from bucketwheel import api
-    from bucketwheel.observe.progress import shown
+    from bucketwheel.cli.progress import shown
 
     with shown(output) as progress:
         result = api.verify(config, run_id, progress)
@@ -97,7 +97,7 @@ def rollback(config: Configuration, run_id: str, output: str) -> None:
 def expire(config: Configuration, dataset: str | None, keep: int, output: str) -> None:
     """Delete the files of old runs that no catalog table points to."""
     from bucketwheel import api
-    from bucketwheel.observe.text import size
+    from bucketwheel.report.formatting import size
 
     expired = api.expire(config, keep, [dataset] if dataset else [], _warnings_only)
     if output == "json":

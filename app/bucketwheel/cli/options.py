@@ -14,7 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
-    from bucketwheel.observe.logs import JsonLog
+    from bucketwheel.monitoring.json_log import JsonLog
 
 Overrides = list[tuple[str, Any, str]]
 Command = TypeVar("Command", bound=Callable[..., None])

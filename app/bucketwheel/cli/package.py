@@ -40,7 +40,7 @@ def package(
 ) -> None:
     """Pack wheel, script, configuration and Python environment; the same input gives the same bytes."""
     from bucketwheel import api
-    from bucketwheel.observe.text import size, table
+    from bucketwheel.report.formatting import size, table
 
     if archive and without_archive:
         raise click.UsageError("--archive and --without-archive contradict each other; give one of them")

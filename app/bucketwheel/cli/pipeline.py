@@ -44,7 +44,7 @@ def plan(
 ) -> None:
     """Show what a run would do; changes nothing."""
     from bucketwheel import api
-    from bucketwheel.observe.text import plan_text
+    from bucketwheel.cli.text import plan_text
 
     plans = [api.plan(config, name, stages, snapshot_dt, tables_filter) for name in datasets(config, dataset)]
     if output == "json":
@@ -93,9 +93,9 @@ def run(
     All datasets are run unless one is named.
     """
     from bucketwheel import api
-    from bucketwheel.observe.logs import JsonLog
-    from bucketwheel.observe.progress import shown
-    from bucketwheel.observe.text import run_text
+    from bucketwheel.cli.progress import shown
+    from bucketwheel.cli.text import run_text
+    from bucketwheel.monitoring.json_log import JsonLog
 
     log = None
     if output != "text":
@@ -125,7 +125,7 @@ def run(
 @configured
 def config(config: Configuration, output: str) -> None:
     """Print every setting and where its value came from."""
-    from bucketwheel.observe.text import table
+    from bucketwheel.report.formatting import table
 
     rows = config.rows()
     if output == "json":

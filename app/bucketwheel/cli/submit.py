@@ -21,8 +21,8 @@ from bucketwheel.cli.options import (
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
-    from bucketwheel.deploy.jobruns import Update
-    from bucketwheel.deploy.request import Platform
+    from bucketwheel.submit.follow import Update
+    from bucketwheel.submit.request import Platform
 
 
 @click.group()
@@ -82,7 +82,7 @@ def _submit(
     output: str,
 ) -> None:
     from bucketwheel import api
-    from bucketwheel.observe.text import run_text
+    from bucketwheel.cli.text import run_text
 
     request = api.JobRequest(job, dataset, stages, snapshot_dt, tables_filter, resume, token)
     show = _Shown(output)
@@ -118,7 +118,7 @@ class _Shown:
 
     def update(self, news: Update) -> None:
         """Show the lines it printed, and its state where that changed."""
-        from bucketwheel.observe.logs import plain
+        from bucketwheel.monitoring.json_log import plain
 
         for line in news.lines:
             text = plain(line)

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bucketwheel import runtime
+from bucketwheel import host
 from bucketwheel.cli import cli
 from bucketwheel.cli.options import AUTOMATIC, Invocation
 from bucketwheel.cli.pipeline import run
 from bucketwheel.errors import BucketwheelError, ConfigError, JobFailedError
-from bucketwheel.runtime import VARIABLE
+from bucketwheel.host import VARIABLE
 
 if TYPE_CHECKING:
-    from bucketwheel.observe.logs import JsonLog
+    from bucketwheel.monitoring.json_log import JsonLog
 
 # Glue passes these to every script; only there.
 _GLUE_MARKS = ("--JOB_RUN_ID", "--JOB_ID")
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     # See cli.main; executors get it by the Spark session.
     os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
     from bucketwheel import api
-    from bucketwheel.observe.logs import JsonLog
+    from bucketwheel.monitoring.json_log import JsonLog
 
     log = JsonLog(sys.stdout)
     called = Invocation(["run"])
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
                 words.append("--output=log")
                 called.log = log
             called.words = ["run", *words]
-            called.resuming = _resuming(given, runtime.detect(os.environ))
+            called.resuming = _resuming(given, host.detect(os.environ))
             cli.main(called.words, prog_name="bucketwheel", standalone_mode=False, obj=called)
     except BucketwheelError as error:
         # Platforms keep the text and nothing else: without its class, nobody could tell one failure from another.

@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from bucketwheel import aws
+from bucketwheel.aws import clients
 from bucketwheel.errors import DeployError, SelectionError
 from bucketwheel.settings import Settings
 
@@ -43,13 +43,13 @@ class Stack:
         self.name = name
         self._sleep = sleep
         with self._errors():
-            self._client = aws.client("cloudformation", settings.aws)
-            identity = aws.client("sts", settings.aws).get_caller_identity()
+            self._client = clients.client("cloudformation", settings.aws)
+            identity = clients.client("sts", settings.aws).get_caller_identity()
         self.account: str = identity["Account"]
         self.region: str = self._client.meta.region_name
 
     def _errors(self) -> Any:
-        return aws.translated(DeployError, f"stack {self.name}")
+        return clients.translated(DeployError, f"stack {self.name}")
 
     def status(self) -> str | None:
         """Return the status, or None where there is no such stack."""
@@ -66,7 +66,7 @@ class Stack:
             try:
                 found: dict[str, Any] = self._client.describe_stacks(StackName=self.name)["Stacks"][0]
             except ClientError as error:
-                if aws.code_of(error) == "ValidationError" and "does not exist" in str(error):
+                if clients.code_of(error) == "ValidationError" and "does not exist" in str(error):
                     return None
                 raise
         return found
@@ -200,7 +200,7 @@ class Stack:
                 found: list[dict[str, Any]] = self._client.describe_stack_events(StackName=self.name)["StackEvents"]
             except ClientError as error:
                 # A stack that is gone has no events under its name any more.
-                if aws.code_of(error) == "ValidationError":
+                if clients.code_of(error) == "ValidationError":
                     return []
                 raise
         return found

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bucketwheel.config import Configuration
-from bucketwheel.deploy import packaging, taken
+from bucketwheel.deploy import name_conflicts
 from bucketwheel.deploy.cloudformation import Change, Say, Stack
-from bucketwheel.deploy.deployment import Deployment
-from bucketwheel.deploy.template import template, text
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.deploy.template.template import template, text
 from bucketwheel.errors import ConfigError, DeployError, SelectionError
+from bucketwheel.packaging import package
+from bucketwheel.settings.loading import Configuration
 from bucketwheel.storage import Storage, join
 
 Agree = Callable[[str], bool]
@@ -61,12 +62,12 @@ def apply(
     """Make or change the stack, after `agree` was shown what will happen and returned True.
 
     Raises:
-        ConfigError: see `template.template` and `packaging.check_uploaded`.
+        ConfigError: see `template.template` and `package.check_uploaded`.
         DeployError: something of the same name exists, another change is under way, or the change failed.
     """
     deployment = Deployment(config.settings, config.env)
     made = template(config.settings, config.env)
-    packaging.check_uploaded(config, deployment.package().uri)
+    package.check_uploaded(config, deployment.package().uri)
     stack = Stack(config.settings, deployment.stack, sleep)
     status = stack.status()
     if status in _DEAD:
@@ -78,7 +79,7 @@ def apply(
         way = _WAYS_OUT.get(str(status), "another change is under way; wait for its end")
         raise DeployError(f"stack {stack.name} is in state {status}; {way}")
     kind = "UPDATE" if status in _SETTLED else "CREATE"
-    taken.refuse(config, made, stack if kind == "UPDATE" else None)
+    name_conflicts.refuse(config, made, stack if kind == "UPDATE" else None)
     body = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
     name = f"bucketwheel-{hashlib.sha256(body.encode()).hexdigest()[:12]}-{time.time_ns() // 10**6}"
     changes = stack.prepare(name, kind, _passed(config, stack, body), deployment.tags())

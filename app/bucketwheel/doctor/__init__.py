@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bucketwheel.config import Configuration
-from bucketwheel.deploy.secrets import secrets_in
 from bucketwheel.doctor import machine, versions
-from bucketwheel.doctor.findings import Check, Finding, Seen, failed, of_error, ok, run
+from bucketwheel.doctor.checks import Check, Finding, Seen, failed, of_error, ok, run
 from bucketwheel.errors import ConfigError, MissingDependencyError
 from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings
+from bucketwheel.settings.loading import Configuration
+from bucketwheel.settings.secrets import secrets_in
 from bucketwheel.storage import is_s3
 
 __all__ = ["Finding", "diagnose"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bucketwheel import aws
-from bucketwheel.deploy.deployment import place
-from bucketwheel.doctor.findings import Check, Seen, failed, ok, warning
+from bucketwheel.aws import clients
+from bucketwheel.doctor.checks import Check, Seen, failed, ok, warning
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import Settings
 from bucketwheel.storage import is_s3
+from bucketwheel.storage.locations import s3_location
 from bucketwheel.storage.s3_client import S3Client, code_behind
 
 _PUBLIC = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
@@ -22,7 +22,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     written: dict[str, None] = {}
     for name, location, is_written in _places(settings):
         if location is not None and is_s3(location):
-            bucket = place(name, location).bucket
+            bucket = s3_location(name, location).bucket
             read.setdefault(bucket, []).append(name)
             if is_written:
                 written[bucket] = None
@@ -60,11 +60,11 @@ def _exists(settings: Settings, bucket: str, names: list[str]) -> Seen:
         )
         return failed(f"does not exist ({used})", advice)
     region = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
-    expected = settings.storage.region or aws.session().region_name
+    expected = settings.storage.region or clients.session().region_name
     if region and expected and region != expected:
         return warning(
             f"in {region}, not in {expected} ({used})",
-            f"set aws.region={region}: traffic between regions is slow and costs",
+            f"set clients.region={region}: traffic between regions is slow and costs",
         )
     return ok(f"{region or 'there'}, {used}")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bucketwheel import aws, backends
-from bucketwheel.deploy.deployment import Deployment, place
+from bucketwheel import plugins
+from bucketwheel.aws import clients
+from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.doctor import buckets, permissions, trust
-from bucketwheel.doctor.findings import Check, Seen, failed, ok, warning
+from bucketwheel.doctor.checks import Check, Seen, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, CatalogError, ExecutorError
 from bucketwheel.settings import Settings
+from bucketwheel.storage.locations import s3_location
 
 
 def checks(settings: Settings, env: str) -> Iterator[Check]:
@@ -29,15 +31,15 @@ def checks(settings: Settings, env: str) -> Iterator[Check]:
 
 
 def _credentials(settings: Settings) -> Seen:
-    with aws.translated(BucketwheelError, "credentials"):
-        who = aws.client("sts", settings.aws).get_caller_identity()
+    with clients.translated(BucketwheelError, "credentials"):
+        who = clients.client("sts", settings.aws).get_caller_identity()
     return ok(f"account {who['Account']}, {who['Arn']}")
 
 
 def _region(settings: Settings) -> Seen:
-    found = settings.aws.region or aws.session().region_name
+    found = settings.aws.region or clients.session().region_name
     if not found:
-        return failed("no region is known", "set aws.region, or AWS_REGION in the environment")
+        return failed("no region is known", "set clients.region, or AWS_REGION in the environment")
     origin = "aws.region" if settings.aws.region else "the environment"
     if settings.storage.region and settings.storage.region != found:
         return warning(
@@ -49,13 +51,13 @@ def _region(settings: Settings) -> Seen:
 
 def _database(settings: Settings) -> Seen:
     name = settings.catalog.database.lower()
-    backends.catalog(settings).check()
+    plugins.catalog(settings).check()
     try:
-        with aws.translated(CatalogError, f"database {name}"):
-            aws.client("glue", settings.aws).get_database(Name=name)
+        with clients.translated(CatalogError, f"database {name}"):
+            clients.client("glue", settings.aws).get_database(Name=name)
     except CatalogError as error:
         # Without leave to make it, the check of the catalog has failed before.
-        if aws.code_of(error.__cause__ or error) != "EntityNotFoundException":
+        if clients.code_of(error.__cause__ or error) != "EntityNotFoundException":
             raise
         return ok(f"{name} is not there yet; the first run makes it (catalog.create_database)")
     return ok(f"{name} is there")
@@ -65,12 +67,12 @@ def _workgroup(deployment: Deployment) -> Seen:
     settings, athena = deployment.settings, deployment.settings.athena
     if deployment.uses_athena():
         # What the jobs themselves look at before they begin.
-        backends.executor(settings).check()
+        plugins.executor(settings).check()
     try:
-        with aws.translated(ExecutorError, f"workgroup {athena.workgroup}"):
-            group = aws.client("athena", settings.aws).get_work_group(WorkGroup=athena.workgroup)["WorkGroup"]
+        with clients.translated(ExecutorError, f"workgroup {athena.workgroup}"):
+            group = clients.client("athena", settings.aws).get_work_group(WorkGroup=athena.workgroup)["WorkGroup"]
     except ExecutorError as error:
-        if aws.code_of(error.__cause__ or error) != "InvalidRequestException":
+        if clients.code_of(error.__cause__ or error) != "InvalidRequestException":
             raise
         return warning(f"there is no workgroup {athena.workgroup}", "`bucketwheel deploy apply` makes it")
     return _judged(group, athena.workgroup, athena.output_location)
@@ -86,6 +88,6 @@ def _judged(group: dict[str, Any], name: str, wanted: str | None) -> Seen:
     found = f"{name} is enabled, results in {where or wanted}, encrypted {encryption}"
     if where is None and wanted is None:
         return failed(f"{name} has no place for results", "set athena.output_location to an s3:// location")
-    if where and wanted and place("", where) != place("", wanted):
+    if where and wanted and s3_location("", where) != s3_location("", wanted):
         return warning(found, f"athena.output_location is {wanted}: bring the two together")
     return ok(found)

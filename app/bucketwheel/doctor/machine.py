@@ -11,13 +11,14 @@ from pathlib import Path
 
 import psutil
 
-from bucketwheel import backends
-from bucketwheel.assembly import RunRequest
-from bucketwheel.doctor.findings import Check, Seen, failed, ok, warning
-from bucketwheel.engines.arrow import HELD, available_memory, memory_budget
+from bucketwheel import plugins
+from bucketwheel.doctor.checks import Check, Seen, failed, ok, warning
+from bucketwheel.engines.memory import HELD, memory_budget
 from bucketwheel.errors import BucketwheelError
-from bucketwheel.observe.text import size
-from bucketwheel.plan import Plan, plan
+from bucketwheel.host import available_memory
+from bucketwheel.pipeline.plan import Plan, plan
+from bucketwheel.pipeline.services import RunRequest
+from bucketwheel.report.formatting import size
 from bucketwheel.settings import PROMOTE, Settings
 from bucketwheel.storage import is_s3
 
@@ -37,8 +38,8 @@ def checks(settings: Settings, far: bool) -> Iterator[Check]:
 
 def _backends(settings: Settings, far: bool) -> Seen:
     for name in settings.stages:
-        backends.stage(name)
-    backends.check(settings, engine=not far, catalog=True, executor=True)
+        plugins.stage(name)
+    plugins.check(settings, engine=not far, catalog=True, executor=True)
     return ok(f"engine {settings.engine}, catalog {settings.catalog.kind}, ctas {settings.ctas.method}")
 
 
@@ -124,7 +125,7 @@ def _spilled(settings: Settings, plans: list[Plan]) -> int:
 
 
 def _catalog(settings: Settings) -> Seen:
-    backends.catalog(settings).check()
+    plugins.catalog(settings).check()
     path = settings.catalog.path
     if settings.catalog.kind != "duckdb" or path is None:
         return ok(f"catalog {settings.catalog.kind}, database {settings.catalog.database}")
@@ -137,5 +138,5 @@ def _catalog(settings: Settings) -> Seen:
 
 
 def _executor(settings: Settings) -> Seen:
-    backends.executor(settings).check()
+    plugins.executor(settings).check()
     return ok(f"{settings.ctas.method} answers")

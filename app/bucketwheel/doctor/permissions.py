@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bucketwheel import aws
-from bucketwheel.deploy.deployment import Deployment
-from bucketwheel.deploy.policy import READ_PACKAGE, Statement, job_statements
-from bucketwheel.doctor.findings import Seen, failed, ok, warning
+from bucketwheel.aws import clients
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.deploy.template.policy import READ_PACKAGE, Statement, job_statements
+from bucketwheel.doctor.checks import Seen, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, ConfigError
 
 # What IAM knows a call by that it refuses to answer.
@@ -34,9 +34,9 @@ def look(deployment: Deployment) -> Seen:
         BucketwheelError: IAM failed, or there are no credentials.
     """
     settings = deployment.settings.aws
-    iam, role = aws.client("iam", settings), deployment.role
+    iam, role = clients.client("iam", settings), deployment.role
     try:
-        with aws.translated(BucketwheelError, f"role {role}"):
+        with clients.translated(BucketwheelError, f"role {role}"):
             arn = iam.get_role(RoleName=role)["Role"]["Arn"]
             denied, asked = _denied(iam, arn, deployment)
     except BucketwheelError as error:
@@ -57,7 +57,7 @@ def unasked(error: BucketwheelError, role: str) -> Seen:
     Raises:
         BucketwheelError: IAM failed, or there are no credentials.
     """
-    code = aws.code_of(error.__cause__ or error)
+    code = clients.code_of(error.__cause__ or error)
     if code == "NoSuchEntity":
         return warning(f"there is no role {role}", "`bucketwheel deploy apply` makes it")
     if code in _REFUSED or "NotImplemented" in f"{code} {error}":
@@ -95,7 +95,7 @@ def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[dict[str, list[
 
 def _region(deployment: Deployment) -> str:
     """Return the region that names of resources have; IAM itself has none."""
-    return str(deployment.settings.aws.region or aws.session().region_name or "us-east-1")
+    return str(deployment.settings.aws.region or clients.session().region_name or "us-east-1")
 
 
 def _statements(deployment: Deployment) -> Iterator[Statement]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bucketwheel import aws
-from bucketwheel.deploy.deployment import Deployment
-from bucketwheel.doctor.findings import Seen, failed, ok, warning
+from bucketwheel.aws import clients
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.doctor.checks import Seen, failed, ok, warning
 from bucketwheel.doctor.permissions import unasked
 from bucketwheel.errors import BucketwheelError
 
@@ -22,8 +22,8 @@ def look(deployment: Deployment) -> Seen:
     """
     role, service = deployment.role, f"{deployment.settings.deploy.platform}.amazonaws.com"
     try:
-        with aws.translated(BucketwheelError, f"role {role}"):
-            found = aws.client("iam", deployment.settings.aws).get_role(RoleName=role)["Role"]
+        with clients.translated(BucketwheelError, f"role {role}"):
+            found = clients.client("iam", deployment.settings.aws).get_role(RoleName=role)["Role"]
     except BucketwheelError as error:
         return unasked(error, role)
     about = list(_about(found.get("AssumeRolePolicyDocument") or {}, service))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bucketwheel.doctor.findings import Check, Seen, failed, ok, warning
+from bucketwheel.doctor.checks import Check, Seen, failed, ok, warning
 from bucketwheel.settings import PROMOTE, Settings
 
 _JAVA_SECONDS = 10

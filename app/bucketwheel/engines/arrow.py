@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -13,30 +12,24 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 import pyarrow as pa
 
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, Slice
-from bucketwheel.engines.pieces import PieceStore
-from bucketwheel.engines.together import TOGETHER_ROWS, together
+from bucketwheel.engines.bucket_groups import TOGETHER_ROWS, together
+from bucketwheel.engines.memory import HELD, WORKING, gather_bytes, memory_budget
+from bucketwheel.engines.spill import PieceStore
 from bucketwheel.errors import EngineError
+from bucketwheel.host import available_threads
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.kernel.verify import verify_bucket
-from bucketwheel.manifest import BucketOutcome
+from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
 from bucketwheel.storage import translated
 
-# Where version 2 and version 1 of control groups keep a container's limit.
-_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # The compressed pages of a slice, what they decode to, and its ordered copy.
 _WORKING_COPIES = 2.5
-# The pieces of one table of one bucket, one array of them, its ordered copy, and the file in the making.
-_GATHER_COPIES = 4
-# Shares of the budget for pieces that wait and for work on slices and buckets; allocators need the rest.
-HELD = 0.4
-_WORKING = 0.4
 # Below this many rows a piece of one bucket is so short that the cost of handling it shows.
 _FEWEST_ROWS = 65_536
 # However small the budget, a batch has this many rows.
@@ -47,44 +40,6 @@ _TURNS = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def available_memory() -> int:
-    """Return the bytes this process may use: the smaller of the machine's memory and its container's limit."""
-    limits = [psutil.virtual_memory().total]
-    for name in _MEMORY_LIMITS:
-        path = Path(name)
-        if path.is_file() and (text := path.read_text().strip()).isdigit():
-            limits.append(int(text))
-    return min(limits)
-
-
-def available_threads() -> int:
-    """Return how many threads this process may run at once."""
-    # macOS and Windows have no affinity.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory_budget(settings: Settings) -> int:
-    """Return the bytes that the engine may use."""
-    return available_memory() // 2 if settings.memory == "auto" else settings.memory
-
-
-def gather_bytes(rows: float, decoded_bytes_per_row: int, widths: Sequence[int], keys: int) -> float:
-    """Return about what gathering one bucket takes in memory.
-
-    Args:
-        rows: rows of the bucket.
-        decoded_bytes_per_row: of all columns together.
-        widths: value columns of each table.
-        keys: key columns.
-    """
-    return rows * decoded_bytes_per_row * (max(widths) + keys) / (sum(widths) + keys) * _GATHER_COPIES
-
-
-def gather_budget(settings: Settings) -> int:
-    """Return the bytes that gathering may take."""
-    return int(memory_budget(settings) * _WORKING)
 
 
 class ArrowEngine:
@@ -157,7 +112,7 @@ class ArrowEngine:
     def _scatter(
         self, job: BucketJob, skip: frozenset[int], store: PieceStore, codebooks: Codebooks
     ) -> Generator[int, None, None]:
-        working_rows = int(self._budget * _WORKING / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
+        working_rows = int(self._budget * WORKING / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
         threads = max(1, min(self._threads, working_rows // _FEWEST_ROWS))
         max_rows = max(_LEAST_BATCH, working_rows // threads)
 
@@ -172,7 +127,7 @@ class ArrowEngine:
         """Return how many threads the budget allows, and up to how many rows one of them joins buckets."""
         widths = [len(table.columns) for table in job.tables]
         need = max(gather_bytes(1, job.decoded_bytes_per_row, widths, len(job.keys)), 1)
-        working_rows = int(self._budget * _WORKING / need)
+        working_rows = int(self._budget * WORKING / need)
         threads = max(1, min(self._threads, working_rows // max(int(rows.max()), 1)))
         fair = int(rows.sum()) // (threads * _TURNS)
         return threads, min(TOGETHER_ROWS, fair, working_rows // threads)

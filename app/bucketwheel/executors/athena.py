@@ -13,8 +13,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bucketwheel import aws, sql
+from bucketwheel import sql
+from bucketwheel.aws import clients
+from bucketwheel.aws.retry import passes, patiently
 from bucketwheel.contracts import Statement, TableCopy
+from bucketwheel.contracts.executor import WRITERS
 from bucketwheel.errors import (
     BucketwheelError,
     ConfigError,
@@ -24,11 +27,9 @@ from bucketwheel.errors import (
     ExecutorResourcesError,
     StatementError,
 )
-from bucketwheel.executors.failures import failure, hint
-from bucketwheel.retries import passes, patiently
+from bucketwheel.executors.error_mapping import failure, hint
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
-from bucketwheel.tables import WRITERS
 
 _INVALID = "InvalidRequestException"
 _MALFORMED = (
@@ -57,7 +58,7 @@ class AthenaExecutor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._athena = aws.client("athena", settings.aws)
+        self._athena = clients.client("athena", settings.aws)
         self._storage = Storage.of(settings)
         self._target = self._storage.absolute(settings.target)
         self._database = settings.catalog.database.lower()
@@ -74,7 +75,7 @@ class AthenaExecutor:
             try:
                 group = patiently(lambda: self._athena.get_work_group(WorkGroup=name), self._retry)["WorkGroup"]
             except ClientError as error:
-                if aws.code_of(error) != _INVALID:
+                if clients.code_of(error) != _INVALID:
                     raise
                 raise ConfigError(
                     f"athena.workgroup: Athena has no workgroup {name!r}; create it, or name another"
@@ -144,7 +145,7 @@ class AthenaExecutor:
             kind = _cause(error)
             # What was denied is explained already.
             more = "" if kind is ExecutorDeniedError else hint(kind)
-            with aws.translated(lambda text: kind(f"{text.rstrip('.')}{more}"), thing):
+            with clients.translated(lambda text: kind(f"{text.rstrip('.')}{more}"), thing):
                 raise
 
     def _start(self, text: str) -> str:
@@ -230,11 +231,11 @@ class AthenaExecutor:
 
 
 def _cause(error: BaseException) -> type[ExecutorError]:
-    if aws.is_denied(error):
+    if clients.is_denied(error):
         return ExecutorDeniedError
     if passes(error):
         return ExecutorBusyError
-    if isinstance(error, ClientError) and aws.code_of(error) == _INVALID:
+    if isinstance(error, ClientError) and clients.code_of(error) == _INVALID:
         # Athena refuses with this what it cannot parse, and whatever else it finds wrong with a request.
         told = f"{error.response.get('AthenaErrorCode', '')} {error}"
         if re.search(_MALFORMED, told):

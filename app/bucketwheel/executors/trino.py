@@ -18,7 +18,7 @@ from trino.exceptions import DatabaseError, HttpError, OperationalError, TrinoQu
 from bucketwheel import sql
 from bucketwheel.contracts import Statement, TableCopy
 from bucketwheel.errors import ConfigError, ExecutorBusyError, ExecutorError, ExecutorResourcesError
-from bucketwheel.executors.failures import failure
+from bucketwheel.executors.error_mapping import failure
 from bucketwheel.settings import Settings
 
 _LOOK_SECONDS = 0.2

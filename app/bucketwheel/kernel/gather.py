@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bucketwheel.contracts import BucketJob, TableLayout
+from bucketwheel.kernel.arrow_types import large_type
 from bucketwheel.kernel.checksum import row_hashes, total
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.keys import complete_rows, key_order, key_text, repeated_keys
-from bucketwheel.kernel.plain import large_type
 from bucketwheel.kernel.write import write_table, writer_options
-from bucketwheel.manifest import BucketOutcome, FileRecord
+from bucketwheel.runs.manifest import BucketOutcome, FileRecord
 
 # Pieces of some buckets that have rows, in slice order, reduced to the named source columns.
 Pieces = Callable[[Sequence[str]], list[pa.RecordBatch]]

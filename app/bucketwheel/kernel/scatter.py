@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, Slice
 from bucketwheel.errors import UnreadableFilesError
+from bucketwheel.kernel.arrow_types import plain_type
 from bucketwheel.kernel.dictionaries import Codebooks
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
-from bucketwheel.kernel.plain import plain_type
 from bucketwheel.storage import Storage, fetch, translated
 
 # Readers of INT64 nanoseconds are rare; INT96 is read as microseconds, the finest unit that all of them know.

@@ -10,7 +10,7 @@ from itertools import zip_longest
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bucketwheel.kernel.plain import plain_type
+from bucketwheel.kernel.arrow_types import plain_type
 
 
 def planned_schema(source: pa.Schema, columns: Iterable[tuple[str, str]]) -> bytes:

@@ -20,7 +20,7 @@ from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.keys import first_disorder, key_text
 from bucketwheel.kernel.layout import bucket_file_name, check_file_name
 from bucketwheel.kernel.schema import schema_difference
-from bucketwheel.manifest import BucketOutcome, FileRecord
+from bucketwheel.runs.manifest import BucketOutcome, FileRecord
 from bucketwheel.storage import Storage, fetch, join
 
 # The key columns of one table of one bucket as they lie on disk: how each chunk is laid out, and its bytes.

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.kernel.layout import bucket_file_name
-from bucketwheel.manifest import FileRecord
+from bucketwheel.runs.manifest import FileRecord
 from bucketwheel.storage import Storage, join
 
 # Fewer, larger calls into the encoders than Arrow's default of 1,024 values.

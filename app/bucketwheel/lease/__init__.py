@@ -22,10 +22,11 @@ from typing import NoReturn, Protocol
 import psutil
 
 from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError
-from bucketwheel.lease.disk import LOCK_SECONDS, DiskLeaseFile
+from bucketwheel.lease.disk import DiskLeaseFile
 from bucketwheel.lease.s3 import ObjectLeaseFile
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, is_s3, join
+from bucketwheel.storage.lock import LOCK_SECONDS
 
 
 @dataclass(frozen=True)

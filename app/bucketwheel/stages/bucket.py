@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import EngineError
-from bucketwheel.jobs import bucket_job
-from bucketwheel.manifest import BucketOutcome, BucketResult, DiscoverResult, Manifest
-from bucketwheel.stages.reasons import reasons_told
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, DiscoverResult, Manifest
+from bucketwheel.stages.bucket_job import bucket_job
+from bucketwheel.stages.engine_warnings import reasons_told
 
 
 class Bucket:

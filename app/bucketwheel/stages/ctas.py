@@ -5,12 +5,12 @@ By promoting the files, which already are buckets; or by copies, where `ctas.met
 
 from __future__ import annotations
 
+from bucketwheel.catalogs.publish import publish_run
 from bucketwheel.contracts import Services
-from bucketwheel.manifest import CopiedTable, Manifest, PublishResult
-from bucketwheel.publish import publish_run
-from bucketwheel.runs import RunStore
+from bucketwheel.executors.copy_tables import copy_tables
+from bucketwheel.runs.manifest import CopiedTable, Manifest, PublishResult
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import PROMOTE
-from bucketwheel.stages.copy_tables import copy_tables
 
 
 class Ctas:

@@ -16,8 +16,8 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import SchemaError, SelectionError, SnapshotError, UnreadableFilesError
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.scatter import READ_OPTIONS
-from bucketwheel.manifest import DiscoverResult, Manifest, SourceFile
-from bucketwheel.stages.footers import source_columns
+from bucketwheel.runs.manifest import DiscoverResult, Manifest, SourceFile
+from bucketwheel.stages.column_stats import source_columns
 from bucketwheel.storage import Entry, Storage, join, translated
 
 _PREFIX = "snapshot_dt="

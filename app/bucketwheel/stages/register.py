@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bucketwheel.catalogs.publish import publish_run
 from bucketwheel.contracts import Services
-from bucketwheel.manifest import Manifest, PublishResult
-from bucketwheel.publish import publish_run
+from bucketwheel.runs.manifest import Manifest, PublishResult
 
 
 class Register:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from bucketwheel.contracts import Services
-from bucketwheel.copies import check_writers
-from bucketwheel.engines.arrow import gather_budget, gather_bytes
+from bucketwheel.contracts.executor import WRITERS
+from bucketwheel.engines.memory import gather_budget, gather_bytes
+from bucketwheel.executors.copy_store import check_writers
 from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
-from bucketwheel.manifest import (
+from bucketwheel.runs.manifest import (
     DiscoverResult,
     Manifest,
     SizeResult,
@@ -23,7 +24,6 @@ from bucketwheel.manifest import (
     TableSize,
 )
 from bucketwheel.settings import Settings
-from bucketwheel.tables import WRITERS
 
 # A dictionary page up to this size is small against the rows that use it, so the column stays coded.
 _SMALL_DICTIONARY = 32 * 2**10

@@ -9,12 +9,13 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 
+from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.contracts import Services
 from bucketwheel.errors import BucketwheelError, MappingError, SchemaError, SelectionError, StorageError
 from bucketwheel.kernel.layout import standard_name
-from bucketwheel.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
+from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
 from bucketwheel.settings import CatalogSettings, SplitSettings
-from bucketwheel.sql import LONGEST_NAME, hive_type
+from bucketwheel.sql import LONGEST_NAME
 from bucketwheel.storage import Storage
 
 TABLE_HEADER = "OMC_FLYWHEEL_TABLE"

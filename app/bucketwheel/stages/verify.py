@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bucketwheel import drift
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import QualityError, VerificationError
-from bucketwheel.jobs import bucket_job
 from bucketwheel.kernel.checksum import add
 from bucketwheel.kernel.layout import bucket_of_file
-from bucketwheel.manifest import (
+from bucketwheel.runs.manifest import (
     BucketOutcome,
     BucketResult,
     DiscoverResult,
@@ -19,7 +17,9 @@ from bucketwheel.manifest import (
     VerifyResult,
 )
 from bucketwheel.settings import Policy
-from bucketwheel.stages.reasons import reasons_told
+from bucketwheel.stages import drift
+from bucketwheel.stages.bucket_job import bucket_job
+from bucketwheel.stages.engine_warnings import reasons_told
 from bucketwheel.storage import Entry
 
 # Of a directory that was emptied, or filled with other files, no message should have all the names.

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from bucketwheel.errors import StorageError
+from bucketwheel.errors import ConfigError, StorageError
 
 _S3_SCHEMES = ("s3", "s3a", "s3n")
 
@@ -56,6 +56,32 @@ def bucket_and_key(location: str) -> tuple[str, str]:
     """Return the bucket and the key, which may be empty, of an absolute `s3://` URI."""
     bucket, _, key = location.removeprefix("s3://").partition("/")
     return bucket, key
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """A bucket and a prefix in it; the prefix has no slash at either end."""
+
+    bucket: str
+    prefix: str
+
+    @property
+    def uri(self) -> str:
+        """The location as `s3://bucket/prefix`."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+def s3_location(setting: str, location: str | None) -> S3Location:
+    """Return the bucket and the prefix of the setting called `setting`.
+
+    Raises:
+        ConfigError: it is empty or not on S3.
+    """
+    scheme, rest = _split(location or "")
+    bucket, _, prefix = rest.partition("/")
+    if scheme not in _S3_SCHEMES or not bucket:
+        raise ConfigError(f"{setting} is {location!r}; set it to a location of the form s3://bucket/prefix")
+    return S3Location(bucket, prefix.strip("/"))
 
 
 def join(location: str, *parts: str) -> str:

@@ -17,7 +17,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from bucketwheel import aws
+from bucketwheel.aws import clients
 from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.settings import AwsSettings, StorageSettings
 
@@ -77,7 +77,7 @@ class S3Client:
                 return getattr(client, operation)(**named, **parameters)
             except ClientError as error:
                 # Keys in a file may have been written anew since they were read, and a role's withdrawn.
-                if aws.code_of(error) not in _EXPIRED:
+                if clients.code_of(error) not in _EXPIRED:
                     raise
                 renewed = _renewed(self._settings, client)
                 return getattr(renewed, operation)(**named, **parameters)
@@ -89,7 +89,7 @@ class S3Client:
 
 def code_behind(error: StorageError) -> str:
     """Return S3's code for what went wrong, or nothing."""
-    return aws.code_of(error.__cause__) if error.__cause__ else ""
+    return clients.code_of(error.__cause__) if error.__cause__ else ""
 
 
 def _client(settings: StorageSettings) -> Any:
@@ -102,14 +102,14 @@ def _client(settings: StorageSettings) -> Any:
 def _new_client(settings: StorageSettings) -> Any:
     usual = AwsSettings()
     style = {None: "auto", True: "path", False: "virtual"}[settings.path_style]
-    config = aws.client_config(
+    config = clients.client_config(
         settings.connect_seconds or usual.connect_seconds,
         settings.read_seconds or usual.read_seconds,
         settings.attempts or usual.attempts,
         s3={"addressing_style": style},
         max_pool_connections=_CONNECTIONS,
     )
-    client = aws.make_client("s3", settings.region, settings.endpoint_url, config)
+    client = clients.make_client("s3", settings.region, settings.endpoint_url, config)
     events = client.meta.events
     for operation in ("PutObject", "CompleteMultipartUpload"):
         events.register(f"before-parameter-build.s3.{operation}", _take_conditions)
@@ -123,7 +123,7 @@ def _renewed(settings: StorageSettings, expired: Any) -> Any:
     with _lock:
         # Of all threads whose calls failed, one looks for credentials.
         if _clients.get(settings) is expired:
-            aws.renew_session()
+            clients.renew_session()
             _clients[settings] = _new_client(settings)
         return _clients[settings]
 
@@ -142,7 +142,7 @@ def _say_who_pays(params: dict[str, Any], **_: Any) -> None:
 
 
 def _in_words(error: ClientError, bucket: str, key: str, prefix: str) -> Exception:
-    code, operation = aws.code_of(error), error.operation_name
+    code, operation = clients.code_of(error), error.operation_name
     message = error.response.get("Error", {}).get("Message") or code
     place = f"s3://{bucket}/{key or prefix}"
     if code in _NOT_THERE:
@@ -154,7 +154,7 @@ def _in_words(error: ClientError, bucket: str, key: str, prefix: str) -> Excepti
 
 def _why(code: str, operation: str, message: str, bucket: str, key: str, error: ClientError) -> str:
     if operation.startswith("AssumeRole"):
-        return aws.explained(error)
+        return clients.explained(error)
     if code == "NoSuchBucket":
         return f"{operation}: the bucket {bucket!r} does not exist; create it, or correct its name in the settings"
     if code in _DENIED:

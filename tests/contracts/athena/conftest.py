@@ -8,14 +8,14 @@ import pytest
 from executor_contract import source_in
 from executor_support import athena_settings, s3_engine
 
-from athena_double import AthenaDouble, athena_runs
 from aws_faults import Faults, faulty
-from bucketwheel import aws as aws_module
+from bucketwheel.aws import clients as aws_module
 from bucketwheel.contracts import TableCopy
 from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.settings import Settings
 from bucketwheel.storage import join
-from sql_double import TinySql
+from fake_athena import FakeAthena, athena_runs
+from fake_sql import TinySql
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def engine(settings: Settings) -> TinySql:
 
 
 @pytest.fixture
-def double(engine: TinySql, settings: Settings) -> Iterator[AthenaDouble]:
-    with athena_runs(AthenaDouble(engine, str(settings.athena.output_location))) as running:
+def double(engine: TinySql, settings: Settings) -> Iterator[FakeAthena]:
+    with athena_runs(FakeAthena(engine, str(settings.athena.output_location))) as running:
         yield running
 
 
@@ -41,7 +41,7 @@ def faults(settings: Settings) -> Iterator[Faults]:
 
 
 @pytest.fixture
-def executor(settings: Settings, double: AthenaDouble) -> AthenaExecutor:
+def executor(settings: Settings, double: FakeAthena) -> AthenaExecutor:
     return AthenaExecutor(settings)
 
 

@@ -10,7 +10,6 @@ import pytest
 from executor_contract import source_in
 from executor_support import athena_settings, s3_engine
 
-from athena_double import AthenaDouble, athena_runs
 from aws_faults import Faults, refusal
 from aws_server import plain_client
 from bucketwheel.contracts import TableCopy
@@ -26,7 +25,8 @@ from bucketwheel.errors import (
 from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.settings import Settings
 from bucketwheel.storage import join
-from sql_double import Plan, TinySql
+from fake_athena import FakeAthena, athena_runs
+from fake_sql import Plan, TinySql
 
 
 def left(engine: TinySql, copy: TableCopy) -> list[str]:
@@ -39,7 +39,7 @@ def group(aws: str, name: str, **configuration: Any) -> str:
 
 
 def test_a_query_names_workgroup_database_catalog_result_place_and_a_token(
-    executor: AthenaExecutor, double: AthenaDouble, copy: TableCopy, settings: Settings
+    executor: AthenaExecutor, double: FakeAthena, copy: TableCopy, settings: Settings
 ) -> None:
     statement = executor.copy(copy, Event())
     (request,) = [query.request for query in double.queries.values()]
@@ -82,7 +82,7 @@ def test_the_error_type_of_athena_tells_the_cause(
 
 
 def test_a_failed_copy_is_cleaned_by_its_data_manifest(
-    executor: AthenaExecutor, engine: TinySql, double: AthenaDouble, copy: TableCopy
+    executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy: TableCopy
 ) -> None:
     kept = join(str(copy.location), "not_in_the_manifest")
     engine.plan("CREATE TABLE", Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"))
@@ -124,7 +124,7 @@ class _Adding(dict[str, list[str]]):
 
 
 def test_a_data_manifest_that_cannot_be_read_becomes_a_note(
-    executor: AthenaExecutor, engine: TinySql, double: AthenaDouble, copy: TableCopy
+    executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy: TableCopy
 ) -> None:
     engine.plan("CREATE TABLE", Plan(message="no"))
     double.results = "s3://no-such-bucket-of-ours/x"
@@ -149,7 +149,7 @@ class _Deaf:
 
 
 def test_a_query_that_is_cancelled_is_stopped_and_cleaned(
-    settings: Settings, engine: TinySql, double: AthenaDouble, copy: TableCopy
+    settings: Settings, engine: TinySql, double: FakeAthena, copy: TableCopy
 ) -> None:
     engine.plan("CREATE TABLE", Plan(hang=True))
     ctas = settings.ctas.model_copy(update={"timeout_seconds": 0.2})
@@ -160,7 +160,7 @@ def test_a_query_that_is_cancelled_is_stopped_and_cleaned(
 
 
 def test_an_interrupt_stops_the_query(
-    executor: AthenaExecutor, engine: TinySql, double: AthenaDouble, copy: TableCopy
+    executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy: TableCopy
 ) -> None:
     engine.plan("CREATE TABLE", Plan(hang=True))
 
@@ -216,7 +216,7 @@ def test_a_workgroup_that_enforces_a_place_below_the_target_chooses_where_tables
     settings = settings.model_copy(update={"athena": athena})
     engine = s3_engine(settings, enforced=place)
     copy = TableCopy(source_in(engine, settings.target), "tmp_copy", None, "hive_v1")
-    with athena_runs(AthenaDouble(engine, place)) as double:
+    with athena_runs(FakeAthena(engine, place)) as double:
         executor = AthenaExecutor(settings)
         executor.check()
         assert executor.chooses_location
@@ -230,7 +230,7 @@ def test_a_workgroup_that_enforces_a_place_below_the_target_chooses_where_tables
 
 
 def test_a_layout_without_buckets_is_copied_without(
-    executor: AthenaExecutor, double: AthenaDouble, copy: TableCopy
+    executor: AthenaExecutor, double: FakeAthena, copy: TableCopy
 ) -> None:
     executor.copy(replace(copy, source=replace(copy.source, bucket_columns=(), bucket_count=0)), Event())
     assert all("bucket" not in query.text for query in double.queries.values())

@@ -10,19 +10,13 @@ from typing import Any
 import pytest
 from executor_support import athena_settings
 
-from athena_double import AthenaDouble
 from aws_faults import Fault, Faults, faulty, lost_answer, refusal, timeout
-from bucketwheel import aws as aws_module
+from bucketwheel.aws import clients as aws_module
 from bucketwheel.contracts import TableCopy
-from bucketwheel.errors import (
-    BucketwheelError,
-    ExecutorBusyError,
-    ExecutorDeniedError,
-    ExecutorError,
-    StatementError,
-)
+from bucketwheel.errors import BucketwheelError, ExecutorBusyError, ExecutorDeniedError, ExecutorError, StatementError
 from bucketwheel.executors.athena import AthenaExecutor
-from sql_double import Plan, TinySql
+from fake_athena import FakeAthena
+from fake_sql import Plan, TinySql
 
 BUSY = refusal("TooManyRequestsException", message="Rate exceeded")
 BROKEN = refusal("InternalServerException", 500)
@@ -31,7 +25,7 @@ INVALID = "InvalidRequestException"
 OPERATIONS = ["StartQueryExecution", "GetQueryExecution", "GetQueryResults", "GetWorkGroup", "StopQueryExecution"]
 
 
-def use_all(executor: AthenaExecutor, engine: TinySql, double: AthenaDouble, copy: TableCopy) -> None:
+def use_all(executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy: TableCopy) -> None:
     """Call every operation there is: a copy that is stopped, one that is not, and its keys."""
     executor.check()
     stop = Event()
@@ -47,7 +41,7 @@ def use_all(executor: AthenaExecutor, engine: TinySql, double: AthenaDouble, cop
 
 
 def test_a_start_whose_answer_got_lost_does_not_start_a_second_query(
-    executor: AthenaExecutor, double: AthenaDouble, faults: Faults, copy: TableCopy
+    executor: AthenaExecutor, double: FakeAthena, faults: Faults, copy: TableCopy
 ) -> None:
     faults.plan("StartQueryExecution", lost_answer)
     executor.copy(copy, Event())
@@ -61,7 +55,7 @@ def test_a_start_whose_answer_got_lost_does_not_start_a_second_query(
 def test_what_passes_is_waited_for(
     executor: AthenaExecutor,
     engine: TinySql,
-    double: AthenaDouble,
+    double: FakeAthena,
     faults: Faults,
     copy: TableCopy,
     operation: str,
@@ -113,7 +107,7 @@ def test_what_is_denied_is_named_with_its_action_and_the_workgroup(
 @pytest.mark.parametrize("fault", [BUSY, BROKEN])
 @pytest.mark.parametrize("operation", OPERATIONS[:4])
 def test_throttling_without_end_is_an_engine_that_is_busy(
-    aws: str, engine: TinySql, double: AthenaDouble, copy: TableCopy, operation: str, fault: Fault
+    aws: str, engine: TinySql, double: FakeAthena, copy: TableCopy, operation: str, fault: Fault
 ) -> None:
     settings = athena_settings(aws, {"attempts": 1})
     catalog = settings.catalog.model_copy(update={"retry_seconds": 0.3, "database": engine.catalog.database})  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import pytest
 from glue_support import glue_settings
 
 from aws_faults import Faults, faulty
-from bucketwheel import aws as aws_module
+from bucketwheel.aws import clients as aws_module
 from bucketwheel.catalogs.glue import GlueCatalog
 
 

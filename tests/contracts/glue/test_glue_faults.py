@@ -11,7 +11,7 @@ from glue_support import glue_settings
 
 from aws_faults import Fault, Faults, faulty, lost_answer, refusal, timeout
 from aws_server import plain_client
-from bucketwheel import aws as aws_module
+from bucketwheel.aws import clients as aws_module
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError

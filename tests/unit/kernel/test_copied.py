@@ -12,8 +12,8 @@ import pytest
 
 from bucketwheel.errors import ExecutorError, VerificationError
 from bucketwheel.kernel.checksum import add
-from bucketwheel.kernel.copied import CopiedKeys, read_copied_keys
 from bucketwheel.kernel.layout import buckets_of_files
+from bucketwheel.kernel.verify_copy import CopiedKeys, read_copied_keys
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage
 from kernel_jobs import files_of, make_job, numbered, people, run_kernel, write_files

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bucketwheel.kernel.overlap import KeyFiles, compare_bucket, overlap
-from bucketwheel.records import KeyCounts
+from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket, overlap
+from bucketwheel.runs.drift_records import KeyCounts
 from bucketwheel.settings import StorageSettings
 
 Row = tuple[Any, ...]
@@ -88,7 +88,7 @@ def test_a_part_holds_its_share_of_the_keys_only(place: Path, monkeypatch: pytes
         held.append(sum(batch.num_rows for batch in (*now, *before)))
         return overlap(now, before)
 
-    monkeypatch.setattr("bucketwheel.kernel.overlap.overlap", watched)
+    monkeypatch.setattr("bucketwheel.kernel.key_overlap.overlap", watched)
     assert compare_bucket(side, side, 4) == (4_000, 0, 0)
     assert len(held) == 4
     assert max(held) < 1.2 * 8_000 / 4

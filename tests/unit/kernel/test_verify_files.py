@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bucketwheel.manifest import FileRecord
-from spoiled import BUCKET, NAME, TABLES, Written, source, written
+from bucketwheel.runs.manifest import FileRecord
+from corrupted import BUCKET, NAME, TABLES, Written, source, written
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""AWS: clients, one retry and one map of errors for every service."""

@@ -1,0 +1,121 @@
+"""Shows a run as it goes: bars on a terminal, one line a stage elsewhere, JSON lines for machines.
+
+All of it goes to stderr; stdout is for results.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from bucketwheel.api import Progress, Report
+from bucketwheel.monitoring.json_log import JsonLog
+from bucketwheel.report.formatting import size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+
+@contextmanager
+def shown(output: str, stream: TextIO | None = None, log: JsonLog | None = None) -> Iterator[Report]:
+    """Yield what to report progress to.
+
+    Args:
+        output: `text` is for people; anything else writes one JSON object per event.
+        stream: where to write, by default stderr; bars are drawn only where it is a terminal.
+        log: takes the events for machines, in place of one on `stream`.
+    """
+    stream = stream or sys.stderr
+    if output != "text":
+        yield (log or JsonLog(stream)).report
+    elif stream.isatty():
+        with _bars(stream) as report:
+            yield report
+    else:
+        yield _stage_lines(stream)
+
+
+def _stage_lines(stream: TextIO) -> Report:
+    def report(event: Progress) -> None:
+        if event.state == "finished" and event.stage:
+            print(f"{event.dataset}: {event.stage} {event.message}", file=stream, flush=True)
+        elif event.state == "warning":
+            print(f"{event.dataset}: warning: {event.message}", file=stream, flush=True)
+
+    return report
+
+
+@contextmanager
+def _bars(stream: TextIO) -> Iterator[Report]:
+    # Drawing libraries are slow to load and not needed where there is no terminal.
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(file=stream)
+    # All of it fits into 80 columns with the longest names and numbers there are.
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=8 if console.width < 100 else 28),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[done]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+    )
+    with Bars(*columns, console=console) as bars:
+        yield _bar_report(bars, console.print)
+
+
+def _bar_report(bars: Bars, say: Callable[..., None]) -> Report:
+    tasks: dict[tuple[str, str], TaskID] = {}
+    counts: dict[tuple[str, str], _Counts] = {}
+
+    def report(event: Progress) -> None:
+        key = (event.dataset, event.stage)
+        if event.state == "warning":
+            say(f"{event.dataset}: warning: {event.message}", markup=False, highlight=False)
+            return
+        if not event.stage or event.state == "done":
+            return
+        if key not in tasks:
+            total = event.total_rows or None
+            tasks[key] = bars.add_task(f"{event.dataset} {event.stage}", total=total, done="")
+            counts[key] = _Counts()
+        counted = counts[key]
+        if event.state == "finished":
+            done = ", ".join(text for text in (counted.text(), event.message) if text)
+            bars.update(tasks[key], total=1, completed=1, done=done)
+        else:
+            counted.add(event)
+            bars.update(tasks[key], completed=counted.read + counted.written, done=counted.text())
+
+    return report
+
+
+@dataclass
+class _Counts:
+    """Rows that were only read so far, rows that were written or read back, and the bytes of those."""
+
+    read: int = 0
+    written: int = 0
+    bytes: int = 0
+
+    def add(self, event: Progress) -> None:
+        if event.bytes:
+            self.written += event.rows
+            self.bytes += event.bytes
+        else:
+            self.read += event.rows
+
+    def text(self) -> str:
+        if self.bytes:
+            return f"{_short(self.written)} rows, {size(self.bytes)}"
+        return f"{_short(self.read)} rows read" if self.read else ""
+
+
+def _short(count: int) -> str:
+    return f"{count:,}" if count < 10**7 else f"{count / 1e6:,.1f} M"

@@ -1,0 +1,123 @@
+"""Results for people: plain tables and numbers with units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bucketwheel.api import BucketResult, Cost, DiscoverResult, Drift, Manifest, Plan, PublishResult, VerifyResult
+from bucketwheel.report.formatting import size, table
+
+
+def plan_text(plan: Plan) -> str:
+    """Return columns, bytes and files of every table, what is read, and warnings."""
+    columns = {found.name: len(found.columns) for found in plan.split.tables}
+    rows = [
+        (t.name, columns[t.name], f"{plan.discover.rows:,}", size(t.bytes), f"{t.files:,}", size(t.bytes / t.files))
+        for t in plan.size.tables
+    ]
+    total = sum(t.bytes for t in plan.size.tables)
+    files = sum(t.files for t in plan.size.tables)
+    layout = f"{plan.size.bucket_count:,} {'buckets' if plan.size.bucketed else 'files'} a table"
+    lines = [
+        f"{plan.dataset}, snapshot {plan.discover.snapshot_dt}: {plan.discover.rows:,} rows in "
+        f"{len(plan.discover.files):,} files, {size(plan.discover.bytes)}",
+        f"stages: {', '.join(plan.stages)}; {layout}, hash {plan.size.hash}",
+        f"reads {size(plan.size.bytes_to_read)} in {len(plan.size.slices):,} slices, writes about {size(total)} in "
+        f"{files:,} files",
+        "",
+        table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows),
+    ]
+    lines += [] if plan.cost is None else ["", *_cost_lines(plan.cost, "about")]
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)])
+
+
+def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None) -> str:
+    """Return what a run ended with, how it differs from what was published, and what it cost."""
+    results = manifest.results()
+    lines = [f"{manifest.dataset}: run {manifest.run_id} {manifest.status if changed else 'had done this before'}"]
+    verified = results.get("verify")
+    if isinstance(verified, VerifyResult):
+        rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size(t.bytes)) for t in verified.tables]
+        lines += ["", table(("table", "rows", "files", "bytes"), rows)]
+        lines += [] if verified.drift is None else drift_lines(verified.drift)
+    for result in results.values():
+        if isinstance(result, PublishResult):
+            lines += [f"published {published.name} -> {published.location}" for published in result.tables]
+    lines += [] if cost is None else _cost_lines(cost, "at most")
+    return "\n".join(lines)
+
+
+def drift_lines(drift: Drift) -> list[str]:
+    """Return how a snapshot differs from the published one, in two lines at most."""
+    changed = 100 * (drift.rows - drift.rows_before) / max(drift.rows_before, 1)
+    parts = [f"{drift.rows:,} rows, {drift.rows_before:,} before ({changed:+.1f} %)"]
+    columns = [
+        f"{len(names)} {word} ({_some(names)})"
+        for word, names in (
+            ("new", drift.new_columns),
+            ("gone", drift.vanished_columns),
+            ("of another type", [change.name for change in drift.changed_types]),
+        )
+        if names
+    ]
+    if columns:
+        parts.append(f"columns: {', '.join(columns)}")
+    # A column that changed by less says nothing.
+    largest = max(drift.null_shares, key=lambda share: abs(share.now - share.before), default=None)
+    if largest and abs(largest.now - largest.before) >= 0.001:
+        parts.append(f"NULL most changed in {largest.name}: {largest.before:.1%} before, {largest.now:.1%} now")
+    lines = [f"against run {drift.run_id}, snapshot {drift.snapshot_dt}: {'; '.join(parts)}"]
+    if drift.keys is not None:
+        share = "" if drift.keys.share is None else f" ({drift.keys.share:.1%} of those before)"
+        lines.append(
+            f"keys: {drift.keys.both:,} in both{share}, {drift.keys.only_now:,} new, {drift.keys.only_before:,} gone"
+        )
+    elif drift.keys_not_compared:
+        lines.append(f"keys not compared: {drift.keys_not_compared}")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _cost_lines(cost: Cost, word: str) -> list[str]:
+    """Return what a run costs and why; `word` says how sure that is."""
+    parts = [f"{' and '.join(f'{used:,.2f} {unit}' for unit, used in cost.usage.items())} {cost.workers:.2f}"]
+    parts = parts if cost.platform else []
+    parts.append(f"{cost.reads:,} reads and {cost.writes:,} writes of S3 {cost.requests:.2f}")
+    if cost.scanned_bytes:
+        parts.append(f"{size(cost.scanned_bytes)} scanned by Athena {cost.scans:.2f}")
+    return [f"cost: {word} {cost.dollars:.2f} dollars: {', '.join(parts)}", f"cost: {cost.basis}"]
+
+
+def runs_text(manifests: Sequence[Manifest]) -> str:
+    """Return one line a run."""
+    if not manifests:
+        return "no runs"
+    header = ("run", "dataset", "status", "snapshot", "stages", "rows", "written")
+    return table(header, [_run_row(manifest) for manifest in manifests])
+
+
+def _run_row(manifest: Manifest) -> tuple[object, ...]:
+    results = manifest.results()
+    found, written = results.get("discover"), results.get("bucket")
+    rows = f"{found.rows:,}" if isinstance(found, DiscoverResult) else "-"
+    total = "-"
+    if isinstance(written, BucketResult):
+        total = size(sum(file.bytes for outcome in written.outcomes for file in outcome.files))
+    stages = ",".join(manifest.stages)
+    snapshot = manifest.snapshot_dt or "-"
+    return manifest.run_id, manifest.dataset, manifest.status, snapshot, stages, rows, total
+
+
+def findings_text(findings: Sequence[tuple[str, str, str, str]]) -> str:
+    """Return a line for each check (name, state, what was found, what to do), and another where there is work."""
+    width = max(len(name) for name, *_ in findings)
+    before = " " * (width + 11)
+    lines = []
+    for name, state, found, todo in findings:
+        text = [*found.splitlines(), *(f"-> {line}" for line in todo.splitlines())]
+        lines.append(f"{state:<9}{name:<{width}}  {text[0]}")
+        lines += [f"{before}{line}" for line in text[1:]]
+    return "\n".join(lines)

@@ -1,0 +1,47 @@
+"""The seams: what a stage, an engine, a catalog and a SQL executor are to the rest. Read this first.
+
+::
+
+    cli, api  ->  pipeline  ->  Stage  ->  Engine       scatters and gathers the data
+                                       ->  Catalog      publishes tables
+                                       ->  SqlExecutor  has a SQL engine copy a table, with some `ctas.method`
+
+A stage gets the manifest with the results of earlier stages and a `Services` record; it returns its own result. It
+never calls another stage. `plugins.py` finds backends by name and imports them when they are chosen.
+"""
+
+from bucketwheel.contracts.catalog import Catalog, CatalogTable
+from bucketwheel.contracts.engine import BucketCheck, BucketJob, Engine, EngineStatistics, Slice, TableLayout
+from bucketwheel.contracts.executor import SqlExecutor, Statement, TableCopy
+from bucketwheel.contracts.stage import (
+    Checkpoints,
+    Fence,
+    Observer,
+    Progress,
+    Report,
+    Services,
+    Stage,
+    of_run,
+)
+
+__all__ = [
+    "BucketCheck",
+    "BucketJob",
+    "Catalog",
+    "CatalogTable",
+    "Checkpoints",
+    "Engine",
+    "EngineStatistics",
+    "Fence",
+    "Observer",
+    "Progress",
+    "Report",
+    "Services",
+    "Slice",
+    "SqlExecutor",
+    "Stage",
+    "Statement",
+    "TableCopy",
+    "TableLayout",
+    "of_run",
+]

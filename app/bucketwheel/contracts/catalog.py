@@ -1,0 +1,99 @@
+"""The seams to what holds tables: a catalog that defines them, a SQL engine that copies them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bucketwheel.errors import ConcurrentPublishError
+
+
+@dataclass(frozen=True)
+class CatalogTable:
+    """A table definition in a catalog; types are Hive type names, `version` is the catalog's own.
+
+    `native` is all that the catalog said of the table, where it says more than this; putting the table back
+    puts all of it back.
+    """
+
+    name: str
+    location: str
+    columns: tuple[tuple[str, str], ...]
+    bucket_columns: tuple[str, ...] = ()
+    bucket_count: int = 0
+    sorted: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    version: str | None = None
+    native: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that wrote the files, or None where the table is not ours."""
+        return self.parameters.get("bucketwheel.run_id")
+
+
+def same_version(found: CatalogTable | None, expected: CatalogTable | None) -> bool:
+    """Return whether the catalog still has what was read from it: the same version at the same place, or nothing."""
+    return (found and (found.version, found.location)) == (expected and (expected.version, expected.location))
+
+
+def check_same_version(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> None:
+    """Raise ConcurrentPublishError where the catalog has another table `name` than the one that was read from it."""
+    if not same_version(found, expected):
+        raise concurrent_publish(name, found, expected)
+
+
+def concurrent_publish(
+    name: str, found: CatalogTable | None, expected: CatalogTable | None
+) -> ConcurrentPublishError:
+    """Return the error of a table that somebody else changed meanwhile."""
+    return ConcurrentPublishError(
+        f"{name}: the catalog has {_place(found)}, expected {_place(expected)}; somebody else published it. "
+        "Look at `bucketwheel runs`, then run again"
+    )
+
+
+def _place(table: CatalogTable | None) -> str:
+    if table is None:
+        return "no such table"
+    version = f"version {table.version} at " if table.version else ""
+    return f"{version}{table.location!r}"
+
+
+class Catalog(Protocol):
+    """A database of table definitions, each changed in one update."""
+
+    def check(self) -> None:
+        """Refuse what would make publishing fail, as far as that can be seen beforehand; changes nothing.
+
+        Raises:
+            ConfigError: a setting does not fit this catalog.
+            CatalogError: the catalog cannot be reached, or refuses.
+        """
+        ...
+
+    def get(self, name: str) -> CatalogTable | None:
+        """Return the table, or None."""
+        ...
+
+    def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
+        """Create the table, or point the existing one at the new definition, in one update.
+
+        Raises:
+            ConcurrentPublishError: the table is not the one in `replacing` any more (None: it exists).
+            CatalogError: the catalog refused.
+        """
+        ...
+
+    def remove(self, table: CatalogTable) -> None:
+        """Remove the definition, never the files.
+
+        Raises:
+            ConcurrentPublishError: the table is not this one any more.
+        """
+        ...
+
+    def tables(self) -> Sequence[CatalogTable]:
+        """Return every table of the database, by name."""
+        ...

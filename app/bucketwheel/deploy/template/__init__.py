@@ -1,0 +1,1 @@
+"""The CloudFormation template, one file per concern."""

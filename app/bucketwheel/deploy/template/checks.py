@@ -1,0 +1,218 @@
+"""What can be known to be refused by AWS before AWS is asked."""
+
+from __future__ import annotations
+
+import json
+import re
+import zoneinfo
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bucketwheel.deploy.template.deployment import Deployment, Resources
+from bucketwheel.deploy.template.statemachine import longest_seconds
+from bucketwheel.errors import ConfigError
+from bucketwheel.settings.secrets import secrets_in
+
+# What IAM takes for all inline policies of a role together, white space not counted.
+_MOST_POLICY = 10_240
+
+_RULES: dict[str, tuple[int, str, str]] = {
+    "stack": (128, r"[A-Za-z][A-Za-z0-9-]*", "letters, digits and hyphens, a letter first"),
+    "role": (64, r"[\w+=,.@-]+", "letters, digits and + = , . @ _ -"),
+    "Glue job": (255, r"[\w .:/=+@-]+", "letters, digits, spaces and _ . : / = + @ -"),
+    "application": (64, r"[A-Za-z0-9._/#-]+", "letters, digits and . _ / # -"),
+    "state machine": (80, r"[A-Za-z0-9_-]+", "letters, digits, hyphens and underscores"),
+    "schedule": (64, r"[A-Za-z0-9_.-]+", "letters, digits, hyphens, underscores and dots"),
+    "rule": (64, r"[A-Za-z0-9_.-]+", "letters, digits, hyphens, underscores and dots"),
+    "workgroup": (128, r"[A-Za-z0-9._-]+", "letters, digits, dots, underscores and hyphens"),
+    "database": (255, r"[a-z0-9_]+", "lower case letters, digits and underscores, as Athena reads them"),
+    "topic": (256, r"[A-Za-z0-9_-]+", "letters, digits, hyphens and underscores"),
+    "dashboard": (255, r"[A-Za-z0-9_-]+", "letters, digits, hyphens and underscores"),
+    "dataset": (60, r"[A-Za-z0-9_.-]+", "letters, digits, underscores, dots and hyphens"),
+    "bucket": (63, r"(?!.*\.\.)(?!xn--)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]+[a-z0-9]",
+               "3 or more lower case letters, digits, dots and hyphens, no address"),
+    "namespace": (255, r"(?!AWS/)[\w.:/#-]+", "letters, digits and . _ : / # -, not AWS/ first"),
+}  # fmt: skip
+_SCHEDULE = re.compile(r"(cron\(\S+ \S+ \S+ \S+ \S+ \S+\)|rate\(\d+ (minute|hour|day)s?\))")
+_POLICY_ARN = re.compile(r"arn:aws[\w-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+")
+_MOST_TAGS = 50
+_TAG = re.compile(r"[\w\s.:/=+@-]*")
+_KEY_ARN = re.compile(r"arn:aws[\w-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+")
+
+
+def check(deployment: Deployment) -> None:
+    """Raise where the configuration cannot be deployed.
+
+    Raises:
+        ConfigError: lists everything that is wrong.
+    """
+    settings = deployment.settings
+    problems: list[str] = [f"{name}: {what}" for name, what in secrets_in(settings.model_dump())]
+    if not settings.datasets:
+        problems.append("no dataset is configured; add one below `datasets:`")
+    places: list[Callable[[], object]] = [deployment.target, deployment.sources, deployment.mappings]
+    places += [deployment.package, deployment.jobs]
+    places += [deployment.artifacts] if settings.deploy.artifacts else []
+    results = deployment.makes_workgroup or deployment.uses_athena() or settings.deploy.buckets == "create"
+    places += [deployment.query_results] if results or settings.athena.output_location else []
+    for found in places:
+        try:
+            found()
+        except ConfigError as error:
+            problems.append(str(error))
+    problems += _expressions(deployment)
+    problems += _tags(deployment)
+    if not problems:
+        problems += _limits(deployment)
+        problems += _workgroup(deployment)
+        problems += _refused(deployment)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _names(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, where it comes from, name) of everything that gets a name."""
+    settings, stack = deployment.settings, deployment.stack
+    yield "stack", "deploy.stack", stack
+    yield "role", "glue.role" if deployment.on_glue else "emr_serverless.role", deployment.role
+    for suffix in ("-states", "-watch", "-scheduler", "-slow-starter"):
+        yield "role", "deploy.stack", f"{stack}{suffix}"
+    for name in settings.deploy.jobs:
+        kind = "Glue job" if deployment.on_glue else "application"
+        yield kind, f"deploy.jobs.{name}", deployment.job_name(name)
+    if not deployment.on_glue:
+        yield "application", "deploy.stack", stack
+    for kind, suffix in (("state machine", "-watch"), ("schedule", "-watch"), ("rule", "-job-failed")):
+        yield kind, "deploy.stack", f"{stack}{suffix}"
+    yield "topic", "deploy.stack", deployment.topic_name
+    yield "dashboard", "deploy.stack", stack
+    yield "workgroup", "athena.workgroup", settings.athena.workgroup
+    yield "namespace", "monitoring.namespace", settings.monitoring.namespace
+    if settings.catalog.kind == "glue":
+        yield "database", "catalog.database", settings.catalog.database.lower()
+    for name in settings.datasets:
+        yield "dataset", "datasets", name
+    yield from _buckets(deployment)
+
+
+def _buckets(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
+    deploy = deployment.settings.deploy
+    yield "bucket", "target", deployment.target().bucket
+    yield "bucket", "deploy.package", deployment.package().bucket
+    if deploy.artifacts:
+        yield "bucket", "deploy.artifacts", deployment.artifacts().bucket
+    if deployment.settings.athena.output_location:
+        yield "bucket", "athena.output_location", deployment.query_results().bucket
+    for name, found in deployment.sources().items():
+        yield "bucket", f"datasets.{name}.source", found.bucket
+    for name, found in deployment.mappings().items():
+        yield "bucket", f"datasets.{name}.mapping", found.bucket
+    if deploy.access_log_bucket:
+        yield "bucket", "deploy.access_log_bucket", deploy.access_log_bucket
+    elif deploy.buckets == "create":
+        yield (
+            "bucket",
+            "the bucket of access logs, from target; set deploy.access_log_bucket",
+            (f"{deployment.target().bucket}-access-logs"),
+        )
+
+
+def _refused(deployment: Deployment) -> list[str]:
+    problems = []
+    for kind, origin, name in _names(deployment):
+        longest, pattern, words = _RULES[kind]
+        if len(name) > longest:
+            problems.append(f"{origin}: the {kind} name {name!r} has {len(name)} characters, AWS takes {longest}")
+        elif not re.fullmatch(pattern, name, re.ASCII):
+            problems.append(f"{origin}: AWS refuses {name!r} as the name of a {kind}; it takes {words}")
+    return list(dict.fromkeys(problems))
+
+
+def _workgroup(deployment: Deployment) -> Iterator[str]:
+    if not (deployment.makes_workgroup and deployment.uses_athena()):
+        return
+    results, target = deployment.query_results(), deployment.target()
+    if not f"{results.uri}/".startswith(f"{target.uri}/"):
+        yield (
+            f"athena.output_location is {results.uri}, outside of the target {target.uri}; with ctas.method=athena "
+            "the tables go where the workgroup that the stack makes enforces. Set it to a place below the target, or "
+            "athena.workgroup to primary"
+        )
+
+
+def _expressions(deployment: Deployment) -> Iterator[str]:
+    deploy, monitoring = deployment.settings.deploy, deployment.settings.monitoring
+    for name, value in (
+        ("deploy.schedule", deploy.schedule),
+        ("monitoring.watch_schedule", monitoring.watch_schedule),
+    ):
+        if value is not None and not _SCHEDULE.fullmatch(value):
+            yield f"{name} is {value!r}; expected cron(minute hour day month weekday year) or rate(1 day)"
+    if deploy.time_zone not in zoneinfo.available_timezones():
+        yield f"deploy.time_zone is {deploy.time_zone!r}, which is no time zone; use a name such as Europe/Berlin"
+    if deploy.kms_key not in (None, "create") and not _KEY_ARN.fullmatch(str(deploy.kms_key)):
+        yield f"deploy.kms_key is {deploy.kms_key!r}; expected null, create, or the ARN of a key"
+    if (key := deployment.settings.storage.kms_key) is not None and not _KEY_ARN.fullmatch(key):
+        yield f"storage.kms_key is {key!r}; a role can only be given a key by its ARN"
+    if (boundary := deploy.permissions_boundary) is not None and not _POLICY_ARN.fullmatch(boundary):
+        yield (
+            f"deploy.permissions_boundary is {boundary!r}; expected null or the ARN of a policy, such as "
+            "arn:aws:iam::123456789012:policy/boundary"
+        )
+    if monitoring.email is not None and "@" not in monitoring.email:
+        yield f"monitoring.email is {monitoring.email!r}, which is no address"
+
+
+def _limits(deployment: Deployment) -> Iterator[str]:
+    """Yield the limits of time that would never be reached, as what they watch is ended first."""
+    monitoring, glue = deployment.settings.monitoring, deployment.settings.glue
+    job, run = monitoring.long_job_minutes, monitoring.long_run_minutes
+    if deployment.on_glue and job is not None and job >= glue.timeout_minutes:
+        yield (
+            f"monitoring.long_job_minutes is {job}, but Glue ends a job after glue.timeout_minutes, which is "
+            f"{glue.timeout_minutes}: no job would ever be reported as slow. Set it to less, or to null"
+        )
+    longest = longest_seconds(deployment) // 60
+    if run is not None and run >= longest:
+        yield (
+            f"monitoring.long_run_minutes is {run}, but the state machine ends a run after {longest} minutes: none "
+            "would ever be reported as slow. Set it to less, or to null"
+        )
+
+
+def _tags(deployment: Deployment) -> Iterator[str]:
+    tags = deployment.tag_map()
+    if len(tags) > _MOST_TAGS:
+        yield f"deploy.tags: with `application` and `environment` there are {len(tags)}, AWS takes {_MOST_TAGS}"
+    seen: dict[str, str] = {}
+    for name, value in tags.items():
+        if not 1 <= len(name) <= 128 or name.lower().startswith("aws:") or not _TAG.fullmatch(name):
+            yield (
+                f"deploy.tags: AWS refuses {name!r} as the name of a tag; it takes up to 128 letters, digits, spaces "
+                "and _ . : / = + - @, not aws: first"
+            )
+        if len(value) > 256 or not _TAG.fullmatch(value):
+            yield (
+                f"deploy.tags.{name}: AWS refuses {value!r} as the value of a tag; it takes up to 256 letters, "
+                "digits, spaces and _ . : / = + - @"
+            )
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            yield f"deploy.tags: {other!r} and {name!r} are one tag to IAM, which ignores case; use one of them"
+
+
+def check_policies(resources: Resources) -> None:
+    """Raise where a role has more policy than IAM takes.
+
+    Raises:
+        ConfigError: names the role and the sizes.
+    """
+    for name, resource in resources.items():
+        if resource["Type"] != "AWS::IAM::Role":
+            continue
+        documents: list[Any] = [policy["PolicyDocument"] for policy in resource["Properties"]["Policies"]]
+        size = sum(len(json.dumps(found, separators=(",", ":"))) for found in documents)
+        if size > _MOST_POLICY:
+            raise ConfigError(
+                f"the policy of {name} would have {size:,} characters, IAM takes {_MOST_POLICY:,}; use fewer "
+                "datasets in one environment, or sources below one prefix"
+            )

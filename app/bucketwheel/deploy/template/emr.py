@@ -1,0 +1,114 @@
+"""The EMR Serverless application, and the parameters with which jobs are sent to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bucketwheel.deploy.template.deployment import Deployment, Resources, ref, sub
+from bucketwheel.host import VARIABLE
+from bucketwheel.packaging.archive import ARCHIVE
+
+_PYTHON = "./environment/bin/python"
+
+
+def application(deployment: Deployment) -> Resources:
+    """Return the application; none where the jobs run on Glue."""
+    if deployment.on_glue:
+        return {}
+    emr = deployment.settings.emr_serverless
+    worker = {"Cpu": f"{emr.cores} vCPU", "Memory": f"{emr.memory_gb} GB", "Disk": f"{emr.disk_gb} GB"}
+    # The datasets run side by side, each with a driver of its own.
+    workers = (emr.max_executors + 1) * max(len(deployment.settings.datasets), 1)
+    properties: dict[str, Any] = {
+        "Name": deployment.stack,
+        "Type": "SPARK",
+        "ReleaseLabel": emr.release,
+        "Architecture": emr.architecture,
+        "AutoStartConfiguration": {"Enabled": True},
+        "AutoStopConfiguration": {"Enabled": True, "IdleTimeoutMinutes": emr.auto_stop_minutes},
+        "MaximumCapacity": {
+            "Cpu": f"{workers * emr.cores} vCPU",
+            "Memory": f"{workers * emr.memory_gb} GB",
+            "Disk": f"{workers * emr.disk_gb} GB",
+        },
+        "Tags": deployment.tags(),
+    }
+    if emr.initial_executors:
+        properties["InitialCapacity"] = [
+            {"Key": key, "Value": {"WorkerCount": count, "WorkerConfiguration": worker}}
+            for key, count in (("Driver", 1), ("Executor", emr.initial_executors))
+        ]
+    if emr.image:
+        properties["ImageConfiguration"] = {"ImageUri": _image(emr.image)}
+    if emr.subnets:
+        properties["NetworkConfiguration"] = {
+            "SubnetIds": list(emr.subnets),
+            "SecurityGroupIds": list(emr.security_groups),
+        }
+    return {"Application": {"Type": "AWS::EMRServerless::Application", "Properties": properties}}
+
+
+def _image(image: str) -> Any:
+    """Return the whole URI of an image; a name without a registry is one of this account and region."""
+    if "/" in image and "." in image.partition("/")[0]:
+        return image
+    return sub(f"${{AWS::AccountId}}.dkr.ecr.${{AWS::Region}}.${{AWS::URLSuffix}}/{image}")
+
+
+def spark_parameters(deployment: Deployment) -> str:
+    """Return `sparkSubmitParameters`: the size of workers, the Python environment, the runtime's name.
+
+    Two thirds of a worker's memory are left to the Python processes, which do the work.
+    """
+    emr = deployment.settings.emr_serverless
+    heap = max(emr.memory_gb // 3, 1)
+    conf: dict[str, object] = {}
+    for part in ("driver", "executor"):
+        conf |= {
+            f"spark.{part}.cores": emr.cores,
+            f"spark.{part}.memory": f"{heap}g",
+            f"spark.{part}.memoryOverhead": f"{emr.memory_gb - heap}g",
+            f"spark.emr-serverless.{part}.disk": f"{emr.disk_gb}g",
+        }
+    conf["spark.dynamicAllocation.maxExecutors"] = emr.max_executors
+    # Nothing that AWS documents tells a driver where it runs.
+    conf[f"spark.emr-serverless.driverEnv.{VARIABLE}"] = "emr-serverless"
+    if not emr.image:
+        conf |= {
+            "spark.archives": f"{deployment.package().uri}/{ARCHIVE}#environment",
+            "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON": _PYTHON,
+            "spark.emr-serverless.driverEnv.PYSPARK_PYTHON": _PYTHON,
+            "spark.executorEnv.PYSPARK_PYTHON": _PYTHON,
+        }
+    return " ".join(f"--conf {name}={value}" for name, value in conf.items())
+
+
+def words(arguments: Mapping[str, str]) -> list[str]:
+    """Return arguments as the list that EMR Serverless and `spark-submit` take."""
+    return [word for name, value in arguments.items() for word in (name, value)]
+
+
+def monitoring(group: str) -> dict[str, Any]:
+    """Return where the output of a job goes, as `StartJobRun` takes it from boto3.
+
+    The log group has its own encryption, so that none is asked for here.
+    """
+    logging = {
+        "enabled": True,
+        "logGroupName": group,
+        "logTypes": {"SPARK_DRIVER": ["STDOUT", "STDERR"], "SPARK_EXECUTOR": ["STDERR"]},
+    }
+    return {"monitoringConfiguration": {"cloudWatchLoggingConfiguration": logging}}
+
+
+def capitalised(value: Any) -> Any:
+    """Return parameters with the first letters that Step Functions wants; keys in capitals stay."""
+    if isinstance(value, Mapping):
+        return {f"{key[:1].upper()}{key[1:]}": capitalised(part) for key, part in value.items()}
+    return value
+
+
+def application_output(deployment: Deployment) -> Resources:
+    """Return the output that names the application."""
+    return {} if deployment.on_glue else {"ApplicationId": {"Value": ref("Application")}}

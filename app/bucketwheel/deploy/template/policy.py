@@ -1,0 +1,165 @@
+"""What the jobs may do, derived from the configuration: which prefixes, which tables, which workgroup.
+
+Nothing here may delete from a source. `Resource: "*"` stands only where the service takes no name, with a condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from bucketwheel.deploy.template.deployment import Deployment, bucket_arn, object_arn, sub
+from bucketwheel.executors.copy_store import TEMPORARY
+from bucketwheel.monitoring import metrics
+from bucketwheel.storage.locations import S3Location
+
+Statement = dict[str, Any]
+
+READ_PACKAGE = "ReadPackage"
+
+
+def allow(sid: str, actions: Sequence[str], resources: Sequence[Any], condition: Any = None) -> Statement:
+    """Return one statement of a policy."""
+    statement: Statement = {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": sorted(actions),
+        "Resource": list(resources) if len(resources) != 1 else resources[0],
+    }
+    if condition:
+        statement["Condition"] = condition
+    return statement
+
+
+def document(statements: Iterable[Statement]) -> dict[str, Any]:
+    """Return a policy."""
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def job_statements(deployment: Deployment) -> list[Statement]:
+    """Return what the role of the jobs may do."""
+    return [
+        *_read(deployment),
+        *_listings(deployment),
+        *_write(deployment),
+        *_catalog(deployment),
+        *_athena(deployment),
+        *_logs(deployment),
+        *_metrics(deployment),
+        allow("Notify", ["sns:Publish"], [deployment.topic]),
+        *_key(deployment),
+    ]
+
+
+def _read(deployment: Deployment) -> Iterator[Statement]:
+    sources = [object_arn(source, "/*") for source in _unique(deployment.sources().values())]
+    sources += [object_arn(mapping) for mapping in _unique(deployment.mappings().values())]
+    yield allow("ReadSource", ["s3:GetObject"], sources)
+    yield allow(READ_PACKAGE, ["s3:GetObject"], [object_arn(deployment.package(), "/*")])
+
+
+def _listings(deployment: Deployment) -> Iterator[Statement]:
+    """Allow to list what lies below the known prefixes; without that a missing object looks like a denied one."""
+    below = [*deployment.sources().values(), deployment.target(), deployment.package()]
+    if deployment.uses_athena():
+        below.append(deployment.query_results())
+    places = [(found.bucket, f"{found.prefix}/*" if found.prefix else "*") for found in below]
+    places += [(mapping.bucket, mapping.prefix) for mapping in deployment.mappings().values()]
+    for number, bucket in enumerate(dict.fromkeys(found for found, _ in places), start=1):
+        yield allow(
+            f"ListBucket{number}",
+            ["s3:ListBucket"],
+            [bucket_arn(bucket)],
+            {"StringLike": {"s3:prefix": sorted({pattern for found, pattern in places if found == bucket})}},
+        )
+
+
+def _write(deployment: Deployment) -> Iterator[Statement]:
+    target, actions = deployment.target(), ["s3:GetObject", "s3:PutObject"]
+    tables = [object_arn(target, f"/{dataset}/*") for dataset in deployment.settings.datasets]
+    # A run deletes no file of a table: that is for `expire`. Only copies that failed have to go.
+    failed = ["s3:AbortMultipartUpload", *(["s3:DeleteObject"] if deployment.copies_tables() else [])]
+    yield allow("WriteTables", [*actions, *failed], tables)
+    # Checkpoints that are done with go. Books are small: none is uploaded in parts.
+    yield allow("WriteBooks", [*actions, "s3:DeleteObject"], [object_arn(target, "/_bucketwheel/*")])
+    # This one knows no prefixes.
+    yield allow("FindUploads", ["s3:ListBucketMultipartUploads"], [bucket_arn(target.bucket)])
+
+
+def _catalog(deployment: Deployment) -> Iterator[Statement]:
+    catalog = deployment.settings.catalog
+    if catalog.kind != "glue":
+        return
+    base, database = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:", catalog.database.lower()
+    around = [sub(f"{base}catalog"), sub(f"{base}database/{database}")]
+    owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in (catalog.staged_prefix, catalog.final_prefix)]
+    yield allow("ReadCatalog", ["glue:GetTable", "glue:GetTables"], [*around, sub(f"{base}table/{database}/*")])
+    yield allow("Publish", ["glue:CreateTable", "glue:DeleteTable", "glue:UpdateTable"], [*around, *owned])
+    if deployment.uses_athena():
+        # Athena looks at the database in the name of whoever asks; a copy is made, then forgotten, and never changed.
+        yield allow("ReadDatabase", ["glue:GetDatabase"], around)
+        copies = sub(f"{base}table/{database}/{TEMPORARY}*")
+        yield allow("Copy", ["glue:CreateTable", "glue:DeleteTable"], [*around, copies])
+    if catalog.create_database:
+        yield allow("CreateDatabase", ["glue:CreateDatabase"], around)
+
+
+def _athena(deployment: Deployment) -> Iterator[Statement]:
+    if not deployment.uses_athena():
+        return
+    workgroup = deployment.settings.athena.workgroup
+    queries = ("GetQueryExecution", "GetQueryResults", "GetWorkGroup", "StartQueryExecution", "StopQueryExecution")
+    yield allow(
+        "Query",
+        [f"athena:{action}" for action in queries],
+        [sub(f"arn:${{AWS::Partition}}:athena:${{AWS::Region}}:${{AWS::AccountId}}:workgroup/{workgroup}")],
+    )
+    results = deployment.query_results()
+    actions = ("AbortMultipartUpload", "DeleteObject", "GetObject", "ListMultipartUploadParts", "PutObject")
+    yield allow("QueryResults", [f"s3:{action}" for action in actions], [object_arn(results, "/*")])
+    buckets = dict.fromkeys((results.bucket, deployment.target().bucket))
+    yield allow("QueryBuckets", ["s3:GetBucketLocation"], [bucket_arn(bucket) for bucket in buckets])
+
+
+def _logs(deployment: Deployment) -> Iterator[Statement]:
+    group = f"arn:${{AWS::Partition}}:logs:${{AWS::Region}}:${{AWS::AccountId}}:log-group:{deployment.log_prefix}/"
+    groups = [sub(f"{group}{name}:*") for name in log_group_names(deployment)]
+    actions = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    if deployment.on_glue:
+        yield allow("Log", actions, groups)
+        return
+    yield allow("Log", [*actions, "logs:DescribeLogStreams"], groups)
+    # This one takes no name.
+    everything = sub("arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*")
+    yield allow("FindLogGroups", ["logs:DescribeLogGroups"], [everything])
+
+
+def log_group_names(deployment: Deployment) -> tuple[str, ...]:
+    """Return the last parts of the names of the log groups that jobs write to; Glue gives them."""
+    return ("output", "error") if deployment.on_glue else ("output",)
+
+
+def _metrics(deployment: Deployment) -> Iterator[Statement]:
+    monitoring, platform = deployment.settings.monitoring, deployment.settings.deploy.platform
+    names = [monitoring.namespace] if metrics.route(monitoring.metrics, platform) == "put" else []
+    # Glue sends its own metrics in the name of the job's role.
+    names += ["Glue"] if deployment.on_glue else []
+    if not names:
+        return
+    yield allow("PutMetrics", ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": names}})
+
+
+def _key(deployment: Deployment) -> Iterator[Statement]:
+    keys = [key for key in (deployment.key, deployment.settings.storage.kms_key) if key is not None]
+    if keys:
+        yield allow("UseKey", ["kms:Decrypt", "kms:GenerateDataKey"], keys, {
+            "StringLike": {"kms:ViaService": sub("s3.${AWS::Region}.amazonaws.com")}
+        })  # fmt: skip
+    if deployment.key is not None and deployment.settings.monitoring.topic_arn is None:
+        yield allow("UseKeyOfTopic", ["kms:Decrypt", "kms:GenerateDataKey"], [deployment.key], {
+            "StringLike": {"kms:ViaService": sub("sns.${AWS::Region}.amazonaws.com")}
+        })  # fmt: skip
+
+
+def _unique(places: Iterable[S3Location]) -> list[S3Location]:
+    return list(dict.fromkeys(places))

@@ -1,0 +1,87 @@
+"""Joins the parts to one CloudFormation template and writes it out, the same for the same configuration."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import yaml
+
+from bucketwheel.deploy.template import alarms, buckets, checks, emr, jobs, monitoring, roles, schedule, workgroup
+from bucketwheel.deploy.template.deployment import Deployment, joined, ref
+from bucketwheel.errors import ConfigError
+from bucketwheel.settings import Settings
+
+# What CloudFormation takes.
+MOST_BYTES = 1_000_000
+MOST_RESOURCES = 500
+
+_PARTS = (
+    buckets.key,
+    buckets.buckets,
+    monitoring.logs,
+    monitoring.topic,
+    roles.roles,
+    jobs.glue_jobs,
+    emr.application,
+    workgroup.workgroup,
+    schedule.machines,
+    schedule.schedules,
+    monitoring.events,
+    alarms.alarms,
+    monitoring.dashboard,
+)
+
+
+def template(settings: Settings, env: str) -> dict[str, Any]:
+    """Return the template of one environment.
+
+    Raises:
+        ConfigError: something is missing, holds a secret, or has a name that AWS would refuse; lists all of it.
+    """
+    deployment = Deployment(settings, env)
+    checks.check(deployment)
+    resources = joined(part(deployment) for part in _PARTS)
+    if len(resources) > MOST_RESOURCES:
+        raise ConfigError(
+            f"the stack would have {len(resources)} resources, CloudFormation takes {MOST_RESOURCES}; use fewer "
+            "datasets or jobs in one environment"
+        )
+    checks.check_policies(resources)
+    made = {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": f"Bucketwheel, {env}: jobs, roles, schedule, monitoring",
+        "Resources": resources,
+        "Outputs": {
+            "StateMachineArn": {"Value": ref("StateMachine")},
+            "NoticesArn": {"Value": ref("Notices")},
+            **emr.application_output(deployment),
+        },
+    }
+    text(made, "json")
+    return made
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes every value out; CloudFormation knows no YAML aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def text(made: dict[str, Any], form: Literal["yaml", "json"]) -> str:
+    """Return the template as YAML or JSON.
+
+    Raises:
+        ConfigError: it is larger than CloudFormation takes.
+    """
+    if form == "json":
+        written = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+    else:
+        written = yaml.dump(made, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
+    if (size := len(written.encode())) > MOST_BYTES:
+        raise ConfigError(
+            f"the template would be {size:,} bytes, CloudFormation takes {MOST_BYTES:,}; use fewer datasets or jobs "
+            "in one environment"
+        )
+    return written

@@ -1,0 +1,88 @@
+"""The state machines that look at runs; each fails where it finds what no metric tells, and an alarm sees that."""
+
+from __future__ import annotations
+
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.deploy.template.statemachine import State, resource
+
+# Seconds that a look may take.
+_LOOK_SECONDS = 300
+
+
+def watch_definition(deployment: Deployment) -> State:
+    """Return the state machine that fails where no run has succeeded of late; an alarm watches it.
+
+    CloudWatch itself cannot look back further than a week.
+    """
+    days = deployment.settings.monitoring.watch_days
+    newest = "$states.result.Executions[0].StopDate"
+    return {
+        "Comment": f"Bucketwheel, {deployment.env}: fails unless a run succeeded in the last {days} days",
+        "QueryLanguage": "JSONata",
+        "StartAt": "Newest",
+        "TimeoutSeconds": _LOOK_SECONDS,
+        "States": {
+            "Newest": {
+                "Type": "Task",
+                "Resource": resource("aws-sdk:sfn:listExecutions"),
+                "Arguments": {"StateMachineArn": "${StateMachine}", "StatusFilter": "SUCCEEDED", "MaxResults": 1},
+                "Output": {
+                    "recent": "{% $exists(" + newest + ") and $toMillis(" + newest + ") > $millis() - "
+                    f"{days * 86_400_000}" + " %}"
+                },
+                "Retry": [
+                    {
+                        "ErrorEquals": ["States.TaskFailed"],
+                        "IntervalSeconds": 30,
+                        "MaxAttempts": 3,
+                        "BackoffRate": 2.0,
+                    }
+                ],
+                "Next": "Recent",
+            },
+            "Recent": {
+                "Type": "Choice",
+                "Choices": [{"Condition": "{% $states.input.recent %}", "Next": "Done"}],
+                "Default": "Missing",
+            },
+            "Done": {"Type": "Succeed"},
+            "Missing": {"Type": "Fail", "Error": "NoRun", "Cause": f"No run succeeded in the last {days} days"},
+        },
+    }
+
+
+def slow_definition(deployment: Deployment, minutes: int) -> State:
+    """Return the state machine that is started with each run, and fails where that still goes on after `minutes`.
+
+    The metric of how long executions take is only there once they have ended.
+    """
+    return {
+        "Comment": f"Bucketwheel, {deployment.env}: fails where a run goes on after {minutes} minutes",
+        "StartAt": "Wait",
+        "TimeoutSeconds": 60 * minutes + _LOOK_SECONDS,
+        "States": {
+            "Wait": {"Type": "Wait", "Seconds": 60 * minutes, "Next": "Look"},
+            "Look": {
+                "Type": "Task",
+                "Resource": resource("aws-sdk:sfn:describeExecution"),
+                "Parameters": {"ExecutionArn.$": "$.detail.executionArn"},
+                "ResultSelector": {"status.$": "$.Status"},
+                "Retry": [
+                    {
+                        "ErrorEquals": ["States.TaskFailed"],
+                        "IntervalSeconds": 30,
+                        "MaxAttempts": 3,
+                        "BackoffRate": 2.0,
+                    }
+                ],
+                "Next": "Goes on",
+            },
+            "Goes on": {
+                "Type": "Choice",
+                "Choices": [{"Variable": "$.status", "StringEquals": "RUNNING", "Next": "Slow"}],
+                "Default": "Done",
+            },
+            "Done": {"Type": "Succeed"},
+            "Slow": {"Type": "Fail", "Error": "RunSlow", "Cause": f"The run goes on after {minutes} minutes"},
+        },
+    }

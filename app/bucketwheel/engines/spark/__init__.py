@@ -1,0 +1,1 @@
+"""The spark engine: the same kernel as tasks of Spark."""

@@ -1,0 +1,264 @@
+"""Has a SQL engine copy the staged tables of a run, and believes none of it before it is verified."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from threading import Event, Lock
+
+import pyarrow as pa
+
+from bucketwheel.catalogs.publish import definitions
+from bucketwheel.contracts import CatalogTable, Progress, Services, SqlExecutor, Statement, TableCopy
+from bucketwheel.errors import (
+    BucketwheelError,
+    ConfigError,
+    ExecutorBusyError,
+    ExecutorError,
+    SelectionError,
+    StorageError,
+    VerificationError,
+)
+from bucketwheel.executors.copy_checks import CopyChecks
+from bucketwheel.executors.copy_store import (
+    CopyBooks,
+    check_copies,
+    check_writers,
+    is_temporary,
+    listed,
+    temporary_prefix,
+)
+from bucketwheel.runs.manifest import CopiedTable, DiscoverResult, Manifest, SizeResult, SplitResult
+from bucketwheel.runs.store import RunStore
+from bucketwheel.settings import Settings
+
+_PAUSE_SECONDS = 5.0
+_UNITS = ("s", "ms", "us", "ns")
+
+
+def copy_tables(manifest: Manifest, services: Services) -> tuple[tuple[CopiedTable, ...], tuple[str, ...]]:
+    """Return the copies of all tables of a run, in its order, and warnings; those noted before are not made again.
+
+    Raises:
+        ConfigError: the engine cannot write this layout.
+        SelectionError: the staged tables do not show this run.
+        ExecutorError: a statement failed, or a copy is not what its source is; copies that were finished are kept
+            for the next try.
+    """
+    executor, size = services.executor(), manifest.result("size", SizeResult)
+    executor.check()
+    _check_layout(services.settings, executor, size)
+    work = _Work(manifest, services, executor)
+    work.sweep()
+    return tuple(work.copies()), tuple(_warnings(manifest, executor, size))
+
+
+def _check_layout(settings: Settings, executor: SqlExecutor, size: SizeResult) -> None:
+    if not size.bucketed:
+        return
+    check_writers(settings.ctas.method, size.bucket_count, executor.writers)
+    if size.hash not in executor.hashes:
+        raise ConfigError(
+            f"ctas.method is {settings.ctas.method}, which writes buckets by {' or '.join(executor.hashes)}, "
+            f"buckets.hash is {size.hash}; set ctas.method=promote, or buckets.hash={executor.hashes[0]}"
+        )
+
+
+def _warnings(manifest: Manifest, executor: SqlExecutor, size: SizeResult) -> Iterator[str]:
+    if size.sort and size.bucketed and not executor.sorts:
+        yield "copies are not sorted within their buckets, as promoted files are"
+    schema = manifest.result("discover", DiscoverResult).schema()
+    coarser = _UNITS[: _UNITS.index(executor.timestamp_unit) + 1]
+    finer = [
+        column.source
+        for table in manifest.result("split", SplitResult).tables
+        for column in table.columns
+        if pa.types.is_timestamp(kind := schema.field(column.source).type) and kind.unit not in coarser
+    ]
+    if finer:
+        yield (
+            f"copies keep times to the {executor.timestamp_unit}, finer digits of {', '.join(finer[:5])} are lost; "
+            "ctas.method=promote keeps them"
+        )
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of the run: its name, its staged definition, and what a copy must look like."""
+
+    name: str
+    source: CatalogTable
+
+
+class _Work:
+    """The copies of one run."""
+
+    def __init__(self, manifest: Manifest, services: Services, executor: SqlExecutor) -> None:
+        settings = services.settings
+        store = RunStore(services.storage, settings.target)
+        self._manifest = manifest
+        self._services = services
+        self._executor = executor
+        self._ctas = settings.ctas
+        self._size = manifest.result("size", SizeResult)
+        self._checks = CopyChecks(manifest, services)
+        self._books = CopyBooks(services.storage, store, manifest.dataset, manifest.run_id)
+        self._tables = self._staged(settings)
+        self._stop = Event()
+        self._failing = Lock()
+        self._cause: BaseException | None = None
+
+    def _staged(self, settings: Settings) -> list[_Table]:
+        names = [table.name for table in self._manifest.result("split", SplitResult).tables]
+        prefix = settings.catalog.staged_prefix
+        wanted = definitions(self._manifest, self._services.storage, settings, prefix)
+        shown = {table.name.lower(): table for table in self._services.catalog().tables()}
+        for table in wanted:
+            found = shown.get(table.name.lower())
+            if found is None or found.location != table.location:
+                raise SelectionError(
+                    f"ctas.method is {settings.ctas.method}, which copies {table.name}, and the catalog does not "
+                    f"show that of run {self._manifest.run_id}; publish it first: --stages register,ctas --resume "
+                    f"{self._manifest.run_id}"
+                )
+        return [_Table(name, table) for name, table in zip(names, wanted, strict=True)]
+
+    def sweep(self) -> None:
+        """Remove what a try that was killed has left: definitions of temporary tables, and files of no table."""
+        prefix, used = temporary_prefix(self._manifest.run_id), set()
+        for table in self._services.catalog().tables():
+            if is_temporary(table) and table.name.startswith(prefix):
+                self._executor.drop(table.name, self._stop)
+                self._delete(table.location)
+            else:
+                used.add(table.location)
+        used |= {note.copy_.location for note in self._books.noted().values()}
+        for name in (table.name for table in self._tables):
+            for location in self._books.directories(name):
+                if location not in used:
+                    self._delete(location)
+
+    def copies(self) -> list[CopiedTable]:
+        """Return the copies, in the order of the tables."""
+        done = self._done()
+        todo = [table for table in self._tables if table.name not in done]
+        if todo:
+            # Verify has proved that all tables of the run have the same keys: one source stands for all of them.
+            keys = [key.name for key in self._manifest.result("split", SplitResult).keys]
+            expected = self._executor.keys(self._tables[0].source.name, keys, self._stop)
+            done |= self._made(todo, keys, expected)
+        return [done[table.name] for table in self._tables]
+
+    def _done(self) -> dict[str, CopiedTable]:
+        done = {}
+        for name, note in self._books.noted().items():
+            if note.method != self._ctas.method:
+                continue
+            try:
+                check_copies(self._services.storage, [note.copy_])
+            except VerificationError:
+                continue
+            done[name] = note.copy_
+        return done
+
+    def _made(self, todo: Sequence[_Table], keys: Sequence[str], expected: Statement) -> dict[str, CopiedTable]:
+        with ThreadPoolExecutor(min(self._ctas.concurrency, len(todo))) as pool:
+            futures = {pool.submit(self._copied, table, keys, expected): table.name for table in todo}
+            try:
+                made = {}
+                for future in as_completed(futures):
+                    copy = made[futures[future]] = future.result()
+                    done = Progress(self._services.dataset, "ctas", "advanced", rows=copy.rows, bytes=copy.bytes)
+                    self._services.report(done)
+                    self._services.report(
+                        replace(done, state="done", table=copy.table, files=copy.files, seconds=copy.seconds)
+                    )
+                return made
+            except BaseException as error:
+                # An interrupt too: every statement that runs is cancelled by the thread that watches it.
+                self._stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(error, ExecutorError) and self._cause:
+                    # Not one of those that were cancelled because of it.
+                    raise self._cause from None
+                raise
+
+    def _copied(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
+        if self._stop.is_set():
+            raise ExecutorError(f"copy of {table.source.name} was not begun, as another one failed")
+        try:
+            return self._tried(table, keys, expected)
+        except BaseException as error:
+            with self._failing:
+                self._cause = self._cause or error
+            self._stop.set()
+            raise
+
+    def _tried(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
+        left = self._ctas.attempts
+        while True:
+            left -= 1
+            try:
+                made = self._attempt(table, keys, expected)
+            except ExecutorBusyError:
+                if not left or self._stop.wait(_PAUSE_SECONDS):
+                    raise
+            else:
+                self._books.note(self._ctas.method, made)
+                return made
+
+    def _attempt(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
+        mark = secrets.token_hex(3)
+        location = None if self._executor.chooses_location else self._books.directory(table.name, mark)
+        copy = TableCopy(table.source, self._books.temporary_name(table.name, mark), location, self._size.hash)
+        try:
+            statement = self._executor.copy(copy, self._stop)
+            shown = self._checks.definition(copy)
+            found = self._executor.keys(copy.name, keys, self._stop)
+            self._checks.keys(table.source.name, found, expected)
+            self._checks.buckets(copy, shown.location, self._go_on)
+            files, size = listed(self._services.storage, shown.location)
+            self._executor.drop(copy.name, self._stop)
+        except BaseException as error:
+            self._clean(copy, error)
+            raise
+        return CopiedTable(
+            table=table.name,
+            location=shown.location,
+            rows=int(found.rows[0][0] or 0),
+            files=files,
+            bytes=size,
+            sorted=self._executor.sorts and table.source.sorted,
+            query_id=statement.query_id,
+            bytes_scanned=statement.bytes_scanned + found.bytes_scanned,
+            seconds=statement.seconds,
+        )
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise ExecutorError("a copy was not read back, as the run is being stopped")
+
+    def _clean(self, copy: TableCopy, cause: BaseException) -> None:
+        """Remove a failed copy; trouble with that becomes a note on the cause."""
+        try:
+            made = self._services.catalog().get(copy.name)
+            if made is not None:
+                self._services.catalog().remove(made)
+            for location in {copy.location, made.location if made else None} - {None}:
+                self._delete(str(location))
+        except BucketwheelError as error:
+            cause.add_note(f"something of the failed copy {copy.name} may be left, expire deletes it: {error}")
+
+    def _delete(self, location: str) -> None:
+        target = self._services.storage.absolute(self._services.settings.target)
+        # Never what somebody's configuration of the engine points at.
+        if not location.startswith(f"{target}/"):
+            return
+        try:
+            self._services.storage.delete_directory(location)
+        except StorageError:
+            # The engine may be clearing up at the same time.
+            if self._services.storage.list(location):
+                raise

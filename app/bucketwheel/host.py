@@ -1,0 +1,48 @@
+"""Where this process runs: `glue`, `emr-serverless`, `container` or `local`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+# Set by those who start the job, where nothing else would tell.
+VARIABLE = "BUCKETWHEEL_RUNTIME"
+
+
+# Docker puts the first into every container, Podman the second.
+_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+
+
+def detect(environ: Mapping[str, str], container_marks: Sequence[Path] = _MARKS) -> str:
+    """Return the name of the runtime, for the manifest.
+
+    Args:
+        environ: environment variables; `BUCKETWHEEL_RUNTIME` wins. Jobs on EMR Serverless are started with it.
+        container_marks: files that container engines put into every container.
+    """
+    if named := environ.get(VARIABLE):
+        return named
+    return "container" if any(mark.exists() for mark in container_marks) else "local"
+
+
+# Where version 2 and version 1 of control groups keep a container's limit.
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def available_memory() -> int:
+    """Return the bytes this process may use: the smaller of the machine's memory and its container's limit."""
+    limits = [psutil.virtual_memory().total]
+    for name in _MEMORY_LIMITS:
+        path = Path(name)
+        if path.is_file() and (text := path.read_text().strip()).isdigit():
+            limits.append(int(text))
+    return min(limits)
+
+
+def available_threads() -> int:
+    """Return how many threads this process may run at once."""
+    # macOS and Windows have no affinity.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,38 @@
+"""CloudWatch and SNS at the end of a run: short waits, since nothing but the end of the run depends on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bucketwheel.aws import clients
+from bucketwheel.errors import BucketwheelError
+from bucketwheel.settings import AwsSettings
+
+_CONNECT_SECONDS = 3.0
+_READ_SECONDS = 5.0
+_ATTEMPTS = 2
+
+
+class AwsCloud:
+    """See `cloud.Cloud`; a call takes at most about 20 seconds."""
+
+    def __init__(self, settings: AwsSettings) -> None:
+        limits = {
+            "connect_seconds": min(settings.connect_seconds, _CONNECT_SECONDS),
+            "read_seconds": min(settings.read_seconds, _READ_SECONDS),
+            "attempts": min(settings.attempts, _ATTEMPTS),
+        }
+        self._settings = settings.model_copy(update=limits)
+
+    def put_metrics(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
+        """See `cloud.Cloud.put_metrics`."""
+        with clients.translated(BucketwheelError, f"metrics in namespace {namespace}"):
+            clients.client("cloudwatch", self._settings).put_metric_data(Namespace=namespace, MetricData=list(data))
+
+    def notify(self, topic: str, subject: str, text: str) -> None:
+        """See `cloud.Cloud.notify`."""
+        # A topic can be of another region than the job.
+        settings = self._settings.model_copy(update={"region": topic.split(":")[3]})
+        with clients.translated(BucketwheelError, f"topic {topic}"):
+            clients.client("sns", settings).publish(TopicArn=topic, Subject=subject, Message=text)

@@ -1,0 +1,1 @@
+"""The package that Glue and EMR Serverless run: wheel, script, configuration and Python environment."""

@@ -1,0 +1,137 @@
+"""The archive of the Python environment: built in the container or given, and written the same each time."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from bucketwheel.errors import BucketwheelError, UsageError
+from bucketwheel.packaging.wheel import EPOCH
+from bucketwheel.storage import translated
+
+# The names of the script and of the environment in a package.
+SCRIPT = "job.py"
+ARCHIVE = "environment.tar.gz"
+# What `docker/build.sh archive` makes of the stage `archive` in docker/Dockerfile.
+BUILD_SCRIPT = "docker/build.sh"
+BUILT = "build/bucketwheel-venv.tar.gz"
+_NEEDED = ("bin/python", "lib/python3.11/site-packages/bucketwheel/__init__.py")
+_PACKAGE = "lib/python3.11/site-packages/bucketwheel/"
+
+
+def build_archive(source: Path) -> Path:
+    """Build the archive with Docker and return where it is.
+
+    Raises:
+        UsageError: there is no Dockerfile or no Docker; says how to give an archive instead.
+        BucketwheelError: the build failed; has its last lines.
+    """
+    script = source / BUILD_SCRIPT
+    if not script.is_file():
+        raise UsageError(f"{script} does not exist; name an archive with --archive FILE, or use --without-archive")
+    try:
+        done = subprocess.run(  # noqa: S603 the checkout's own script
+            ["bash", str(script), "archive"],  # noqa: S607 wherever bash is
+            cwd=source,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise UsageError(f"{script} cannot be run: {error}; name an archive with --archive FILE") from error
+    if done.returncode != 0:
+        said = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise BucketwheelError(f"{script} archive failed; name an archive with --archive FILE. It said:\n{said}")
+    return source / BUILT
+
+
+def normalise(archive: Path, to: Path, source: Path, limit: int) -> None:
+    """Write an archive again without times, owners and an order of its own, and check that it is the right one.
+
+    Compiled files that name a time of their source are left out: with another time they would be of no use.
+
+    Args:
+        archive: a .tar.gz of an environment, with `bin/` and `lib/` at its top.
+        to: the file to write.
+        source: the checkout whose code has to be in it.
+        limit: the most bytes.
+
+    Raises:
+        UsageError: it is no such archive, too large, or holds other code than the checkout.
+    """
+    with translated(str(archive), "read"):
+        size = archive.stat().st_size
+        _refuse_large(archive, size, limit)
+        try:
+            with _unpacked(archive) as plain, tarfile.open(fileobj=plain) as given:
+                members = sorted(_members(given), key=lambda member: member.name)
+                _check_code(archive, given, members, source)
+                with to.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=EPOCH) as packed:
+                    _copy(given, members, packed)
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UsageError(f"{archive}: is not a .tar.gz: {error}; build it again") from error
+    _refuse_large(archive, to.stat().st_size, limit)
+
+
+@contextmanager
+def _unpacked(archive: Path) -> Iterator[IO[bytes]]:
+    """Open what is inside the compression: members are read in another order than they lie there."""
+    with tempfile.TemporaryFile() as plain:
+        with gzip.open(archive) as packed:
+            shutil.copyfileobj(packed, plain, 2**20)
+        plain.seek(0)
+        yield plain
+
+
+def _refuse_large(archive: Path, size: int, limit: int) -> None:
+    if size > limit:
+        raise UsageError(
+            f"{archive}: has {size:,} bytes, the limit is {limit:,} (deploy.archive_limit); leave out packages "
+            "that the job does not need, or use an image on EMR Serverless"
+        )
+
+
+def _members(given: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in given:
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts:
+            raise UsageError(f"{member.name!r} leads out of the archive; build it again")
+        member.name = str(name)
+        if member.name != "." and not (name.suffix == ".pyc" and _names_a_time(given, member)):
+            yield member
+
+
+def _names_a_time(given: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+    content = given.extractfile(member) if member.isfile() else None
+    return content is not None and content.read(8)[4:8] == b"\0\0\0\0"
+
+
+def _check_code(archive: Path, given: tarfile.TarFile, members: list[tarfile.TarInfo], source: Path) -> None:
+    by_name = {member.name: member for member in members}
+    if missing := [name for name in _NEEDED if name not in by_name]:
+        raise UsageError(
+            f"{archive}: has no {missing[0]}; it is not an environment of Python 3.11 with bucketwheel in it"
+        )
+    code = source / "app/bucketwheel"
+    for path in sorted(code.rglob("*.py")):
+        name = f"{_PACKAGE}{path.relative_to(code).as_posix()}"
+        found = given.extractfile(by_name[name]) if name in by_name else None
+        if found is None or found.read() != path.read_bytes():
+            raise UsageError(f"{archive}: {name} is not the one of {source}; build the archive again")
+
+
+def _copy(given: tarfile.TarFile, members: list[tarfile.TarInfo], packed: gzip.GzipFile) -> None:
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as written:
+        for member in members:
+            plain = tarfile.TarInfo(member.name)
+            plain.type, plain.size, plain.linkname = member.type, member.size, member.linkname
+            plain.mtime, plain.mode = EPOCH, 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            written.addfile(plain, given.extractfile(member) if member.isfile() else None)

@@ -1,0 +1,1 @@
+"""How a command works: plan, run, resume, roll back, expire."""

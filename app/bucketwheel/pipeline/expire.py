@@ -1,0 +1,123 @@
+"""Delete runs that no table shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from bucketwheel.contracts import CatalogTable, Progress, Report, Services
+from bucketwheel.errors import CatalogError, SelectionError
+from bucketwheel.executors.copy_store import (
+    CopyBooks,
+    is_directory_of,
+    is_temporary,
+    run_ids_in,
+    temporary_prefix,
+)
+from bucketwheel.pipeline.select_run import PUBLISHING
+from bucketwheel.pipeline.services import leased, utc_now
+from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.store import RunStore, run_store
+from bucketwheel.settings import Settings
+from bucketwheel.storage import join
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A run whose files were deleted, and how many bytes that freed."""
+
+    dataset: str
+    run_id: str
+    bytes: int
+
+
+def expire(
+    settings: Settings,
+    keep: int,
+    datasets: Sequence[str] = (),
+    now: Callable[[], datetime] = utc_now,
+    report: Report = lambda _: None,
+) -> list[Expired]:
+    """Delete runs but the newest `keep` of each dataset and those that a catalog table points to.
+
+    Only runs that wrote their files to the end count for `keep`; the newest run of all is kept in any case, as
+    it may be resumed. A run whose manifest cannot be read is kept and reported as a warning. A deletion
+    that was broken off is finished by the next one.
+
+    Raises:
+        SelectionError: `keep` is less than 1.
+        LeaseError: another run holds the dataset.
+        CatalogError: the catalog shows nothing of what was published; nothing is deleted.
+    """
+    if keep < 1:
+        raise SelectionError(f"--keep {keep}: keep at least 1 run")
+    expired = []
+    for dataset in datasets or _configured(settings, report):
+        with leased(settings, dataset, report, now) as services:
+            for run_id in _expirable(settings, services, keep):
+                with services.fence.guard():
+                    expired.append(_delete(run_store(settings), services, run_id))
+    return expired
+
+
+def _configured(settings: Settings, report: Report) -> list[str]:
+    """Return the configured datasets that have runs; those that have runs and are not are reported."""
+    found = run_store(settings).datasets()
+    unknown = [name for name in found if name not in settings.datasets]
+    if unknown:
+        text = f"left alone, as no dataset of the configuration has the name: {', '.join(unknown)}"
+        report(Progress("", "expire", "warning", message=text))
+    return [name for name in found if name in settings.datasets]
+
+
+def _expirable(settings: Settings, services: Services, keep: int) -> list[str]:
+    dataset, store = services.dataset, run_store(settings)
+
+    def warn(text: str) -> None:
+        services.report(Progress(dataset, "expire", "warning", message=f"kept: {text}"))
+
+    manifests = store.manifests(dataset, warn)
+    whole = [manifest.run_id for manifest in manifests if _is_whole(manifest)]
+    shown = _shown(services.catalog().tables())
+    published = [manifest.run_id for manifest in manifests if any(stage in manifest.stages for stage in PUBLISHING)]
+    if published and not shown.intersection(published):
+        raise CatalogError(
+            f"{dataset}: the catalog shows no table of its runs, though {published[-1]} was published; nothing was "
+            "deleted. Check that catalog.path and catalog.database name the right one"
+        )
+    begun = store.ids(dataset)
+    unreadable = {*begun} - {manifest.run_id for manifest in manifests}
+    kept = {*whole[-keep:], *begun[-1:], *unreadable, *shown}
+    return [run_id for run_id in store.traces(dataset) if run_id not in kept]
+
+
+def _is_whole(manifest: Manifest) -> bool:
+    return manifest.status == "finished" and "bucket" in manifest.stages
+
+
+def _shown(tables: Iterable[CatalogTable]) -> set[str]:
+    """Return whatever may be a run id in what the catalog shows; what a broken-off copy left does not count."""
+    counted = [table for table in tables if not is_temporary(table)]
+    return {part for table in counted for part in (table.run_id or "", *run_ids_in(table.location))}
+
+
+def _delete(store: RunStore, services: Services, run_id: str) -> Expired:
+    """Delete the manifest, the files, then what is left of the books: at no moment is it half a run."""
+    dataset, freed = services.dataset, 0
+    places = CopyBooks(services.storage, store, dataset, run_id).elsewhere()
+    store.forget(dataset, run_id)
+    for table in services.catalog().tables():
+        if is_temporary(table) and table.name.startswith(temporary_prefix(run_id)):
+            services.catalog().remove(table)
+    for entry in services.storage.list(join(store.target, dataset)):
+        if entry.is_directory:
+            found = services.storage.list(entry.location)
+            places += [
+                child.location for child in found if child.is_directory and is_directory_of(child.name, run_id)
+            ]
+    for place in places:
+        freed += sum(file.bytes for file in services.storage.list(place))
+        services.storage.delete_directory(place)
+    store.clear(dataset, run_id)
+    return Expired(dataset, run_id, freed)

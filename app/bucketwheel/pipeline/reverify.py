@@ -1,0 +1,32 @@
+"""Verify the files of a finished run again."""
+
+from __future__ import annotations
+
+from bucketwheel import plugins
+from bucketwheel.contracts import Progress, Report
+from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.runs.manifest import BucketResult, VerifyResult
+from bucketwheel.runs.store import run_store
+from bucketwheel.settings import Settings
+
+
+def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> VerifyResult:
+    """Read the files of a finished run back again; writes nothing.
+
+    Raises:
+        VerificationError: a file is not what the manifest says.
+        SelectionError: there is no such run, or it has not finished `bucket`.
+    """
+    manifest = run_store(settings).find(run_id)
+    # What is published now says nothing about the files.
+    quality = settings.quality.model_copy(update={"drift": "off", "max_rows_changed_percent": None})
+    settings = settings.model_copy(update={"quality": quality})
+    services = make_services(settings, RunRequest(manifest.dataset), report, utc_now)
+    rows, started = manifest.result("bucket", BucketResult).rows, services.now()
+    report(Progress(manifest.dataset, "verify", "started", total_rows=rows))
+    result = VerifyResult.model_validate(plugins.stage("verify").run(manifest, services).model_dump())
+    for warning in result.warnings:
+        report(Progress(manifest.dataset, "verify", "warning", message=warning))
+    seconds = (services.now() - started).total_seconds()
+    report(Progress(manifest.dataset, "verify", "finished", message=f"{seconds:.1f} s"))
+    return result

@@ -1,0 +1,67 @@
+"""What is done with runs that exist: list, verify again, roll back, expire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from bucketwheel.catalogs.publish import DATASET, check_files, definitions, publish_all
+from bucketwheel.contracts import CatalogTable, Progress, Report
+from bucketwheel.errors import SelectionError
+from bucketwheel.executors.copy_store import (
+    check_copies,
+)
+from bucketwheel.pipeline.run import prefixes
+from bucketwheel.pipeline.select_run import PUBLISHING
+from bucketwheel.pipeline.services import leased, utc_now
+from bucketwheel.runs.manifest import Manifest, PublishResult
+from bucketwheel.runs.store import run_store
+from bucketwheel.settings import Settings
+
+
+def rollback(
+    settings: Settings, run_id: str, report: Report = lambda _: None, now: Callable[[], datetime] = utc_now
+) -> PublishResult:
+    """Point every catalog table that a run published at its files again; all of them or none.
+
+    Tables that only another run has stay where they are; `report` gets a warning that names them.
+
+    Raises:
+        SelectionError: there is no such run, or it never published.
+        VerificationError: files of that run are gone.
+        LeaseError: another run holds the dataset.
+        CatalogError: see `publish.publish_all`.
+    """
+    manifest = run_store(settings).find(run_id)
+    published = [stage for stage in PUBLISHING if stage in manifest.stages]
+    if not published:
+        raise SelectionError(f"run {run_id} never published a table; finish it with --resume {run_id}")
+    with leased(settings, manifest.dataset, report, now) as services:
+        check_files(manifest, services.storage, settings.target)
+        store, catalog = run_store(settings), services.catalog()
+        tables = []
+        for stage in published:
+            copies = manifest.result(stage, PublishResult).copies
+            check_copies(services.storage, copies)
+            prefix = prefixes(settings.catalog)[stage]
+            tables += definitions(manifest, services.storage, settings, prefix, copies)
+
+        def note() -> None:
+            if "ctas" in published:
+                store.note_published(manifest)
+
+        result = publish_all(catalog, services.fence, tables, settings.catalog.adopt, note)
+        left = sorted(table.name for table in _others(catalog.tables(), manifest))
+    if left:
+        text = f"not part of {run_id} and left where they are: {', '.join(left)}"
+        report(Progress(manifest.dataset, "rollback", "warning", message=text))
+    return result
+
+
+def _others(tables: Iterable[CatalogTable], manifest: Manifest) -> list[CatalogTable]:
+    """Return the tables that another run of the same dataset published."""
+    return [
+        table
+        for table in tables
+        if table.parameters.get(DATASET) == manifest.dataset and table.run_id != manifest.run_id
+    ]

@@ -1,0 +1,153 @@
+"""Puts together what a command asks for and the services that its stages use."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache, partial
+from pathlib import Path
+
+from bucketwheel import plugins
+from bucketwheel.contracts import Report, Services
+from bucketwheel.errors import ConfigError, LeaseError, SelectionError
+from bucketwheel.lease import Lease
+from bucketwheel.runs.manifest import BucketOutcome
+from bucketwheel.runs.store import run_store
+from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.storage import Storage, is_s3
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What to run.
+
+    Attributes:
+        dataset: name of a configured dataset.
+        stages: the selection; empty takes the configured stages.
+        snapshot_dt: the snapshot; None takes the latest complete one.
+        tables_filter: tables to make; empty takes all.
+        resume: a run id, `last`, or None for a new run.
+        command: the command line that was given, to build the one that resumes.
+    """
+
+    dataset: str
+    stages: tuple[str, ...] = ()
+    snapshot_dt: str | None = None
+    tables_filter: tuple[str, ...] = ()
+    resume: str | None = None
+    command: str = ""
+
+
+def utc_now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint with the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def selected_stages(settings: Settings, stages: Sequence[str]) -> list[str]:
+    """Return the selected stages in pipeline order; all of them for an empty selection.
+
+    Raises:
+        SelectionError: a stage is not configured.
+    """
+    for name in stages:
+        if name not in settings.stages:
+            hint = did_you_mean(name, settings.stages)
+            raise SelectionError(f"no stage {name!r}; {hint}stages: {', '.join(settings.stages)}")
+    return [name for name in settings.stages if not stages or name in stages]
+
+
+def dataset_settings(settings: Settings, dataset: str) -> DatasetSettings:
+    """Return the settings of one dataset.
+
+    Raises:
+        SelectionError: it is not configured; lists those that are.
+    """
+    if dataset not in settings.datasets:
+        known = ", ".join(settings.datasets) or "none"
+        raise SelectionError(f"no dataset {dataset!r}; {did_you_mean(dataset, settings.datasets)}configured: {known}")
+    return settings.datasets[dataset]
+
+
+class Unleased:
+    """Stands in for the lease and the checkpoints where a command only looks."""
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Refuse."""
+        raise LeaseError("this command holds no lease and may not publish")
+
+    def load(self) -> Mapping[int, BucketOutcome]:
+        """Return nothing."""
+        return {}
+
+    def save(self, outcome: BucketOutcome) -> None:
+        """Refuse."""
+        raise LeaseError(f"this command holds no lease and may not write bucket {outcome.bucket}")
+
+    def clear(self) -> None:
+        """Refuse."""
+        raise LeaseError("this command holds no lease and may not forget buckets")
+
+
+def make_services(settings: Settings, request: RunRequest, report: Report, now: Callable[[], datetime]) -> Services:
+    """Return services without a lease; engine and catalog are made when first asked for, once.
+
+    Raises:
+        SelectionError: the dataset is not configured.
+        ConfigError: source and target lie inside each other.
+    """
+    services = Services(
+        settings=settings,
+        dataset=request.dataset,
+        source=dataset_settings(settings, request.dataset),
+        storage=Storage.of(settings),
+        engine=cache(partial(plugins.engine, settings)),
+        catalog=cache(partial(plugins.catalog, settings)),
+        executor=cache(partial(plugins.executor, settings)),
+        fence=Unleased(),
+        checkpoints=Unleased(),
+        report=report,
+        now=now,
+        snapshot_dt=request.snapshot_dt,
+        tables_filter=request.tables_filter,
+    )
+    _check_paths(services)
+    return services
+
+
+def _check_paths(services: Services) -> None:
+    target = _real(services.storage, services.settings.target)
+    source = _real(services.storage, services.source.source)
+    for inner, outer, text in (
+        (target, source, "target lies inside the source"),
+        (source, f"{target}/{services.dataset}", "the source lies inside what a run writes"),
+    ):
+        if f"{inner}/".startswith(f"{outer}/"):
+            raise ConfigError(f"{text}: target {target}, source {source}; choose another target")
+
+
+def _real(storage: Storage, location: str) -> str:
+    absolute = storage.absolute(location)
+    return absolute if is_s3(absolute) else str(Path(absolute).resolve())
+
+
+@contextmanager
+def leased(settings: Settings, dataset: str, report: Report, now: Callable[[], datetime]) -> Iterator[Services]:
+    """Hold the dataset while the block runs; yield the services with the lease as their fence.
+
+    Raises:
+        LeaseError: another run holds the dataset.
+    """
+    services = make_services(settings, RunRequest(dataset), report, now)
+    home = run_store(settings).home(dataset)
+    with Lease(home, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
+        run_store(settings).sweep(dataset)
+        yield replace(services, fence=lease)

@@ -1,0 +1,147 @@
+"""The charts of the report: pygal's inline SVG without styles, scripts and dates; the page has the style sheet."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from bucketwheel.report.formatting import count_text, scaled, size_text
+
+# Widths of a chart, in pixels.
+WIDE, HALF = 1120, 540
+# A bucket with more than this many times the mean is drawn in the warning colour.
+_LARGE = 1.5
+_Text = Callable[[float], str]
+_COUNTS: _Text = partial(scaled, units=("", "k", "M", "bn", "tn"), brief=True)
+_ROUND = (0, *(digit * 10**power for power in range(18) for digit in (1, 2, 5)))
+
+
+def rows_chart(buckets: Sequence[int]) -> str:
+    """Draw the rows of every bucket; the large ones are a series of their own, the mean is a line across."""
+    return _bucket_chart("Rows", buckets, lambda number: f"{count_text(number)} rows", _COUNTS)
+
+
+def bytes_chart(buckets: Sequence[int]) -> str:
+    """Draw the bytes of every bucket as `rows_chart` does its rows."""
+    return _bucket_chart("Bytes", buckets, size_text, partial(size_text, brief=True))
+
+
+def _bucket_chart(what: str, buckets: Sequence[int], text: _Text, axis: _Text) -> str:
+    count, average = len(buckets), sum(buckets) / len(buckets)
+    # Bars as thin as a pixel overlap, or else gaps would come and go.
+    gap = 0.1 if count <= 512 else -0.3
+    usual: list[Any] = []
+    large: list[Any] = []
+    for number, rows in enumerate(buckets):
+        times = rows / average
+        label = f"{number}: {text(rows)}, {times:.2f} \u00d7 mean"
+        bar = {"value": (rows, number + gap, number + 1 - gap), "tooltip": label}
+        (large if times > _LARGE else usual).append(bar)
+    # One bar over all buckets, flattened to a line at its upper edge.
+    mean = {"value": (average, 0, count), "tooltip": f"mean: {text(average)}", "node": {"height": "2"}}
+    step = 2 ** max(0, round(math.log2(count / 16)))
+    ticks = [{"value": number + 0.5, "label": str(number)} for number in range(0, count, step)]
+    label = f"{what} of each of {count}: largest {text(max(buckets))}, mean {text(average)}"
+    return _histogram(label, WIDE, (usual, large, [mean]), ticks, axis)
+
+
+def file_chart(sizes: Sequence[int], width: int) -> str | None:
+    """Draw how many files there are of which size; None for no files."""
+    if not sizes:
+        return None
+    edges = _edges(sizes)
+    counts = [0] * (len(edges) - 1)
+    for size in sizes:
+        counts[bisect_right(edges, size) - 1] += 1
+    bars = [
+        {
+            "value": (count, place + 0.05, place + 0.95),
+            "tooltip": f"{size_text(a)} to {size_text(b)}: {count_text(count)}",
+        }
+        for place, (count, (a, b)) in enumerate(zip(counts, pairwise(edges), strict=True))
+        if count
+    ]
+    every = math.ceil(len(edges) * 80 / width)
+    ticks = [{"value": n, "label": size_text(edges[n], brief=True)} for n in range(0, len(edges), every)]
+    return _histogram("Number of files by size", width, (bars,), ticks, _COUNTS)
+
+
+def _edges(sizes: Sequence[int]) -> Sequence[int]:
+    """Round bin edges around all sizes: even steps, or 1-2-5 steps where one giant would hide the rest."""
+    low, high = min(sizes), max(sizes)
+    if high > 10 * sorted(sizes)[len(sizes) // 2]:
+        return _ROUND[bisect_right(_ROUND, low) - 1 : bisect_right(_ROUND, high) + 1]
+    # Steps under a hundredth of the value would have labels that look alike.
+    step = next(number for number in _ROUND[1:] if number * 24 >= high - low and number * 100 >= high)
+    return range(low // step * step, (high // step + 1) * step + 1, step)
+
+
+def _histogram(label: str, width: int, series: Sequence[list[Any]], ticks: list[Any], axis: _Text) -> str:
+    look = _look(width, 240) | {"margin_right": 28, "order_min": 0, "max_scale": 6}
+    return _drawn(label, _pygal().Histogram(**look, x_labels=ticks, value_formatter=axis), series)
+
+
+def bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> str | None:
+    """Draw one bar for each value, the first on top, with the value in words at its end."""
+    if not values:
+        return None
+    lines = [_drawable(f"{name}: {text(value)}") for name, value in values]
+    bars = [{"value": value, "tooltip": line} for (_, value), line in zip(values, lines, strict=True)]
+    names = [_drawable(name if len(name) <= 24 else f"{name[:12]}\u2026{name[-11:]}") for name, _ in values]
+    look = _look(HALF, 24 + 22 * len(values)) | {"margin_right": 84, "show_x_labels": False, "x_labels": names[::-1]}
+    chart = _pygal().HorizontalBar(**look, print_values=True, print_values_position="top", value_formatter=text)
+    return _drawn("; ".join(lines), chart, (bars[::-1],))
+
+
+def _pygal() -> Any:
+    import pygal
+
+    # Its finder of plugins, of which none is used, would make Python warn at every import from here on.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != pygal.__name__]
+    return pygal
+
+
+def _look(width: int, height: int) -> dict[str, Any]:
+    from pygal.style import Style
+
+    # Only sizes, so that pygal leaves room for labels; the looks are the page's own style sheet.
+    style = Style(label_font_size=12, major_label_font_size=12, value_font_size=12)
+    common = {"js": (), "show_legend": False, "disable_xml_declaration": True, "margin": 6, "spacing": 4}
+    return common | {"width": width, "height": height, "style": style}
+
+
+def _drawn(label: str, chart: Any, series: Sequence[list[Any]]) -> str:
+    for bars in series:
+        chart.add("", bars)
+    chart.add_xml_filter(partial(_slim, label))
+    # HTML needs no name spaces in inline SVG.
+    return re.sub(r' xmlns(:\w+)?="[^"]*"', "", str(chart.render()), count=2)
+
+
+def _slim(label: str, root: Any) -> Any:
+    """Take out styles, scripts, comments with the date and texts for scripts; round the coordinates."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            named = child.tag == "title" and (parent is root or parent.get("class", "").endswith("guides"))
+            drop = child.tag in {"defs", "desc"} or child.get("class") == "plot tooltip-overlay"
+            if named or drop or not isinstance(child.tag, str):
+                parent.remove(child)
+        for name, value in list(parent.attrib.items()):
+            if name in {"id", "rx", "ry"} or value == "rect reactive tooltip-trigger":
+                del parent.attrib[name]
+            else:
+                parent.set(name, re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.2f}", value))
+    root.set("role", "img")
+    root.set("aria-label", label)
+    return root
+
+
+def _drawable(text: str) -> str:
+    """Replace control characters, which XML cannot hold."""
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", text)

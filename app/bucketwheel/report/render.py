@@ -1,0 +1,185 @@
+"""A run as one HTML page that needs nothing else: no script, no network, readable years later.
+
+The charts are pygal's inline SVG, which keeps the page small enough to be mailed. Their colours and fonts
+come from the page's own style sheet, so they follow light, dark and print.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bucketwheel.cost import Cost
+from bucketwheel.report.charts import HALF, WIDE, bars, bytes_chart, file_chart, rows_chart
+from bucketwheel.report.formatting import count_text, percent_text, seconds_text, size_text, time_text
+from bucketwheel.runs.drift_records import Drift, NullShare
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, FileRecord, Manifest
+
+# With this many, the chart of tables is tall enough for two others at its side.
+_MANY_TABLES = 12
+
+
+@dataclass(frozen=True)
+class _Table:
+    name: str
+    columns: int
+    estimate: int | None
+    rows: int
+    sizes: tuple[int, ...]
+    verified: bool
+
+
+@dataclass(frozen=True)
+class _Skew:
+    rows: tuple[int, ...]
+    bytes: tuple[int, ...]
+    mean: float
+    ratio: float
+    spread: float
+    largest: tuple[BucketOutcome, ...]
+
+
+def render(manifest: Manifest, cost: Cost | None = None) -> str:
+    """Return the report of a run, finished or not, as one self-contained HTML page, with its cost where it is given.
+
+    The same manifest and cost give the same text. Whatever comes from the data is escaped.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    loader = PackageLoader("bucketwheel", "report")
+    pages = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, **blocks)
+    pages.filters |= {
+        "count": count_text,
+        "size": size_text,
+        "seconds": seconds_text,
+        "percent": percent_text,
+        "time": time_text,
+    }
+    return pages.get_template("report.html.j2").render(_facts(manifest) | {"cost": cost})
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    names = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
+    done: dict[str, Any] = dict.fromkeys(names) | manifest.results()
+    bucket, size = done["bucket"], done["size"]
+    written = [file for outcome in bucket.outcomes for file in outcome.files] if bucket else []
+    sizes = [file.bytes for file in written]
+    tables = _tables(done, written)
+    many = len(tables) > _MANY_TABLES
+    skew = _skew(bucket, size.bucket_count if size else 0)
+    drift = done["verify"].drift if done["verify"] else None
+    quality = _quality(manifest, done)
+    times = [(name, stage.seconds) for name, stage in manifest.stages.items()]
+    return {
+        "run": manifest,
+        **done,
+        "warnings": [(s, w) for s, result in done.items() for w in getattr(result, "warnings", ())],
+        "mark": hashlib.sha256(json.dumps(manifest.fingerprint, sort_keys=True).encode()).hexdigest()[:12],
+        "resume": shlex.join(["bucketwheel", "run", manifest.dataset, "--resume", manifest.run_id]),
+        "stages": list(dict.fromkeys([*manifest.planned_stages, *manifest.stages])),
+        "total_seconds": sum(seconds for _, seconds in times),
+        "part": "bucket" if size is None or size.bucketed else "part",
+        "tables": tables,
+        "written": sizes,
+        "skew": skew,
+        "quality": quality,
+        "keys": _key_range(bucket, done["discover"].key_types) if bucket and done["discover"] else None,
+        "published": [(stage, t) for stage in ("register", "ctas") if done[stage] for t in done[stage].tables],
+        "bucket_chart": rows_chart(skew.rows) if skew else None,
+        "bytes_chart": bytes_chart(skew.bytes) if skew else None,
+        "quality_chart": bars(_shares(quality, drift), percent_text),
+        "table_chart": bars([(t.name, sum(t.sizes) or t.estimate or 0) for t in tables if size or bucket], size_text),
+        "many": many,
+        "drift": drift,
+        "changes": _null_changes(drift),
+        "file_chart": file_chart(sizes, HALF if many else WIDE),
+        "stage_chart": bars(times, seconds_text),
+    }
+
+
+def _tables(done: Mapping[str, Any], written: Sequence[FileRecord]) -> list[_Table]:
+    columns = {t.name: len(t.columns) for t in done["split"].tables} if done["split"] else {}
+    estimates = {t.name: t.bytes for t in done["size"].tables} if done["size"] else {}
+    checked = {t.name: (t.rows, t.files, t.bytes) for t in done["verify"].tables} if done["verify"] else {}
+    of_table: dict[str, list[FileRecord]] = {name: [] for name in columns}
+    for file in written:
+        of_table.setdefault(file.table, []).append(file)
+    found = []
+    for name, records in of_table.items():
+        rows, sizes = sum(file.rows for file in records), tuple(file.bytes for file in records)
+        verified = checked.get(name) == (rows, len(sizes), sum(sizes))
+        found.append(_Table(name, columns.get(name, 0), estimates.get(name), rows, sizes, verified))
+    return found
+
+
+def _skew(bucket: BucketResult | None, bucket_count: int) -> _Skew | None:
+    if bucket is None or not bucket.rows:
+        return None
+    known = {outcome.bucket: outcome.rows for outcome in bucket.outcomes}
+    sizes = {outcome.bucket: sum(file.bytes for file in outcome.files) for outcome in bucket.outcomes}
+    numbers = range(max(bucket_count, max(known) + 1))
+    rows = tuple(known.get(number, 0) for number in numbers)
+    mean = sum(rows) / len(rows)
+    largest = sorted(bucket.outcomes, key=lambda outcome: (-outcome.rows, outcome.bucket))
+    spread = math.sqrt(sum((number - mean) ** 2 for number in rows) / len(rows))
+    return _Skew(
+        rows,
+        tuple(sizes.get(number, 0) for number in numbers),
+        mean,
+        max(rows) / mean,
+        spread / mean,
+        tuple(largest[:5]),
+    )
+
+
+def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int, float, str]]:
+    """One line a check: what, how many, the share of all rows, and what the policy made of it."""
+    lines = []
+    for kind, words in (("null", "NULL key"), ("duplicate", "repeat a key")) if done["bucket"] else ():
+        count = sum(getattr(outcome, f"{kind}_keys") for outcome in done["bucket"].outcomes)
+        if not count:
+            outcome = "none found"
+        elif done["verify"]:
+            outcome = "warning" if any(words in text for text in done["verify"].warnings) else "allowed"
+        else:
+            outcome = "refused" if words in (manifest.error or "") else "not judged yet"
+        lines.append((kind, count, count / max(done["bucket"].rows, 1), outcome))
+    return lines
+
+
+def _shares(quality: Sequence[tuple[str, int, float, str]], drift: Drift | None) -> list[tuple[str, float]]:
+    """Return each check with the share of rows that it found, and what a comparison of snapshots found."""
+    shares = [(f"{kind} keys", share) for kind, _, share, _ in quality]
+    if drift is not None and drift.keys is not None and drift.rows:
+        shares.append(("keys that are new", drift.keys.only_now / drift.rows))
+        shares.append(("keys that are gone", drift.keys.only_before / max(drift.rows_before, 1)))
+    return shares
+
+
+def _null_changes(drift: Drift | None) -> list[NullShare]:
+    """Return the columns whose share of NULLs changed, those that changed most first."""
+    changed = [share for share in drift.null_shares if share.now != share.before] if drift else []
+    return sorted(changed, key=lambda share: (-abs(share.now - share.before), share.name))
+
+
+def _key_range(bucket: BucketResult, types: Sequence[str]) -> tuple[str, str] | None:
+    """Smallest and largest key of the run, compared as their type compares, not as text."""
+    whole = [kind in {"tinyint", "smallint", "int", "bigint"} for kind in types]
+
+    def order(text: str) -> tuple[int | str, ...]:
+        parts = text.split("|") if len(whole) > 1 else [text]
+        return tuple(int(part) if number else part for part, number in zip(parts, whole, strict=True))
+
+    pairs = [(o.smallest_key, o.largest_key) for o in bucket.outcomes if o.smallest_key is not None]
+    try:
+        smallest = min((low for low, _ in pairs if low is not None), key=order)
+        return smallest, max((high for _, high in pairs if high is not None), key=order)
+    except ValueError:
+        # No key at all, or a composite one with the separator in its text: no answer is better than a wrong one.
+        return None

@@ -1,0 +1,287 @@
+"""The record of a run: what each stage found and did, written after every stage.
+
+A stage reads the results of earlier stages here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, Final, Literal, TypeVar
+
+import pyarrow as pa
+from pydantic import BaseModel, Field, ValidationError
+
+from bucketwheel.errors import SelectionError, StorageError
+from bucketwheel.runs.drift_records import Drift, KeyOverlap, NullShare, Record, TypeChange
+from bucketwheel.settings import PROMOTE
+
+# Parts of a manifest that are defined in records.py.
+__all__ = ["Drift", "KeyOverlap", "NullShare", "Record", "TypeChange"]
+
+SCHEMA_VERSION: Final = 1
+
+
+class SourceFile(Record):
+    """One Parquet file of the snapshot, as its footer describes it."""
+
+    path: str
+    bytes: int
+    modified: str
+    row_group_rows: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the file."""
+        return sum(self.row_group_rows)
+
+
+class SourceColumn(Record):
+    """One source column, summed over all files; sizes in bytes.
+
+    `dictionary_bytes` is the largest compressed dictionary page, or None where a column chunk has none.
+    `null_count` is the number of rows in which it is NULL, or None where the footers do not say.
+    """
+
+    name: str
+    type: str
+    compressed_bytes: int
+    uncompressed_bytes: int
+    dictionary_bytes: int | None
+    null_count: int | None = None
+
+
+class DiscoverResult(Record):
+    """The snapshot that will be read."""
+
+    snapshot_dt: str
+    location: str
+    rows: int
+    bytes: int
+    keys: tuple[str, ...]
+    key_types: tuple[str, ...]
+    files: tuple[SourceFile, ...]
+    columns: tuple[SourceColumn, ...]
+    schema_ipc: str
+    warnings: tuple[str, ...] = ()
+
+    def schema(self) -> pa.Schema:  # type: ignore[override]  # deprecated in Pydantic
+        """The Arrow schema that all files share."""
+        return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema_ipc)))
+
+
+class ColumnMapping(Record):
+    """A source column and its standardised name."""
+
+    source: str
+    name: str
+
+
+class TableColumns(Record):
+    """A table and its value columns; the key is not among them."""
+
+    name: str
+    columns: tuple[ColumnMapping, ...]
+
+
+class SplitResult(Record):
+    """Which columns go to which table."""
+
+    keys: tuple[ColumnMapping, ...]
+    tables: tuple[TableColumns, ...]
+    unmapped: tuple[str, ...]
+    mapping_sha256: str | None
+    warnings: tuple[str, ...] = ()
+
+
+class TableSize(Record):
+    """What a table will be on disk, estimated from the footers."""
+
+    name: str
+    columns: int
+    bytes: int
+    files: int
+    row_group_rows: int
+
+
+class SliceRecord(Record):
+    """A run of row groups of one source file."""
+
+    index: int
+    file: int
+    first_row_group: int
+    row_groups: int
+    rows: int
+
+
+class SizeResult(Record):
+    """How files are laid out, and the slices that the scan is cut into."""
+
+    bucket_count: int
+    bucketed: bool
+    hash: str
+    sort: bool
+    max_file_bytes: int
+    page_bytes: int
+    bytes_to_read: int
+    decoded_bytes_per_row: int
+    dictionary_columns: tuple[str, ...]
+    tables: tuple[TableSize, ...]
+    slices: tuple[SliceRecord, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class FileRecord(Record):
+    """One written file."""
+
+    table: str
+    name: str
+    rows: int
+    bytes: int
+
+
+class BucketOutcome(Record):
+    """What became of one bucket: its files and the facts about its keys."""
+
+    bucket: int
+    rows: int
+    null_keys: int
+    duplicate_keys: int
+    smallest_key: str | None
+    largest_key: str | None
+    key_checksum: int
+    files: tuple[FileRecord, ...]
+
+
+class BucketResult(Record):
+    """All buckets, in order; a bucket without rows has no files."""
+
+    rows: int
+    empty_buckets: int
+    spilled_bytes: int
+    outcomes: tuple[BucketOutcome, ...]
+    shuffled_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class VerifiedTable(Record):
+    """One table as read back."""
+
+    name: str
+    rows: int
+    files: int
+    bytes: int
+
+
+class VerifyResult(Record):
+    """What reading everything back showed; `drift` is None where nothing was published before."""
+
+    rows: int
+    key_checksum: int
+    null_keys: int
+    duplicate_keys: int
+    tables: tuple[VerifiedTable, ...]
+    warnings: tuple[str, ...] = ()
+    drift: Drift | None = None
+
+
+class PublishedTable(Record):
+    """A catalog table and where it pointed before."""
+
+    name: str
+    location: str
+    previous_location: str | None
+
+
+class CopiedTable(Record):
+    """A table of the run as a SQL engine copied it: where, what is there, and what the statement cost."""
+
+    table: str
+    location: str
+    rows: int
+    files: int
+    bytes: int
+    sorted: bool
+    query_id: str
+    bytes_scanned: int
+    seconds: float
+
+
+class PublishResult(Record):
+    """The tables that a stage published, and the copies that they show where a SQL engine made some."""
+
+    tables: tuple[PublishedTable, ...]
+    method: str = PROMOTE
+    copies: tuple[CopiedTable, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class StageRecord(Record):
+    """A stage that finished."""
+
+    started: str
+    seconds: float
+    result: dict[str, Any]
+
+
+ResultT = TypeVar("ResultT", bound=BaseModel)
+
+_RESULTS: Mapping[str, type[Record]] = {
+    "discover": DiscoverResult,
+    "split": SplitResult,
+    "size": SizeResult,
+    "bucket": BucketResult,
+    "verify": VerifyResult,
+    "register": PublishResult,
+    "ctas": PublishResult,
+}
+
+
+class Manifest(Record):
+    """One run of one dataset.
+
+    `notes` tell what else is known of the failure in `error`, such as what tasks of Spark died of.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
+    dataset: str
+    created: str
+    status: Literal["running", "failed", "finished"] = "running"
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    snapshot_dt: str | None = None
+    tables_filter: tuple[str, ...] = ()
+    planned_stages: tuple[str, ...]
+    fingerprint: dict[str, str]
+    versions: dict[str, str]
+    runtime: str
+    stages: dict[str, StageRecord] = Field(default_factory=dict)
+
+    def result(self, stage: str, kind: type[ResultT]) -> ResultT:
+        """Return what `stage` found, as `kind`.
+
+        Raises:
+            SelectionError: the stage has not finished in this run.
+            StorageError: the manifest holds something else under its name.
+        """
+        record = self.stages.get(stage)
+        if record is None:
+            raise SelectionError(
+                f"run {self.run_id}: stage {stage!r} has not finished; run it first: "
+                f"bucketwheel run {self.dataset} --stages {stage} --resume {self.run_id}"
+            )
+        try:
+            return kind.model_validate(record.result)
+        except ValidationError as error:
+            raise StorageError(
+                f"run {self.run_id}: the manifest holds no result of stage {stage!r}; it may be damaged: {error}"
+            ) from error
+
+    def with_stage(self, name: str, record: StageRecord) -> Manifest:
+        """Return a copy in which stage `name` has finished."""
+        return self.model_copy(update={"stages": {**self.stages, name: record}, "error": None, "notes": ()})
+
+    def results(self) -> dict[str, Record]:
+        """Results of the built-in stages that finished, by stage name."""
+        return {name: self.result(name, kind) for name, kind in _RESULTS.items() if name in self.stages}

@@ -1,0 +1,50 @@
+"""Makes the job that engines work on from the results of discover, split and size."""
+
+from __future__ import annotations
+
+from bucketwheel.contracts import BucketJob, Slice, TableLayout
+from bucketwheel.kernel.schema import planned_schema
+from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult
+from bucketwheel.runs.store import RunStore
+from bucketwheel.storage import Storage
+
+
+def bucket_job(manifest: Manifest, storage: Storage, target: str) -> BucketJob:
+    """Return everything that scatter, gather and verify need for a run; the manifest alone says how."""
+    found = manifest.result("discover", DiscoverResult)
+    split = manifest.result("split", SplitResult)
+    size = manifest.result("size", SizeResult)
+    store, dataset = RunStore(storage, target), manifest.dataset
+    schema, keys = found.schema(), tuple((key.source, key.name) for key in split.keys)
+    rows = {table.name: table.row_group_rows for table in size.tables}
+    return BucketJob(
+        storage=storage.settings,
+        slices=tuple(
+            Slice(
+                part.index,
+                found.files[part.file].path,
+                tuple(range(part.first_row_group, part.first_row_group + part.row_groups)),
+                part.rows,
+            )
+            for part in size.slices
+        ),
+        keys=keys,
+        tables=tuple(
+            TableLayout(
+                table.name,
+                store.data_directory(dataset, table.name, manifest.run_id),
+                tuple((column.source, column.name) for column in table.columns),
+                rows[table.name],
+                planned_schema(schema, (*keys, *((column.source, column.name) for column in table.columns))),
+            )
+            for table in split.tables
+        ),
+        bucket_count=size.bucket_count,
+        hash=size.hash,
+        sort=size.sort,
+        max_file_bytes=size.max_file_bytes,
+        page_bytes=size.page_bytes,
+        dictionary_columns=frozenset(size.dictionary_columns),
+        decoded_bytes_per_row=size.decoded_bytes_per_row,
+        scratch=store.scratch(dataset, manifest.run_id),
+    )

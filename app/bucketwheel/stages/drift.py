@@ -1,0 +1,248 @@
+"""How the snapshot of a run differs from the one that is published while it is made.
+
+Rows, columns and NULLs are those that both manifests tell. Keys are read back, one bucket of both runs after the
+other. Nothing here decides whether files are right, so what cannot be compared is said and the run goes on; only
+`quality.max_rows_changed_percent` refuses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+
+from bucketwheel.catalogs.publish import DATASET
+from bucketwheel.contracts import BucketJob, CatalogTable, Services
+from bucketwheel.errors import BucketwheelError, QualityError
+from bucketwheel.host import available_memory, available_threads
+from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
+from bucketwheel.runs.drift_records import Drift, KeyCounts, KeyOverlap, NullShare, TypeChange
+from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, SizeResult
+from bucketwheel.runs.store import RUN_ID, RunStore, begun_at
+from bucketwheel.settings import CatalogSettings, Settings
+from bucketwheel.stages.bucket_job import bucket_job
+from bucketwheel.storage import join
+
+# The share of the budget for keys; no more than this many bytes, as the driver of Spark shares its memory with a JVM.
+_WORKING = 0.4
+_MOST = 2**31
+# A key as text and as a number, and what a table of distinct keys takes of each.
+_COPIES, _OVERHEAD = 3, 32
+
+
+def published_run(manifest: Manifest, services: Services) -> Manifest | None:
+    """Return the run that the final tables of the dataset show, else the staged ones; None for none, or for this run.
+
+    Where they show several runs, as table by table they may, it is the newest of them.
+
+    Raises:
+        BucketwheelError: the catalog cannot be reached, or the run has no manifest any more.
+    """
+    found = [
+        table
+        for table in services.catalog().tables()
+        if table.parameters.get(DATASET) == manifest.dataset and RUN_ID.fullmatch(table.run_id or "")
+    ]
+    catalog = services.settings.catalog
+    final = [table for table in found if _is_final(table, catalog)]
+    shown = max((table.run_id or "" for table in final or found), key=begun_at, default="")
+    if shown in ("", manifest.run_id):
+        return None
+    return RunStore(services.storage, services.settings.target).load(manifest.dataset, shown)
+
+
+def _is_final(table: CatalogTable, catalog: CatalogSettings) -> bool:
+    # Catalogs keep names in lower case. One prefix may begin with the other.
+    name, final, staged = (text.lower() for text in (table.name, catalog.final_prefix, catalog.staged_prefix))
+    return name.startswith(final) and not (name.startswith(staged) and len(staged) > len(final))
+
+
+def refuse_changed_rows(manifest: Manifest, services: Services) -> None:
+    """Refuse, before the heavy stages, a snapshot whose rows differ too much from the published one.
+
+    Raises:
+        QualityError: beyond `quality.max_rows_changed_percent`.
+        BucketwheelError: what is published cannot be found out, and there is such a limit.
+    """
+    if services.settings.quality.max_rows_changed_percent is None or "discover" not in manifest.stages:
+        return
+    before = _published(manifest, services)
+    if before is not None:
+        _refuse(manifest, before, services)
+
+
+def measure(manifest: Manifest, services: Services) -> tuple[Drift | None, tuple[str, ...]]:
+    """Compare a run that has written its files with the published one; return what differs, and warnings.
+
+    Raises:
+        QualityError: see `refuse_changed_rows`.
+        BucketwheelError: see `refuse_changed_rows`.
+    """
+    quality = services.settings.quality
+    if quality.drift == "off":
+        return None, ()
+    try:
+        before = _published(manifest, services)
+    except BucketwheelError as error:
+        if quality.max_rows_changed_percent is not None:
+            raise
+        return None, (f"not compared with what is published: {error}",)
+    if before is None:
+        return None, ()
+    _refuse(manifest, before, services)
+    drift = _counts(manifest, before)
+    if quality.drift != "keys":
+        return drift, ()
+    keys, reason = _keys(manifest, before, services)
+    drift = drift.model_copy(update={"keys": keys, "keys_not_compared": reason})
+    return drift, ((f"keys not compared with run {before.run_id}: {reason}",) if reason else ())
+
+
+def _published(manifest: Manifest, services: Services) -> Manifest | None:
+    try:
+        return published_run(manifest, services)
+    except BucketwheelError as error:
+        if services.settings.quality.max_rows_changed_percent is not None:
+            error.add_note(
+                "quality.max_rows_changed_percent needs the published run; to publish without this check: "
+                "--set quality.max_rows_changed_percent=null"
+            )
+        raise
+
+
+def _refuse(manifest: Manifest, before: Manifest, services: Services) -> None:
+    limit = services.settings.quality.max_rows_changed_percent
+    now, was = manifest.result("discover", DiscoverResult), before.result("discover", DiscoverResult)
+    percent = rows_changed_percent(now.rows, was.rows)
+    if limit is None or percent <= limit:
+        return
+    word = "more" if now.rows > was.rows else "fewer"
+    raise QualityError(
+        f"run {manifest.run_id} (snapshot {now.snapshot_dt}) has {now.rows:,} rows, {percent:.4g} % {word} than the "
+        f"{was.rows:,} of the published run {before.run_id} (snapshot {was.snapshot_dt}), "
+        f"quality.max_rows_changed_percent is {limit:g}; nothing was published. Correct the snapshot, or accept "
+        f"it with --set quality.max_rows_changed_percent={math.ceil(percent)} and --resume last"
+    )
+
+
+def rows_changed_percent(now: int, before: int) -> float:
+    """Return by how much one number of rows differs from the other, in percent of the one before."""
+    return 100 * abs(now - before) / before if before else 100.0 * bool(now)
+
+
+def _counts(manifest: Manifest, before: Manifest) -> Drift:
+    now, was = manifest.result("discover", DiscoverResult), before.result("discover", DiscoverResult)
+    ours, theirs = ({column.name: column for column in found.columns} for found in (now, was))
+    common = [name for name in ours if name in theirs]
+    shares = []
+    for name in common:
+        nulls, nulls_before = ours[name].null_count, theirs[name].null_count
+        if nulls is not None and nulls_before is not None:
+            shares.append(NullShare(name=name, before=nulls_before / max(was.rows, 1), now=nulls / max(now.rows, 1)))
+    return Drift(
+        run_id=before.run_id,
+        snapshot_dt=was.snapshot_dt,
+        rows_before=was.rows,
+        rows=now.rows,
+        rows_changed_percent=rows_changed_percent(now.rows, was.rows),
+        new_columns=tuple(name for name in ours if name not in theirs),
+        vanished_columns=tuple(name for name in theirs if name not in ours),
+        changed_types=tuple(
+            TypeChange(name=name, before=theirs[name].type, now=ours[name].type)
+            for name in common
+            if theirs[name].type != ours[name].type
+        ),
+        null_shares=tuple(shares),
+        null_shares_unknown=len(common) - len(shares),
+    )
+
+
+def _keys(manifest: Manifest, before: Manifest, services: Services) -> tuple[KeyOverlap | None, str | None]:
+    """Return what the keys have in common, or why that is not known."""
+    if "bucket" not in before.stages:
+        return None, "its manifest does not tell its files any more"
+    target = services.settings.target
+    now, was = (bucket_job(run, services.storage, target) for run in (manifest, before))
+    if reason := _unlike(manifest, now, before, was):
+        return None, reason
+    try:
+        if gone := _gone(before, was, services):
+            return None, gone
+        counts = _compared([(manifest, now), (before, was)], services.settings)
+    except (BucketwheelError, pa.ArrowException, OSError, MemoryError) as error:
+        return None, f"{type(error).__name__}: {error}"
+    both, only_now, only_before = (sum(numbers) for numbers in zip(*counts, strict=True))
+    share = both / (both + only_before) if both + only_before else None
+    return KeyOverlap(both=both, only_now=only_now, only_before=only_before, share=share), None
+
+
+def _unlike(manifest: Manifest, now: BucketJob, before: Manifest, was: BucketJob) -> str | None:
+    """Return why the same bucket of both runs does not hold the same keys, or None where it does."""
+    if not all(run.result("size", SizeResult).bucketed for run in (manifest, before)):
+        return "a layout without buckets has no bucket to compare"
+    types, types_before = (run.result("discover", DiscoverResult).key_types for run in (manifest, before))
+    for thing, one, other in (
+        ("bucket count", now.bucket_count, was.bucket_count),
+        ("bucket hash", now.hash, was.hash),
+        ("key", ", ".join(name for _, name in now.keys), ", ".join(name for _, name in was.keys)),
+        ("key type", ", ".join(types), ", ".join(types_before)),
+    ):
+        if one != other:
+            return f"its {thing} is {other}, that of this run {one}"
+    return None
+
+
+def _gone(before: Manifest, job: BucketJob, services: Services) -> str | None:
+    table, names = _smallest(before, job)
+    there = {entry.name for entry in services.storage.list(table)}
+    missing = sorted({name for found in names.values() for name in found} - there)
+    return f"{len(missing)} of its files are gone, the first is {join(table, missing[0])}" if missing else None
+
+
+def _smallest(manifest: Manifest, job: BucketJob) -> tuple[str, dict[int, list[str]]]:
+    """Return the directory of the smallest table, and its files by bucket; verified tables have the same keys."""
+    sizes = dict.fromkeys((table.name for table in job.tables), 0)
+    outcomes = manifest.result("bucket", BucketResult).outcomes
+    for outcome in outcomes:
+        for file in outcome.files:
+            sizes[file.table] += file.bytes
+    chosen = min(job.tables, key=lambda table: sizes[table.name])
+    files = {
+        outcome.bucket: [file.name for file in outcome.files if file.table == chosen.name] for outcome in outcomes
+    }
+    return chosen.directory, files
+
+
+def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) -> list[KeyCounts]:
+    """Compare bucket by bucket, on as many threads, and each in as many parts, as the memory asks for."""
+    count = runs[0][1].bucket_count
+    files: list[list[KeyFiles]] = []
+    needs = [0.0] * count
+    for manifest, job in runs:
+        directory, names = _smallest(manifest, job)
+        columns = tuple(name for _, name in job.keys)
+        paths = [tuple(join(directory, name) for name in names.get(bucket, ())) for bucket in range(count)]
+        files.append([KeyFiles(job.storage, found, columns, job.hash) for found in paths])
+        width = _key_bytes(manifest)
+        for outcome in manifest.result("bucket", BucketResult).outcomes:
+            needs[outcome.bucket] += outcome.rows * width
+    budget = available_memory() // 2 if settings.memory == "auto" else settings.memory
+    free = min(budget * _WORKING, _MOST)
+    wanted = available_threads() if settings.threads == "auto" else settings.threads
+    threads = max(1, min(wanted, int(free / max(*needs, 1))))
+    parts = [max(1, math.ceil(need * threads / free)) for need in needs]
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return list(pool.map(compare_bucket, *files, parts))
+    finally:
+        # One file that cannot be read is enough to know that there is no answer.
+        pool.shutdown(cancel_futures=True)
+
+
+def _key_bytes(manifest: Manifest) -> float:
+    """Return what comparing one key takes, in bytes."""
+    found = manifest.result("discover", DiscoverResult)
+    size = sum(column.uncompressed_bytes for column in found.columns if column.name in found.keys)
+    return _COPIES * (size / max(found.rows, 1) + _OVERHEAD)

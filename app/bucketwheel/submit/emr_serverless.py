@@ -1,0 +1,118 @@
+"""Runs of jobs on EMR Serverless."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from bucketwheel import cost
+from bucketwheel.aws import clients
+from bucketwheel.deploy.template import emr
+from bucketwheel.deploy.template.deployment import TOPIC, Deployment
+from bucketwheel.errors import JobBusyError, SelectionError, SubmitError
+from bucketwheel.packaging.archive import SCRIPT
+from bucketwheel.submit.follow import POLL_SECONDS, JobState, is_temporary
+
+_ENDED = {"SUCCESS", "FAILED", "CANCELLED"}
+_BUSY = {"ConflictException", "ServiceQuotaExceededException"}
+_ATTEMPTS = 5
+
+
+class EmrRuns:
+    """See `jobruns.JobRunner`."""
+
+    def __init__(self, deployment: Deployment, job: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.job = deployment.job_name(job)
+        self.log_group = deployment.output_log_group
+        self._deployment = deployment
+        self._emr = deployment.settings.emr_serverless
+        self._sleep = sleep
+        with clients.translated(SubmitError, f"application {deployment.stack}"):
+            self._client = clients.client("emr-serverless", deployment.settings.aws)
+            identity = clients.client("sts", deployment.settings.aws).get_caller_identity()
+            self.application = self._emr.application_id or self._find()
+        partition, account = identity["Arn"].split(":")[1], identity["Account"]
+        own = f"arn:{partition}:sns:{self._client.meta.region_name}:{account}:{deployment.topic_name}"
+        self._topic = deployment.settings.monitoring.topic_arn or own
+        self._role = f"arn:{partition}:iam::{account}:role/{deployment.role}"
+
+    def _find(self) -> str:
+        name = self._deployment.stack
+        pages = self._client.get_paginator("list_applications").paginate()
+        for page in pages:
+            for found in page["applications"]:
+                if found.get("name") == name and found["state"] != "TERMINATED":
+                    return str(found["id"])
+        raise SelectionError(
+            f"there is no EMR Serverless application {name!r}; make it with `bucketwheel deploy apply`, or name one: "
+            "--set emr_serverless.application_id=…"
+        )
+
+    def parameters(self, arguments: Mapping[str, str], token: str) -> dict[str, Any]:
+        """Return what `StartJobRun` is called with."""
+        return {
+            "applicationId": self.application,
+            "clientToken": token,
+            "executionRoleArn": self._role,
+            "name": self.job,
+            "executionTimeoutMinutes": self._emr.timeout_minutes,
+            "jobDriver": {
+                "sparkSubmit": {
+                    "entryPoint": f"{self._deployment.package().uri}/{SCRIPT}",
+                    "entryPointArguments": emr.words({**arguments, TOPIC: self._topic}),
+                    "sparkSubmitParameters": emr.spark_parameters(self._deployment),
+                }
+            },
+            "configurationOverrides": emr.monitoring(self.log_group),
+            "tags": self._deployment.tag_map(),
+        }
+
+    def start(self, arguments: Mapping[str, str], token: str) -> str:
+        """See `jobruns.JobRunner.start`; EMR Serverless itself knows a token it has seen."""
+        parameters = self.parameters(arguments, token)
+        with clients.translated(SubmitError, f"job {self.job} on application {self.application}"):
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return str(self._client.start_job_run(**parameters)["jobRunId"])
+                except (ClientError, BotoCoreError) as error:
+                    if clients.code_of(error) in _BUSY:
+                        raise JobBusyError(
+                            f"application {self.application} takes no more runs now: {error}; wait for others, or "
+                            "raise emr_serverless.max_executors and apply the stack"
+                        ) from error
+                    if not is_temporary(error):
+                        raise
+                    self._sleep(POLL_SECONDS)
+            return str(self._client.start_job_run(**parameters)["jobRunId"])
+
+    def look(self, run_id: str) -> JobState:
+        """See `jobruns.JobRunner.look`."""
+        run = self._client.get_job_run(applicationId=self.application, jobRunId=run_id)["jobRun"]
+        seconds = float(run.get("totalExecutionDurationSeconds") or 0)
+        if not seconds and run["state"] in ("RUNNING", "CANCELLING"):
+            # When it was created says less: it may have been queued.
+            begun = run.get("startedAt") or run["createdAt"]
+            seconds = max(time.time() - begun.timestamp(), 0)
+        dollars = self._dollars(seconds, run.get("billedResourceUtilization") or run.get("totalResourceUtilization"))
+        message = run.get("stateDetails", "") if run["state"] in ("FAILED", "CANCELLED") else ""
+        return JobState(
+            run_id, run["state"], run["state"] in _ENDED, run["state"] == "SUCCESS", seconds, dollars, message
+        )
+
+    def _dollars(self, seconds: float, used: Mapping[str, float] | None) -> float:
+        """Return the cost by what was used, which AWS says at the end; before, as if all workers ran all along."""
+        if not used or not any(used.values()):
+            hours = (self._emr.max_executors + 1) * seconds / 3_600
+            used = {"vCPUHour": hours * self._emr.cores, "memoryGBHour": hours * self._emr.memory_gb}
+        return cost.emr_dollars(used.get("vCPUHour", 0.0), used.get("memoryGBHour", 0.0), self._emr)
+
+    def stop(self, run_id: str) -> None:
+        """See `jobruns.JobRunner.stop`."""
+        self._client.cancel_job_run(applicationId=self.application, jobRunId=run_id)
+
+    def log_streams(self, run_id: str) -> str:
+        """See `jobruns.JobRunner.log_streams`."""
+        return f"applications/{self.application}/jobs/{run_id}"

@@ -1,0 +1,119 @@
+"""Runs of Glue jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from bucketwheel import cost
+from bucketwheel.aws import clients
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.errors import JobBusyError, SubmitError
+from bucketwheel.submit.follow import POLL_SECONDS, JobState, is_temporary
+
+# Glue takes no token of its own; this argument says which submission a run came from.
+TOKEN = "--submission-token"  # noqa: S105 a name
+_ENDED = {"STOPPED", "SUCCEEDED", "FAILED", "ERROR", "TIMEOUT", "EXPIRED"}
+_ATTEMPTS = 5
+_PAGES = 5
+
+
+class GlueRuns:
+    """See `jobruns.JobRunner`."""
+
+    def __init__(self, deployment: Deployment, job: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.job = deployment.job_name(job)
+        self.log_group = deployment.output_log_group
+        self._glue = deployment.settings.glue
+        settings = deployment.settings.aws
+        with clients.translated(SubmitError, f"job {self.job}"):
+            self._client = clients.client("glue", settings)
+            # A start whose answer is lost must not be made again unseen.
+            self._once = clients.client("glue", settings.model_copy(update={"attempts": 1}))
+        self._sleep = sleep
+
+    def start(self, arguments: Mapping[str, str], token: str) -> str:
+        """See `jobruns.JobRunner.start`."""
+        with clients.translated(SubmitError, f"job {self.job}"):
+            for attempt in range(1, _ATTEMPTS + 1):
+                if found := self._started(token):
+                    return found
+                try:
+                    return self._start(arguments, token)
+                except (ClientError, BotoCoreError) as error:
+                    if clients.code_of(error) == "ConcurrentRunsExceededException":
+                        raise JobBusyError(self._busy()) from error
+                    if attempt == _ATTEMPTS or not is_temporary(error):
+                        raise
+                    self._sleep(POLL_SECONDS)
+        raise AssertionError("unreachable")
+
+    def _start(self, arguments: Mapping[str, str], token: str) -> str:
+        answer = self._once.start_job_run(
+            JobName=self.job,
+            Arguments={**arguments, TOKEN: token},
+            WorkerType=self._glue.worker_type,
+            NumberOfWorkers=self._glue.number_of_workers,
+            Timeout=self._glue.timeout_minutes,
+            ExecutionClass=self._glue.execution_class,
+        )
+        return str(answer["JobRunId"])
+
+    def _started(self, token: str) -> str | None:
+        for run in self._newest():
+            if run.get("Arguments", {}).get(TOKEN) == token:
+                return str(run["Id"])
+        return None
+
+    def _newest(self) -> list[dict[str, Any]]:
+        """Return the runs of the last months; Glue gives the newest first."""
+        pages = self._client.get_paginator("get_job_runs").paginate(
+            JobName=self.job, PaginationConfig={"PageSize": 100, "MaxItems": 100 * _PAGES}
+        )
+        return [run for page in pages for run in page["JobRuns"]]
+
+    def _busy(self) -> str:
+        running = [run["Id"] for run in self._newest() if run["JobRunState"] not in _ENDED]
+        return (
+            f"job {self.job} has as many runs as it may have at a time: {', '.join(running) or 'not listed'}; wait "
+            "for them, stop one, or follow one with its --token"
+        )
+
+    def look(self, run_id: str) -> JobState:
+        """See `jobruns.JobRunner.look`."""
+        run = self._client.get_job_run(JobName=self.job, RunId=run_id)["JobRun"]
+        state, seconds = run["JobRunState"], float(run.get("ExecutionTime") or 0)
+        if not seconds and state in ("RUNNING", "STOPPING"):
+            seconds = max(time.time() - run["StartedOn"].timestamp(), 0)
+        # Glue bills what was really used where it scales by itself, and says so at the end.
+        used = run.get("DPUSeconds") or seconds * self._workers(run) * self._dpus(run)
+        return JobState(
+            run_id,
+            state,
+            state in _ENDED,
+            state == "SUCCEEDED",
+            seconds,
+            cost.glue_dollars(used / 3_600, self._glue),
+            run.get("ErrorMessage", ""),
+        )
+
+    def _workers(self, run: Mapping[str, Any]) -> int:
+        return int(run.get("NumberOfWorkers") or self._glue.number_of_workers)
+
+    def _dpus(self, run: Mapping[str, Any]) -> int:
+        return cost.dpus(str(run.get("WorkerType"))) or cost.dpus(self._glue.worker_type) or 1
+
+    def stop(self, run_id: str) -> None:
+        """See `jobruns.JobRunner.stop`."""
+        answer = self._client.batch_stop_job_run(JobName=self.job, JobRunIds=[run_id])
+        for refused in answer.get("Errors", ()):
+            detail = refused.get("ErrorDetail", {})
+            error = {"Code": detail.get("ErrorCode", ""), "Message": detail.get("ErrorMessage", "")}
+            raise ClientError({"Error": error}, "BatchStopJobRun")
+
+    def log_streams(self, run_id: str) -> str:
+        """See `jobruns.JobRunner.log_streams`."""
+        return run_id

@@ -1,0 +1,104 @@
+"""Measure, print the table, write the JSON file.
+
+python -m integration.benchmarks --rows 100000 --runs 1 --scale 1,2     a quick look
+python -m integration.benchmarks --show build/bench.json --markdown     the table of an earlier go, for the README
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .data import existing, sample
+from .machine import describe
+from .measure import ROOT
+from .results import Figures, targets
+from .sections import BUDGET, MEMORY_SCALES, SECTIONS, Bench
+from .table import render
+
+
+def main() -> int:
+    """Return 1 if a run failed or broke off; how fast anything was changes nothing."""
+    options = _parser().parse_args()
+    if options.show:
+        print(render(json.loads(options.show.read_text(encoding="utf-8")), options.markdown))
+        return 0
+    # So that the clean-up of the context managers below also happens when this process is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    machine, date = describe(), datetime.now(UTC).isoformat(timespec="seconds")
+    data = existing(options.data) if options.data else sample(options.rows, build)
+    # Not deleted here: that would make the next go slower, see `measure`.
+    work = Path(tempfile.mkdtemp(prefix="bench-work-", dir=build))
+    bench = Bench(data, build, work, options.runs, options.timeout, options.scale)
+    for name in options.only:
+        SECTIONS[name](bench)
+        # After each section: what is done is kept if a later one breaks off.
+        report = {"date": date, "machine": machine, **_report(bench, options)}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(render(report, options.markdown))
+    return 1 if any(run.error for run in bench.runs) else 0
+
+
+def _report(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    figures = Figures(bench.runs)
+    wanted = targets(figures, bench.scales, MEMORY_SCALES, BUDGET)
+    failed = [f"{run.section}: {run.name}, round {run.round} failed: {run.error}" for run in bench.runs if run.error]
+    return {
+        "data": bench.data.record(),
+        "options": {"runs": bench.rounds, "only": options.only, "scale": bench.scales},
+        "runs": [asdict(run) for run in bench.runs],
+        "medians": figures.medians(),
+        "ratios": figures.ratios(),
+        "targets": [asdict(target) for target in wanted if target.section in options.only],
+        "notes": bench.notes + failed,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m integration.benchmarks", description="Measure speed and memory.")
+    parser.add_argument("--rows", type=_positive, default=2_000_000, help="rows of the data (default: %(default)s)")
+    parser.add_argument("--runs", type=_positive, default=3, help="rounds of each section (default: %(default)s)")
+    parser.add_argument(
+        "--only", type=_sections, default=list(SECTIONS), metavar="NAME,…", help=f"of {', '.join(SECTIONS)}"
+    )
+    parser.add_argument(
+        "--scale", type=_scales, default=(1, 4, 8), metavar="N,…", help="multiples of the rows (default: 1,4,8)"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data of `bucketwheel sample` to use instead")
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", metavar="FILE")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run (default: %(default)s)")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="only print the tables of an earlier JSON file")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _scales(text: str) -> tuple[int, ...]:
+    return tuple(sorted({_positive(part) for part in text.split(",")}))
+
+
+def _sections(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(SECTIONS)}")
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""What is measured: each section is a function that runs its tasks, interleaved, on one bench."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from integration.interop.trino_install import NotInstalledError, java, trino_home
+
+from .data import Data, sample
+from .measure import OUT, ROOT, Run, Task, bucketwheel, environment, last_line, measure, module, require_disk
+
+BUDGET = "512MB"
+MEMORY_SCALES = (1, 4)
+BUCKET_COUNTS = (32, 1024)
+HELP_RUNS = 5
+QUERY_RUNS = 5
+_SERVER_SECONDS = 60
+
+
+@dataclass
+class Bench:
+    """One go of measurements: where, how often, and the runs so far."""
+
+    data: Data
+    build: Path
+    work: Path
+    rounds: int
+    timeout: float
+    scales: tuple[int, ...]
+    runs: list[Run] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def scaled(self, factor: int) -> Data:
+        """Return data with `factor` times the rows."""
+        return self.data if factor == 1 else sample(self.data.rows * factor, self.build)
+
+    def interleaved(self, section: str, tasks: Sequence[Task], rounds: int | None = None) -> None:
+        """Run A B C A B C …, so that a change of the machine's pace meets all of them."""
+        for number in range(1, (rounds or self.rounds) + 1):
+            for task in tasks:
+                run = measure(section, task, number, self.work, self.timeout)
+                self.runs.append(run)
+                print(_line(run), file=sys.stderr)
+
+    def prepare(self, data: Data) -> None:
+        """See that a run on this data has the disk it needs (output and spill), and read the data once."""
+        require_disk(self.work, 3 * data.bytes + 10**9)
+        data.warm()
+
+
+def _line(run: Run) -> str:
+    taken = f"cpu {run.cpu_seconds:.2f} s, wall {run.wall_seconds:.2f} s, peak {run.peak_rss_bytes / 1e6:.0f} MB"
+    failed = f", failed: {run.error}" if run.error else ""
+    return f"{run.section}: {run.name}, round {run.round}: {taken}, {run.bytes_written / 1e6:.1f} MB written{failed}"
+
+
+def run_task(name: str, data: Data, **settings: object) -> Task:
+    """Return the whole `run` of one dataset, all seven stages, with some settings changed."""
+    values: dict[str, object] = {
+        "engine": "arrow",
+        "memory": "auto",
+        "threads": "auto",
+        "buckets.count": 256,
+        "buckets.sort": "true",
+        "target": OUT,
+        "catalog.path": f"{OUT}/catalog.duckdb",
+        "datasets.infobase_attributes.source": data.source,
+        "datasets.infobase_attributes.mapping": data.mapping,
+        **settings,
+    }
+    flags = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    command = [*bucketwheel(), "run", "infobase_attributes", "--output", "json", "--conf", str(ROOT / "conf")]
+    return Task(name, [*command, *flags], data.rows)
+
+
+def peers(bench: Bench) -> None:
+    """Bucketwheel and other tools on the same work."""
+    data = bench.data
+    bench.prepare(data)
+    tasks = [
+        Task("copy", [*module("peer_copy"), data.directory, OUT], data.rows),
+        run_task("bucketwheel", data),
+        Task("polars", [*module("peer_polars"), data.directory, OUT], data.rows),
+        Task("duckdb", [*module("peer_duckdb"), data.directory, OUT], data.rows),
+    ]
+    with _s3(bench) as address:
+        if address:
+            fractions = [str(max(data.rows // part, 1)) for part in (40, 10)]
+            command = [*module("peer_awswrangler"), data.directory, OUT, address, *fractions]
+            tasks.append(Task("awswrangler", command, data.rows, reports=True))
+        bench.interleaved("peers", tasks)
+
+
+@contextmanager
+def _s3(bench: Bench) -> Iterator[str | None]:
+    """Start moto on loopback and yield its address; note why if it does not start."""
+    with tempfile.TemporaryDirectory(dir=bench.work) as place:
+        address, log = Path(place, "address"), Path(place, "log")
+        with log.open("wb") as stream:
+            server = subprocess.Popen(
+                [*module("moto_server"), str(address)],
+                stdin=subprocess.PIPE, stdout=stream, stderr=stream, cwd=ROOT, env=environment(),
+            )  # fmt: skip
+        try:
+            deadline = time.monotonic() + _SERVER_SECONDS
+            while not address.exists() and server.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if address.exists():
+                yield address.read_text(encoding="utf-8")
+            else:
+                why = last_line(log) or f"no address after {_SERVER_SECONDS} s"
+                bench.notes.append(f"awswrangler was not measured, moto does not start: {why}")
+                print(bench.notes[-1], file=sys.stderr)
+                yield None
+        finally:
+            server.kill()
+            server.communicate()
+
+
+def spark(bench: Bench) -> None:
+    """The spark engine beside the arrow engine, the method that it replaces, and Spark's own Hive buckets.
+
+    Of the CPU only the driver's is seen; wall time is what counts here. `session` and `start` do only what
+    runs of the two engines begin with; `watched` is one more run on Spark, whose Python workers are looked at.
+    """
+    data = bench.data
+    bench.prepare(data)
+    peer = module("spark_peers")
+    tasks = [
+        run_task("arrow", data),
+        run_task("spark", data, engine="spark"),
+        Task("session", [*module("spark_start"), "spark"]),
+        Task("start", [*module("spark_start"), "arrow"]),
+        Task("replaced", [*peer, "replaced", data.directory, OUT], data.rows),
+        Task("hive", [*peer, "hive", data.directory, OUT], data.rows),
+    ]
+    bench.interleaved("spark", tasks)
+    watched = run_task("watched", data, engine="spark")
+    command = [*module("spark_watched"), OUT, *watched.command]
+    bench.interleaved("spark", [Task("watched", command, data.rows, reports=True)], 1)
+
+
+def workers(bench: Bench) -> None:
+    """One worker of a standalone cluster and two, one core each; the start of the cluster is not in the figures."""
+    data = bench.data
+    bench.prepare(data)
+    names = {1: "one worker", 2: "two workers"}
+    tasks = [
+        Task(name, [*module("spark_workers"), str(count), data.directory, OUT], data.rows, reports=True)
+        for count, name in names.items()
+    ]
+    bench.interleaved("workers", tasks)
+
+
+def memory(bench: Bench) -> None:
+    """A small budget beside an unconstrained run, on the data and on four times as much."""
+    for factor in MEMORY_SCALES:
+        data = bench.scaled(factor)
+        bench.prepare(data)
+        tasks = [run_task(f"{factor}x auto", data), run_task(f"{factor}x {BUDGET}", data, memory=BUDGET)]
+        bench.interleaved("memory", tasks)
+
+
+def scale(bench: Bench) -> None:
+    """Cost per row on more and more rows."""
+    sets = [(factor, bench.scaled(factor)) for factor in bench.scales]
+    bench.prepare(max((data for _, data in sets), key=lambda data: data.bytes))
+    for _, data in sets:
+        data.warm()
+    bench.interleaved("scale", [run_task(f"{factor}x", data) for factor, data in sets])
+
+
+def buckets(bench: Bench) -> None:
+    """Many buckets beside few."""
+    bench.prepare(bench.data)
+    tasks = [run_task(f"{count} buckets", bench.data, **{"buckets.count": count}) for count in BUCKET_COUNTS]
+    bench.interleaved("buckets", tasks)
+
+
+def hashing(bench: Bench) -> None:
+    """Keys hashed a second on one core; the process measures itself five times."""
+    bench.interleaved("hashing", [Task("hash_keys", module("hash_rate"), reports=True)], rounds=1)
+
+
+def help_text(bench: Bench) -> None:
+    """`bucketwheel --help`, start of the process included."""
+    bench.interleaved("help", [Task("--help", [*bucketwheel(), "--help"])], rounds=HELP_RUNS)
+
+
+def query(bench: Bench) -> None:
+    """Trino on tables of 8 buckets, of 32, of 256 and without; the process measures itself."""
+    try:
+        java()
+        trino_home()
+    except NotInstalledError as missing:
+        bench.notes.append(f"queries were not measured: {missing}")
+        print(bench.notes[-1], file=sys.stderr)
+        return
+    data = bench.data
+    bench.prepare(data)
+    command = [*module("query_trino"), data.directory, OUT, str(QUERY_RUNS)]
+    bench.interleaved("query", [Task("trino", command, data.rows, reports=True)], rounds=1)
+
+
+SECTIONS: dict[str, Callable[[Bench], None]] = {
+    "peers": peers,
+    "spark": spark,
+    "workers": workers,
+    "memory": memory,
+    "scale": scale,
+    "buckets": buckets,
+    "hashing": hashing,
+    "help": help_text,
+    "query": query,
+}

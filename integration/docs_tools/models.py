@@ -1,0 +1,134 @@
+"""Settings and manifest fields, as pydantic knows them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from bucketwheel.runs import manifest
+from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.settings.base import parse_bytes, parse_memory
+
+from .parts import Words, table
+
+_UNITS = (("GiB", 2**30), ("GB", 10**9), ("MiB", 2**20), ("KiB", 2**10))
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*)$")
+
+
+def attributes(model: type[BaseModel]) -> dict[str, str]:
+    """What the section `Attributes:` of a docstring says of each field."""
+    _, _, section = (inspect.getdoc(model) or "").partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if match := _ATTRIBUTE.match(line):
+            name = match[1]
+            found[name] = match[2]
+        elif name and line.strip():
+            found[name] += f" {line.strip()}"
+    return found
+
+
+def help_of(model: type[BaseModel], name: str) -> str:
+    """What the code says of a field."""
+    return model.model_fields[name].description or attributes(model).get(name, "")
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Every setting as (dotted name, its model, its field)."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from leaves(kind, f"{prefix}{name}.")
+        elif name == "datasets":
+            yield from leaves(DatasetSettings, "datasets.<name>.")
+        else:
+            yield f"{prefix}{name}", model, name
+
+
+def settings(old: Words) -> str:
+    """The table of all settings."""
+    rows = []
+    for dotted, model, name in leaves(Settings):
+        text = help_of(model, name) or old.get(("", dotted), "")
+        rows.append((f"`{dotted}`", f"`{default_text(model.model_fields[name])}`", text))
+    return table(("setting", "default", "meaning"), rows)
+
+
+def default_text(field: FieldInfo) -> str:
+    """The default of a setting as it would stand in YAML."""
+    value = field.default
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, int) and not isinstance(value, bool) and _is_size(field):
+        unit, size = next(((unit, size) for unit, size in _UNITS if value % size == 0), ("", 1))
+        return f"{value // size}{unit}"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, tuple | Mapping) and value:
+        return ", ".join(value)
+    return json.dumps(value)
+
+
+def _is_size(field: FieldInfo) -> bool:
+    functions = [getattr(part, "func", None) for part in field.metadata]
+    return parse_bytes in functions or parse_memory in functions
+
+
+def records() -> list[type[BaseModel]]:
+    """The records of a manifest: itself, then what it holds, as they come in the code."""
+    found = [
+        kind
+        for kind in vars(manifest).values()
+        if isinstance(kind, type) and issubclass(kind, manifest.Record) and kind is not manifest.Record
+    ]
+    return sorted(found, key=lambda kind: (kind is not manifest.Manifest, kind is not manifest.StageRecord))
+
+
+def manifest_fields(old: Words) -> str:
+    """A section for each record of the manifest, with a table of its fields."""
+    sections = []
+    for model in records():
+        rows = []
+        for name, field in model.model_fields.items():
+            text = help_of(model, name) or old.get((model.__name__, name), "")
+            rows.append((f"`{name}`", _type_text(field.annotation), _default_cell(field), text))
+        says = (inspect.getdoc(model) or "").partition("Attributes:")[0].strip().replace("\n\n", " ")
+        stages = [f"`{stage}`" for stage, kind in manifest._RESULTS.items() if kind is model]
+        of = f" Result of the stage {' and '.join(stages)}." if stages else ""
+        sections.append(
+            f"### `{model.__name__}`\n\n{says}{of}\n\n{table(('field', 'type', 'default', 'meaning'), rows)}"
+        )
+    return "\n\n".join(sections)
+
+
+def _default_cell(field: FieldInfo) -> str:
+    return "" if field.default is PydanticUndefined else f"`{json.dumps(field.default)}`"
+
+
+def _type_text(kind: Any) -> str:
+    """A type in words of JSON; records by their name."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_type_text(part) for part in inner)
+    if origin is typing.Literal:
+        return " or ".join(f"`{json.dumps(value)}`" for value in inner)
+    if origin is tuple:
+        return f"list of {_type_text(inner[0])}"
+    if origin in (dict, Mapping):
+        return f"object of {_type_text(inner[1])}"
+    names = {str: "text", int: "integer", float: "number", bool: "boolean", type(None): "null", Any: "any"}
+    if kind in names:
+        return names[kind]
+    return f"[`{kind.__name__}`](#{kind.__name__.lower()})" if inspect.isclass(kind) else str(kind)

@@ -1,0 +1,201 @@
+"""Commands, arguments of jobs, metrics, errors: what is not in a pydantic model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from bucketwheel import errors
+from bucketwheel.cli import cli
+from bucketwheel.cli.options import OLD_NAMES
+from bucketwheel.cli.submitted import ARGUMENTS
+from bucketwheel.errors import BucketwheelError
+from bucketwheel.monitoring import metrics
+
+from .parts import Words, table
+
+# Options that nearly every command has; they are listed once.
+_SHARED = ("--env", "--conf", "--set", "--engine", "--output")
+_PAGES = ("commands", "arguments", "settings", "manifest", "metrics", "errors")
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+_MEANINGS = {
+    0: "done, or done before",
+    1: "the work failed",
+    2: "wrong use or configuration",
+    3: "data refused",
+    4: "somebody else writes",
+    130: "interrupted",
+}
+
+
+def page_table(old: Words) -> str:
+    """The pages of the reference: those that are generated first, new ones by their heading."""
+    names = sorted(path.stem for path in REFERENCE.glob("*.md") if path.stem != "README")
+    ordered = [*_PAGES, *(name for name in names if name not in _PAGES)]
+    rows = []
+    for name in ordered:
+        heading = (REFERENCE / f"{name}.md").read_text("utf-8").partition("\n")[0].strip("# ")
+        rows.append((f"[`{name}`]({name}.md)", old.get(("", name)) or heading))
+    return table(("page", "about"), rows)
+
+
+def commands(group: click.Group = cli, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by all the words that name it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def command_table(_: Words) -> str:
+    """All commands with a sentence each."""
+    rows = [
+        (f"[`{_title(name, command)}`](#{_anchor(name, command)})", _help(command)) for name, command in commands()
+    ]
+    return table(("command", "does"), rows)
+
+
+def shared_options(_: Words) -> str:
+    """The options of nearly every command."""
+    rows = []
+    for shared in _SHARED:
+        having = {
+            name: option for name, command in commands() for option in _options(command) if shared in option.opts
+        }
+        without = [f"`{name}`" for name, command in commands() if name not in having]
+        option = next(iter(having.values()))
+        but = f"all but {', '.join(without)}" if without else "all"
+        rows.append((_names(option), but, _option_text(option)))
+    return table(("option", "of", "meaning"), rows)
+
+
+def command_sections(_: Words) -> str:
+    """A section for each command, with its own options."""
+    sections = []
+    for name, command in commands():
+        own = [option for option in _options(command) if option.opts[0] not in _SHARED]
+        text = f"## `{_title(name, command)}`\n\n{inspect.cleandoc(command.help or '')}"
+        if own:
+            rows = [(_names(option), _option_text(option)) for option in own]
+            text += f"\n\n{table(('option', 'meaning'), rows)}"
+        sections.append(text)
+    return "\n\n".join(sections)
+
+
+def _title(name: str, command: click.Command) -> str:
+    arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    words = [_argument(argument) for argument in arguments]
+    return " ".join([name, *words])
+
+
+def _argument(argument: click.Argument) -> str:
+    name = str(argument.name).upper()
+    return name if argument.required else f"[{name}]"
+
+
+def _anchor(name: str, command: click.Command) -> str:
+    kept = "".join(letter for letter in _title(name, command).lower() if letter.isalnum() or letter in " -_")
+    return kept.replace(" ", "-")
+
+
+def _help(command: click.Command) -> str:
+    first = inspect.cleandoc(command.help or "").partition("\n\n")[0]
+    return first[:1].lower() + first[1:].rstrip(".")
+
+
+def _options(command: click.Command) -> list[click.Option]:
+    return [part for part in command.params if isinstance(part, click.Option) and not part.hidden]
+
+
+def _names(option: click.Option) -> str:
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    if option.is_flag:
+        return names
+    if isinstance(option.type, click.Choice):
+        return f"{names} `{'|'.join(option.type.choices)}`"
+    return f"{names} `{option.metavar or option.type.name.split()[0].upper()}`"
+
+
+def _option_text(option: click.Option) -> str:
+    parts = [(option.help or "").rstrip(".")]
+    if option.required:
+        parts.append("required")
+    elif isinstance(option.default, str | int | float) and not option.is_flag:
+        parts.append(f"default `{option.default}`")
+    elif option.is_flag and option.secondary_opts:
+        parts.append(f"default `{(option.opts if option.default else option.secondary_opts)[0]}`")
+    if option.envvar:
+        parts.append(f"or the variable `{option.envvar}`")
+    return "; ".join(part for part in parts if part)
+
+
+def job_arguments(_: Words) -> str:
+    """What a job takes beside what `run` takes."""
+    return table(
+        ("argument", "meaning"),
+        [(", ".join(f"`{name}`" for name in names), text) for names, text in ARGUMENTS.items()],
+    )
+
+
+def old_names(_: Words) -> str:
+    """The names of earlier jobs, and the settings they are."""
+    run = cli.commands["run"]
+    own = {
+        name: f"`{option.opts[0]}`" for option in _options(run) for name in option.opts if name.strip("-").isupper()
+    }
+    settings = {name: f"`{setting.format(dataset='<dataset>')}`" for name, setting in OLD_NAMES.items()}
+    return table(("argument", "is"), [(f"`{name}`", text) for name, text in (own | settings).items()])
+
+
+def metric_table(_: Words) -> str:
+    """The metrics with the statistic that says something about a run."""
+    rows = [
+        (f"`{metric.name}`", _unit(metric), metric.statistic, metric.help[:1].lower() + metric.help[1:])
+        for metric in metrics.METRICS
+    ]
+    return table(("metric", "unit", "statistic", "of a run"), rows)
+
+
+def short_metric_table(_: Words) -> str:
+    """The metrics, without the statistic."""
+    rows = [(f"`{m.name}`", _unit(m), m.help[:1].lower() + m.help[1:]) for m in metrics.METRICS]
+    return table(("metric", "unit", "of a run"), rows)
+
+
+def _unit(metric: metrics.Metric) -> str:
+    return "" if metric.unit == "None" else metric.unit
+
+
+def error_classes(kind: type[BucketwheelError] = BucketwheelError) -> Iterator[type[BucketwheelError]]:
+    """The tree of errors that `errors.py` defines, from the root down."""
+    yield kind
+    for part in kind.__subclasses__():
+        if part.__module__ == errors.__name__:
+            yield from error_classes(part)
+
+
+def exit_codes(_: Words) -> str:
+    """What each exit code means, and the errors that end with it."""
+    rows = []
+    for code, meaning in _MEANINGS.items():
+        leaves = [f"`{found.__name__}`" for found in error_classes() if code and found.exit_code == code]
+        rows.append((str(code), meaning, ", ".join(leaves)))
+    return table(("exit code", "meaning", "errors"), rows)
+
+
+def error_table(_: Words) -> str:
+    """Every error with its parent, its exit code and what it means."""
+    rows = [
+        (
+            f"`{found.__name__}`",
+            f"`{found.__bases__[0].__name__}`" if found is not BucketwheelError else "",
+            str(found.exit_code),
+            (inspect.getdoc(found) or "").partition("\n\n")[0],
+        )
+        for found in error_classes()
+    ]
+    return table(("error", "a kind of", "exit code", "meaning"), rows)

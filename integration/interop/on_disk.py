@@ -1,0 +1,88 @@
+"""Tables that the product writes on this machine's disk, shown to Trino there: a fraction of what S3 takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import pyarrow as pa
+
+from aws_server import plain_client
+from bucketwheel.catalogs.hive_types import hive_type
+from project import Project
+
+from .key_tables import VERSIONS
+from .lake import PREFIX, Lake, write_snapshot
+from .trino_server import CATALOG
+
+_PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
+
+
+class DiskProject(Project):
+    """A project of one dataset that is written and verified on disk, and published nowhere."""
+
+    def __init__(self, lake: Lake, name: str, rows: pa.Table, keys: Sequence[str], buckets: dict[str, Any]) -> None:
+        self.lake = lake
+        self.name = name
+        self.root = lake.root / name
+        self.conf = self.root / "conf"
+        source = write_snapshot(self.root / "in", rows)
+        self.settings = {
+            "threads": 2,
+            "target": str(self.root / "out"),
+            "stages": ["discover", "split", "size", "bucket", "verify"],
+            "quality": {"null_keys": "allow", "duplicate_keys": "allow"},
+            "buckets": buckets,
+            "datasets": {name: {"source": str(source), "key": list(keys)}},
+        }
+        self.set()
+
+    def location(self) -> str:
+        """Return where the files of the one run are, as Trino takes it."""
+        (written,) = (self.root / "out" / self.name / self.name).iterdir()
+        return f"local:///{written.relative_to(self.lake.root)}/"
+
+
+def show_written(lake: Lake, name: str, rows: pa.Table, keys: Sequence[str], **buckets: Any) -> str:
+    """Have the product write a table on disk and show it; returns its name as Trino takes it."""
+    project = DiskProject(lake, name, rows, keys, buckets)
+    result = project.cli("run", name)
+    assert result.exit_code == 0, result.stderr
+    return show(lake, name, hive_types(rows.schema), project.location(), keys, **buckets)
+
+
+def hive_types(schema: pa.Schema) -> dict[str, str]:
+    return {field.name: hive_type(field.type, field.name) for field in schema}
+
+
+def show(
+    lake: Lake, name: str, columns: Mapping[str, str], location: str, keys: Sequence[str], **buckets: Any
+) -> str:
+    """Define a table as the product would, in a database of its own; returns its name as Trino takes it.
+
+    Args:
+        lake: where.
+        name: of the database, and of the table behind the prefix.
+        columns: the type of each in Hive.
+        location: the directory of the files.
+        keys: the bucket columns.
+        buckets: `count`, and `hash` unless it is hive_v1.
+    """
+    described = {
+        "Columns": [{"Name": column, "Type": kind} for column, kind in columns.items()],
+        "Location": location,
+        "InputFormat": f"{_PARQUET}.MapredParquetInputFormat",
+        "OutputFormat": f"{_PARQUET}.MapredParquetOutputFormat",
+        "SerdeInfo": {"SerializationLibrary": f"{_PARQUET}.serde.ParquetHiveSerDe"},
+        "NumberOfBuckets": buckets["count"],
+        "BucketColumns": list(keys),
+    }
+    version = str(VERSIONS[buckets.get("hash", "hive_v1")])
+    table = {"Name": f"{PREFIX}{name}", "TableType": "EXTERNAL_TABLE", "StorageDescriptor": described}
+    with closing(plain_client("glue", lake.glue)) as glue:
+        glue.create_database(DatabaseInput={"Name": name})
+        glue.create_table(
+            DatabaseName=name, TableInput={**table, "Parameters": {"EXTERNAL": "TRUE", "bucketing_version": version}}
+        )
+    return f'"{CATALOG}"."{name}"."{PREFIX}{name}"'

@@ -1,0 +1,48 @@
+"""Tables of the product are joined by their key where they are read: nothing is sent to other nodes first."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .key_tables import FREE, KEY
+from .lake import Lake, LakeProject
+from .tables_of_persons import TABLES, Persons, joined, nodes
+from .trino_server import UNLIMITED
+
+
+def parts_with_joins(project: LakeProject, text: str) -> list[list[str]]:
+    """Return, for every fragment of the plan that joins, the names of its nodes."""
+    named = text.format(**{table: project.table(table) for table in TABLES})
+    answer = project.ask(f"EXPLAIN (TYPE DISTRIBUTED, FORMAT JSON) {named}")
+    parts = [[node["name"] for node in nodes(plan)] for plan in json.loads(answer.rows[0][0]).values()]
+    return [part for part in parts if "InnerJoin" in part]
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_joins_need_no_exchange_and_give_the_rows_of_the_source(persons: Persons, count: int) -> None:
+    text = joined(TABLES[:count])
+    (part,) = parts_with_joins(persons.bucketed, text)
+    scans = [name for name in part if name in ("TableScan", "ScanFilter")]
+    assert (len(scans), part.count("InnerJoin"), part.count("RemoteSource")) == (count, count - 1, 0)
+    # What it looks like where it is not so.
+    assert all("RemoteSource" in other for other in parts_with_joins(persons.scattered, text))
+    assert persons.in_trino(persons.bucketed, text) == persons.in_source(text)
+
+
+def test_trinos_own_256_buckets_are_ours_row_by_row(lake: Lake, persons: Persons) -> None:
+    sample = persons.sample
+    dataset = {"source": str(sample.addressable_source), "key": "Customer_User_id"}
+    project = lake.project("addressable_ids", {"addressable_ids": dataset}, buckets={"count": 256})
+    project.publish("addressable_ids")
+    ours, theirs = project.table("addressable_ids", UNLIMITED), f"{UNLIMITED}.addressable_ids.theirs"
+    layout = f"bucketed_by = ARRAY['{KEY}'], bucket_count = 256, bucketing_version = 1"
+    location = "external_location = 'local:///theirs/'"
+    project.ask(f"CREATE TABLE {theirs} WITH ({layout}, {location}) AS SELECT {KEY} FROM {ours}", **FREE)
+    compared = project.ask(
+        f'SELECT count(*), count_if(o."$bucket" <> t."$bucket"), count(DISTINCT o."$bucket") '
+        f"FROM {ours} o JOIN {theirs} t ON o.{KEY} = t.{KEY}",
+        **FREE,
+    )
+    assert compared.rows == [[sample.rows, 0, 256]]

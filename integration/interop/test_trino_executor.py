@@ -1,0 +1,208 @@
+"""What the executor promises, on a real Trino: what it sends is understood, and how it fails."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import Event
+from unittest import mock
+
+import pyarrow.parquet as pq
+import pytest
+
+from aws_server import CREDENTIALS
+from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.contracts import CatalogTable, TableCopy
+from bucketwheel.errors import ExecutorError, ExecutorResourcesError, StatementError, TooManyWritersError
+from bucketwheel.executors.trino import TrinoExecutor
+
+from .key_tables import FREE, KEY, SECOND, rows
+from .lake import Lake, LakeProject
+from .tables_of_persons import Persons
+
+NAME = "executor"
+COUNT = 4
+
+
+@pytest.fixture(scope="module")
+def project(lake: Lake) -> LakeProject:
+    """A table with promoted files that are not sorted, and a view `endless` with a column of the same name."""
+    made = lake.publish(NAME, rows("two columns"), [KEY, SECOND], buckets={"count": COUNT, "sort": False})
+    # Weeks of work, of which no row comes: whoever copies it writes nothing meanwhile.
+    parts = " CROSS JOIN ".join(f"{made.table(NAME)} AS {name}" for name in "abcdef")
+    never = " + ".join(f"{name}.number" for name in "abcdef") + " < 0"
+    made.ask(f"CREATE VIEW hive.{NAME}.endless AS SELECT a.{KEY} FROM {parts} WHERE {never}")
+    return made
+
+
+@pytest.fixture(scope="module")
+def catalog(project: LakeProject) -> Iterator[GlueCatalog]:
+    with mock.patch.dict(os.environ, CREDENTIALS):
+        yield GlueCatalog(project.configuration().settings)
+
+
+@pytest.fixture
+def source(catalog: GlueCatalog) -> CatalogTable:
+    found = catalog.get(f"ext_{NAME}")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def copy(lake: Lake, source: CatalogTable) -> TableCopy:
+    """A copy that was not made yet, in a place of its own."""
+    name = f"tmp_{secrets.token_hex(3)}"
+    return TableCopy(source, name, f"s3://{lake.bucket}/{NAME}/{name}", "hive_v2")
+
+
+def executor(project: LakeProject, **overrides: object) -> TrinoExecutor:
+    return TrinoExecutor(project.configuration(**overrides).settings)
+
+
+def endless(copy: TableCopy) -> TableCopy:
+    source = CatalogTable("endless", "", ((KEY, "string"),), (KEY,), 2)
+    return replace(copy, source=source)
+
+
+def fate(project: LakeProject, copy: TableCopy) -> list[list[str]]:
+    """Return states and causes of the queries that were to make a copy."""
+    text = f"SELECT state, error_code FROM system.runtime.queries WHERE query LIKE 'CREATE TABLE%{copy.name}%'"
+    return project.ask(text).rows
+
+
+def in_order(lake: Lake, location: str) -> set[bool]:
+    """Return, for the files below a location, whether rows are in the order of their keys, NULLs first."""
+    found = set()
+    for name in lake.keys(location.removeprefix(f"s3://{lake.bucket}/")):
+        columns = pq.read_table(io.BytesIO(lake.get(name)), columns=[KEY, SECOND]).to_pydict().values()
+        keys = [tuple((value is not None, value) for value in row) for row in zip(*columns, strict=True)]
+        found.add(keys == sorted(keys))
+    return found
+
+
+def definition(project: LakeProject) -> str:
+    return str(project.ask(f"SHOW CREATE TABLE {project.table(project.name)}").rows[0][0])
+
+
+def test_copies_by_hive_v2_are_sorted_where_that_is_wanted(lake: Lake) -> None:
+    name, source = "sorted_by_trino", rows("two columns")
+    made = {"ctas": {"method": "trino"}, "trino": {"sorted": True}}
+    buckets = {"count": COUNT, "hash": "hive_v2", "sort": False}
+    project = lake.publish(name, source, [KEY, SECOND], buckets=buckets, **made)
+    places = project.locations()
+    assert "/ctas-" in places[f"bucketed_{name}"]
+    # Rows that were in order already would be so in a copy that nobody sorts.
+    assert in_order(lake, places[f"ext_{name}"]) == {False}
+    assert in_order(lake, places[f"bucketed_{name}"]) == {True}
+    compared = project.ask(
+        f'SELECT count(*), count_if(o."$bucket" <> t."$bucket"), count(DISTINCT t."$bucket") '
+        f"FROM {project.table(name, prefix='ext_')} o JOIN {project.table(name)} t ON o.number = t.number",
+        **FREE,
+    )
+    assert compared.rows == [[len(source), 0, COUNT]]
+    shown = definition(project)
+    assert "bucketing_version = 2" in shown
+    assert f"bucketed_by = ARRAY['{KEY}','{SECOND}']" in shown
+
+
+def test_copies_without_buckets_are_the_same_rows(lake: Lake) -> None:
+    name, source = "copied_without_buckets", rows("string")
+    project = lake.publish(name, source, [KEY], buckets={"count": "none"}, ctas={"method": "trino"})
+    assert "/ctas-" in project.locations()[f"bucketed_{name}"]
+    assert "bucketed_by" not in definition(project)
+    found = project.ask(f"SELECT {KEY}, number FROM {project.table(name)}").rows
+    assert Counter(map(tuple, found)) == Counter(tuple(row.values()) for row in source.to_pylist())
+
+
+def test_a_place_that_is_not_empty_is_refused_and_left_alone(
+    lake: Lake, project: LakeProject, catalog: GlueCatalog, copy: TableCopy
+) -> None:
+    dear = f"{NAME}/{copy.name}/dear"
+    lake.put(dear, b"to somebody")
+    with pytest.raises(StatementError, match=r"copy of ext_executor\) failed: HIVE_PATH_ALREADY_EXISTS"):
+        executor(project).copy(copy, Event())
+    assert catalog.get(copy.name) is None
+    assert (lake.keys(f"{NAME}/{copy.name}"), lake.get(dear)) == ([dear], b"to somebody")
+
+
+def test_a_missing_table_is_named(project: LakeProject) -> None:
+    with pytest.raises(StatementError, match=r"keys of nowhere\) failed: TABLE_NOT_FOUND.*'hive\.executor\.nowhere'"):
+        executor(project).keys("nowhere", [KEY], Event())
+
+
+def test_too_many_buckets_are_refused_with_the_ways_out(
+    persons: Persons, project: LakeProject, catalog: GlueCatalog, copy: TableCopy
+) -> None:
+    """Each of Trino's writers, of which there are a handful, meets 100 buckets of the keys of 6,000 persons."""
+    with mock.patch.dict(os.environ, CREDENTIALS):
+        source = GlueCatalog(persons.bucketed.configuration().settings).get("ext_ibe_01")
+    assert source is not None
+    many = replace(copy, source=replace(source, bucket_count=1000))
+    with pytest.raises(
+        TooManyWritersError, match=r"HIVE_TOO_MANY_OPEN_PARTITIONS.*ctas\.method=promote.*fewer"
+    ) as caught:
+        executor(persons.bucketed).copy(many, Event())
+    assert caught.value.exit_code == 2
+    assert catalog.get(copy.name) is None
+
+
+def test_a_copy_is_cancelled_in_trino_when_the_run_is_stopped(
+    project: LakeProject, catalog: GlueCatalog, copy: TableCopy
+) -> None:
+    stop = Event()
+
+    def stop_it() -> None:
+        deadline = time.monotonic() + 60
+        while fate(project, copy) != [["RUNNING", None]] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        stop.set()
+
+    watcher = threading.Thread(target=stop_it)
+    watcher.start()
+    with pytest.raises(ExecutorError, match=r"copy of endless.* was cancelled, as the run is being stopped"):
+        executor(project).copy(endless(copy), stop)
+    watcher.join()
+    assert fate(project, copy) == [["FAILED", "USER_CANCELED"]]
+    assert catalog.get(copy.name) is None
+
+
+def test_a_copy_that_takes_too_long_is_cancelled_in_trino(
+    project: LakeProject, catalog: GlueCatalog, copy: TableCopy
+) -> None:
+    limited = executor(project, ctas__timeout_seconds=1)
+    with pytest.raises(
+        ExecutorResourcesError, match=r"copy of endless.* did not end within 1 s.*ctas\.timeout_seconds"
+    ):
+        limited.copy(endless(copy), Event())
+    assert fate(project, copy) == [["FAILED", "USER_CANCELED"]]
+    assert catalog.get(copy.name) is None
+
+
+def test_a_trino_that_is_not_there_leaves_final_tables_and_the_run_goes_on_later(lake: Lake) -> None:
+    name, source = "out_of_reach", rows("int")
+    project = lake.publish(name, source, [KEY], buckets={"count": COUNT})
+    before = project.locations()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    project.set(trino={"port": port}, ctas={"method": "trino"})
+    result = project.cli("run", name)
+    assert result.exit_code == 1
+    for text in (f"Trino at 127.0.0.1:{port} (catalogs): cannot be reached", "trino.host, trino.port", "--resume"):
+        assert text in result.stderr
+    assert project.locations() == before
+    assert project.ask(f"SELECT count({KEY}), count(*) FROM {project.table(name)}").rows == [
+        [len(source) - source[KEY].null_count, len(source)]
+    ]
+    project.set(trino={"port": lake.trino.port})
+    project.publish(name, "--resume", "last")
+    after = project.locations()
+    assert f"/ctas-{project.run_ids()[-1]}-" in after[f"bucketed_{name}"]
+    assert after[f"ext_{name}"] == before[f"ext_{name}"]
+    assert project.ask(f"SELECT count(*) FROM {project.table(name)}").rows == [[len(source)]]

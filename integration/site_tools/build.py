@@ -1,0 +1,70 @@
+"""Puts the pages together as they lie in the repository, so that links hold in both places, and builds them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+
+from .tour import make_tour
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+# Pages outside of docs/.
+BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
+# What comes first in its section; all others follow by name.
+_GUIDES = ("architecture", "operations", "deploy", "deploy-not-exercised", "migration", "spark", "s3", "containers")
+_REFERENCE = ("README", "commands", "arguments", "settings", "manifest", "metrics", "errors")
+
+
+def make_site(to: Path, work: Path, root: Path = ROOT) -> None:
+    """Build the site.
+
+    Args:
+        to: the directory of the site; what is there goes.
+        work: a directory for what comes in between.
+        root: the checkout.
+
+    Raises:
+        mkdocs.exceptions.Abort: a page has a link or an anchor that leads nowhere.
+    """
+    pages = work / "pages"
+    shutil.rmtree(pages, ignore_errors=True)
+    shutil.copytree(root / "docs", pages / "docs")
+    for name in BESIDE:
+        (pages / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(root / name, pages / name)
+    for name in ("site.css", "iframe-worker.js"):
+        shutil.copyfile(HERE / name, pages / name)
+    make_tour(pages / "docs", work / "project", root)
+    config = load_config(
+        str(HERE / "mkdocs.yml"), docs_dir=str(pages), site_dir=str(to.absolute()), strict=True, nav=nav(pages)
+    )
+    config.plugins.run_event("startup", command="build", dirty=False)
+    try:
+        build(config)
+    finally:
+        config.plugins.run_event("shutdown")
+
+
+def nav(pages: Path) -> list[dict[str, Any]]:
+    """The menu; a page that is new comes in by itself."""
+    about = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
+    return [
+        {"Start": ["README.md", "docs/tour.md"]},
+        {"Guides": list(_ordered(pages, "docs", (*_GUIDES,), ("tour",)))},
+        {"Reference": list(_ordered(pages, "docs/reference", _REFERENCE, ()))},
+        {"Decisions": list(_ordered(pages, "docs/adr", ("README",), ()))},
+        {"About": list(about)},
+    ]
+
+
+def _ordered(pages: Path, directory: str, first: tuple[str, ...], without: tuple[str, ...]) -> Iterator[str]:
+    names = sorted(path.stem for path in (pages / directory).glob("*.md"))
+    for name in [*first, *(name for name in names if name not in first)]:
+        if name in names and name not in without:
+            yield f"{directory}/{name}.md"

@@ -1,0 +1,66 @@
+"""An account as moto has it, for tests that make, change and remove stacks in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+from moto.cloudformation.models import cloudformation_backends
+
+from bucketwheel import api
+from bucketwheel.deploy import stack
+from bucketwheel.deploy.stack import Applied
+from bucketwheel.packaging.package import job_configuration
+from deploy_support import ACCOUNT, REGION, configuration
+
+NAME = "bucketwheel-prod"
+LOCATION = "s3://artifacts-prod/bucketwheel/01"
+
+
+class Account:
+    """An account with a package in it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.asked: list[str] = []
+        self.said: list[str] = []
+        self.client("s3").create_bucket(Bucket="artifacts-prod")
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service, endpoint_url=self.url, region_name=REGION)
+
+    def configuration(self, **overrides: Any) -> api.Configuration:
+        reached: dict[str, Any] = {
+            "aws.endpoint_url": self.url,
+            "aws.region": REGION,
+            "deploy.package": LOCATION,
+            "deploy.artifacts": "s3://artifacts-prod/bucketwheel",
+        }
+        config = configuration(**reached, **overrides)
+        self.upload(config)
+        return config
+
+    def upload(self, config: api.Configuration) -> None:
+        for name, content in (("package.json", b"{}"), (f"conf/{config.env}.yaml", job_configuration(config))):
+            self.client("s3").put_object(Bucket="artifacts-prod", Key=f"bucketwheel/01/{name}", Body=content)
+
+    def agree(self, text: str) -> bool:
+        self.asked.append(text)
+        return True
+
+    def apply(self, agree: Callable[[str], bool] | None = None, **overrides: Any) -> Applied:
+        config = self.configuration(**overrides)
+        return stack.apply(config, agree or self.agree, self.said.append, sleep=lambda _: None)
+
+    def status(self) -> str | None:
+        try:
+            return str(self.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]["StackStatus"])
+        except ClientError:
+            return None
+
+    def force(self, status: str) -> None:
+        """Put the stack into a state that moto never reaches by itself."""
+        stacks = cloudformation_backends[ACCOUNT][REGION].stacks
+        next(found for found in stacks.values() if found.name == NAME).status = status

@@ -1,0 +1,109 @@
+"""Athena over HTTP: moto's workgroups and protocol, with `fake_sql` carrying out what moto only notes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from moto.athena.responses import AthenaResponse
+
+from bucketwheel.storage import join
+from fake_sql import Plan, SqlRefusedError, TinySql
+
+SCANNED = 4711
+
+
+@dataclass
+class Query:
+    text: str
+    request: dict[str, Any]
+    states: list[str]
+    reason: str = ""
+    plan: Plan = field(default_factory=Plan)
+    rows: list[tuple[str | None, ...]] = field(default_factory=list)
+    manifest: str | None = None
+
+
+class FakeAthena:
+    """The queries of one test."""
+
+    def __init__(self, sql: TinySql, results: str) -> None:
+        self.sql = sql
+        self.results = results
+        self.queries: dict[str, Query] = {}
+        self.stopped: list[str] = []
+        self._tokens: dict[str, str] = {}
+
+    def start(self, request: dict[str, Any]) -> str:
+        token = request["ClientRequestToken"]
+        if token not in self._tokens:
+            self._tokens[token] = query_id = str(uuid.uuid4())
+            self.queries[query_id] = self._begun(query_id, request)
+        return self._tokens[token]
+
+    def _begun(self, query_id: str, request: dict[str, Any]) -> Query:
+        text = request["QueryString"]
+        query = Query(text, request, ["QUEUED", "RUNNING", "SUCCEEDED"])
+        if plan := self.sql.meet(text):
+            query.plan, query.reason = plan, f"{plan.name}: {plan.message}" if plan.name else plan.message
+            query.states[-1] = "RUNNING" if plan.hang else "FAILED"
+            if written := self.sql.written.get(text):
+                query.manifest = join(self.results, f"{query_id}-manifest.csv")
+                self.sql.storage.write(query.manifest, "".join(f"{place}\n" for place in written).encode())
+            return query
+        try:
+            query.rows = self.sql.execute(text, query_id)
+        except SqlRefusedError as failure:
+            query.states[-1], query.reason = "FAILED", str(failure)
+        return query
+
+    def stop(self, query_id: str) -> None:
+        self.stopped.append(query_id)
+        self.queries[query_id].states = ["CANCELLED"]
+
+    def shown(self, query_id: str) -> dict[str, Any]:
+        query = self.queries[query_id]
+        state = query.states.pop(0) if len(query.states) > 1 else query.states[0]
+        status: dict[str, Any] = {"State": state, "StateChangeReason": query.reason}
+        if state == "FAILED" and query.plan.number is not None:
+            status["AthenaError"] = {"ErrorType": query.plan.number, "Retryable": query.plan.retryable}
+        statistics: dict[str, Any] = {"DataScannedInBytes": SCANNED}
+        if query.manifest:
+            statistics["DataManifestLocation"] = query.manifest
+        return {"QueryExecutionId": query_id, "Query": query.text, "Status": status, "Statistics": statistics}
+
+    def result(self, query_id: str) -> list[dict[str, Any]]:
+        rows = self.queries[query_id].rows
+        header = ("_col0",) * (len(rows[0]) if rows else 0)
+        return [{"Data": [{} if cell is None else {"VarCharValue": cell} for cell in row]} for row in (header, *rows)]
+
+
+@contextmanager
+def athena_runs(double: FakeAthena) -> Iterator[FakeAthena]:
+    """Let moto's Athena hand queries to the double."""
+
+    def start(self: AthenaResponse) -> str:
+        return json.dumps({"QueryExecutionId": double.start(json.loads(self.body))})
+
+    def look(self: AthenaResponse) -> str:
+        return json.dumps({"QueryExecution": double.shown(self._get_param("QueryExecutionId"))})
+
+    def stop(self: AthenaResponse) -> str:
+        double.stop(self._get_param("QueryExecutionId"))
+        return "{}"
+
+    def results(self: AthenaResponse) -> str:
+        return json.dumps({"ResultSet": {"Rows": double.result(self._get_param("QueryExecutionId"))}})
+
+    with (
+        mock.patch.object(AthenaResponse, "start_query_execution", start),
+        mock.patch.object(AthenaResponse, "get_query_execution", look),
+        mock.patch.object(AthenaResponse, "stop_query_execution", stop),
+        mock.patch.object(AthenaResponse, "get_query_results", results),
+    ):
+        yield double

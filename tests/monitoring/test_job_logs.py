@@ -1,0 +1,220 @@
+"""What a job prints: lines that CloudWatch's filter finds errors in, and its metrics are taken from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytest
+
+from bucketwheel import host, plugins
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.deploy.template.monitoring import logs
+from bucketwheel.monitoring.metrics import DIMENSIONS, METRICS
+from bucketwheel.sample import Sample
+from deploy_support import configuration
+from ending_support import DATA, TOPIC, KeptCloud, job, read_summary
+from project import NARROW, WIDE, Project
+
+UNITS = {metric.name: metric.unit for metric in METRICS}
+
+
+@pytest.fixture(autouse=True)
+def own_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(host.VARIABLE, "local")
+
+
+def matches(pattern: str, line: str) -> bool:
+    """Whether a filter of CloudWatch Logs finds a line; as far as the stack's own pattern goes: one equality."""
+    found = re.fullmatch(r'\{ \$\.(\w+) = "(\w+)" \}', pattern)
+    assert found, pattern
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and event.get(found[1]) == found[2]
+
+
+@pytest.fixture
+def errors() -> Callable[[list[str]], list[dict[str, Any]]]:
+    """The events that the stack's metric filter counts."""
+    pattern = logs(Deployment(configuration().settings, "prod"))["ErrorLines"]["Properties"]["FilterPattern"]
+    assert matches(pattern, '{"level": "ERROR"}')
+    assert not matches(pattern, "level ERROR")
+    return lambda lines: [json.loads(line) for line in lines if matches(pattern, line)]
+
+
+Errors = Callable[[list[str]], list[dict[str, Any]]]
+
+
+def test_a_job_that_succeeds_has_no_line_of_an_error(project: Project, errors: Errors) -> None:
+    lines, failed = job(project, "--dataset", WIDE)
+    assert (failed, errors(lines)) == (None, [])
+    assert all({"time", "level"} <= set(json.loads(line)) for line in lines)
+
+
+def test_a_job_that_fails_has_one_with_class_text_and_command(
+    project: Project, dirty: Callable[..., Sample], errors: Errors
+) -> None:
+    project.use(dirty("null_keys"))
+    lines, failed = job(project, "--dataset", WIDE)
+    (event,) = errors(lines)
+    (run_id,) = project.run_ids()
+    assert (event["run"], event["dataset"], event["stage"]) == (run_id, WIDE, "verify")
+    assert event["error"] == "QualityError"
+    assert str(failed).startswith(f"QualityError: {event['message']}")
+    assert event["resume"].startswith(f"bucketwheel run {WIDE} ")
+    assert event["resume"].endswith(f"--resume {run_id}")
+    assert lines[-1] == json.dumps(event)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("--dataset", "nobody"), "SelectionError"),
+        (("--settings", "no JSON"), "ConfigError"),
+        (("--settings", '{"buckets.cuont": 1}'), "ConfigError"),
+        (("--set", "buckets"), "BadParameter"),
+        (("--dataset", WIDE, "--stages", "ctas"), "SelectionError"),
+        (("--resume", "2025-10-22-20251101T041109Z-0a1b2c"), "SelectionError"),
+    ],
+)
+def test_wrong_arguments_are_one_too(project: Project, errors: Errors, arguments: tuple[str, ...], kind: str) -> None:
+    lines, failed = job(project, *arguments)
+    (event,) = errors(lines)
+    assert failed is not None
+    assert event["error"] == kind
+
+
+@pytest.mark.parametrize("where", ["glue", "emr-serverless"])
+def test_wrong_settings_are_one_on_every_platform(
+    project: Project, errors: Errors, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(host.VARIABLE, where)
+    lines, failed = job(project, "--settings", "no JSON")
+    assert failed is not None
+    assert [event["error"] for event in errors(lines)] == ["ConfigError"]
+
+
+def test_an_interrupt_and_a_bug_are_one_too(
+    project: Project, errors: Errors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    def fail(*_: object) -> NoReturn:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(type(plugins.stage("bucket")), "run", interrupt)
+    lines, _ = job(project, "--dataset", WIDE)
+    (event,) = errors(lines)
+    assert (event["error"], event["message"]) == ("KeyboardInterrupt", "interrupted")
+    assert event["resume"].endswith(project.run_ids()[0])
+    monkeypatch.setattr(type(plugins.stage("bucket")), "run", fail)
+    with pytest.raises(ZeroDivisionError):
+        job(project, "--dataset", WIDE)
+    assert read_summaries(project)[-1]["error"]["kind"] == "ZeroDivisionError"
+
+
+def read_summaries(project: Project) -> list[dict[str, Any]]:
+    runs = project.target / "_bucketwheel" / WIDE / "runs"
+    return [json.loads((runs / run_id / "summary.json").read_text()) for run_id in project.run_ids()]
+
+
+def test_every_output_has_the_line_of_the_error(project: Project, errors: Errors) -> None:
+    for output in ("text", "json", "log"):
+        lines, _ = job(project, "--dataset", "nobody", "--output", output)
+        found = errors(lines) if output != "json" else []
+        assert [event["error"] for event in found] == ([] if output == "json" else ["SelectionError"])
+
+
+@pytest.mark.parametrize("platform", ["glue", "emr-serverless"])
+def test_on_a_platform_the_command_is_one_that_a_person_can_type(
+    project: Project, dirty: Callable[..., Sample], errors: Errors, monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    monkeypatch.setenv(host.VARIABLE, platform)
+    project.use(dirty("null_keys"))
+    project.set(monitoring={"metrics": "none"})
+    lines, failed = job(
+        project, "--env", "local", "--dataset", WIDE, "--stages", ",".join(DATA), "--settings", '{"buckets.count": 2}'
+    )
+    (event,) = errors(lines)
+    (run_id,) = project.run_ids()
+    package = f" --package {project.root}" if platform == "emr-serverless" else ""
+    wanted = f"bucketwheel submit {platform} {WIDE} --env local --set buckets.count=2{package} --resume {run_id}"
+    assert event["resume"] == wanted
+    assert f"To go on from here: {wanted}" in str(failed)
+
+
+def test_the_topic_comes_as_an_argument(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bucketwheel.monitoring import run_end
+
+    cloud = KeptCloud()
+    monkeypatch.setattr(run_end, "aws_cloud", cloud)
+    job(project, "--notices-topic", TOPIC, "--dataset", NARROW)
+    assert [(topic, subject) for topic, subject, _ in cloud.notices] == [
+        (TOPIC, f"Bucketwheel local: {NARROW} finished, snapshot 2025-10-22")
+    ]
+    job(project, "--notices-topic", "_NONE_", "--dataset", WIDE)
+    assert len(cloud.notices) == 1
+
+
+def test_metrics_are_one_line_as_cloudwatch_takes_them(project: Project) -> None:
+    lines, _ = job(project, "--dataset", WIDE, "--set", "monitoring.metrics=emf")
+    (document,) = [found for line in lines if "_aws" in (found := json.loads(line))]
+    check_embedded(document)
+    (run_id,) = project.run_ids()
+    assert (document["run"], document["snapshot"], document["status"]) == (run_id, "2025-10-22", "finished")
+    assert (document["Environment"], document["Dataset"]) == ("local", WIDE)
+    values = {metric["Name"]: document[metric["Name"]] for metric in metrics_of(document)}
+    assert values == read_summary(project)["metrics"]
+    assert (values["Rows"], values["NullKeys"]) == (1200, 0)
+
+
+def metrics_of(document: dict[str, Any]) -> list[dict[str, str]]:
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    found: list[dict[str, str]] = directive["Metrics"]
+    return found
+
+
+def check_embedded(document: dict[str, Any]) -> None:
+    """What the format's specification wants of a document."""
+    assert set(document["_aws"]) == {"Timestamp", "CloudWatchMetrics"}
+    # Milliseconds of our time, not seconds.
+    assert isinstance(document["_aws"]["Timestamp"], int)
+    assert 1.7e12 < document["_aws"]["Timestamp"] < 1e13
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    assert set(directive) == {"Namespace", "Dimensions", "Metrics"}
+    assert 0 < len(directive["Namespace"]) <= 1024
+    assert directive["Dimensions"] == [list(DIMENSIONS)]
+    # A dimension is a text at the root, a metric a number there.
+    assert all(isinstance(document[name], str) and document[name] for name in DIMENSIONS)
+    assert 0 < len(directive["Metrics"]) <= 100
+    for metric in directive["Metrics"]:
+        assert set(metric) == {"Name", "Unit"}
+        assert metric["Unit"] == UNITS[metric["Name"]]
+        assert isinstance(document[metric["Name"]], int | float)
+
+
+def test_off_the_log_the_line_goes_to_stderr(project: Project) -> None:
+    result = project.cli("run", WIDE, "--set", "monitoring.metrics=emf")
+    assert result.stdout.startswith(f"{WIDE}: run ")
+    assert len([line for line in result.stderr.splitlines() if line.startswith('{"_aws"')]) == 1
+    as_json = project.cli("run", NARROW, "--output", "json", "--set", "monitoring.metrics=emf")
+    assert json.loads(as_json.stdout)[0]["status"] == "finished"
+    assert len([line for line in as_json.stderr.splitlines() if "_aws" in json.loads(line)]) == 1
+
+
+def test_the_command_line_ends_with_one_line_where_its_output_is_json(
+    project: Project, dirty: Callable[..., Sample], errors: Errors
+) -> None:
+    project.use(dirty("null_keys"))
+    result = project.cli("run", WIDE, "--output", "json")
+    assert (result.exit_code, result.stdout) == (3, "")
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert [event["error"] for event in events if event["level"] == "ERROR"] == ["QualityError"]
+    as_log = project.cli("run", WIDE, "--output", "log", "--resume", "last")
+    assert (as_log.exit_code, as_log.stderr) == (3, "")
+    assert len(errors(as_log.stdout.splitlines())) == 1
