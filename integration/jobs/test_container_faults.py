@@ -71,6 +71,7 @@ class Scene:
         assert self.site.digests(target) == self.expected
         assert self.site.strays(target) == []
         names = {name.split("/")[1] for name in self.expected}
+        assert names
         tables = self.site.tables(target)
         assert sorted(tables) == sorted(f"{prefix}{name}" for prefix in ("bucketed_", "ext_") for name in names)
         for name, table in tables.items():

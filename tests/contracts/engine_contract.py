@@ -130,9 +130,12 @@ class EngineContract:
 
     def test_files_are_in_place_when_their_bucket_is_reported(self, make_engine: MakeEngine, job: BucketJob) -> None:
         directories = {table.name: Path(table.directory) for table in job.tables}
+        seen = 0
         for outcome in make_engine().bucket(job, (), ignore):
+            seen += len(outcome.files)
             for file in outcome.files:
                 assert (directories[file.table] / file.name).stat().st_size == file.bytes
+        assert seen >= BUCKETS
 
     def test_nothing_but_the_files_is_left(self, make_engine: MakeEngine, job: BucketJob, tmp_path: Path) -> None:
         outcomes = bucket(make_engine(memory=1), job)

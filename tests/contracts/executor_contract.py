@@ -83,6 +83,7 @@ class ExecutorContract:
         self, executor: SqlExecutor, engine: TinySql, copy: TableCopy, columns: tuple[str, ...], count: int
     ) -> None:
         source = replace(copy.source, bucket_columns=columns, bucket_count=count)
+        assert executor.hashes
         for scheme in executor.hashes:
             executor.copy(replace(copy, source=source, location=f"{copy.location}{scheme}", hash=scheme), Event())
             made = engine.catalog.get("tmp_copy")

@@ -93,6 +93,7 @@ def test_another_meaning_of_the_same_files_is_published(catalog: MemoryCatalog, 
     publish_all(catalog, Fence(), tables("run2"), adopt=False)
     changed = [replace(table, **change) for table in tables("run2")]  # type: ignore[arg-type]
     publish_all(catalog, Fence(), changed, adopt=False)
+    assert changed
     assert all(same_definition(one, other) for one, other in zip(catalog.tables(), changed, strict=True))
 
 

@@ -63,6 +63,7 @@ def recorded(
 def test_every_job_is_recorded_with_what_is_its_own(recorded: dict[str, list[Call]]) -> None:
     jobs = dict(configuration().settings.deploy.jobs)
     assert set(jobs) <= set(recorded)
+    assert jobs
     for name, job in jobs.items():
         publishes = not job.stages or bool({"register", "ctas"} & set(job.stages))
         actions = {call["action"] for call in recorded[name]}
@@ -267,7 +268,9 @@ def test_no_action_is_a_pattern() -> None:
     for variant in VARIANTS:
         made = rendered(variant)
         for role in ("JobRole", "StatesRole"):
-            for statement in statements(made, role):
+            found = statements(made, role)
+            assert found
+            for statement in found:
                 assert "*" not in "".join(statement["Action"])
 
 

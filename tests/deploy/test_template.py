@@ -64,7 +64,9 @@ def test_settings_of_jobs_reach_them() -> None:
         glue__arguments={"--enable-metrics": "false", "--TempDir": "s3://x/y"},
         deploy__tags={"team": "flywheel"},
     )
-    for job in of_type(made, "AWS::Glue::Job").values():
+    jobs = of_type(made, "AWS::Glue::Job")
+    assert len(jobs) == len(JOBS)
+    for job in jobs.values():
         assert (job["WorkerType"], job["NumberOfWorkers"], job["Timeout"]) == ("G.2X", 20, 30)
         assert job["NotificationProperty"] == {"NotifyDelayAfter": 29}
         assert (job["ExecutionClass"], job["GlueVersion"], job["Tags"]["team"]) == ("FLEX", "5.1", "flywheel")
@@ -101,6 +103,7 @@ def test_scheduler_and_state_machine_have_roles_of_their_own(variant: str) -> No
 def test_what_is_off_is_not_there() -> None:
     everything, plain = rendered("glue-everything")["Resources"], rendered("glue-plain")["Resources"]
     types = {resource["Type"] for resource in plain.values()}
+    assert types
     assert not types & {"AWS::Scheduler::Schedule", "AWS::Athena::WorkGroup", "AWS::S3::Bucket", "AWS::KMS::Key"}
     assert {resource["Type"] for resource in everything.values()} > types
     assert not [name for name in plain if name.startswith("Alarm") and "Run" not in name]

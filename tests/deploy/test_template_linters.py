@@ -141,9 +141,8 @@ def test_statelint_would_find_a_state_that_is_not_there(tmp_path: Path) -> None:
 
 def test_retries_are_in_one_place_only() -> None:
     made = rendered(deploy__retries=2)
-    for resource in made["Resources"].values():
-        if resource["Type"] == "AWS::Glue::Job":
-            assert resource["Properties"]["MaxRetries"] == 0
+    jobs = [resource for resource in made["Resources"].values() if resource["Type"] == "AWS::Glue::Job"]
+    assert {job["Properties"]["MaxRetries"] for job in jobs} == {0}
     text_ = json.dumps(machines(made)["StateMachine"])
     # Once a job: two that bucket, register, ctas.
     assert text_.count('"ErrorEquals": ["States.TaskFailed"]') == 4

@@ -77,6 +77,7 @@ def test_a_run_puts_its_metrics_and_its_notice_arrives(
     (message,) = messages(aws_endpoint, topic[1])
     assert message["Subject"] == f"Bucketwheel local: {WIDE} finished, snapshot 2025-10-22"
     assert found["run"] in message["Message"]
+    assert lines
     assert not [line for line in lines if json.loads(line).get("message", "").startswith(("metrics", "no notice"))]
 
 

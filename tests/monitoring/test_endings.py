@@ -63,6 +63,7 @@ def test_a_finished_run_sends_its_metrics_and_one_notice(project: Project, monke
     units = {metric.name: metric.unit for metric in METRICS}
     assert namespace == "Ours"
     assert {entry["MetricName"]: entry["Value"] for entry in data} == ended.summary()["metrics"]
+    assert data
     for entry in data:
         assert entry["Unit"] == units[entry["MetricName"]]
         assert entry["Dimensions"] == [

@@ -52,7 +52,7 @@ Errors = Callable[[list[str]], list[dict[str, Any]]]
 def test_a_job_that_succeeds_has_no_line_of_an_error(project: Project, errors: Errors) -> None:
     lines, failed = job(project, "--dataset", WIDE)
     assert (failed, errors(lines)) == (None, [])
-    assert all({"time", "level"} <= set(json.loads(line)) for line in lines)
+    assert {{"time", "level"} <= set(json.loads(line)) for line in lines} == {True}
 
 
 def test_a_job_that_fails_has_one_with_class_text_and_command(

@@ -49,11 +49,11 @@ def test_another_method_makes_the_final_tables_anew_and_nothing_else(copying: Co
     copied = copying.run()
     assert copied.manifest.run_id == promoted.manifest.run_id
     assert copied.changed
-    assert all("/ctas-" in location for location in copying.final().values())
+    assert {"/ctas-" in location for location in copying.final().values()} == {True}
     copying.run(ctas__method="promote")
-    assert not any("/ctas-" in location for location in copying.final().values())
+    assert {"/ctas-" in location for location in copying.final().values()} == {False}
     copying.run()
-    assert all("/ctas-" in location for location in copying.final().values())
+    assert {"/ctas-" in location for location in copying.final().values()} == {True}
     assert len(copying.copied()) == 2
 
 

@@ -56,7 +56,7 @@ def test_names_of_no_bucket_are_taken_by_their_order_as_readers_do(copying: Copy
 def test_copies_by_the_other_hash_are_asked_for_and_found_by_it(copying: Copying) -> None:
     copying.run(buckets__hash="hive_v2")
     assert len(copying.final()) == 2
-    assert all("bucketing_version = 2" in text for text in copying.copied())
+    assert {"bucketing_version = 2" in text for text in copying.copied()} == {True}
 
 
 def test_rows_that_an_engine_says_are_there_are_counted(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:

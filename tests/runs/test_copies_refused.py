@@ -69,8 +69,9 @@ def test_copies_that_are_less_than_promoted_files_are_warned_of(copying: Copying
     manifest: Manifest = copying.run(report=report).manifest
     assert "copies are not sorted within their buckets" in warnings_in(steps)
     assert "copies keep times to the ms, finer digits of people_1_value are lost" in warnings_in(steps)
-    assert not any(copy.sorted for copy in copying.result(manifest.run_id).copies)
-    assert not any(table.sorted for table in copying.engine.catalog.tables() if table.name.startswith("bucketed_"))
+    assert {copy.sorted for copy in copying.result(manifest.run_id).copies} == {False}
+    final = [table for table in copying.engine.catalog.tables() if table.name.startswith("bucketed_")]
+    assert {table.sorted for table in final} == {False}
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_runs_are_published_rolled_back_and_expired_while_somebody_reads(cloud: 
     cloud.run()
     assert [run.run_id for run in expire(cloud.settings(), keep=2)] == [first]
     assert cloud.marks("bucketed_people_1") == {MARCH}
-    assert not any(first in place for place in cloud.tables_shown().values())
+    assert {first in place for place in cloud.tables_shown().values()} == {False}
 
 
 def test_copies_by_athena_are_published_rolled_back_and_expired(cloud: Cloud, athena: FakeAthena) -> None:

@@ -37,6 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_page_of_the_repository_is_there(site: Path) -> None:
     pages = {path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md")}
+    assert len(pages) > 10
     for page in pages:
         name = "index.html" if page.name == "README.md" else f"{page.stem}.html"
         assert (site / page.parent / name).is_file(), page
@@ -69,7 +70,10 @@ def test_the_search_needs_no_server(site: Path) -> None:
 
 
 def test_styles_and_pictures_load_nothing(site: Path) -> None:
-    for path in [*site.rglob("*.css"), *site.rglob("*.svg")]:
+    styles, pictures = list(site.rglob("*.css")), list(site.rglob("*.svg"))
+    assert styles
+    assert pictures
+    for path in [*styles, *pictures]:
         text = path.read_text("utf-8")
         assert not re.search(r"url\(\s*[\"']?(https?:)?//|@import", text), path
 

@@ -167,7 +167,9 @@ def test_both_ways_say_the_same() -> None:
         "Rows": 100,
         "Skew": 2.8,
     }
-    for entry in metric_data(DIMENSIONS, values, MOMENT):
+    data = metric_data(DIMENSIONS, values, MOMENT)
+    assert len(data) == len(values)
+    for entry in data:
         assert entry["Value"] == document[entry["MetricName"]]
         assert {d["Name"]: d["Value"] for d in entry["Dimensions"]} == DIMENSIONS
         assert entry["Timestamp"] == MOMENT

@@ -144,7 +144,7 @@ def test_a_task_sends_its_dictionaries_once_to_each_place_and_not_with_every_pie
     assert sorted(books["place"].to_pylist()) == sorted(PLACES)
     assert len(set(books["payload"].to_pylist())) == 1
     pieces = table.filter(pc.greater_equal(table["run"], 0))
-    assert not any(b"C281" in payload or b"C100" in payload for payload in pieces["payload"].to_pylist())
+    assert {b"C281" in payload or b"C100" in payload for payload in pieces["payload"].to_pylist()} == {False}
 
 
 def test_batches_are_handed_over_as_they_fill(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ def test_vectors_are_many_and_cover_every_scheme_and_type() -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_vectors_tell_signed_bytes_from_unsigned(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(native(vector)[:2], vector) for vector in VECTORS if native(vector)[2] == scheme]
+    assert rows
     assert all(agrees(vector, reference.row_hash([v], [t], scheme)) for (v, t), vector in rows)
     monkeypatch.setattr(reference, "signed", int)
     assert not all(agrees(vector, reference.row_hash([v], [t], scheme)) for (v, t), vector in rows)

@@ -196,7 +196,9 @@ def test_a_key_can_be_a_value_of_a_table_too(tmp_path: Path) -> None:
     job = make_job(tmp_path, files, {"t": [KEY, "Number"]})
     job = replace(job, tables=(replace(job.tables[0], columns=((KEY, "again"), ("Number", "number"))),))
     run_kernel(job)
-    for table in read_buckets(job, "t").values():
+    tables = read_buckets(job, "t").values()
+    assert sum(table.num_rows for table in tables) == 20
+    for table in tables:
         assert table.column_names == ["customer_user_id", "again", "number"]
         assert table["customer_user_id"].equals(table["again"])
 

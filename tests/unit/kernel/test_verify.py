@@ -65,6 +65,7 @@ def with_key(table: pa.Table, row: int, key: str | None) -> pa.Table:
 def test_a_row_in_the_wrong_bucket_is_found_at_any_position(tmp_path: Path, table: str, sort: bool) -> None:
     good = written(tmp_path, source(60), sort=sort)
     stray, clean = stray_key(good.job), good.read(table)
+    assert good.outcome.rows
     for row in range(good.outcome.rows):
         good.rewrite(table, lambda _, row=row: with_key(clean, row, stray))  # type: ignore[misc]
         message = good.refused()

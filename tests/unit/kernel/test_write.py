@@ -35,7 +35,9 @@ def test_files_say_that_they_are_sorted_and_let_readers_skip_by_key(tmp_path: Pa
         tmp_path, files, {"t": ["Number", "Code"]}, row_group_rows=50, dictionary_columns=frozenset(["Code"])
     )
     run_kernel(job)
-    for path in files_of(job, "t"):
+    paths = files_of(job, "t")
+    assert paths
+    for path in paths:
         footer = pq.read_metadata(path)
         for number in range(footer.num_row_groups):
             group = footer.row_group(number)
@@ -93,6 +95,7 @@ def test_a_bucket_over_the_limit_goes_on_in_numbered_copies(tmp_path: Path, limi
         tmp_path, files, {"t": ["Value"]}, bucket_count=2, hash=scheme, max_file_bytes=limit, row_group_rows=20
     )
     outcomes = run_kernel(job)
+    assert len(outcomes) == 2
     for outcome in outcomes:
         names = [record.name for record in outcome.files]
         assert len(names) > 2
