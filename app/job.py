@@ -2,7 +2,7 @@
 
 import sys
 
-from bucketwheel.cli.submitted import main
+from bucketwheel.cli.job import main
 
 if __name__ == "__main__":
     main(sys.argv[1:])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bucketwheel import api
-from bucketwheel.cli import submitted
+from bucketwheel.cli import job as job_cli
 from bucketwheel.errors import BucketwheelError, JobFailedError
 from bucketwheel.monitoring import run_end
 from bucketwheel.settings import AwsSettings
@@ -103,7 +103,7 @@ def job(project: Project, *arguments: str) -> tuple[list[str], JobFailedError | 
     out, failed = io.StringIO(), None
     with redirect_stdout(out), redirect_stderr(io.StringIO()):
         try:
-            submitted.main([*arguments, "--config-dir", str(project.conf)])
+            job_cli.main([*arguments, "--config-dir", str(project.conf)])
         except JobFailedError as error:
             failed = error
     return out.getvalue().splitlines(), failed

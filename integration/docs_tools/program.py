@@ -10,8 +10,8 @@ import click
 
 from bucketwheel import errors
 from bucketwheel.cli import cli
+from bucketwheel.cli.job import ARGUMENTS
 from bucketwheel.cli.options import OLD_NAMES
-from bucketwheel.cli.submitted import ARGUMENTS
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.monitoring import metrics
 

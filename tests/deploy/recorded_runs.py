@@ -24,7 +24,8 @@ from aws_server import CREDENTIALS, plain_client
 from bucketwheel import host
 from bucketwheel.aws import clients
 from bucketwheel.catalogs.glue import GlueCatalog
-from bucketwheel.cli import cli, submitted
+from bucketwheel.cli import cli
+from bucketwheel.cli import job as job_cli
 from bucketwheel.deploy.template.deployment import TOPIC, Deployment
 from bucketwheel.errors import JobFailedError
 from bucketwheel.runs.store import run_store
@@ -81,7 +82,7 @@ class Account:
         arguments = self.deployment.arguments(self.deployment.jobs()[name], dataset, (), {"--SNAPSHOT_DT": None})
         changed = json.dumps({**_SMALL, **{key.replace("__", "."): value for key, value in settings.items()}})
         given = [word for pair in {**arguments, TOPIC: self.topic}.items() for word in pair]
-        submitted.main([*_OF_GLUE, *given, "--settings", changed, *more])
+        job_cli.main([*_OF_GLUE, *given, "--settings", changed, *more])
 
     def command(self, *arguments: str) -> None:
         """Run a command as an operator does, with whatever that person may do."""

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from bucketwheel import api, cli
-from bucketwheel.cli.submit import _Shown
+from bucketwheel.cli.submit import _JobView
 from bucketwheel.submit.follow import JobState, Update
 from deploy_support import PACKAGE, REGION, ROOT, archive, checkout, configuration
 from project import WIDE, Project, Result
@@ -96,7 +96,7 @@ def test_package_lists_what_it_packed_and_ends_with_where_it_is(run: Run, accoun
     assert (found["digest"], found["location"]) == (digest, f"s3://artifacts-prod/else/{digest[:16]}")
     both = packed(run, tmp_path, "--without-archive")
     assert (both.exit_code, both.stdout) == (2, "")
-    assert "--archive and --without-archive contradict each other" in both.stderr
+    assert "--archive and --without-archive exclude each other" in both.stderr
 
 
 def test_from_package_to_stack_and_back(
@@ -114,14 +114,14 @@ def test_from_package_to_stack_and_back(
     applied = run("deploy", "apply", *given)
     assert applied.exit_code == 0, applied.stderr
     assert applied.stdout.startswith("stack bucketwheel-prod: ")
-    assert "Go on? [y/N]:" in applied.stderr
+    assert "Continue? [y/N]:" in applied.stderr
     assert run("deploy", "diff", *given).stdout == "no difference\n"
     again = run("deploy", "apply", *given, "--yes", "--output", "json", "--set", "monitoring.email=a@example.com")
     done = json.loads(again.stdout)
     assert done["done"] is True
     assert ("Add", "NoticesEmail") in {(change["action"], change["logical_id"]) for change in done["changes"]}
     # It was not asked, and what it reports along the way is not on stdout.
-    assert "Go on?" not in again.stderr
+    assert "Continue?" not in again.stderr
     assert "update_complete" in again.stderr
     removed = run("deploy", "destroy", "--yes")
     assert (removed.exit_code, removed.stdout) == (0, "deleted\n")
@@ -165,14 +165,14 @@ def test_submit_shows_the_run_on_stderr_and_its_end_on_stdout(run: Run, account:
 def test_lines_of_the_log_become_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     lines = ('{"time": "T", "level": "INFO", "dataset": "d", "state": "started"}', '{"_aws": {}}', "of Spark")
     update = Update(JobState("jr_1", "RUNNING", False, False, 61, 0.5), lines, "no log")
-    _Shown("text").update(update)
+    _JobView("text").update(update)
     assert capsys.readouterr().err.splitlines() == [
         "T d started",
         "of Spark",
         "warning: no log",
         "running, 1 min 1 s, 0.50 dollars so far",
     ]
-    _Shown("json").update(update)
+    _JobView("json").update(update)
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [event["line"] for event in events[:3]] == list(lines)
     assert events[3] == {"warning": "no log"}

@@ -199,7 +199,7 @@ def test_a_dataset_without_a_job_for_a_stage_is_refused() -> None:
 def test_a_configuration_without_datasets_is_refused(tmp_path: Any) -> None:
     (tmp_path / "prod.yaml").write_text("target: s3://a-bucket/x\n")
     config = api.load("prod", tmp_path, {"deploy.package": "s3://a-bucket/p", "deploy.jobs": {}}, environ={})
-    with pytest.raises(ConfigError, match="no dataset is configured; add one below `datasets:`"):
+    with pytest.raises(ConfigError, match="no dataset is configured; add one under `datasets:`"):
         api.deploy_render(config)
 
 

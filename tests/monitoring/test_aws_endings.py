@@ -200,7 +200,7 @@ def own_process(project: Project, program: str, *arguments: str) -> subprocess.C
     """Run `program` and what it makes of a job's arguments in a process of its own."""
     given = ["--dataset", WIDE, "--config-dir", str(project.conf), *arguments]
     return subprocess.run(
-        [sys.executable, "-c", f"import sys; from bucketwheel.cli.submitted import main; {program}", *given],
+        [sys.executable, "-c", f"import sys; from bucketwheel.cli.job import main; {program}", *given],
         capture_output=True, text=True, timeout=120, check=False, env=environment(), cwd=project.root,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from typing import Any
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from bucketwheel.cli.submitted import main as job
+from bucketwheel.cli.job import main as job
 
 
 def settle(given: dict[str, str], now: dict[str, str]) -> None:

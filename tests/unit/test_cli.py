@@ -134,7 +134,7 @@ def test_running_again_changes_nothing_and_says_so(current: Project) -> None:
     before = current.files()
     result = current.run()
     (run_id,) = current.run_ids()
-    assert result.stdout.startswith(f"{WIDE}: run {run_id} had done this before\n")
+    assert result.stdout.startswith(f"{WIDE}: run {run_id} is already up to date\n")
     after = current.files()
     changed = {name for name in after if after[name] != before.get(name)}
     # The lease comes and goes.
@@ -234,7 +234,8 @@ def test_without_any_dataset_plan_and_run_say_how_to_name_one(project: Project, 
         result = project.cli(command, "--conf", str(tmp_path / "empty"))
         assert (result.exit_code, result.stdout) == (2, "")
         assert (
-            "no dataset is configured; add one below `datasets:` or use --set datasets.NAME.source=…" in result.stderr
+            "no dataset is configured; add one under `datasets:`, or use --set datasets.NAME.source=…"
+            in result.stderr
         )
 
 

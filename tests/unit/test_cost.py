@@ -226,13 +226,13 @@ def test_the_text_says_dollars_and_what_they_rest_on() -> None:
     found = cost.Cost("glue", 3600, {"DPU-hours": 44}, 19.36, 12_345, 678, 0.008, 2 * 10**12, 10, "1 s of stages")
     shown = text.run_text(finished("glue", {"discover": 1}), True, found)
     assert shown.splitlines()[-2:] == [
-        "cost: at most 29.37 dollars: 44.00 DPU-hours 19.36, 12,345 reads and 678 writes of S3 0.01, 2.0 TB scanned "
+        "cost: at most 29.37 dollars: 44.00 DPU-hours 19.36, 12,345 S3 reads and 678 S3 writes 0.01, 2.0 TB scanned "
         "by Athena 10.00",
         "cost: 1 s of stages",
     ]
     requests = cost.Cost(None, 3600, {}, 0, 10, 20, 0.5, 0, 0, "requests only: no worker is paid for")
     assert text.run_text(manifest(), True, requests).splitlines()[-2:] == [
-        "cost: at most 0.50 dollars: 10 reads and 20 writes of S3 0.50",
+        "cost: at most 0.50 dollars: 10 S3 reads and 20 S3 writes 0.50",
         "cost: requests only: no worker is paid for",
     ]
 
@@ -255,7 +255,7 @@ def test_commands_show_the_cost_of_a_job(project: Project, monkeypatch: pytest.M
     monkeypatch.setenv("BUCKETWHEEL_RUNTIME", "glue")
     done = project.run("--set", "glue.price=1")
     # 10 workers of 4 DPU for the least time.
-    assert "cost: at most 0.67 dollars: 0.67 DPU-hours 0.67, 0 reads and 0 writes of S3 0.00" in done.stdout
+    assert "cost: at most 0.67 dollars: 0.67 DPU-hours 0.67, 0 S3 reads and 0 S3 writes 0.00" in done.stdout
     (shown,) = [json.loads(project.cli("show", "last", "--set", "glue.price=1", "--output", "json").stdout)["cost"]]
     assert shown["dollars"] == pytest.approx(40 / 60)
     page = project.root / "page.html"

@@ -85,15 +85,15 @@ def test_paths_of_one_dataset_need_its_name(project: Project, option: str) -> No
     for command in ("run", "plan"):
         result = project.cli(command, f"{option}=somewhere")
         assert (result.exit_code, result.stdout) == (2, "")
-        assert f"{option} belongs to one dataset; name it: bucketwheel {command} DATASET {option}=…" in result.stderr
+        assert f"{option} applies to one dataset; name it: bucketwheel {command} DATASET {option}=…" in result.stderr
 
 
 def test_help_names_them_in_one_sentence(project: Project) -> None:
     for command in ("run", "plan"):
         text = " ".join(project.cli(command, "--help").stdout.split())
         assert (
-            "Also takes the names that earlier jobs used: --SNAPSHOT_DT, --TABLES_FILTER, --SOURCE_PATH, --CSV_PATH, "
-            "--TARGET_PATH, --BUCKET_COUNT, --DATABASE; _NONE_ or nothing leaves the choice to the configuration."
+            "The argument names of earlier jobs work too: --SNAPSHOT_DT, --TABLES_FILTER, --SOURCE_PATH, --CSV_PATH, "
+            "--TARGET_PATH, --BUCKET_COUNT, --DATABASE; an empty value or _NONE_ means the configured value."
         ) in text
     assert "--SOURCE_PATH" not in project.cli("runs", "--help").stdout
     assert project.cli("runs", "--DATABASE=x").exit_code == 2

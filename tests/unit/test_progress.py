@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bucketwheel.cli.progress import shown
+from bucketwheel.cli.progress import show_progress
 from bucketwheel.contracts import Progress, Report
 
 
@@ -50,7 +50,7 @@ def story(report: Report, clock: Clock | None = None) -> None:
 
 def test_away_from_a_terminal_there_is_a_line_a_stage_and_a_warning() -> None:
     stream = io.StringIO()
-    with shown("text", stream) as report:
+    with show_progress("text", stream) as report:
         story(report)
     assert stream.getvalue().splitlines() == [
         "infobase_attributes: warning: [bold] is no markup",
@@ -61,7 +61,7 @@ def test_away_from_a_terminal_there_is_a_line_a_stage_and_a_warning() -> None:
 @pytest.mark.parametrize("kind", [io.StringIO, Terminal])
 def test_for_machines_every_event_but_small_steps_is_a_json_object(kind: type[io.StringIO]) -> None:
     stream = kind()
-    with shown("json", stream) as report:
+    with show_progress("json", stream) as report:
         story(report)
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [event["state"] for event in events] == ["started", "warning", "finished", "started"]
@@ -86,7 +86,7 @@ def test_bars_show_share_rows_bytes_and_time_left_within_the_width(
     stream = Terminal()
     clock = Clock()
     monkeypatch.setattr("rich.console.monotonic", clock)
-    with shown("text", stream) as report:
+    with show_progress("text", stream) as report:
         story(report, clock)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", stream.getvalue()).splitlines()
     last = [line for line in lines if line.startswith("infobase_attributes bucket")][-1]
@@ -101,7 +101,7 @@ def test_a_stage_that_ends_keeps_its_rows_and_bytes_on_the_screen(monkeypatch: p
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
-    with shown("text", stream) as report:
+    with show_progress("text", stream) as report:
         report(Progress("d", "verify", "started", total_rows=1200))
         report(Progress("d", "verify", "advanced", 1200, 4000))
         report(Progress("d", "verify", "finished", message="0.1 s"))
@@ -109,7 +109,7 @@ def test_a_stage_that_ends_keeps_its_rows_and_bytes_on_the_screen(monkeypatch: p
 
 
 def test_by_default_it_goes_to_the_stderr_of_the_moment(capsys: pytest.CaptureFixture[str]) -> None:
-    with shown("text") as report:
+    with show_progress("text") as report:
         story(report)
     captured = capsys.readouterr()
     assert captured.out == ""

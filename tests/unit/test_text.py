@@ -88,8 +88,8 @@ def drift(**changes: Any) -> Drift:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, ["against run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)"]),
-        ({"rows": 250}, ["against run RUN, snapshot 2025-09-22: 250 rows, 1,000 before (-75.0 %)"]),
+        ({}, ["compared with run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)"]),
+        ({"rows": 250}, ["compared with run RUN, snapshot 2025-09-22: 250 rows, 1,000 before (-75.0 %)"]),
         (
             {
                 "new_columns": ["a", "b", "c", "d"],
@@ -103,9 +103,9 @@ def drift(**changes: Any) -> Drift:
                 "keys": {"both": 900, "only_now": 105, "only_before": 100, "share": 0.9},
             },
             [
-                "against run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %); columns: 4 new (a, b, c, …)"
-                ", 1 gone (e), 1 of another type (f); NULL most changed in h: 10.0% before, 90.0% now",
-                "keys: 900 in both (90.0% of those before), 105 new, 100 gone",
+                "compared with run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %); columns: "
+                "4 new (a, b, c, …), 1 gone (e), 1 with another type (f); largest change in NULLs: h, 10.0% to 90.0%",
+                "keys: 900 in both (90.0% of the earlier keys), 105 new, 100 gone",
             ],
         ),
         (
@@ -114,14 +114,14 @@ def drift(**changes: Any) -> Drift:
                 "keys_not_compared": "its bucket count is 4, that of this run 8",
             },
             [
-                "against run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)",
+                "compared with run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)",
                 "keys not compared: its bucket count is 4, that of this run 8",
             ],
         ),
         (
             {"keys": {"both": 0, "only_now": 5, "only_before": 0, "share": None}},
             [
-                "against run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)",
+                "compared with run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)",
                 "keys: 0 in both, 5 new, 0 gone",
             ],
         ),

@@ -1,4 +1,4 @@
-"""Commands on the stack of an environment: deploy render, diff, apply, destroy."""
+"""The commands for the stack of an environment: deploy render, diff, apply, destroy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bucketwheel.api import Configuration
 
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_yes = click.option("--yes", is_flag=True, help="Skip the confirmation.")
 
 
 @click.group()
@@ -22,24 +22,24 @@ def deploy() -> None:
 
 @deploy.command("render")
 @click.option(
-    "--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="Form."
+    "--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="Output format."
 )
-@click.option("--to", "path", metavar="FILE", help="Where to write it; default stdout.")
+@click.option("--to", "path", metavar="FILE", help="Output file; default stdout.")
 @package_option
 @configured
 def _render(config: Configuration, form: str, path: str | None) -> None:
-    """Write the CloudFormation template; needs no AWS account."""
+    """Write the CloudFormation template (needs no AWS account)."""
     from bucketwheel import api
 
-    made = api.deploy_render(config, "json" if form == "json" else "yaml", path)
-    click.echo(made if path is None else path, nl=path is not None)
+    template = api.deploy_render(config, "json" if form == "json" else "yaml", path)
+    click.echo(template if path is None else path, nl=path is not None)
 
 
 @deploy.command("diff")
 @package_option
 @configured
 def _diff(config: Configuration) -> None:
-    """Show how the template differs from that of the stack; changes nothing."""
+    """Show how the template differs from the deployed one; changes nothing."""
     from bucketwheel import api
 
     click.echo(api.deploy_diff(config) or "no difference")
@@ -51,16 +51,17 @@ def _diff(config: Configuration) -> None:
 @output_option
 @configured
 def _apply(config: Configuration, yes: bool, output: str) -> None:
-    """Make or change the stack: shows what will happen, and asks."""
+    """Create or update the stack, after showing the changes and asking for confirmation."""
     from bucketwheel import api
+    from bucketwheel.report.formatting import counted
 
-    applied = api.deploy_apply(config, lambda text: _agreed(text, yes), _say)
+    applied = api.deploy_apply(config, lambda text: _confirm(text, yes), _echo)
     if output == "json":
         print_json({**vars(applied), "changes": [vars(change) for change in applied.changes]})
     elif not applied.done:
         click.echo("nothing was changed")
     else:
-        what = f"{len(applied.changes)} changes" if applied.changes else "is as it should be, no changes"
+        what = counted(len(applied.changes), "change") if applied.changes else "already up to date"
         lines = [f"stack {applied.stack}: {what}", *(f"{name}: {value}" for name, value in applied.outputs.items())]
         click.echo("\n".join(lines))
     if not applied.done:
@@ -71,19 +72,19 @@ def _apply(config: Configuration, yes: bool, output: str) -> None:
 @_yes
 @configured
 def _destroy(config: Configuration, yes: bool) -> None:
-    """Delete the stack: shows what goes and what stays, and asks."""
+    """Delete the stack, after showing what is deleted and what stays and asking for confirmation."""
     from bucketwheel import api
 
-    if not api.deploy_destroy(config, lambda text: _agreed(text, yes), _say):
+    if not api.deploy_destroy(config, lambda text: _confirm(text, yes), _echo):
         click.echo("nothing was deleted")
         raise click.Abort
     click.echo("deleted")
 
 
-def _agreed(text: str, yes: bool) -> bool:
+def _confirm(text: str, yes: bool) -> bool:
     click.echo(text, err=True)
-    return yes or click.confirm("Go on?", err=True)
+    return yes or click.confirm("Continue?", err=True)
 
 
-def _say(text: str) -> None:
+def _echo(text: str) -> None:
     click.echo(text, err=True)

@@ -1,4 +1,4 @@
-"""The command that looks at everything a run needs."""
+"""The command that checks everything a run needs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bucketwheel.errors import BucketwheelError
     default=30,
     show_default=True,
     metavar="SECONDS",
-    help="How long all checks together may take.",
+    help="Time limit for all checks together.",
 )
 @output_option
 @choosing
 def doctor(env: str, conf: str | None, overrides: Overrides, engine: str | None, timeout: float, output: str) -> None:
-    """Check what runs and jobs need, here and on AWS, and say what to fix; changes nothing."""
+    """Check what runs and jobs need, on this machine and on AWS, and say how to fix it; changes nothing."""
     from bucketwheel import api
     from bucketwheel.cli.text import findings_text
 

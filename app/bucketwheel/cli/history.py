@@ -1,4 +1,4 @@
-"""Commands on runs that exist: runs, show, verify, rollback, expire, report."""
+"""The commands for existing runs: runs, show, verify, rollback, expire, report."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def runs(config: Configuration, dataset: str | None, output: str) -> None:
     from bucketwheel import api
     from bucketwheel.cli.text import runs_text
 
-    found = api.runs(config, dataset, _warn)
+    manifests = api.runs(config, dataset, _warn)
     if output == "json":
-        print_json([manifest.model_dump(mode="json", exclude={"stages"}) for manifest in found])
+        print_json([manifest.model_dump(mode="json", exclude={"stages"}) for manifest in manifests])
     else:
-        click.echo(runs_text(found))
+        click.echo(runs_text(manifests))
 
 
 @click.command()
@@ -33,7 +33,7 @@ def runs(config: Configuration, dataset: str | None, output: str) -> None:
 @output_option
 @configured
 def show(config: Configuration, run_id: str, output: str) -> None:
-    """Show one run; with `--output json` its whole manifest."""
+    """Show one run; `--output json` prints its whole manifest."""
     from bucketwheel import api
     from bucketwheel.cli.text import run_text
 
@@ -58,11 +58,11 @@ def show(config: Configuration, run_id: str, output: str) -> None:
 @output_option
 @configured
 def verify(config: Configuration, run_id: str, output: str) -> None:
-    """Look at every file of a run again, its footer and its keys, and compare it with its manifest."""
+    """Read footer and keys of every file of a run and compare them with its manifest."""
     from bucketwheel import api
-    from bucketwheel.cli.progress import shown
+    from bucketwheel.cli.progress import show_progress
 
-    with shown(output) as progress:
+    with show_progress(output) as progress:
         result = api.verify(config, run_id, progress)
     if output == "json":
         print_json(result.model_dump())
@@ -70,7 +70,7 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
         files = sum(table.files for table in result.tables)
         click.echo(
             f"{run_id}: {result.rows:,} rows in each of {len(result.tables)} tables, {files} files: "
-            "rows, types and keys as written"
+            "rows, types and keys match the manifest"
         )
 
 
@@ -79,7 +79,7 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
 @output_option
 @configured
 def rollback(config: Configuration, run_id: str, output: str) -> None:
-    """Publish the tables of another run again: all of them or none."""
+    """Publish the tables of an earlier run again: all of them or none."""
     from bucketwheel import api
 
     result = api.rollback(config, run_id, _warnings_only)
@@ -91,7 +91,7 @@ def rollback(config: Configuration, run_id: str, output: str) -> None:
 
 @click.command()
 @click.argument("dataset", required=False)
-@click.option("--keep", type=int, required=True, help="How many finished runs to keep in each dataset.")
+@click.option("--keep", type=int, required=True, help="Number of finished runs to keep per dataset.")
 @output_option
 @configured
 def expire(config: Configuration, dataset: str | None, keep: int, output: str) -> None:
@@ -108,10 +108,10 @@ def expire(config: Configuration, dataset: str | None, keep: int, output: str) -
 
 @click.command()
 @click.argument("run_id")
-@click.option("--to", "path", metavar="FILE", help="Where to write it; default ./bucketwheel-RUN_ID.html.")
+@click.option("--to", "path", metavar="FILE", help="Output file; default ./bucketwheel-RUN_ID.html.")
 @configured
 def report(config: Configuration, run_id: str, path: str | None) -> None:
-    """Write one HTML page with charts about a run."""
+    """Write an HTML report with charts about one run."""
     from bucketwheel import api
 
     click.echo(api.write_report(config, run_id, path))

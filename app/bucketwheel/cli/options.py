@@ -1,4 +1,4 @@
-"""The options that commands share, and the configuration they choose."""
+"""The options that several commands share, and the configuration that they select."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Overrides = list[tuple[str, Any, str]]
 Command = TypeVar("Command", bound=Callable[..., None])
 
-# Names that the earlier jobs gave to settings. `--SNAPSHOT_DT` and `--TABLES_FILTER` are options of their own.
+# Settings by the argument names of the earlier jobs. `--SNAPSHOT_DT` and `--TABLES_FILTER` are options of their own.
 OLD_NAMES = {
     "--SOURCE_PATH": "datasets.{dataset}.source",
     "--CSV_PATH": "datasets.{dataset}.mapping",
@@ -27,23 +27,23 @@ OLD_NAMES = {
     "--BUCKET_COUNT": "buckets.count",
     "--DATABASE": "catalog.database",
 }
-# Options that are one setting each.
+# Options that stand for one setting each.
 _SETTING_OF = {**OLD_NAMES, "--package": "deploy.package"}
-# What earlier jobs were given where nothing was chosen.
+# What earlier jobs passed for "not set".
 AUTOMATIC = ("", "_NONE_")
 _GIVEN = "bucketwheel.old_names"
 
 OLD_NAMES_HELP = (
-    f"Also takes the names that earlier jobs used: --SNAPSHOT_DT, --TABLES_FILTER, {', '.join(OLD_NAMES)}; "
-    "_NONE_ or nothing leaves the choice to the configuration."
+    f"The argument names of earlier jobs work too: --SNAPSHOT_DT, --TABLES_FILTER, {', '.join(OLD_NAMES)}; "
+    "an empty value or _NONE_ means the configured value."
 )
 
 
 @dataclass
 class Invocation:
-    """How the program was called, and the log that it writes, where that is for machines.
+    """The command line that was given, and the JSON log if the output is for machines.
 
-    `resuming` is the command that resumes a run, with `{dataset}` in it, where that is not the one given.
+    `resuming` is the command that resumes a run, with `{dataset}` in it; empty if the given command line does.
     """
 
     words: Sequence[str]
@@ -52,7 +52,7 @@ class Invocation:
 
 
 def invocation() -> Invocation:
-    """Return that of this moment."""
+    """Return the invocation of the running command."""
     return click.get_current_context().find_object(Invocation) or Invocation(sys.argv[1:])
 
 
@@ -66,13 +66,13 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
 
 
 def _assignments(_: click.Context, __: click.Parameter, values: Sequence[str]) -> Overrides:
-    found: Overrides = []
+    overrides: Overrides = []
     for value in values:
         name, equals, text = value.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"{value!r} is not of the form KEY=VALUE")
-        found.append((name, text, "--set"))
-    return found
+        overrides.append((name, text, "--set"))
+    return overrides
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -81,28 +81,28 @@ def _keep(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 def _old_settings(dataset: str | None) -> Overrides:
-    found: Overrides = []
+    overrides: Overrides = []
     context = click.get_current_context()
     for option, value in context.meta.get(_GIVEN, {}).items():
         setting = _SETTING_OF[option]
         if "{dataset}" in setting and dataset is None:
             raise click.UsageError(
-                f"{option} belongs to one dataset; name it: {context.command_path} DATASET {option}=…"
+                f"{option} applies to one dataset; name it: {context.command_path} DATASET {option}=…"
             )
-        # A quoted text is no YAML number or mapping, whatever it looks like.
-        found.append((setting.format(dataset=dataset), json.dumps(value, ensure_ascii=False), option))
-    return found
+        # Quoted, so that YAML reads it as a string even if it looks like a number or a mapping.
+        overrides.append((setting.format(dataset=dataset), json.dumps(value, ensure_ascii=False), option))
+    return overrides
 
 
 def old_names(command: Command) -> Command:
-    """Let a command take settings under the names that earlier jobs used."""
+    """Let a command accept settings under the argument names of earlier jobs."""
     for name in OLD_NAMES:
         command = click.option(name, name.strip("-"), hidden=True, expose_value=False, callback=_keep)(command)
     return command
 
 
 def configured(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose a configuration, and hand it the loaded one."""
+    """Add the options that select a configuration to a command, and pass it the loaded configuration."""
 
     def wrapper(env: str, conf: str | None, overrides: Overrides, engine: str | None, **rest: Any) -> None:
         from bucketwheel import api
@@ -119,24 +119,30 @@ def engine_setting(engine: str | None) -> Overrides:
 
 
 def choosing(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose a configuration, as they are."""
+    """Add the options that select a configuration to a command, which gets their values."""
     for option in (
-        click.option("--engine", help="Which engine: arrow, spark, or one that is installed."),
+        click.option("--engine", help="Engine: arrow, spark, or the name of an installed one."),
         click.option(
             "--set",
             "overrides",
             multiple=True,
             callback=_assignments,
             metavar="KEY=VALUE",
-            help="Override a setting by its dotted name; may be repeated.",
+            help="Override a setting by its dotted name; repeatable.",
         ),
         click.option(
             "--conf",
             metavar="DIR",
             envvar="BUCKETWHEEL_CONF",
-            help="Directory of base.yaml and <env>.yaml; default ./conf.",
+            help="Directory with base.yaml and <env>.yaml; default ./conf.",
         ),
-        click.option("--env", default="local", show_default=True, envvar="BUCKETWHEEL_ENV", help="Which <env>.yaml."),
+        click.option(
+            "--env",
+            default="local",
+            show_default=True,
+            envvar="BUCKETWHEEL_ENV",
+            help="Name of the environment: reads <env>.yaml.",
+        ),
     ):
         command = option(command)
     return command
@@ -147,7 +153,7 @@ output_option = click.option(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="For people, or for machines: JSON on stdout, JSON progress on stderr.",
+    help="text for people; json: the result on stdout, progress on stderr, both as JSON.",
 )
 package_option = click.option(
     "--package",
@@ -155,7 +161,7 @@ package_option = click.option(
     expose_value=False,
     callback=_keep,
     metavar="S3_URI",
-    help="The uploaded package that jobs run; default deploy.package.",
+    help="Uploaded package for the jobs; default deploy.package.",
 )
 stages_option = click.option("--stages", callback=_names, metavar="A,B", help="Run only these stages.")
 snapshot_option = click.option(
@@ -164,7 +170,7 @@ snapshot_option = click.option(
     "snapshot_dt",
     callback=_text,
     metavar="DATE",
-    help="This snapshot, not the latest complete one; _NONE_ is the latest.",
+    help="Date of the snapshot; default (or _NONE_) the latest complete one.",
 )
 tables_option = click.option(
     "--tables-filter", "--TABLES_FILTER", "tables_filter", callback=_names, metavar="T1,T2", help="Only these tables."
@@ -172,25 +178,25 @@ tables_option = click.option(
 
 
 def datasets(config: Configuration, dataset: str | None) -> list[str]:
-    """Return the dataset that was named, else all that are configured."""
+    """Return the dataset that was named, or all configured ones."""
     if dataset is None and not config.settings.datasets:
         raise click.UsageError(
-            "no dataset is configured; add one below `datasets:` or use --set datasets.NAME.source=…"
+            "no dataset is configured; add one under `datasets:`, or use --set datasets.NAME.source=…"
         )
     return [dataset] if dataset else list(config.settings.datasets)
 
 
 def resuming_command(dataset: str) -> str:
-    """Return the `run` command line that was given, for one dataset and without its --resume."""
-    called = invocation()
-    if called.resuming:
-        return called.resuming.replace("{dataset}", shlex.quote(dataset))
+    """Return the given `run` command line for one dataset, without --resume."""
+    current = invocation()
+    if current.resuming:
+        return current.resuming.replace("{dataset}", shlex.quote(dataset))
     kept: list[str] = []
-    words = iter(called.words[1:])
+    words = iter(current.words[1:])
     for word in words:
         if not word.startswith("-") or word == "--":
-            continue  # The dataset, which is named below.
-        # Every option of `run` has a value.
+            continue  # The dataset: it is added below.
+        # Every option of `run` takes a value.
         option = [word] if "=" in word else [word, next(words)]
         if word.partition("=")[0] != "--resume":
             kept += option
@@ -198,5 +204,5 @@ def resuming_command(dataset: str) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print a result for machines."""
+    """Print a result as JSON."""
     click.echo(json.dumps(value, indent=1, default=str))

@@ -1,4 +1,4 @@
-"""The command that packs the application for AWS."""
+"""The command that packages the application for AWS."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ _DEFAULT = "deploy.artifacts"
 
 
 @click.command()
-@click.option("--to", default="build/package", show_default=True, metavar="DIR", help="Where to put it together.")
-@click.option("--source", metavar="DIR", help="A checkout; default the one this program is from.")
-@click.option("--archive", metavar="FILE", help="The Python environment as .tar.gz; default builds it with Docker.")
-@click.option("--without-archive", is_flag=True, help="Leave it out, for an image on EMR Serverless.")
+@click.option("--to", default="build/package", show_default=True, metavar="DIR", help="Output directory.")
+@click.option("--source", metavar="DIR", help="Checkout to package; default the one that this program runs from.")
+@click.option("--archive", metavar="FILE", help="Python environment as .tar.gz; default: built with Docker.")
+@click.option(
+    "--without-archive", is_flag=True, help="Leave the Python environment out, for a custom image on EMR Serverless."
+)
 @click.option(
     "--upload",
     is_flag=False,
     flag_value=_DEFAULT,
     metavar="[S3_URI]",
-    help="Put it on S3, below this or below deploy.artifacts.",
+    help="Upload to this S3 location; without a value, to deploy.artifacts.",
 )
 @output_option
 @configured
@@ -38,12 +40,12 @@ def package(
     upload: str | None,
     output: str,
 ) -> None:
-    """Pack wheel, script, configuration and Python environment; the same input gives the same bytes."""
+    """Package wheel, script, configuration and Python environment, reproducibly."""
     from bucketwheel import api
     from bucketwheel.report.formatting import size, table
 
     if archive and without_archive:
-        raise click.UsageError("--archive and --without-archive contradict each other; give one of them")
+        raise click.UsageError("--archive and --without-archive exclude each other; use one of them")
     packed = api.package(config, to, source, archive, without_archive)
     if upload:
         packed = api.upload(config, packed, None if upload == _DEFAULT else upload)

@@ -1,4 +1,4 @@
-"""Commands that look at input or work on it: sample, config, plan, run."""
+"""The commands that read the input: sample, config, plan, run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plan(
     tables_filter: tuple[str, ...],
     output: str,
 ) -> None:
-    """Show what a run would do; changes nothing."""
+    """Show what a run would do, without changing anything."""
     from bucketwheel import api
     from bucketwheel.cli.text import plan_text
 
@@ -50,18 +50,18 @@ def plan(
     if output == "json":
         print_json(
             {
-                found.dataset: {
-                    "stages": found.stages,
-                    "discover": found.discover.model_dump(exclude={"schema_ipc"}),
-                    "split": found.split.model_dump(),
-                    "size": found.size.model_dump(),
-                    "cost": None if found.cost is None else found.cost.document(),
+                plan.dataset: {
+                    "stages": plan.stages,
+                    "discover": plan.discover.model_dump(exclude={"schema_ipc"}),
+                    "split": plan.split.model_dump(),
+                    "size": plan.size.model_dump(),
+                    "cost": None if plan.cost is None else plan.cost.document(),
                 }
-                for found in plans
+                for plan in plans
             }
         )
     else:
-        click.echo("\n\n".join(plan_text(found) for found in plans))
+        click.echo("\n\n".join(plan_text(plan) for plan in plans))
 
 
 @click.command(epilog=OLD_NAMES_HELP)
@@ -69,13 +69,13 @@ def plan(
 @stages_option
 @snapshot_option
 @tables_option
-@click.option("--resume", metavar="RUN_ID|last", help="Go on with a run that did not finish.")
+@click.option("--resume", metavar="RUN_ID|last", help="Resume a run that did not finish.")
 @click.option(
     "--output",
     type=click.Choice(["text", "json", "log"]),
     default="text",
     show_default=True,
-    help="For people or machines; log: JSON lines and no result, as jobs print it.",
+    help="text for people, json for programs; log: JSON lines as jobs print them.",
 )
 @old_names
 @configured
@@ -90,24 +90,24 @@ def run(
 ) -> None:
     """Run the pipeline, or some of its stages.
 
-    All datasets are run unless one is named.
+    Without DATASET, run all configured datasets.
     """
     from bucketwheel import api
-    from bucketwheel.cli.progress import shown
+    from bucketwheel.cli.progress import show_progress
     from bucketwheel.cli.text import run_text
     from bucketwheel.monitoring.json_log import JsonLog
 
     log = None
     if output != "text":
-        called = invocation()
-        log = called.log = called.log or JsonLog(sys.stdout if output == "log" else sys.stderr)
+        current = invocation()
+        log = current.log = current.log or JsonLog(sys.stdout if output == "log" else sys.stderr)
     if resume and dataset is None:
         dataset = api.manifest(config, resume).dataset
     outcomes: list[api.RunOutcome] = []
     try:
         for name in datasets(config, dataset):
-            # Bars take stdout over while they are shown, so they end before each result.
-            with shown(output, log=log) as progress:
+            # Progress bars own the terminal while they are shown, so they end before each result.
+            with show_progress(output, log=log) as progress:
                 given = (name, stages, snapshot_dt, tables_filter, resume, progress, resuming_command(name))
                 done = api.run(config, *given, log=log.line if log else None)
             if output == "text":
@@ -115,7 +115,7 @@ def run(
                 click.echo(f"\n{text}" if outcomes else text)
             outcomes.append(done)
     finally:
-        # What is done is done, whatever becomes of the datasets after it.
+        # Print the finished datasets even if a later one fails.
         if output == "json" and outcomes:
             print_json([{"changed": out.changed, **out.manifest.model_dump(mode="json")} for out in outcomes])
 
@@ -124,7 +124,7 @@ def run(
 @output_option
 @configured
 def config(config: Configuration, output: str) -> None:
-    """Print every setting and where its value came from."""
+    """Print every setting and the origin of its value."""
     from bucketwheel.report.formatting import table
 
     rows = config.rows()
@@ -136,17 +136,27 @@ def config(config: Configuration, output: str) -> None:
 
 @click.command()
 @click.argument("directory")
-@click.option("--rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Persons.")
-@click.option("--tables", type=click.IntRange(1), default=8, show_default=True, help="Tables of the mapping.")
-@click.option("--columns", type=click.IntRange(1), default=15, show_default=True, help="Columns of each table.")
-@click.option("--files", type=click.IntRange(1), default=4, show_default=True, help="Files of the snapshot.")
-@click.option("--seed", type=click.IntRange(0), default=7, show_default=True, help="The same seed, the same data.")
+@click.option("--rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Number of people.")
+@click.option(
+    "--tables", type=click.IntRange(1), default=8, show_default=True, help="Number of tables in the mapping."
+)
+@click.option("--columns", type=click.IntRange(1), default=15, show_default=True, help="Columns per table.")
+@click.option("--files", type=click.IntRange(1), default=4, show_default=True, help="Number of files.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=7,
+    show_default=True,
+    help="Random seed; the same seed writes the same data.",
+)
 @click.option("--snapshot-dt", default="2025-10-22", show_default=True, help="Date of the snapshot.")
-@click.option("--writer", default="pyarrow", show_default=True, help="pyarrow, duckdb or polars.")
-@click.option("--dirty", metavar="NAME", help="Make one kind of bad input; an unknown name lists all.")
+@click.option(
+    "--writer", default="pyarrow", show_default=True, help="Library that writes the files: pyarrow, duckdb or polars."
+)
+@click.option("--dirty", metavar="NAME", help="Write one kind of bad input; an unknown name lists all kinds.")
 def sample(directory: str, **values: Any) -> None:
     """Write realistic sample data with a mapping."""
     from bucketwheel import api
 
-    made = api.sample(directory, api.SampleSpec(**values))
-    click.echo(made.description)
+    written = api.sample(directory, api.SampleSpec(**values))
+    click.echo(written.description)

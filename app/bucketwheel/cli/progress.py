@@ -1,6 +1,6 @@
-"""Shows a run as it goes: bars on a terminal, one line a stage elsewhere, JSON lines for machines.
+"""Show the progress of a run: bars on a terminal, one line per stage elsewhere, JSON lines for programs.
 
-All of it goes to stderr; stdout is for results.
+Progress goes to stderr; stdout is for results.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def shown(output: str, stream: TextIO | None = None, log: JsonLog | None = None) -> Iterator[Report]:
-    """Yield what to report progress to.
+def show_progress(output: str, stream: TextIO | None = None, log: JsonLog | None = None) -> Iterator[Report]:
+    """Yield the callback that shows progress while the block runs.
 
     Args:
-        output: `text` is for people; anything else writes one JSON object per event.
-        stream: where to write, by default stderr; bars are drawn only where it is a terminal.
-        log: takes the events for machines, in place of one on `stream`.
+        output: `text` for people; anything else writes one JSON object per event.
+        stream: the stream to write to, by default stderr; bars are drawn only on a terminal.
+        log: gets the JSON events, instead of a new log on `stream`.
     """
     stream = stream or sys.stderr
     if output != "text":
@@ -51,13 +51,13 @@ def _stage_lines(stream: TextIO) -> Report:
 
 @contextmanager
 def _bars(stream: TextIO) -> Iterator[Report]:
-    # Drawing libraries are slow to load and not needed where there is no terminal.
+    # Imported late: slow to load, and needed on a terminal only.
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     console = Console(file=stream)
-    # All of it fits into 80 columns with the longest names and numbers there are.
+    # The line fits into 80 columns, even with the longest names and numbers.
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=8 if console.width < 100 else 28),
@@ -70,14 +70,14 @@ def _bars(stream: TextIO) -> Iterator[Report]:
         yield _bar_report(bars, console.print)
 
 
-def _bar_report(bars: Bars, say: Callable[..., None]) -> Report:
+def _bar_report(bars: Bars, echo: Callable[..., None]) -> Report:
     tasks: dict[tuple[str, str], TaskID] = {}
     counts: dict[tuple[str, str], _Counts] = {}
 
     def report(event: Progress) -> None:
         key = (event.dataset, event.stage)
         if event.state == "warning":
-            say(f"{event.dataset}: warning: {event.message}", markup=False, highlight=False)
+            echo(f"{event.dataset}: warning: {event.message}", markup=False, highlight=False)
             return
         if not event.stage or event.state == "done":
             return
@@ -98,7 +98,7 @@ def _bar_report(bars: Bars, say: Callable[..., None]) -> Report:
 
 @dataclass
 class _Counts:
-    """Rows that were only read so far, rows that were written or read back, and the bytes of those."""
+    """Rows read so far, rows written or read back so far, and the bytes of the latter."""
 
     read: int = 0
     written: int = 0

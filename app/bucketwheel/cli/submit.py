@@ -1,4 +1,4 @@
-"""Commands that start a job on AWS and follow it: submit glue, submit emr-serverless."""
+"""The commands that start a job on AWS and follow it: submit glue, submit emr-serverless."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def submit() -> None:
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a submission."""
+    """Add the options of a submission to a command."""
     for option in (
         click.argument("dataset", required=False),
-        click.option("--job", default="pipeline", show_default=True, help="Which job of deploy.jobs."),
+        click.option("--job", default="pipeline", show_default=True, help="Name of the job in deploy.jobs."),
         stages_option,
         snapshot_option,
         tables_option,
-        click.option("--resume", metavar="RUN_ID|last", help="Go on with a run that did not finish."),
-        click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the run to its end."),
-        click.option("--timeout", type=click.FloatRange(min=0), metavar="MINUTES", help="The longest wait."),
-        click.option("--stop", is_flag=True, help="Stop the run on Ctrl-C, and where --timeout is over."),
-        click.option("--token", help="The same token starts a run once; again, it is followed."),
+        click.option("--resume", metavar="RUN_ID|last", help="Resume a run that did not finish."),
+        click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the job to its end."),
+        click.option("--timeout", type=click.FloatRange(min=0), metavar="MINUTES", help="Maximum time to wait."),
+        click.option("--stop", is_flag=True, help="Stop the job on Ctrl-C and at --timeout."),
+        click.option("--token", help="Idempotency token: submitting it again follows the same job."),
         output_option,
     )[::-1]:
         command = option(command)
@@ -85,13 +85,13 @@ def _submit(
     from bucketwheel.cli.text import run_text
 
     request = api.JobRequest(job, dataset, stages, snapshot_dt, tables_filter, resume, token)
-    show = _Shown(output)
-    done = api.submit(config, platform, request, wait, timeout, stop, show.update, show.started)
+    view = _JobView(output)
+    done = api.submit(config, platform, request, wait, timeout, stop, view.update, view.started)
     if output == "json":
         manifests = [manifest.model_dump(mode="json") for manifest in done.manifests]
         summaries = [summary.model_dump(mode="json") for summary in done.summaries]
-        told = {"job": done.job, "token": done.token, **asdict(done.state)}
-        print_json({**told, "manifests": manifests, "summaries": summaries, "problems": list(done.problems)})
+        job_run = {"job": done.job, "token": done.token, **asdict(done.state)}
+        print_json({**job_run, "manifests": manifests, "summaries": summaries, "problems": list(done.problems)})
         return
     head = f"{done.job}: run {done.state.run_id} {done.state.state}"
     if not done.state.ended:
@@ -105,34 +105,34 @@ def _submit(
         click.echo(f"warning: {text}", err=True)
 
 
-class _Shown:
-    """Shows on stderr what is new about a run: lines for people, or JSON lines."""
+class _JobView:
+    """Shows news about a job on stderr: lines for people, or JSON lines."""
 
     def __init__(self, output: str) -> None:
         self._json = output == "json"
         self._state = ""
 
     def started(self, run_id: str, token: str) -> None:
-        """Show the run's id."""
-        self._say({"run_id": run_id, "token": token}, f"run {run_id}, token {token}")
+        """Show the id of the job run."""
+        self._echo({"run_id": run_id, "token": token}, f"run {run_id}, token {token}")
 
     def update(self, news: Update) -> None:
-        """Show the lines it printed, and its state where that changed."""
+        """Show new log lines, and the state if it changed."""
         from bucketwheel.monitoring.json_log import plain
 
         for line in news.lines:
             text = plain(line)
             if self._json or text is not None:
-                self._say({"line": line}, text or "")
+                self._echo({"line": line}, text or "")
         if news.trouble:
-            self._say({"warning": news.trouble}, f"warning: {news.trouble}")
+            self._echo({"warning": news.trouble}, f"warning: {news.trouble}")
         state = news.state
         if self._json or state.state != self._state:
             text = f"{state.state.lower()}, {_time(state.seconds)}, {state.cost:.2f} dollars so far"
-            self._say(asdict(state), text)
+            self._echo(asdict(state), text)
         self._state = state.state
 
-    def _say(self, event: dict[str, Any], text: str) -> None:
+    def _echo(self, event: dict[str, Any], text: str) -> None:
         click.echo(json.dumps(event) if self._json else text, err=True)
 
 

@@ -1,4 +1,4 @@
-"""Results for people: plain tables and numbers with units."""
+"""Format results for people: plain tables and numbers with units."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from bucketwheel.report.formatting import size, table
 
 
 def plan_text(plan: Plan) -> str:
-    """Return columns, bytes and files of every table, what is read, and warnings."""
-    columns = {found.name: len(found.columns) for found in plan.split.tables}
+    """Return the plan as text: input, layout, one row per table, cost and warnings."""
+    columns = {part.name: len(part.columns) for part in plan.split.tables}
     rows = [
         (t.name, columns[t.name], f"{plan.discover.rows:,}", size(t.bytes), f"{t.files:,}", size(t.bytes / t.files))
         for t in plan.size.tables
     ]
     total = sum(t.bytes for t in plan.size.tables)
     files = sum(t.files for t in plan.size.tables)
-    layout = f"{plan.size.bucket_count:,} {'buckets' if plan.size.bucketed else 'files'} a table"
+    layout = f"{plan.size.bucket_count:,} {'buckets' if plan.size.bucketed else 'files'} per table"
     lines = [
         f"{plan.dataset}, snapshot {plan.discover.snapshot_dt}: {plan.discover.rows:,} rows in "
         f"{len(plan.discover.files):,} files, {size(plan.discover.bytes)}",
@@ -32,9 +32,9 @@ def plan_text(plan: Plan) -> str:
 
 
 def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None) -> str:
-    """Return what a run ended with, how it differs from what was published, and what it cost."""
+    """Return the result of a run: its tables, its drift against the published run, and its cost."""
     results = manifest.results()
-    lines = [f"{manifest.dataset}: run {manifest.run_id} {manifest.status if changed else 'had done this before'}"]
+    lines = [f"{manifest.dataset}: run {manifest.run_id} {manifest.status if changed else 'is already up to date'}"]
     verified = results.get("verify")
     if isinstance(verified, VerifyResult):
         rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size(t.bytes)) for t in verified.tables]
@@ -48,7 +48,7 @@ def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None) -> str
 
 
 def drift_lines(drift: Drift) -> list[str]:
-    """Return how a snapshot differs from the published one, in two lines at most."""
+    """Return the difference between a snapshot and the published one, in at most two lines."""
     changed = 100 * (drift.rows - drift.rows_before) / max(drift.rows_before, 1)
     parts = [f"{drift.rows:,} rows, {drift.rows_before:,} before ({changed:+.1f} %)"]
     columns = [
@@ -56,19 +56,19 @@ def drift_lines(drift: Drift) -> list[str]:
         for word, names in (
             ("new", drift.new_columns),
             ("gone", drift.vanished_columns),
-            ("of another type", [change.name for change in drift.changed_types]),
+            ("with another type", [change.name for change in drift.changed_types]),
         )
         if names
     ]
     if columns:
         parts.append(f"columns: {', '.join(columns)}")
-    # A column that changed by less says nothing.
+    # Smaller changes are noise.
     largest = max(drift.null_shares, key=lambda share: abs(share.now - share.before), default=None)
     if largest and abs(largest.now - largest.before) >= 0.001:
-        parts.append(f"NULL most changed in {largest.name}: {largest.before:.1%} before, {largest.now:.1%} now")
-    lines = [f"against run {drift.run_id}, snapshot {drift.snapshot_dt}: {'; '.join(parts)}"]
+        parts.append(f"largest change in NULLs: {largest.name}, {largest.before:.1%} to {largest.now:.1%}")
+    lines = [f"compared with run {drift.run_id}, snapshot {drift.snapshot_dt}: {'; '.join(parts)}"]
     if drift.keys is not None:
-        share = "" if drift.keys.share is None else f" ({drift.keys.share:.1%} of those before)"
+        share = "" if drift.keys.share is None else f" ({drift.keys.share:.1%} of the earlier keys)"
         lines.append(
             f"keys: {drift.keys.both:,} in both{share}, {drift.keys.only_now:,} new, {drift.keys.only_before:,} gone"
         )
@@ -82,17 +82,17 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _cost_lines(cost: Cost, word: str) -> list[str]:
-    """Return what a run costs and why; `word` says how sure that is."""
+    """Return the cost of a run and its basis; `word` says how exact it is, such as "about"."""
     parts = [f"{' and '.join(f'{used:,.2f} {unit}' for unit, used in cost.usage.items())} {cost.workers:.2f}"]
     parts = parts if cost.platform else []
-    parts.append(f"{cost.reads:,} reads and {cost.writes:,} writes of S3 {cost.requests:.2f}")
+    parts.append(f"{cost.reads:,} S3 reads and {cost.writes:,} S3 writes {cost.requests:.2f}")
     if cost.scanned_bytes:
         parts.append(f"{size(cost.scanned_bytes)} scanned by Athena {cost.scans:.2f}")
     return [f"cost: {word} {cost.dollars:.2f} dollars: {', '.join(parts)}", f"cost: {cost.basis}"]
 
 
 def runs_text(manifests: Sequence[Manifest]) -> str:
-    """Return one line a run."""
+    """Return one line per run."""
     if not manifests:
         return "no runs"
     header = ("run", "dataset", "status", "snapshot", "stages", "rows", "written")
@@ -101,8 +101,8 @@ def runs_text(manifests: Sequence[Manifest]) -> str:
 
 def _run_row(manifest: Manifest) -> tuple[object, ...]:
     results = manifest.results()
-    found, written = results.get("discover"), results.get("bucket")
-    rows = f"{found.rows:,}" if isinstance(found, DiscoverResult) else "-"
+    snapshot_result, written = results.get("discover"), results.get("bucket")
+    rows = f"{snapshot_result.rows:,}" if isinstance(snapshot_result, DiscoverResult) else "-"
     total = "-"
     if isinstance(written, BucketResult):
         total = size(sum(file.bytes for outcome in written.outcomes for file in outcome.files))
@@ -112,7 +112,7 @@ def _run_row(manifest: Manifest) -> tuple[object, ...]:
 
 
 def findings_text(findings: Sequence[tuple[str, str, str, str]]) -> str:
-    """Return a line for each check (name, state, what was found, what to do), and another where there is work."""
+    """Return one line per check: state, name and observation; its fix, if any, on the next line."""
     width = max(len(name) for name, *_ in findings)
     before = " " * (width + 11)
     lines = []

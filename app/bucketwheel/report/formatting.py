@@ -75,3 +75,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _is_number(cell: str) -> bool:
     return cell[:1].isdigit() or cell == "-"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return the count with the noun in the right number, such as `1 column` or `1,200 columns`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

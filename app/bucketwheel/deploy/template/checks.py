@@ -49,7 +49,7 @@ def check(deployment: Deployment) -> None:
     settings = deployment.settings
     problems: list[str] = [f"{name}: {what}" for name, what in secrets_in(settings.model_dump())]
     if not settings.datasets:
-        problems.append("no dataset is configured; add one below `datasets:`")
+        problems.append("no dataset is configured; add one under `datasets:`")
     places: list[Callable[[], object]] = [deployment.target, deployment.sources, deployment.mappings]
     places += [deployment.package, deployment.jobs]
     places += [deployment.artifacts] if settings.deploy.artifacts else []

@@ -12,7 +12,7 @@ from typing import NoReturn
 import pytest
 
 from bucketwheel import host, plugins
-from bucketwheel.cli import submitted
+from bucketwheel.cli import job as job_cli
 from bucketwheel.errors import ConfigError, DataRefusedError, JobFailedError, UsageError
 from bucketwheel.sample import Sample
 from project import NARROW, WIDE, Project, Result
@@ -34,13 +34,13 @@ def job(project: Project, *arguments: str) -> Result:
     """Run the job, which returns or raises; its exit code would be that of the Python that runs it."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        submitted.main([*arguments, "--config-dir", str(project.conf)])
+        job_cli.main([*arguments, "--config-dir", str(project.conf)])
     return Result(0, out.getvalue(), err.getvalue())
 
 
 def words(*arguments: str) -> tuple[list[str], list[str]]:
     said: list[str] = []
-    return submitted.run_words(submitted._pairs(arguments), lambda conf: conf, said.append), said
+    return job_cli.run_words(job_cli._pairs(arguments), lambda conf: conf, said.append), said
 
 
 def test_a_job_returns_and_everything_is_published(project: Project) -> None:
@@ -66,7 +66,7 @@ def test_arguments_that_glue_adds_are_not_used_and_logged(project: Project, monk
     event = json.loads(done.stdout.splitlines()[0])
     assert event["level"] == "INFO"
     assert event["message"].endswith(
-        "not used here: --JOB_ID, --JOB_NAME, --JOB_RUN_ID, --TempDir, --conf, --enable-glue-datacatalog, "
+        "ignored: --JOB_ID, --JOB_NAME, --JOB_RUN_ID, --TempDir, --conf, --enable-glue-datacatalog, "
         "--enable-metrics, --job-bookmark-option, --job-language"
     )
     manifest = json.loads(project.cli("show", "last", "--output", "json").stdout)
@@ -83,7 +83,7 @@ def test_the_names_of_the_old_jobs_are_taken(automatic: str) -> None:
         *("--SNAPSHOT_DT=2025-10-22", "--TABLES_FILTER=IBE_01,MIACS_01", "--BUCKET_COUNT=32", WIDE),
         "--stages=register",
     ]
-    assert said == ["arguments of the platform, not used here: --ENV"]
+    assert said == ["arguments of the platform, ignored: --ENV"]
 
 
 def test_no_dataset_means_all_of_them() -> None:

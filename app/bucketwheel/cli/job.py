@@ -1,7 +1,7 @@
-"""A run as a job of AWS Glue, EMR Serverless or `spark-submit`: what `app/job.py` calls.
+"""Run the pipeline as a job of AWS Glue, EMR Serverless or `spark-submit`; called by `app/job.py`.
 
-Takes what `bucketwheel run` takes, also by the names of earlier jobs. On success it returns: Glue takes any
-exit, with 0 too, for a failure. Where the work failed it raises what operators will read.
+It accepts the arguments of `bucketwheel run`, also by the names of earlier jobs. On success it returns, because Glue
+treats any exit as a failure, even exit code 0. On failure it raises the error that operators will read.
 """
 
 from __future__ import annotations
@@ -27,56 +27,56 @@ from bucketwheel.host import VARIABLE
 if TYPE_CHECKING:
     from bucketwheel.monitoring.json_log import JsonLog
 
-# Glue passes these to every script; only there.
+# Only Glue passes these, and it passes them to every script.
 _GLUE_MARKS = ("--JOB_RUN_ID", "--JOB_ID")
-# Names for what cannot be given as `run` takes it: Glue keeps --conf for Spark and passes every name once.
+# Arguments that jobs spell differently from `run`: Glue keeps --conf for Spark and passes each name only once.
 _DATASET = ("--dataset", "--DATASET")
 _CONF = ("--config-dir", "--CONFIG_DIR", "--conf")
 _SETTINGS = ("--settings", "--SETTINGS")
 _TOPIC = "--notices-topic"
 
-# What a job takes beside what `run` takes.
+# The arguments of a job beyond those of `run`.
 ARGUMENTS: Mapping[tuple[str, ...], str] = {
-    _DATASET: "the dataset, in place of the word; _NONE_ or nothing runs all",
-    _CONF: "the directory of the configuration, also one on S3 with base.yaml and <env>.yaml",
-    (_TOPIC,): "the topic for notices, monitoring.topic_arn; a setting given by hand wins",
-    _SETTINGS: 'several settings at once, as JSON: {"buckets.count": 32}; Glue passes a name only once',
+    _DATASET: "the dataset; _NONE_ or an empty value runs all of them",
+    _CONF: "the directory with base.yaml and <env>.yaml, local or on S3",
+    (_TOPIC,): "the SNS topic for notifications (monitoring.topic_arn); an explicit setting takes precedence",
+    _SETTINGS: 'several settings as one JSON object: {"buckets.count": 32}; Glue passes each name only once',
 }
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run the pipeline with the arguments of a job; unless `--output` says otherwise, stdout gets JSON lines.
+    """Run the pipeline with the arguments of a job; write JSON lines to stdout unless `--output` is given.
 
     Raises:
-        JobFailedError: a stage failed, it was interrupted, or the arguments are wrong; the text says how to go on.
+        JobFailedError: a stage failed, the job was interrupted, or the arguments are wrong; says how to continue.
     """
     given = _pairs(arguments)
     if any(name in _GLUE_MARKS for name, _ in given):
         os.environ.setdefault(VARIABLE, "glue")
-    # See cli.main; executors get it by the Spark session.
+    # See cli.main; executors get it through the Spark session.
     os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
     from bucketwheel import api
     from bucketwheel.monitoring.json_log import JsonLog
 
     log = JsonLog(sys.stdout)
-    called = Invocation(["run"])
+    invocation = Invocation(["run"])
     try:
-        with _logged(called, log), tempfile.TemporaryDirectory(prefix="bucketwheel-conf-") as directory:
+        with _logged(invocation, log), tempfile.TemporaryDirectory(prefix="bucketwheel-conf-") as directory:
             words = run_words(
                 given, lambda conf: api.local_directory(conf, directory), lambda text: log.say("INFO", text)
             )
             if not any(word.startswith("--output=") for word in words):
                 words.append("--output=log")
-                called.log = log
-            called.words = ["run", *words]
-            called.resuming = _resuming(given, host.detect(os.environ))
-            cli.main(called.words, prog_name="bucketwheel", standalone_mode=False, obj=called)
+                invocation.log = log
+            invocation.words = ["run", *words]
+            invocation.resuming = _resuming(given, host.detect(os.environ))
+            cli.main(invocation.words, prog_name="bucketwheel", standalone_mode=False, obj=invocation)
     except BucketwheelError as error:
-        # Platforms keep the text and nothing else: without its class, nobody could tell one failure from another.
+        # Platforms keep only the text: the class name tells operators which kind of failure it is.
         text = f"{type(error).__name__}: {error}"
         raise JobFailedError("\n".join([text, *getattr(error, "__notes__", [])])) from error
     except (click.Abort, KeyboardInterrupt) as error:
-        # Click turns the interrupt that the run has noted something on into an error of its own.
+        # Click replaces the interrupt, to which the run added notes, by an error of its own.
         notes = getattr(error.__cause__ or error, "__notes__", [])
         raise JobFailedError("\n".join(["interrupted", *notes])) from error
     except click.ClickException as error:
@@ -84,20 +84,20 @@ def main(arguments: Sequence[str]) -> None:
 
 
 @contextmanager
-def _logged(called: Invocation, log: JsonLog) -> Iterator[None]:
-    """Write a line of level ERROR where the block fails, whatever the reason: that line is what alarms look for."""
+def _logged(invocation: Invocation, log: JsonLog) -> Iterator[None]:
+    """Log a line of level ERROR if the block fails for any reason; alarms look for that line."""
     try:
         yield
     except BaseException as error:
         interrupted = isinstance(error, click.Abort) and error.__cause__
-        (called.log or log).failure(interrupted or error)
+        (invocation.log or log).failure(interrupted or error)
         raise
 
 
 def _resuming(given: Sequence[tuple[str, str | None]], platform: str) -> str:
-    """Return the beginning of the command with which a person resumes a run of this job; empty off the platforms.
+    """Return the start of the command that resumes a run of this job; empty outside Glue and EMR Serverless.
 
-    The job's own command line would be of no use elsewhere: its configuration is in a temporary directory.
+    The job's own command line works nowhere else: its configuration is in a temporary directory.
     """
     if platform not in ("glue", "emr-serverless"):
         return ""
@@ -113,31 +113,31 @@ def _resuming(given: Sequence[tuple[str, str | None]], platform: str) -> str:
 
 
 def _pairs(arguments: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Return (name, value) of each argument; a word that belongs to none comes as ("", word)."""
-    found: list[tuple[str, str | None]] = []
+    """Return (name, value) of each argument; a word without a name is returned as ("", word)."""
+    pairs: list[tuple[str, str | None]] = []
     open_name = False
     for word in arguments:
         if word.startswith("--"):
             name, equals, value = word.partition("=")
-            found.append((name, value if equals else None))
+            pairs.append((name, value if equals else None))
             open_name = not equals
         elif open_name:
-            found[-1] = (found[-1][0], word)
+            pairs[-1] = (pairs[-1][0], word)
             open_name = False
         else:
-            found.append(("", word))
-    return found
+            pairs.append(("", word))
+    return pairs
 
 
 def run_words(
-    given: Sequence[tuple[str, str | None]], local: Callable[[str], str], say: Callable[[str], None]
+    given: Sequence[tuple[str, str | None]], local: Callable[[str], str], log: Callable[[str], None]
 ) -> list[str]:
-    """Return the arguments as `bucketwheel run` takes them; `say` is told what is left out.
+    """Return the arguments in the form of `bucketwheel run`; `log` gets the ignored ones.
 
     Args:
-        given: (name, value) pairs; a name with an empty name is a word by itself.
-        local: makes the configuration's directory one on the local disk.
-        say: gets a line for the log.
+        given: (name, value) pairs; a pair with an empty name is a word by itself.
+        local: returns a local copy of the configuration's directory.
+        log: gets one line of text.
 
     Raises:
         ConfigError: `--settings` is not a JSON object.
@@ -145,7 +145,7 @@ def run_words(
     known = {name for parameter in run.params if isinstance(parameter, click.Option) for name in parameter.opts}
     words: list[str] = []
     ignored: list[str] = []
-    # First, so that a setting given by hand wins.
+    # First, so that an explicit setting takes precedence.
     topics = [value for name, value in given if name == _TOPIC and value not in (None, *AUTOMATIC)]
     words += [word for topic in topics for word in ("--set", f"monitoring.topic_arn={json.dumps(topic)}")]
     for name, value in given:
@@ -162,15 +162,15 @@ def run_words(
         else:
             ignored.append(name)
     if ignored:
-        say(f"arguments of the platform, not used here: {', '.join(sorted(set(ignored)))}")
+        log(f"arguments of the platform, ignored: {', '.join(sorted(set(ignored)))}")
     return words
 
 
 def _settings(text: str) -> Mapping[str, str]:
     try:
-        found = json.loads(text)
+        settings = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        settings = None
+    if not isinstance(settings, dict):
         raise ConfigError(f'--settings {text}: expected a JSON object such as {{"buckets.count": 32}}')
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
