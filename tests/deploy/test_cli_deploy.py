@@ -49,7 +49,7 @@ def account(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return aws_url
 
 
-def test_render_writes_the_template_to_stdout_or_a_file(run: Run, tmp_path: Path) -> None:
+def test_render_writes_to_stdout_or_file(run: Run, tmp_path: Path) -> None:
     shown = run("deploy", "render", "--package", PACKAGE)
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert shown.stdout == api.deploy_render(configuration())
@@ -60,7 +60,7 @@ def test_render_writes_the_template_to_stdout_or_a_file(run: Run, tmp_path: Path
         assert run("deploy", "render", "--package", PACKAGE, env=env).exit_code == 0
 
 
-def test_render_ends_with_2_where_aws_would_refuse(run: Run) -> None:
+def test_render_invalid_configuration_exits_2(run: Run) -> None:
     result = run("deploy", "render", "--set", "deploy.time_zone=Mars")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "error: deploy.package is not set" in result.stderr
@@ -77,7 +77,7 @@ def packed(run: Run, tmp_path: Path, *more: str) -> Result:
     return run("package", "--set", "deploy.artifacts=s3://artifacts-prod/bucketwheel", *place)
 
 
-def test_package_lists_what_it_packed_and_ends_with_where_it_is(run: Run, account: str, tmp_path: Path) -> None:
+def test_package_lists_files_and_prints_location_last(run: Run, account: str, tmp_path: Path) -> None:
     here = packed(run, tmp_path)
     assert here.exit_code == 0, here.stderr
     lines = here.stdout.splitlines()
@@ -99,9 +99,7 @@ def test_package_lists_what_it_packed_and_ends_with_where_it_is(run: Run, accoun
     assert "--archive and --without-archive exclude each other" in both.stderr
 
 
-def test_from_package_to_stack_and_back(
-    run: Run, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_package_apply_and_destroy(run: Run, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = packed(run, tmp_path, "--upload").stdout.splitlines()[-1]
     given = ("--package", place, "--set", "deploy.artifacts=s3://artifacts-prod/bucketwheel")
     absent = run("deploy", "diff", *given)
@@ -142,7 +140,7 @@ class _Said:
         return False
 
 
-def test_submit_shows_the_run_on_stderr_and_its_end_on_stdout(run: Run, account: str, tmp_path: Path) -> None:
+def test_submit_prints_progress_to_stderr_and_result_to_stdout(run: Run, account: str, tmp_path: Path) -> None:
     client("glue", account).create_job(
         Name="etl-omc-flywheel-prod-pipeline", Role="r", Command={"Name": "glueetl", "ScriptLocation": "s3://x/y"}
     )
@@ -162,7 +160,7 @@ def test_submit_shows_the_run_on_stderr_and_its_end_on_stdout(run: Run, account:
     assert (unknown.exit_code, unknown.stdout) == (2, "")
 
 
-def test_lines_of_the_log_become_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_submit_log_lines_become_text(capsys: pytest.CaptureFixture[str]) -> None:
     lines = ('{"time": "T", "level": "INFO", "dataset": "d", "state": "started"}', '{"_aws": {}}', "of Spark")
     update = Update(JobState("jr_1", "RUNNING", False, False, 61, 0.5), lines, "no log")
     _JobView("text").update(update)
@@ -178,7 +176,7 @@ def test_lines_of_the_log_become_text_for_people(capsys: pytest.CaptureFixture[s
     assert events[3] == {"warning": "no log"}
 
 
-def test_submit_ends_with_the_warnings_of_the_run(
+def test_submit_prints_warnings_of_the_run(
     run: Run, account: str, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client("glue", account).create_job(

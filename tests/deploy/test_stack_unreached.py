@@ -19,7 +19,7 @@ def test_without_credentials_or_region_it_says_what_to_set(aws_url: str, monkeyp
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     reached: dict[str, Any] = {"aws.endpoint_url": aws_url, "aws.attempts": 7, "deploy.package": PACKAGE}
     clients.renew_session()
-    with pytest.raises(BucketwheelError, match=r"no region is known; set clients.region, or AWS_REGION"):
+    with pytest.raises(BucketwheelError, match=r"no region is known; set aws.region, or AWS_REGION"):
         api.deploy_diff(configuration(**reached))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

@@ -16,7 +16,7 @@ from doctor_support import BLOCKED, DATA, RESULTS, ROLE, WORKGROUP, Diagnose, en
 from fake_iam import Refuses, Simulator
 
 
-def test_prod_with_all_that_it_needs_is_well(diagnose: Diagnose, simulated: Callable[..., Simulator]) -> None:
+def test_doctor_complete_account_passes_every_check(diagnose: Diagnose, simulated: Callable[..., Simulator]) -> None:
     double = simulated()
     seen = diagnose(deploy__package=f"s3://{RESULTS}/bucketwheel/some")
     here = {"pyspark", "java", "configuration", "python", "pyarrow", "numpy", "boto3", "backends"}
@@ -33,21 +33,21 @@ def test_prod_with_all_that_it_needs_is_well(diagnose: Diagnose, simulated: Call
     assert {"s3:PutObject", "glue:UpdateTable", "logs:PutLogEvents", "cloudwatch:PutMetricData"} <= {*double.asked}
 
 
-def test_what_the_role_may_not_do_is_named_with_its_resource(
+def test_permissions_denied_action_names_action_and_resource(
     diagnose: Diagnose, simulated: Callable[..., Simulator]
 ) -> None:
     simulated("WriteBooks", "PutMetrics")
     found = diagnose()["permissions"]
     assert found.state == "failed"
     assert found.found.splitlines() == [
-        f"role {ROLE} may not:",
+        f"role {ROLE} lacks permissions:",
         "s3:DeleteObject, s3:GetObject, s3:PutObject on "
         f"arn:aws:s3:::{DATA}/omc_cleanroom_data/_bucketwheel/bucketwheel-doctor",
         "cloudwatch:PutMetricData on *",
     ]
 
 
-def test_where_iam_may_not_be_asked_it_says_so(diagnose: Diagnose, instead: Callable[[str, Any], None]) -> None:
+def test_permissions_iam_refuses_warns(diagnose: Diagnose, instead: Callable[[str, Any], None]) -> None:
     instead("iam", Refuses("GetRole", "get_role", "AccessDenied"))
     seen = diagnose()
     for name in ("role", "permissions"):
@@ -55,43 +55,43 @@ def test_where_iam_may_not_be_asked_it_says_so(diagnose: Diagnose, instead: Call
         assert "iam:SimulatePrincipalPolicy" in seen[name].todo
 
 
-def test_a_role_that_is_still_to_be_made_is_a_warning(diagnose: Diagnose) -> None:
+def test_permissions_missing_role_warns(diagnose: Diagnose) -> None:
     seen = diagnose(glue__role="nobody")
     for name in ("role", "permissions"):
         assert (*state(seen[name]), seen[name].todo) == (
-            "warning", "there is no role nobody", "`bucketwheel deploy apply` makes it",
+            "warning", "role nobody does not exist", "`bucketwheel deploy apply` creates it",
         )  # fmt: skip
 
 
-def test_buckets_that_are_missing_or_open_fail(diagnose: Diagnose, prod: str) -> None:
+def test_buckets_missing_or_public_fail(diagnose: Diagnose, prod: str) -> None:
     s3 = plain_client("s3", prod)
     s3.delete_public_access_block(Bucket=DATA)
     s3.put_public_access_block(Bucket=RESULTS, PublicAccessBlockConfiguration={**BLOCKED, "BlockPublicPolicy": False})
     seen = diagnose(datasets__addressable_ids__source="s3://nowhere-prod/raw")
     assert state(seen["bucket nowhere-prod"]) == ("failed", "does not exist (for datasets.addressable_ids.source)")
     assert state(seen[f"public access {DATA}"]) == ("failed", "not blocked by the bucket")
-    assert state(seen[f"public access {RESULTS}"]) == ("failed", "not blocked in full: BlockPublicPolicy off")
+    assert state(seen[f"public access {RESULTS}"]) == ("failed", "only partly blocked: BlockPublicPolicy off")
 
 
-def test_a_bucket_that_will_be_made_says_by_what(diagnose: Diagnose) -> None:
+def test_bucket_missing_names_the_command_that_creates_it(diagnose: Diagnose) -> None:
     seen = diagnose(target="s3://new-prod/out", deploy__buckets="create")
     assert seen["bucket new-prod"].state == "failed"
     assert "deploy apply" in seen["bucket new-prod"].todo
 
 
-def test_encryption_is_held_against_the_configuration(diagnose: Diagnose, prod: str) -> None:
+def test_encryption_differs_from_configuration_is_reported(diagnose: Diagnose, prod: str) -> None:
     key = "arn:aws:kms:us-east-1:123456789012:key/1111"
     plain_client("s3", prod).delete_bucket_encryption(Bucket=RESULTS)
     encrypted(prod, DATA, "AES256")
     seen = diagnose(storage__encryption="SSE-KMS", storage__kms_key=key)
-    assert state(seen[f"encryption {DATA}"]) == ("failed", "AES256, though the configuration wants a KMS key")
+    assert state(seen[f"encryption {DATA}"]) == ("failed", "AES256, but the configuration asks for a KMS key")
     assert state(seen[f"encryption {RESULTS}"]) == ("failed", "no default encryption")
     encrypted(prod, DATA, "aws:kms", KMSMasterKeyID="2222")
     other = diagnose(storage__encryption="SSE-KMS", storage__kms_key=key)[f"encryption {DATA}"]
-    assert state(other) == ("warning", f"aws:kms with 2222, storage.kms_key is {key}")
+    assert state(other) == ("warning", f"aws:kms with 2222, but storage.kms_key is {key}")
 
 
-def test_a_bucket_in_another_region_is_a_warning(diagnose: Diagnose, prod: str) -> None:
+def test_bucket_in_another_region_warns(diagnose: Diagnose, prod: str) -> None:
     s3 = plain_client("s3", prod)
     s3.create_bucket(Bucket="far-prod", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     try:
@@ -101,37 +101,37 @@ def test_a_bucket_in_another_region_is_a_warning(diagnose: Diagnose, prod: str) 
     assert state(found) == ("warning", "in eu-west-1, not in us-east-1 (for deploy.artifacts)")
 
 
-def test_a_database_that_may_not_be_made_has_to_be_there(diagnose: Diagnose) -> None:
+def test_database_missing_and_not_creatable_fails(diagnose: Diagnose) -> None:
     made = diagnose(catalog__database="later")["database"]
-    assert (made.state, "the first run makes it" in made.found) == ("ok", True)
+    assert (made.state, "the first run creates it" in made.found) == ("ok", True)
     missing = diagnose(catalog__database="later", catalog__create_database=False)["database"]
     assert missing.state == "failed"
     assert "later" in missing.found
 
 
-def test_workgroups(diagnose: Diagnose, prod: str, instead: Callable[[str, Any], None]) -> None:
+def test_workgroup_states_are_reported(diagnose: Diagnose, prod: str, instead: Callable[[str, Any], None]) -> None:
     athena = plain_client("athena", prod)
     moved = diagnose(athena__output_location=f"s3://{RESULTS}/other")["workgroup"]
-    assert (moved.state, "bring the two together" in moved.todo) == ("warning", True)
+    assert (moved.state, "set both to the same location" in moved.todo) == ("warning", True)
     athena.create_work_group(Name="bare")
     bare = diagnose(athena__workgroup="bare", athena__output_location=None)["workgroup"]
-    assert state(bare) == ("failed", "bare has no place for results")
+    assert state(bare) == ("failed", "bare has no location for results")
     athena.delete_work_group(WorkGroup="bare")
     # moto cannot disable one.
     instead("athena", SimpleNamespace(get_work_group=lambda **_: {"WorkGroup": {"State": "DISABLED"}}))
     assert state(diagnose()["workgroup"]) == ("failed", f"{WORKGROUP} is disabled")
 
 
-def test_a_workgroup_that_is_missing_fails_only_where_jobs_use_it(
+def test_workgroup_missing_fails_only_when_jobs_use_it(
     diagnose: Diagnose, instead: Callable[[str, Any], None]
 ) -> None:
     instead("athena", Refuses("GetWorkGroup", "get_work_group", "InvalidRequestException"))
-    assert diagnose()["workgroup"].todo == "`bucketwheel deploy apply` makes it"
+    assert diagnose()["workgroup"].todo == "`bucketwheel deploy apply` creates it"
     used = diagnose(ctas__method="athena")["workgroup"]
     assert state(used) == ("failed", f"athena.workgroup: Athena has no workgroup '{WORKGROUP}'")
 
 
-def test_without_credentials_or_region_each_check_says_so_and_the_rest_is_looked_at(
+def test_doctor_without_credentials_runs_the_other_checks(
     diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_REGION"):
@@ -152,11 +152,11 @@ def test_without_credentials_or_region_each_check_says_so_and_the_rest_is_looked
     assert found["numpy"].state == "ok"
 
 
-def test_another_region_for_storage_is_a_warning(diagnose: Diagnose) -> None:
+def test_region_differs_from_storage_region_warns(diagnose: Diagnose) -> None:
     assert diagnose(storage__region="eu-west-1")["region"].state == "warning"
 
 
-def test_an_endpoint_that_does_not_answer_ends_in_time(prod: str) -> None:
+def test_doctor_silent_endpoint_ends_within_time_limit(prod: str) -> None:
     named = {"aws.endpoint_url": "http://127.0.0.1:1"}
     seen = {found.name: found for found in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
     assert seen["credentials"].state == seen[f"bucket {DATA}"].state == seen["database"].state == "failed"

@@ -29,7 +29,7 @@ def found(project: Project, *arguments: str, code: int = 0) -> dict[str, dict[st
     return {finding["name"]: finding for finding in json.loads(result.stdout)}
 
 
-def test_a_good_project_is_well_and_nothing_of_aws_is_looked_at(project: Project) -> None:
+def test_doctor_local_project_passes_without_aws_checks(project: Project) -> None:
     before = project.files()
     # Little enough to be free whatever else this machine does.
     seen = found(project, "--set", "memory=64MB")
@@ -41,7 +41,7 @@ def test_a_good_project_is_well_and_nothing_of_aws_is_looked_at(project: Project
     assert project.files() == before
 
 
-def test_text_has_a_line_a_check_and_what_to_do(project: Project) -> None:
+def test_findings_text_prints_state_and_fix(project: Project) -> None:
     project.set(target=str(project.root / "out"), datasets={WIDE: {"source": "nowhere", "key": "id"}})
     result = project.cli("doctor")
     assert result.exit_code == 0
@@ -49,10 +49,10 @@ def test_text_has_a_line_a_check_and_what_to_do(project: Project) -> None:
     assert any(re.match(r"ok       python +3\.", line) for line in lines)
     (number,) = [number for number, line in enumerate(lines) if line.startswith("warning  disk")]
     assert f"infobase_attributes ({project.root.parent / 'nowhere'}: no snapshot" in lines[number]
-    assert lines[number + 1].strip() == "-> look at it with `bucketwheel plan`"
+    assert lines[number + 1].strip() == "-> see `bucketwheel plan`"
 
 
-def test_a_failed_check_ends_with_1_and_names_it_while_the_others_run(project: Project) -> None:
+def test_doctor_failed_check_exits_1_and_names_it(project: Project) -> None:
     result = project.cli("doctor", "--set", "memory=900GB", "--set", "catalog.path=s3://bucket/catalog")
     assert result.exit_code == 1
     assert result.stderr == "error: 2 of 9 checks failed: memory, database\n"
@@ -60,7 +60,7 @@ def test_a_failed_check_ends_with_1_and_names_it_while_the_others_run(project: P
     assert "set memory to" in result.stdout
 
 
-def test_settings_that_cannot_be_read_leave_the_checks_that_need_none(project: Project) -> None:
+def test_doctor_unreadable_settings_runs_remaining_checks(project: Project) -> None:
     project.set(buckets={"count": -1}, threads="many")
     seen = found(project, code=1)
     assert list(seen) == ["configuration", "python", "pyarrow", "numpy"]
@@ -71,53 +71,51 @@ def test_settings_that_cannot_be_read_leave_the_checks_that_need_none(project: P
     assert seen["python"]["state"] == "ok"
 
 
-def test_a_secret_in_the_settings_is_named_and_not_shown(project: Project) -> None:
+def test_doctor_secret_in_settings_is_named_not_shown(project: Project) -> None:
     project.set(trino={"user": "AKIA" + "Z" * 16})
     seen = found(project, code=1)["configuration"]
     assert (seen["state"], seen["found"]) == ("failed", "trino.user: looks like an access key")
     assert seen["todo"].startswith("take it out")
 
 
-def test_memory_that_others_hold_is_a_warning(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_used_by_other_programs_warns(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = SimpleNamespace(total=8 * GIB, available=GIB)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     assert found(project, "--set", "memory=2GiB")["memory"]["state"] == "warning"
 
 
-def test_a_disk_too_small_for_the_tables_names_target_and_bytes(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_too_small_names_target_and_bytes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     seen = found(project, code=1)["disk"]
     assert seen["state"] == "failed"
-    assert re.search(rf"target {project.target}: 1\.0 kB free, takes about [\d.]+ kB", seen["found"])
+    assert re.search(rf"target {project.target}: 1\.0 kB free, needs about [\d.]+ kB", seen["found"])
     assert "expire" in seen["todo"]
 
 
-def test_pieces_that_will_be_spilled_count_for_the_scratch_directory(
+def test_disk_counts_spilled_bytes_for_scratch_directory(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("--set", "memory=10kB", "--set", f"storage.spill_directory={tmp_path}")
     text = found(project, *arguments)["disk"]["found"]
-    assert re.search(rf"scratch {tmp_path}: .* takes about [1-9][\d.]* kB", text)
-    assert "takes about 0 B" in found(project)["disk"]["found"]
+    assert re.search(rf"scratch {tmp_path}: .* needs about [1-9][\d.]* kB", text)
+    assert "needs about 0 B" in found(project)["disk"]["found"]
 
 
-def test_a_target_that_may_not_be_written_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_target_not_writable_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     # The tests may run as root, who may write everywhere.
     monkeypatch.setattr("bucketwheel.doctor.machine.os.access", lambda *_: False)
     seen = found(project, code=1)
-    assert seen["disk"]["found"] == f"target {project.target}: may not be written"
+    assert seen["disk"]["found"] == f"target {project.target}: is not writable"
     assert seen["database"]["state"] == "failed"
-    assert "may not be written" in seen["database"]["found"]
+    assert "is not writable" in seen["database"]["found"]
 
 
-def test_a_backend_that_does_not_exist_fails(project: Project) -> None:
+def test_backend_unknown_fails(project: Project) -> None:
     seen = found(project, "--engine", "arrrow", code=1)["backends"]
     assert "did you mean 'arrow'?" in seen["found"] + seen["todo"]
 
 
-def test_a_sql_engine_is_asked(project: Project) -> None:
+def test_executor_is_contacted(project: Project) -> None:
     far = (
         "--set",
         "catalog.kind=glue",
@@ -138,22 +136,22 @@ def test_a_sql_engine_is_asked(project: Project) -> None:
         ("16.1.0", "failed", "too old: install pyarrow 26.0.1"),
         ("17.0.0", "ok", ""),
         ("26.0.1.post1", "ok", ""),
-        ("27.0.0", "warning", "newer than what was tested; where something fails, try pyarrow 26.0.1"),
+        ("27.0.0", "warning", "newer than the tested versions; if something fails, try pyarrow 26.0.1"),
     ],
 )
-def test_versions_are_held_against_the_range(version: str, state: str, todo: str) -> None:
-    seen = versions.judged("pyarrow", version)
+def test_compare_version_in_and_out_of_range(version: str, state: str, todo: str) -> None:
+    seen = versions.compare("pyarrow", version)
     assert (seen.state, seen.todo) == (state, todo)
 
 
-def test_a_spark_that_is_not_supported_fails() -> None:
-    seen = versions.judged("pyspark", "4.0.0")
+def test_compare_unsupported_spark_fails() -> None:
+    seen = versions.compare("pyspark", "4.0.0")
     assert (seen.state, seen.todo) == (
         "failed", "pyspark 3.6 and newer are not supported: pip install 'bucketwheel[spark]'",
     )  # fmt: skip
 
 
-def test_the_ranges_are_those_that_the_tests_run_with() -> None:
+def test_ranges_match_constraints_files() -> None:
     newest = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     needed = (ROOT / "setup.cfg").read_text()
     for name, allowed in versions.RANGES.items():
@@ -178,10 +176,10 @@ def java(directory: Path, text: str) -> Path:
         ("echo 'openjdk version \"17.0.2\" 2022-01-18' >&2", "ok", '"17.0.2"'),
         ("echo 'java version \"1.8.0_392\"' >&2", "ok", '"1.8.0_392"'),
         ("echo 'openjdk version \"24\" 2025-03-18' >&2", "warning", "Spark 3.5 runs on 8, 11, 17"),
-        ("echo nonsense", "failed", "does not say which version"),
+        ("echo nonsense", "failed", "prints no version"),
     ],
 )
-def test_java_is_asked_where_spark_is_the_engine(
+def test_java_version_is_checked_for_spark(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, state: str, text: str
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(java(tmp_path / "java", says)))
@@ -191,7 +189,7 @@ def test_java_is_asked_where_spark_is_the_engine(
     assert "memory" not in seen
 
 
-def test_spark_without_java_and_pyspark_fails_here_and_warns_where_jobs_run_on_aws(
+def test_missing_java_fails_locally_and_warns_for_aws(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
@@ -206,23 +204,23 @@ def test_spark_without_java_and_pyspark_fails_here_and_warns_where_jobs_run_on_a
     monkeypatch.setattr(importlib.metadata, "version", missing)
     seen = found(project, "--engine", "spark", code=1)
     assert seen["java"] == {
-        "name": "java", "state": "failed", "found": f"{tmp_path}/bin/java is not there",
+        "name": "java", "state": "failed", "found": f"{tmp_path}/bin/java does not exist",
         "todo": "install OpenJDK 17, or set JAVA_HOME to one",
     }  # fmt: skip
     assert (seen["pyspark"]["state"], seen["pyspark"]["todo"]) == ("failed", "pip install 'bucketwheel[spark]'")
     settings = project.configuration(engine="spark", target="s3://bucket/out").settings
-    far = {check.name: check.look() for check in versions.checks(settings, uses_aws=True, far=True)}
+    far = {check.name: check.look() for check in versions.checks(settings, uses_aws=True, remote_only=True)}
     assert (far["java"].state, far["pyspark"].state) == ("warning", "warning")
 
 
-def test_a_check_that_hangs_is_given_up_and_one_that_breaks_says_so() -> None:
+def test_run_reports_hanging_and_broken_checks() -> None:
     hold = threading.Event()
 
-    def hang() -> checks.Seen:
+    def hang() -> checks.CheckResult:
         hold.wait(60)
         return ok("late")
 
-    def broken() -> checks.Seen:
+    def broken() -> checks.CheckResult:
         raise ZeroDivisionError("by zero")
 
     began = time.monotonic()

@@ -36,7 +36,9 @@ def trusting(principal: Any, **more: Any) -> str:
             "aws:SourceAccount": "123456789012"}}), "warning"),
     ],
 )  # fmt: skip
-def test_the_platform_has_to_be_trusted(diagnose: Diagnose, prod: str, platform: str, trust: str, seen: str) -> None:
+def test_trust_platform_not_trusted_fails(
+    diagnose: Diagnose, prod: str, platform: str, trust: str, seen: str
+) -> None:
     plain_client("iam", prod).update_assume_role_policy(RoleName=ROLE, PolicyDocument=trust)
     found = diagnose(deploy__platform=platform)["role"]
     assert found.state == seen
@@ -45,7 +47,7 @@ def test_the_platform_has_to_be_trusted(diagnose: Diagnose, prod: str, platform:
         assert f"allow sts:AssumeRole to {platform}.amazonaws.com" in found.todo
 
 
-def test_a_role_of_the_caller_that_cannot_be_assumed_is_named(
+def test_credentials_role_not_assumable_is_named(
     diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     profiles = tmp_path / "config"

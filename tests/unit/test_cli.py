@@ -36,7 +36,7 @@ NAMES = tuple(f"{prefix}_{table}" for prefix in ("bucketed", "ext") for table in
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
 
 
-def test_help_of_the_program_lists_every_command(project: Project) -> None:
+def test_help_lists_every_command(project: Project) -> None:
     result = project.cli("--help")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("Usage: bucketwheel [OPTIONS] COMMAND [ARGS]...")
@@ -52,7 +52,7 @@ def test_every_command_has_help(project: Project, command: str) -> None:
     assert set(cli.cli.commands) == set(COMMANDS)
 
 
-def test_version_and_no_command_at_all(project: Project) -> None:
+def test_version_and_missing_command(project: Project) -> None:
     assert project.cli("--version").stdout == f"bucketwheel, version {bucketwheel.__version__}\n"
     result = project.cli()
     assert result.exit_code == 2
@@ -74,15 +74,13 @@ def test_version_and_no_command_at_all(project: Project) -> None:
         (("sample", "there", "--writer", "csv"), "writer is 'csv', which is unknown"),
     ],
 )
-def test_wrong_use_ends_with_2_and_says_what_is_wrong(
-    project: Project, arguments: tuple[str, ...], message: str
-) -> None:
+def test_wrong_use_exits_2_with_reason(project: Project, arguments: tuple[str, ...], message: str) -> None:
     result = project.cli(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
 
 
-def test_help_needs_less_than_a_third_of_a_second_and_none_of_the_heavy_libraries(project: Project) -> None:
+def test_help_imports_no_heavy_library(project: Project) -> None:
     seen: list[float] = []
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -96,7 +94,7 @@ def test_help_needs_less_than_a_third_of_a_second_and_none_of_the_heavy_librarie
     assert done.stdout == "[]\n"
 
 
-def test_a_run_on_local_disk_imports_neither_boto3_nor_botocore(project: Project) -> None:
+def test_local_run_imports_no_boto3(project: Project) -> None:
     code = (
         "import sys; from bucketwheel import api; "
         f"api.run(api.load('local', {str(project.conf)!r}), {WIDE!r}); "
@@ -106,7 +104,7 @@ def test_a_run_on_local_disk_imports_neither_boto3_nor_botocore(project: Project
     assert done.stdout == "[]\n"
 
 
-def test_run_prints_its_result_to_stdout_and_a_line_a_stage_to_stderr(project: Project) -> None:
+def test_run_prints_result_to_stdout_and_stages_to_stderr(project: Project) -> None:
     result = project.run()
     (run_id,) = project.run_ids()
     lines = result.stdout.splitlines()
@@ -123,14 +121,14 @@ def test_run_prints_its_result_to_stdout_and_a_line_a_stage_to_stderr(project: P
     assert project.snapshot_dt() == "2025-10-22"
 
 
-def test_run_without_a_dataset_runs_all_of_them(project: Project) -> None:
+def test_run_without_dataset_runs_all(project: Project) -> None:
     result = project.cli("run")
     assert result.exit_code == 0, result.stderr
     assert [line.split(":")[0] for line in result.stdout.splitlines() if ": run " in line] == [NARROW, WIDE]
     assert project.published() == dict.fromkeys((*NAMES, f"bucketed_{NARROW}", f"ext_{NARROW}"), 1200)
 
 
-def test_running_again_changes_nothing_and_says_so(current: Project) -> None:
+def test_run_again_is_already_up_to_date(current: Project) -> None:
     before = current.files()
     result = current.run()
     (run_id,) = current.run_ids()
@@ -142,7 +140,7 @@ def test_running_again_changes_nothing_and_says_so(current: Project) -> None:
     assert set(before) - set(after) == set()
 
 
-def test_run_as_json_gives_manifests_on_stdout_and_events_on_stderr(project: Project) -> None:
+def test_run_json_prints_manifests_and_events(project: Project) -> None:
     result = project.cli("run", "--output", "json")
     first, second = json.loads(result.stdout)
     assert (first["dataset"], second["dataset"]) == (NARROW, WIDE)
@@ -163,7 +161,7 @@ def test_run_as_json_gives_manifests_on_stdout_and_events_on_stderr(project: Pro
     assert json.loads(project.cli("run", "--output", "json").stdout)[1]["changed"] is False
 
 
-def test_stages_can_be_run_one_after_the_other(project: Project) -> None:
+def test_stages_run_one_after_another(project: Project) -> None:
     for stages in ("discover,split", "size", "bucket,verify", "register"):
         project.run("--stages", stages)
     assert set(project.published()) == {f"ext_{table}" for table in TABLES}
@@ -172,7 +170,7 @@ def test_stages_can_be_run_one_after_the_other(project: Project) -> None:
     assert len(project.run_ids()) == 1
 
 
-def test_a_selection_without_a_run_to_go_on_from_is_refused(project: Project) -> None:
+def test_stages_without_earlier_run_are_refused(project: Project) -> None:
     result = project.cli("run", WIDE, "--stages", "register")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no run below" in result.stderr
@@ -181,7 +179,7 @@ def test_a_selection_without_a_run_to_go_on_from_is_refused(project: Project) ->
 
 @pytest.mark.parametrize("dataset", [WIDE, NARROW, None])
 @pytest.mark.parametrize("output", ["text", "json"])
-def test_plan_shows_what_run_will_do_and_changes_nothing(current: Project, dataset: str | None, output: str) -> None:
+def test_plan_changes_nothing(current: Project, dataset: str | None, output: str) -> None:
     before = current.files()
     result = current.cli("plan", *([dataset] if dataset else []), "--output", output)
     assert current.files() == before
@@ -202,13 +200,13 @@ def test_plan_shows_what_run_will_do_and_changes_nothing(current: Project, datas
         assert [line.partition(",")[0] for line in heads] == wanted
 
 
-def test_plan_makes_no_directory_where_there_is_none(project: Project) -> None:
+def test_plan_creates_no_directory(project: Project) -> None:
     assert project.cli("plan").exit_code == 0
     assert not project.target.exists()
     assert not project.catalog.exists()
 
 
-def test_plan_says_what_run_then_does(project: Project) -> None:
+def test_plan_matches_the_run(project: Project) -> None:
     planned = json.loads(project.cli("plan", WIDE, "--output", "json").stdout)[WIDE]
     (run,) = json.loads(project.run("--output", "json").stdout)
     for stage in ("discover", "split", "size"):
@@ -216,7 +214,7 @@ def test_plan_says_what_run_then_does(project: Project) -> None:
         assert planned[stage] == {name: value for name, value in done.items() if name != "schema_ipc"}
 
 
-def test_plan_refuses_what_run_would_refuse(project: Project) -> None:
+def test_plan_refuses_like_run(project: Project) -> None:
     for arguments, code in (
         (("--tables-filter", "x"), 2),
         (("--snapshot-dt", "2020-01-01"), 2),
@@ -227,7 +225,7 @@ def test_plan_refuses_what_run_would_refuse(project: Project) -> None:
         assert refused[0].stderr.splitlines()[0] in refused[1].stderr
 
 
-def test_without_any_dataset_plan_and_run_say_how_to_name_one(project: Project, tmp_path: Path) -> None:
+def test_no_dataset_configured_explains_the_fix(project: Project, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "local.yaml").touch()
     for command in ("plan", "run"):
@@ -239,7 +237,7 @@ def test_without_any_dataset_plan_and_run_say_how_to_name_one(project: Project, 
         )
 
 
-def test_config_prints_every_setting_with_its_origin(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_prints_settings_with_origin(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUCKETWHEEL__SIZE__MAX_FILES", "7")
     result = project.cli("config", "--set", "buckets.sort=false", "--engine", "arrow")
     rows = [line.split() for line in result.stdout.splitlines()]
@@ -255,14 +253,14 @@ def test_config_prints_every_setting_with_its_origin(project: Project, monkeypat
     assert set(found) == {row[0] for row in rows[2:]}
 
 
-def test_the_environment_can_be_chosen_by_a_variable(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_env_is_read_from_environment_variable(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     (project.conf / "prod.yaml").write_text("threads: 5")
     monkeypatch.setenv("BUCKETWHEEL_ENV", "prod")
     assert json.loads(project.cli("config", "--output", "json").stdout)["threads"]["value"] == 5
     assert json.loads(project.cli("config", "--output", "json", "--env", "local").stdout)["threads"]["value"] == 2
 
 
-def test_the_directory_of_the_files_can_be_chosen_by_a_variable(
+def test_conf_is_read_from_environment_variable(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BUCKETWHEEL_CONF", str(project.conf))
@@ -270,7 +268,7 @@ def test_the_directory_of_the_files_can_be_chosen_by_a_variable(
     assert json.loads(capsys.readouterr().out)["buckets.count"]["value"] == 4
 
 
-def test_sample_writes_data_that_runs(project: Project, tmp_path: Path) -> None:
+def test_sample_data_runs(project: Project, tmp_path: Path) -> None:
     result = project.cli(
         "sample", str(tmp_path / "made"), "--rows", "500", "--tables", "2", "--columns", "3", "--files", "1"
     )
@@ -286,7 +284,7 @@ def test_sample_writes_data_that_runs(project: Project, tmp_path: Path) -> None:
     assert (again.exit_code, "already holds Parquet files" in again.stderr) == (2, True)
 
 
-def test_a_reader_that_has_seen_enough_is_no_reason_for_a_traceback(current: Project) -> None:
+def test_closed_stdout_prints_no_traceback(current: Project) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(

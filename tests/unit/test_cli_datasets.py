@@ -20,7 +20,7 @@ def half(project: Project) -> Project:
     return project
 
 
-def test_the_result_of_the_first_dataset_is_shown_though_the_second_fails(half: Project) -> None:
+def test_run_second_dataset_fails_prints_first_result(half: Project) -> None:
     done, failing = half.configuration().settings.datasets
     result = half.cli("run")
     assert result.exit_code == 3
@@ -30,7 +30,7 @@ def test_the_result_of_the_first_dataset_is_shown_though_the_second_fails(half: 
     assert failing not in result.stdout
 
 
-def test_machines_get_the_manifest_of_the_first_dataset_though_the_second_fails(half: Project) -> None:
+def test_run_json_second_dataset_fails_prints_first_manifest(half: Project) -> None:
     done, _ = half.configuration().settings.datasets
     result = half.cli("run", "--output", "json")
     assert result.exit_code == 3

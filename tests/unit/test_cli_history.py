@@ -20,7 +20,7 @@ def two(published: Project) -> tuple[Project, str, str]:
     return published, older, newer
 
 
-def test_runs_lists_them_oldest_first(two: tuple[Project, str, str]) -> None:
+def test_runs_lists_oldest_first(two: tuple[Project, str, str]) -> None:
     project, older, newer = two
     result = project.cli("runs")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -36,14 +36,14 @@ def test_runs_lists_them_oldest_first(two: tuple[Project, str, str]) -> None:
     assert project.cli("runs", NARROW).stdout == "no runs\n"
 
 
-def test_runs_of_a_target_that_is_not_there_are_none(project: Project) -> None:
+def test_runs_missing_target_is_empty(project: Project) -> None:
     result = project.cli("runs")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "no runs\n", "")
     assert json.loads(project.cli("runs", "--output", "json").stdout) == []
 
 
 @pytest.mark.parametrize("name", ["newer", "last"])
-def test_show_tells_what_a_run_did(two: tuple[Project, str, str], name: str) -> None:
+def test_show_prints_finished_run(two: tuple[Project, str, str], name: str) -> None:
     project, _, newer = two
     asked = newer if name == "newer" else name
     result = project.cli("show", asked)
@@ -55,7 +55,7 @@ def test_show_tells_what_a_run_did(two: tuple[Project, str, str], name: str) -> 
     assert "failed" not in result.stdout
 
 
-def test_show_tells_why_a_run_failed(published: Project) -> None:
+def test_show_prints_reason_of_failure(published: Project) -> None:
     published.cli("run", WIDE, "--tables-filter", "nothing")
     failed = published.run_ids()[-1]
     result = published.cli("show", failed)
@@ -64,7 +64,7 @@ def test_show_tells_why_a_run_failed(published: Project) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "rollback", "report"])
-def test_a_run_that_is_not_there_is_refused_with_the_latest_ones(two: tuple[Project, str, str], command: str) -> None:
+def test_show_unknown_run_lists_latest_runs(two: tuple[Project, str, str], command: str) -> None:
     project, older, newer = two
     result = project.cli(command, "2020-01-01-20200101T000000Z-abcdef")
     assert (result.exit_code, result.stdout) == (2, "")
@@ -72,7 +72,7 @@ def test_a_run_that_is_not_there_is_refused_with_the_latest_ones(two: tuple[Proj
     assert f"latest: {newer}, {older}" in result.stderr
 
 
-def test_verify_reads_a_run_back(two: tuple[Project, str, str]) -> None:
+def test_verify_passes_intact_run(two: tuple[Project, str, str]) -> None:
     project, older, _ = two
     result = project.cli("verify", older)
     assert result.exit_code == 0
@@ -86,7 +86,7 @@ def test_verify_reads_a_run_back(two: tuple[Project, str, str]) -> None:
     ]
 
 
-def test_verify_refuses_files_that_were_changed(two: tuple[Project, str, str]) -> None:
+def test_verify_changed_file_fails(two: tuple[Project, str, str]) -> None:
     project, older, _ = two
     path = sorted((project.target / WIDE / "ibe_02" / older).glob("*.parquet"))[0]
     path.write_bytes(path.read_bytes()[:-1])
@@ -95,7 +95,7 @@ def test_verify_refuses_files_that_were_changed(two: tuple[Project, str, str]) -
     assert str(path) in result.stderr
 
 
-def test_rollback_brings_back_an_earlier_run_and_again_the_later_one(two: tuple[Project, str, str]) -> None:
+def test_rollback_to_earlier_and_later_run(two: tuple[Project, str, str]) -> None:
     project, older, newer = two
     now = project.content()
     result = project.cli("rollback", older)
@@ -111,7 +111,7 @@ def test_rollback_brings_back_an_earlier_run_and_again_the_later_one(two: tuple[
     assert project.content() == now
 
 
-def test_expire_deletes_runs_that_no_table_points_to(two: tuple[Project, str, str]) -> None:
+def test_expire_deletes_unreferenced_runs(two: tuple[Project, str, str]) -> None:
     project, older, newer = two
     size = sum(path.stat().st_size for path in project.target.glob(f"{WIDE}/*/{older}/*"))
     assert project.cli("expire", "--keep", "2").stdout == "nothing to delete\n"
@@ -124,14 +124,14 @@ def test_expire_deletes_runs_that_no_table_points_to(two: tuple[Project, str, st
     assert (refused.exit_code, refused.stderr) == (2, "error: --keep 0: keep at least 1 run\n")
 
 
-def test_expire_tells_what_it_deleted(two: tuple[Project, str, str], earlier: Sample) -> None:
+def test_expire_prints_deleted_runs(two: tuple[Project, str, str], earlier: Sample) -> None:
     project, older, _ = two
     result = project.cli("expire", WIDE, "--keep", "1")
     assert result.stdout.startswith(f"deleted {older}, ")
     assert result.stdout.endswith(" kB\n")
 
 
-def test_report_writes_one_page_and_prints_its_path(two: tuple[Project, str, str], tmp_path: Path) -> None:
+def test_report_writes_page_and_prints_path(two: tuple[Project, str, str], tmp_path: Path) -> None:
     project, _, newer = two
     result = project.cli("report", newer)
     page = Path(f"bucketwheel-{newer}.html")

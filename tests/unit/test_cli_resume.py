@@ -72,7 +72,7 @@ def in_shell(project: Project, command: str) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def test_the_command_that_is_printed_on_failure_resumes_in_a_shell_as_it_stands(odd: Project) -> None:
+def test_printed_resume_command_works_in_a_shell(odd: Project) -> None:
     obstacle = obstruct(odd)
     failed = odd.cli(
         "run", WIDE, "--set", "buckets.count=3", "--set=quality.duplicate_keys=allow", "--snapshot-dt=2025-10-22"
@@ -92,7 +92,7 @@ def test_the_command_that_is_printed_on_failure_resumes_in_a_shell_as_it_stands(
     assert set(odd.published().values()) == {1200}
 
 
-def test_of_several_datasets_the_one_that_failed_is_named(project: Project) -> None:
+def test_resume_command_names_failed_dataset(project: Project) -> None:
     obstruct(project)
     failed = project.cli("run")
     assert shlex.split(hint(failed.stderr))[:3] == ["bucketwheel", "run", NARROW]
@@ -107,16 +107,14 @@ def test_of_several_datasets_the_one_that_failed_is_named(project: Project) -> N
         ("--resume", "last"),
     ],
 )
-def test_a_resume_that_fails_again_prints_the_command_with_one_resume(
-    project: Project, given: tuple[str, ...]
-) -> None:
+def test_resume_failing_again_prints_one_resume_option(project: Project, given: tuple[str, ...]) -> None:
     obstruct(project)
     first = hint(project.cli("run", WIDE).stderr)
     again = project.cli("run", "--conf", str(project.conf), *given)
     assert (again.exit_code, hint(again.stderr)) == (1, first)
 
 
-def test_a_value_that_looks_like_the_dataset_or_an_option_is_kept(project: Project, clean: Sample) -> None:
+def test_resume_command_keeps_values_like_options(project: Project, clean: Sample) -> None:
     obstruct(project)
     failed = project.cli("run", "--tables-filter", NARROW, NARROW, "--set", "catalog.staged_prefix=--resume")
     assert shlex.split(hint(failed.stderr))[2:7] == [
@@ -124,7 +122,7 @@ def test_a_value_that_looks_like_the_dataset_or_an_option_is_kept(project: Proje
     ]
 
 
-def test_resume_without_a_dataset_goes_on_with_the_dataset_of_that_run(project: Project) -> None:
+def test_resume_without_dataset_uses_that_of_the_run(project: Project) -> None:
     obstacle = obstruct(project)
     run_id = shlex.split(hint(project.cli("run", WIDE).stderr))[-1]
     obstacle.unlink()
@@ -165,7 +163,7 @@ def waiting(published: Project) -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
-def test_ctrl_c_ends_with_130_and_the_command_that_resumes(
+def test_ctrl_c_exits_130_with_resume_command(
     published: Project, waiting: Callable[..., subprocess.Popen[str]]
 ) -> None:
     before = published.content()
@@ -184,7 +182,7 @@ def test_ctrl_c_ends_with_130_and_the_command_that_resumes(
     assert set(published.published().values()) == {1200}
 
 
-def test_an_interrupt_in_any_stage_ends_with_130(published: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_in_any_stage_exits_130(published: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -219,7 +217,7 @@ def on_terminal(project: Project, *arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("command", ["run", "verify"])
-def test_on_a_terminal_progress_is_drawn_as_bars(current: Project, command: str) -> None:
+def test_progress_on_terminal_draws_bars(current: Project, command: str) -> None:
     (done,) = current.run_ids()
     if command == "run":
         code, stdout, seen = on_terminal(current, "run", WIDE, "--set", "buckets.count=3")
@@ -237,7 +235,7 @@ def test_on_a_terminal_progress_is_drawn_as_bars(current: Project, command: str)
         assert any(line.startswith(f"{WIDE} verify") and "100 % 1,200 rows, 1" in line for line in bars), seen
 
 
-def test_away_from_a_terminal_nothing_is_drawn(current: Project) -> None:
+def test_progress_without_terminal_draws_nothing(current: Project) -> None:
     result = current.process("run", WIDE, "--set", "buckets.count=3")
     assert result.exit_code == 0
     assert "━" not in result.stderr

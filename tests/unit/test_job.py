@@ -43,7 +43,7 @@ def words(*arguments: str) -> tuple[list[str], list[str]]:
     return job_cli.run_words(job_cli._pairs(arguments), lambda conf: conf, said.append), said
 
 
-def test_a_job_returns_and_everything_is_published(project: Project) -> None:
+def test_job_returns_and_publishes(project: Project) -> None:
     done = job(project, "--dataset", WIDE)
     assert set(project.published().values()) == {1200}
     events = [json.loads(line) for line in done.stdout.splitlines()]
@@ -53,13 +53,13 @@ def test_a_job_returns_and_everything_is_published(project: Project) -> None:
     assert done.stderr == ""
 
 
-def test_a_job_prints_text_where_that_is_asked_for(project: Project) -> None:
+def test_job_output_text_prints_text(project: Project) -> None:
     done = job(project, "--dataset", WIDE, "--output", "text")
     assert done.stdout.startswith(f"{WIDE}: run ")
     assert f"{WIDE}: bucket " in done.stderr
 
 
-def test_arguments_that_glue_adds_are_not_used_and_logged(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_glue_arguments_are_ignored_and_logged(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(host.VARIABLE)
     project.set(monitoring={"metrics": "none"})
     done = job(project, *GLUE, "--dataset", NARROW)
@@ -74,7 +74,7 @@ def test_arguments_that_glue_adds_are_not_used_and_logged(project: Project, monk
 
 
 @pytest.mark.parametrize("automatic", ["_NONE_", ""])
-def test_the_names_of_the_old_jobs_are_taken(automatic: str) -> None:
+def test_job_accepts_names_of_earlier_jobs(automatic: str) -> None:
     given, said = words(
         *("--SNAPSHOT_DT", "2025-10-22", "--TABLES_FILTER", "IBE_01,MIACS_01", "--BUCKET_COUNT", "32"),
         *("--DATASET", WIDE, "--ENV", automatic, "--stages", "register"),
@@ -86,29 +86,27 @@ def test_the_names_of_the_old_jobs_are_taken(automatic: str) -> None:
     assert said == ["arguments of the platform, ignored: --ENV"]
 
 
-def test_no_dataset_means_all_of_them() -> None:
+def test_job_without_dataset_runs_all() -> None:
     assert words("--dataset", "_NONE_", "--env", "prod") == (["--env=prod"], [])
 
 
-def test_an_option_is_not_taken_for_one_that_begins_like_it() -> None:
+def test_job_option_prefix_is_not_expanded() -> None:
     assert words("--snapshot", "2025-10-22")[0] == []
 
 
-def test_settings_come_as_one_argument(project: Project) -> None:
+def test_job_settings_argument_sets_several(project: Project) -> None:
     job(project, "--dataset", WIDE, "--settings", '{"buckets.count": 2, "quality.duplicate_keys": "allow"}')
     manifest = json.loads(project.cli("show", "last", "--output", "json").stdout)
     assert manifest["stages"]["size"]["result"]["bucket_count"] == 2
 
 
 @pytest.mark.parametrize("text", ["buckets.count=2", "[1]", '"x"'])
-def test_settings_that_are_no_object_are_refused(text: str) -> None:
+def test_job_settings_not_an_object_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected a JSON object"):
         words("--settings", text)
 
 
-def test_a_failed_stage_raises_with_the_message_and_the_command_that_resumes(
-    project: Project, dirty: Callable[..., Sample]
-) -> None:
+def test_job_failed_stage_raises_with_resume_command(project: Project, dirty: Callable[..., Sample]) -> None:
     project.use(dirty("null_keys"))
     with pytest.raises(JobFailedError) as failed:
         job(project, "--dataset", WIDE)
@@ -119,7 +117,7 @@ def test_a_failed_stage_raises_with_the_message_and_the_command_that_resumes(
     assert project.published() == {}
 
 
-def test_an_interrupt_raises_with_the_command_that_resumes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_interrupt_raises_with_resume_command(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -128,7 +126,7 @@ def test_an_interrupt_raises_with_the_command_that_resumes(project: Project, mon
         job(project, "--dataset", WIDE)
 
 
-def test_wrong_arguments_raise_and_do_not_exit(project: Project) -> None:
+def test_job_wrong_arguments_raise_instead_of_exit(project: Project) -> None:
     with pytest.raises(JobFailedError, match="SelectionError: no dataset 'nobody'") as failed:
         job(project, "--dataset", "nobody")
     assert isinstance(failed.value.__cause__, UsageError)
@@ -137,7 +135,7 @@ def test_wrong_arguments_raise_and_do_not_exit(project: Project) -> None:
 
 
 @pytest.mark.parametrize("mark", [".dockerenv", ".containerenv"])
-def test_the_runtime_is_recognised(mark: str, tmp_path: Path) -> None:
+def test_job_runtime_is_detected(mark: str, tmp_path: Path) -> None:
     marks = (tmp_path / ".dockerenv", tmp_path / ".containerenv")
     assert host.detect({}, marks) == "local"
     (tmp_path / mark).touch()

@@ -21,7 +21,7 @@ def planned(project: Project, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("joined", [True, False])
-def test_a_run_takes_all_of_them(project: Project, clean: Sample, tmp_path: Path, joined: bool) -> None:
+def test_old_names_are_accepted_by_run(project: Project, clean: Sample, tmp_path: Path, joined: bool) -> None:
     source = tmp_path / "other source" / "raw_input"
     shutil.copytree(clean.snapshot, source / "snapshot_dt=2025-08-01")
     shutil.copytree(clean.snapshot, source / "snapshot_dt=2025-09-01")
@@ -60,18 +60,18 @@ def test_a_run_takes_all_of_them(project: Project, clean: Sample, tmp_path: Path
 
 
 @pytest.mark.parametrize("value", ["_NONE_", ""])
-def test_none_and_empty_leave_the_choice_to_the_configuration(project: Project, value: str) -> None:
+def test_old_names_none_and_empty_mean_configured_value(project: Project, value: str) -> None:
     names = ("SNAPSHOT_DT", "TABLES_FILTER", "SOURCE_PATH", "TARGET_PATH", "BUCKET_COUNT", "CSV_PATH", "DATABASE")
     assert planned(project, WIDE, *(f"--{name}={value}" for name in names)) == planned(project, WIDE)
     assert planned(project, *(f"--{name}={value}" for name in names)) == planned(project)
 
 
-def test_they_win_over_set_as_other_flags_do(project: Project) -> None:
+def test_old_names_override_set(project: Project) -> None:
     found = planned(project, NARROW, "--BUCKET_COUNT=16", "--set", "buckets.count=32")
     assert found[NARROW]["size"]["bucket_count"] == 16
 
 
-def test_a_bad_value_is_reported_under_the_old_name(project: Project) -> None:
+def test_old_names_bad_value_names_the_old_name(project: Project) -> None:
     result = project.cli("plan", NARROW, "--BUCKET_COUNT=many")
     assert result.exit_code == 2
     assert (
@@ -81,14 +81,14 @@ def test_a_bad_value_is_reported_under_the_old_name(project: Project) -> None:
 
 
 @pytest.mark.parametrize("option", ["--SOURCE_PATH", "--CSV_PATH"])
-def test_paths_of_one_dataset_need_its_name(project: Project, option: str) -> None:
+def test_old_names_paths_need_a_dataset(project: Project, option: str) -> None:
     for command in ("run", "plan"):
         result = project.cli(command, f"{option}=somewhere")
         assert (result.exit_code, result.stdout) == (2, "")
         assert f"{option} applies to one dataset; name it: bucketwheel {command} DATASET {option}=…" in result.stderr
 
 
-def test_help_names_them_in_one_sentence(project: Project) -> None:
+def test_old_names_are_listed_in_help(project: Project) -> None:
     for command in ("run", "plan"):
         text = " ".join(project.cli(command, "--help").stdout.split())
         assert (
@@ -99,7 +99,7 @@ def test_help_names_them_in_one_sentence(project: Project) -> None:
     assert project.cli("runs", "--DATABASE=x").exit_code == 2
 
 
-def test_the_command_that_resumes_keeps_them(project: Project) -> None:
+def test_old_names_are_kept_in_resume_command(project: Project) -> None:
     failed = project.cli("run", WIDE, "--TABLES_FILTER=x", "--BUCKET_COUNT", "8", "--SNAPSHOT_DT", "_NONE_")
     assert failed.exit_code == 2
     assert (

@@ -48,7 +48,7 @@ def story(report: Report, clock: Clock | None = None) -> None:
     report(Progress("infobase_attributes", "bucket", "advanced", 5_000_000, 250_000_000))
 
 
-def test_away_from_a_terminal_there_is_a_line_a_stage_and_a_warning() -> None:
+def test_progress_without_terminal_prints_lines() -> None:
     stream = io.StringIO()
     with show_progress("text", stream) as report:
         story(report)
@@ -59,7 +59,7 @@ def test_away_from_a_terminal_there_is_a_line_a_stage_and_a_warning() -> None:
 
 
 @pytest.mark.parametrize("kind", [io.StringIO, Terminal])
-def test_for_machines_every_event_but_small_steps_is_a_json_object(kind: type[io.StringIO]) -> None:
+def test_progress_json_prints_one_object_per_event(kind: type[io.StringIO]) -> None:
     stream = kind()
     with show_progress("json", stream) as report:
         story(report)
@@ -77,9 +77,7 @@ def test_for_machines_every_event_but_small_steps_is_a_json_object(kind: type[io
 
 
 @pytest.mark.parametrize("columns", [80, 200])
-def test_bars_show_share_rows_bytes_and_time_left_within_the_width(
-    monkeypatch: pytest.MonkeyPatch, columns: int
-) -> None:
+def test_bars_fit_the_width(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -97,7 +95,7 @@ def test_bars_show_share_rows_bytes_and_time_left_within_the_width(
     assert "100 % 0.3 s" in first
 
 
-def test_a_stage_that_ends_keeps_its_rows_and_bytes_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_keep_counts_of_finished_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
@@ -108,7 +106,7 @@ def test_a_stage_that_ends_keeps_its_rows_and_bytes_on_the_screen(monkeypatch: p
     assert "100 % 1,200 rows, 4.0 kB, 0.1 s" in stream.getvalue()
 
 
-def test_by_default_it_goes_to_the_stderr_of_the_moment(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_defaults_to_current_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with show_progress("text") as report:
         story(report)
     captured = capsys.readouterr()

@@ -37,11 +37,11 @@ def plan(**overrides: Any) -> Plan:
     return Plan("addressable_ids", STAGES, found, split(found, **parts), size(found, **parts))
 
 
-def test_the_text_of_a_plan(golden: Golden) -> None:
+def test_plan_text_matches_golden_file(golden: Golden) -> None:
     golden("plan.txt", text.plan_text(plan()) + "\n")
 
 
-def test_the_text_of_a_plan_without_buckets_and_with_warnings(golden: Golden) -> None:
+def test_plan_text_variants_match_golden_file(golden: Golden) -> None:
     unbucketed = text.plan_text(plan(buckets__count="none", tables=["addressable_ids_part_2"]))
     many = text.plan_text(plan(buckets__count=20_000, buckets__hash="spark"))
     golden("plan_variants.txt", f"{unbucketed}\n\n{many}\n")
@@ -69,7 +69,7 @@ def finished() -> Manifest:
     ).model_copy(update={"status": "finished", "snapshot_dt": "2025-10-22"})
 
 
-def test_the_text_of_a_run_and_of_a_list_of_runs(golden: Golden) -> None:
+def test_run_and_runs_text_match_golden_file(golden: Golden) -> None:
     run, begun = finished(), manifest()
     texts = (
         text.run_text(run, True),
@@ -127,7 +127,7 @@ def drift(**changes: Any) -> Drift:
         ),
     ],
 )
-def test_what_changed_is_said_in_two_lines_at_most(changes: dict[str, Any], expected: list[str]) -> None:
+def test_drift_lines_are_at_most_two(changes: dict[str, Any], expected: list[str]) -> None:
     assert text.drift_lines(drift(**changes)) == expected
     run = finished()
     checked = run.result("verify", VerifyResult).model_copy(update={"drift": drift(**changes)})
@@ -150,11 +150,11 @@ def test_what_changed_is_said_in_two_lines_at_most(changes: dict[str, Any], expe
         (9 * 10**15, "9000.0 TB"),
     ],
 )
-def test_sizes_have_a_unit(count: int, shown: str) -> None:
+def test_size_has_unit(count: int, shown: str) -> None:
     assert formatting.size(count) == shown
 
 
-def test_numbers_stand_to_the_right_and_words_to_the_left() -> None:
+def test_table_aligns_numbers_right_and_words_left() -> None:
     assert formatting.table(("name", "rows"), [("a", "1"), ("long one", "1,000")]).splitlines() == [
         "name       rows",
         "--------  -----",

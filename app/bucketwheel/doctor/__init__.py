@@ -1,11 +1,11 @@
-"""Looks at everything that a run, a deployment or a job needs, and says what to fix; changes nothing."""
+"""Check everything that a run, a deployment or a job needs, and say how to fix what is missing; changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from bucketwheel.doctor import machine, versions
-from bucketwheel.doctor.checks import Check, Finding, Seen, failed, of_error, ok, run
+from bucketwheel.doctor.checks import Check, CheckResult, Finding, failed, of_error, ok, run
 from bucketwheel.errors import ConfigError, MissingDependencyError
 from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings
@@ -15,38 +15,38 @@ from bucketwheel.storage import is_s3
 
 __all__ = ["Finding", "diagnose"]
 
-# Longest waits and most tries of a call, whatever the settings say: somebody sits and waits.
+# Upper limits of waits and attempts per call, whatever the settings say: a person is waiting.
 _WAITS = {"connect_seconds": 5.0, "read_seconds": 10.0, "attempts": 2}
 
 
 def diagnose(load: Callable[[], Configuration], seconds: float = 30) -> list[Finding]:
-    """Return what every check found that applies to the configuration.
+    """Run every check that applies to the configuration and return the findings.
 
     Args:
         load: loads the configuration.
-        seconds: how long all checks together may take.
+        seconds: time limit for all checks together.
     """
     try:
         config = load()
     except ConfigError as error:
         text = str(error)
-        broken = Check("configuration", lambda: failed(text, "correct it; most checks need it and were left out"))
-        return run([broken, *versions.checks(None, uses_aws=False, far=False)], seconds)
+        broken = Check("configuration", lambda: failed(text, "correct it; most checks need it and were skipped"))
+        return run([broken, *versions.checks(None, uses_aws=False, remote_only=False)], seconds)
     return run([Check("configuration", lambda: _configuration(config)), *_checks(config)], seconds)
 
 
 def _checks(config: Configuration) -> Iterator[Check]:
-    settings = _impatient(config.settings)
-    far = settings.engine == "spark" and is_s3(settings.target)
-    yield from versions.checks(settings, uses_aws(settings), far)
-    yield from machine.checks(settings, far)
+    settings = _with_short_waits(config.settings)
+    remote_only = settings.engine == "spark" and is_s3(settings.target)
+    yield from versions.checks(settings, uses_aws(settings), remote_only)
+    yield from machine.checks(settings, remote_only)
     if not uses_aws(settings):
         return
     try:
         cloud = aws_module("bucketwheel.doctor.cloud", "AWS")
     except MissingDependencyError as error:
-        found = of_error(error)
-        yield Check("aws", lambda: found)
+        missing = of_error(error)
+        yield Check("aws", lambda: missing)
         return
     yield from cloud.checks(settings, config.env)
 
@@ -54,11 +54,13 @@ def _checks(config: Configuration) -> Iterator[Check]:
 def uses_aws(settings: Settings) -> bool:
     """Return whether a run with these settings calls AWS."""
     places = [settings.target]
-    places += [place for found in settings.datasets.values() for place in (found.source, found.mapping) if place]
+    places += [
+        place for dataset in settings.datasets.values() for place in (dataset.source, dataset.mapping) if place
+    ]
     return settings.catalog.kind == "glue" or settings.ctas.method == "athena" or any(map(is_s3, places))
 
 
-def _impatient(settings: Settings) -> Settings:
+def _with_short_waits(settings: Settings) -> Settings:
     aws = settings.aws.model_copy(
         update={name: min(getattr(settings.aws, name), limit) for name, limit in _WAITS.items()}
     )
@@ -68,8 +70,8 @@ def _impatient(settings: Settings) -> Settings:
     return settings.model_copy(update={"aws": aws, "storage": storage, "catalog": catalog})
 
 
-def _configuration(config: Configuration) -> Seen:
+def _configuration(config: Configuration) -> CheckResult:
     if problems := [f"{name}: {what}" for name, what in secrets_in(config.settings.model_dump())]:
         return of_error(ConfigError("\n".join(problems)))
-    given = sorted({origin for _, _, origin in config.rows() if origin != "default"})
-    return ok(f"env {config.env}, {len(config.rows())} settings, from {', '.join(given) or 'built-in defaults'}")
+    origins = sorted({origin for _, _, origin in config.rows() if origin != "default"})
+    return ok(f"env {config.env}, {len(config.rows())} settings, from {', '.join(origins) or 'built-in defaults'}")

@@ -1,4 +1,4 @@
-"""The buckets of a configuration: whether they are there, where, and how they are guarded."""
+"""Checks of the configured buckets: existence, region, encryption and public access."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bucketwheel.aws import clients
-from bucketwheel.doctor.checks import Check, Seen, failed, ok, warning
+from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import Settings
 from bucketwheel.storage import is_s3
@@ -17,10 +17,10 @@ _PUBLIC = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "Restrict
 
 
 def checks(settings: Settings) -> Iterator[Check]:
-    """Yield one check a bucket, and two more for those that are written to."""
+    """Yield one check per bucket, and two more for each bucket that runs write to."""
     read: dict[str, list[str]] = {}
     written: dict[str, None] = {}
-    for name, location, is_written in _places(settings):
+    for name, location, is_written in _locations(settings):
         if location is not None and is_s3(location):
             bucket = s3_location(name, location).bucket
             read.setdefault(bucket, []).append(name)
@@ -33,8 +33,8 @@ def checks(settings: Settings) -> Iterator[Check]:
         yield Check(f"public access {bucket}", lambda bucket=bucket: _public(settings, bucket))  # type: ignore[misc]
 
 
-def _places(settings: Settings) -> Iterator[tuple[str, str | None, bool]]:
-    """Yield (setting, location, whether it is written to)."""
+def _locations(settings: Settings) -> Iterator[tuple[str, str | None, bool]]:
+    """Yield (setting, location, whether runs write to it)."""
     yield "target", settings.target, True
     for name, dataset in settings.datasets.items():
         yield f"datasets.{name}.source", dataset.source, False
@@ -48,13 +48,13 @@ def _call(settings: Settings, operation: str, bucket: str) -> Any:
     return S3Client(settings.storage).call(operation, bucket)
 
 
-def _exists(settings: Settings, bucket: str, names: list[str]) -> Seen:
+def _exists(settings: Settings, bucket: str, names: list[str]) -> CheckResult:
     used = f"for {', '.join(names)}"
     try:
         answer = _call(settings, "head_bucket", bucket)
     except FileNotFoundError:
         advice = "create it, or correct its name" + (
-            "; `bucketwheel deploy apply` makes those of target and results"
+            "; `bucketwheel deploy apply` creates those of target and results"
             if settings.deploy.buckets == "create"
             else ""
         )
@@ -64,12 +64,12 @@ def _exists(settings: Settings, bucket: str, names: list[str]) -> Seen:
     if region and expected and region != expected:
         return warning(
             f"in {region}, not in {expected} ({used})",
-            f"set clients.region={region}: traffic between regions is slow and costs",
+            f"set aws.region={region}: traffic between regions is slow and costs money",
         )
-    return ok(f"{region or 'there'}, {used}")
+    return ok(f"{region or 'exists'}, {used}")
 
 
-def _encryption(settings: Settings, bucket: str) -> Seen:
+def _encryption(settings: Settings, bucket: str) -> CheckResult:
     advice = "set the bucket's default encryption"
     try:
         answer = _call(settings, "get_bucket_encryption", bucket)
@@ -79,18 +79,20 @@ def _encryption(settings: Settings, bucket: str) -> Seen:
         raise
     rule = answer["ServerSideEncryptionConfiguration"]["Rules"][0]["ApplyServerSideEncryptionByDefault"]
     algorithm, key = rule["SSEAlgorithm"], rule.get("KMSMasterKeyID")
-    found = f"{algorithm}{f' with {key}' if key else ''}"
+    encryption = f"{algorithm}{f' with {key}' if key else ''}"
     wants_kms = settings.storage.encryption == "SSE-KMS" or settings.deploy.kms_key is not None
     if wants_kms and not algorithm.startswith("aws:kms"):
-        return failed(f"{found}, though the configuration wants a KMS key", f"{advice} to SSE-KMS with that key")
+        return failed(f"{encryption}, but the configuration asks for a KMS key", f"{advice} to SSE-KMS with that key")
     wanted = settings.storage.kms_key
     if wanted and key and wanted.rpartition("/")[2] != key.rpartition("/")[2]:
-        return warning(f"{found}, storage.kms_key is {wanted}", "what other programs write there gets another key")
-    return ok(found)
+        return warning(
+            f"{encryption}, but storage.kms_key is {wanted}", "objects written by other programs get a different key"
+        )
+    return ok(encryption)
 
 
-def _public(settings: Settings, bucket: str) -> Seen:
-    advice = "turn on all four parts of Block Public Access of the bucket"
+def _public(settings: Settings, bucket: str) -> CheckResult:
+    advice = "turn on all four settings of Block Public Access for the bucket"
     try:
         blocked = _call(settings, "get_public_access_block", bucket)["PublicAccessBlockConfiguration"]
     except StorageError as error:
@@ -98,5 +100,5 @@ def _public(settings: Settings, bucket: str) -> Seen:
             return failed("not blocked by the bucket", advice)
         raise
     if missing := [name for name in _PUBLIC if not blocked.get(name)]:
-        return failed(f"not blocked in full: {', '.join(missing)} off", advice)
+        return failed(f"only partly blocked: {', '.join(missing)} off", advice)
     return ok("blocked")

@@ -1,4 +1,4 @@
-"""What a check found, and how checks are run: side by side, each with an end, whatever becomes of the others."""
+"""The result of a check, and the runner: all checks run in parallel, under one time limit, independently."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ State = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a check saw; `todo` says what to do about it, and is empty where that is nothing."""
+class CheckResult:
+    """The result of a check; `todo` is the fix, empty if nothing needs to be done."""
 
     state: State
     found: str
@@ -24,15 +24,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Check:
-    """A name and the function that looks; it may raise errors of `bucketwheel.errors`, which count as failed."""
+    """A name and the function that does the check; an error of `bucketwheel.errors` counts as failed."""
 
     name: str
-    look: Callable[[], Seen]
+    look: Callable[[], CheckResult]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one check."""
+    """The result of a check with its name."""
 
     name: str
     state: State
@@ -40,57 +40,57 @@ class Finding:
     todo: str
 
 
-def ok(found: str) -> Seen:
-    """All is well."""
-    return Seen("ok", found)
+def ok(found: str) -> CheckResult:
+    """Return the result of a check that passed."""
+    return CheckResult("ok", found)
 
 
-def warning(found: str, todo: str) -> Seen:
-    """Something to know; work can go on."""
-    return Seen("warning", found, todo)
+def warning(found: str, todo: str) -> CheckResult:
+    """Return the result of a check that found something to know, but nothing that stops a run."""
+    return CheckResult("warning", found, todo)
 
 
-def failed(found: str, todo: str) -> Seen:
-    """A run, a deployment or a job would not work like this."""
-    return Seen("failed", found, todo)
+def failed(found: str, todo: str) -> CheckResult:
+    """Return the result of a check that found what would make a run, a deployment or a job fail."""
+    return CheckResult("failed", found, todo)
 
 
-def of_error(error: BucketwheelError) -> Seen:
-    """Return an error as a failed check; its text names the thing and the fault, then what to do."""
+def of_error(error: BucketwheelError) -> CheckResult:
+    """Return an error as a failed check; the text after the first semicolon becomes the fix."""
     found, _, todo = str(error).partition("; ")
     return failed(found, todo)
 
 
 def run(checks: Sequence[Check], seconds: float) -> list[Finding]:
-    """Return a finding for every check, in their order.
+    """Run all checks in parallel and return one finding per check, in the same order.
 
     Args:
-        checks: what to look at.
-        seconds: how long all of them together may take; what has not answered by then failed.
+        checks: the checks to run.
+        seconds: time limit for all of them; a check without an answer by then counts as failed.
     """
-    seen: dict[int, Seen] = {}
+    done: dict[int, CheckResult] = {}
 
     def look(number: int) -> None:
-        seen[number] = _seen(checks[number])
+        done[number] = _result(checks[number])
 
-    # A call that hangs must not keep the process alive, as the threads of a pool would.
+    # Daemon threads, because a hanging call must not keep the process alive as the threads of a pool would.
     threads = [threading.Thread(target=look, args=(number,), daemon=True) for number in range(len(checks))]
     deadline = time.monotonic() + seconds
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0))
-    late = failed(f"no answer within {seconds:g} s", "look at the network, proxies and endpoints, or raise --timeout")
-    results = [seen.get(number, late) for number in range(len(checks))]
+    late = failed(f"no answer within {seconds:g} s", "check the network, proxies and endpoints, or raise --timeout")
+    results = [done.get(number, late) for number in range(len(checks))]
     return [
         Finding(check.name, part.state, part.found, part.todo) for check, part in zip(checks, results, strict=True)
     ]
 
 
-def _seen(check: Check) -> Seen:
+def _result(check: Check) -> CheckResult:
     try:
         return check.look()
     except BucketwheelError as error:
         return of_error(error)
-    except Exception as error:  # noqa: BLE001 the other checks are wanted all the same
-        return failed(f"{type(error).__name__}: {error}", "the check itself broke: please report this")
+    except Exception as error:  # noqa: BLE001 the other checks must still report
+        return failed(f"{type(error).__name__}: {error}", "this is a bug in the check: please report it")

@@ -1,4 +1,4 @@
-"""What a run and a deployment need of AWS: who asks, where, buckets, database, workgroup, permissions."""
+"""Checks on AWS: credentials, region, buckets, database, workgroup, role and permissions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from bucketwheel import plugins
 from bucketwheel.aws import clients
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.doctor import buckets, permissions, trust
-from bucketwheel.doctor.checks import Check, Seen, failed, ok, warning
+from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, CatalogError, ExecutorError
 from bucketwheel.settings import Settings
 from bucketwheel.storage.locations import s3_location
 
 
 def checks(settings: Settings, env: str) -> Iterator[Check]:
-    """Yield what applies to these settings."""
+    """Yield the checks that apply to these settings."""
     deployment = Deployment(settings, env)
     yield Check("credentials", lambda: _credentials(settings))
     yield Check("region", lambda: _region(settings))
@@ -30,43 +30,43 @@ def checks(settings: Settings, env: str) -> Iterator[Check]:
         yield Check("permissions", lambda: permissions.look(deployment))
 
 
-def _credentials(settings: Settings) -> Seen:
+def _credentials(settings: Settings) -> CheckResult:
     with clients.translated(BucketwheelError, "credentials"):
         who = clients.client("sts", settings.aws).get_caller_identity()
     return ok(f"account {who['Account']}, {who['Arn']}")
 
 
-def _region(settings: Settings) -> Seen:
-    found = settings.aws.region or clients.session().region_name
-    if not found:
-        return failed("no region is known", "set clients.region, or AWS_REGION in the environment")
+def _region(settings: Settings) -> CheckResult:
+    region = settings.aws.region or clients.session().region_name
+    if not region:
+        return failed("no region is known", "set aws.region, or AWS_REGION in the environment")
     origin = "aws.region" if settings.aws.region else "the environment"
-    if settings.storage.region and settings.storage.region != found:
+    if settings.storage.region and settings.storage.region != region:
         return warning(
-            f"{found} (from {origin}), but storage.region is {settings.storage.region}",
-            "set both to the same: Glue, Athena and the jobs read buckets of their own region",
+            f"{region} (from {origin}), but storage.region is {settings.storage.region}",
+            "set both to the same region: Glue, Athena and the jobs read buckets of their own region",
         )
-    return ok(f"{found} (from {origin})")
+    return ok(f"{region} (from {origin})")
 
 
-def _database(settings: Settings) -> Seen:
+def _database(settings: Settings) -> CheckResult:
     name = settings.catalog.database.lower()
     plugins.catalog(settings).check()
     try:
         with clients.translated(CatalogError, f"database {name}"):
             clients.client("glue", settings.aws).get_database(Name=name)
     except CatalogError as error:
-        # Without leave to make it, the check of the catalog has failed before.
+        # If the role may not create it, the catalog's own check failed above.
         if clients.code_of(error.__cause__ or error) != "EntityNotFoundException":
             raise
-        return ok(f"{name} is not there yet; the first run makes it (catalog.create_database)")
-    return ok(f"{name} is there")
+        return ok(f"{name} does not exist yet; the first run creates it (catalog.create_database)")
+    return ok(f"{name} exists")
 
 
-def _workgroup(deployment: Deployment) -> Seen:
+def _workgroup(deployment: Deployment) -> CheckResult:
     settings, athena = deployment.settings, deployment.settings.athena
     if deployment.uses_athena():
-        # What the jobs themselves look at before they begin.
+        # The same check that jobs do before they begin.
         plugins.executor(settings).check()
     try:
         with clients.translated(ExecutorError, f"workgroup {athena.workgroup}"):
@@ -74,20 +74,20 @@ def _workgroup(deployment: Deployment) -> Seen:
     except ExecutorError as error:
         if clients.code_of(error.__cause__ or error) != "InvalidRequestException":
             raise
-        return warning(f"there is no workgroup {athena.workgroup}", "`bucketwheel deploy apply` makes it")
-    return _judged(group, athena.workgroup, athena.output_location)
+        return warning(f"workgroup {athena.workgroup} does not exist", "`bucketwheel deploy apply` creates it")
+    return _workgroup_result(group, athena.workgroup, athena.output_location)
 
 
-def _judged(group: dict[str, Any], name: str, wanted: str | None) -> Seen:
+def _workgroup_result(group: dict[str, Any], name: str, wanted: str | None) -> CheckResult:
     if group.get("State") == "DISABLED":
-        return failed(f"{name} is disabled", "enable it, or name another by athena.workgroup")
+        return failed(f"{name} is disabled", "enable it, or set athena.workgroup to another one")
     configuration = group.get("Configuration", {})
     results = configuration.get("ResultConfiguration", {})
-    where = results.get("OutputLocation")
+    location = results.get("OutputLocation")
     encryption = results.get("EncryptionConfiguration", {}).get("EncryptionOption", "by the bucket")
-    found = f"{name} is enabled, results in {where or wanted}, encrypted {encryption}"
-    if where is None and wanted is None:
-        return failed(f"{name} has no place for results", "set athena.output_location to an s3:// location")
-    if where and wanted and s3_location("", where) != s3_location("", wanted):
-        return warning(found, f"athena.output_location is {wanted}: bring the two together")
+    found = f"{name} is enabled, results in {location or wanted}, encrypted {encryption}"
+    if location is None and wanted is None:
+        return failed(f"{name} has no location for results", "set athena.output_location to an s3:// location")
+    if location and wanted and s3_location("", location) != s3_location("", wanted):
+        return warning(found, f"athena.output_location is {wanted}: set both to the same location")
     return ok(found)

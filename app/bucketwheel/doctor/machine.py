@@ -1,4 +1,4 @@
-"""What this machine has to have for a run: backends, disk, memory, a place for the catalog."""
+"""Checks of this machine: backends, disk, memory and the catalog."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from bucketwheel import plugins
-from bucketwheel.doctor.checks import Check, Seen, failed, ok, warning
+from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.engines.memory import HELD, memory_budget
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.host import available_memory
@@ -23,9 +23,9 @@ from bucketwheel.settings import PROMOTE, Settings
 from bucketwheel.storage import is_s3
 
 
-def checks(settings: Settings, far: bool) -> Iterator[Check]:
-    """Yield what applies to these settings; `far` says that the engine may run on AWS alone."""
-    yield Check("backends", lambda: _backends(settings, far))
+def checks(settings: Settings, remote_only: bool) -> Iterator[Check]:
+    """Yield the checks that apply to these settings; with `remote_only` the engine runs on AWS only."""
+    yield Check("backends", lambda: _backends(settings, remote_only))
     if settings.engine == "arrow":
         yield Check("memory", lambda: _memory(settings))
     if settings.engine == "arrow" or not is_s3(settings.target):
@@ -36,61 +36,61 @@ def checks(settings: Settings, far: bool) -> Iterator[Check]:
         yield Check(settings.ctas.method, lambda: _executor(settings))
 
 
-def _backends(settings: Settings, far: bool) -> Seen:
+def _backends(settings: Settings, remote_only: bool) -> CheckResult:
     for name in settings.stages:
         plugins.stage(name)
-    plugins.check(settings, engine=not far, catalog=True, executor=True)
+    plugins.check(settings, engine=not remote_only, catalog=True, executor=True)
     return ok(f"engine {settings.engine}, catalog {settings.catalog.kind}, ctas {settings.ctas.method}")
 
 
-def _memory(settings: Settings) -> Seen:
+def _memory(settings: Settings) -> CheckResult:
     budget, limit, free = memory_budget(settings), available_memory(), psutil.virtual_memory().available
-    found = f"budget {size(budget)} of {size(limit)} that this process may use, {size(free)} free now"
+    found = f"budget {size(budget)} of the {size(limit)} that this process may use, {size(free)} free now"
     if budget > limit:
         return failed(found, f"set memory to {size(limit // 2)} or less, or to auto")
     if budget > free:
-        return warning(found, "other programs hold memory: end some, or set a lower memory")
+        return warning(found, "other programs use the memory: stop some, or set a lower memory")
     return ok(found)
 
 
 @dataclass(frozen=True)
 class _Need:
-    """Bytes that a run is going to write to a local directory, and the file system that the directory is in."""
+    """Bytes that a run will write to a local directory, and the file system of that directory."""
 
     name: str
-    given: str
+    location: str
     bytes: int
 
     @property
     def path(self) -> Path:
-        return _absolute(self.given)
+        return _absolute(self.location)
 
     @property
-    def home(self) -> Path:
+    def existing(self) -> Path:
         return next(part for part in (self.path, *self.path.parents) if part.exists())
 
 
-def _disk(settings: Settings) -> Seen:
+def _disk(settings: Settings) -> CheckResult:
     plans, problems = _plans(settings)
     needs = list(_needs(settings, plans))
-    # Directories of one file system share what is free there.
-    wanted: dict[int, int] = {}
+    # Directories on the same file system share its free space.
+    required: dict[int, int] = {}
     for need in needs:
-        device = need.home.stat().st_dev
-        wanted[device] = wanted.get(device, 0) + need.bytes
+        device = need.existing.stat().st_dev
+        required[device] = required.get(device, 0) + need.bytes
     parts, short = [], []
     for need in needs:
-        free = shutil.disk_usage(need.home).free
-        parts.append(f"{need.name} {need.given}: {size(free)} free, takes about {size(need.bytes)}")
-        if free < wanted[need.home.stat().st_dev]:
+        free = shutil.disk_usage(need.existing).free
+        parts.append(f"{need.name} {need.location}: {size(free)} free, needs about {size(need.bytes)}")
+        if free < required[need.existing.stat().st_dev]:
             short.append(need.name)
-        elif not os.access(need.home, os.W_OK):
-            return failed(f"{need.name} {need.given}: may not be written", "give this user access, or name another")
+        elif not os.access(need.existing, os.W_OK):
+            return failed(f"{need.name} {need.location}: is not writable", "give this user access, or choose another")
     found = "; ".join(parts)
     if short:
         return failed(found, f"free some space, or move {' and '.join(short)}; `expire` deletes old runs")
     if problems:
-        return warning(f"{found}; not counted: {'; '.join(problems)}", "look at it with `bucketwheel plan`")
+        return warning(f"{found}; not counted: {'; '.join(problems)}", "see `bucketwheel plan`")
     return ok(found)
 
 
@@ -106,7 +106,7 @@ def _plans(settings: Settings) -> tuple[list[Plan], list[str]]:
 
 def _needs(settings: Settings, plans: list[Plan]) -> Iterator[_Need]:
     if not is_s3(settings.target):
-        written = sum(table.bytes for found in plans for table in found.size.tables)
+        written = sum(table.bytes for each in plans for table in each.size.tables)
         yield _Need("target", settings.target, written)
     if settings.engine == "arrow":
         scratch = settings.storage.spill_directory or tempfile.gettempdir()
@@ -118,25 +118,25 @@ def _absolute(path: str) -> Path:
 
 
 def _spilled(settings: Settings, plans: list[Plan]) -> int:
-    """Return what the largest dataset may spill; datasets are run one after the other."""
+    """Return the bytes that the largest dataset may spill; datasets run one after another."""
     held = int(memory_budget(settings) * HELD)
-    decoded = [found.discover.rows * found.size.decoded_bytes_per_row for found in plans]
+    decoded = [each.discover.rows * each.size.decoded_bytes_per_row for each in plans]
     return max((total - held for total in decoded if total > held), default=0)
 
 
-def _catalog(settings: Settings) -> Seen:
+def _catalog(settings: Settings) -> CheckResult:
     plugins.catalog(settings).check()
     path = settings.catalog.path
     if settings.catalog.kind != "duckdb" or path is None:
         return ok(f"catalog {settings.catalog.kind}, database {settings.catalog.database}")
     file = _absolute(path)
-    home = next(part for part in file.parents if part.exists())
-    if not os.access(home, os.W_OK):
-        return failed(f"{file}: {home} may not be written", "give this user access, or set catalog.path")
-    state = "there" if file.exists() else "made by the first run"
+    directory = next(part for part in file.parents if part.exists())
+    if not os.access(directory, os.W_OK):
+        return failed(f"{file}: {directory} is not writable", "give this user access, or set catalog.path")
+    state = "exists" if file.exists() else "the first run creates it"
     return ok(f"{path}: {state}, schema {settings.catalog.database}")
 
 
-def _executor(settings: Settings) -> Seen:
+def _executor(settings: Settings) -> CheckResult:
     plugins.executor(settings).check()
     return ok(f"{settings.ctas.method} answers")

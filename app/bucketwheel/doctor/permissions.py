@@ -1,4 +1,4 @@
-"""Whether the role of the jobs may do what they do, by IAM's own simulation of its policies."""
+"""Check that the jobs' role has every permission that jobs need, by IAM's policy simulation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from bucketwheel.aws import clients
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.deploy.template.policy import READ_PACKAGE, Statement, job_statements
-from bucketwheel.doctor.checks import Seen, failed, ok, warning
+from bucketwheel.doctor.checks import CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, ConfigError
 
-# What IAM knows a call by that it refuses to answer.
+# IAM's error codes for a caller that may not ask.
 _REFUSED = {"AccessDenied", "AccessDeniedException"}
-# What a pattern of a policy is tried with.
-_SOMETHING = "bucketwheel-doctor"
-_MOST_SHOWN = 6
+# Replaces `*` in a policy's patterns.
+_SAMPLE = "bucketwheel-doctor"
+_MAX_SHOWN = 6
 
 
 def applies(deployment: Deployment) -> bool:
@@ -27,8 +27,8 @@ def applies(deployment: Deployment) -> bool:
     return True
 
 
-def look(deployment: Deployment) -> Seen:
-    """Ask IAM about every action that the policy of the jobs has.
+def look(deployment: Deployment) -> CheckResult:
+    """Simulate every action of the jobs' policy.
 
     Raises:
         BucketwheelError: IAM failed, or there are no credentials.
@@ -40,39 +40,39 @@ def look(deployment: Deployment) -> Seen:
             arn = iam.get_role(RoleName=role)["Role"]["Arn"]
             denied, asked = _denied(iam, arn, deployment)
     except BucketwheelError as error:
-        return unasked(error, role)
+        return without_answer(error, role)
     if denied:
         lines = [f"{', '.join(actions)} on {resource}" for resource, actions in denied.items()]
-        more = [f"and more on {len(lines) - _MOST_SHOWN} other resources"] if len(lines) > _MOST_SHOWN else []
+        more = [f"and more on {len(lines) - _MAX_SHOWN} other resources"] if len(lines) > _MAX_SHOWN else []
         return failed(
-            "\n".join([f"role {role} may not:", *lines[:_MOST_SHOWN], *more]),
-            "`bucketwheel deploy apply` gives it what it needs; look at its boundary and the policies of the account",
+            "\n".join([f"role {role} lacks permissions:", *lines[:_MAX_SHOWN], *more]),
+            "`bucketwheel deploy apply` grants them; check its permissions boundary and the account policies, too",
         )
     return ok(f"role {role}: {asked} actions simulated, all allowed")
 
 
-def unasked(error: BucketwheelError, role: str) -> Seen:
-    """Return what is seen of a role where IAM gave no answer about it.
+def without_answer(error: BucketwheelError, role: str) -> CheckResult:
+    """Return the result of a check that IAM did not answer.
 
     Raises:
         BucketwheelError: IAM failed, or there are no credentials.
     """
     code = clients.code_of(error.__cause__ or error)
     if code == "NoSuchEntity":
-        return warning(f"there is no role {role}", "`bucketwheel deploy apply` makes it")
+        return warning(f"role {role} does not exist", "`bucketwheel deploy apply` creates it")
     if code in _REFUSED or "NotImplemented" in f"{code} {error}":
         return warning(
-            f"not known, IAM may not be asked: {error}",
-            "allow iam:GetRole and iam:SimulatePrincipalPolicy to whoever runs this",
+            f"unknown, because IAM refused to answer: {error}",
+            "allow iam:GetRole and iam:SimulatePrincipalPolicy to the caller",
         )
     raise error
 
 
 def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[dict[str, list[str]], int]:
-    """Return the actions that the role may not do, by resource, and how many actions were asked about."""
+    """Return the denied actions by resource, and the number of simulated actions."""
     partition, account = arn.split(":")[1], arn.split(":")[4]
     names = {"AWS::Partition": partition, "AWS::Region": _region(deployment), "AWS::AccountId": account}
-    found: dict[str, list[str]] = {}
+    denied: dict[str, list[str]] = {}
     asked: set[str] = set()
     for statement in _statements(deployment):
         resources = list(_resources(statement, names))
@@ -89,17 +89,17 @@ def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[dict[str, list[
         for page in pages:
             for result in page["EvaluationResults"]:
                 if result["EvalDecision"] != "allowed":
-                    found.setdefault(result["EvalResourceName"], []).append(result["EvalActionName"])
-    return found, len(asked)
+                    denied.setdefault(result["EvalResourceName"], []).append(result["EvalActionName"])
+    return denied, len(asked)
 
 
 def _region(deployment: Deployment) -> str:
-    """Return the region that names of resources have; IAM itself has none."""
+    """Return the region for the names of resources; IAM itself has none."""
     return str(deployment.settings.aws.region or clients.session().region_name or "us-east-1")
 
 
 def _statements(deployment: Deployment) -> Iterator[Statement]:
-    """Yield the statements of the role; without a package, all but the one about it."""
+    """Yield the statements of the role's policy; without `deploy.package`, all but the one for it."""
     deploy = deployment.settings.deploy
     if deploy.package:
         yield from job_statements(deployment)
@@ -112,12 +112,12 @@ def _statements(deployment: Deployment) -> Iterator[Statement]:
 
 
 def _resources(statement: Statement, names: Mapping[str, str]) -> Iterator[str]:
-    """Yield names that the statement is about; those that only the template knows, such as its key, are left out."""
-    given = statement["Resource"]
-    for resource in given if isinstance(given, list) else [given]:
+    """Yield the resources of the statement, without those that only the stack knows, such as its key."""
+    resources = statement["Resource"]
+    for resource in resources if isinstance(resources, list) else [resources]:
         text = _text(resource, names)
         if text is not None:
-            yield text if text == "*" else text.replace("*", _SOMETHING)
+            yield text if text == "*" else text.replace("*", _SAMPLE)
 
 
 def _text(value: Any, names: Mapping[str, str]) -> str | None:
@@ -132,11 +132,11 @@ def _text(value: Any, names: Mapping[str, str]) -> str | None:
 
 
 def _context(statement: Statement, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return what a call would bring along for the conditions of a statement to hold."""
+    """Return the context with which the conditions of a statement hold."""
     entries = []
     for wanted in statement.get("Condition", {}).values():
         for key, patterns in wanted.items():
             first = patterns[0] if isinstance(patterns, list) else patterns
-            value = str(_text(first, names)).replace("*", _SOMETHING)
+            value = str(_text(first, names)).replace("*", _SAMPLE)
             entries.append({"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"})
     return entries

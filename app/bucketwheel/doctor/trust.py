@@ -1,4 +1,4 @@
-"""Whether the platform may take the role of the jobs: what its trust policy says."""
+"""Check that the trust policy of the jobs' role lets the platform assume it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from bucketwheel.aws import clients
 from bucketwheel.deploy.template.deployment import Deployment
-from bucketwheel.doctor.checks import Seen, failed, ok, warning
-from bucketwheel.doctor.permissions import unasked
+from bucketwheel.doctor.checks import CheckResult, failed, ok, warning
+from bucketwheel.doctor.permissions import without_answer
 from bucketwheel.errors import BucketwheelError
 
 _ASSUME = {"sts:assumerole", "sts:*", "*"}
 
 
-def look(deployment: Deployment) -> Seen:
+def look(deployment: Deployment) -> CheckResult:
     """Read the trust policy of the role.
 
     Raises:
@@ -23,20 +23,20 @@ def look(deployment: Deployment) -> Seen:
     role, service = deployment.role, f"{deployment.settings.deploy.platform}.amazonaws.com"
     try:
         with clients.translated(BucketwheelError, f"role {role}"):
-            found = clients.client("iam", deployment.settings.aws).get_role(RoleName=role)["Role"]
+            definition = clients.client("iam", deployment.settings.aws).get_role(RoleName=role)["Role"]
     except BucketwheelError as error:
-        return unasked(error, role)
-    about = list(_about(found.get("AssumeRolePolicyDocument") or {}, service))
+        return without_answer(error, role)
+    about = list(_about(definition.get("AssumeRolePolicyDocument") or {}, service))
     allowed = [statement for statement in about if statement.get("Effect") == "Allow"]
     if len(allowed) < len(about) or not allowed:
         return failed(
             f"role {role} does not let {service} assume it",
-            f"have its trust policy allow sts:AssumeRole to {service}; `bucketwheel deploy apply` makes it so",
+            f"have its trust policy allow sts:AssumeRole to {service}; `bucketwheel deploy apply` does that",
         )
     if all(statement.get("Condition") for statement in allowed) and deployment.on_glue:
         return warning(
             f"role {role} lets {service} assume it only under a condition",
-            "Glue says of itself neither account nor job when it assumes a role: take the condition out",
+            "Glue sends neither account nor job when it assumes a role: remove the condition",
         )
     return ok(f"role {role} can be assumed by {service}")
 

@@ -1,4 +1,4 @@
-"""Versions of Python, its packages and Java, against the range that was tested."""
+"""Check the versions of Python, its packages and Java against the tested range."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bucketwheel.doctor.checks import Check, Seen, failed, ok, warning
+from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.settings import PROMOTE, Settings
 
 _JAVA_SECONDS = 10
@@ -20,7 +20,7 @@ _JAVA_SECONDS = 10
 
 @dataclass(frozen=True)
 class Range:
-    """What works: from `least` on, tested up to `newest`, and never from `below` on."""
+    """Supported versions: `least` and newer, tested up to `newest`; `below` and newer do not work."""
 
     least: str
     newest: str
@@ -28,7 +28,7 @@ class Range:
     below: str = ""
 
 
-# setup.cfg says what may be installed, the two files of constraints what the tests run with.
+# The package metadata says what may be installed, the two constraints files what the tests run with.
 RANGES = {
     "python": Range("3.11", "3.11"),
     "pyarrow": Range("17.0.0", "26.0.1"),
@@ -42,31 +42,31 @@ RANGES = {
 _JAVAS = (8, 11, 17)
 
 
-def checks(settings: Settings | None, uses_aws: bool, far: bool) -> Iterator[Check]:
-    """Yield a check for each thing that the settings need.
+def checks(settings: Settings | None, uses_aws: bool, remote_only: bool) -> Iterator[Check]:
+    """Yield one check for each package that the settings need.
 
     Args:
-        settings: None where they cannot be read.
+        settings: None if they cannot be read.
         uses_aws: whether boto3 is needed.
-        far: whether Spark may run on AWS alone, so that this machine does not need it.
+        remote_only: whether Spark runs on AWS only, so that this machine does not need it.
     """
     names = ["pyarrow", "numpy"]
-    yield Check("python", lambda: judged("python", platform.python_version()))
+    yield Check("python", lambda: compare("python", platform.python_version()))
     if settings is not None:
         names += ["pyspark"] if settings.engine == "spark" else []
         names += ["boto3"] if uses_aws else []
         names += ["duckdb"] if settings.catalog.kind == "duckdb" else []
         names += ["trino"] if settings.ctas.method not in (PROMOTE, "athena") else []
     for name in names:
-        yield Check(name, lambda name=name: _package(name, far and name == "pyspark"))  # type: ignore[misc]
+        yield Check(name, lambda name=name: _package(name, remote_only and name == "pyspark"))  # type: ignore[misc]
     if settings is not None and settings.engine == "spark":
-        yield Check("java", lambda: _java(far))
+        yield Check("java", lambda: _java(remote_only))
 
 
-def judged(name: str, version: str) -> Seen:
-    """Return whether a version is in the range."""
+def compare(name: str, version: str) -> CheckResult:
+    """Compare a version with the supported range."""
     allowed = RANGES[name]
-    text = f"{version}; supported from {allowed.least} on, tested up to {allowed.newest}"
+    text = f"{version}; supported: {allowed.least} or newer, tested up to {allowed.newest}"
     install = f"pip install 'bucketwheel[{allowed.extra}]'" if allowed.extra else f"install {name} {allowed.newest}"
     if _parts(version) < _parts(allowed.least):
         return failed(text, f"too old: {install}")
@@ -74,7 +74,7 @@ def judged(name: str, version: str) -> Seen:
         return failed(text, f"{name} {allowed.below} and newer are not supported: {install}")
     newest = _parts(allowed.newest)
     if _parts(version)[: len(newest)] > newest:
-        return warning(text, f"newer than what was tested; where something fails, try {name} {allowed.newest}")
+        return warning(text, f"newer than the tested versions; if something fails, try {name} {allowed.newest}")
     return ok(text)
 
 
@@ -82,24 +82,30 @@ def _parts(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[a-z+-]", version)[0]))
 
 
-def _package(name: str, far: bool) -> Seen:
+def _package(name: str, remote_only: bool) -> CheckResult:
     try:
-        return judged(name, importlib.metadata.version(name))
+        return compare(name, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         extra = RANGES[name].extra
         install = f"pip install 'bucketwheel[{extra}]'" if extra else f"pip install {name}"
-        if far:
-            return warning("not installed here", f"for runs on this machine only: {install}; jobs on AWS have it")
+        if remote_only:
+            return warning(
+                "not installed here", f"needed for runs on this machine only: {install}; jobs on AWS have it"
+            )
         return failed("not installed", install)
 
 
-def _java(far: bool) -> Seen:
+def _java(remote_only: bool) -> CheckResult:
     home = os.environ.get("JAVA_HOME")
     program = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     advice = f"install OpenJDK {_JAVAS[-1]}, or set JAVA_HOME to one"
     if program is None or not Path(program).exists():
-        found = f"{program or 'java'} is not there"
-        return warning(found, f"for runs on this machine only: {advice}") if far else failed(found, advice)
+        found = f"{program or 'java'} does not exist"
+        return (
+            warning(found, f"needed for runs on this machine only: {advice}")
+            if remote_only
+            else failed(found, advice)
+        )
     command = [program, "-version"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_JAVA_SECONDS, check=False)  # noqa: S603
@@ -107,6 +113,6 @@ def _java(far: bool) -> Seen:
         return failed(f"{program} -version: {error}", advice)
     match = re.search(r'version "(?:1\.)?(\d+)[^"]*"', done.stderr + done.stdout)
     if match is None:
-        return failed(f"{program} -version does not say which version it is", advice)
+        return failed(f"{program} -version prints no version", advice)
     found = f"{match[0].removeprefix('version ')} ({program}); Spark 3.5 runs on {', '.join(map(str, _JAVAS))}"
     return ok(found) if int(match[1]) in _JAVAS else warning(found, advice)
