@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, SizeResult
+from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult
 from bucketwheel.settings import Settings
 from bucketwheel.settings.deploy import EmrServerlessSettings, GlueJobSettings
 from bucketwheel.storage.locations import is_s3
@@ -89,13 +89,13 @@ def cost_of(manifest: Manifest, settings: Settings) -> Cost | None:
     if {"discover", "size"} <= manifest.stages.keys():
         files = []
         if "bucket" in manifest.stages:
-            outcomes = manifest.result("bucket", BucketResult).outcomes
+            outcomes = manifest.bucket.outcomes
             files = [(file.bytes, 1) for outcome in outcomes for file in outcome.files]
-        found, size = manifest.result("discover", DiscoverResult), manifest.result("size", SizeResult)
+        found, size = manifest.discover, manifest.size
         reads, writes = _requests(settings, found, size, files, tuple(manifest.stages))
     scanned = 0
     if "ctas" in manifest.stages:
-        published = manifest.result("ctas", PublishResult)
+        published = manifest.ctas
         scanned = sum(copy.bytes_scanned for copy in published.copies) if published.method == "athena" else 0
     seconds = sum(record.seconds for record in manifest.stages.values())
     return _priced(settings, platform, seconds, (reads, writes), scanned, f"{seconds:,.0f} s of stages")
@@ -143,7 +143,7 @@ def _time(
 ) -> tuple[float, str]:
     for run in earlier:
         if run.runtime == platform and run.status == "finished" and all(name in run.stages for name in stages):
-            read = run.result("size", SizeResult).bytes_to_read
+            read = run.size.bytes_to_read
             ratio = size.bytes_to_read / max(read, 1)
             took = {name: run.stages[name].seconds for name in stages}
             seconds = sum(time * (ratio if name in _DATA else 1) for name, time in took.items())

@@ -105,7 +105,7 @@ def manifest_fields(old: Words) -> str:
             text = help_of(model, name) or old.get((model.__name__, name), "")
             rows.append((f"`{name}`", _type_text(field.annotation), _default_cell(field), text))
         says = (inspect.getdoc(model) or "").partition("Attributes:")[0].strip().replace("\n\n", " ")
-        stages = [f"`{stage}`" for stage, kind in manifest._RESULTS.items() if kind is model]
+        stages = [f"`{stage}`" for stage, kind in manifest.RESULTS.items() if kind is model]
         of = f" Result of the stage {' and '.join(stages)}." if stages else ""
         sections.append(
             f"### `{model.__name__}`\n\n{says}{of}\n\n{table(('field', 'type', 'default', 'meaning'), rows)}"

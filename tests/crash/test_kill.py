@@ -26,7 +26,6 @@ import yaml
 from crash_server import CASE
 
 import bucketwheel
-from bucketwheel.runs.manifest import BucketResult
 from runs_support import DATASET, FEBRUARY, JANUARY, Case
 
 pytestmark = pytest.mark.crash
@@ -213,7 +212,7 @@ def test_a_run_killed_while_it_spills_leaves_nothing_of_that_on_the_disk(scene: 
     wall = scene.server.done(changes=changes)
     run_id = scene.begun()
     assert run_id is not None
-    spilled = scene.case.store().load(DATASET, run_id).result("bucket", BucketResult).spilled_bytes
+    spilled = scene.case.store().load(DATASET, run_id).bucket.spilled_bytes
     assert spilled > 100_000
     scene.back()
     spill.rmdir()

@@ -34,7 +34,7 @@ class Copying(Case):
         return [text for text in self.engine.statements if text.startswith("CREATE TABLE")]
 
     def result(self, run_id: str) -> PublishResult:
-        return self.store().load(DATASET, run_id).result("ctas", PublishResult)
+        return self.store().load(DATASET, run_id).ctas
 
 
 def failed(case: Copying, kind: type[BucketwheelError], **changes: Any) -> BucketwheelError:

@@ -26,7 +26,7 @@ from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warni
 
 
 def verified(manifest: Manifest) -> VerifyResult:
-    return manifest.result("verify", VerifyResult)
+    return manifest.verify
 
 
 def drift_of(manifest: Manifest) -> Drift:

@@ -9,7 +9,6 @@ import pytest
 from bucketwheel import plugins
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, QualityError
-from bucketwheel.runs.manifest import VerifyResult
 from memory_catalog import MemoryCatalog
 from runs_support import FEBRUARY, JANUARY, Case, notes_of, reports, warnings_in
 
@@ -30,7 +29,7 @@ def test_without_a_catalog_files_are_verified_all_the_same(case: Case, monkeypat
     seen, report = reports()
     stages = ["discover", "split", "size", "bucket", "verify"]
     done = case.run(stages, report=report)
-    assert (done.manifest.result("verify", VerifyResult).drift, done.manifest.status) == (None, "finished")
+    assert (done.manifest.verify.drift, done.manifest.status) == (None, "finished")
     assert "not compared with what is published: the catalog is away" in warnings_in(seen)
 
 

@@ -36,7 +36,7 @@ def athena(cloud: Cloud) -> Iterator[FakeAthena]:
 
 
 def published(manifest: Any) -> PublishResult:
-    found: PublishResult = manifest.result("ctas", PublishResult)
+    found: PublishResult = manifest.ctas
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from bucketwheel.errors import VerificationError
 from bucketwheel.pipeline import reverify
-from bucketwheel.runs.manifest import BucketResult, FileRecord, Manifest
+from bucketwheel.runs.manifest import FileRecord, Manifest
 from runs_support import DATASET, Case
 
 TABLE = "people_2"
@@ -23,7 +23,7 @@ class Finished:
         self.directory = case.target / DATASET / TABLE / self.manifest.run_id
 
     def file(self, bucket: int) -> FileRecord:
-        outcomes = self.manifest.result("bucket", BucketResult).outcomes
+        outcomes = self.manifest.bucket.outcomes
         return next(f for o in outcomes if o.bucket == bucket for f in o.files if f.table == TABLE)
 
     def path(self, bucket: int) -> Path:

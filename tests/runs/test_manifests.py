@@ -9,7 +9,7 @@ import pytest
 
 from bucketwheel import api
 from bucketwheel.errors import BucketwheelError, SelectionError, StorageError
-from bucketwheel.runs.manifest import DiscoverResult, Manifest, VerifyResult
+from bucketwheel.runs.manifest import Manifest, StageRecord
 from bucketwheel.runs.store import RUN_ID, RunStore
 from bucketwheel.settings.loading import Configuration
 from runs_support import DATASET, JANUARY, Case
@@ -81,7 +81,7 @@ def test_a_result_that_is_not_what_it_should_be_is_an_error_that_names_run_and_s
     content["stages"]["discover"]["result"]["rows"] = "many"
     path.write_text(json.dumps(content))
     with pytest.raises(BucketwheelError, match=f"run {manifest.run_id}: .*'discover'"):
-        case.manifests()[0].result("discover", DiscoverResult)
+        _ = case.manifests()[0].discover
 
 
 def test_a_result_that_is_not_there_says_how_to_get_it(finished: tuple[Case, Manifest]) -> None:
@@ -89,7 +89,27 @@ def test_a_result_that_is_not_there_says_how_to_get_it(finished: tuple[Case, Man
     with pytest.raises(
         SelectionError, match=f"'verify' has not finished.*--stages verify --resume {manifest.run_id}"
     ):
-        manifest.result("verify", VerifyResult)
+        _ = manifest.verify
+
+
+def test_result_is_validated_once(finished: tuple[Case, Manifest]) -> None:
+    case, manifest = finished
+    (loaded,) = case.manifests()
+    assert loaded.discover is loaded.discover
+    assert loaded.discover == manifest.discover
+    assert loaded == case.manifests()[0]
+    assert loaded.model_dump_json() == case.manifests()[0].model_dump_json()
+
+
+def test_replaced_result_is_not_read_from_the_cache(finished: tuple[Case, Manifest]) -> None:
+    _, manifest = finished
+    record = manifest.stages["discover"]
+    more = {**record.result, "rows": manifest.discover.rows + 1}
+    changed = StageRecord(started=record.started, seconds=1, result=more)
+    assert manifest.with_stage("discover", changed).discover.rows == manifest.discover.rows + 1
+    copied = record.model_copy(update={"result": more})
+    assert manifest.with_stage("discover", copied).discover.rows == manifest.discover.rows + 1
+    assert manifest.with_stage("discover", record).discover is manifest.discover
 
 
 def test_directories_that_are_no_runs_are_not_listed(finished: tuple[Case, Manifest]) -> None:

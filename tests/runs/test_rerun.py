@@ -10,7 +10,6 @@ from failures import UNPUBLISHED
 
 from bucketwheel import plugins
 from bucketwheel.pipeline.rollback import rollback
-from bucketwheel.runs.manifest import BucketResult
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case
 
 
@@ -42,11 +41,11 @@ def test_a_whole_run_with_more_threads_and_hardly_any_memory_writes_the_same_byt
     plain = case.run(UNPUBLISHED, threads=1, memory=2**30).manifest
     expected = case.data(plain.run_id)
     assert len(expected) == case.tables * case.buckets
-    assert not plain.result("bucket", BucketResult).spilled_bytes
+    assert not plain.bucket.spilled_bytes
     (case.target / DATASET).rename(case.root / "kept")
     (case.target / "_bucketwheel").rename(case.root / "kept books")
     tight = case.run(UNPUBLISHED, threads=4, memory=1).manifest
-    assert tight.result("bucket", BucketResult).spilled_bytes
+    assert tight.bucket.spilled_bytes
     assert case.data(tight.run_id) == expected
 
 

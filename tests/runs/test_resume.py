@@ -9,7 +9,6 @@ import pytest
 from failures import UNPUBLISHED, BoomError, break_stage, counting, failed_in_bucket
 
 from bucketwheel.errors import SelectionError, VerificationError
-from bucketwheel.runs.manifest import BucketResult
 from bucketwheel.settings import STAGES
 from runs_support import DATASET, FEBRUARY, JANUARY, Case, notes_of, reports
 
@@ -62,7 +61,7 @@ def test_only_missing_buckets_are_written_again(case: Case, monkeypatch: pytest.
     (other,) = undisturbed.manifests()
     plain = {path.name for path in (case.root / "undisturbed" / DATASET).rglob("*.parquet")}
     assert len(case.data(outcome.manifest.run_id)) == len(plain) * case.tables
-    assert outcome.manifest.result("bucket", BucketResult) == other.result("bucket", BucketResult)
+    assert outcome.manifest.bucket == other.bucket
 
 
 @pytest.mark.parametrize("damage", ["emptied", "cut", "nonsense"])

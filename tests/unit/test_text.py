@@ -130,7 +130,7 @@ def drift(**changes: Any) -> Drift:
 def test_drift_lines_are_at_most_two(changes: dict[str, Any], expected: list[str]) -> None:
     assert text.drift_lines(drift(**changes)) == expected
     run = finished()
-    checked = run.result("verify", VerifyResult).model_copy(update={"drift": drift(**changes)})
+    checked = run.verify.model_copy(update={"drift": drift(**changes)})
     record = run.stages["verify"].model_copy(update={"result": checked.model_dump()})
     shown = text.run_text(run.model_copy(update={"stages": {**run.stages, "verify": record}}), True)
     assert "\n".join(expected) in shown

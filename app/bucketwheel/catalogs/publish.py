@@ -10,15 +10,10 @@ from bucketwheel.contracts import Catalog, CatalogTable, Fence, Services
 from bucketwheel.contracts.catalog import same_version
 from bucketwheel.errors import ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.runs.manifest import (
-    BucketResult,
     CopiedTable,
-    DiscoverResult,
     Manifest,
     PublishedTable,
     PublishResult,
-    SizeResult,
-    SplitResult,
-    VerifyResult,
 )
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
@@ -42,10 +37,10 @@ def definitions(
     """
     made = {copy.table: copy for copy in copies}
     store = RunStore(storage, settings.target)
-    found = manifest.result("discover", DiscoverResult)
-    split = manifest.result("split", SplitResult)
-    size = manifest.result("size", SizeResult)
-    written = {table.name: table for table in manifest.result("verify", VerifyResult).tables}
+    found = manifest.discover
+    split = manifest.split
+    size = manifest.size
+    written = {table.name: table for table in manifest.verify.tables}
     schema = found.schema()
     keys = tuple(key.name for key in split.keys)
     exact = settings.catalog.is_typed
@@ -94,8 +89,8 @@ def _bucket_parameters(scheme: str) -> dict[str, str]:
 def check_files(manifest: Manifest, storage: Storage, target: str) -> None:
     """Raise VerificationError where a file of the run is gone or has another size; reads listings only."""
     store = RunStore(storage, target)
-    outcomes = manifest.result("bucket", BucketResult).outcomes
-    for table in manifest.result("split", SplitResult).tables:
+    outcomes = manifest.bucket.outcomes
+    for table in manifest.split.tables:
         directory = store.data_directory(manifest.dataset, table.name, manifest.run_id)
         found = {entry.name: entry.bytes for entry in storage.list(directory)}
         for file in (file for outcome in outcomes for file in outcome.files if file.table == table.name):

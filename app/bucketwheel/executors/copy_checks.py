@@ -7,7 +7,7 @@ from collections.abc import Callable
 from bucketwheel.contracts import CatalogTable, Services, Statement, TableCopy
 from bucketwheel.errors import ExecutorError, VerificationError
 from bucketwheel.kernel.verify_copy import CopiedKeys, read_copied_keys
-from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, VerifyResult
+from bucketwheel.runs.manifest import Manifest
 
 _VERSION = "bucketing_version"
 
@@ -16,12 +16,12 @@ class CopyChecks:
     """The checks of the copies of one run; all raise ExecutorError where a copy is not what it should be."""
 
     def __init__(self, manifest: Manifest, services: Services) -> None:
-        size = manifest.result("size", SizeResult)
-        schema = manifest.result("discover", DiscoverResult).schema()
-        keys = manifest.result("split", SplitResult).keys
+        size = manifest.size
+        schema = manifest.discover.schema()
+        keys = manifest.split.keys
         self._services = services
-        self._rows = manifest.result("discover", DiscoverResult).rows
-        self._checksum = manifest.result("verify", VerifyResult).key_checksum
+        self._rows = manifest.discover.rows
+        self._checksum = manifest.verify.key_checksum
         self._keys = CopiedKeys(
             types={key.name: schema.field(key.source).type for key in keys},
             bucket_count=size.bucket_count if size.bucketed else 0,

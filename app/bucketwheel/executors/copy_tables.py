@@ -30,7 +30,7 @@ from bucketwheel.executors.copy_store import (
     listed,
     temporary_prefix,
 )
-from bucketwheel.runs.manifest import CopiedTable, DiscoverResult, Manifest, SizeResult, SplitResult
+from bucketwheel.runs.manifest import CopiedTable, Manifest, SizeResult
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 
@@ -47,7 +47,7 @@ def copy_tables(manifest: Manifest, services: Services) -> tuple[tuple[CopiedTab
         ExecutorError: a statement failed, or a copy is not what its source is; copies that were finished are kept
             for the next try.
     """
-    executor, size = services.executor(), manifest.result("size", SizeResult)
+    executor, size = services.executor(), manifest.size
     executor.check()
     _check_layout(services.settings, executor, size)
     work = _Work(manifest, services, executor)
@@ -69,11 +69,11 @@ def _check_layout(settings: Settings, executor: SqlExecutor, size: SizeResult) -
 def _warnings(manifest: Manifest, executor: SqlExecutor, size: SizeResult) -> Iterator[str]:
     if size.sort and size.bucketed and not executor.sorts:
         yield "copies are not sorted within their buckets, as promoted files are"
-    schema = manifest.result("discover", DiscoverResult).schema()
+    schema = manifest.discover.schema()
     coarser = _UNITS[: _UNITS.index(executor.timestamp_unit) + 1]
     finer = [
         column.source
-        for table in manifest.result("split", SplitResult).tables
+        for table in manifest.split.tables
         for column in table.columns
         if pa.types.is_timestamp(kind := schema.field(column.source).type) and kind.unit not in coarser
     ]
@@ -102,7 +102,7 @@ class _Work:
         self._services = services
         self._executor = executor
         self._ctas = settings.ctas
-        self._size = manifest.result("size", SizeResult)
+        self._size = manifest.size
         self._checks = CopyChecks(manifest, services)
         self._books = CopyBooks(services.storage, store, manifest.dataset, manifest.run_id)
         self._tables = self._staged(settings)
@@ -111,7 +111,7 @@ class _Work:
         self._cause: BaseException | None = None
 
     def _staged(self, settings: Settings) -> list[_Table]:
-        names = [table.name for table in self._manifest.result("split", SplitResult).tables]
+        names = [table.name for table in self._manifest.split.tables]
         prefix = settings.catalog.staged_prefix
         wanted = definitions(self._manifest, self._services.storage, settings, prefix)
         shown = {table.name.lower(): table for table in self._services.catalog().tables()}
@@ -146,7 +146,7 @@ class _Work:
         todo = [table for table in self._tables if table.name not in done]
         if todo:
             # Verify has proved that all tables of the run have the same keys: one source stands for all of them.
-            keys = [key.name for key in self._manifest.result("split", SplitResult).keys]
+            keys = [key.name for key in self._manifest.split.keys]
             expected = self._executor.keys(self._tables[0].source.name, keys, self._stop)
             done |= self._made(todo, keys, expected)
         return [done[table.name] for table in self._tables]

@@ -47,7 +47,7 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
 
 def check_unchanged(manifest: Manifest, services: Services) -> None:
     """Raise ResumeError where the configuration or the input is not what the run began with."""
-    found = manifest.result("discover", DiscoverResult)
+    found = manifest.discover
     entries = data_files(services.storage, found.location)
     inputs = [(entry.location, entry.bytes, entry.modified) for entry in entries]
     before, marks = manifest.fingerprint, fingerprint(services, inputs)

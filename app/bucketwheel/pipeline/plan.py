@@ -64,13 +64,13 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
     for name in _LOOKING:
         result = plugins.stage(name).run(manifest, services).model_dump(mode="json")
         manifest = manifest.with_stage(name, StageRecord(started=manifest.created, seconds=0, result=result))
-    found, size = manifest.result("discover", DiscoverResult), manifest.result("size", SizeResult)
+    found, size = manifest.discover, manifest.size
     earlier, unread = _earlier(services)
     return Plan(
         dataset=request.dataset,
         stages=tuple(stages),
         discover=found,
-        split=manifest.result("split", SplitResult),
+        split=manifest.split,
         size=size,
         cost=estimate(settings, stages, found, size, earlier),
         unread=tuple(unread),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bucketwheel import plugins
 from bucketwheel.contracts import Progress, Report
 from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
-from bucketwheel.runs.manifest import BucketResult, VerifyResult
+from bucketwheel.runs.manifest import VerifyResult
 from bucketwheel.runs.store import run_store
 from bucketwheel.settings import Settings
 
@@ -22,7 +22,7 @@ def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> 
     quality = settings.quality.model_copy(update={"drift": "off", "max_rows_changed_percent": None})
     settings = settings.model_copy(update={"quality": quality})
     services = make_services(settings, RunRequest(manifest.dataset), report, utc_now)
-    rows, started = manifest.result("bucket", BucketResult).rows, services.now()
+    rows, started = manifest.bucket.rows, services.now()
     report(Progress(manifest.dataset, "verify", "started", total_rows=rows))
     result = VerifyResult.model_validate(plugins.stage("verify").run(manifest, services).model_dump())
     for warning in result.warnings:

@@ -13,7 +13,7 @@ from bucketwheel.errors import RESUME, BucketwheelError, VerificationError
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
 from bucketwheel.pipeline.services import RunRequest, make_services, selected_stages, utc_now
-from bucketwheel.runs.manifest import DiscoverResult, Manifest, PublishResult, SizeResult, SplitResult, VerifyResult
+from bucketwheel.runs.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.runs.store import BucketCheckpoints, RunStore
 from bucketwheel.settings import PROMOTE, CatalogSettings, Settings
 from bucketwheel.stages import drift
@@ -114,7 +114,7 @@ class _Work:
             return True
         result = manifest.result(stage, PublishResult)
         prefix = prefixes(self._services.settings.catalog)[stage]
-        wanted = {f"{prefix}{table.name}" for table in manifest.result("split", SplitResult).tables}
+        wanted = {f"{prefix}{table.name}" for table in manifest.split.tables}
         shown = wanted == {table.name for table in result.tables} and is_current(self._services.catalog(), result)
         if stage != "ctas":
             return shown
@@ -208,6 +208,6 @@ def _starting(services: Services, stage: str, manifest: Manifest) -> Progress:
     rows = size = 0
     if stage in _DATA:
         # Bucket moves every row twice: once when it is read, once when it is written.
-        rows = manifest.result("discover", DiscoverResult).rows * (2 if stage == "bucket" else 1)
-        size = sum(table.bytes for table in manifest.result("size", SizeResult).tables)
+        rows = manifest.discover.rows * (2 if stage == "bucket" else 1)
+        size = sum(table.bytes for table in manifest.size.tables)
     return Progress(services.dataset, stage, "started", total_rows=rows, total_bytes=size)

@@ -27,7 +27,7 @@ from bucketwheel.contracts import Progress, Services, Stage, of_run
 from bucketwheel.errors import SelectionError, VerificationError
 from bucketwheel.pipeline.fingerprint import check_unchanged, fingerprint, inputs_of
 from bucketwheel.pipeline.services import RunRequest
-from bucketwheel.runs.manifest import DiscoverResult, Manifest, StageRecord
+from bucketwheel.runs.manifest import Manifest, StageRecord
 from bucketwheel.runs.store import RunStore, begun_at
 
 PUBLISHING = ("register", "ctas")
@@ -84,7 +84,7 @@ def _begun(store: RunStore, services: Services, stages: Sequence[Stage]) -> Mani
     services.report(Progress(services.dataset, "discover", "started"))
     found = plugins.stage("discover").run(draft, services)
     draft = draft.with_stage("discover", stage_record(started, services.now(), found.model_dump(mode="json")))
-    result = draft.result("discover", DiscoverResult)
+    result = draft.discover
     marks = fingerprint(services, inputs_of(result))
 
     def warn(text: str) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeVar
+from functools import cached_property
+from typing import Any, Final, Literal, Self, TypeVar, cast
 
 import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
@@ -216,6 +217,9 @@ class PublishResult(Record):
     warnings: tuple[str, ...] = ()
 
 
+ResultT = TypeVar("ResultT", bound=BaseModel)
+
+
 class StageRecord(Record):
     """A stage that finished."""
 
@@ -223,10 +227,29 @@ class StageRecord(Record):
     seconds: float
     result: dict[str, Any]
 
+    @cached_property
+    def parsed(self) -> dict[type[BaseModel], BaseModel]:
+        """Cache of `parse`; no field, so neither dumps nor comparisons see it."""
+        return {}
 
-ResultT = TypeVar("ResultT", bound=BaseModel)
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy without the cache, as `update` may replace the result."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("parsed", None)
+        return copy
 
-_RESULTS: Mapping[str, type[Record]] = {
+    def parse(self, kind: type[ResultT]) -> ResultT:
+        """Return the result as `kind`; validate it on the first call only.
+
+        Raises:
+            ValidationError: the result is no `kind`.
+        """
+        if kind not in self.parsed:
+            self.parsed[kind] = kind.model_validate(self.result)
+        return cast("ResultT", self.parsed[kind])
+
+
+RESULTS: Mapping[str, type[Record]] = {
     "discover": DiscoverResult,
     "split": SplitResult,
     "size": SizeResult,
@@ -259,7 +282,7 @@ class Manifest(Record):
     stages: dict[str, StageRecord] = Field(default_factory=dict)
 
     def result(self, stage: str, kind: type[ResultT]) -> ResultT:
-        """Return what `stage` found, as `kind`.
+        """Return the result of `stage` as `kind`; the built-in stages have a property each.
 
         Raises:
             SelectionError: the stage has not finished in this run.
@@ -272,11 +295,46 @@ class Manifest(Record):
                 f"bucketwheel run {self.dataset} --stages {stage} --resume {self.run_id}"
             )
         try:
-            return kind.model_validate(record.result)
+            return record.parse(kind)
         except ValidationError as error:
             raise StorageError(
                 f"run {self.run_id}: the manifest holds no result of stage {stage!r}; it may be damaged: {error}"
             ) from error
+
+    @property
+    def discover(self) -> DiscoverResult:
+        """Result of `discover`; raises as `result` does."""
+        return self.result("discover", DiscoverResult)
+
+    @property
+    def split(self) -> SplitResult:
+        """Result of `split`; raises as `result` does."""
+        return self.result("split", SplitResult)
+
+    @property
+    def size(self) -> SizeResult:
+        """Result of `size`; raises as `result` does."""
+        return self.result("size", SizeResult)
+
+    @property
+    def bucket(self) -> BucketResult:
+        """Result of `bucket`; raises as `result` does."""
+        return self.result("bucket", BucketResult)
+
+    @property
+    def verify(self) -> VerifyResult:
+        """Result of `verify`; raises as `result` does."""
+        return self.result("verify", VerifyResult)
+
+    @property
+    def register(self) -> PublishResult:
+        """Result of `register`; raises as `result` does."""
+        return self.result("register", PublishResult)
+
+    @property
+    def ctas(self) -> PublishResult:
+        """Result of `ctas`; raises as `result` does."""
+        return self.result("ctas", PublishResult)
 
     def with_stage(self, name: str, record: StageRecord) -> Manifest:
         """Return a copy in which stage `name` has finished."""
@@ -284,4 +342,4 @@ class Manifest(Record):
 
     def results(self) -> dict[str, Record]:
         """Results of the built-in stages that finished, by stage name."""
-        return {name: self.result(name, kind) for name, kind in _RESULTS.items() if name in self.stages}
+        return {name: self.result(name, kind) for name, kind in RESULTS.items() if name in self.stages}

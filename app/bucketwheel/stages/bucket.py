@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import EngineError
-from bucketwheel.runs.manifest import BucketOutcome, BucketResult, DiscoverResult, Manifest
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import reasons_told
 
@@ -22,7 +22,7 @@ class Bucket:
             EngineError: rows were lost or came twice.
         """
         job = bucket_job(manifest, services.storage, services.settings.target)
-        rows = manifest.result("discover", DiscoverResult).rows
+        rows = manifest.discover.rows
         done = dict(services.checkpoints.load())
         finished = sum(outcome.rows for outcome in done.values())
         self._report(services, job, finished, 0)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from bucketwheel.contracts import BucketJob, Slice, TableLayout
 from bucketwheel.kernel.schema import planned_schema
-from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult
+from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import Storage
 
 
 def bucket_job(manifest: Manifest, storage: Storage, target: str) -> BucketJob:
     """Return everything that scatter, gather and verify need for a run; the manifest alone says how."""
-    found = manifest.result("discover", DiscoverResult)
-    split = manifest.result("split", SplitResult)
-    size = manifest.result("size", SizeResult)
+    found = manifest.discover
+    split = manifest.split
+    size = manifest.size
     store, dataset = RunStore(storage, target), manifest.dataset
     schema, keys = found.schema(), tuple((key.source, key.name) for key in split.keys)
     rows = {table.name: table.row_group_rows for table in size.tables}

@@ -19,7 +19,7 @@ from bucketwheel.errors import BucketwheelError, QualityError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
 from bucketwheel.runs.drift_records import Drift, KeyCounts, KeyOverlap, NullShare, TypeChange
-from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, SizeResult
+from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import RUN_ID, RunStore, begun_at
 from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.stages.bucket_job import bucket_job
@@ -114,7 +114,7 @@ def _published(manifest: Manifest, services: Services) -> Manifest | None:
 
 def _refuse(manifest: Manifest, before: Manifest, services: Services) -> None:
     limit = services.settings.quality.max_rows_changed_percent
-    now, was = manifest.result("discover", DiscoverResult), before.result("discover", DiscoverResult)
+    now, was = manifest.discover, before.discover
     percent = rows_changed_percent(now.rows, was.rows)
     if limit is None or percent <= limit:
         return
@@ -133,7 +133,7 @@ def rows_changed_percent(now: int, before: int) -> float:
 
 
 def _counts(manifest: Manifest, before: Manifest) -> Drift:
-    now, was = manifest.result("discover", DiscoverResult), before.result("discover", DiscoverResult)
+    now, was = manifest.discover, before.discover
     ours, theirs = ({column.name: column for column in found.columns} for found in (now, was))
     common = [name for name in ours if name in theirs]
     shares = []
@@ -180,9 +180,9 @@ def _keys(manifest: Manifest, before: Manifest, services: Services) -> tuple[Key
 
 def _unlike(manifest: Manifest, now: BucketJob, before: Manifest, was: BucketJob) -> str | None:
     """Return why the same bucket of both runs does not hold the same keys, or None where it does."""
-    if not all(run.result("size", SizeResult).bucketed for run in (manifest, before)):
+    if not all(run.size.bucketed for run in (manifest, before)):
         return "a layout without buckets has no bucket to compare"
-    types, types_before = (run.result("discover", DiscoverResult).key_types for run in (manifest, before))
+    types, types_before = (run.discover.key_types for run in (manifest, before))
     for thing, one, other in (
         ("bucket count", now.bucket_count, was.bucket_count),
         ("bucket hash", now.hash, was.hash),
@@ -204,7 +204,7 @@ def _gone(before: Manifest, job: BucketJob, services: Services) -> str | None:
 def _smallest(manifest: Manifest, job: BucketJob) -> tuple[str, dict[int, list[str]]]:
     """Return the directory of the smallest table, and its files by bucket; verified tables have the same keys."""
     sizes = dict.fromkeys((table.name for table in job.tables), 0)
-    outcomes = manifest.result("bucket", BucketResult).outcomes
+    outcomes = manifest.bucket.outcomes
     for outcome in outcomes:
         for file in outcome.files:
             sizes[file.table] += file.bytes
@@ -226,7 +226,7 @@ def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) ->
         paths = [tuple(join(directory, name) for name in names.get(bucket, ())) for bucket in range(count)]
         files.append([KeyFiles(job.storage, found, columns, job.hash) for found in paths])
         width = _key_bytes(manifest)
-        for outcome in manifest.result("bucket", BucketResult).outcomes:
+        for outcome in manifest.bucket.outcomes:
             needs[outcome.bucket] += outcome.rows * width
     budget = available_memory() // 2 if settings.memory == "auto" else settings.memory
     free = min(budget * _WORKING, _MOST)
@@ -243,6 +243,6 @@ def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) ->
 
 def _key_bytes(manifest: Manifest) -> float:
     """Return what comparing one key takes, in bytes."""
-    found = manifest.result("discover", DiscoverResult)
+    found = manifest.discover
     size = sum(column.uncompressed_bytes for column in found.columns if column.name in found.keys)
     return _COPIES * (size / max(found.rows, 1) + _OVERHEAD)

@@ -13,7 +13,6 @@ from bucketwheel.engines.memory import gather_budget, gather_bytes
 from bucketwheel.executors.copy_store import check_writers
 from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
 from bucketwheel.runs.manifest import (
-    DiscoverResult,
     Manifest,
     SizeResult,
     SliceRecord,
@@ -45,8 +44,8 @@ class Size:
         Raises:
             ConfigError: the final tables are to be copied by an engine that cannot write so many buckets.
         """
-        found = manifest.result("discover", DiscoverResult)
-        split = manifest.result("split", SplitResult)
+        found = manifest.discover
+        split = manifest.split
         settings = services.settings
         columns = {column.name: column for column in found.columns}
         table_bytes = {table.name: _table_bytes(table, split, columns) for table in split.tables}

@@ -39,7 +39,7 @@ class Split:
             SchemaError: two columns of a table have one name, or one has a type or name that the catalog cannot hold.
             SelectionError: the table filter matches nothing.
         """
-        found = manifest.result("discover", DiscoverResult)
+        found = manifest.discover
         names = [column.name for column in found.columns]
         keys = _named("key", found.keys, ()).columns
         warnings: list[str] = []

@@ -10,8 +10,6 @@ from bucketwheel.kernel.checksum import add
 from bucketwheel.kernel.layout import bucket_of_file
 from bucketwheel.runs.manifest import (
     BucketOutcome,
-    BucketResult,
-    DiscoverResult,
     Manifest,
     VerifiedTable,
     VerifyResult,
@@ -40,7 +38,7 @@ class Verify:
             QualityError: null or duplicate keys where the policy is `error`, rows that changed too much.
         """
         job = bucket_job(manifest, services.storage, services.settings.target)
-        written = manifest.result("bucket", BucketResult)
+        written = manifest.bucket
         _check_listing(job, written.outcomes, services)
         rows, checksum = 0, 0
         sizes = dict.fromkeys((table.name for table in job.tables), 0)
@@ -55,7 +53,7 @@ class Verify:
                 checksum = add(checksum, check.key_checksum)
                 for table, size in check.table_bytes.items():
                     sizes[table] += size
-            expected = manifest.result("discover", DiscoverResult).rows
+            expected = manifest.discover.rows
             if rows != expected:
                 raise VerificationError(f"verify: {rows} rows read back, {expected} in the snapshot")
         nulls = sum(outcome.null_keys for outcome in written.outcomes)
