@@ -21,6 +21,7 @@ class FakeExecutor:
     hashes: tuple[str, ...] = ("hive_v1", "hive_v2")
     timestamp_unit = "us"
     sorts = True
+    catalogs: tuple[str, ...] | None = None
 
     def __init__(self, sql: TinySql, timeout: float = 60) -> None:
         self.sql = sql

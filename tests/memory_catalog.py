@@ -14,6 +14,11 @@ from bucketwheel.errors import CatalogError
 class MemoryCatalog:
     """Tables in a dict; `before_put` and `after_put` see the number of the put (from 1) and its table."""
 
+    typed = True
+    longest_name: int | None = None
+    longest_type: int | None = None
+    shared = True
+
     def __init__(self) -> None:
         self._tables: dict[str, CatalogTable] = {}
         self._lock = threading.Lock()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bucketwheel import cost as _cost
 from bucketwheel import doctor as _doctor
+from bucketwheel import plugins as _plugins
 from bucketwheel.contracts import Progress, Report
 from bucketwheel.cost import Cost
 from bucketwheel.deploy.template import template as _template
@@ -80,7 +81,9 @@ def load(
         if isinstance(overrides, Mapping)
         else overrides
     )
-    return _config.load(env, directory, given, os.environ if environ is None else environ)
+    config = _config.load(env, directory, given, os.environ if environ is None else environ)
+    _plugins.check_copies(config.settings)
+    return config
 
 
 def local_directory(directory: str, scratch: Path | str) -> str:

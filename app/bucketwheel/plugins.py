@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import importlib
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, get_type_hints
 
 from bucketwheel.contracts import Catalog, Engine, SqlExecutor, Stage
-from bucketwheel.errors import MissingDependencyError, SelectionError
+from bucketwheel.errors import ConfigError, MissingDependencyError, SelectionError
 from bucketwheel.settings import PROMOTE, STAGES, Settings
 
 _BUILT_IN = {
@@ -60,6 +60,49 @@ def catalog(settings: Settings) -> Catalog:
     return made
 
 
+def catalog_class(settings: Settings) -> type[Catalog]:
+    """Return the class of the catalog that the settings choose, without creating a catalog.
+
+    Raises:
+        SelectionError: there is no such catalog, or it does not declare its capabilities.
+        MissingDependencyError: its packages are not installed.
+    """
+    chosen: type[Catalog] = _load("catalogs", settings.catalog.kind)
+    undeclared = [name for name in get_type_hints(Catalog) if not hasattr(chosen, name)]
+    if undeclared:
+        raise SelectionError(
+            f"catalog {settings.catalog.kind!r} does not declare {', '.join(undeclared)}; "
+            f"set these as attributes of {chosen.__name__} (see bucketwheel.contracts.Catalog)"
+        )
+    return chosen
+
+
+def check_copies(settings: Settings) -> None:
+    """Check that the SQL executor that the settings choose can read the tables of the catalog.
+
+    Backends that are unknown or not installed are left to `check`.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    method, kind = settings.ctas.method, settings.catalog.kind
+    if method == PROMOTE:
+        return
+    copier: type[SqlExecutor] | None = _load_if_installed("executors", method)
+    catalogs = getattr(copier, "catalogs", None)
+    if catalogs and kind not in catalogs:
+        tables = " or ".join(name.capitalize() for name in catalogs)
+        raise ConfigError(
+            f"ctas.method is {method}, catalog.kind {kind}; {method.capitalize()} copies tables of {tables}: "
+            f"set catalog.kind={catalogs[0]}"
+        )
+    source: type[Catalog] | None = _load_if_installed("catalogs", kind)
+    if source is not None and not getattr(source, "shared", True):
+        raise ConfigError(
+            f"ctas.method is {method}, catalog.kind {kind}, which no SQL engine shares; set catalog.kind=glue"
+        )
+
+
 def executor(settings: Settings) -> SqlExecutor:
     """Return the SQL executor that the settings choose."""
     made: SqlExecutor = _load("executors", settings.ctas.method)(settings)
@@ -84,6 +127,14 @@ def check(settings: Settings, engine: bool, catalog: bool, executor: bool) -> No
 def known(group: str) -> list[str]:
     """Return the names in a group, built in and installed."""
     return sorted({*_BUILT_IN[group], *(point.name for point in entry_points(group=f"bucketwheel.{group}"))})
+
+
+def _load_if_installed(group: str, name: str) -> Any:
+    """Return the class behind a name, or None where it is unknown or lacks a package."""
+    try:
+        return _load(group, name)
+    except (SelectionError, MissingDependencyError):
+        return None
 
 
 def _load(group: str, name: str) -> Any:

@@ -85,8 +85,12 @@ def test_copies_that_are_less_than_promoted_files_are_warned_of(copying: Copying
 def test_an_engine_that_cannot_see_the_catalog_is_refused_as_configuration(
     copying: Copying, kind: str, method: str, text: str
 ) -> None:
-    with pytest.raises(ValueError, match=text):
-        copying.settings(catalog__kind=kind, ctas__method=method)
+    error = failed(copying, ConfigError, catalog__kind=kind, ctas__method=method)
+    assert text in str(error)
+    assert copying.manifests() == []
+    settings = copying.settings(catalog__kind=kind, ctas__method=method)
+    with pytest.raises(ConfigError, match=text):
+        plan(settings, RunRequest(DATASET))
 
 
 def test_an_unknown_method_is_refused_with_those_there_are(copying: Copying) -> None:

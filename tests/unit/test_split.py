@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import memory_catalog
+from bucketwheel import plugins
 from bucketwheel.errors import MappingError, SchemaError, SelectionError
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.runs.manifest import DiscoverResult, SplitResult
+from memory_catalog import MemoryCatalog
 from stage_support import DATASET, column, discovered, split
 
 HEADER = "OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN\n"
@@ -145,7 +149,10 @@ def test_standard_names_are_plain_and_stay_what_they_are(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.uint32(), pa.uint64(), pa.float16(), pa.list_(pa.uint64())], ids=str)
-def test_types_that_only_readers_of_the_files_get_right_are_for_duckdb_alone(kind: pa.DataType) -> None:
+def test_types_that_only_readers_of_the_files_get_right_are_for_duckdb_alone(
+    kind: pa.DataType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "of_a_plugin", "memory_catalog:MemoryCatalog")
     found = snapshot("A", A=kind)
     assert layout(split(found)) == {DATASET: [("A", "a")]}
     for catalog in ("glue", "of_a_plugin"):
@@ -171,7 +178,7 @@ def test_a_table_whose_name_is_too_long_for_glue_is_refused_before_any_work(
     table = "t" * 247
     found = snapshot("A")
     with pytest.raises(
-        MappingError, match=rf"table 't+' .* of 2\d\d characters with catalog.{setting}, Glue takes 255"
+        MappingError, match=rf"table 't+' .* of 2\d\d characters with catalog.{setting}, catalog glue takes 255"
     ):
         mapped(tmp_path, f"{table},A\n", found, **{"catalog.kind": "glue", **prefixes})
     assert mapped(tmp_path, f"{table},A\n", found, **prefixes)
@@ -179,7 +186,9 @@ def test_a_table_whose_name_is_too_long_for_glue_is_refused_before_any_work(
 
 def test_a_column_whose_name_is_too_long_for_glue_is_refused_before_any_work() -> None:
     name = "c" * 256
-    with pytest.raises(SchemaError, match=f"column '{name}' would have a name of 256 characters, Glue takes 255"):
+    with pytest.raises(
+        SchemaError, match=f"column '{name}' would have a name of 256 characters, catalog glue takes 255"
+    ):
         split(snapshot(name), **{"catalog.kind": "glue"})
     assert split(snapshot(name))
     # A key has a name as other columns do.
@@ -192,7 +201,44 @@ def test_a_type_whose_text_is_too_long_for_glue_is_refused_before_any_work() -> 
     wide = pa.struct([(f"field_number_{number:08d}", pa.decimal128(38, 10)) for number in range(4000)])
     found = snapshot("A", A=wide)
     with pytest.raises(
-        SchemaError, match=r"the type of column 'A' has 1\d{5} characters .* Glue takes 131072; leave"
+        SchemaError, match=r"the Hive type of column 'A' has 1\d{5} characters, catalog glue takes 131072; leave"
     ):
         split(found, **{"catalog.kind": "glue"})
     assert split(found)
+
+
+class Narrow(MemoryCatalog):
+    """A catalog with limits of its own."""
+
+    longest_name = 12
+    longest_type = 6
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(memory_catalog, "Narrow", Narrow, raising=False)
+    monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "narrow", "memory_catalog:Narrow")
+    return "narrow"
+
+
+def test_split_refuses_what_exceeds_the_limits_the_catalog_declares(narrow: str, tmp_path: Path) -> None:
+    with pytest.raises(MappingError, match=r"table 'letters' .* of 16 characters .*, catalog narrow takes 12"):
+        mapped(tmp_path, "letters,A\n", snapshot("A"), **{"catalog.kind": narrow})
+    with pytest.raises(SchemaError, match=r"column 'a_column_name' .* of 13 characters, catalog narrow takes 12"):
+        mapped(tmp_path, "t,a_column_name\n", snapshot("a_column_name"), **{"catalog.kind": narrow})
+    wide = snapshot("A", A=pa.timestamp("us"))
+    with pytest.raises(SchemaError, match="Hive type of column 'A' has 9 characters, catalog narrow takes 6"):
+        mapped(tmp_path, "t,A\n", wide, **{"catalog.kind": narrow})
+
+
+def test_split_works_without_the_packages_of_the_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bucketwheel.catalogs.duckdb", raising=False)
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    assert layout(split(snapshot("A"))) == {DATASET: [("A", "a")]}
+
+
+def test_a_catalog_that_declares_no_capabilities_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(MemoryCatalog, "typed")
+    monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "bare", "memory_catalog:MemoryCatalog")
+    with pytest.raises(SelectionError, match="catalog 'bare' does not declare typed; set these as attributes of"):
+        split(snapshot("A"), **{"catalog.kind": "bare"})

@@ -40,6 +40,12 @@ _BUSY = ("Conflicting lock", "different configuration", "already attached")
 class DuckdbCatalog:
     """Tables of one schema in one DuckDB file."""
 
+    # Views take the types of columns from the files.
+    typed = False
+    longest_name: int | None = None
+    longest_type: int | None = None
+    shared = False
+
     def __init__(self, settings: Settings) -> None:
         path = settings.catalog.path
         if path is None or is_s3(path):

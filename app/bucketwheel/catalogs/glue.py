@@ -20,7 +20,7 @@ from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_version
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import Settings
-from bucketwheel.sql import check_plain_name
+from bucketwheel.sql import LONGEST_NAME, check_plain_name
 from bucketwheel.storage import Storage, is_s3
 
 _MISSING = "EntityNotFoundException"
@@ -32,6 +32,11 @@ _MEETINGS = 5
 
 class GlueCatalog:
     """Tables of one database of the Data Catalog of this account and region."""
+
+    typed = True
+    longest_name: int | None = LONGEST_NAME
+    longest_type: int | None = 131_072
+    shared = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -16,7 +16,6 @@ from bucketwheel.runs.manifest import (
     PublishResult,
 )
 from bucketwheel.runs.store import RunStore
-from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, join
 
 DATASET = "bucketwheel.dataset"
@@ -26,7 +25,7 @@ _Change = tuple[CatalogTable, CatalogTable | None]
 
 
 def definitions(
-    manifest: Manifest, storage: Storage, settings: Settings, prefix: str, copies: Sequence[CopiedTable] = ()
+    manifest: Manifest, services: Services, prefix: str, copies: Sequence[CopiedTable] = ()
 ) -> list[CatalogTable]:
     """Return the catalog tables of a verified run, named `prefix` + table, in the order of the mapping.
 
@@ -36,14 +35,14 @@ def definitions(
         SchemaError: the catalog has no name for a column's type; a run for another catalog may have had.
     """
     made = {copy.table: copy for copy in copies}
-    store = RunStore(storage, settings.target)
+    store = RunStore(services.storage, services.settings.target)
     found = manifest.discover
     split = manifest.split
     size = manifest.size
     written = {table.name: table for table in manifest.verify.tables}
     schema = found.schema()
     keys = tuple(key.name for key in split.keys)
-    exact = settings.catalog.is_typed
+    exact = services.catalog_class().typed
     tables = []
     for table in split.tables:
         columns = tuple(
@@ -115,7 +114,7 @@ def publish_run(
     """
     settings, storage = services.settings, services.storage
     check_files(manifest, storage, settings.target)
-    tables = definitions(manifest, storage, settings, prefix, copies)
+    tables = definitions(manifest, services, prefix, copies)
     return publish_all(services.catalog(), services.fence, tables, settings.catalog.adopt, then)
 
 

@@ -62,7 +62,21 @@ def _place(table: CatalogTable | None) -> str:
 
 
 class Catalog(Protocol):
-    """A database of table definitions, each changed in one update."""
+    """A database of table definitions, each changed in one update.
+
+    The attributes are declared on the class: Bucketwheel reads them without creating a catalog.
+
+    Attributes:
+        typed: whether readers take the types of columns from the catalog; otherwise they take them from the files.
+        longest_name: maximum number of characters of a table or column name, None for no limit.
+        longest_type: maximum number of characters of a column's Hive type, None for no limit.
+        shared: whether SQL engines read the tables of the catalog, so that a `SqlExecutor` can copy them.
+    """
+
+    typed: bool
+    longest_name: int | None
+    longest_type: int | None
+    shared: bool
 
     def check(self) -> None:
         """Refuse what would make publishing fail, as far as that can be seen beforehand; changes nothing.

@@ -46,6 +46,7 @@ class SqlExecutor(Protocol):
         timestamp_unit: the finest unit of time that copies keep: `ms`, `us` or `ns`.
         sorts: whether it sorts the rows of a bucket file.
         chooses_location: whether it puts tables where it wants; known after `check`.
+        catalogs: kinds of catalog whose tables it copies, None for every shared catalog.
     """
 
     writers: int | None
@@ -53,6 +54,7 @@ class SqlExecutor(Protocol):
     timestamp_unit: str
     sorts: bool
     chooses_location: bool
+    catalogs: tuple[str, ...] | None
 
     def check(self) -> None:
         """Refuse what would make statements fail, as far as that can be seen beforehand; changes nothing.

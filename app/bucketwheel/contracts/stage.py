@@ -88,6 +88,7 @@ class Services:
     storage: Storage
     engine: Callable[[], Engine]
     catalog: Callable[[], Catalog]
+    catalog_class: Callable[[], type[Catalog]]
     executor: Callable[[], SqlExecutor]
     fence: Fence
     checkpoints: Checkpoints

@@ -55,6 +55,7 @@ class AthenaExecutor:
     hashes: tuple[str, ...] = ("hive_v1",)
     timestamp_unit = "ms"
     sorts = False
+    catalogs: tuple[str, ...] | None = ("glue",)
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

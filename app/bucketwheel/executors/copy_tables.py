@@ -113,7 +113,7 @@ class _Work:
     def _staged(self, settings: Settings) -> list[_Table]:
         names = [table.name for table in self._manifest.split.tables]
         prefix = settings.catalog.staged_prefix
-        wanted = definitions(self._manifest, self._services.storage, settings, prefix)
+        wanted = definitions(self._manifest, self._services, prefix)
         shown = {table.name.lower(): table for table in self._services.catalog().tables()}
         for table in wanted:
             found = shown.get(table.name.lower())

@@ -34,6 +34,7 @@ class TrinoExecutor:
     hashes: tuple[str, ...] = ("hive_v1", "hive_v2")
     timestamp_unit = "us"
     chooses_location = False
+    catalogs: tuple[str, ...] | None = None
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -44,7 +44,7 @@ def rollback(
             copies = manifest.result(stage, PublishResult).copies
             check_copies(services.storage, copies)
             prefix = prefixes(settings.catalog)[stage]
-            tables += definitions(manifest, services.storage, settings, prefix, copies)
+            tables += definitions(manifest, services, prefix, copies)
 
         def note() -> None:
             if "ctas" in published:

@@ -102,8 +102,9 @@ def make_services(settings: Settings, request: RunRequest, report: Report, now: 
 
     Raises:
         SelectionError: the dataset is not configured.
-        ConfigError: source and target lie inside each other.
+        ConfigError: source and target lie inside each other, or the executor cannot read the catalog.
     """
+    plugins.check_copies(settings)
     services = Services(
         settings=settings,
         dataset=request.dataset,
@@ -111,6 +112,7 @@ def make_services(settings: Settings, request: RunRequest, report: Report, now: 
         storage=Storage.of(settings),
         engine=cache(partial(plugins.engine, settings)),
         catalog=cache(partial(plugins.catalog, settings)),
+        catalog_class=partial(plugins.catalog_class, settings),
         executor=cache(partial(plugins.executor, settings)),
         fence=Unleased(),
         checkpoints=Unleased(),

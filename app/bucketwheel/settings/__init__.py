@@ -122,11 +122,6 @@ class CatalogSettings(Frozen):
     create_database: bool = True
     retry_seconds: Annotated[float, Field(ge=0)] = 120
 
-    @property
-    def is_typed(self) -> bool:
-        """Whether readers take the types of columns from the catalog; DuckDB's views take them from the files."""
-        return self.kind != "duckdb"
-
     @model_validator(mode="after")
     def _prefixes_differ(self) -> CatalogSettings:
         if self.staged_prefix == self.final_prefix:
@@ -250,16 +245,3 @@ class Settings(Frozen):
     monitoring: MonitoringSettings = MonitoringSettings()
     cost: CostSettings = CostSettings()
     datasets: Mapping[str, DatasetSettings] = {}
-
-    @model_validator(mode="after")
-    def _engine_sees_catalog(self) -> Settings:
-        method, kind = self.ctas.method, self.catalog.kind
-        if method == "athena" and kind != "glue":
-            raise ValueError(
-                f"ctas.method is athena, catalog.kind {kind}; Athena copies tables of Glue: set catalog.kind=glue"
-            )
-        if method != PROMOTE and kind == "duckdb":
-            raise ValueError(
-                f"ctas.method is {method}, catalog.kind duckdb, which no SQL engine shares; set catalog.kind=glue"
-            )
-        return self

@@ -10,19 +10,23 @@ import math
 from collections.abc import Iterator, Sequence
 
 from bucketwheel.catalogs.hive_types import hive_type
-from bucketwheel.contracts import Services
-from bucketwheel.errors import BucketwheelError, MappingError, SchemaError, SelectionError, StorageError
+from bucketwheel.contracts import Catalog, Services
+from bucketwheel.errors import (
+    BucketwheelError,
+    MappingError,
+    MissingDependencyError,
+    SchemaError,
+    SelectionError,
+    StorageError,
+)
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
 from bucketwheel.settings import CatalogSettings, SplitSettings
-from bucketwheel.sql import LONGEST_NAME
 from bucketwheel.storage import Storage
 
 TABLE_HEADER = "OMC_FLYWHEEL_TABLE"
 COLUMN_HEADER = "OMC_FLYWHEEL_COLUMN"
 _SHOWN = 20
-# Of a column, in Glue.
-_LONGEST_TYPE = 131_072
 
 
 class Split:
@@ -58,7 +62,7 @@ class Split:
         narrow = [part for table in whole for part in _within_limit(table, services.settings.split)]
         chosen = _filtered(narrow, services.tables_filter)
         # Refused here, not when the tables are published: by then all of the work has been done.
-        _check_catalog(services.settings.catalog, keys, chosen, found)
+        _check_catalog(services, keys, chosen, found)
         return SplitResult(
             keys=keys,
             tables=chosen,
@@ -69,35 +73,43 @@ class Split:
 
 
 def _check_catalog(
-    catalog: CatalogSettings, keys: Sequence[ColumnMapping], tables: Sequence[TableColumns], found: DiscoverResult
+    services: Services, keys: Sequence[ColumnMapping], tables: Sequence[TableColumns], found: DiscoverResult
 ) -> None:
     """Raise where the catalog cannot hold a type or a name."""
-    schema = found.schema()
+    settings, schema = services.settings.catalog, found.schema()
+    try:
+        catalog: type[Catalog] | None = services.catalog_class()
+    except MissingDependencyError:
+        # A run that does not publish works without the packages of the catalog; publishing checks the types again.
+        catalog = None
     for table in tables:
-        if catalog.kind == "glue":
-            _check_lengths(catalog, table, keys)
+        if catalog and catalog.longest_name:
+            _check_lengths(settings, catalog.longest_name, table, keys)
         for column in table.columns:
-            kind = hive_type(schema.field(column.source).type, column.source, catalog.is_typed)
-            if catalog.kind == "glue" and len(kind) > _LONGEST_TYPE:
+            kind = hive_type(schema.field(column.source).type, column.source, catalog is not None and catalog.typed)
+            if catalog and catalog.longest_type and len(kind) > catalog.longest_type:
                 raise SchemaError(
-                    f"{table.name}: the type of column {column.source!r} has {len(kind)} characters in Hive's words, "
-                    f"Glue takes {_LONGEST_TYPE}; leave it unmapped, or have the snapshot written with fewer fields"
+                    f"{table.name}: the Hive type of column {column.source!r} has {len(kind)} characters, catalog "
+                    f"{settings.kind} takes {catalog.longest_type}; leave it unmapped, or have the snapshot written "
+                    "with fewer fields"
                 )
 
 
-def _check_lengths(catalog: CatalogSettings, table: TableColumns, keys: Sequence[ColumnMapping]) -> None:
+def _check_lengths(
+    catalog: CatalogSettings, longest: int, table: TableColumns, keys: Sequence[ColumnMapping]
+) -> None:
     for setting in ("staged_prefix", "final_prefix"):
         name = f"{getattr(catalog, setting)}{table.name}"
-        if len(name) > LONGEST_NAME:
+        if len(name) > longest:
             raise MappingError(
-                f"table {table.name!r} would have a name of {len(name)} characters with catalog.{setting}, Glue "
-                f"takes {LONGEST_NAME}; shorten it in the mapping, or shorten that setting"
+                f"table {table.name!r} would have a name of {len(name)} characters with catalog.{setting}, catalog "
+                f"{catalog.kind} takes {longest}; shorten it in the mapping, or shorten that setting"
             )
     for column in (*keys, *table.columns):
-        if len(column.name) > LONGEST_NAME:
+        if len(column.name) > longest:
             raise SchemaError(
-                f"{table.name}: column {column.source!r} would have a name of {len(column.name)} characters, Glue "
-                f"takes {LONGEST_NAME}; leave it unmapped, or have the snapshot written with a shorter one"
+                f"{table.name}: column {column.source!r} would have a name of {len(column.name)} characters, catalog "
+                f"{catalog.kind} takes {longest}; leave it unmapped, or have the snapshot written with a shorter one"
             )
 
 
