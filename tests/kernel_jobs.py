@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, Slice, TableLayout
-from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather, gather_buckets
 from bucketwheel.kernel.layout import bucket_of_file, standard_name
 from bucketwheel.kernel.scatter import READ_OPTIONS, Scattered, scatter
@@ -94,40 +94,40 @@ def numbered(count: int, start: int = 0) -> pa.Array:
     return pa.array([f"U{(number * 7919) % 100_003:06d}" for number in range(start, start + count)])
 
 
-class MemoryPieces:
+class MemoryBlocks:
     """The plainest store there can be: every scattered part, in order."""
 
     def __init__(self) -> None:
-        self.codebooks = Codebooks()
+        self.dictionaries = UnifiedDictionaries()
         self.parts: list[Scattered] = []
 
-    def scan(self, job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> MemoryPieces:
+    def scan(self, job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> MemoryBlocks:
         for part in job.slices:
-            self.parts += scatter(job, part, max_rows, self.codebooks, skip)
+            self.parts += scatter(job, part, max_rows, self.dictionaries, skip)
         return self
 
     def read(self, bucket: int, columns: Sequence[str], last: int | None = None) -> list[pa.RecordBatch]:
-        pieces = []
+        blocks = []
         for part in self.parts:
             start, end = int(part.offsets[bucket]), int(part.offsets[(bucket if last is None else last) + 1])
             if end > start:
-                pieces.append(part.batch.select(list(columns)).slice(start, end - start))
-        return pieces
+                blocks.append(part.batch.select(list(columns)).slice(start, end - start))
+        return blocks
 
     def gather(self, job: BucketJob, bucket: int) -> BucketOutcome:
-        return gather(job, bucket, lambda columns: self.read(bucket, columns), self.codebooks)
+        return gather(job, bucket, lambda columns: self.read(bucket, columns), self.dictionaries)
 
-    def gather_together(self, job: BucketJob, buckets: Sequence[int]) -> list[BucketOutcome]:
+    def gather_group(self, job: BucketJob, buckets: Sequence[int]) -> list[BucketOutcome]:
         first, last = buckets[0], buckets[-1]
-        return gather_buckets(job, buckets, lambda columns: self.read(first, columns, last), self.codebooks)
+        return gather_buckets(job, buckets, lambda columns: self.read(first, columns, last), self.dictionaries)
 
 
 def run_kernel(job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> list[BucketOutcome]:
-    pieces = MemoryPieces().scan(job, max_rows, skip)
-    return [pieces.gather(job, bucket) for bucket in range(job.bucket_count) if bucket not in skip]
+    blocks = MemoryBlocks().scan(job, max_rows, skip)
+    return [blocks.gather(job, bucket) for bucket in range(job.bucket_count) if bucket not in skip]
 
 
-def short_of_offsets(table: pa.Table) -> pa.Table:
+def overflow_offsets(table: pa.Table) -> pa.Table:
     """Join the chunks of a table as pyarrow does where there is more text than 32-bit offsets reach."""
     kinds = [column.type for column in table.columns]
     if any(pa.types.is_list(kind) or (pa.types.is_map(kind) and pa.types.is_string(kind.key_type)) for kind in kinds):

@@ -17,7 +17,7 @@ BUCKET = "own-stages"
 OWN_STAGES = """
 import sys
 from bucketwheel import api
-from bucketwheel.engines.spark_session import spark_session
+from bucketwheel.engines.spark.session import spark_session
 
 bucket, endpoint = sys.argv[1:]
 changes = {"target": f"s3://{bucket}/out", "storage.endpoint_url": endpoint}

@@ -34,7 +34,7 @@ SPARK = {
     "spark.shuffle.io.maxRetries": "1",
     "spark.shuffle.io.retryWait": "1s",
 }
-RETRIED = r"spark stage \d+.*: \d+ tasks failed and were tried again: "
+RETRIED = r"spark stage \d+.*: \d+ tasks? failed and were retried: "
 # Tasks that were at work when they were paused take less.
 ZOMBIE_SECONDS = 4
 

@@ -62,7 +62,7 @@ def test_a_corrupt_page_is_named_with_file_row_group_and_column(
     ((group, column),) = corrupt_chunks(path)
     result = refused(published, 3)
     assert f"error: {path}: row group {group}, column {column!r} cannot be read: " in result.stderr
-    assert "take the snapshot before it with --snapshot-dt" in result.stderr
+    assert "select the previous snapshot with --snapshot-dt" in result.stderr
     assert "To go on from here: bucketwheel run" in result.stderr
 
 

@@ -43,10 +43,10 @@ class TestSparkEngine(EngineContract):
     def test_spark_sends_each_bucket_to_the_partition_that_was_meant(self, partitions: int) -> None:
         from pyspark.sql import functions as F  # noqa: N812 the name that everybody gives it
 
-        from bucketwheel.engines.spark.engine import _place_keys
+        from bucketwheel.engines.spark.engine import _partition_keys
         from bucketwheel.engines.spark.session import spark_session
 
-        rows = [(index, key) for index, key in enumerate(_place_keys(partitions))]
+        rows = [(index, key) for index, key in enumerate(_partition_keys(partitions))]
         frame = spark_session(Settings()).createDataFrame(rows, "meant int, place int")
         found = frame.repartition(partitions, "place").select("meant", F.spark_partition_id()).collect()
         assert sorted(map(tuple, found)) == [(index, index) for index in range(partitions)]

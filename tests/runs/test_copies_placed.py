@@ -28,7 +28,7 @@ def nothing_is_shown(copying: Copying) -> None:
             lambda name: f"{(int(name[:6]) + 1) % 4:06d}_0_other",
             r"00000\d_0_other: bucket \d: row 0 with key 'person \d+' belongs to bucket \d \(\d+ such rows\)",
         ),
-        (lambda name: f"{name[:6]}4_0", r"000000?4_0: readers take this name for that of bucket 4, of 4 buckets"),
+        (lambda name: f"{name[:6]}4_0", r"000000?4_0: readers find bucket 4 in this name, but there are 4 buckets"),
         # By their order, which is not that of their buckets.
         (lambda name: f"part-{9 - int(name[:6])}.parquet", r"part-\d.parquet: bucket \d: row 0 with key"),
     ],

@@ -16,7 +16,7 @@ from faults.proxy import Answered, FaultProxy, Request
 
 from bucketwheel.contracts import BucketJob, Slice, TableLayout
 from bucketwheel.errors import StorageError, UnreadableFilesError
-from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.scatter import chunk_ranges, scatter
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, fetch, ranged
@@ -58,7 +58,7 @@ def job(path: str) -> tuple[BucketJob, Slice]:
 
 def rows_of(path: str, max_rows: int = 10**9) -> pa.Table:
     made, part = job(path)
-    return pa.Table.from_batches([one.batch for one in scatter(made, part, max_rows, Codebooks())])
+    return pa.Table.from_batches([one.batch for one in scatter(made, part, max_rows, UnifiedDictionaries())])
 
 
 def reads(answered: list[Answered]) -> list[Answered]:

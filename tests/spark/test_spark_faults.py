@@ -16,7 +16,7 @@ from project import WIDE
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.crash, pytest.mark.xdist_group("cluster")]
 
-RETRIED = r"spark stage \d+.*: \d+ tasks failed and were tried again: "
+RETRIED = r"spark stage \d+.*: \d+ tasks? failed and were retried: "
 
 
 def test_an_undisturbed_run_on_two_workers_writes_the_same_bytes(scene: Scene) -> None:

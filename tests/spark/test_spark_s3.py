@@ -164,7 +164,7 @@ def test_credentials_that_stay_expired_end_the_run_in_words_and_it_can_be_resume
     answer = far.refused()
     proxy.plan = healthy
     assert "000001_0.snappy.parquet: PutObject: the credentials have expired" in answer.error
-    assert "tasks failed and were tried again: StorageError: " in far.reasons(answer)
+    assert " failed and were retried: StorageError: " in far.reasons(answer)
     far.begin("--resume", "last")
     assert not far.answer().error
     far.check()

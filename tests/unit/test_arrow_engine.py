@@ -16,7 +16,7 @@ from bucketwheel import host
 from bucketwheel.contracts import BucketJob, EngineStatistics
 from bucketwheel.engines import arrow, spill
 from bucketwheel.engines.arrow import ArrowEngine
-from bucketwheel.engines.spill import PieceStore
+from bucketwheel.engines.spill import SpillBuffer
 from bucketwheel.errors import EngineError, StorageError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.gather import gather_buckets
@@ -171,19 +171,19 @@ def test_no_thread_outlives_whoever_stops_listening(job: BucketJob, monkeypatch:
     """A thread that went on would find an emptied store, and could write a file that lacks rows."""
     states = []
     closed = threading.Event()
-    close = PieceStore.close
+    close = SpillBuffer.close
 
     def slow(job: BucketJob, buckets: list[int], *rest: Any) -> Any:
         time.sleep(0.05 * bool(buckets[0]))
         states.append(closed.is_set())
         return gather_buckets(job, buckets, *rest)
 
-    def watch(store: PieceStore) -> None:
+    def watch(store: SpillBuffer) -> None:
         closed.set()
         close(store)
 
     monkeypatch.setattr(arrow, "gather_buckets", slow)
-    monkeypatch.setattr(PieceStore, "close", watch)
+    monkeypatch.setattr(SpillBuffer, "close", watch)
     outcomes = engine(threads=2).bucket(job, (), ignore)
     next(outcomes)
     outcomes.close()  # type: ignore[attr-defined]
@@ -212,12 +212,12 @@ def test_an_error_of_the_listener_ends_every_thread_before_the_store_is_gone(
         if where == "scatter" or size:
             raise RuntimeError("stop")
 
-    def watch(store: PieceStore) -> None:
+    def watch(store: SpillBuffer) -> None:
         closed.set()
         close(store)
 
-    close = PieceStore.close
-    monkeypatch.setattr(PieceStore, "close", watch)
+    close = SpillBuffer.close
+    monkeypatch.setattr(SpillBuffer, "close", watch)
     monkeypatch.setattr(arrow, where, slow(scatter if where == "scatter" else gather_buckets))
     with pytest.raises(RuntimeError, match="stop"):
         list(engine(threads=3).bucket(job, (), advance))
@@ -233,7 +233,7 @@ def test_spilled_pieces_that_cannot_be_read_name_the_directory(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(spill._SpillFile, "read", broken)
-    with pytest.raises(StorageError, match=rf"{tmp_path / 'spill'}.*cannot read spilled pieces from.*Input/output"):
+    with pytest.raises(StorageError, match=rf"{tmp_path / 'spill'}.*cannot read spilled blocks from.*Input/output"):
         bucket(engine(tmp_path / "spill", memory=1), job)
 
 

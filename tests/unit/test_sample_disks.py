@@ -1,4 +1,4 @@
-"""Places that samples cannot be written to."""
+"""PartitionKeys that samples cannot be written to."""
 
 from __future__ import annotations
 

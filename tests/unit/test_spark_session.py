@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from py4j.protocol import Py4JNetworkError
 
-from bucketwheel.engines.spark.engine import _cancel, _explained, _place_keys
-from bucketwheel.engines.spark.session import _interrupts_as_they_are, wanted_settings
+from bucketwheel.engines.spark.engine import _cancel, _engine_error, _partition_keys
+from bucketwheel.engines.spark.session import _keep_interrupt_handler, session_settings
 from bucketwheel.errors import EngineError
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.settings import AwsSettings, Settings, StorageSettings
@@ -19,7 +19,7 @@ REMOTE = Settings.model_validate(
 
 
 def test_a_session_of_our_own_is_local_and_listens_to_this_machine_only() -> None:
-    wanted = wanted_settings(LOCAL, {}, True, {})
+    wanted = session_settings(LOCAL, {}, True, {})
     assert wanted["spark.master"] == "local[*]"
     assert wanted["spark.driver.bindAddress"] == wanted["spark.driver.host"] == "127.0.0.1"
     assert not any("s3" in name for name in wanted)
@@ -27,18 +27,18 @@ def test_a_session_of_our_own_is_local_and_listens_to_this_machine_only() -> Non
 
 def test_threads_are_those_of_the_settings() -> None:
     settings = LOCAL.model_copy(update={"threads": 3})
-    assert wanted_settings(settings, {}, True, {})["spark.master"] == "local[3]"
+    assert session_settings(settings, {}, True, {})["spark.master"] == "local[3]"
 
 
 def test_what_the_platform_has_set_stays() -> None:
     known = {"spark.master": "spark://m:7077", "spark.hadoop.fs.s3.impl": "com.amazon.ws.emr.hadoop.fs.EmrFileSystem"}
     for own in (True, False):
-        wanted = wanted_settings(REMOTE, known, own, {})
+        wanted = session_settings(REMOTE, known, own, {})
         assert known.keys().isdisjoint(wanted)
 
 
 def test_a_session_of_a_platform_gets_no_master_and_no_address() -> None:
-    wanted = wanted_settings(LOCAL, {}, False, {})
+    wanted = session_settings(LOCAL, {}, False, {})
     assert not [name for name in wanted if name.startswith(("spark.master", "spark.driver"))]
 
 
@@ -48,11 +48,11 @@ def test_a_local_session_by_spark_submit_listens_to_this_machine_only_unless_tol
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
     }
-    wanted = wanted_settings(LOCAL, {"spark.master": "local[*]"}, False, {})
+    wanted = session_settings(LOCAL, {"spark.master": "local[*]"}, False, {})
     assert one_machine.items() <= wanted.items()
     assert "spark.driver.memory" not in wanted
     told = {"spark.master": "local[2]", "spark.ui.enabled": "true", "spark.driver.host": "10.0.0.5"}
-    wanted = wanted_settings(LOCAL, told, False, {})
+    wanted = session_settings(LOCAL, told, False, {})
     assert told.keys().isdisjoint(wanted)
 
 
@@ -60,17 +60,17 @@ def test_endpoint_and_region_may_come_from_the_environment() -> None:
     remote = REMOTE.model_copy(update={"storage": StorageSettings()})
     environ = {"AWS_ENDPOINT_URL": "https://all:1", "AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "us-east-1"}
     fs = "spark.hadoop.fs.s3a"
-    wanted = wanted_settings(remote, {}, False, environ)
+    wanted = session_settings(remote, {}, False, environ)
     assert wanted[f"{fs}.endpoint"] == "https://all:1"
     assert wanted[f"{fs}.connection.ssl.enabled"] == wanted[f"{fs}.path.style.access"] == "true"
     assert wanted[f"{fs}.endpoint.region"] == "eu-west-2"
-    wanted = wanted_settings(remote, {}, False, {**environ, "AWS_ENDPOINT_URL_S3": "http://s3:2"})
+    wanted = session_settings(remote, {}, False, {**environ, "AWS_ENDPOINT_URL_S3": "http://s3:2"})
     assert wanted[f"{fs}.endpoint"] == "http://s3:2"
     # A setting goes before the environment, and the environment may be told to keep out.
-    assert wanted_settings(REMOTE, {}, False, environ)[f"{fs}.endpoint"] == "http://127.0.0.1:4566"
+    assert session_settings(REMOTE, {}, False, environ)[f"{fs}.endpoint"] == "http://127.0.0.1:4566"
     ignored = {**environ, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}
-    assert f"{fs}.endpoint" not in wanted_settings(remote, {}, False, ignored)
-    assert wanted_settings(remote, {}, False, {"AWS_DEFAULT_REGION": "x"})[f"{fs}.endpoint.region"] == "x"
+    assert f"{fs}.endpoint" not in session_settings(remote, {}, False, ignored)
+    assert session_settings(remote, {}, False, {"AWS_DEFAULT_REGION": "x"})[f"{fs}.endpoint.region"] == "x"
 
 
 def test_what_storage_leaves_open_is_that_of_aws() -> None:
@@ -80,7 +80,7 @@ def test_what_storage_leaves_open_is_that_of_aws() -> None:
             "aws": AwsSettings(endpoint_url="http://127.0.0.1:5000", region="eu-west-1"),
         }
     )
-    wanted = wanted_settings(open_storage, {}, False, {})
+    wanted = session_settings(open_storage, {}, False, {})
     assert wanted["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:5000"
     assert wanted["spark.hadoop.fs.s3a.endpoint.region"] == "eu-west-1"
     assert "spark.hadoop.fs.s3a.path.style.access" not in wanted
@@ -88,7 +88,7 @@ def test_what_storage_leaves_open_is_that_of_aws() -> None:
 
 def test_s3_works_under_both_names_and_keys_stay_out_of_the_settings() -> None:
     environ = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "very-secret"}
-    wanted = wanted_settings(REMOTE, {}, False, environ)
+    wanted = session_settings(REMOTE, {}, False, environ)
     assert wanted["spark.hadoop.fs.s3.impl"] == "org.apache.hadoop.fs.s3a.S3AFileSystem"
     assert wanted["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:4566"
     assert wanted["spark.hadoop.fs.s3a.connection.ssl.enabled"] == "false"
@@ -104,14 +104,14 @@ def test_s3_works_under_both_names_and_keys_stay_out_of_the_settings() -> None:
 def test_every_partition_has_a_number_that_spark_sends_there(partitions: int) -> None:
     import pyarrow as pa
 
-    keys = _place_keys(partitions)
+    keys = _partition_keys(partitions)
     hashes = hash_keys([pa.array(keys, pa.int32())], "spark")
     assert bucket_numbers(hashes, partitions, "spark").tolist() == list(range(partitions))
 
 
 def test_ctrl_c_stays_what_it_was() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with _interrupts_as_they_are():
+    with _keep_interrupt_handler():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -126,6 +126,6 @@ def test_a_jvm_that_is_gone_is_told_as_such(error: Exception) -> None:
 
     gone: Any = Gone()
     _cancel(gone, "group")
-    told = _explained(error)
+    told = _engine_error(error)
     assert isinstance(told, EngineError)
     assert str(told) == f"spark: the JVM of the driver has ended ({error})"

@@ -1,1 +1,1 @@
-"""Engines run the kernel over slices and buckets; none has data logic of its own."""
+"""Engines run the kernel over slices and buckets; they contain no data logic."""

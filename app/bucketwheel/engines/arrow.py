@@ -1,4 +1,4 @@
-"""The arrow engine: threads on one machine, under a memory budget; no JVM."""
+"""The arrow engine: threads on one machine under a memory budget, without a JVM."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, Slice
-from bucketwheel.engines.bucket_groups import TOGETHER_ROWS, together
-from bucketwheel.engines.memory import HELD, WORKING, gather_bytes, memory_budget
-from bucketwheel.engines.spill import PieceStore
+from bucketwheel.engines.bucket_groups import MAX_GROUP_ROWS, group_buckets
+from bucketwheel.engines.memory import BUFFER_SHARE, WORKING_SHARE, gather_bytes, memory_budget
+from bucketwheel.engines.spill import SpillBuffer
 from bucketwheel.errors import EngineError
 from bucketwheel.host import available_threads
-from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.kernel.verify import verify_bucket
@@ -28,22 +28,21 @@ from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
 from bucketwheel.storage import translated
 
-# The compressed pages of a slice, what they decode to, and its ordered copy.
+# Copies that scatter holds of a slice: its compressed pages, its decoded columns and their ordered copy.
 _WORKING_COPIES = 2.5
-# Below this many rows a piece of one bucket is so short that the cost of handling it shows.
-_FEWEST_ROWS = 65_536
-# However small the budget, a batch has this many rows.
-_LEAST_BATCH = 1024
-
-# Each thread gets at least so many goes of gathering, and no more than one is lost when a run is killed.
-_TURNS = 8
+# In smaller batches, the fixed cost of each shuffle block shows.
+_PREFERRED_BATCH_ROWS = 65_536
+# Minimum rows of a batch, however small the budget.
+_MIN_BATCH_ROWS = 1024
+# Minimum bucket groups per thread. They balance the load, and a killed run loses at most one per thread.
+_GROUPS_PER_THREAD = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class ArrowEngine:
-    """Scatters slices and gathers buckets on `threads` threads; spills past `memory` bytes."""
+    """Scatters slices and gathers buckets on `threads` threads; spills to disk beyond `memory` bytes."""
 
     def __init__(self, settings: Settings) -> None:
         self._threads = available_threads() if settings.threads == "auto" else settings.threads
@@ -64,20 +63,20 @@ class ArrowEngine:
         todo = [number for number in range(job.bucket_count) if number not in skip]
         if not todo:
             return
-        with self._store(job) as store:
-            codebooks = Codebooks()
-            with closing(self._scatter(job, skip, store, codebooks)) as scanned:
+        with self._spill_buffer(job) as buffer:
+            dictionaries = UnifiedDictionaries()
+            with closing(self._scatter(job, skip, buffer, dictionaries)) as scanned:
                 for rows in scanned:
                     advance(rows, 0)
             pa.default_memory_pool().release_unused()
 
             def work(buckets: list[int]) -> list[BucketOutcome]:
                 first, last = buckets[0], buckets[-1]
-                return gather_buckets(job, buckets, store.pieces(first, last), codebooks)
+                return gather_buckets(job, buckets, buffer.block_reader(first, last), dictionaries)
 
-            in_buckets = store.rows()
-            threads, most = self._gather_plan(job, in_buckets[todo])
-            with closing(self._each(work, together(todo, in_buckets, most), threads)) as gathered:
+            rows_per_bucket = buffer.rows()
+            threads, max_rows = self._gather_plan(job, rows_per_bucket[todo])
+            with closing(self._each(work, group_buckets(todo, rows_per_bucket, max_rows), threads)) as gathered:
                 for outcome in chain.from_iterable(gathered):
                     advance(outcome.rows, sum(file.bytes for file in outcome.files))
                     yield outcome
@@ -97,45 +96,45 @@ class ArrowEngine:
                 yield check
 
     @contextmanager
-    def _store(self, job: BucketJob) -> Iterator[PieceStore]:
+    def _spill_buffer(self, job: BucketJob) -> Iterator[SpillBuffer]:
         directory = Path(self._spill_directory or tempfile.gettempdir())
-        # A directory that cannot be made is better known before the scan than in the middle of it.
+        # Fail before the scan, not in the middle of it, if the directory cannot be created.
         with translated(str(directory), "spill to"):
             directory.mkdir(parents=True, exist_ok=True)
-        store = PieceStore(job, int(self._budget * HELD), directory)
+        buffer = SpillBuffer(job, int(self._budget * BUFFER_SHARE), directory)
         try:
-            yield store
+            yield buffer
         finally:
-            self._spilled += store.spilled_bytes
-            store.close()
+            self._spilled += buffer.spilled_bytes
+            buffer.close()
 
     def _scatter(
-        self, job: BucketJob, skip: frozenset[int], store: PieceStore, codebooks: Codebooks
+        self, job: BucketJob, skip: frozenset[int], buffer: SpillBuffer, dictionaries: UnifiedDictionaries
     ) -> Generator[int, None, None]:
-        working_rows = int(self._budget * WORKING / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
-        threads = max(1, min(self._threads, working_rows // _FEWEST_ROWS))
-        max_rows = max(_LEAST_BATCH, working_rows // threads)
+        working_rows = int(self._budget * WORKING_SHARE / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
+        threads = max(1, min(self._threads, working_rows // _PREFERRED_BATCH_ROWS))
+        max_rows = max(_MIN_BATCH_ROWS, working_rows // threads)
 
         def work(part: Slice) -> int:
-            for number, scattered in enumerate(scatter(job, part, max_rows, codebooks, skip)):
-                store.add(number, scattered)
+            for number, scattered in enumerate(scatter(job, part, max_rows, dictionaries, skip)):
+                buffer.add(number, scattered)
             return part.rows
 
         yield from self._each(work, job.slices, threads)
 
     def _gather_plan(self, job: BucketJob, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
-        """Return how many threads the budget allows, and up to how many rows one of them joins buckets."""
+        """Return the number of gather threads that the budget allows and the maximum rows of a bucket group."""
         widths = [len(table.columns) for table in job.tables]
-        need = max(gather_bytes(1, job.decoded_bytes_per_row, widths, len(job.keys)), 1)
-        working_rows = int(self._budget * WORKING / need)
+        bytes_per_row = max(gather_bytes(1, job.decoded_bytes_per_row, widths, len(job.keys)), 1)
+        working_rows = int(self._budget * WORKING_SHARE / bytes_per_row)
         threads = max(1, min(self._threads, working_rows // max(int(rows.max()), 1)))
-        fair = int(rows.sum()) // (threads * _TURNS)
-        return threads, min(TOGETHER_ROWS, fair, working_rows // threads)
+        fair_share = int(rows.sum()) // (threads * _GROUPS_PER_THREAD)
+        return threads, min(MAX_GROUP_ROWS, fair_share, working_rows // threads)
 
     def _each(self, work: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R, None, None]:
-        """Yield results as they come; the first failure, or closing, stops what has not started.
+        """Yield results as they complete; the first failure, or closing, cancels the calls that have not started.
 
-        Whoever loops over it has to close it: threads may not outlive the store that they use.
+        The caller must close the generator: threads must not outlive the spill buffer that they use.
         """
         pool = ThreadPoolExecutor(threads)
         futures = [pool.submit(work, item) for item in items]

@@ -1,4 +1,4 @@
-"""Which buckets are gathered together: few rows cost as much to join, sort and move as some thousands do."""
+"""Form groups of buckets that are gathered as one: the fixed cost of a gather equals that of thousands of rows."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import numpy.typing as npt
 
 from bucketwheel.contracts import BucketJob
 
-# Past so many rows nothing is saved.
-TOGETHER_ROWS = 32_768
-# Decoded bytes of a run, where nobody has set a budget.
-_TOGETHER_BYTES = 64 * 2**20
+# Larger groups save no more time.
+MAX_GROUP_ROWS = 32_768
+# Maximum decoded bytes of a group where no memory budget is set.
+_MAX_GROUP_BYTES = 64 * 2**20
 
 
-def together(buckets: Sequence[int], rows: npt.NDArray[np.int64], most: int) -> list[list[int]]:
-    """Return the buckets in runs, each of one bucket or of at most `most` rows.
+def group_buckets(buckets: Sequence[int], rows: npt.NDArray[np.int64], max_rows: int) -> list[list[int]]:
+    """Return the buckets in groups of at most `max_rows` rows; a larger bucket is a group of its own.
 
     Args:
-        buckets: in ascending order.
-        rows: of each bucket by its number, shape (buckets,).
-        most: rows of a run of more than one bucket.
+        buckets: bucket numbers in ascending order.
+        rows: rows per bucket, indexed by bucket number, shape (buckets,).
+        max_rows: maximum rows of a group that has more than one bucket.
     """
-    runs: list[list[int]] = []
-    held = 0
+    groups: list[list[int]] = []
+    group_rows = 0
     for bucket in buckets:
         count = int(rows[bucket])
-        if runs and held + count <= most:
-            runs[-1].append(bucket)
-            held += count
+        if groups and group_rows + count <= max_rows:
+            groups[-1].append(bucket)
+            group_rows += count
         else:
-            runs.append([bucket])
-            held = count
-    return runs
+            groups.append([bucket])
+            group_rows = count
+    return groups
 
 
-def together_by_average(job: BucketJob, buckets: Sequence[int], parts: int) -> tuple[tuple[int, ...], ...]:
-    """Return the buckets in runs before it is known how many rows each has, at least one run for each of `parts`.
+def group_buckets_by_average(job: BucketJob, buckets: Sequence[int], parts: int) -> tuple[tuple[int, ...], ...]:
+    """Return at least one group of buckets for each of `parts`, sized by the average rows of a bucket.
 
-    A bucket of many more rows than the average is not much the worse for being gathered with others.
+    Use this before the rows of each bucket are known. A bucket far above the average loses little by sharing a group.
     """
     rows = sum(part.rows for part in job.slices)
-    fair = rows * len(buckets) // (job.bucket_count * parts)
-    most = min(TOGETHER_ROWS, _TOGETHER_BYTES // max(job.decoded_bytes_per_row, 1), fair)
+    fair_share = rows * len(buckets) // (job.bucket_count * parts)
+    max_rows = min(MAX_GROUP_ROWS, _MAX_GROUP_BYTES // max(job.decoded_bytes_per_row, 1), fair_share)
     average = np.full(job.bucket_count, -(-rows // job.bucket_count))
-    return tuple(map(tuple, together(buckets, average, most)))
+    return tuple(map(tuple, group_buckets(buckets, average, max_rows)))

@@ -1,4 +1,4 @@
-"""The memory budget of an engine, and what gathering a bucket takes of it."""
+"""The memory budget of an engine, and estimates of what gathering a bucket needs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from collections.abc import Sequence
 from bucketwheel.host import available_memory
 from bucketwheel.settings import Settings
 
-# The pieces of one table of one bucket, one array of them, its ordered copy, and the file in the making.
+# Copies that gathering one table of a bucket holds: the shuffle blocks, the array that joins them, its ordered copy,
+# and the file being written.
 _GATHER_COPIES = 4
-# Shares of the budget for pieces that wait and for work on slices and buckets; allocators need the rest.
-HELD = 0.4
-WORKING = 0.4
+# Shares of the budget: rows that wait in the spill buffer, and work on slices and buckets. Allocators need the rest.
+BUFFER_SHARE = 0.4
+WORKING_SHARE = 0.4
 
 
 def memory_budget(settings: Settings) -> int:
-    """Return the bytes that the engine may use."""
+    """Return the memory budget of the engine in bytes."""
     return available_memory() // 2 if settings.memory == "auto" else settings.memory
 
 
 def gather_bytes(rows: float, decoded_bytes_per_row: int, widths: Sequence[int], keys: int) -> float:
-    """Return about what gathering one bucket takes in memory.
+    """Return the estimated memory, in bytes, of gathering one bucket.
 
     Args:
         rows: rows of the bucket.
-        decoded_bytes_per_row: of all columns together.
-        widths: value columns of each table.
-        keys: key columns.
+        decoded_bytes_per_row: bytes of all columns.
+        widths: number of value columns of each table.
+        keys: number of key columns.
     """
     return rows * decoded_bytes_per_row * (max(widths) + keys) / (sum(widths) + keys) * _GATHER_COPIES
 
 
 def gather_budget(settings: Settings) -> int:
-    """Return the bytes that gathering may take."""
-    return int(memory_budget(settings) * WORKING)
+    """Return the share of the memory budget for gathering, in bytes."""
+    return int(memory_budget(settings) * WORKING_SHARE)

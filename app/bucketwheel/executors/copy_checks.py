@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bucketwheel.contracts import CatalogTable, Services, Statement, TableCopy
 from bucketwheel.errors import ExecutorError, VerificationError
-from bucketwheel.kernel.verify_copy import CopiedKeys, read_copied_keys
+from bucketwheel.kernel.verify_copy import ExpectedKeys, verify_copy
 from bucketwheel.runs.manifest import Manifest
 
 _VERSION = "bucketing_version"
@@ -22,7 +22,7 @@ class CopyChecks:
         self._services = services
         self._rows = manifest.discover.rows
         self._checksum = manifest.verify.key_checksum
-        self._keys = CopiedKeys(
+        self._keys = ExpectedKeys(
             types={key.name: schema.field(key.source).type for key in keys},
             bucket_count=size.bucket_count if size.bucketed else 0,
             hash=size.hash,
@@ -61,7 +61,7 @@ class CopyChecks:
     def buckets(self, copy: TableCopy, location: str, go_on: Callable[[], None]) -> None:
         """Read the keys of a copy back: the run's, each in the bucket that readers take its file for."""
         try:
-            rows, checksum = read_copied_keys(self._services.storage, location, self._keys, go_on)
+            rows, checksum = verify_copy(self._services.storage, location, self._keys, go_on)
         except VerificationError as error:
             # The files of the run are as they should be: another try of the copy may be, too.
             raise ExecutorError(

@@ -1,1 +1,1 @@
-"""The data logic: pure functions on Arrow data that every engine calls."""
+"""The data logic: pure functions on Arrow data; all engines call them."""

@@ -1,7 +1,7 @@
-"""Arrow types that say how values lie in memory, brought to one form.
+"""Convert Arrow types that differ only in memory layout to one canonical form.
 
-A file may carry an Arrow schema that asks for views or dictionaries. Few kernels take views, a slice of one
-drags its whole buffer along, and nested dictionaries differ from slice to slice; Parquet knows none of them.
+The Arrow schema of a file can ask for views or dictionaries. Few Arrow functions accept views, a slice of a view
+keeps its whole buffer alive, and nested dictionaries differ between slices. Parquet has neither.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import pyarrow as pa
 _Leaf = Callable[[pa.DataType], pa.DataType]
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
+def canonical_type(kind: pa.DataType) -> pa.DataType:
     """Return the type without views and dictionaries, at any depth."""
-    return _mapped(kind, _plain_leaf, large=False)
+    return _convert(kind, _canonical_leaf, large=False)
 
 
 def large_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type with 64-bit offsets where it has 32-bit ones, at any depth; maps keep theirs."""
-    return _mapped(kind, _large_leaf, large=True)
+    """Return the type with 64-bit instead of 32-bit offsets, at any depth; maps keep 32-bit offsets."""
+    return _convert(kind, _large_leaf, large=True)
 
 
-def _mapped(kind: pa.DataType, leaf: _Leaf, large: bool) -> pa.DataType:
+def _convert(kind: pa.DataType, leaf: _Leaf, large: bool) -> pa.DataType:
     def inner(field: pa.Field) -> pa.Field:
-        return field.with_type(_mapped(field.type, leaf, large))
+        return field.with_type(_convert(field.type, leaf, large))
 
     if pa.types.is_map(kind):
         return pa.map_(inner(kind.key_field), inner(kind.item_field))
@@ -35,15 +35,15 @@ def _mapped(kind: pa.DataType, leaf: _Leaf, large: bool) -> pa.DataType:
         return pa.list_(inner(kind.value_field), kind.list_size)
     name = str(kind)
     if name.startswith(("list", "large_list")):
-        # Between offsets of the same width, pyarrow 26 turns views that come from a file into broken lists.
+        # pyarrow 26 corrupts list views from a file when it casts them to lists with offsets of the same width.
         wide = name.startswith(("list_view", "large_list<"))
         return (pa.large_list if large or wide else pa.list_)(inner(kind.value_field))
     return leaf(kind)
 
 
-def _plain_leaf(kind: pa.DataType) -> pa.DataType:
+def _canonical_leaf(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
+        return canonical_type(kind.value_type)
     if pa.types.is_string_view(kind):
         return pa.large_string()
     return pa.large_binary() if pa.types.is_binary_view(kind) else kind

@@ -1,4 +1,4 @@
-"""An order-independent checksum of keys, to compare key sets without sorting them."""
+"""Compute an order-independent checksum of keys, which compares sets of keys without sorting."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _MASK = 2**64 - 1
 
 
 def key_checksum(columns: Sequence[pa.Array | pa.ChunkedArray]) -> int:
-    """Return the sum modulo 2^64 of the hashes of all rows; the sums of parts add up to that of the whole."""
+    """Return the sum of the hashes of all rows modulo 2^64; checksums of parts add up to that of the whole."""
     return total(row_hashes(columns))
 
 
 def row_hashes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> npt.NDArray[np.uint64]:
     """Return a 64-bit hash of every row.
 
-    It joins the two 32-bit hashes of Hive (polynomial) and Spark (Murmur3), which fail independently,
-    and mixes them with the finaliser of SplitMix64.
+    It concatenates the 32-bit hashes of Hive (polynomial) and Spark (Murmur3), whose collisions are independent,
+    and mixes the result with the finalizer of SplitMix64.
     """
     high = hash_keys(columns, "hive_v1").view(np.uint32).astype(np.uint64)
     low = hash_keys(columns, "spark").view(np.uint32).astype(np.uint64)
@@ -41,5 +41,5 @@ def total(hashes: npt.NDArray[np.uint64]) -> int:
 
 
 def add(one: int, other: int) -> int:
-    """Return the checksum of two disjoint parts together."""
+    """Return the checksum of the union of two disjoint parts."""
     return (one + other) & _MASK

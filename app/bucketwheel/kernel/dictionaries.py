@@ -1,8 +1,8 @@
-"""Dictionary-encoded columns on their way from slices to files: as codes of one book for each column.
+"""Carry dictionary-encoded columns from slices to files as codes of one unified dictionary per column.
 
-Each slice of the source has its own dictionary. A book numbers the values of all of them, so that codes of
-different slices can be joined and moved like any integers. A file gets the values it uses, in ascending
-order: its bytes do not depend on the order in which the book was filled.
+Each slice of the source has its own dictionary. A unified dictionary numbers the values of all slices, so that
+codes of different slices can be joined and moved like integers. The dictionary of a file contains the values that
+the file uses, in ascending order, so its bytes do not depend on the order in which values were added.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class _Order:
-    """The values of a book in ascending order, and their codes."""
+    """The values of a unified dictionary in ascending order, and their codes."""
 
     values: pa.Array
     codes: npt.NDArray[np.int64]
 
 
-class Codebook:
-    """The values of one column; safe for use by several threads.
+class UnifiedDictionary:
+    """The values of one column in all slices; safe for use by several threads.
 
-    The code of a value is its position plus one, and 0 is NULL. Codes never change; they come in the
-    narrowest unsigned type that held them when they were made.
+    The code of a value is its position plus one; 0 is NULL. Codes never change. `encode` returns them in the
+    narrowest unsigned type that holds every code at that time.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Codebook:
         self._order: _Order | None = None
 
     def encode(self, column: pa.DictionaryArray) -> pa.Array:
-        """Return the codes of a column, and add the values that are new."""
+        """Return the codes of a column; add its new values."""
         dictionary = column.dictionary
         codes = np.zeros(len(dictionary) + 1, np.int64)
         with self._lock:
@@ -53,12 +53,12 @@ class Codebook:
 
     @property
     def values(self) -> pa.Array:
-        """The values in the order of their codes, to be sent along with codes; None before any were added."""
+        """Return the values in the order of their codes, or None if there are none yet."""
         with self._lock:
             return self._values
 
     def translation(self, values: pa.Array) -> npt.NDArray[np.unsignedinteger]:
-        """Return what the codes 0 to `len(values)` of another book with these values are in this one."""
+        """Return the codes here for codes 0 to `len(values)` of another unified dictionary with these values."""
         codes = np.zeros(len(values) + 1, np.int64)
         with self._lock:
             codes[1:] = self._codes_of(values)
@@ -68,46 +68,46 @@ class Codebook:
     def _codes_of(self, dictionary: pa.Array) -> npt.NDArray[np.int64]:
         if self._values is None:
             self._values = dictionary.slice(0, 0)
-        found = pc.index_in(dictionary, value_set=self._values)
-        if found.null_count:
-            fresh = pc.drop_null(pc.unique(dictionary.filter(pc.is_null(found))))
-            if len(fresh):
-                self._values = pa.concat_arrays([self._values, fresh])
-                found = pc.index_in(dictionary, value_set=self._values)
-        codes: npt.NDArray[np.int64] = found.fill_null(-1).to_numpy().astype(np.int64) + 1
+        positions = pc.index_in(dictionary, value_set=self._values)
+        if positions.null_count:
+            new = pc.drop_null(pc.unique(dictionary.filter(pc.is_null(positions))))
+            if len(new):
+                self._values = pa.concat_arrays([self._values, new])
+                positions = pc.index_in(dictionary, value_set=self._values)
+        codes: npt.NDArray[np.int64] = positions.fill_null(-1).to_numpy().astype(np.int64) + 1
         return codes
 
     def decode(self, codes: npt.NDArray[np.unsignedinteger[Any]], bounds: Sequence[int]) -> pa.ChunkedArray:
-        """Return a column with a chunk for each part, whose dictionary has what occurs in it in ascending order.
+        """Return the decoded column with one chunk per part; its dictionary has the values of the part, ascending.
 
         Args:
-            codes: those of all parts.
-            bounds: the i-th part is `codes[bounds[i]:bounds[i + 1]]`.
+            codes: codes of all parts.
+            bounds: part i is `codes[bounds[i]:bounds[i + 1]]`.
         """
-        order = self._ordered()
+        order = self._sorted()
         width, count = len(order.codes) + 1, len(bounds) - 1
         if count > 1 and width * count > len(codes):
-            # A table of what occurs where would be larger than what it saves.
-            alone = (self.decode(codes[start:end], [0, end - start]) for start, end in pairwise(bounds))
-            return pa.chunked_array([part.chunk(0) for part in alone])
+            # A table of codes by part would be larger than the codes.
+            chunks = (self.decode(codes[start:end], [0, end - start]) for start, end in pairwise(bounds))
+            return pa.chunked_array([part.chunk(0) for part in chunks])
         cells = codes if count == 1 else codes + np.repeat(np.arange(count) * width, np.diff(bounds))
         occurs = _occurring(cells, width * count).reshape(count, width)
         used = occurs[:, order.codes]
-        places = np.zeros((count, width), np.int32)
-        places[:, order.codes] = np.cumsum(used, axis=1, dtype=np.int32) - 1
-        indices = pa.array(np.take(places, cells), mask=codes == 0 if occurs[:, 0].any() else None)
+        positions = np.zeros((count, width), np.int32)
+        positions[:, order.codes] = np.cumsum(used, axis=1, dtype=np.int32) - 1
+        indices = pa.array(np.take(positions, cells), mask=codes == 0 if occurs[:, 0].any() else None)
         if used.all():
             values = [order.values] * count
         else:
-            found = order.values.take(pa.array(np.nonzero(used)[1]))
+            used_values = order.values.take(pa.array(np.nonzero(used)[1]))
             ends = [0, *np.cumsum(used.sum(axis=1)).tolist()]
-            values = [found.slice(start, end - start) for start, end in pairwise(ends)]
+            values = [used_values.slice(start, end - start) for start, end in pairwise(ends)]
         return pa.chunked_array(
-            pa.DictionaryArray.from_arrays(indices.slice(start, end - start), those, safe=False)
-            for (start, end), those in zip(pairwise(bounds), values, strict=True)
+            pa.DictionaryArray.from_arrays(indices.slice(start, end - start), dictionary, safe=False)
+            for (start, end), dictionary in zip(pairwise(bounds), values, strict=True)
         )
 
-    def _ordered(self) -> _Order:
+    def _sorted(self) -> _Order:
         with self._lock:
             if self._order is None or len(self._order.values) < len(self._values):
                 ascending = pc.sort_indices(self._values)
@@ -119,27 +119,27 @@ class Codebook:
 def _occurring(codes: npt.NDArray[np.unsignedinteger], count: int) -> npt.NDArray[np.bool_]:
     if count <= len(codes):
         return np.bincount(codes, minlength=count) > 0
-    # Counting is faster than marking, but not where there are more values than rows.
+    # Marking is faster than counting if there are more values than rows.
     occurs = np.zeros(count, np.bool_)
     occurs[codes] = True
     return occurs
 
 
-class Codebooks:
-    """The books of all columns that travel as codes, by source name."""
+class UnifiedDictionaries:
+    """The unified dictionaries of all columns that are moved as codes, by source name."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._books: dict[str, Codebook] = {}
+        self._columns: dict[str, UnifiedDictionary] = {}
 
-    def book(self, name: str) -> Codebook:
-        """Return the book of a column; it is made when first asked for."""
+    def column(self, name: str) -> UnifiedDictionary:
+        """Return the unified dictionary of a column; the first call creates it."""
         with self._lock:
-            return self._books.setdefault(name, Codebook())
+            return self._columns.setdefault(name, UnifiedDictionary())
 
     def __iter__(self) -> Iterator[str]:
         with self._lock:
-            return iter(list(self._books))
+            return iter(list(self._columns))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._books
+        return name in self._columns

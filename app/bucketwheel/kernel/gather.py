@@ -1,6 +1,6 @@
-"""Gather: bring the pieces of a bucket together, sort them by key and write a file per table.
+"""Gather: join the shuffle blocks of a bucket, sort their rows by key and write a file per table.
 
-Memory holds the keys of the bucket and the columns of one table at a time. Buckets of few rows can share a go.
+Memory holds the keys of the bucket and the columns of one table at a time. Small buckets can be gathered as a group.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.kernel.arrow_types import large_type
 from bucketwheel.kernel.checksum import row_hashes, total
-from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.keys import complete_rows, key_order, key_text, repeated_keys
 from bucketwheel.kernel.write import write_table, writer_options
 from bucketwheel.runs.manifest import BucketOutcome, FileRecord
 
-# Pieces of some buckets that have rows, in slice order, reduced to the named source columns.
-Pieces = Callable[[Sequence[str]], list[pa.RecordBatch]]
+# Returns the blocks of some buckets in slice order, with the given source columns; empty blocks are left out.
+BlockReader = Callable[[Sequence[str]], list[pa.RecordBatch]]
 
 _NO_KEYS: dict[str, Any] = {
     "null_keys": 0,
@@ -40,52 +40,54 @@ _join = pa.Table.combine_chunks
 
 @dataclass(frozen=True)
 class _Keys:
-    """Keys of some buckets as they are written; rows of the i-th bucket are `bounds[i]` to `bounds[i + 1]`.
+    """Keys of a bucket group in the order of the files; rows of the i-th bucket are `bounds[i]` to `bounds[i + 1]`.
 
-    `order` brings rows as pieces give them into that order; None where they have it.
+    `order` is the permutation from the order of the blocks to this order; None if they are equal.
     """
 
     table: pa.Table
     order: pa.Array | None
     bounds: list[int]
-    facts: list[dict[str, Any]]
+    key_statistics: list[dict[str, Any]]
 
 
-def gather(job: BucketJob, bucket: int, pieces: Pieces, codebooks: Codebooks) -> BucketOutcome:
-    """Write the files of one bucket and return what is in them.
+def gather(job: BucketJob, bucket: int, read_blocks: BlockReader, dictionaries: UnifiedDictionaries) -> BucketOutcome:
+    """Write the files of one bucket and return the outcome.
 
     Rows of equal keys keep their source order; NULL keys come first. A bucket without rows gets no file.
 
     Raises:
         StorageError: a file cannot be written.
     """
-    return gather_buckets(job, [bucket], pieces, codebooks)[0]
+    return gather_buckets(job, [bucket], read_blocks, dictionaries)[0]
 
 
 def gather_buckets(
-    job: BucketJob, buckets: Sequence[int], pieces: Pieces, codebooks: Codebooks
+    job: BucketJob, buckets: Sequence[int], read_blocks: BlockReader, dictionaries: UnifiedDictionaries
 ) -> list[BucketOutcome]:
-    """Write the files of several buckets, each as `gather` does, and return what is in them.
+    """Write the files of a group of buckets, each as `gather` does, and return their outcomes.
 
-    Their rows are joined, sorted and moved together: each of these steps takes as long for few rows as for
-    some thousands. `buckets` are in ascending order; no row of another may be among the pieces.
+    The rows of the group are joined, sorted and moved at once, because each step costs as much for few rows as for
+    some thousands. `buckets` are in ascending order; the blocks must not have rows of other buckets.
 
     Raises:
         StorageError: a file cannot be written.
     """
-    batches = pieces([source for source, _ in job.keys])
+    batches = read_blocks([source for source, _ in job.keys])
     if not batches:
         return [BucketOutcome(bucket=bucket, rows=0, files=(), **_NO_KEYS) for bucket in buckets]
     keys = _gather_keys(job, batches, buckets)
     files: list[list[FileRecord]] = [[] for _ in buckets]
     for table in job.tables:
         options = writer_options(job, table)
-        for turn, content in _gather_table(table, keys, pieces, codebooks):
-            files[turn] += write_table(job, table, buckets[turn], content, options)
+        for position, content in _gather_table(table, keys, read_blocks, dictionaries):
+            files[position] += write_table(job, table, buckets[position], content, options)
     rows = [end - start for start, end in pairwise(keys.bounds)]
     return [
-        BucketOutcome(bucket=bucket, rows=rows[turn], files=tuple(files[turn]), **keys.facts[turn])
-        for turn, bucket in enumerate(buckets)
+        BucketOutcome(
+            bucket=bucket, rows=rows[position], files=tuple(files[position]), **keys.key_statistics[position]
+        )
+        for position, bucket in enumerate(buckets)
     ]
 
 
@@ -95,61 +97,63 @@ def _gather_keys(job: BucketJob, batches: Sequence[pa.RecordBatch], buckets: Seq
     bounds = [0, table.num_rows]
     by_bucket = None
     if len(buckets) > 1:
-        # To hash the keys once more is cheaper than to keep the number of each row.
-        turns = np.searchsorted(
+        # Hashing the keys again is cheaper than keeping the bucket number of each row.
+        positions = np.searchsorted(
             buckets, bucket_numbers(hash_keys(table.columns, job.hash), job.bucket_count, job.hash)
         )
-        bounds = [0, *np.cumsum(np.bincount(turns, minlength=len(buckets))).tolist()]
+        bounds = [0, *np.cumsum(np.bincount(positions, minlength=len(buckets))).tolist()]
         # NumPy sorts 16-bit integers stably by radix, in linear time.
-        narrow = turns.astype(np.uint16) if len(buckets) <= 2**16 else turns
+        narrow = positions.astype(np.uint16) if len(buckets) <= 2**16 else positions
         by_key = by_key[np.argsort(narrow[by_key], kind="stable")]
         by_bucket = None if job.sort else pa.array(np.argsort(narrow, kind="stable"))
     order = pa.array(by_key)
     ordered = table.take(order)
     hashes = row_hashes(ordered.columns)
-    facts = [_facts(ordered.slice(start, end - start), hashes[start:end]) for start, end in pairwise(bounds)]
+    statistics = [
+        _key_statistics(ordered.slice(start, end - start), hashes[start:end]) for start, end in pairwise(bounds)
+    ]
     if job.sort:
-        return _Keys(ordered, order, bounds, facts)
-    return _Keys(table if by_bucket is None else table.take(by_bucket), by_bucket, bounds, facts)
+        return _Keys(ordered, order, bounds, statistics)
+    return _Keys(table if by_bucket is None else table.take(by_bucket), by_bucket, bounds, statistics)
 
 
-def _facts(ordered: pa.Table, hashes: npt.NDArray[np.uint64]) -> dict[str, Any]:
-    """Return what an outcome says of the sorted keys of one bucket; `hashes` are those of its rows."""
-    present = complete_rows(ordered)
-    known = present.num_rows
+def _key_statistics(ordered: pa.Table, hashes: npt.NDArray[np.uint64]) -> dict[str, Any]:
+    """Return the key fields of a bucket's outcome; `ordered` are its sorted keys and `hashes` their row hashes."""
+    complete = complete_rows(ordered)
+    count = complete.num_rows
     return {
-        "null_keys": ordered.num_rows - known,
-        "duplicate_keys": repeated_keys(present),
-        "smallest_key": key_text(present.columns, 0) if known else None,
-        "largest_key": key_text(present.columns, known - 1) if known else None,
+        "null_keys": ordered.num_rows - count,
+        "duplicate_keys": repeated_keys(complete),
+        "smallest_key": key_text(complete.columns, 0) if count else None,
+        "largest_key": key_text(complete.columns, count - 1) if count else None,
         "key_checksum": total(hashes),
     }
 
 
 def _gather_table(
-    table: TableLayout, keys: _Keys, pieces: Pieces, codebooks: Codebooks
+    table: TableLayout, keys: _Keys, read_blocks: BlockReader, dictionaries: UnifiedDictionaries
 ) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the turn of each bucket that has rows, and what its file is to hold."""
+    """Yield the position in the group and the content of each bucket that has rows."""
     columns: dict[str, Any] = dict(zip(keys.table.column_names, keys.table.columns, strict=True))
     if table.columns:
-        content = _combined(pieces([source for source, _ in table.columns]))
+        content = _combined(read_blocks([source for source, _ in table.columns]))
         content = content if keys.order is None else content.take(keys.order)
         for source, name in table.columns:
             column = content.column(source)
-            coded = source in codebooks
-            columns[name] = codebooks.book(source).decode(column.to_numpy(), keys.bounds) if coded else column
-    together = pa.table(columns)
-    for turn, (start, end) in enumerate(pairwise(keys.bounds)):
+            coded = source in dictionaries
+            columns[name] = dictionaries.column(source).decode(column.to_numpy(), keys.bounds) if coded else column
+    group = pa.table(columns)
+    for position, (start, end) in enumerate(pairwise(keys.bounds)):
         if start < end:
-            yield turn, together.slice(start, end - start)
+            yield position, group.slice(start, end - start)
 
 
 def _combined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    """Return the batches as one table with a single chunk for each column."""
+    """Return the batches as one table with a single chunk per column."""
     if all(batch.schema == batches[0].schema for batch in batches[1:]):
         table = pa.Table.from_batches(list(batches))
     else:
-        # A codebook grew past the codes of earlier slices, or files ask for string and for large_string.
+        # Later slices have wider codes, or the files mix string and large_string.
         tables = [pa.Table.from_batches([batch]) for batch in batches]
         table = pa.concat_tables(tables, promote_options="permissive")
     try:
@@ -157,8 +161,8 @@ def _combined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     except pa.ArrowInvalid:
         joined = None
     if joined is None or any(column.num_chunks > 1 for column in joined.columns):
-        # More text than 32-bit offsets reach. Asking beforehand takes longer than joining.
-        joined = _join(_enlarged(table, _large_schema(table.schema)))
+        # The text exceeds 32-bit offsets. Checking beforehand takes longer than joining.
+        joined = _join(_to_large_types(table, _large_schema(table.schema)))
     return joined
 
 
@@ -166,7 +170,7 @@ def _large_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_type(large_type(field.type)) for field in schema])
 
 
-def _enlarged(table: pa.Table, target: pa.Schema) -> pa.Table:
+def _to_large_types(table: pa.Table, target: pa.Schema) -> pa.Table:
     pairs = zip(table.columns, target, strict=True)
     return pa.table([_cast(column, field.type) for column, field in pairs], schema=target)
 
@@ -174,6 +178,6 @@ def _enlarged(table: pa.Table, target: pa.Schema) -> pa.Table:
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if column.type == kind:
         return column
-    # Arrow casts extension types by way of what they are stored as.
+    # Arrow casts extension types by way of their storage type.
     stored = pc.cast(column, kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else column
     return pc.cast(stored, kind)

@@ -1,8 +1,8 @@
-"""Hash bucket keys the way the readers of the files will: Hive v1, Hive v2 or Spark.
+"""Hash bucket keys as the readers of the files do: Hive v1, Hive v2 or Spark.
 
-Readers do not find a row in the wrong bucket, so hashes are exact to the bit, by the rules of Hive
+Readers miss rows in a wrong bucket, so the hashes must match bit for bit. They follow the rules of Hive
 (``ObjectInspectorUtils``, ``Murmur3``), Trino (``HiveBucketingV1``, ``HiveBucketingV2``) and Spark
-(``Murmur3_x86_32``). They are computed in ``uint32``, which wraps around as Java's ``int`` does.
+(``Murmur3_x86_32``), in ``uint32`` arithmetic, which wraps around like Java's ``int``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _STORED = {"boolean": pa.int8(), "date": pa.int32()}
 _INITIAL = {"hive_v1": 0, "hive_v2": 0, "spark": 42}
 _HIVE_SEED = 104729
 
-# Small enough for the temporaries of one step to stay in the processor's cache.
+# Small enough that the temporary arrays of a step fit into the processor's cache.
 _BLOCK_ROWS = 1 << 16
 _WINDOW_BYTES = 1 << 18
-# For this few rows, past this many words, calls of numpy take longer than sums of Python's integers.
+# With at most this many rows left after this many words, Python integers are faster than numpy calls.
 _FEW = 64
 
 # Powers 0 to _WINDOW_BYTES of 31 and of its inverse modulo 2**32.
@@ -49,13 +49,13 @@ for _table in (_POWERS, _INVERSES):
 
 
 def key_type_name(t: pa.DataType) -> str | None:
-    """Name the Hive type of a key column.
+    """Return the name of the Hive type of a key column.
 
     Args:
-        t: Arrow type; for a dictionary type, that of its values counts.
+        t: Arrow type; for a dictionary type, the type of its values counts.
 
     Returns:
-        A name as in the catalog; None for a type that readers do not bucket, or do not hash alike.
+        The name in the catalog, or None if readers do not bucket by this type or hash it differently.
     """
     return _NAMES.get(t.value_type if pa.types.is_dictionary(t) else t)
 
@@ -63,24 +63,24 @@ def key_type_name(t: pa.DataType) -> str | None:
 def hash_keys(
     columns: Sequence[pa.Array | pa.ChunkedArray], scheme: str, types: Sequence[str] | None = None
 ) -> npt.NDArray[np.int32]:
-    """Hash every row's key, of one or several columns, as the readers of ``scheme`` do.
+    """Return the hash of every row's key, of one or several columns, as readers of ``scheme`` compute it.
 
     Hive and Trino combine columns by ``31 * hash + column`` with 0 for NULL. Spark's ``Murmur3Hash`` seeds
     each column with the hash so far, at first 42, and skips NULL. Arrow's null type counts as all NULL.
 
     Args:
-        columns: Key columns of equal length, in the order in which the table is clustered by them.
+        columns: Key columns of equal length, in the order of ``CLUSTERED BY``.
         scheme: One of ``SCHEMES``.
-        types: Hive type name per column, for tables that declare ``varchar`` or ``varchar(n)`` where Arrow
-            only knows strings: Hive v1 hashes the two differently. Values are not cut to ``n``.
+        types: Hive type name per column, for tables that declare ``varchar`` or ``varchar(n)``: Hive v1 hashes
+            ``varchar`` and ``string`` differently, Arrow has strings only. Values are not truncated to ``n``.
 
     Returns:
-        One hash per row: the signed 32-bit integer that Java computes.
+        One signed 32-bit hash per row, as Java computes it.
 
     Raises:
         ConfigError: The scheme is unknown.
-        SchemaError: A column is of a type without a bucket hash, or not of the type named in ``types``.
-        ValueError: No columns, columns of different length, or not one type name per column.
+        SchemaError: The type of a column has no bucket hash, or does not match ``types``.
+        ValueError: There are no columns, their lengths differ, or ``types`` has another length.
     """
     _check_scheme(scheme)
     lengths = [len(column) for column in columns]
@@ -97,7 +97,7 @@ def hash_keys(
 
 
 def bucket_numbers(hashes: npt.NDArray[np.int32], count: int, scheme: str) -> npt.NDArray[np.int32]:
-    """Map hashes to buckets.
+    """Return the bucket number of each hash.
 
     Hive, Trino and Athena clear the sign bit and take the remainder; Spark takes the non-negative remainder
     of the signed hash. The two differ unless ``count`` is a power of two.
@@ -124,16 +124,16 @@ def _check_scheme(scheme: str) -> None:
         raise ConfigError(f"Unknown bucket hash {scheme!r}; choose one of {', '.join(SCHEMES)}")
 
 
-def _hash_name(t: pa.DataType, wanted: str | None) -> str:
+def _hash_name(t: pa.DataType, declared: str | None) -> str:
     if pa.types.is_null(t.value_type if pa.types.is_dictionary(t) else t):
         return "null"
     name = key_type_name(t)
     if name is None:
         supported = ", ".join(sorted({*_NAMES.values(), "varchar"}))
         raise SchemaError(f"A key of type {t} has no bucket hash; cast it to one of {supported}")
-    base = name if wanted is None else wanted.partition("(")[0].strip().lower()
+    base = name if declared is None else declared.partition("(")[0].strip().lower()
     if base != name and not (base == "varchar" and name == "string"):
-        raise SchemaError(f"A key of type {t} cannot be hashed as {wanted}; declare it {name} or cast it")
+        raise SchemaError(f"A key of type {t} cannot be hashed as {declared}; declare it {name} or cast it")
     return base
 
 
@@ -141,8 +141,8 @@ def _fold(chunk: pa.Array, name: str, scheme: str, hashes: _Hashes, *, first: bo
     """Add one chunk of a key column to the hashes of its rows, in place."""
     values = by_value = None
     if pa.types.is_dictionary(chunk.type):
-        values = _plain_strings(chunk.dictionary) if name in _TEXT else chunk.dictionary
-        # Spark seeds a later column with each row's hash so far: its values have no hash of their own.
+        values = _without_views(chunk.dictionary) if name in _TEXT else chunk.dictionary
+        # Spark seeds later columns with each row's hash so far, so their values have no hash of their own.
         if (first or scheme != "spark") and len(values) <= len(chunk):
             value_hashes = np.full(len(values), _INITIAL[scheme], np.uint32)
             _fold(values, name, scheme, value_hashes, first=True)
@@ -182,10 +182,10 @@ def _hash_numbers(values: npt.NDArray[np.signedinteger], name: str, scheme: str,
         return words[0] if len(words) == 1 else words[0] ^ words[1]
     if scheme == "hive_v2":
         if name == "smallint":
-            # Two bytes, the high one first, are no full word but a tail; there each byte is sign-extended.
+            # Two bytes, high byte first, form a tail, not a word; each byte of a tail is sign-extended.
             low = values.astype(np.int8).astype(np.uint32)
             return _finish(seeds ^ _scramble((values >> 8).astype(np.uint32) ^ low << np.uint32(8)), 2)
-        # Hive lays numbers out high byte first, but its Murmur3 reads words low byte first.
+        # Hive serializes numbers high byte first, but its Murmur3 reads words low byte first.
         words = [word.byteswap() for word in reversed(words)]
     for word in words:
         _mix(seeds, word)
@@ -195,9 +195,9 @@ def _hash_numbers(values: npt.NDArray[np.signedinteger], name: str, scheme: str,
 def _hash_java_strings(data: _Bytes, offsets: _Offsets, initial: int) -> _Hashes:
     """Compute ``hash = 31 * hash + byte`` over the signed bytes of each string.
 
-    31 has an inverse modulo 2**32. With each byte divided by the power of its position, one running sum
-    serves all strings: the difference between a string's ends, times the power of its last end, is what its
-    bytes add. A string cut by a window goes on in the next, so none needs more memory than a window.
+    31 has an inverse modulo 2**32. Each byte is divided by the power of its position, so that one running sum
+    serves all strings: the contribution of a string is the difference of the sums at its ends, times the power of
+    its end. A string can span several windows, so memory is limited to one window.
     """
     hashes = np.full(len(offsets) - 1, initial, np.uint32)
     end = int(offsets[-1])
@@ -216,10 +216,10 @@ def _hash_java_strings(data: _Bytes, offsets: _Offsets, initial: int) -> _Hashes
 
 
 def _murmur_strings(data: _Bytes, offsets: _Offsets, scheme: str, hashes: _Hashes) -> _Hashes:
-    """Hash strings by Murmur3 in place of their seeds, a word of all rows that still have one at a time.
+    """Hash strings by Murmur3, in place of their seeds: each step mixes the next word of all rows that have one.
 
-    Both sign-extend the up to three bytes that do not fill a word, unlike Murmur3 proper: Hive's
-    ``Murmur3.hash32`` joins them to one word, Spark's ``hashUnsafeBytes`` mixes in each as its own.
+    Unlike standard Murmur3, both sign-extend the up to three bytes after the last full word: Hive's
+    ``Murmur3.hash32`` joins them to one word, Spark's ``hashUnsafeBytes`` mixes in each as a word.
     """
     lengths = np.diff(offsets)
     negated = -(lengths >> 2)
@@ -264,7 +264,7 @@ def _mix(hashes: _Hashes, words: _Hashes) -> _Hashes:
 
 
 def _mix_long(state: int, words: _Hashes) -> int:
-    """Mix the words of one string into its hash: each step needs the last, so numpy cannot do it faster."""
+    """Mix the words of one string into its hash; each step depends on the last, so numpy is no faster."""
     for start in range(0, len(words), _BLOCK_ROWS):
         for word in _scramble(words[start : start + _BLOCK_ROWS]).tolist():
             state ^= word
@@ -283,17 +283,17 @@ def _finish(hashes: _Hashes, lengths: _Hashes | int) -> _Hashes:
 
 
 def _text(block: pa.Array) -> tuple[_Bytes, _Offsets]:
-    """View strings as bytes and offsets into them, one offset more than strings."""
-    block = _plain_strings(block)
+    """Return strings as bytes and offsets into them, shape (strings + 1,)."""
+    block = _without_views(block)
     width = np.dtype(np.int32 if pa.types.is_string(block.type) else np.int64)
     _, offsets, data = block.buffers()
     offsets = np.frombuffer(offsets, width, len(block) + 1, block.offset * width.itemsize)
     return np.frombuffer(b"" if data is None else data, np.uint8), offsets.astype(np.int64)
 
 
-def _plain_strings(strings: pa.Array) -> pa.Array:
+def _without_views(strings: pa.Array) -> pa.Array:
     try:
         return strings.cast(pa.large_string()) if pa.types.is_string_view(strings.type) else strings
     except pa.ArrowNotImplementedError:
-        # pyarrow 17 reads string views but has no cast from them.
+        # pyarrow 17 reads string views but cannot cast them.
         return pa.array(strings.to_numpy(zero_copy_only=False), pa.large_string())

@@ -1,6 +1,6 @@
-"""Which keys of one bucket two runs share.
+"""Count the keys of a bucket that two runs share.
 
-Both runs put a key into the same bucket, so bucket n of one has to be compared with bucket n of the other alone.
+Both runs assign a key to the same bucket, so bucket n of one run is compared with bucket n of the other only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bucketwheel.kernel.arrow_types import large_type, plain_type
+from bucketwheel.kernel.arrow_types import canonical_type, large_type
 from bucketwheel.kernel.hashing import hash_keys
 from bucketwheel.kernel.keys import complete_rows
 from bucketwheel.kernel.scatter import chunk_ranges
@@ -28,7 +28,7 @@ _BATCH_ROWS = 65_536
 
 @dataclass(frozen=True)
 class KeyFiles:
-    """The files of one table of one bucket, and the names of the key columns in them; `hash` placed the rows."""
+    """The files of one bucket of a table, the names of their key columns, and the bucket hash."""
 
     storage: StorageSettings
     paths: tuple[str, ...]
@@ -37,13 +37,12 @@ class KeyFiles:
 
 
 def compare_bucket(now: KeyFiles, before: KeyFiles, parts: int) -> KeyCounts:
-    """Count the distinct keys that are in both, only in `now`, only in `before`; a key with a NULL is none.
+    """Count the distinct keys in both runs, only in `now` and only in `before`; keys with a NULL are ignored.
 
     Args:
         now: files of this run.
-        before: files of the other, of the same bucket, with keys of the same types.
-        parts: in how many parts the keys are compared, one after the other; each reads the files again, and takes
-            memory for its share of the keys.
+        before: files of the other run, of the same bucket, with keys of the same types.
+        parts: number of passes; each pass reads the files again and holds its share of the keys in memory.
 
     Raises:
         StorageError: a file cannot be opened.
@@ -54,7 +53,7 @@ def compare_bucket(now: KeyFiles, before: KeyFiles, parts: int) -> KeyCounts:
 
 
 def overlap(now: list[pa.RecordBatch], before: list[pa.RecordBatch]) -> KeyCounts:
-    """Count the distinct rows of two lists of batches; rows have no NULL, columns are in the same order."""
+    """Count the distinct rows in both lists of batches and in only one; rows have no NULL."""
     rows = sum(batch.num_rows for batch in now)
     batches = [batch for batch in (*now, *before) if batch.num_rows]
     if not batches:
@@ -62,7 +61,7 @@ def overlap(now: list[pa.RecordBatch], before: list[pa.RecordBatch]) -> KeyCount
     codes, distinct = _codes([batch.column(0) for batch in batches])
     for number in range(1, batches[0].num_columns):
         further, count = _codes([batch.column(number) for batch in batches])
-        # No code is larger than the number of rows, so that this fits into 64 bits.
+        # Codes are smaller than the number of rows, so the product fits into 64 bits.
         pairs = codes.astype(np.int64) * count + further
         distinct_pairs, codes = np.unique(pairs, return_inverse=True)
         distinct = len(distinct_pairs)
@@ -74,7 +73,7 @@ def overlap(now: list[pa.RecordBatch], before: list[pa.RecordBatch]) -> KeyCount
 
 
 def _codes(arrays: list[pa.Array]) -> tuple[npt.NDArray[np.int32], int]:
-    """Return a number for each value, the same for the same value, and how many there are."""
+    """Return a code for each value (equal values have equal codes) and the number of distinct values."""
     kinds = {array.type for array in arrays}
     if len(kinds) > 1:
         arrays = [array.cast(large_type(array.type)) for array in arrays]
@@ -94,20 +93,20 @@ def _read(files: KeyFiles, path: str, part: int, parts: int) -> Iterator[pa.Reco
         for group in range(metadata.num_row_groups):
             fetch(stream, partial(chunk_ranges, metadata, [group], columns))
             for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False):
-                yield _own(complete_rows(_plain(batch.select(columns))), files.hash, part, parts)
+                yield _select_part(complete_rows(_to_canonical_types(batch.select(columns))), files.hash, part, parts)
 
 
-def _plain(batch: pa.RecordBatch) -> pa.Table:
+def _to_canonical_types(batch: pa.RecordBatch) -> pa.Table:
     arrays = [
-        column if (plain := plain_type(column.type)).equals(column.type) else pc.cast(column, plain)
+        column if (kind := canonical_type(column.type)).equals(column.type) else pc.cast(column, kind)
         for column in batch.columns
     ]
     return pa.Table.from_arrays(arrays, names=batch.schema.names)
 
 
-def _own(keys: pa.Table, scheme: str, part: int, parts: int) -> pa.RecordBatch:
+def _select_part(keys: pa.Table, scheme: str, part: int, parts: int) -> pa.RecordBatch:
     if parts > 1:
-        # By the other hash: that of the buckets has gone into the choice of this one.
+        # Use the other hash: all keys of a bucket share bits of the bucket hash.
         hashes = hash_keys(keys.columns, "hive_v1" if scheme == "spark" else "spark").view(np.uint32)
         keys = keys.filter(pa.array(hashes % parts == part))
     return keys.combine_chunks().to_batches()[0] if keys.num_rows else _empty(keys)

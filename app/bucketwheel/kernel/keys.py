@@ -1,4 +1,4 @@
-"""Key columns in order: NULL first, then ascending, strings by their bytes."""
+"""Sort and compare keys: NULL first, then ascending, strings by their bytes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 
 def key_order(keys: pa.Table) -> npt.NDArray[np.int64]:
-    """Return the permutation that sorts the rows; equal keys stay in their order."""
-    # pyarrow 26 deprecates the option that puts NULL first, and pyarrow 17 does not know its successor.
+    """Return the stable permutation that sorts the rows by key."""
+    # pyarrow 26 deprecates the option that puts NULL first, and pyarrow 17 lacks its successor.
     if keys.num_columns == 1:
         column = keys.column(0)
         last = np.asarray(pc.sort_indices(column)).view(np.int64)
@@ -28,16 +28,16 @@ def key_order(keys: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def first_disorder(columns: Sequence[pa.ChunkedArray]) -> int | None:
-    """Return the first row whose key is smaller than that of the row before, or None."""
+    """Return the first row whose key is smaller than the key of the row before it, or None."""
     descends: pa.ChunkedArray | None = None
-    # From the last column to the first: an earlier column decides unless it is equal.
+    # Start with the last column: an earlier column decides unless its values are equal.
     for column in reversed(columns):
         before, after = column.slice(0, max(len(column) - 1, 0)), column.slice(1)
         greater, equal = pc.greater(before, after), pc.equal(before, after)
         if column.null_count:
-            gone, missing = pc.is_valid(before), pc.is_null(after)
-            greater = pc.or_(pc.fill_null(greater, False), pc.and_(gone, missing))
-            equal = pc.or_(pc.fill_null(equal, False), pc.and_not(missing, gone))
+            valid_before, null_after = pc.is_valid(before), pc.is_null(after)
+            greater = pc.or_(pc.fill_null(greater, False), pc.and_(valid_before, null_after))
+            equal = pc.or_(pc.fill_null(equal, False), pc.and_not(null_after, valid_before))
         descends = greater if descends is None else pc.or_(greater, pc.and_(equal, descends))
     position = pc.index(descends, True).as_py()
     return None if position < 0 else position + 1
@@ -54,7 +54,7 @@ def complete_rows(keys: pa.Table) -> pa.Table:
 
 
 def repeated_keys(ordered: pa.Table) -> int:
-    """Return how many rows have the key of the row before; the rows are in order and without NULL."""
+    """Return the number of rows with the same key as the row before; rows are sorted and have no NULL."""
     if ordered.num_rows < 2:
         return 0
     same = None
@@ -65,7 +65,7 @@ def repeated_keys(ordered: pa.Table) -> int:
 
 
 def key_text(columns: Sequence[pa.Array | pa.ChunkedArray], row: int) -> str:
-    """Return the key of one row for a message or a record."""
+    """Return the key of one row as text for messages and records."""
     return "|".join(_text(column[row]) for column in columns)
 
 

@@ -1,4 +1,4 @@
-"""Names and sizes: bucket file names, standard column names, files and row groups."""
+"""Choose names and sizes: bucket file names, standard column names, number of files, rows of row groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bucketwheel.errors import VerificationError
 
-# The three name patterns of Trino's BackgroundHiveSplitLoader, tried in its order on the whole name.
+# The three name patterns of Trino's BackgroundHiveSplitLoader in its order; each must match the whole name.
 _HIVE_PATTERNS = (
     re.compile(r"\d{8}_\d{6}_\d{5}_[a-z0-9]{5}_bucket-(\d+)(?:[-_.].*)?", re.ASCII),
     re.compile(r"(\d+)_\d+.*", re.ASCII),
@@ -22,7 +22,7 @@ _SMALLEST_AUTO_FILE = 100 * 10**6
 
 
 def bucket_file_name(bucket: int, copy: int, scheme: str) -> str:
-    """Return the name of the `copy`-th file (0: the first) of a bucket, as readers of `scheme` parse it."""
+    """Return the name of file `copy` (0 is the first) of a bucket, as readers of `scheme` parse it."""
     if scheme == "spark":
         return f"part-{bucket:05d}-bucketwheel_{bucket:05d}.c{copy:03d}.snappy.parquet"
     suffix = f"_copy_{copy}" if copy else ""
@@ -30,7 +30,7 @@ def bucket_file_name(bucket: int, copy: int, scheme: str) -> str:
 
 
 def bucket_of_file(name: str, scheme: str) -> int | None:
-    """Return the bucket number that readers take from a file name, or None where it has no standard name."""
+    """Return the bucket number that readers parse from a file name, or None if it follows no pattern."""
     patterns = (_SPARK_PATTERN,) if scheme == "spark" else _HIVE_PATTERNS
     for pattern in patterns:
         if match := pattern.fullmatch(name):
@@ -39,37 +39,38 @@ def bucket_of_file(name: str, scheme: str) -> int | None:
 
 
 def buckets_of_files(directory: str, names: Sequence[str], count: int, scheme: str) -> dict[str, int]:
-    """Return the bucket that readers take each file of a directory for.
+    """Return the bucket that readers assign to each file of a directory.
 
-    Where one has no standard name, readers of Hive's buckets go by their order, if there are as many as buckets.
+    If a name follows no pattern, Hive readers assign the sorted files to buckets in order, which requires one file
+    for each bucket.
 
     Raises:
-        VerificationError: readers would refuse the directory.
+        VerificationError: readers would reject the directory.
     """
     parsed = {name: bucket_of_file(name, scheme) for name in names}
     nameless = [name for name, bucket in parsed.items() if bucket is None]
     if nameless:
         if scheme == "spark" or len(names) != count:
             raise VerificationError(
-                f"{directory}/{nameless[0]}: readers take this name for that of no bucket, and {len(names)} files "
-                f"are not {count}, one for each bucket"
+                f"{directory}/{nameless[0]}: readers find no bucket number in this name, and the directory has "
+                f"{len(names)} files, not {count} (one for each bucket)"
             )
         return {name: number for number, name in enumerate(sorted(names))}
-    found = {name: bucket for name, bucket in parsed.items() if bucket is not None}
-    for name, bucket in found.items():
+    buckets = {name: bucket for name, bucket in parsed.items() if bucket is not None}
+    for name, bucket in buckets.items():
         if bucket >= count:
             raise VerificationError(
-                f"{directory}/{name}: readers take this name for that of bucket {bucket}, of {count} buckets"
+                f"{directory}/{name}: readers find bucket {bucket} in this name, but there are {count} buckets"
             )
-    return found
+    return buckets
 
 
 def check_file_name(path: str, bucket: int, scheme: str) -> None:
-    """Raise VerificationError unless readers would count the file to `bucket`."""
+    """Raise VerificationError unless readers assign the file to `bucket`."""
     parsed = bucket_of_file(path.rsplit("/", 1)[-1], scheme)
     if parsed != bucket:
-        taken = "that of no bucket" if parsed is None else f"that of bucket {parsed}"
-        raise VerificationError(f"{path}: readers take this name for {taken}; the file holds bucket {bucket}")
+        result = "no bucket number" if parsed is None else f"bucket {parsed}"
+        raise VerificationError(f"{path}: readers find {result} in this name; the file holds bucket {bucket}")
 
 
 def standard_name(name: str) -> str:
@@ -78,23 +79,22 @@ def standard_name(name: str) -> str:
 
 
 def automatic_bucket_count(largest_table_bytes: int) -> int:
-    """Return the power of two that brings the files of the largest table into 100 MB to 1 GB.
+    """Return the bucket count, a power of two, for which the files of the largest table have 100 MB to 1 GB.
 
-    The largest count whose files still have 100 MB, so that files stay as far below 1 GB as they can;
-    1 where the whole table is smaller.
+    This is the largest count for which files still have 100 MB; it is 1 if the whole table is smaller.
     """
     return 1 << max(0, math.floor(math.log2(max(largest_table_bytes, 1) / _SMALLEST_AUTO_FILE)))
 
 
 def unbucketed_file_count(table_bytes: int, files_per_gb: float, max_files: int) -> int:
-    """Return how many files a table gets in a layout without buckets: at least 1, at most `max_files`."""
+    """Return the number of files of a table in a layout without buckets: at least 1, at most `max_files`."""
     return max(1, min(max_files, math.ceil(table_bytes / _GIGABYTE * files_per_gb)))
 
 
 def row_group_rows(bytes_per_row: float, row_group_bytes: int, max_file_bytes: int) -> int:
-    """Return how many rows make a row group of about `row_group_bytes`.
+    """Return the number of rows of a row group of about `row_group_bytes`.
 
-    A file is cut between row groups, so one never takes more than a quarter of `max_file_bytes`.
+    Files are split between row groups, so a row group takes at most a quarter of `max_file_bytes`.
     """
     target = min(row_group_bytes, max_file_bytes // 4)
     return max(1, int(target / max(bytes_per_row, 1)))

@@ -1,7 +1,7 @@
 """Scatter: read a slice once, hash its keys, and order its rows by bucket.
 
-The pieces of all tables are cut from one ordered batch; the key travels once. Columns with a small
-dictionary travel as codes, so that moving a row moves a byte or two.
+The shuffle blocks of all tables are slices of one ordered batch, so the key is moved once. Columns with a small
+dictionary are moved as codes of one or two bytes per row.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, Slice
 from bucketwheel.errors import UnreadableFilesError
-from bucketwheel.kernel.arrow_types import plain_type
-from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.arrow_types import canonical_type
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.storage import Storage, fetch, translated
 
-# Readers of INT64 nanoseconds are rare; INT96 is read as microseconds, the finest unit that all of them know.
+# Few readers support INT64 nanoseconds. Microseconds are the finest unit that all of them support.
 READ_OPTIONS = {"coerce_int96_timestamp_unit": "us"}
 
 
@@ -31,8 +31,8 @@ READ_OPTIONS = {"coerce_int96_timestamp_unit": "us"}
 class Scattered:
     """Rows of one slice ordered by bucket.
 
-    `batch` holds every projected column under its source name; rows of bucket b are
-    `offsets[b]` to `offsets[b + 1]` (int64, one more than there are buckets).
+    `batch` has every projected column under its source name; rows of bucket b are `offsets[b]` to `offsets[b + 1]`
+    (int64, shape (buckets + 1,)).
     """
 
     index: int
@@ -40,28 +40,28 @@ class Scattered:
     batch: pa.RecordBatch
 
     def rows(self, bucket: int) -> int:
-        """Rows of one bucket."""
+        """Return the number of rows of one bucket."""
         return int(self.offsets[bucket + 1] - self.offsets[bucket])
 
 
 def projected_columns(job: BucketJob) -> list[str]:
-    """Source names of all columns that the job needs, keys first, each once."""
+    """Return the source names of all columns that the job reads, keys first, without duplicates."""
     names = [source for source, _ in job.keys]
     names += [source for table in job.tables for source, _ in table.columns]
     return list(dict.fromkeys(names))
 
 
 def scatter(
-    job: BucketJob, part: Slice, max_rows: int, codebooks: Codebooks, skip: Collection[int] = ()
+    job: BucketJob, part: Slice, max_rows: int, dictionaries: UnifiedDictionaries, skip: Collection[int] = ()
 ) -> Iterator[Scattered]:
     """Yield the rows of a slice ordered by bucket, at most `max_rows` at a time.
 
-    Rows of one bucket keep their source order, so the result of gathering does not depend on how the
-    source was cut into slices. Rows of the buckets in `skip` are left out. Columns that the job has as
-    dictionaries come as codes of `codebooks`.
+    Rows of one bucket keep their source order, so the result of gathering does not depend on how the source is
+    split into slices. Rows of the buckets in `skip` are left out. The job's dictionary columns are returned as codes
+    of `dictionaries`.
 
     Raises:
-        UnreadableFilesError: a page cannot be read; names file, row group and column.
+        UnreadableFilesError: a page cannot be read; the message names file, row group and column.
         StorageError: the file cannot be opened.
     """
     kept = np.ones(job.bucket_count, dtype=bool)
@@ -71,8 +71,8 @@ def scatter(
         offsets, order = _bucket_order(job, batch, kept)
         return Scattered(part.index, offsets, batch.take(pa.array(order)))
 
-    # map, unlike a loop, lets go of a batch before it yields what was made of it: half the memory.
-    return map(ordered, _read(job, part, max_rows, codebooks))
+    # Unlike a loop, map frees the batch before it yields the ordered copy, which halves the memory.
+    return map(ordered, _read(job, part, max_rows, dictionaries))
 
 
 def _bucket_order(
@@ -90,25 +90,25 @@ def _bucket_order(
     return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), order
 
 
-def _read(job: BucketJob, part: Slice, max_rows: int, codebooks: Codebooks) -> Iterator[pa.RecordBatch]:
+def _read(job: BucketJob, part: Slice, max_rows: int, dictionaries: UnifiedDictionaries) -> Iterator[pa.RecordBatch]:
     columns = projected_columns(job)
     coded = job.dictionary_columns.difference(source for source, _ in job.keys)
 
-    def prepared(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return normalised(batch.select(columns), coded, codebooks)
+    def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return normalize_batch(batch.select(columns), coded, dictionaries)
 
     with translated(part.path, "open"):
         stream = Storage(job.storage).open(part.path)
     with stream:
         try:
-            yield from map(prepared, _decode(stream, part, columns, coded, max_rows))
+            yield from map(prepare, _decode(stream, part, columns, coded, max_rows))
         except MemoryError:
-            raise  # One of Arrow's own errors too, and no fault of the file.
+            raise  # Also an ArrowException, but not a fault of the file.
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())
             raise UnreadableFilesError(
                 f"{part.path}: {_corrupt_chunk(part, columns, stream)}: {reason}; "
-                "write the file again, or take the snapshot before it with --snapshot-dt"
+                "write the file again, or select the previous snapshot with --snapshot-dt"
             ) from error
 
 
@@ -120,7 +120,7 @@ def _decode(
     file = pq.ParquetFile(
         stream,
         metadata=metadata,
-        # A nested column has no leaf of its name, and the reader refuses names that are none.
+        # Nested columns have leaves of other names, and the reader rejects names of no leaf.
         read_dictionary=sorted(leaves.intersection(coded)),
         pre_buffer=False,
         **READ_OPTIONS,
@@ -128,7 +128,7 @@ def _decode(
     groups = list(part.row_groups)
     if part.rows > max_rows:
         for group in groups:
-            # One at a time: what was fetched takes memory too.
+            # Fetch one at a time: fetched bytes take memory too.
             fetch(stream, partial(chunk_ranges, metadata, [group], columns))
             yield from file.iter_batches(max_rows, row_groups=[group], columns=columns, use_threads=False)
         return
@@ -136,7 +136,7 @@ def _decode(
     try:
         yield from _combined(file.read_row_groups(groups, columns=columns, use_threads=False))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        # Nested columns that cannot be joined: dictionaries, or more text than 32-bit offsets reach.
+        # Arrow cannot join nested dictionaries, nor nested text that exceeds 32-bit offsets.
         if len(groups) == 1:
             raise
         for group in groups:
@@ -146,13 +146,13 @@ def _decode(
 def chunk_ranges(
     metadata: pq.FileMetaData, groups: Collection[int], columns: Collection[str]
 ) -> Iterator[tuple[int, int]]:
-    """Yield (offset, length) of every column chunk that reading these columns takes."""
-    wanted = frozenset(columns)
+    """Yield (offset, length) of every column chunk of these columns, in bytes."""
+    names = frozenset(columns)
     leaves = []
     for leaf in range(metadata.num_columns):
         parts = metadata.schema.column(leaf).path.split(".")
-        # The name of a column may have dots in it, as the path of a nested one has.
-        if any(".".join(parts[:count]) in wanted for count in range(1, len(parts) + 1)):
+        # A column name can contain dots, like the path of a nested column.
+        if any(".".join(parts[:count]) in names for count in range(1, len(parts) + 1)):
             leaves.append(leaf)
     for group in groups:
         content = metadata.row_group(group)
@@ -183,13 +183,15 @@ def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> st
     return f"row groups {part.row_groups[0]} to {part.row_groups[-1]} cannot be read together"
 
 
-def normalised(batch: pa.RecordBatch, coded: Collection[str], codebooks: Codebooks) -> pa.RecordBatch:
-    """Return the batch in plain types, and the dictionaries of columns in `coded` as codes."""
+def normalize_batch(
+    batch: pa.RecordBatch, coded: Collection[str], dictionaries: UnifiedDictionaries
+) -> pa.RecordBatch:
+    """Return the batch in canonical types, with codes in place of the dictionaries of columns in `coded`."""
     arrays = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if name in coded and pa.types.is_dictionary(column.type):
-            arrays.append(codebooks.book(name).encode(column))
+            arrays.append(dictionaries.column(name).encode(column))
         else:
-            plain = plain_type(column.type)
-            arrays.append(column if plain.equals(column.type) else pc.cast(column, plain))
+            kind = canonical_type(column.type)
+            arrays.append(column if kind.equals(column.type) else pc.cast(column, kind))
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)

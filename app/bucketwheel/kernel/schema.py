@@ -1,4 +1,4 @@
-"""The schema that the files of a table are to have, and how that of a file read back differs from it."""
+"""Build the planned schema of a table's files, and compare a written file with it."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from itertools import zip_longest
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bucketwheel.kernel.arrow_types import plain_type
+from bucketwheel.kernel.arrow_types import canonical_type
 
 
 def planned_schema(source: pa.Schema, columns: Iterable[tuple[str, str]]) -> bytes:
-    """Return the Arrow schema, serialised, of a table made of (source name, new name) columns."""
-    fields = [(name, plain_type(source.field(column).type)) for column, name in columns]
+    """Return the serialized Arrow schema of a table with these (source name, new name) columns."""
+    fields = [(name, canonical_type(source.field(column).type)) for column, name in columns]
     return bytes(pa.schema(fields).serialize().to_pybytes())
 
 
-def schema_difference(planned: bytes, found: pq.ParquetSchema) -> str | None:
-    """Return in words where a file has other columns or types than planned; None where it has not."""
+def schema_difference(planned: bytes, actual: pq.ParquetSchema) -> str | None:
+    """Return a text about the first difference in columns or types, or None if the schemas match."""
     expected, names = _parquet_schema(planned)
-    columns = found.to_arrow_schema().names
+    columns = actual.to_arrow_schema().names
     if columns != names:
         return f"columns {columns}, expected {names}"
-    # Quick, but fields with other numbers differ for it too, and those have the same types.
-    if found.equals(expected):
+    # A fast check. It also reports different field ids, which do not matter.
+    if actual.equals(expected):
         return None
-    for leaf, wanted in zip_longest(_leaves(found), _leaves(expected), fillvalue="nothing"):
-        if leaf != wanted:
-            return f"{leaf}, expected {wanted}"
+    for leaf, planned_leaf in zip_longest(_leaves(actual), _leaves(expected), fillvalue="nothing"):
+        if leaf != planned_leaf:
+            return f"{leaf}, expected {planned_leaf}"
     return None
 
 
-# A file is checked for each bucket and table, and engines send the plan along with each: bytes, as these pickle.
+# Called for each file. The plan is serialized because engines pickle it with each task.
 @lru_cache(maxsize=1024)
 def _parquet_schema(planned: bytes) -> tuple[pq.ParquetSchema, list[str]]:
-    """Return what Parquet makes of an Arrow schema, and the names of its columns."""
+    """Return the Parquet schema of a serialized Arrow schema, and its column names."""
     schema = pa.ipc.read_schema(pa.py_buffer(planned))
     file = io.BytesIO()
     pq.write_table(schema.empty_table(), file, store_schema=False)
@@ -45,7 +45,7 @@ def _parquet_schema(planned: bytes) -> tuple[pq.ParquetSchema, list[str]]:
 
 
 def _leaves(schema: pq.ParquetSchema) -> Iterator[str]:
-    """Yield path, physical and logical type of everything that Parquet stores a column in."""
+    """Yield path, physical type and logical type of every leaf column."""
     for number in range(len(schema)):
         leaf = schema.column(number)
         yield f"column {leaf.path!r} of type {leaf.physical_type}, logical type {leaf.logical_type}"

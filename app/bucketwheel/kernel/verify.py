@@ -1,7 +1,7 @@
-"""Verify: read the files of one bucket back and prove that they hold what gather says.
+"""Verify: read the files of one bucket back and compare them with the outcome of gather.
 
-Keys of the first table are decoded and hashed again. The key column of every other table must be the same
-bytes on disk, which proves the same; where it is cut differently it is decoded and hashed too.
+The keys of the first table are decoded and hashed again. Every other table passes if the bytes of its key columns on
+disk are equal to those; if they differ, for example by their row groups, its keys are decoded and hashed too.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from bucketwheel.kernel.schema import schema_difference
 from bucketwheel.runs.manifest import BucketOutcome, FileRecord
 from bucketwheel.storage import Storage, fetch, join
 
-# The key columns of one table of one bucket as they lie on disk: how each chunk is laid out, and its bytes.
+# The key columns of one bucket of a table on disk: the layout and the bytes of each chunk.
 _Chunks = list[tuple[tuple[object, ...], bytes]]
 
 
 def verify_bucket(job: BucketJob, outcome: BucketOutcome) -> BucketCheck:
     """Read back every file of one bucket.
 
-    Checks the files' names, sizes, rows, columns and their types; that every key hashes to this bucket, that
-    keys ascend where they should, and that all tables have the same keys.
+    Checks the names, sizes, rows, columns and types of the files, that every key hashes to this bucket, that sorted
+    files are in key order, and that all tables have the same keys.
 
     Raises:
-        VerificationError: names file, bucket and what is wrong; for a single row also the row.
+        VerificationError: a check fails; the message names the file, the bucket, the problem and, if known, the row.
     """
     by_table = _by_table(job, outcome)
     first: _Chunks | None = None
@@ -53,8 +53,8 @@ def _by_table(job: BucketJob, outcome: BucketOutcome) -> dict[str, list[FileReco
     for record in outcome.files:
         if record.table not in by_table:
             raise VerificationError(
-                f"{record.name}, bucket {outcome.bucket}: it is of table {record.table!r}, which is none of "
-                f"the run's: {', '.join(by_table)}"
+                f"{record.name}, bucket {outcome.bucket}: its table {record.table!r} is not a table of the run: "
+                f"{', '.join(by_table)}"
             )
         by_table[record.table].append(record)
     for table in job.tables:
@@ -65,11 +65,11 @@ def _by_table(job: BucketJob, outcome: BucketOutcome) -> dict[str, list[FileReco
         names = [record.name for record in records]
         expected = [bucket_file_name(outcome.bucket, copy, job.hash) for copy in range(len(names))]
         if names != expected:
-            raise VerificationError(f"{place}: its files are {', '.join(names)}, not {', '.join(expected)}")
+            raise VerificationError(f"{place}: the files are {', '.join(names)}; expected {', '.join(expected)}")
         rows = sum(record.rows for record in records)
         if rows != outcome.rows:
             raise VerificationError(
-                f"{place}: {rows} rows in its files ({', '.join(names) or 'none'}), {outcome.rows} in the bucket"
+                f"{place}: {rows} rows in the files ({', '.join(names) or 'none'}), {outcome.rows} in the bucket"
             )
     return by_table
 
@@ -78,13 +78,13 @@ def _read_chunks(job: BucketJob, table: TableLayout, records: list[FileRecord], 
     chunks: _Chunks = []
     for record in records:
         path = join(table.directory, record.name)
-        with _opened(job, path, bucket) as stream:
+        with _open(job, path, bucket) as stream:
             try:
                 footer = pq.read_metadata(stream)
             except MemoryError:
-                raise  # One of Arrow's own errors too, and no fault of the file.
+                raise  # Also an ArrowException, but not a fault of the file.
             except (pa.ArrowException, OSError) as error:
-                raise VerificationError(f"{path}: bucket {bucket}: is no Parquet file: {error}") from error
+                raise VerificationError(f"{path}: bucket {bucket}: not a Parquet file: {error}") from error
             _check_footer(table, record, f"{path}: bucket {bucket}", footer, stream.size())
             fetch(stream, partial(_key_ranges, footer, len(job.keys)))
             for group in range(footer.num_row_groups):
@@ -107,7 +107,7 @@ def _start(chunk: pq.ColumnChunkMetaData) -> int:
     return int(chunk.dictionary_page_offset or chunk.data_page_offset)
 
 
-def _opened(job: BucketJob, path: str, bucket: int) -> pa.NativeFile:
+def _open(job: BucketJob, path: str, bucket: int) -> pa.NativeFile:
     try:
         return Storage(job.storage).open(path)
     except OSError as error:
@@ -116,9 +116,9 @@ def _opened(job: BucketJob, path: str, bucket: int) -> pa.NativeFile:
 
 def _check_footer(table: TableLayout, record: FileRecord, place: str, footer: pq.FileMetaData, size: int) -> None:
     if size != record.bytes:
-        raise VerificationError(f"{place}: {size} bytes, {record.bytes} were written")
+        raise VerificationError(f"{place}: {size} bytes, expected {record.bytes}")
     if footer.num_rows != record.rows:
-        raise VerificationError(f"{place}: {footer.num_rows} rows, {record.rows} were written")
+        raise VerificationError(f"{place}: {footer.num_rows} rows, expected {record.rows}")
     difference = schema_difference(table.schema, footer.schema)
     if difference is not None:
         raise VerificationError(f"{place}: {difference}")
@@ -130,7 +130,7 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
     for record in records:
         path = join(table.directory, record.name)
         place = f"{path}: bucket {outcome.bucket}"
-        with _opened(job, path, outcome.bucket) as stream:
+        with _open(job, path, outcome.bucket) as stream:
             try:
                 keys = pq.ParquetFile(stream, pre_buffer=False).read(columns=names, use_threads=False)
             except MemoryError:
@@ -141,7 +141,7 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
         check_buckets(place, columns, outcome.bucket, job.bucket_count, job.hash)
         if job.sort and (row := first_disorder(columns)) is not None:
             raise VerificationError(
-                f"{place}: row {row} with key {key_text(columns, row)!r} is not in key order, the row before "
+                f"{place}: row {row} with key {key_text(columns, row)!r} is out of key order: the row before it "
                 f"has {key_text(columns, row - 1)!r}"
             )
         checksum = add(checksum, key_checksum(columns))
@@ -156,15 +156,15 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
 def check_buckets(
     place: str, columns: Sequence[pa.ChunkedArray], bucket: int, count: int, scheme: str, first_row: int = 0
 ) -> None:
-    """Raise VerificationError where a key does not hash to `bucket`.
+    """Raise VerificationError if a key does not hash to `bucket`.
 
     Args:
-        place: file and bucket, for the message.
+        place: file and bucket for the message.
         columns: key columns of consecutive rows of a file.
-        bucket: where the rows are.
+        bucket: bucket of the file.
         count: number of buckets.
-        scheme: the hash.
-        first_row: number of the first of these rows in the file.
+        scheme: bucket hash.
+        first_row: position of these rows in the file.
     """
     buckets = bucket_numbers(hash_keys(columns, scheme), count, scheme)
     stray = np.flatnonzero(buckets != bucket)

@@ -1,7 +1,7 @@
-"""Read back the keys of a table that a SQL engine wrote: every one in the bucket that readers take its file for.
+"""Verify the files of a table that a SQL engine wrote: every key must be in the bucket of its file name.
 
-Nothing is taken from the engine but the files. Where buckets are not of this hash, or a file has a name that means
-another bucket, engines answer look-ups and joins without those rows, and without an error.
+The check relies on the files alone, not on the engine. If rows are in the wrong bucket, or a file name means another
+bucket, readers silently miss those rows in look-ups and joins.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.errors import VerificationError
-from bucketwheel.kernel.arrow_types import plain_type
+from bucketwheel.kernel.arrow_types import canonical_type
 from bucketwheel.kernel.checksum import add, key_checksum
 from bucketwheel.kernel.layout import buckets_of_files
 from bucketwheel.kernel.scatter import chunk_ranges
@@ -23,13 +23,13 @@ from bucketwheel.storage import Entry, Storage, fetch
 
 
 @dataclass(frozen=True)
-class CopiedKeys:
-    """What the keys of a copy have to be.
+class ExpectedKeys:
+    """The expected layout of the keys of a copy.
 
     Attributes:
-        types: Arrow type of each key column, by its name in the files, in the order in which rows were hashed.
-        bucket_count: number of buckets; 0 for a layout without.
-        hash: the scheme by which rows were to be placed.
+        types: Arrow type of each key column by its name in the files, in the order of hashing.
+        bucket_count: number of buckets; 0 for a layout without buckets.
+        hash: bucket hash.
     """
 
     types: Mapping[str, pa.DataType]
@@ -37,27 +37,27 @@ class CopiedKeys:
     hash: str
 
 
-def read_copied_keys(
-    storage: Storage, directory: str, keys: CopiedKeys, go_on: Callable[[], None] = lambda: None
+def verify_copy(
+    storage: Storage, directory: str, keys: ExpectedKeys, on_row_group: Callable[[], None] = lambda: None
 ) -> tuple[int, int]:
-    """Return how many rows are in the files of a directory that readers see, and the checksum of their keys.
+    """Verify the visible files of a directory; return their number of rows and the checksum of their keys.
 
     Args:
-        storage: how files are reached.
-        directory: where the table is.
-        keys: see there.
-        go_on: called before each row group; may raise to end early.
+        storage: access to the files.
+        directory: location of the table.
+        keys: expected layout.
+        on_row_group: called before each row group; may raise an exception to stop.
 
     Raises:
-        VerificationError: a file cannot be read, has a name that means no bucket, or a row of another bucket; names
-            file, row and bucket.
+        VerificationError: a file cannot be read, its name means no bucket, or it has a row of another bucket; the
+            message names file, row and bucket.
     """
     files = [entry for entry in storage.list(directory) if not entry.name.startswith(("_", "."))]
     buckets = _buckets(directory, files, keys)
     rows, checksum = 0, 0
     for entry in files:
         read = 0
-        for columns in _key_columns(storage, entry.location, keys.types, go_on):
+        for columns in _key_columns(storage, entry.location, keys.types, on_row_group):
             if (bucket := buckets.get(entry.name)) is not None:
                 place = f"{entry.location}: bucket {bucket}"
                 check_buckets(place, columns, bucket, keys.bucket_count, keys.hash, first_row=read)
@@ -67,31 +67,31 @@ def read_copied_keys(
     return rows, checksum
 
 
-def _buckets(directory: str, files: Sequence[Entry], keys: CopiedKeys) -> dict[str, int]:
+def _buckets(directory: str, files: Sequence[Entry], keys: ExpectedKeys) -> dict[str, int]:
     for entry in files:
         if entry.is_directory:
-            raise VerificationError(f"{entry.location}: is a directory, which readers refuse in a bucketed table")
+            raise VerificationError(f"{entry.location}: directory in a bucketed table, which readers reject")
     if not keys.bucket_count:
         return {}
     return buckets_of_files(directory, [entry.name for entry in files], keys.bucket_count, keys.hash)
 
 
 def _key_columns(
-    storage: Storage, path: str, types: Mapping[str, pa.DataType], go_on: Callable[[], None]
+    storage: Storage, path: str, types: Mapping[str, pa.DataType], on_row_group: Callable[[], None]
 ) -> Iterator[list[pa.ChunkedArray]]:
-    """Yield the key columns of one row group after the other, in the types that were asked for."""
+    """Yield the key columns of each row group, cast to `types`."""
     names = list(types)
     try:
         with storage.open(path) as stream:
             metadata = pq.read_metadata(stream)
             file = pq.ParquetFile(stream, metadata=metadata, pre_buffer=False)
             for group in range(metadata.num_row_groups):
-                go_on()
+                on_row_group()
                 fetch(stream, partial(chunk_ranges, metadata, [group], names))
                 read = file.read_row_group(group, columns=names, use_threads=False)
-                # An engine may note less of a type than its catalog has, such as an integer's width.
-                yield [read[name].cast(plain_type(kind)) for name, kind in types.items()]
+                # A file can have a less specific type than the catalog, such as a wider integer.
+                yield [read[name].cast(canonical_type(kind)) for name, kind in types.items()]
     except MemoryError:
-        raise  # One of Arrow's own errors too, and no fault of the file.
+        raise  # Also an ArrowException, but not a fault of the file.
     except (pa.ArrowException, OSError, KeyError) as error:
         raise VerificationError(f"{path}: the keys cannot be read back: {error}") from error

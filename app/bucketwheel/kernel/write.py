@@ -15,12 +15,12 @@ from bucketwheel.kernel.layout import bucket_file_name
 from bucketwheel.runs.manifest import FileRecord
 from bucketwheel.storage import Storage, join
 
-# Fewer, larger calls into the encoders than Arrow's default of 1,024 values.
+# Larger than Arrow's default of 1,024 values, for fewer calls into the encoders.
 _WRITE_BATCH = 8192
 
 
 class _TooLargeError(Exception):
-    """What was written is not to appear."""
+    """The file exceeds the size limit and must not become visible."""
 
 
 def write_table(
@@ -28,8 +28,8 @@ def write_table(
 ) -> list[FileRecord]:
     """Write the content as one file, or as several of at most `job.max_file_bytes`.
 
-    A file is cut between row groups and passes the limit only where a single row group does. `options` are those
-    of `writer_options`: they are the same for all buckets.
+    Files are split between row groups; a file exceeds the limit only if a single row group does. `options` come from
+    `writer_options` and are the same for all buckets.
 
     Raises:
         StorageError: a file cannot be written.
@@ -47,28 +47,28 @@ def write_table(
 def _write_file(
     job: BucketJob, table: TableLayout, path: str, rest: pa.Table, options: dict[str, Any]
 ) -> tuple[int, int]:
-    """Write as many row groups of the rest as fit into one file; return its rows and bytes."""
+    """Write as many row groups of `rest` as fit into one file; return its rows and bytes."""
     storage = Storage(job.storage)
-    most = math.ceil(rest.num_rows / table.row_group_rows)
+    max_groups = math.ceil(rest.num_rows / table.row_group_rows)
     while True:
         with suppress(_TooLargeError):
             with storage.create(path, job.scratch) as sink:
-                groups = _write_groups(rest, table.row_group_rows, most, job.max_file_bytes, sink, options)
+                groups = _write_groups(rest, table.row_group_rows, max_groups, job.max_file_bytes, sink, options)
                 size = sink.tell()
                 if size > job.max_file_bytes and groups > 1:
-                    # Not for a moment: a task that comes late would show it in place of a published file.
+                    # It must never become visible: a late task would replace a published file with it.
                     raise _TooLargeError
             return min(groups * table.row_group_rows, rest.num_rows), size
-        # The last row group was larger than those before it, or the footer was what did not fit.
-        most = groups - 1
+        # The last row group is larger than those before it, or the footer does not fit.
+        max_groups = groups - 1
 
 
 def _write_groups(
-    rest: pa.Table, group_rows: int, most: int, limit: int, sink: pa.NativeFile, options: dict[str, Any]
+    rest: pa.Table, group_rows: int, max_groups: int, limit: int, sink: pa.NativeFile, options: dict[str, Any]
 ) -> int:
     groups = largest = 0
     with pq.ParquetWriter(sink, rest.schema, **options) as writer:
-        while groups < most and (not groups or sink.tell() + largest <= limit):
+        while groups < max_groups and (not groups or sink.tell() + largest <= limit):
             before = sink.tell()
             writer.write_table(rest.slice(groups * group_rows, group_rows), row_group_size=group_rows)
             largest = max(largest, sink.tell() - before)
@@ -77,9 +77,9 @@ def _write_groups(
 
 
 def writer_options(job: BucketJob, table: TableLayout) -> dict[str, Any]:
-    """Return the Parquet writer's options: Snappy, statistics and page index on the keys only.
+    """Return the Parquet writer's options: Snappy; statistics and page index for the keys only.
 
-    Values in key order are in random order, so their statistics would prune nothing.
+    In key order, other values are in random order, so that their statistics would prune nothing.
     """
     schema = pa.ipc.read_schema(pa.py_buffer(table.schema))
     names = [name for _, name in job.keys]
@@ -102,7 +102,7 @@ def writer_options(job: BucketJob, table: TableLayout) -> dict[str, Any]:
 
 
 def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
-    """Yield the names that Parquet gives to what a column consists of."""
+    """Yield the Parquet paths of the leaves of a column."""
     if pa.types.is_struct(kind):
         for field in kind:
             yield from _leaves(f"{path}.{field.name}", field.type)

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from bucketwheel.errors import ConfigError, MissingDependencyError
 from bucketwheel.sample.columns import KEY, Column, addressable_columns, wide_columns
-from bucketwheel.sample.dirty import DIRTY, Material, make_dirty, mapping_csv
+from bucketwheel.sample.dirty import DIRTY, Material, add_defect, mapping_csv
 from bucketwheel.storage import translated
 
 __all__ = ["DIRTY", "WRITERS", "Sample", "SampleSpec", "write_sample"]
@@ -131,7 +131,7 @@ def _write(directory: Path, spec: SampleSpec, writer: _Writer) -> Sample:
         material = Material(
             source, source / partition, tuple(files), mapping, tuple(mapped), KEY, spec.row_group_rows
         )
-        defect = f"; {spec.dirty}: {make_dirty(spec.dirty, material)}"
+        defect = f"; {spec.dirty}: {add_defect(spec.dirty, material)}"
     size = sum(f.stat().st_size for f in files if f.exists())
     return Sample(
         directory=directory,

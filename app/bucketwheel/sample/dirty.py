@@ -46,7 +46,7 @@ class Material:
 _Change = Callable[[pa.Table, Material], pa.Table]
 
 
-def make_dirty(name: str, material: Material) -> str:
+def add_defect(name: str, material: Material) -> str:
     """Put the defect ``name`` into ``material`` and say what was done to what."""
     if name in _SNAPSHOT_DEFECTS:
         return _SNAPSHOT_DEFECTS[name][1](material)

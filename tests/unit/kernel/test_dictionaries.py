@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bucketwheel.kernel.dictionaries import Codebook, Codebooks
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries, UnifiedDictionary
 
 Values = list[str | None]
 
@@ -23,21 +23,21 @@ def coded(values: Sequence[str | None], kind: pa.DataType | None = None) -> pa.D
     return pa.array(values, kind or pa.string()).dictionary_encode()
 
 
-def decoded(book: Codebook, codes: npt.NDArray[Any]) -> pa.DictionaryArray:
-    (whole,) = book.decode(codes, [0, len(codes)]).chunks
+def decoded(dictionary: UnifiedDictionary, codes: npt.NDArray[Any]) -> pa.DictionaryArray:
+    (whole,) = dictionary.decode(codes, [0, len(codes)]).chunks
     return whole
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: list[Values], random: object) -> None:
-    book = Codebook()
+    dictionary = UnifiedDictionary()
     codes: dict[int, pa.Array] = {}
     for number in random.sample(range(len(slices)), len(slices)):  # type: ignore[attr-defined]
-        codes[number] = book.encode(coded(slices[number]))
+        codes[number] = dictionary.encode(coded(slices[number]))
     joined = np.concatenate([codes[number].to_numpy() for number in range(len(slices))])
     values = [value for part in slices for value in part]
-    found = decoded(book, joined)
+    found = decoded(dictionary, joined)
     assert found.to_pylist() == values
     assert found.dictionary.to_pylist() == sorted({v for v in values if v is not None}, key=lambda v: v.encode())
 
@@ -45,48 +45,48 @@ def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: l
 @settings(max_examples=150, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=6), st.integers(1, 50))
 def test_parts_that_are_decoded_together_are_those_that_are_decoded_alone(parts: list[Values], times: int) -> None:
-    book = Codebook()
-    codes = [np.repeat(book.encode(coded(part)).to_numpy(), times) for part in parts]
+    dictionary = UnifiedDictionary()
+    codes = [np.repeat(dictionary.encode(coded(part)).to_numpy(), times) for part in parts]
     bounds = np.cumsum([0, *map(len, codes)]).tolist()
-    together = book.decode(np.concatenate(codes), bounds)
+    together = dictionary.decode(np.concatenate(codes), bounds)
     assert together.num_chunks == len(parts)
     for part, alone in zip(together.chunks, codes, strict=True):
-        assert part.equals(decoded(book, alone))
-        assert part.dictionary.equals(decoded(book, alone).dictionary)
+        assert part.equals(decoded(dictionary, alone))
+        assert part.dictionary.equals(decoded(dictionary, alone).dictionary)
 
 
 def test_decoded_columns_are_equal_to_the_bit_whatever_order_the_book_was_filled_in() -> None:
     first, second = coded(["b", "a", None]), coded(["c", "b", ""])
     columns = []
     for order in ([first, second], [second, first]):
-        book = Codebook()
-        codes = [book.encode(column) for column in order]
+        dictionary = UnifiedDictionary()
+        codes = [dictionary.encode(column) for column in order]
         joined = np.concatenate([codes[order.index(column)].to_numpy() for column in (first, second)])
-        columns.append(decoded(book, joined))
+        columns.append(decoded(dictionary, joined))
     assert columns[0].indices.equals(columns[1].indices)
     assert columns[0].dictionary.equals(columns[1].dictionary)
 
 
 def test_null_is_code_zero_and_the_first_value_code_one() -> None:
-    book = Codebook()
-    assert book.encode(coded(["x", None, "y", "x"])).to_pylist() == [1, 0, 2, 1]
-    assert book.encode(coded([None, "y"])).to_pylist() == [0, 2]
+    dictionary = UnifiedDictionary()
+    assert dictionary.encode(coded(["x", None, "y", "x"])).to_pylist() == [1, 0, 2, 1]
+    assert dictionary.encode(coded([None, "y"])).to_pylist() == [0, 2]
 
 
 def test_null_inside_a_dictionary_is_null_as_well() -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int8()), pa.array([None, "a"]))
-    book = Codebook()
-    codes = book.encode(column)
+    dictionary = UnifiedDictionary()
+    codes = dictionary.encode(column)
     assert codes.to_pylist() == [0, 1, 0]
-    assert decoded(book, codes.to_numpy()).to_pylist() == [None, "a", None]
+    assert decoded(dictionary, codes.to_numpy()).to_pylist() == [None, "a", None]
 
 
 def test_empty_text_is_a_value_and_all_null_is_none() -> None:
-    book = Codebook()
-    nothing, empty = book.encode(coded([None, None])), book.encode(coded(["", ""]))
-    assert decoded(book, nothing.to_numpy()).to_pylist() == [None, None]
-    assert decoded(book, empty.to_numpy()).to_pylist() == ["", ""]
-    assert len(decoded(book, nothing.to_numpy()).dictionary) == 0
+    dictionary = UnifiedDictionary()
+    nothing, empty = dictionary.encode(coded([None, None])), dictionary.encode(coded(["", ""]))
+    assert decoded(dictionary, nothing.to_numpy()).to_pylist() == [None, None]
+    assert decoded(dictionary, empty.to_numpy()).to_pylist() == ["", ""]
+    assert len(decoded(dictionary, nothing.to_numpy()).dictionary) == 0
 
 
 @pytest.mark.parametrize(
@@ -94,57 +94,61 @@ def test_empty_text_is_a_value_and_all_null_is_none() -> None:
 )
 def test_codes_take_as_few_bytes_as_the_book_needs(distinct: int, kind: pa.DataType) -> None:
     values = [f"v{number}" for number in range(distinct)]
-    book = Codebook()
-    codes = book.encode(coded(values))
+    dictionary = UnifiedDictionary()
+    codes = dictionary.encode(coded(values))
     assert codes.type == kind
-    assert decoded(book, codes.to_numpy()).to_pylist() == values
-    assert decoded(book, codes.to_numpy()[-1:]).to_pylist() == values[-1:]
+    assert decoded(dictionary, codes.to_numpy()).to_pylist() == values
+    assert decoded(dictionary, codes.to_numpy()[-1:]).to_pylist() == values[-1:]
 
 
 def test_codes_made_before_the_book_grew_still_mean_the_same() -> None:
-    book = Codebook()
-    early = book.encode(coded(["old", None]))
-    late = book.encode(coded([f"v{number}" for number in range(300)]))
+    dictionary = UnifiedDictionary()
+    early = dictionary.encode(coded(["old", None]))
+    late = dictionary.encode(coded([f"v{number}" for number in range(300)]))
     assert (early.type, late.type) == (pa.uint8(), pa.uint16())
-    assert decoded(book, early.to_numpy()).to_pylist() == ["old", None]
-    assert decoded(book, np.concatenate([early.to_numpy(), late.to_numpy()])).to_pylist()[:3] == ["old", None, "v0"]
+    assert decoded(dictionary, early.to_numpy()).to_pylist() == ["old", None]
+    assert decoded(dictionary, np.concatenate([early.to_numpy(), late.to_numpy()])).to_pylist()[:3] == [
+        "old",
+        None,
+        "v0",
+    ]
 
 
 @pytest.mark.parametrize("index", [pa.int8(), pa.uint8(), pa.int64(), pa.uint32()])
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
 def test_indices_and_values_of_any_type_are_encoded(index: pa.DataType, kind: pa.DataType) -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], index), pa.array([b"a", b"b"]).cast(kind))
-    book = Codebook()
-    found = decoded(book, book.encode(column).to_numpy())
+    dictionary = UnifiedDictionary()
+    found = decoded(dictionary, dictionary.encode(column).to_numpy())
     assert found.to_pylist() == column.to_pylist()
     assert found.type.value_type == kind
 
 
 def test_slices_of_columns_are_encoded_from_where_they_start() -> None:
     column = coded(["a", None, "b", "c", None])
-    book = Codebook()
-    assert decoded(book, book.encode(column.slice(2, 3)).to_numpy()).to_pylist() == ["b", "c", None]
+    dictionary = UnifiedDictionary()
+    assert decoded(dictionary, dictionary.encode(column.slice(2, 3)).to_numpy()).to_pylist() == ["b", "c", None]
 
 
 def test_threads_that_fill_a_book_at_once_agree_on_its_codes() -> None:
-    book = Codebook()
+    dictionary = UnifiedDictionary()
     start = threading.Barrier(4)
     parts = [[f"v{(number * step) % 500}" for number in range(500)] for step in (1, 3, 7, 9)]
 
     def encode(values: list[str]) -> pa.Array:
         start.wait()
-        return [book.encode(coded(values[at : at + 50])) for at in range(0, 500, 50)]
+        return [dictionary.encode(coded(values[at : at + 50])) for at in range(0, 500, 50)]
 
     with ThreadPoolExecutor(4) as pool:
         encoded = list(pool.map(encode, parts))
     for values, codes in zip(parts, encoded, strict=True):
-        assert decoded(book, np.concatenate([part.to_numpy() for part in codes])).to_pylist() == values
+        assert decoded(dictionary, np.concatenate([part.to_numpy() for part in codes])).to_pylist() == values
 
 
 def test_books_are_kept_by_name_and_made_once() -> None:
-    books = Codebooks()
-    assert "Code" not in books
-    book = books.book("Code")
-    assert books.book("Code") is book
-    assert "Code" in books
-    assert books.book("Other") is not book
+    dictionaries = UnifiedDictionaries()
+    assert "Code" not in dictionaries
+    dictionary = dictionaries.column("Code")
+    assert dictionaries.column("Code") is dictionary
+    assert "Code" in dictionaries
+    assert dictionaries.column("Other") is not dictionary

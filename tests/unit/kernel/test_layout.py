@@ -77,7 +77,7 @@ def test_spark_names_carry_the_bucket_where_spark_looks_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("000008_0.snappy.parquet", "of bucket 8;"), ("x.snappy.parquet", "of no bucket;")]
+    ("name", "said"), [("000008_0.snappy.parquet", "find bucket 8 in"), ("x.snappy.parquet", "no bucket number in")]
 )
 def test_a_name_of_another_bucket_is_refused_with_path_and_both_buckets(name: str, said: str) -> None:
     with pytest.raises(VerificationError) as caught:

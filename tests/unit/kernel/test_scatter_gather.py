@@ -20,18 +20,18 @@ from bucketwheel.settings import Settings
 from kernel_jobs import (
     KEY,
     WHOLE,
-    MemoryPieces,
+    MemoryBlocks,
     digests,
     files_of,
     key_order,
     make_job,
     make_slices,
     numbered,
+    overflow_offsets,
     people,
     read_buckets,
     rows_of,
     run_kernel,
-    short_of_offsets,
     write_files,
 )
 
@@ -132,7 +132,7 @@ def test_bytes_of_every_file_are_independent_of_how_the_source_is_cut(
         job = case.job(Path(directory))
         outcomes = run_kernel(job, case.max_rows)
         if large:
-            patch.setattr(gather, "_join", short_of_offsets)
+            patch.setattr(gather, "_join", overflow_offsets)
         other = replace(
             case.job(Path(directory), groups_per_slice=groups_per_slice),
             tables=tuple(replace(t, directory=f"{t.directory}-again") for t in job.tables),
@@ -151,12 +151,12 @@ def test_buckets_that_are_gathered_together_give_the_files_that_they_give_alone(
         skip = skip.intersection(range(job.bucket_count))
         outcomes = run_kernel(job, case.max_rows, skip)
         other = replace(job, tables=tuple(replace(t, directory=f"{t.directory}-again") for t in job.tables))
-        pieces = MemoryPieces().scan(other, case.max_rows, skip)
+        pieces = MemoryBlocks().scan(other, case.max_rows, skip)
         todo = [bucket for bucket in range(job.bucket_count) if bucket not in skip]
         together = [
             outcome
             for start in range(0, len(todo), most)
-            for outcome in pieces.gather_together(other, todo[start : start + most])
+            for outcome in pieces.gather_group(other, todo[start : start + most])
         ]
         assert together == outcomes
         assert digests(other) == digests(job)
@@ -224,7 +224,7 @@ def test_a_bucket_without_rows_gets_no_file(tmp_path: Path) -> None:
 def test_more_buckets_than_16_bits_number_can_be_gathered_together(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(pa.array([2**16 + 1, 1, 2**16 + 1], pa.int32()))])
     job = make_job(tmp_path, files, {"t": ["Number"]}, bucket_count=2**16 + 2)
-    outcomes = MemoryPieces().scan(job).gather_together(job, range(job.bucket_count))
+    outcomes = MemoryBlocks().scan(job).gather_group(job, range(job.bucket_count))
     assert {outcome.bucket: outcome.rows for outcome in outcomes if outcome.rows} == {1: 1, 2**16 + 1: 2}
     assert {bucket: table.num_rows for bucket, table in read_buckets(job, "t").items()} == {1: 1, 2**16 + 1: 2}
 
@@ -249,7 +249,7 @@ def test_rows_of_buckets_to_skip_are_left_out_and_the_others_are_as_ever(tmp_pat
     whole = make_job(tmp_path / "whole", files, {"t": ["Number"]})
     some_only = make_job(tmp_path / "some", files, {"t": ["Number"]})
     everything = run_kernel(whole)
-    parts = MemoryPieces().scan(some_only, max_rows, skip=[0, 3]).parts
+    parts = MemoryBlocks().scan(some_only, max_rows, skip=[0, 3]).parts
     assert sum(part.batch.num_rows for part in parts) == everything[1].rows + everything[2].rows
     assert run_kernel(some_only, max_rows, skip=[0, 3]) == everything[1:3]
     kept = {name: digest for name, digest in digests(whole).items() if "/000001" in name or "/000002" in name}
@@ -259,6 +259,6 @@ def test_rows_of_buckets_to_skip_are_left_out_and_the_others_are_as_ever(tmp_pat
 def test_scattered_parts_hold_at_most_the_rows_asked_for(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(200), Code=numbered(200))], 60)
     job = make_job(tmp_path, files, {"t": ["Code"]}, groups_per_slice=4, dictionary_columns=frozenset(["Code"]))
-    parts = MemoryPieces().scan(job, 25).parts
+    parts = MemoryBlocks().scan(job, 25).parts
     assert max(part.batch.num_rows for part in parts) <= 25
     assert sum(part.batch.num_rows for part in parts) == 200

@@ -23,11 +23,11 @@ from kernel_jobs import (
     key_order,
     make_job,
     numbered,
+    overflow_offsets,
     people,
     read_buckets,
     rows_of,
     run_kernel,
-    short_of_offsets,
     write_files,
 )
 
@@ -159,7 +159,7 @@ def test_values_of_every_type_pass_through_unchanged(
     tmp_path: Path, kind: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if how == "large":
-        monkeypatch.setattr(gather, "_join", short_of_offsets)
+        monkeypatch.setattr(gather, "_join", overflow_offsets)
     values = VALUES[kind]()
     source = people(numbered(len(values)), Value=values)
     files = write_files(tmp_path / "source", [source, source.slice(1, 3)], 3, store_schema=how != "no stored schema")
@@ -211,7 +211,7 @@ def test_columns_past_what_32_bit_offsets_reach_take_wider_ones_at_any_depth(
     }
     batches = [pa.record_batch(columns)] * slices
     assert gather._combined(batches).schema == batches[0].schema
-    monkeypatch.setattr(gather, "_join", short_of_offsets)
+    monkeypatch.setattr(gather, "_join", overflow_offsets)
     wide = gather._combined(batches)
     large = pa.struct([("x", pa.large_string()), ("y", pa.large_list(pa.large_binary()))])
     assert wide.schema.types == [

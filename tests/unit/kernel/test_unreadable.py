@@ -13,7 +13,7 @@ from bucketwheel.sample import SampleSpec, write_sample
 from kernel_jobs import (
     KEY,
     WHOLE,
-    MemoryPieces,
+    MemoryBlocks,
     make_job,
     numbered,
     people,
@@ -31,7 +31,7 @@ def test_a_corrupt_page_is_named_with_file_row_group_and_column(tmp_path: Path, 
     names = [name for name in pq.read_schema(files[0]).names if name != KEY]
     job = make_job(tmp_path / "out", files, {"t": names}, groups_per_slice=3)
     with pytest.raises(UnreadableFilesError) as caught:
-        MemoryPieces().scan(job, max_rows)
+        MemoryBlocks().scan(job, max_rows)
     assert str(files[1]) in str(caught.value)
     assert "row group 2, column 'IBE8688_Age'" in str(caught.value)
     assert "--snapshot-dt" in str(caught.value)
@@ -46,7 +46,7 @@ def test_a_lack_of_memory_is_not_taken_for_a_corrupt_file(tmp_path: Path, monkey
     outcome = run_kernel(job)[0]
     monkeypatch.setattr(pq.ParquetFile, "read_row_groups", refuse)
     with pytest.raises(MemoryError, match="malloc"):
-        MemoryPieces().scan(job)
+        MemoryBlocks().scan(job)
     for name in ("ParquetFile", "read_metadata"):
         monkeypatch.setattr(pq, name, refuse)
         with pytest.raises(MemoryError, match="malloc"):
@@ -64,7 +64,7 @@ def test_the_column_that_is_corrupt_is_named_and_not_one_with_a_similar_name(tmp
         file.write(bytes(chunk.total_compressed_size))
     job = make_job(tmp_path, [path], {"t": ["a", "a.b"]}, groups_per_slice=3)
     with pytest.raises(UnreadableFilesError, match=rf"row group 1, column '{broken}'"):
-        MemoryPieces().scan(job)
+        MemoryBlocks().scan(job)
 
 
 def test_a_source_file_that_is_gone_is_named(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_source_file_that_is_gone_is_named(tmp_path: Path) -> None:
     job = make_job(tmp_path, files, {"t": ["Number"]})
     files[0].unlink()
     with pytest.raises(StorageError, match=rf"{files[0]}: cannot open: it does not exist"):
-        MemoryPieces().scan(job)
+        MemoryBlocks().scan(job)
 
 
 def test_a_source_file_that_was_replaced_by_something_else_is_named(tmp_path: Path) -> None:
@@ -80,4 +80,4 @@ def test_a_source_file_that_was_replaced_by_something_else_is_named(tmp_path: Pa
     job = make_job(tmp_path, files, {"t": ["Number"]})
     files[0].write_text("no Parquet any more", encoding="utf-8")
     with pytest.raises(UnreadableFilesError, match=rf"{files[0]}: the footer cannot be read"):
-        MemoryPieces().scan(job)
+        MemoryBlocks().scan(job)

@@ -14,7 +14,7 @@ from bucketwheel.kernel.checksum import key_checksum
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.verify import verify_bucket
 from corrupted import BUCKET, NAME, TABLES, Written, source, written
-from kernel_jobs import KEY, MemoryPieces, make_job, numbered, run_kernel, write_files
+from kernel_jobs import KEY, MemoryBlocks, make_job, numbered, run_kernel, write_files
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_rows_out_of_order_are_found(good: Written, table: str) -> None:
     good.rewrite(table, lambda content: content.take(pa.array(swapped)))
     message = good.refused()
     assert f"{good.path(table)}: bucket {BUCKET}: row 6 with key" in message
-    assert "is not in key order" in message
+    assert "is out of key order" in message
 
 
 def test_rows_out_of_order_are_fine_where_files_are_not_sorted(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_null_keys_after_others_are_out_of_order(tmp_path: Path) -> None:
     content = pq.ParquetFile(good.path("first", name)).read().take(pa.array([2, 3, 4, 0, 1]))
     pq.write_table(content, good.path("first", name))
     good.record("first", bytes=good.path("first", name).stat().st_size)
-    with pytest.raises(VerificationError, match=r"row 3 with key 'NULL' is not in key order"):
+    with pytest.raises(VerificationError, match=r"row 3 with key 'NULL' is out of key order"):
         good.verify()
 
 
@@ -177,9 +177,9 @@ def test_keys_that_differ_between_tables_are_found(good: Written, table: str) ->
 def test_lost_and_added_rows_are_found(good: Written, table: str) -> None:
     rows = good.outcome.rows
     good.rewrite(table, lambda content: content.slice(1))
-    assert f"{rows - 1} rows in its files ({NAME}), {rows} in the bucket" in good.refused()
+    assert f"{rows - 1} rows in the files ({NAME}), {rows} in the bucket" in good.refused()
     good.record(table, rows=rows)
-    assert f"{rows - 1} rows, {rows} were written" in good.refused()
+    assert f"{rows - 1} rows, expected {rows}" in good.refused()
 
 
 def test_the_same_keys_in_other_row_groups_are_accepted(good: Written) -> None:
@@ -191,7 +191,7 @@ def test_the_same_keys_in_other_row_groups_are_accepted(good: Written) -> None:
 
 def test_keys_of_every_bucket_are_read_back_not_only_those_of_the_first(tmp_path: Path) -> None:
     job = make_job(tmp_path, write_files(tmp_path / "source", [source()]), TABLES)
-    pieces = MemoryPieces().scan(job)
+    pieces = MemoryBlocks().scan(job)
     moved = replace(job, bucket_count=3)
     for bucket in range(3):
         outcome = pieces.gather(job, bucket)

@@ -28,13 +28,13 @@ def test_a_table_without_files_is_named(good: Written, table: str) -> None:
     files = tuple(record for record in good.outcome.files if record.table != table)
     good.outcome = good.outcome.model_copy(update={"files": files})
     message = good.refused()
-    assert f"{good.path(table).parent}, bucket {BUCKET}: 0 rows in its files (none)" in message
+    assert f"{good.path(table).parent}, bucket {BUCKET}: 0 rows in the files (none)" in message
 
 
 def test_a_file_that_is_listed_twice_is_named(good: Written) -> None:
     files = (*good.outcome.files, good.outcome.files[0])
     good.outcome = good.outcome.model_copy(update={"files": files})
-    assert f"its files are {NAME}, {NAME}, not" in good.refused()
+    assert f"the files are {NAME}, {NAME}; expected" in good.refused()
 
 
 def test_a_copy_that_takes_the_place_of_another_is_named(tmp_path: Path) -> None:
@@ -42,13 +42,13 @@ def test_a_copy_that_takes_the_place_of_another_is_named(tmp_path: Path) -> None
     first, second, *rest = good.outcome.files
     assert first.rows == second.rows
     good.outcome = good.outcome.model_copy(update={"files": (first, first, *rest)})
-    assert "its files are" in good.refused()
+    assert "the files are" in good.refused()
 
 
 def test_a_file_of_a_table_that_the_run_does_not_have_is_named(good: Written) -> None:
     stranger = FileRecord(table="stranger", name=NAME, rows=1, bytes=1)
     good.outcome = good.outcome.model_copy(update={"files": (*good.outcome.files, stranger)})
-    assert f"{NAME}, bucket {BUCKET}: it is of table 'stranger'" in good.refused()
+    assert f"{NAME}, bucket {BUCKET}: its table 'stranger' is not a table of the run" in good.refused()
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -66,13 +66,13 @@ def test_a_truncated_file_is_named(good: Written, table: str, kept: float) -> No
     size = int(len(content) * kept) if isinstance(kept, float) else kept % len(content)
     good.path(table).write_bytes(content[:size])
     good.record(table, bytes=size)
-    assert f"{good.path(table)}: bucket {BUCKET}: is no Parquet file" in good.refused()
+    assert f"{good.path(table)}: bucket {BUCKET}: not a Parquet file" in good.refused()
 
 
 def test_a_file_of_another_size_than_recorded_is_refused(good: Written) -> None:
     size = good.path("second").stat().st_size
     good.record("second", bytes=size + 1)
-    assert f"{good.path('second')}: bucket {BUCKET}: {size} bytes, {size + 1} were written" in good.refused()
+    assert f"{good.path('second')}: bucket {BUCKET}: {size} bytes, expected {size + 1}" in good.refused()
 
 
 @pytest.mark.parametrize("table", TABLES)

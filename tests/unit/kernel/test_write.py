@@ -15,7 +15,7 @@ import pytest
 from bucketwheel.errors import StorageError
 from kernel_jobs import (
     WHOLE,
-    MemoryPieces,
+    MemoryBlocks,
     digests,
     files_of,
     leftovers,
@@ -212,7 +212,7 @@ def test_a_gather_that_fails_leaves_neither_the_file_nor_a_scratch_file(
 ) -> None:
     files = write_files(tmp_path / "source", [people(numbered(50))])
     job = make_job(tmp_path / "out", files, {"t": ["Number"]}, row_group_rows=5)
-    pieces = MemoryPieces().scan(job)
+    pieces = MemoryBlocks().scan(job)
     write, calls = pq.ParquetWriter.write_table, []
 
     def fail_later(self: Any, *args: Any, **options: Any) -> None:

@@ -1,1 +1,1 @@
-"""The spark engine: the same kernel as tasks of Spark."""
+"""The spark engine: runs the kernel as Spark tasks."""

@@ -1,7 +1,7 @@
-"""The spark engine: scatter, Spark's own shuffle, gather; distribution, spilling and retries are Spark's.
+"""The spark engine: scatter, Spark's shuffle, gather; Spark distributes, spills and retries.
 
-No row ever becomes a row of the JVM: what is shuffled are pieces of many rows. A task that is tried again, or
-twice at once, writes the same objects with the same bytes.
+Rows never become JVM rows: the shuffle moves blocks of many rows. A retried or speculative task writes the same
+objects with the same bytes.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics
-from bucketwheel.engines.bucket_groups import together_by_average
+from bucketwheel.engines.bucket_groups import group_buckets_by_average
 from bucketwheel.engines.spark import shuffle
 from bucketwheel.engines.spark.parallelism import task_count
 from bucketwheel.engines.spark.session import spark_session
-from bucketwheel.engines.spark.status import added, in_short, summarised
+from bucketwheel.engines.spark.status import add, summarize, summarize_error
 from bucketwheel.engines.spark.tasks import (
     Batches,
-    Places,
-    Tell,
-    Told,
+    PartitionKeys,
+    Report,
+    TaskReports,
+    decode_error,
     gather_task,
     scatter_task,
     task_number,
-    told_failure,
     verify_task,
 )
 from bucketwheel.errors import EngineError
-from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.runs.manifest import BucketOutcome
@@ -46,13 +46,13 @@ from bucketwheel.settings import Settings
 _POLL_SECONDS = 0.1
 _BATCH_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
 
-_SHUFFLED = from_arrow_schema(shuffle.SCHEMA)
-# What is left to collect: nothing. All that tasks find out they tell.
-_NOTHING = "nothing boolean"
+_SHUFFLE_SCHEMA = from_arrow_schema(shuffle.SCHEMA)
+# The frames have no rows: tasks send their results through an accumulator.
+_NO_ROWS = "nothing boolean"
 
 
 class SparkEngine:
-    """Runs scatter and gather as tasks of Spark; `threads` counts where this process starts Spark itself."""
+    """Runs scatter and gather as Spark tasks; `threads` applies only when this process starts Spark itself."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -60,8 +60,8 @@ class SparkEngine:
 
     def statistics(self) -> EngineStatistics:
         """See `contracts.Engine.statistics`."""
-        found, self._statistics = self._statistics, EngineStatistics()
-        return found
+        statistics, self._statistics = self._statistics, EngineStatistics()
+        return statistics
 
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
@@ -71,17 +71,17 @@ class SparkEngine:
         if not todo:
             return
         finished: set[int] = set()
-        for kind, number, what in self._run(partial(_bucket_frame, job, todo)):
+        for kind, number, value in self._run(partial(_bucket_frame, job, todo)):
             if kind == "read":
-                advance(what, 0)
+                advance(value, 0)
                 continue
-            outcome = BucketOutcome.model_validate_json(what)
+            outcome = BucketOutcome.model_validate_json(value)
             finished.add(number)
             advance(outcome.rows, sum(file.bytes for file in outcome.files))
             yield outcome
         for number in todo:
             if number not in finished:
-                yield gather(job, number, lambda _: [], Codebooks())
+                yield gather(job, number, lambda _: [], UnifiedDictionaries())
 
     def verify(
         self, job: BucketJob, outcomes: Sequence[BucketOutcome], advance: Callable[[int, int], None]
@@ -95,110 +95,112 @@ class SparkEngine:
             advance(check.rows, sum(check.table_bytes.values()))
             yield check
 
-    def _run(self, frame: Callable[[SparkSession, Tell], DataFrame]) -> Iterator[tuple[str, int, Any]]:
-        """Run the frame in a job group of its own; yield what its tasks tell, each thing once, as tasks end."""
+    def _run(self, frame: Callable[[SparkSession, Report], DataFrame]) -> Iterator[tuple[str, int, Any]]:
+        """Run the frame in its own job group; yield each task result once, as tasks end."""
         session = spark_session(self._settings)
         context = session.sparkContext
-        told = context.accumulator([], Told())
+        results = context.accumulator([], TaskReports())
         group = f"bucketwheel-{uuid.uuid4().hex}"
         failures: list[Exception] = []
 
         def work() -> None:
             try:
                 context.setJobGroup(group, "bucketwheel", interruptOnCancel=True)
-                frame(session, lambda thing: told.add([thing])).collect()
-            except Exception as error:  # noqa: BLE001 raised again in the thread that waits
+                frame(session, lambda result: results.add([result])).collect()
+            except Exception as error:  # noqa: BLE001 raised again in the waiting thread
                 failures.append(error)
 
         thread = InheritableThread(target=work, name="spark job", daemon=True)
         thread.start()
         try:
-            yield from _once(told, thread)
+            yield from _distinct_results(results, thread)
             if failures:
-                raise _explained(failures[0])
+                raise _engine_error(failures[0])
         finally:
             _cancel(context, group)
             thread.join()
-            self._statistics = added(self._statistics, summarised(context, group))
+            self._statistics = add(self._statistics, summarize(context, group))
 
 
-def _once(told: Any, thread: threading.Thread) -> Iterator[tuple[str, int, Any]]:
+def _distinct_results(results: Any, thread: threading.Thread) -> Iterator[tuple[str, int, Any]]:
     seen: set[tuple[str, int]] = set()
     position = 0
     alive = True
     while alive:
         thread.join(_POLL_SECONDS)
-        # In this order: what is told last is told before the thread ends.
+        # Check the thread first: it ends after the last result has arrived.
         alive = thread.is_alive()
-        things = told.value
-        while position < len(things):
-            kind, number, what = things[position]
+        arrived = results.value
+        while position < len(arrived):
+            kind, number, value = arrived[position]
             position += 1
-            # A task that is tried again tells the same again.
+            # A retried task reports the same results again.
             if (kind, number) not in seen:
                 seen.add((kind, number))
-                yield kind, number, what
+                yield kind, number, value
 
 
 def _cancel(context: SparkContext, group: str) -> None:
     try:
         context.cancelJobGroup(group)
     except (Py4JError, OSError):
-        return  # There is no JVM any more, and no job: the error that ended it, or an interrupt, is what counts.
+        return  # The JVM has ended, and its jobs with it. The caller raises the error or interrupt that ended it.
 
 
-def _explained(error: Exception) -> Exception:
+def _engine_error(error: Exception) -> Exception:
     text = str(error)
     if isinstance(error, Py4JNetworkError | OSError):
         return EngineError(f"spark: the JVM of the driver has ended ({text})")
-    return told_failure(text) or EngineError(f"spark: {in_short(text)}")
+    return decode_error(text) or EngineError(f"spark: {summarize_error(text)}")
 
 
-def _bucket_frame(job: BucketJob, todo: tuple[int, ...], session: SparkSession, tell: Tell) -> DataFrame:
+def _bucket_frame(job: BucketJob, todo: tuple[int, ...], session: SparkSession, report: Report) -> DataFrame:
     context = session.sparkContext
     tasks = task_count(context, len(job.slices), _decoded_bytes(job, job.bucket_count))
     partitions = task_count(context, len(todo), _decoded_bytes(job, len(todo)))
-    places = Places(_place_keys(partitions), together_by_average(job, todo, partitions))
+    keys = PartitionKeys(_partition_keys(partitions), group_buckets_by_average(job, todo, partitions))
     if _BATCH_ROWS not in dict(context.getConf().getAll()):
         session.conf.set(_BATCH_ROWS, str(shuffle.BATCH_ROWS))
 
     def scatter(batches: Batches) -> Iterator[pa.RecordBatch]:
         numbers = [number for batch in batches for number in batch.column(0).to_pylist()]
-        yield from scatter_task(job, places, task_number(), numbers, tell)
+        yield from scatter_task(job, keys, task_number(), numbers, report)
 
     def gather_all(batches: Batches) -> Iterator[pa.RecordBatch]:
-        yield from gather_task(job, places, batches, tell)
+        yield from gather_task(job, keys, batches, report)
 
-    scattered = session.range(0, len(job.slices), 1, tasks).mapInArrow(scatter, _SHUFFLED)
-    arrived = scattered.repartition(partitions, shuffle.PLACE).sortWithinPartitions(*shuffle.ORDER)
-    return arrived.mapInArrow(gather_all, _NOTHING)
+    scattered = session.range(0, len(job.slices), 1, tasks).mapInArrow(scatter, _SHUFFLE_SCHEMA)
+    shuffled = scattered.repartition(partitions, shuffle.PARTITION_KEY).sortWithinPartitions(*shuffle.ORDER)
+    return shuffled.mapInArrow(gather_all, _NO_ROWS)
 
 
-def _verify_frame(job: BucketJob, outcomes: dict[int, str], session: SparkSession, tell: Tell) -> DataFrame:
+def _verify_frame(job: BucketJob, outcomes: dict[int, str], session: SparkSession, report: Report) -> DataFrame:
     buckets = sorted(outcomes)
 
     def verify(batches: Batches) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield from verify_task(job, outcomes, [buckets[place] for place in batch.column(0).to_pylist()], tell)
+            yield from verify_task(
+                job, outcomes, [buckets[position] for position in batch.column(0).to_pylist()], report
+            )
 
     tasks = task_count(session.sparkContext, len(buckets), _decoded_bytes(job, len(buckets)))
-    return session.range(0, len(buckets), 1, tasks).mapInArrow(verify, _NOTHING)
+    return session.range(0, len(buckets), 1, tasks).mapInArrow(verify, _NO_ROWS)
 
 
 def _decoded_bytes(job: BucketJob, buckets: int) -> int:
-    """Return about what the rows of so many buckets take in memory."""
+    """Return the estimated decoded bytes of `buckets` average buckets."""
     return sum(part.rows for part in job.slices) * job.decoded_bytes_per_row * buckets // job.bucket_count
 
 
-def _place_keys(partitions: int) -> tuple[int, ...]:
-    """Return for each partition the smallest number that Spark's hash partitioning sends there."""
-    found: dict[int, int] = {}
+def _partition_keys(partitions: int) -> tuple[int, ...]:
+    """Return, for each partition, the smallest number that Spark's hash partitioning sends there."""
+    keys: dict[int, int] = {}
     block = 16 * partitions
     start = 0
-    while len(found) < partitions:
+    while len(keys) < partitions:
         numbers = pa.array(range(start, start + block), pa.int32())
-        places = bucket_numbers(hash_keys([numbers], "spark"), partitions, "spark")
-        for number, place in zip(range(start, start + block), places.tolist(), strict=True):
-            found.setdefault(place, number)
+        targets = bucket_numbers(hash_keys([numbers], "spark"), partitions, "spark")
+        for number, target in zip(range(start, start + block), targets.tolist(), strict=True):
+            keys.setdefault(target, number)
         start += block
-    return tuple(found[place] for place in range(partitions))
+    return tuple(keys[target] for target in range(partitions))

@@ -1,4 +1,4 @@
-"""How many tasks the work is cut into: by its size, and by the cores that the cluster has or is going to have."""
+"""Choose the number of tasks by the size of the work and by the current or promised cores of the cluster."""
 
 from __future__ import annotations
 
@@ -11,88 +11,88 @@ from typing import Any, NamedTuple
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import SparkContext
 
-# So many tasks a core that the last one to finish keeps few cores idle.
+# Several tasks per core, so that few cores are idle while the last task finishes.
 _TASKS_PER_CORE = 4
-# A task has at most this much decoded data where buckets and slices allow it: a cluster that grows by the tasks that
-# wait, or whose executors come late, has work for all of them.
+# Maximum decoded bytes of a task where buckets and slices allow it, so that executors that a cluster adds for waiting
+# tasks, or that start late, find work.
 _TASK_BYTES = 256 * 2**20
-# Executors of a standalone cluster come one by one, some seconds after the session.
-_MOST_WAIT_SECONDS = 15.0
+# Executors of a standalone cluster register one by one, some seconds after the session starts.
+_MAX_WAIT_SECONDS = 15.0
 _STEADY_SECONDS = 1.5
 _POLL_SECONDS = 0.1
-# Spark's own word for no limit.
+# Spark's value for no limit.
 _UNLIMITED = 2**31 - 1
 
 
 def task_count(context: SparkContext, parts: int, decoded_bytes: int) -> int:
-    """Return the number of tasks for work that comes in so many parts, none of which can be shared."""
+    """Return the number of tasks for work of `parts` indivisible parts."""
     return max(1, min(parts, max(cores(context) * _TASKS_PER_CORE, -(-decoded_bytes // _TASK_BYTES))))
 
 
 def cores(context: SparkContext) -> int:
-    """Return the cores that executors have, or that the cluster has promised.
+    """Return the cores of the executors, or of those that the settings promise.
 
-    `defaultParallelism` is neither: platforms set it as they see fit, and before any executor is there it is 2.
+    `defaultParallelism` gives neither: platforms set it freely, and it is 2 before the first executor registers.
     """
     conf = dict(context.getConf().getAll())
     master = str(context.master)
-    promised = promised_cores(conf, master)
-    if re.fullmatch(r"local(\[.*\])?", master) or promised or _grows(conf):
-        return max(promised, _registered(context).cores, 1)
-    return max(_steady(context, int(conf.get("spark.cores.max", 0))), 1)
+    configured = configured_cores(conf, master)
+    if re.fullmatch(r"local(\[.*\])?", master) or configured or _uses_dynamic_allocation(conf):
+        return max(configured, _registered_executors(context).cores, 1)
+    return max(_wait_for_executors(context, int(conf.get("spark.cores.max", 0))), 1)
 
 
-def promised_cores(conf: Mapping[str, str], master: str) -> int:
-    """Return the cores that settings tell of; 0 where these leave it to the cluster.
+def configured_cores(conf: Mapping[str, str], master: str) -> int:
+    """Return the cores that the settings promise, or 0 if they leave the number to the cluster.
 
     Args:
         conf: the settings of the session.
-        master: of the session; a standalone one gives what it has, whatever number of executors is asked for.
+        master: master URL of the session; a standalone master ignores the requested number of executors.
     """
     per_executor = int(conf.get("spark.executor.cores", 1))
-    most = conf.get("spark.dynamicAllocation.maxExecutors", "") if _grows(conf) else ""
-    if most.isdigit() and int(most) < _UNLIMITED:
-        return int(most) * per_executor
+    limit = conf.get("spark.dynamicAllocation.maxExecutors", "") if _uses_dynamic_allocation(conf) else ""
+    if limit.isdigit() and int(limit) < _UNLIMITED:
+        return int(limit) * per_executor
     if master.startswith("spark:"):
         return 0
     return int(conf.get("spark.executor.instances", 0)) * per_executor
 
 
-def _grows(conf: Mapping[str, str]) -> bool:
+def _uses_dynamic_allocation(conf: Mapping[str, str]) -> bool:
     return conf.get("spark.dynamicAllocation.enabled", "").lower() == "true"
 
 
-class _Registered(NamedTuple):
-    """The cores of all executors; seconds until the last of them was there, and seconds since."""
+class _Executors(NamedTuple):
+    """Cores of the registered executors, the seconds until the last one registered, and the seconds since then."""
 
     cores: int
     took: float
     since: float
 
 
-def _registered(context: SparkContext) -> _Registered:
+def _registered_executors(context: SparkContext) -> _Executors:
     gateway: Any = context._gateway
     spark = context._jsc.sc()
     try:
-        found = spark.statusStore().executorList(True)
-        executors = [found.apply(number) for number in range(found.size())]
-        # In local mode the driver has them; elsewhere it has none, and is listed all the same.
+        listed = spark.statusStore().executorList(True)
+        executors = [listed.apply(number) for number in range(listed.size())]
+        # The driver is in the list too; it has cores in local mode only.
         with_cores = [executor for executor in executors if executor.totalCores()]
         last = max((executor.addTime().getTime() for executor in with_cores), default=0)
         took, since = last - spark.startTime(), gateway.jvm.java.lang.System.currentTimeMillis() - last
     except Py4JNetworkError:
         raise
     except Py4JError:
-        return _Registered(context.defaultParallelism, 0, math.inf)  # A platform's Spark that does not tell.
-    return _Registered(sum(executor.totalCores() for executor in with_cores), took / 1000, since / 1000)
+        return _Executors(context.defaultParallelism, 0, math.inf)  # This Spark does not list its executors.
+    return _Executors(sum(executor.totalCores() for executor in with_cores), took / 1000, since / 1000)
 
 
-def _steady(context: SparkContext, wanted: int) -> int:
-    """Return the cores once there are as many as wanted, or no more have come for as long as the last one took."""
-    deadline = time.monotonic() + _MOST_WAIT_SECONDS
+def _wait_for_executors(context: SparkContext, expected: int) -> int:
+    """Return the cores once `expected` are registered, or once no executor came for as long as the last one took."""
+    deadline = time.monotonic() + _MAX_WAIT_SECONDS
     while True:
-        found = _registered(context)
-        steady = found.since >= max(_STEADY_SECONDS, found.took)
-        if (found.cores and (found.cores == wanted or steady)) or time.monotonic() > deadline:
-            return found.cores
+        executors = _registered_executors(context)
+        steady = executors.since >= max(_STEADY_SECONDS, executors.took)
+        if (executors.cores and (executors.cores == expected or steady)) or time.monotonic() > deadline:
+            return executors.cores
         time.sleep(_POLL_SECONDS)

@@ -1,9 +1,9 @@
-"""Scattered rows on their way between processes: one row of a shuffle for each piece.
+"""Write scattered rows into Spark's shuffle and read them back: one shuffle row for each block.
 
-A piece has the rows of the buckets of one run, those that are gathered together; the run has the number of its
-first bucket. A task of scatter sends, to every partition, the dictionaries and schemas that its pieces need once,
-and each piece as one Arrow IPC message without them; what is long takes several rows. Pieces of a run arrive
-ordered by group of columns, slice and part, so that gathering holds one table of one run and nothing else.
+A shuffle block has the rows of one bucket group in one group of columns. The number of a bucket group is that of its
+first bucket. A scatter task sends its dictionaries and schemas to every partition once, and each block as one Arrow
+IPC message without them; a long payload takes several shuffle rows. The blocks of a bucket group arrive ordered by
+group of columns, slice and part, so that gathering holds one table of one bucket group at a time.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bucketwheel.contracts import BucketJob
-from bucketwheel.kernel.dictionaries import Codebooks
-from bucketwheel.kernel.gather import Pieces
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
+from bucketwheel.kernel.gather import BlockReader
 from bucketwheel.kernel.scatter import Scattered
 
-# Rows of run -1 come first in every partition. Their group: the dictionaries, else the number of a schema.
+# Headers, the rows of bucket group -1, come first in every partition. Their column group is the number of a schema,
+# or -1 for the dictionaries.
 _HEADER = -1
-_BOOKS = -1
-# Handed over once this many bytes of pieces are ready.
+_DICTIONARIES = -1
+# Bytes of payloads after which a record batch is handed to Spark.
 _BATCH_BYTES = 8 * 2**20
-# No payload is longer, so that a number of rows limits the bytes of a batch: the JVM counts nothing else.
-_PIECE_BYTES = 512 * 2**10
+# Maximum bytes of a payload. The JVM limits a batch by its number of rows only; this bounds its bytes too.
+_MAX_PAYLOAD_BYTES = 512 * 2**10
 BATCH_ROWS = 512
-# In place of a layout: the payload is the next part of that of the row before.
-_GOES_ON = -1
+# In place of a layout: the payload continues that of the row before.
+_CONTINUATION = -1
 
-# Buckets that are gathered together, in ascending order; those between them that are not listed have no rows.
-Run = tuple[int, ...]
+# Buckets that are gathered as one, in ascending order; buckets between them that are not listed have no rows.
+BucketGroup = tuple[int, ...]
 
 SCHEMA = pa.schema(
     [
-        pa.field("place", pa.int32(), nullable=False),
-        pa.field("run", pa.int32(), nullable=False),
-        pa.field("grp", pa.int32(), nullable=False),
+        pa.field("partition_key", pa.int32(), nullable=False),
+        pa.field("bucket_group", pa.int32(), nullable=False),
+        pa.field("column_group", pa.int32(), nullable=False),
         pa.field("slice", pa.int32(), nullable=False),
         pa.field("part", pa.int32(), nullable=False),
         pa.field("task", pa.int32(), nullable=False),
@@ -48,15 +49,15 @@ SCHEMA = pa.schema(
         pa.field("payload", pa.binary(), nullable=False),
     ]
 )
-# What decides to which partition a row goes, and in which order it arrives there.
-PLACE = "place"
-ORDER = ("run", "grp", "slice", "part")
+# The columns that decide the partition of a row, and the order in which rows arrive there.
+PARTITION_KEY = "partition_key"
+ORDER = ("bucket_group", "column_group", "slice", "part")
 
 
 class _Row(NamedTuple):
-    place: int
-    run: int
-    grp: int
+    partition_key: int
+    bucket_group: int
+    column_group: int
     slice: int
     part: int
     task: int
@@ -65,13 +66,13 @@ class _Row(NamedTuple):
 
 
 def column_groups(job: BucketJob) -> list[list[str]]:
-    """Return the source columns of each group in the order in which gather asks for them: keys, then tables."""
+    """Return the source columns of each column group in the order in which gather reads them: keys, then tables."""
     pairs = [job.keys, *(table.columns for table in job.tables)]
     return [[source for source, _ in columns] for columns in pairs if columns]
 
 
-class _Batches:
-    """Collects rows into record batches of about `_BATCH_BYTES`."""
+class _BatchBuilder:
+    """Collects shuffle rows into record batches of about `_BATCH_BYTES`."""
 
     def __init__(self) -> None:
         self._rows: list[_Row] = []
@@ -97,84 +98,93 @@ class _Batches:
             yield pa.RecordBatch.from_arrays([*numbers, payloads], schema=SCHEMA)
 
 
-def pack(
+def write_shuffle(
     job: BucketJob,
     task: int,
     slices: Iterable[Iterable[Scattered]],
-    codebooks: Codebooks,
-    places: Mapping[Run, int],
-    all_places: Collection[int],
+    dictionaries: UnifiedDictionaries,
+    partition_keys: Mapping[BucketGroup, int],
+    all_partition_keys: Collection[int],
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of one task of scatter, in record batches of `SCHEMA`.
+    """Yield the shuffle rows of one scatter task, in record batches of `SCHEMA`.
 
     Args:
-        job: names the groups of columns.
-        task: a number that no other task has; the same each time the task is tried.
+        job: defines the groups of columns.
+        task: unique number of the task, the same for every attempt.
         slices: the scattered parts of each slice, in slice order.
-        codebooks: the dictionaries that scatter filled.
-        places: the place of the partition of each run.
-        all_places: one for each partition.
+        dictionaries: the dictionaries that scatter filled.
+        partition_keys: partition key of each bucket group.
+        all_partition_keys: the keys of all partitions.
     """
     groups = column_groups(job)
     layouts: dict[pa.Schema, int] = {}
-    batches = _Batches()
+    batches = _BatchBuilder()
     for parts in slices:
         numbers = itertools.count()
         for scattered in parts:
-            for group, columns in enumerate(groups):
+            for column_group, columns in enumerate(groups):
                 batch = scattered.batch.select(columns)
-                kind = layouts.setdefault(batch.schema, len(layouts))
-                step = max(1, _PIECE_BYTES * batch.num_rows // max(batch.nbytes, 1))
-                for run, start, rows in _cuts(scattered.offsets, places, step):
+                layout = layouts.setdefault(batch.schema, len(layouts))
+                step = max(1, _MAX_PAYLOAD_BYTES * batch.num_rows // max(batch.nbytes, 1))
+                for group, start, rows in _block_ranges(scattered.offsets, partition_keys, step):
                     payload = batch.slice(start, rows).serialize()
-                    row = _Row(places[run], run[0], group, scattered.index, 0, task, kind, payload)
-                    for cut in _shortened(row, numbers):
-                        yield from batches.add(cut)
-    headers = [(_BOOKS, _packed_books(codebooks)), *((number, kind.serialize()) for kind, number in layouts.items())]
-    for place, (group, payload) in itertools.product(all_places, headers):
-        # The task in place of a slice keeps the parts of its headers together.
-        for cut in _shortened(_Row(place, _HEADER, group, task, 0, task, 0, payload), itertools.count()):
-            yield from batches.add(cut)
+                    row = _Row(
+                        partition_keys[group], group[0], column_group, scattered.index, 0, task, layout, payload
+                    )
+                    for part in _split_payload(row, numbers):
+                        yield from batches.add(part)
+    headers = [
+        (_DICTIONARIES, _serialize_dictionaries(dictionaries)),
+        *((number, schema.serialize()) for schema, number in layouts.items()),
+    ]
+    for key, (header, payload) in itertools.product(all_partition_keys, headers):
+        # The slice field holds the task number, so that the parts of a header arrive in sequence.
+        for part in _split_payload(_Row(key, _HEADER, header, task, 0, task, 0, payload), itertools.count()):
+            yield from batches.add(part)
     yield from batches.flush()
 
 
-def _shortened(row: _Row, parts: Iterator[int]) -> Iterator[_Row]:
-    """Yield the row with the next of `parts`, in as many rows as its payload takes."""
-    yield row._replace(part=next(parts), payload=row.payload[:_PIECE_BYTES])
-    for start in range(_PIECE_BYTES, row.payload.size, _PIECE_BYTES):
-        yield row._replace(part=next(parts), layout=_GOES_ON, payload=row.payload[start : start + _PIECE_BYTES])
+def _split_payload(row: _Row, parts: Iterator[int]) -> Iterator[_Row]:
+    """Yield the row as rows of at most `_MAX_PAYLOAD_BYTES` payload, numbered by `parts`."""
+    yield row._replace(part=next(parts), payload=row.payload[:_MAX_PAYLOAD_BYTES])
+    for start in range(_MAX_PAYLOAD_BYTES, row.payload.size, _MAX_PAYLOAD_BYTES):
+        yield row._replace(
+            part=next(parts), layout=_CONTINUATION, payload=row.payload[start : start + _MAX_PAYLOAD_BYTES]
+        )
 
 
-def _whole(rows: Iterable[_Row]) -> Iterator[_Row]:
-    """Undo `_shortened`."""
+def _join_payloads(rows: Iterable[_Row]) -> Iterator[_Row]:
+    """Yield the rows that `_split_payload` has split."""
     first: _Row | None = None
     payloads: list[pa.Buffer] = []
     for row in rows:
-        if row.layout != _GOES_ON:
+        if row.layout != _CONTINUATION:
             if first:
-                yield first._replace(payload=_joined(payloads))
+                yield first._replace(payload=_concatenate(payloads))
             first, payloads = row, []
         payloads.append(row.payload)
     if first:
-        yield first._replace(payload=_joined(payloads))
+        yield first._replace(payload=_concatenate(payloads))
 
 
-def _joined(payloads: list[pa.Buffer]) -> pa.Buffer:
+def _concatenate(payloads: list[pa.Buffer]) -> pa.Buffer:
     return payloads[0] if len(payloads) == 1 else pa.py_buffer(b"".join(payloads))
 
 
-def _cuts(offsets: npt.NDArray[np.int64], runs: Iterable[Run], step: int) -> Iterator[tuple[Run, int, int]]:
-    """Yield run, first row and number of rows of each piece, of at most `step` rows."""
-    for run in runs:
-        end = int(offsets[run[-1] + 1])
-        for start in range(int(offsets[run[0]]), end, step):
-            yield run, start, min(step, end - start)
+def _block_ranges(
+    offsets: npt.NDArray[np.int64], groups: Iterable[BucketGroup], step: int
+) -> Iterator[tuple[BucketGroup, int, int]]:
+    """Yield bucket group, first row and number of rows of each block of at most `step` rows."""
+    for group in groups:
+        end = int(offsets[group[-1] + 1])
+        for start in range(int(offsets[group[0]]), end, step):
+            yield group, start, min(step, end - start)
 
 
-def _packed_books(codebooks: Codebooks) -> pa.Buffer:
-    """Return the values of all books as one row of lists."""
-    names = sorted(codebooks)
-    values = [codebooks.book(name).values for name in names]
+def _serialize_dictionaries(dictionaries: UnifiedDictionaries) -> pa.Buffer:
+    """Return the values of all dictionaries as an IPC stream of one row of lists."""
+    names = sorted(dictionaries)
+    values = [dictionaries.column(name).values for name in names]
     lists = [pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array) for array in values]
     sink = pa.BufferOutputStream()
     batch = pa.RecordBatch.from_arrays(lists, names=names)
@@ -183,55 +193,55 @@ def _packed_books(codebooks: Codebooks) -> pa.Buffer:
     return sink.getvalue()
 
 
-class Arrivals:
-    """What arrived in one partition: first all headers, then run after run.
+class ShuffleReader:
+    """Reads the shuffle rows of one partition: first all headers, then one bucket group after the other.
 
     Args:
-        job: names the groups of columns.
-        batches: record batches of `SCHEMA`, in the order of `ORDER`.
+        job: defines the groups of columns.
+        batches: record batches of `SCHEMA`, sorted by `ORDER`.
     """
 
     def __init__(self, job: BucketJob, batches: Iterable[pa.RecordBatch]) -> None:
         self._groups = column_groups(job)
-        self._rows = _whole(itertools.chain.from_iterable(map(_rows, batches)))
+        self._rows = _join_payloads(itertools.chain.from_iterable(map(_rows, batches)))
         self._layouts: dict[tuple[int, int], pa.Schema] = {}
         self._translations: dict[int, dict[str, npt.NDArray[np.unsignedinteger]]] = {}
-        self.codebooks = Codebooks()
+        self.dictionaries = UnifiedDictionaries()
 
-    def __iter__(self) -> Iterator[tuple[int, Pieces]]:
-        """Yield the first bucket of each run and the reader of its pieces, to be read before the next run."""
-        for first, rows in itertools.groupby(self._rows, attrgetter("run")):
+    def __iter__(self) -> Iterator[tuple[int, BlockReader]]:
+        """Yield the first bucket of each bucket group and a reader of its blocks; read them before the next group."""
+        for first, rows in itertools.groupby(self._rows, attrgetter("bucket_group")):
             if first == _HEADER:
                 for row in rows:
-                    self._note(row)
+                    self._read_header(row)
             else:
-                yield first, self._reader(rows)
+                yield first, self._block_reader(rows)
 
-    def _note(self, header: _Row) -> None:
-        if header.grp != _BOOKS:
-            self._layouts[header.task, header.grp] = pa.ipc.read_schema(header.payload)
+    def _read_header(self, header: _Row) -> None:
+        if header.column_group != _DICTIONARIES:
+            self._layouts[header.task, header.column_group] = pa.ipc.read_schema(header.payload)
             return
         with pa.ipc.open_stream(header.payload) as stream:
             batch = stream.read_next_batch()
         translations = {}
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            translation = self.codebooks.book(name).translation(column.values)
+            translation = self.dictionaries.column(name).translation(column.values)
             if (translation != np.arange(len(translation))).any():
                 translations[name] = translation
         self._translations[header.task] = translations
 
-    def _reader(self, rows: Iterator[_Row]) -> Pieces:
-        by_group = itertools.groupby(rows, attrgetter("grp"))
+    def _block_reader(self, rows: Iterator[_Row]) -> BlockReader:
+        by_group = itertools.groupby(rows, attrgetter("column_group"))
 
         def read(columns: Sequence[str]) -> list[pa.RecordBatch]:
-            group, pieces = next(by_group)
+            group, blocks = next(by_group)
             if self._groups[group] != list(columns):
-                raise LookupError(f"pieces of {columns} were asked for, those of {self._groups[group]} arrived")
-            return [self._piece(row) for row in pieces]
+                raise LookupError(f"expected blocks of {columns}, received blocks of {self._groups[group]}")
+            return [self._read_block(row) for row in blocks]
 
         return read
 
-    def _piece(self, row: _Row) -> pa.RecordBatch:
+    def _read_block(self, row: _Row) -> pa.RecordBatch:
         batch = pa.ipc.read_record_batch(row.payload, self._layouts[row.task, row.layout])
         translations = self._translations[row.task]
         if translations.keys().isdisjoint(batch.schema.names):

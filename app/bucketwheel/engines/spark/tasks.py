@@ -1,7 +1,7 @@
-"""What runs in Spark's Python workers: the kernel on the rows that Spark hands over.
+"""The tasks that run in Spark's Python workers: they call the kernel on the rows that Spark passes.
 
-Nothing here needs a session. Workers import what tasks name, so all that these name is here: nothing else of the
-Spark engine is imported there.
+No task needs a session. Workers import the module of each task function, so this module contains all of them and
+keeps the rest of the Spark engine out of the workers.
 """
 
 from __future__ import annotations
@@ -17,117 +17,118 @@ from pyspark import AccumulatorParam, TaskContext
 
 from bucketwheel import errors
 from bucketwheel.contracts import BucketJob
-from bucketwheel.engines.spark.shuffle import Arrivals, Run, pack
+from bucketwheel.engines.spark.shuffle import BucketGroup, ShuffleReader, write_shuffle
 from bucketwheel.errors import BucketwheelError
-from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.runs.manifest import BucketOutcome
 
 Batches = Iterable[pa.RecordBatch]
-# Reports one finished thing to the driver: its kind, its number, and rows or a JSON text.
-Tell = Callable[[tuple[str, int, Any]], None]
+# Sends one task result to the driver: its kind, the number of its slice or bucket, and rows or a JSON text.
+Report = Callable[[tuple[str, int, Any]], None]
 
-# Decoded bytes of a batch that one task works on; a row group may be many times as large.
+# Decoded bytes of a batch in one task; a row group can be many times as large.
 _BATCH_BYTES = 128 * 2**20
-# However wide a row is.
-_LEAST_ROWS = 1024
+# Minimum rows of a batch, however wide the rows are.
+_MIN_BATCH_ROWS = 1024
 _MARK = "bucketwheel-failure:"
 
 
-class Told(AccumulatorParam[Any]):
-    """A list that tasks add to; the driver sees the entries of each task when the task ends."""
+class TaskReports(AccumulatorParam[Any]):
+    """A list of task results; Spark sends the results of a task to the driver when the task ends."""
 
     def zero(self, _value: list[Any]) -> list[Any]:
-        """Return what a task begins with."""
+        """Return the empty list that each task starts with."""
         return []
 
     def addInPlace(self, one: list[Any], other: list[Any]) -> list[Any]:  # noqa: N802 the name is Spark's
-        """Return the first with the entries of the other added."""
+        """Append the entries of `other` to `one` and return it."""
         one.extend(other)
         return one
 
 
 def task_number() -> int:
-    """Return the number of the task that this worker has; it is the same when the task is tried again."""
+    """Return the number of the current task, which is the same for every attempt."""
     task = TaskContext.get()
     return task.partitionId() if task else 0
 
 
 @dataclass(frozen=True)
-class Places:
-    """Which partition a bucket goes to; `keys[i]` is a number that Spark hashes to partition i.
+class PartitionKeys:
+    """Assigns bucket groups to partitions; Spark hashes the number `keys[i]` to partition i.
 
-    `runs` has the buckets to make, those together that are gathered together; runs are dealt out in turn, so that
-    partitions are of equal size.
+    `groups` contains all buckets to write. Partitions receive groups in turn, so that they are of equal size.
     """
 
     keys: tuple[int, ...]
-    runs: tuple[Run, ...]
+    groups: tuple[BucketGroup, ...]
 
-    def by_run(self) -> dict[Run, int]:
-        """Return the place of each run's partition."""
-        return {run: self.keys[turn % len(self.keys)] for turn, run in enumerate(self.runs)}
+    def by_group(self) -> dict[BucketGroup, int]:
+        """Return the partition key of each bucket group."""
+        return {group: self.keys[number % len(self.keys)] for number, group in enumerate(self.groups)}
 
 
 def scatter_task(
-    job: BucketJob, places: Places, task: int, slices: Sequence[int], tell: Tell
+    job: BucketJob, partitions: PartitionKeys, task: int, slices: Sequence[int], report: Report
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows that these slices send into the shuffle."""
-    codebooks = Codebooks()
-    max_rows = max(_LEAST_ROWS, _BATCH_BYTES // job.decoded_bytes_per_row)
-    skip = frozenset(range(job.bucket_count)).difference(*places.runs)
+    """Yield the shuffle rows of these slices."""
+    dictionaries = UnifiedDictionaries()
+    max_rows = max(_MIN_BATCH_ROWS, _BATCH_BYTES // job.decoded_bytes_per_row)
+    skip = frozenset(range(job.bucket_count)).difference(*partitions.groups)
 
     def scattered() -> Iterator[Iterator[Any]]:
         for number in slices:
-            yield scatter(job, job.slices[number], max_rows, codebooks, skip)
-            tell(("read", number, job.slices[number].rows))
+            yield scatter(job, job.slices[number], max_rows, dictionaries, skip)
+            report(("read", number, job.slices[number].rows))
 
-    with _failures_in_words():
-        yield from pack(job, task, scattered(), codebooks, places.by_run(), places.keys)
+    with _encode_errors():
+        yield from write_shuffle(job, task, scattered(), dictionaries, partitions.by_group(), partitions.keys)
 
 
-def gather_task(job: BucketJob, places: Places, batches: Batches, tell: Tell) -> Iterator[pa.RecordBatch]:
-    """Write the files of the buckets that arrive, and tell their outcomes as JSON; there are no rows left."""
-    arrivals = Arrivals(job, batches)
-    runs = {run[0]: run for run in places.runs}
-    with _failures_in_words():
-        for first, pieces in arrivals:
-            for outcome in gather_buckets(job, runs[first], pieces, arrivals.codebooks):
-                tell(("written", outcome.bucket, outcome.model_dump_json()))
+def gather_task(
+    job: BucketJob, partitions: PartitionKeys, batches: Batches, report: Report
+) -> Iterator[pa.RecordBatch]:
+    """Write the files of the buckets that arrive and report their outcomes as JSON; yield no rows."""
+    reader = ShuffleReader(job, batches)
+    groups = {group[0]: group for group in partitions.groups}
+    with _encode_errors():
+        for first, read_blocks in reader:
+            for outcome in gather_buckets(job, groups[first], read_blocks, reader.dictionaries):
+                report(("written", outcome.bucket, outcome.model_dump_json()))
     yield from ()
 
 
 def verify_task(
-    job: BucketJob, outcomes: Mapping[int, str], buckets: Sequence[int], tell: Tell
+    job: BucketJob, outcomes: Mapping[int, str], buckets: Sequence[int], report: Report
 ) -> Iterator[pa.RecordBatch]:
-    """Read back the files of these buckets, and tell what they hold as JSON; there are no rows left."""
-    with _failures_in_words():
+    """Verify the files of these buckets and report the checks as JSON; yield no rows."""
+    with _encode_errors():
         for bucket in buckets:
             check = verify_bucket(job, BucketOutcome.model_validate_json(outcomes[bucket]))
-            tell(("checked", bucket, json.dumps(asdict(check))))
+            report(("checked", bucket, json.dumps(asdict(check))))
     yield from ()
 
 
 @contextmanager
-def _failures_in_words() -> Iterator[None]:
-    """Give errors of ours a text from which the driver can make them again; Spark sends nothing but text."""
+def _encode_errors() -> Iterator[None]:
+    """Encode errors of Bucketwheel in the text of the exception, which is all that Spark sends to the driver."""
     try:
         yield
     except BucketwheelError as error:
-        told = json.dumps([type(error).__name__, str(error), getattr(error, "__notes__", [])])
-        raise RuntimeError(f"{_MARK}{told}") from error
+        encoded = json.dumps([type(error).__name__, str(error), getattr(error, "__notes__", [])])
+        raise RuntimeError(f"{_MARK}{encoded}") from error
 
 
-def told_failure(text: str) -> BucketwheelError | None:
-    """Return the error of ours that a worker's failure tells of, or None where it was something else."""
+def decode_error(text: str) -> BucketwheelError | None:
+    """Return the Bucketwheel error that the text of a worker's failure encodes, or None if there is none."""
     for line in text.splitlines():
-        _, mark, told = line.partition(_MARK)
+        _, mark, encoded = line.partition(_MARK)
         if mark:
-            name, message, notes = json.loads(told)
-            made: BucketwheelError = getattr(errors, name, BucketwheelError)(message)
+            name, message, notes = json.loads(encoded)
+            decoded: BucketwheelError = getattr(errors, name, BucketwheelError)(message)
             for note in notes:
-                made.add_note(note)
-            return made
+                decoded.add_note(note)
+            return decoded
     return None

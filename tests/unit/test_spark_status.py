@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bucketwheel.engines.spark.status import in_short
+from bucketwheel.engines.spark.status import summarize_error
 
 STACK = "\n\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.read(PythonRunner.scala:572)\n"
 ADVICE = "spark.executor.memoryOverhead"
@@ -16,7 +16,7 @@ def test_a_lost_executor_is_told_with_the_reason_and_nothing_of_py4j() -> None:
         "stage failure: Task 0 in stage 1.0 failed 4 times, most recent failure: Lost task 0.3 in stage 1.0 (TID 9): "
         "ExecutorLostFailure Reason: Command exited with code 137\nDriver stacktrace:\n\tat org.apache.spark.X\n"
     )
-    told = in_short(text)
+    told = summarize_error(text)
     assert told.startswith("org.apache.spark.SparkException: Job aborted due to stage failure")
     assert "code 137 (short of memory?" in told
     assert ADVICE in told
@@ -29,9 +29,9 @@ def test_an_exception_of_python_is_told_by_its_last_line() -> None:
         "was the direct cause of the following exception:\n\nTraceback (most recent call last):\n  File b.py\n"
         "pyarrow.lib.ArrowMemoryError: malloc of size 64 failed\n"
     )
-    told = in_short(f"\n  An exception was thrown from the Python worker. Please see below.\n{raised}")
+    told = summarize_error(f"\n  An exception was thrown from the Python worker. Please see below.\n{raised}")
     assert told.startswith("a Python worker failed: pyarrow.lib.ArrowMemoryError: malloc of size 64 failed (short")
-    told = in_short(f"org.apache.spark.api.python.PythonException: {raised}{STACK}")
+    told = summarize_error(f"org.apache.spark.api.python.PythonException: {raised}{STACK}")
     assert told.startswith("org.apache.spark.api.python.PythonException: pyarrow.lib.ArrowMemoryError: malloc of")
     assert ADVICE in told
 
@@ -39,9 +39,9 @@ def test_an_exception_of_python_is_told_by_its_last_line() -> None:
 def test_an_error_of_ours_is_told_as_it_was_raised() -> None:
     told = "bucketwheel-failure:" + json.dumps(["StorageError", "s3://b/k: PutObject failed", []])
     text = f"PythonException: Traceback (most recent call last):\n  File x\nRuntimeError: {told}\n{STACK}"
-    assert in_short(text) == "StorageError: s3://b/k: PutObject failed"
+    assert summarize_error(text) == "StorageError: s3://b/k: PutObject failed"
 
 
 @pytest.mark.parametrize("text", ["", "\n", "An error occurred while calling o5.collect.\n"])
 def test_no_reason_is_said_to_be_none(text: str) -> None:
-    assert in_short(text) == "no reason is known"
+    assert summarize_error(text) == "unknown reason"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from py4j.protocol import Py4JError
 
-from bucketwheel.engines.spark.parallelism import cores, promised_cores, task_count
+from bucketwheel.engines.spark.parallelism import configured_cores, cores, task_count
 
 MIB = 2**20
 
@@ -117,7 +117,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_what_a_platform_promises_is_read_from_its_settings(
     settings: dict[str, str], master: str, wanted: int
 ) -> None:
-    assert promised_cores(settings, master) == wanted
+    assert configured_cores(settings, master) == wanted
 
 
 def test_executors_of_a_standalone_cluster_are_waited_for(wait: Any) -> None:

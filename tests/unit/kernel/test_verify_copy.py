@@ -13,7 +13,7 @@ import pytest
 from bucketwheel.errors import ExecutorError, VerificationError
 from bucketwheel.kernel.checksum import add
 from bucketwheel.kernel.layout import buckets_of_files
-from bucketwheel.kernel.verify_copy import CopiedKeys, read_copied_keys
+from bucketwheel.kernel.verify_copy import ExpectedKeys, verify_copy
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage
 from kernel_jobs import files_of, make_job, numbered, people, run_kernel, write_files
@@ -28,12 +28,12 @@ class Copy:
     """Files in true buckets, and what is known of their keys."""
 
     directory: Path
-    keys: CopiedKeys
+    keys: ExpectedKeys
     rows: int
     checksum: int
 
     def read(self) -> tuple[int, int]:
-        return read_copied_keys(STORAGE, str(self.directory), self.keys)
+        return verify_copy(STORAGE, str(self.directory), self.keys)
 
     def refused(self) -> str:
         with pytest.raises(VerificationError) as caught:
@@ -52,7 +52,7 @@ def copy_in(directory: Path, keys: pa.Array, scheme: str = "hive_v1") -> Copy:
     checksum = 0
     for outcome in outcomes:
         checksum = add(checksum, outcome.key_checksum)
-    return Copy(place, CopiedKeys({NAME: keys.type}, COUNT, scheme), len(keys), checksum)
+    return Copy(place, ExpectedKeys({NAME: keys.type}, COUNT, scheme), len(keys), checksum)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_row_in_the_wrong_bucket_is_named_wherever_it_is(copy: Copy) -> None:
 
 
 def test_buckets_of_another_hash_are_found(copy: Copy) -> None:
-    copy.keys = CopiedKeys(copy.keys.types, COUNT, "hive_v2")
+    copy.keys = ExpectedKeys(copy.keys.types, COUNT, "hive_v2")
     assert "belongs to bucket" in copy.refused()
 
 
@@ -121,13 +121,13 @@ def test_a_file_that_is_not_parquet_or_lacks_the_key_is_named(copy: Copy) -> Non
 
 def test_a_directory_is_refused(copy: Copy) -> None:
     (copy.directory / "more").mkdir()
-    assert copy.refused() == f"{copy.directory}/more: is a directory, which readers refuse in a bucketed table"
+    assert copy.refused() == f"{copy.directory}/more: directory in a bucketed table, which readers reject"
 
 
 def test_without_buckets_names_do_not_count(copy: Copy) -> None:
     for number, path in enumerate(sorted(copy.directory.iterdir(), reverse=True)):
         path.rename(path.with_name(f"part-{number}"))
-    copy.keys = CopiedKeys(copy.keys.types, 0, "hive_v1")
+    copy.keys = ExpectedKeys(copy.keys.types, 0, "hive_v1")
     assert copy.read() == (copy.rows, copy.checksum)
 
 
@@ -136,7 +136,7 @@ def test_reading_ends_early_where_it_is_told_to(copy: Copy) -> None:
         raise ExecutorError("enough")
 
     with pytest.raises(ExecutorError, match="enough"):
-        read_copied_keys(STORAGE, str(copy.directory), copy.keys, stop)
+        verify_copy(STORAGE, str(copy.directory), copy.keys, stop)
 
 
 def test_names_mean_the_buckets_that_readers_take_from_them() -> None:
@@ -150,10 +150,14 @@ def test_names_mean_the_buckets_that_readers_take_from_them() -> None:
 @pytest.mark.parametrize(
     ("names", "scheme", "text"),
     [
-        (["000003_0"], "hive_v1", "d/000003_0: readers take this name for that of bucket 3, of 3 buckets"),
-        (["20240101_120000_00001_abcde_x"], "hive_v1", "for that of bucket 20240101, of 3 buckets"),
-        (["a", "b"], "hive_v1", "d/a: readers take this name for that of no bucket, and 2 files are not 3, one for"),
-        (["a", "b", "c"], "spark", "d/a: readers take this name for that of no bucket"),
+        (["000003_0"], "hive_v1", "d/000003_0: readers find bucket 3 in this name, but there are 3 buckets"),
+        (["20240101_120000_00001_abcde_x"], "hive_v1", "find bucket 20240101 in this name, but there are 3 buckets"),
+        (
+            ["a", "b"],
+            "hive_v1",
+            "d/a: readers find no bucket number in this name, and the directory has 2 files, not 3 ",
+        ),
+        (["a", "b", "c"], "spark", "d/a: readers find no bucket number in this name"),
     ],
 )
 def test_names_that_readers_refuse_are_refused(names: list[str], scheme: str, text: str) -> None:

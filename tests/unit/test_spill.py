@@ -10,12 +10,12 @@ import pytest
 
 from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.arrow import ArrowEngine
-from bucketwheel.engines.spill import PieceStore
-from bucketwheel.kernel.dictionaries import Codebooks
+from bucketwheel.engines.spill import SpillBuffer
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.settings import Settings
 from engine_jobs import CODED, COLUMNS, bucket, elsewhere, files_in
-from kernel_jobs import KEY, MemoryPieces, digests, make_job, numbered, people, write_files
+from kernel_jobs import KEY, MemoryBlocks, digests, make_job, numbered, people, write_files
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def job(tmp_path: Path) -> BucketJob:
 
 
 def test_many_spilled_parts_take_no_more_open_files_than_threads(job: BucketJob, tmp_path: Path) -> None:
-    store = PieceStore(job, 0, tmp_path / "spill")
+    buffer = SpillBuffer(job, 0, tmp_path / "spill")
     before = psutil.Process().num_fds()
-    books = Codebooks()
-    parts = list(scatter(job, job.slices[0], 7, books))
+    dictionaries = UnifiedDictionaries()
+    parts = list(scatter(job, job.slices[0], 7, dictionaries))
     for number, part in enumerate(parts):
-        store.add(number, part)
+        buffer.add(number, part)
     opened = psutil.Process().num_fds() - before
-    store.close()
+    buffer.close()
     assert len(parts) > 40
     assert opened <= 2
     assert psutil.Process().num_fds() == before
@@ -40,20 +40,20 @@ def test_many_spilled_parts_take_no_more_open_files_than_threads(job: BucketJob,
 
 @pytest.mark.parametrize("limit", [0, 10**9])
 def test_a_store_gives_back_the_pieces_of_a_bucket_in_slice_order(job: BucketJob, tmp_path: Path, limit: int) -> None:
-    plain = MemoryPieces().scan(job, 100)
-    store = PieceStore(job, limit, tmp_path / "spill")
-    order = sorted(range(len(plain.parts)), key=lambda number: (number * 7) % 11)
+    memory = MemoryBlocks().scan(job, 100)
+    buffer = SpillBuffer(job, limit, tmp_path / "spill")
+    order = sorted(range(len(memory.parts)), key=lambda number: (number * 7) % 11)
     for number in order:
-        store.add(number, plain.parts[number])
+        buffer.add(number, memory.parts[number])
     groups: list[Sequence[str]] = [[KEY], COLUMNS["codes"], COLUMNS["texts"]]
     for number in range(job.bucket_count):
-        read = store.pieces(number, number)
+        read = buffer.block_reader(number, number)
         for columns in groups:
-            wanted = plain.read(number, columns)
-            assert [piece.to_pydict() for piece in read(columns)] == [piece.to_pydict() for piece in wanted]
-        assert store.rows()[number] == sum(piece.num_rows for piece in plain.read(number, [KEY]))
-    assert (store.spilled_bytes > 0) == (limit == 0)
-    store.close()
+            expected = memory.read(number, columns)
+            assert [block.to_pydict() for block in read(columns)] == [block.to_pydict() for block in expected]
+        assert buffer.rows()[number] == sum(block.num_rows for block in memory.read(number, [KEY]))
+    assert (buffer.spilled_bytes > 0) == (limit == 0)
+    buffer.close()
 
 
 def test_spilled_pieces_have_no_name_on_the_disk_and_give_their_space_back(job: BucketJob, tmp_path: Path) -> None:
@@ -64,41 +64,44 @@ def test_spilled_pieces_have_no_name_on_the_disk_and_give_their_space_back(job: 
         found = [path for path in list(Path("/proc/self/fd").iterdir()) if path.is_symlink()]
         return [path.stat().st_size for path in found if str(spill) in str(path.readlink())]
 
-    store = PieceStore(job, 0, spill)
-    for number, part in enumerate(MemoryPieces().scan(job, 100).parts):
-        store.add(number, part)
+    buffer = SpillBuffer(job, 0, spill)
+    for number, part in enumerate(MemoryBlocks().scan(job, 100).parts):
+        buffer.add(number, part)
     assert list(spill.iterdir()) == []
     # One to append, one to read.
-    assert open_sizes() == [store.spilled_bytes] * 2
-    store.close()
+    assert open_sizes() == [buffer.spilled_bytes] * 2
+    buffer.close()
     assert open_sizes() == []
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])
 def test_a_store_gives_the_pieces_of_several_buckets_together(job: BucketJob, tmp_path: Path, limit: int) -> None:
-    plain = MemoryPieces().scan(job, 100)
-    store = PieceStore(job, limit, tmp_path / "spill")
-    for number, part in enumerate(plain.parts):
-        store.add(number, part)
-    found = store.pieces(1, 3)([KEY])
-    keys = [key for piece in found for key in piece.column(0).to_pylist()]
+    memory = MemoryBlocks().scan(job, 100)
+    buffer = SpillBuffer(job, limit, tmp_path / "spill")
+    for number, part in enumerate(memory.parts):
+        buffer.add(number, part)
+    found = buffer.block_reader(1, 3)([KEY])
+    keys = [key for block in found for key in block.column(0).to_pylist()]
     for number in (1, 2, 3):
-        wanted = [key for piece in plain.read(number, [KEY]) for key in piece.column(0).to_pylist()]
-        assert [key for key in keys if key in wanted] == wanted
-    assert len(keys) == sum(part.rows(number) for part in plain.parts for number in (1, 2, 3))
-    store.close()
+        expected = [key for block in memory.read(number, [KEY]) for key in block.column(0).to_pylist()]
+        assert [key for key in keys if key in expected] == expected
+    assert len(keys) == sum(part.rows(number) for part in memory.parts for number in (1, 2, 3))
+    buffer.close()
 
 
 def test_buckets_without_rows_have_no_pieces_and_those_after_them_their_own(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(pa.array([1, 3, 5, 9], pa.int32()))])
     job = make_job(tmp_path, files, {"t": ["Number"]})
     for limit in (0, 10**9):
-        store = PieceStore(job, limit, tmp_path / "spill")
-        for number, part in enumerate(MemoryPieces().scan(job).parts):
-            store.add(number, part)
-        keys = [[piece.column(0).to_pylist() for piece in store.pieces(number, number)([KEY])] for number in range(4)]
+        buffer = SpillBuffer(job, limit, tmp_path / "spill")
+        for number, part in enumerate(MemoryBlocks().scan(job).parts):
+            buffer.add(number, part)
+        keys = [
+            [block.column(0).to_pylist() for block in buffer.block_reader(number, number)([KEY])]
+            for number in range(4)
+        ]
         assert keys == [[], [[1, 5, 9]], [], [[3]]]
-        store.close()
+        buffer.close()
 
 
 @pytest.mark.parametrize("kind", ["list", "struct", "map", "decimal", "bool", "null"])

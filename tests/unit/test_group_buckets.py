@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 
 from bucketwheel.contracts import BucketJob
-from bucketwheel.engines.bucket_groups import together, together_by_average
+from bucketwheel.engines.bucket_groups import group_buckets, group_buckets_by_average
 from kernel_jobs import KEY, make_job, numbered, write_files
 
 
 @pytest.mark.parametrize(
-    ("rows", "runs"),
+    ("rows", "groups"),
     [
         ([5, 5, 5, 5], [[0, 1], [2, 3]]),
         ([4, 4, 4, 4], [[0, 1], [2, 3]]),
@@ -24,12 +24,12 @@ from kernel_jobs import KEY, make_job, numbered, write_files
         ([11, 12, 13, 14], [[0], [1], [2], [3]]),
     ],
 )
-def test_a_run_has_no_more_rows_than_it_may_unless_one_bucket_has(rows: list[int], runs: list[list[int]]) -> None:
-    assert together(range(4), np.array(rows), 10) == runs
+def test_a_run_has_no_more_rows_than_it_may_unless_one_bucket_has(rows: list[int], groups: list[list[int]]) -> None:
+    assert group_buckets(range(4), np.array(rows), 10) == groups
 
 
 def test_buckets_that_are_left_out_are_in_no_run() -> None:
-    assert together([1, 4, 5], np.array([9, 2, 9, 9, 2, 2]), 4) == [[1, 4], [5]]
+    assert group_buckets([1, 4, 5], np.array([9, 2, 9, 9, 2, 2]), 4) == [[1, 4], [5]]
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def job(tmp_path: Path) -> BucketJob:
 
 @pytest.mark.parametrize("parts", [1, 4, 16, 63, 64])
 def test_no_part_goes_without_a_run_and_no_bucket_is_lost(job: BucketJob, parts: int) -> None:
-    runs = together_by_average(job, range(64), parts)
-    assert [bucket for run in runs for bucket in run] == list(range(64))
-    assert len(runs) >= parts
-    assert (max(map(len, runs)) > 1) == (parts < 33)
+    groups = group_buckets_by_average(job, range(64), parts)
+    assert [bucket for group in groups for bucket in group] == list(range(64))
+    assert len(groups) >= parts
+    assert (max(map(len, groups)) > 1) == (parts < 33)
 
 
 def test_wide_rows_are_not_brought_together(job: BucketJob) -> None:
     wide = replace(job, decoded_bytes_per_row=4 * 2**20)
-    assert {len(run) for run in together_by_average(wide, range(64), 1)} == {1}
-    assert max(len(run) for run in together_by_average(job, range(64), 1)) > 32
+    assert {len(group) for group in group_buckets_by_average(wide, range(64), 1)} == {1}
+    assert max(len(group) for group in group_buckets_by_average(job, range(64), 1)) > 32
