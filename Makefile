@@ -49,7 +49,7 @@ types: venv
 	$(BIN)/mypy
 
 unit: venv
-	$(BIN)/pytest -n 2 -q -m "not slow" tests/unit $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=quick $(BIN)/pytest -n 2 -q -m "not slow" tests/unit $(PYTEST_ARGS)
 
 docs: venv ## The generated parts of docs/, anew from the code
 	$(BIN)/python -m integration.docs_tools

@@ -17,6 +17,8 @@ from project import WIDE, Project, Result
 
 # A machine that others use too is slow at times; that is no failure.
 settings.register_profile("same", deadline=None, derandomize=True)
+# For a first look: `make check`.
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=20)
 # Looks for what the same examples never show, and prints how to see a failure again.
 settings.register_profile("random", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))

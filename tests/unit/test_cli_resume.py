@@ -72,6 +72,7 @@ def in_shell(project: Project, command: str) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.slow
 def test_printed_resume_command_works_in_a_shell(odd: Project) -> None:
     obstacle = obstruct(odd)
     failed = odd.cli(
@@ -163,6 +164,7 @@ def waiting(published: Project) -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_130_with_resume_command(
     published: Project, waiting: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -216,6 +218,7 @@ def on_terminal(project: Project, *arguments: str) -> tuple[int, str, str]:
     return process.returncode, stdout, seen.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "verify"])
 def test_progress_on_terminal_draws_bars(current: Project, command: str) -> None:
     (done,) = current.run_ids()
@@ -235,6 +238,7 @@ def test_progress_on_terminal_draws_bars(current: Project, command: str) -> None
         assert any(line.startswith(f"{WIDE} verify") and "100 % 1,200 rows, 1" in line for line in bars), seen
 
 
+@pytest.mark.slow
 def test_progress_without_terminal_draws_nothing(current: Project) -> None:
     result = current.process("run", WIDE, "--set", "buckets.count=3")
     assert result.exit_code == 0

@@ -120,6 +120,7 @@ def test_no_payload_is_longer_than_it_may_be_and_all_come_back_whole(
     assert digests(job) == digests(expected)
 
 
+@pytest.mark.slow
 def test_a_batch_has_a_bound_whatever_dictionaries_and_rows_there_are(tmp_path: Path) -> None:
     names = [f"Code{number}" for number in range(12)]
     # Two rows as long as a thousand others, and dictionaries that are longer than all blocks of their columns.

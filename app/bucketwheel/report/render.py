@@ -12,13 +12,17 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from bucketwheel.cost import Cost
 from bucketwheel.report.charts import HALF, WIDE, bars, bytes_chart, file_chart, rows_chart
 from bucketwheel.report.formatting import count_text, percent_text, seconds_text, size_text, time_text
 from bucketwheel.runs.drift_records import Drift, NullShare
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, FileRecord, Manifest
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 # With this many, the chart of tables is tall enough for two others at its side.
 _MANY_TABLES = 12
@@ -49,6 +53,12 @@ def render(manifest: Manifest, cost: Cost | None = None) -> str:
 
     The same manifest and cost give the same text. Whatever comes from the data is escaped.
     """
+    return _template().render(_facts(manifest) | {"cost": cost})
+
+
+@cache
+def _template() -> Template:
+    """Return the compiled template of the page; compiling takes longer than filling it in."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
@@ -61,7 +71,7 @@ def render(manifest: Manifest, cost: Cost | None = None) -> str:
         "percent": percent_text,
         "time": time_text,
     }
-    return pages.get_template("report.html.j2").render(_facts(manifest) | {"cost": cost})
+    return pages.get_template("report.html.j2")
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries, UnifiedDictionary
@@ -28,7 +28,6 @@ def decoded(dictionary: UnifiedDictionary, codes: npt.NDArray[Any]) -> pa.Dictio
     return whole
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: list[Values], random: object) -> None:
     dictionary = UnifiedDictionary()
@@ -42,7 +41,6 @@ def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: l
     assert found.dictionary.to_pylist() == sorted({v for v in values if v is not None}, key=lambda v: v.encode())
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=6), st.integers(1, 50))
 def test_parts_that_are_decoded_together_are_those_that_are_decoded_alone(parts: list[Values], times: int) -> None:
     dictionary = UnifiedDictionary()

@@ -174,7 +174,7 @@ def check(key: tuple[list[str], list[list[Any]], list[Any]], scheme: str) -> Non
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", ARROW)
 def test_any_layout_of_a_column_hashes_as_the_reference(name: str, scheme: str) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=settings().max_examples // 2)
     @given(keys([name], 1))
     def run(key: tuple[list[str], list[list[Any]], list[Any]]) -> None:
         check(key, scheme)
@@ -183,12 +183,12 @@ def test_any_layout_of_a_column_hashes_as_the_reference(name: str, scheme: str) 
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_several_columns_hash_as_the_reference(scheme: str, data: st.DataObject) -> None:
     check(data.draw(keys(list(ARROW), 4)), scheme)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_many_strings_and_a_huge_one_hash_as_the_reference_in_little_memory(scheme: str) -> None:
     rng = np.random.default_rng(7)
@@ -281,7 +281,6 @@ def test_negative_hashes_have_buckets_as_in_java() -> None:
     assert bucket_numbers(hashes, 256, "hive_v2").tolist() == bucket_numbers(hashes, 256, "spark").tolist()
 
 
-@settings(max_examples=100)
 @given(st.lists(st.integers(-(2**31), 2**31 - 1)), st.integers(1, 2**31 - 1), st.sampled_from(SCHEMES))
 def test_bucket_numbers_equal_the_reference(hashes: list[int], count: int, scheme: str) -> None:
     buckets = bucket_numbers(np.array(hashes, np.int32), count, scheme)

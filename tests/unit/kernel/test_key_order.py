@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketwheel.kernel.checksum import add, key_checksum
@@ -42,7 +42,6 @@ def chunked(rows: Rows, kinds: Sequence[pa.DataType], cuts: Sequence[int]) -> pa
     return pa.table(columns)
 
 
-@settings(max_examples=150, deadline=None)
 @given(tables())
 def test_order_puts_null_first_sorts_text_by_bytes_and_is_stable(case: tuple[pa.Table, Rows]) -> None:
     table, rows = case
@@ -51,7 +50,6 @@ def test_order_puts_null_first_sorts_text_by_bytes_and_is_stable(case: tuple[pa.
     )
 
 
-@settings(max_examples=150, deadline=None)
 @given(tables())
 def test_the_first_row_out_of_order_is_found_wherever_chunks_are_cut(case: tuple[pa.Table, Rows]) -> None:
     table, rows = case
@@ -77,7 +75,6 @@ def test_order_of_composite_keys_is_decided_by_the_first_column_that_differs(key
     assert first_disorder(chunked(keys, [pa.string(), pa.int32()], []).columns) == row
 
 
-@settings(max_examples=100, deadline=None)
 @given(tables())
 def test_keys_without_null_are_complete_and_repeats_are_counted_among_them(case: tuple[pa.Table, Rows]) -> None:
     table, rows = case
@@ -88,7 +85,6 @@ def test_keys_without_null_are_complete_and_repeats_are_counted_among_them(case:
     assert repeated_keys(present) == len(complete) - len(set(complete))
 
 
-@settings(max_examples=100, deadline=None)
 @given(tables(), st.randoms(use_true_random=False), st.integers(0, 25))
 def test_checksum_is_independent_of_order_and_of_how_rows_are_parted(
     case: tuple[pa.Table, Rows], random: Any, cut: int
@@ -101,7 +97,6 @@ def test_checksum_is_independent_of_order_and_of_how_rows_are_parted(
     assert add(key_checksum(table.slice(0, cut).columns), key_checksum(table.slice(cut).columns)) == whole
 
 
-@settings(max_examples=100, deadline=None)
 @given(tables(), st.integers(0, 25))
 def test_checksum_changes_where_a_row_is_gone_or_twice(case: tuple[pa.Table, Rows], row: int) -> None:
     table, rows = case

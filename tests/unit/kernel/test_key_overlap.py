@@ -60,13 +60,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("overlap")
 
 
-def written(place: Path, name: str, rows: Sequence[Row], types: Sequence[pa.DataType], scheme: str) -> KeyFiles:
-    """Two files of one side, in row groups of three rows, the key columns not the first ones."""
+def written(
+    place: Path, name: str, rows: Sequence[Row], types: Sequence[pa.DataType], scheme: str, group: int = 3
+) -> KeyFiles:
+    """Write two files of one side, in row groups of `group` rows; the key columns are not the first ones."""
     keys, paths = table(rows, types), []
     for number, part in enumerate((keys.slice(0, len(rows) // 2), keys.slice(len(rows) // 2))):
         paths.append(str(place / f"{name}-{number}.parquet"))
         wide = part.add_column(0, "value", pa.array(range(part.num_rows)))
-        pq.write_table(wide, paths[-1], row_group_size=3)
+        pq.write_table(wide, paths[-1], row_group_size=group)
     return KeyFiles(StorageSettings(), tuple(paths), tuple(keys.column_names), scheme)
 
 
@@ -81,7 +83,7 @@ def test_files_are_compared_in_as_many_parts_as_wanted(
 
 def test_a_part_holds_its_share_of_the_keys_only(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(f"person {number}",) for number in range(4_000)]
-    side = written(place, "many", rows, [pa.string()], "hive_v1")
+    side = written(place, "many", rows, [pa.string()], "hive_v1", group=100)
     held: list[int] = []
 
     def watched(now: list[pa.RecordBatch], before: list[pa.RecordBatch]) -> KeyCounts:
