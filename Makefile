@@ -1,5 +1,6 @@
-# `make` alone prints the menu.
+# `make` alone prints the list of targets.
 PYTHON ?= python3.11
+PYTHONS ?= python3.11 python3.12 python3.13
 PYTEST_ARGS ?=
 BIN := .venv/bin
 FLOOR := .venv-floor/bin
@@ -7,36 +8,36 @@ LINT := .venv-lint/bin
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types unit floor bench clean venv linters
+.PHONY: help demo test check format lint types unit unit-all unit-python spark unit-floor floor bench clean venv linters
 .PHONY: docs site e2e containers interop images images-offline archive locks
 
 ##@ Use
-demo: venv ## Sample data, the whole pipeline, a join of three bucketed tables, the report
+demo: venv ## Create sample data, run the pipeline, join three bucketed tables, write a report
 	rm -rf $(DEMO)
 	$(BIN)/bucketwheel sample $(DEMO)/data --rows 1000000 --tables 8
 	$(BIN)/bucketwheel run addressable_ids --env demo
 	$(BIN)/bucketwheel run infobase_attributes --env demo
 	$(BIN)/python integration/demo/join.py $(DEMO)/out/catalog.duckdb
 	$(BIN)/bucketwheel report last --env demo --to $(DEMO)/report.html
-	@grep -q '<title>infobase_attributes ' $(DEMO)/report.html || { echo 'the report is of another dataset' >&2; exit 1; }
+	@grep -q '<title>infobase_attributes ' $(DEMO)/report.html || { echo '$(DEMO)/report.html is not the report of infobase_attributes' >&2; exit 1; }
 
-e2e: venv ## The whole pipeline by Compose: Spark cluster, S3, Glue's API; everything read back and compared
+e2e: venv ## Run the pipeline in Compose (Spark cluster, S3, Glue API), compare all rows with the source
 	docker/build.sh glue
 	$(BIN)/python -m integration.e2e $(E2E_ARGS)
 
 ##@ Develop
-test: venv floor linters ## Everything that can run here: all tests, with the newest and the oldest pyarrow and numpy
+test: venv floor linters ## Run all tests, with the newest and the oldest supported pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
 	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
 	$(MAKE) interop containers
 
-interop: venv ## The part of `make test` in which a real Trino reads the tables; needs Maven once, Java 24 or newer, LocalStack
+interop: venv ## Run the tests that read tables with Trino (part of `test`; needs Java 24+, LocalStack, Maven)
 	$(BIN)/pytest integration/interop $(PYTEST_ARGS)
 
-containers: venv floor ## The part of `make test` that needs Docker; says so where there is none
+containers: venv floor ## Run the tests that need Docker (part of `test`); skip them if there is no Docker
 	$(BIN)/pytest -m docker integration $(PYTEST_ARGS)
 
-check: format lint types unit ## Format, lint, direction of imports, types, unit tests
+check: format lint types unit ## Check format, lint, import order and types; run the unit tests
 
 format: venv
 	$(BIN)/ruff format --check .
@@ -51,45 +52,68 @@ types: venv
 unit: venv
 	HYPOTHESIS_PROFILE=quick $(BIN)/pytest -n 2 -q -m "not slow" tests/unit $(PYTEST_ARGS)
 
-docs: venv ## The generated parts of docs/, anew from the code
+unit-all: ## Run the unit tests with each installed Python of 3.11, 3.12 and 3.13; skip missing ones
+	@for python in $(PYTHONS); do \
+	  $$python -c '' 2>/dev/null || { echo "unit-all: skipped $$python: not installed"; continue; }; \
+	  $(MAKE) --no-print-directory unit-python PYTHON=$$python || exit 1; \
+	done
+
+# Spark 3.5 does not support Python 3.12 and newer.
+unit-python: VENV = .venv-$(notdir $(PYTHON))
+unit-python:
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip
+	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino]' --group test
+	$(VENV)/bin/pytest -n 2 -q -m "not slow and not spark" tests/unit $(PYTEST_ARGS)
+
+unit-floor: floor ## Run the unit tests with the oldest supported pyarrow and numpy
+	$(FLOOR)/pytest -n 2 -q -m "not slow" tests/unit $(PYTEST_ARGS)
+
+spark: venv ## Run the tests that start Spark (part of `test`; needs Java 17)
+	$(BIN)/pytest -m "spark and not crash" tests $(PYTEST_ARGS)
+
+docs: venv ## Regenerate the parts of docs/ that come from the code
 	$(BIN)/python -m integration.docs_tools
 
-site: venv ## The documentation as a site that works offline: build/site
+site: venv ## Build the documentation as an offline site: build/site
 	$(BIN)/python -m integration.site_tools build/site
 
-bench: venv ## Speed and memory beside other tools; prints a table, writes build/bench.json
-	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+bench: venv ## Measure speed and memory against other tools; print a table, write build/bench.json
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e . --group bench
 	$(BIN)/python -m integration.benchmarks $(BENCH_ARGS)
 
-clean: ## Remove everything that make has made
-	rm -rf .venv .venv-floor .venv-lint build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
+clean: ## Delete environments, build results and caches
+	rm -rf .venv .venv-floor .venv-lint .venv-python3.* build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Containers
-images: ## The application on AWS's own bases, and the services; pulls them
+images: ## Pull the base and service images, build the application images
 	rm -f docker/.env
 	docker/build.sh pull glue emr
 
-images-offline: ## The same without an image registry: from packages of Debian, PyPI and Maven Central
+images-offline: ## Build the same images without an image registry, from Debian, PyPI and Maven Central
 	docker/offline/build.sh
 	docker/build.sh glue emr
 
-archive: ## build/bucketwheel-venv.tar.gz for Glue's --python-virtual-env and EMR's spark.archives
+archive: ## Build build/bucketwheel-venv.tar.gz for Glue's --python-virtual-env and EMR's spark.archives
 	docker/build.sh archive
 
 ##@ Environments
-venv: .venv/installed ## .venv with everything at the versions of constraints.txt
-linters: .venv-lint/installed ## .venv-lint with checkov, whose packages do not fit beside ours
-floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 ships them
+venv: .venv/installed ## Create .venv with all packages at the versions in constraints.txt
+linters: .venv-lint/installed ## Create .venv-lint with checkov, whose dependencies conflict with ours
+floor: .venv-floor/installed ## Create .venv-floor with pyarrow and numpy at the versions of Glue 5.0
 
-.venv/installed: setup.cfg constraints.txt
+# `pip install --group` needs pip 25.1, and Python 3.11 brings an older one.
+.venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino,dev,docs]'
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino]' --group dev --group docs
 	touch $@
 
-.venv-floor/installed: setup.cfg constraints-floor.txt
+.venv-floor/installed: pyproject.toml constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
-	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' 'moto[server]' pandas polars pytest pytest-xdist hypothesis wheel
+	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt --upgrade pip
+	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' --group test
 	touch $@
 
 .venv-lint/installed: constraints-lint.txt
@@ -97,7 +121,7 @@ floor: .venv-floor/installed ## .venv-floor with pyarrow and numpy as Glue 5.0 s
 	$(LINT)/pip install -q --disable-pip-version-check -c constraints-lint.txt checkov
 	touch $@
 
-locks: ## What images are made from, anew: docker/**/*.txt from setup.cfg and *.in
+locks: ## Update the locks: docker/**/*.txt from pyproject.toml and *.in
 	docker/offline/lock.sh
 
 help:

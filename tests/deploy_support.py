@@ -205,7 +205,7 @@ def _list(value: Any) -> list[Any]:
 def checkout(directory: Path) -> Path:
     """A checkout with this code and a script, as `package` needs one."""
     directory.mkdir(exist_ok=True)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, directory / name)
     shutil.copytree(ROOT / "app" / "bucketwheel", directory / "app" / "bucketwheel")
     script = directory / "app" / "job.py"

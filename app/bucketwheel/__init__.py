@@ -1,3 +1,3 @@
 """Wide monthly Parquet snapshots into narrow, Hive-bucketed, catalogued tables."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# docker/requirements.txt and docker/offline/*.txt anew, from setup.cfg and the *.in files. Versions stay where they still fit.
+# docker/requirements.txt and docker/offline/*.txt anew, from pyproject.toml and the *.in files. Versions stay where they still fit.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tools=$(mktemp -d)
@@ -13,6 +13,6 @@ lock() {
 }
 lock -o docker/offline/base.txt docker/offline/base.in
 lock -o docker/requirements.txt -c constraints-floor.txt -c docker/offline/base.txt --extra aws --extra duckdb \
-  setup.cfg docker/requirements.in
+  pyproject.toml docker/requirements.in
 lock -o docker/offline/localstack.txt docker/offline/localstack.in
 lock -o docker/offline/moto.txt -c constraints.txt docker/offline/moto.in

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bucketwheel import api, cli
+from bucketwheel import __version__, api, cli
 from bucketwheel.cli.submit import _JobView
 from bucketwheel.submit.follow import JobState, Update
 from deploy_support import PACKAGE, REGION, ROOT, archive, checkout, configuration
@@ -82,7 +82,7 @@ def test_package_lists_files_and_prints_location_last(run: Run, account: str, tm
     assert here.exit_code == 0, here.stderr
     lines = here.stdout.splitlines()
     assert [line.split()[-1] for line in lines[2:6]] == [
-        "bucketwheel-0.1.0-py3-none-any.whl",
+        f"bucketwheel-{__version__}-py3-none-any.whl",
         "conf/prod.yaml",
         "environment.tar.gz",
         "job.py",

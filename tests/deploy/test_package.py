@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bucketwheel import api
+from bucketwheel import __version__, api
 from bucketwheel.errors import BucketwheelError, ConfigError, UsageError
 from bucketwheel.packaging.archive import build_archive
 from deploy_support import ROOT, checkout, configuration
@@ -31,7 +31,7 @@ def members(path: Path) -> dict[str, tarfile.TarInfo]:
 
 def test_it_holds_the_wheel_the_script_the_configuration_and_the_environment(packed: api.Package) -> None:
     assert [file.name for file in packed.files] == [
-        "bucketwheel-0.1.0-py3-none-any.whl",
+        f"bucketwheel-{__version__}-py3-none-any.whl",
         "conf/prod.yaml",
         "environment.tar.gz",
         "job.py",
@@ -40,7 +40,7 @@ def test_it_holds_the_wheel_the_script_the_configuration_and_the_environment(pac
         content = (packed.directory / file.name).read_bytes()
         assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     contents = json.loads((packed.directory / "package.json").read_text())
-    assert (contents["digest"], contents["env"], contents["version"]) == (packed.digest, "prod", "0.1.0")
+    assert (contents["digest"], contents["env"], contents["version"]) == (packed.digest, "prod", __version__)
 
 
 def test_the_same_input_gives_the_same_bytes(
@@ -91,8 +91,8 @@ def test_the_wheel_can_be_imported_and_has_its_metadata(packed: api.Package) -> 
     (wheel,) = packed.directory.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         names = opened.namelist()
-        metadata = opened.read("bucketwheel-0.1.0.dist-info/METADATA").decode()
-    assert "bucketwheel/observe/report.html.j2" in names
+        metadata = opened.read(f"bucketwheel-{__version__}.dist-info/METADATA").decode()
+    assert "bucketwheel/report/report.html.j2" in names
     assert "Requires-Dist: pyarrow>=17.0.0" in metadata
     assert not [name for name in names if "__pycache__" in name or "stale" in name]
     code = "import bucketwheel.cli, bucketwheel; print(bucketwheel.__file__)"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import re
 import shutil
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,10 +155,13 @@ def test_compare_unsupported_spark_fails() -> None:
 
 def test_ranges_match_constraints_files() -> None:
     newest = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-    needed = (ROOT / "setup.cfg").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    needed = "\n".join((*project["dependencies"], *extras))
     for name, allowed in versions.RANGES.items():
         if name == "python":
-            assert f"python_requires = >={allowed.least}\n" in needed
+            assert project["requires-python"] == f">={allowed.least}"
+            assert f"Programming Language :: Python :: {allowed.newest}" in project["classifiers"]
             continue
         assert allowed.newest == newest[name]
         assert re.search(rf"\b{name}>={re.escape(allowed.least)}\b", needed), name

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import configparser
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,11 +76,9 @@ def test_everything_that_is_installed_has_a_version_and_a_hash(lock: str) -> Non
 def test_the_image_has_what_the_package_asks_for_at_the_versions_that_are_tested() -> None:
     image, floor = pins(ROOT / "docker" / "requirements.txt"), pins(ROOT / "constraints-floor.txt")
     assert {name: floor[name] for name in image if name in floor} == {n: v for n, v in image.items() if n in floor}
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    extras = setup["options.extras_require"]
-    wanted = "\n".join((setup["options"]["install_requires"], extras["aws"], extras["duckdb"]))
-    for requirement in map(Requirement, wanted.split()):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for requirement in map(Requirement, (*project["dependencies"], *extras["aws"], *extras["duckdb"])):
         assert Version(image[requirement.name]) in requirement.specifier, requirement
 
 

@@ -28,9 +28,9 @@ class Range:
     below: str = ""
 
 
-# The package metadata says what may be installed, the two constraints files what the tests run with.
+# pyproject.toml gives the lower bounds; the two constraints files give the versions that the tests use.
 RANGES = {
-    "python": Range("3.11", "3.11"),
+    "python": Range("3.11", "3.13"),
     "pyarrow": Range("17.0.0", "26.0.1"),
     "numpy": Range("1.26.4", "2.4.6"),
     "pyspark": Range("3.5.4", "3.5.4", "spark", below="3.6"),

@@ -13,7 +13,7 @@ from bucketwheel.errors import MissingDependencyError, UsageError
 
 # The earliest time that a zip file can hold.
 EPOCH = 315_532_800
-_FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+_FILES = ("pyproject.toml", "README.md", "LICENSE")
 _CODE = "from setuptools import build_meta; import sys; print(build_meta.build_wheel(sys.argv[1]))"
 
 
