@@ -62,6 +62,15 @@ class MemoryCatalog:
         self._tables[name.lower()] = CatalogTable(name=name, location="", columns=())
 
 
+class AddingCatalog(MemoryCatalog):
+    """A catalog that adds parameters of its own, and a slash to locations."""
+
+    def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
+        added = {"owner": "hive", "transient_lastDdlTime": str(1_700_000_000 + self.puts)}
+        location = f"{table.location.rstrip('/')}/" if table.location else ""
+        return super().put(replace(table, location=location, parameters={**added, **table.parameters}), replacing)
+
+
 def refusing(number: int) -> Callable[[int, CatalogTable], None]:
     """Return a hook that refuses the put of this number."""
 

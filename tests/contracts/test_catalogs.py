@@ -10,7 +10,7 @@ from glue_support import foreign_table, glue_in
 from aws_server import plain_client
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
 from bucketwheel.catalogs.glue import GlueCatalog
-from memory_catalog import MemoryCatalog
+from memory_catalog import AddingCatalog, MemoryCatalog
 
 
 class TestMemoryCatalog(CatalogContract):
@@ -20,6 +20,16 @@ class TestMemoryCatalog(CatalogContract):
 
     @pytest.fixture
     def add_foreign(self, catalog: MemoryCatalog) -> AddForeign:
+        return catalog.add_foreign
+
+
+class TestAddingCatalog(CatalogContract):
+    @pytest.fixture
+    def catalog(self) -> AddingCatalog:
+        return AddingCatalog()
+
+    @pytest.fixture
+    def add_foreign(self, catalog: AddingCatalog) -> AddForeign:
         return catalog.add_foreign
 
 

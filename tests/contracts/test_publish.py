@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from bucketwheel.catalogs.publish import DATASET, is_current, publish_all, same_definition
+from bucketwheel.catalogs.publish import DATASET, is_current, publish_all
 from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts.catalog import same_definition
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError, LeaseError
-from memory_catalog import MemoryCatalog, refusing
+from memory_catalog import AddingCatalog, MemoryCatalog, refusing
 
 COUNT = 5
 
@@ -267,3 +268,32 @@ def test_a_broken_catalog_does_not_hide_the_first_error(
     with pytest.raises(CatalogError, match="access denied") as caught:
         publish_all(catalog, Fence(), tables("run2"), adopt=False)
     assert "whether table 't2' was changed is not known: network unreachable" in notes_of(caught.value)
+
+
+def test_rerun_publishes_nothing_when_the_catalog_adds_parameters() -> None:
+    catalog = AddingCatalog()
+    result = publish_all(catalog, Fence(), tables("run1"), adopt=False)
+    assert all(table.location.endswith("/") and "owner" in table.parameters for table in catalog.tables())
+    assert is_current(catalog, result)
+    catalog.changes.clear()
+    publish_all(catalog, Fence(), tables("run1"), adopt=False)
+    assert catalog.changes == []
+
+
+def test_failed_publish_restores_tables_of_a_catalog_that_adds_parameters() -> None:
+    catalog = AddingCatalog()
+    publish_all(catalog, Fence(), tables("run1"), adopt=False)
+    before = [(table.location, table.parameters) for table in catalog.tables()]
+    catalog.puts, catalog.before_put = 0, refusing(COUNT)
+    with pytest.raises(CatalogError, match="access denied"):
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert [(table.location, table.parameters) for table in catalog.tables()] == before
+
+
+def test_changed_parameter_is_published() -> None:
+    catalog = AddingCatalog()
+    publish_all(catalog, Fence(), tables("run1"), adopt=False)
+    catalog.changes.clear()
+    changed = [replace(table, parameters={**table.parameters, "numRows": "7"}) for table in tables("run1")]
+    publish_all(catalog, Fence(), changed, adopt=False)
+    assert len(catalog.changes) == COUNT

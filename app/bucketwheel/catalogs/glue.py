@@ -17,7 +17,7 @@ from bucketwheel.aws import clients
 from bucketwheel.aws.retry import patiently
 from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
 from bucketwheel.contracts import CatalogTable
-from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_version
+from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_definition, same_version
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import Settings
 from bucketwheel.sql import LONGEST_NAME, check_plain_name
@@ -156,13 +156,13 @@ class GlueCatalog:
         if refusal.code not in (_EXISTS, _CONFLICT, _MISSING):
             raise refusal.error from refusal.cause
         shown = self.get(table.name)
-        if shown is None or _meaning(shown) != _meaning(table) or same_version(shown, replacing):
+        if shown is None or not same_definition(shown, table) or same_version(shown, replacing):
             raise concurrent_publish(table.name, shown, replacing) from refusal.cause
         return shown
 
     def _shown(self, table: CatalogTable) -> CatalogTable:
         shown = self.get(table.name)
-        if shown is None or _meaning(shown) != _meaning(table):
+        if shown is None or not same_definition(shown, table):
             raise concurrent_publish(table.name, shown, table)
         return shown
 
@@ -213,7 +213,3 @@ def _translated(cause: ClientError, thing: str) -> CatalogError:
             raise cause
     except CatalogError as error:
         return error
-
-
-def _meaning(table: CatalogTable) -> CatalogTable:
-    return replace(table, version=None)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.contracts import Catalog, CatalogTable, Fence, Services
-from bucketwheel.contracts.catalog import same_version
+from bucketwheel.contracts.catalog import same_definition, same_location, same_version
 from bucketwheel.errors import ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.runs.manifest import (
     CopiedTable,
@@ -168,17 +168,7 @@ def is_current(catalog: Catalog, result: PublishResult) -> bool:
     """Return whether the catalog still shows every table where `result` put it."""
     known = _by_name(catalog)
     shown = ((known.get(table.name.lower()), table.location) for table in result.tables)
-    return all(found is not None and found.location == location for found, location in shown)
-
-
-def same_definition(one: CatalogTable, other: CatalogTable) -> bool:
-    """Return whether two tables show the same files in the same way; the catalog's version does not count."""
-    return _meaning(one) == _meaning(other)
-
-
-def _meaning(table: CatalogTable) -> tuple[object, ...]:
-    buckets = (table.bucket_columns, table.bucket_count, table.sorted)
-    return table.location, table.columns, buckets, dict(table.parameters)
+    return all(found is not None and same_location(found.location, location) for found, location in shown)
 
 
 def _by_name(catalog: Catalog) -> dict[str, CatalogTable]:
@@ -231,7 +221,7 @@ def _shown_after(catalog: Catalog, table: CatalogTable, cause: BaseException) ->
 def _check_shown(catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
     """Raise where a writer that lost its lease put a table back after it was found to be right."""
     for table, found in zip(tables, _before(catalog, tables), strict=True):
-        if found is None or found.location != table.location:
+        if found is None or not same_location(found.location, table.location):
             raise ConcurrentPublishError(
                 f"table {table.name!r} was changed by somebody else while it was published; look at "
                 "`bucketwheel runs`, then run again"

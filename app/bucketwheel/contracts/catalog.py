@@ -38,6 +38,27 @@ def same_version(found: CatalogTable | None, expected: CatalogTable | None) -> b
     return (found and (found.version, found.location)) == (expected and (expected.version, expected.location))
 
 
+def same_location(one: str, other: str) -> bool:
+    """Return whether two locations are the same directory; a trailing slash does not count."""
+    return one.rstrip("/") == other.rstrip("/")
+
+
+def same_definition(shown: CatalogTable, asked: CatalogTable) -> bool:
+    """Return whether `shown`, which the catalog returned, is what was `asked` for.
+
+    The version, the letter case of the name, a trailing slash of the location and parameters that the catalog added
+    do not count.
+    """
+    return (
+        shown.name.lower() == asked.name.lower()
+        and same_location(shown.location, asked.location)
+        and shown.columns == asked.columns
+        and (shown.bucket_columns, shown.bucket_count, shown.sorted)
+        == (asked.bucket_columns, asked.bucket_count, asked.sorted)
+        and asked.parameters.items() <= shown.parameters.items()
+    )
+
+
 def check_same_version(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> None:
     """Raise ConcurrentPublishError where the catalog has another table `name` than the one that was read from it."""
     if not same_version(found, expected):
@@ -65,6 +86,18 @@ class Catalog(Protocol):
     """A database of table definitions, each changed in one update.
 
     The attributes are declared on the class: Bucketwheel reads them without creating a catalog.
+
+    What `get`, `tables` and `put` return follows these rules:
+
+    * Names: letter case does not count. `get("T")` finds the table `t`, and a second table `T` cannot be created. A
+      catalog may keep names in lower case.
+    * Locations: a trailing slash may be added or removed. Nothing else of a location changes.
+    * Columns, buckets and sorting come back as they were put, in the same order.
+    * Parameters: every parameter that was put comes back with its value. A catalog may add its own, such as an owner
+      or a time; they do not make a table look changed.
+    * Versions: `put` returns a version that the table has not had before. A table that Bucketwheel did not write may
+      have none. Two tables returned for the same version and location are the same.
+    * `put` returns what `get` returns afterwards. A table that `get` returned can be put again.
 
     Attributes:
         typed: whether readers take the types of columns from the catalog; otherwise they take them from the files.
