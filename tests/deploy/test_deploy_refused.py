@@ -29,9 +29,9 @@ def refusal(**overrides: Any) -> str:
         ),
         (
             {"deploy.package": "build/package"},
-            "deploy.package is 'build/package'; a deployment needs a place of the form",
+            "deploy.package is 'build/package'; set it to a location of the form",
         ),
-        ({"target": "./out"}, "target is './out'; a deployment needs a place of the form s3://bucket/prefix"),
+        ({"target": "./out"}, "target is './out'; set it to a location of the form s3://bucket/prefix"),
         ({"datasets.addressable_ids.source": "/data"}, "datasets.addressable_ids.source is '/data'"),
         ({"athena.output_location": None}, "athena.output_location is None"),
         (
@@ -57,7 +57,7 @@ def refusal(**overrides: Any) -> str:
             "monitoring.namespace: AWS refuses 'AWS/Own' as the name of a namespace",
         ),
         ({"deploy.artifacts": "s3://Mine/x"}, "deploy.artifacts: AWS refuses 'Mine' as the name of a bucket"),
-        ({"deploy.artifacts": "build"}, "deploy.artifacts is 'build'; a deployment needs a place of the form s3://"),
+        ({"deploy.artifacts": "build"}, "deploy.artifacts is 'build'; set it to a location of the form s3://"),
         (
             {"athena.output_location": "s3://My_Results/x"},
             "athena.output_location: AWS refuses 'My_Results' as the name of a bucket",

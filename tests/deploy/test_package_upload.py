@@ -69,7 +69,7 @@ def test_a_package_says_whether_it_was_made_from_these_settings(
 
 
 def test_without_a_place_it_is_not_uploaded(packed: api.Package) -> None:
-    with pytest.raises(ConfigError, match=r"deploy.artifacts is None; a deployment needs a place of the form"):
+    with pytest.raises(ConfigError, match=r"deploy.artifacts is None; set it to a location of the form"):
         api.upload(configuration(deploy__artifacts=None), packed)
     with pytest.raises(ConfigError, match="--upload is '/tmp'"):
         api.upload(configuration(), packed, "/tmp")

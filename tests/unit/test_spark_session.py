@@ -90,6 +90,7 @@ def test_s3_works_under_both_names_and_keys_stay_out_of_the_settings() -> None:
     environ = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "very-secret"}
     wanted = session_settings(REMOTE, {}, False, environ)
     assert wanted["spark.hadoop.fs.s3.impl"] == "org.apache.hadoop.fs.s3a.S3AFileSystem"
+    assert wanted["spark.hadoop.fs.s3n.impl"] == "org.apache.hadoop.fs.s3a.S3AFileSystem"
     assert wanted["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:4566"
     assert wanted["spark.hadoop.fs.s3a.connection.ssl.enabled"] == "false"
     assert wanted["spark.hadoop.fs.s3a.endpoint.region"] == "eu-west-1"

@@ -22,6 +22,7 @@ from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import Settings
 from bucketwheel.sql import LONGEST_NAME, check_plain_name
 from bucketwheel.storage import Storage, is_s3
+from bucketwheel.storage.locations import is_below
 
 _MISSING = "EntityNotFoundException"
 _EXISTS = "AlreadyExistsException"
@@ -167,7 +168,7 @@ class GlueCatalog:
         return shown
 
     def _refuse_outside(self, table: CatalogTable) -> None:
-        if not f"{table.location}/".startswith(f"{self.target}/"):
+        if not is_below(table.location, self.target):
             raise CatalogError(
                 f"table {table.name!r}: its location {table.location} is outside of the target {self.target}, where "
                 "expire would never find it; set target to a directory above it"

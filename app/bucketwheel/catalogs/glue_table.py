@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bucketwheel.contracts import CatalogTable
+from bucketwheel.storage.locations import with_s3_scheme
 
 _PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 _EXTERNAL = "EXTERNAL"
@@ -24,7 +25,7 @@ def as_table(found: Mapping[str, Any]) -> CatalogTable:
         parameters.pop(name, None)
     return CatalogTable(
         name=found["Name"],
-        location=(storage.get("Location") or "").rstrip("/"),
+        location=with_s3_scheme((storage.get("Location") or "").rstrip("/")),
         columns=tuple((column["Name"], column.get("Type", "")) for column in storage.get("Columns") or ()),
         bucket_columns=buckets,
         bucket_count=count if buckets else 0,

@@ -17,6 +17,7 @@ from bucketwheel.errors import ConfigError, DeployError, SelectionError
 from bucketwheel.packaging import package
 from bucketwheel.settings.loading import Configuration
 from bucketwheel.storage import Storage, join
+from bucketwheel.storage.locations import bucket_and_key
 
 Agree = Callable[[str], bool]
 
@@ -148,5 +149,5 @@ def _passed(config: Configuration, stack: Stack, body: str) -> dict[str, str]:
     location = join(base.uri, "templates", f"{hashlib.sha256(content).hexdigest()[:16]}.json")
     Storage.of(config.settings).write(location, content)
     suffix = "amazonaws.com.cn" if stack.region.startswith("cn-") else "amazonaws.com"
-    key = location.removeprefix(f"s3://{base.bucket}/")
-    return {"TemplateURL": f"https://{base.bucket}.s3.{stack.region}.{suffix}/{key}"}
+    bucket, key = bucket_and_key(location)
+    return {"TemplateURL": f"https://{bucket}.s3.{stack.region}.{suffix}/{key}"}

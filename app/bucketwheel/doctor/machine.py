@@ -21,6 +21,7 @@ from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.report.formatting import size
 from bucketwheel.settings import PROMOTE, Settings
 from bucketwheel.storage import is_s3
+from bucketwheel.storage.locations import absolute
 
 
 def checks(settings: Settings, remote_only: bool) -> Iterator[Check]:
@@ -114,7 +115,7 @@ def _needs(settings: Settings, plans: list[Plan]) -> Iterator[_Need]:
 
 
 def _absolute(path: str) -> Path:
-    return Path(path.removeprefix("file://")).absolute()
+    return Path(absolute(path))
 
 
 def _spilled(settings: Settings, plans: list[Plan]) -> int:

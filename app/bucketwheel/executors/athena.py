@@ -30,6 +30,7 @@ from bucketwheel.errors import (
 from bucketwheel.executors.error_mapping import failure, hint
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
+from bucketwheel.storage.locations import is_below, with_s3_scheme
 
 _INVALID = "InvalidRequestException"
 _MALFORMED = (
@@ -117,7 +118,7 @@ class AthenaExecutor:
         return self._settings.catalog.retry_seconds
 
     def _is_ours(self, location: str) -> bool:
-        return f"{self._storage.absolute(location)}/".startswith(f"{self._target}/")
+        return is_below(self._storage.absolute(location), self._target)
 
     def _execute(self, text: str, purpose: str, stop: Event, with_rows: bool = False) -> Statement:
         started = time.monotonic()
@@ -159,7 +160,7 @@ class AthenaExecutor:
             "WorkGroup": athena.workgroup,
         }
         if athena.output_location and not self.chooses_location:
-            request["ResultConfiguration"] = {"OutputLocation": athena.output_location}
+            request["ResultConfiguration"] = {"OutputLocation": with_s3_scheme(athena.output_location)}
         answer = patiently(lambda: self._athena.start_query_execution(**request), self._retry)
         return str(answer["QueryExecutionId"])
 

@@ -8,6 +8,7 @@ from bucketwheel.contracts import CatalogTable, Services, Statement, TableCopy
 from bucketwheel.errors import ExecutorError, VerificationError
 from bucketwheel.kernel.verify_copy import ExpectedKeys, verify_copy
 from bucketwheel.runs.manifest import Manifest
+from bucketwheel.storage.locations import is_below
 
 _VERSION = "bucketing_version"
 
@@ -46,7 +47,7 @@ class CopyChecks:
         ):
             if found != wanted:
                 raise ExecutorError(f"{copy.name}: the engine made {thing} {found}, asked for were {wanted}")
-        if not f"{made.location}/".startswith(f"{self._services.storage.absolute(self._services.settings.target)}/"):
+        if not is_below(made.location, self._services.storage.absolute(self._services.settings.target)):
             raise ExecutorError(f"{copy.name}: the engine put it at {made.location}, outside of the target")
         return made
 

@@ -18,6 +18,7 @@ from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.runs.store import run_store
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.storage import Storage, is_s3
+from bucketwheel.storage.locations import is_below
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _check_paths(services: Services) -> None:
         (target, source, "target lies inside the source"),
         (source, f"{target}/{services.dataset}", "the source lies inside what a run writes"),
     ):
-        if f"{inner}/".startswith(f"{outer}/"):
+        if is_below(inner, outer):
             raise ConfigError(f"{text}: target {target}, source {source}; choose another target")
 
 

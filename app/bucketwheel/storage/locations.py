@@ -1,4 +1,8 @@
-"""Locations as text: local paths, `file://…`, and `s3://bucket/key`, which `s3a://` and `s3n://` mean too."""
+"""Parse locations: local paths, `file://` URIs and S3 URIs.
+
+This is the only parser of S3 URIs. The schemes `s3`, `s3a` and `s3n`, in any case, mean the same; Bucketwheel writes
+`s3://` wherever it stores or sends a location.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +57,19 @@ def absolute(location: str) -> str:
 
 
 def bucket_and_key(location: str) -> tuple[str, str]:
-    """Return the bucket and the key, which may be empty, of an absolute `s3://` URI."""
-    bucket, _, key = location.removeprefix("s3://").partition("/")
+    """Return the bucket and the key of an S3 URI; the key is empty for a whole bucket."""
+    bucket, _, key = _split(location)[1].partition("/")
     return bucket, key
+
+
+def with_s3_scheme(location: str) -> str:
+    """Return an S3 URI with the scheme `s3`, and any other location unchanged."""
+    return f"s3://{_split(location)[1]}" if is_s3(location) else location
+
+
+def is_below(location: str, directory: str) -> bool:
+    """Return whether an absolute location is `directory` itself or lies below it."""
+    return f"{location}/".startswith(f"{directory}/")
 
 
 @dataclass(frozen=True)

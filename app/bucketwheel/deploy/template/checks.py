@@ -12,6 +12,7 @@ from bucketwheel.deploy.template.deployment import Deployment, Resources
 from bucketwheel.deploy.template.statemachine import longest_seconds
 from bucketwheel.errors import ConfigError
 from bucketwheel.settings.secrets import secrets_in
+from bucketwheel.storage.locations import is_below
 
 # What IAM takes for all inline policies of a role together, white space not counted.
 _MOST_POLICY = 10_240
@@ -132,7 +133,7 @@ def _workgroup(deployment: Deployment) -> Iterator[str]:
     if not (deployment.makes_workgroup and deployment.uses_athena()):
         return
     results, target = deployment.query_results(), deployment.target()
-    if not f"{results.uri}/".startswith(f"{target.uri}/"):
+    if not is_below(results.uri, target.uri):
         yield (
             f"athena.output_location is {results.uri}, outside of the target {target.uri}; with ctas.method=athena "
             "the tables go where the workgroup that the stack makes enforces. Set it to a place below the target, or "

@@ -148,9 +148,9 @@ def session_settings(
 
 
 def _s3a_settings(storage: StorageSettings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that make `s3://` and `s3a://` URIs work in Spark itself, event logs included."""
+    """Return the settings that make `s3://`, `s3a://` and `s3n://` URIs work in Spark itself, event logs included."""
     fs = "spark.hadoop.fs"
-    s3a = {f"{fs}.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
+    s3a = {f"{fs}.{scheme}.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem" for scheme in ("s3", "s3n")}
     # Hadoop ignores these variables; Bucketwheel's own storage honors them.
     region = storage.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     endpoint_url = storage.endpoint_url or _s3_endpoint(environ)
