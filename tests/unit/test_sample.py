@@ -62,14 +62,14 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return write_sample(tmp_path_factory.mktemp("good"), SMALL)
 
 
-def test_same_spec_makes_same_bytes_and_another_seed_does_not(tmp_path: Path, good: Sample) -> None:
+def test_write_sample_depends_on_seed_only(tmp_path: Path, good: Sample) -> None:
     write_sample(tmp_path / "again", SMALL)
     other = write_sample(tmp_path / "other", replace(SMALL, seed=8))
     assert digests(tmp_path / "again") == digests(good.directory)
     assert not set(keys(other.snapshot)) & set(keys(good.snapshot))
 
 
-def test_layout_and_sizes(good: Sample) -> None:
+def test_write_sample_writes_expected_layout_and_sizes(good: Sample) -> None:
     root = good.directory / "opus"
     assert set(digests(good.directory)) == {
         "opus/infobase_attributes/mapping.csv",
@@ -82,13 +82,13 @@ def test_layout_and_sizes(good: Sample) -> None:
     assert good.source == root / "infobase_attributes" / "raw_input"
     assert good.bytes == sum(p.stat().st_size for p in parts(good.snapshot))
     assert good.rows == 1000
-    assert "1,000 persons, 2 tables of 5 columns, 3 files" in good.description
+    assert "1,000 people, 2 tables of 5 columns, 3 files" in good.description
     footer = pq.read_metadata(parts(good.snapshot)[0])
     assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [200, 133]
     assert b"ARROW:schema" not in (footer.metadata or {})
 
 
-def test_keys_are_unique_unsorted_and_the_same_in_both_datasets(tmp_path: Path, good: Sample) -> None:
+def test_keys_are_unique_unsorted_and_equal_in_both_datasets(tmp_path: Path, good: Sample) -> None:
     found = keys(good.snapshot)
     assert len(set(found)) == 1000
     assert found != sorted(found)
@@ -108,7 +108,7 @@ def test_mapping_covers_every_table_and_column(good: Sample) -> None:
     assert unmapped == {KEY, "Record_Source", "Batch_Number", "Load_Date"}
 
 
-def test_names_stay_unique_in_lower_case_for_production_sizes() -> None:
+def test_column_names_are_unique_in_lower_case() -> None:
     columns = wide_columns(25, 100, 7)
     assert len({c.name.lower() for c in columns}) == len(columns) == 2504
     tables = list(dict.fromkeys(c.table for c in columns if c.table))
@@ -116,7 +116,7 @@ def test_names_stay_unique_in_lower_case_for_production_sizes() -> None:
     assert len(tables) == 25
 
 
-def test_columns_are_of_many_types_mostly_skewed_codes_with_nulls(tmp_path: Path) -> None:
+def test_columns_have_many_types_skewed_codes_and_nulls(tmp_path: Path) -> None:
     sample = write_sample(tmp_path, SampleSpec(rows=2000, files=1))
     table = read(parts(sample.snapshot)[0])
     types = {str(field.type) for field in table.schema}
@@ -135,7 +135,7 @@ def test_columns_are_of_many_types_mostly_skewed_codes_with_nulls(tmp_path: Path
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_every_writer_writes_the_same_persons(tmp_path: Path, good: Sample, writer: str, cannot: Cannot) -> None:
+def test_every_writer_writes_the_same_people(tmp_path: Path, good: Sample, writer: str, cannot: Cannot) -> None:
     need(writer, cannot)
     wide = SampleSpec(rows=1000, tables=2, columns=18, files=3, writer=writer)
     sample = write_sample(tmp_path, wide)
@@ -148,7 +148,7 @@ def test_every_writer_writes_the_same_persons(tmp_path: Path, good: Sample, writ
 
 
 @pytest.mark.parametrize(("writer", "extra"), [("duckdb", "duckdb"), ("polars", "bench")])
-def test_missing_writer_says_what_to_install(
+def test_missing_writer_error_names_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, writer, None)
@@ -162,7 +162,7 @@ def test_missing_writer_says_what_to_install(
     [
         ({"writer": "pyarow"}, r"writer is 'pyarow'.*did you mean 'pyarrow'\?.*duckdb, polars"),
         ({"dirty": "trunkated_file"}, r"did you mean 'truncated_file'\?.*mapping_bom"),
-        ({"dirty": "zzz"}, r"dirty is 'zzz', which is unknown: It is one of: no_snapshot"),
+        ({"dirty": "zzz"}, r"dirty is 'zzz', which is unknown: choose one of: no_snapshot"),
         ({"rows": 0}, "rows is 0"),
         ({"files": -1}, "files is -1"),
         ({"seed": -1}, "seed is -1"),
@@ -170,19 +170,19 @@ def test_missing_writer_says_what_to_install(
         ({"snapshot_dt": "20251022"}, "YYYY-MM-DD"),
     ],
 )
-def test_bad_values_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_write_sample_rejects_invalid_values(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         write_sample(tmp_path, replace(SMALL, **change))
 
 
-def test_a_snapshot_is_never_mixed_with_an_older_one(tmp_path: Path) -> None:
+def test_write_sample_rejects_existing_snapshot(tmp_path: Path) -> None:
     write_sample(tmp_path, SMALL)
     with pytest.raises(ConfigError, match="already holds Parquet files"):
         write_sample(tmp_path, replace(SMALL, files=1))
     write_sample(tmp_path, replace(SMALL, snapshot_dt="2025-11-22"))
 
 
-def test_more_files_than_rows_makes_no_empty_files(tmp_path: Path) -> None:
+def test_more_files_than_rows_writes_no_empty_files(tmp_path: Path) -> None:
     sample = write_sample(tmp_path, replace(SMALL, rows=2, files=5))
     assert [len(read(p)) for p in parts(sample.snapshot)] == [1, 1]
 
@@ -272,7 +272,7 @@ def test_dirty_sample_has_its_defect(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["corrupt_page", "table_of_101_columns", "type_disagrees"])
 @pytest.mark.parametrize("writer", ["duckdb", "polars"])
-def test_defects_go_into_other_writers_files(tmp_path: Path, name: str, writer: str, cannot: Cannot) -> None:
+def test_defects_apply_to_files_of_other_writers(tmp_path: Path, name: str, writer: str, cannot: Cannot) -> None:
     need(writer, cannot)
     sample = write_sample(tmp_path, SampleSpec(rows=100, tables=1, columns=3, files=1, dirty=name, writer=writer))
     first, last = parts(sample.snapshot)

@@ -1,4 +1,4 @@
-"""PartitionKeys that samples cannot be written to."""
+"""Errors of samples that cannot be written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from project import Project
 SMALL = SampleSpec(rows=100, tables=1, columns=3, files=2)
 
 
-def test_a_directory_that_cannot_be_made_is_named(project: Project) -> None:
+def test_write_sample_error_names_directory_it_cannot_create(project: Project) -> None:
     result = project.cli("sample", "/proc/nope", "--rows", "10")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "error: /proc/nope: cannot write to: it does not exist\n"
@@ -30,7 +30,7 @@ def test_a_directory_that_cannot_be_made_is_named(project: Project) -> None:
         (OSError(28, "No space left on device"), "no space left on the device; free some"),
     ],
 )
-def test_a_disk_that_refuses_is_named(
+def test_write_sample_error_names_unwritable_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, text: str
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -41,7 +41,7 @@ def test_a_disk_that_refuses_is_named(
         write_sample(tmp_path, SMALL)
 
 
-def test_what_duckdb_cannot_write_is_an_error_of_the_operating_system_too(tmp_path: Path) -> None:
+def test_duckdb_writer_raises_os_error_when_write_fails(tmp_path: Path) -> None:
     write = sample._duckdb_writer()
     with pytest.raises(OSError, match=f"{tmp_path}/no/x.parquet"):
         write(tmp_path / "no" / "x.parquet", [], iter([pa.table({"x": [1]})]), 10)

@@ -1,4 +1,4 @@
-"""Sample data: a month's snapshot of invented persons, laid out as the source systems deliver it.
+"""Write sample data: a monthly snapshot of invented people, laid out as the source systems deliver it.
 
 ::
 
@@ -6,7 +6,7 @@
     <directory>/opus/infobase_attributes/mapping.csv
     <directory>/opus/addressable_ids/raw_input/snapshot_dt=2025-10-22/part-00000.parquet …, _SUCCESS
 
-The same specification makes the same data; with the pyarrow writer, the same bytes.
+The same specification gives the same data, and the same bytes with the pyarrow writer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from bucketwheel.errors import ConfigError, MissingDependencyError
 from bucketwheel.sample.columns import KEY, Column, addressable_columns, wide_columns
-from bucketwheel.sample.dirty import DIRTY, Material, add_defect, mapping_csv
+from bucketwheel.sample.dirty import DIRTY, CleanSample, add_defect, mapping_csv
 from bucketwheel.storage import translated
 
 __all__ = ["DIRTY", "WRITERS", "Sample", "SampleSpec", "write_sample"]
@@ -39,18 +39,18 @@ _Writer = Callable[[Path, Sequence[Column], Iterator[pa.Table], int], None]
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """What to make.
+    """Specification of a sample.
 
     Attributes:
-        rows: Persons, one row each in both datasets.
+        rows: People; each has one row in both datasets.
         tables: Tables in the mapping.
-        columns: Columns of each table, the key not counted.
+        columns: Columns of each table, without the key.
         files: Parquet files of each snapshot.
         row_group_rows: Rows of a full row group.
-        seed: Another seed makes other persons.
+        seed: Seed of the random values.
         snapshot_dt: Date of the snapshot, ``YYYY-MM-DD``.
-        writer: Which library writes the files, one of ``WRITERS``.
-        dirty: Name of a defect, one of ``DIRTY``, or None for good data.
+        writer: Library that writes the files, one of ``WRITERS``.
+        dirty: Name of a defect, one of ``DIRTY``; None for clean data.
     """
 
     rows: int = 1_000_000
@@ -66,18 +66,18 @@ class SampleSpec:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was made and where.
+    """Paths and sizes of a written sample.
 
     Attributes:
-        directory: The directory everything lies under.
-        source: ``raw_input`` of infobase_attributes, to configure as the dataset's source.
+        directory: Root directory of the sample.
+        source: ``raw_input`` of infobase_attributes, the source to configure for the dataset.
         snapshot: The snapshot inside ``source``; a defect may have removed it.
         mapping: The mapping CSV.
         addressable_source: ``raw_input`` of addressable_ids.
-        rows: Persons made.
+        rows: Number of people.
         bytes: Size of the files of the wide snapshot.
         addressable_bytes: Size of the files of the addressable ids.
-        description: One line about the data, with its defect if it has one.
+        description: One line about the data and its defect, if any.
     """
 
     directory: Path
@@ -92,19 +92,19 @@ class Sample:
 
 
 def write_sample(directory: Path, spec: SampleSpec) -> Sample:
-    """Write both datasets and the mapping under ``directory``, a file at a time.
+    """Write both datasets and the mapping under ``directory``.
 
     Args:
-        directory: Where to write; made if it is missing.
-        spec: What to write. A dirty sample has at least two files, so that one can differ from the others.
+        directory: Output directory; created if it does not exist.
+        spec: Specification. A dirty sample has at least two files, so that one can differ from the others.
 
     Returns:
-        The paths, sizes and a description of what was written.
+        The paths, sizes and description of the sample.
 
     Raises:
-        ConfigError: A value of ``spec`` is unknown or out of range, or the snapshot exists already.
+        ConfigError: A value of ``spec`` is unknown or out of range, or the snapshot exists.
         MissingDependencyError: The chosen writer is not installed.
-        StorageError: The directory cannot be written.
+        StorageError: The directory is not writable.
     """
     _check(spec)
     writer = _WRITERS[spec.writer]()
@@ -118,7 +118,7 @@ def _write(directory: Path, spec: SampleSpec, writer: _Writer) -> Sample:
     source = directory / "opus" / "infobase_attributes" / "raw_input"
     addressable_source = directory / "opus" / "addressable_ids" / "raw_input"
     partition = f"snapshot_dt={spec.snapshot_dt}"
-    _refuse_existing(source / partition, addressable_source / partition)
+    _check_absent(source / partition, addressable_source / partition)
     wide = wide_columns(spec.tables, spec.columns, spec.seed)
     narrow = addressable_columns(spec.seed)
     files = _write_snapshot(source / partition, wide, 0, spec, writer)
@@ -128,10 +128,10 @@ def _write(directory: Path, spec: SampleSpec, writer: _Writer) -> Sample:
     mapping.write_text(mapping_csv(mapped), encoding="utf-8")
     defect = ""
     if spec.dirty is not None:
-        material = Material(
+        clean = CleanSample(
             source, source / partition, tuple(files), mapping, tuple(mapped), KEY, spec.row_group_rows
         )
-        defect = f"; {spec.dirty}: {add_defect(spec.dirty, material)}"
+        defect = f"; {spec.dirty}: {add_defect(spec.dirty, clean)}"
     size = sum(f.stat().st_size for f in files if f.exists())
     return Sample(
         directory=directory,
@@ -142,7 +142,7 @@ def _write(directory: Path, spec: SampleSpec, writer: _Writer) -> Sample:
         rows=spec.rows,
         bytes=size,
         addressable_bytes=sum(f.stat().st_size for f in narrow_files),
-        description=f"{spec.rows:,} persons, {spec.tables} tables of {spec.columns} columns, "
+        description=f"{spec.rows:,} people, {spec.tables} tables of {spec.columns} columns, "
         f"{len(files)} files, {size / 1e6:,.1f} MB, written by {spec.writer}{defect}",
     )
 
@@ -150,32 +150,32 @@ def _write(directory: Path, spec: SampleSpec, writer: _Writer) -> Sample:
 def _check(spec: SampleSpec) -> None:
     for name in ("rows", "tables", "columns", "files", "row_group_rows"):
         if getattr(spec, name) < 1:
-            raise ConfigError(f"{name} is {getattr(spec, name)}: it has to be at least 1")
+            raise ConfigError(f"{name} is {getattr(spec, name)}: it must be at least 1")
     if spec.seed < 0:
-        raise ConfigError(f"seed is {spec.seed}: it has to be at least 0")
+        raise ConfigError(f"seed is {spec.seed}: it must be at least 0")
     try:
         valid = date.fromisoformat(spec.snapshot_dt).isoformat() == spec.snapshot_dt
     except ValueError:
         valid = False
     if not valid:
         raise ConfigError(f"snapshot_dt is {spec.snapshot_dt!r}: write a date as YYYY-MM-DD")
-    _known("writer", spec.writer, WRITERS)
+    _check_choice("writer", spec.writer, WRITERS)
     if spec.dirty is not None:
-        _known("dirty", spec.dirty, DIRTY)
+        _check_choice("dirty", spec.dirty, DIRTY)
 
 
-def _refuse_existing(*snapshots: Path) -> None:
+def _check_absent(*snapshots: Path) -> None:
     for snapshot in snapshots:
         if any(snapshot.glob("*.parquet")):
             raise ConfigError(f"{snapshot} already holds Parquet files: choose another directory or remove it")
 
 
-def _known(setting: str, value: str, known: Collection[str]) -> None:
+def _check_choice(setting: str, value: str, known: Collection[str]) -> None:
     if value in known:
         return
     close = difflib.get_close_matches(value, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ConfigError(f"{setting} is {value!r}, which is unknown: {hint}It is one of: {', '.join(known)}")
+    raise ConfigError(f"{setting} is {value!r}, which is unknown: {hint}choose one of: {', '.join(known)}")
 
 
 def _write_snapshot(
@@ -190,7 +190,7 @@ def _write_snapshot(
         groups = _row_groups(columns, dataset, number, range(bounds[number], bounds[number + 1]), spec)
         writer(paths[number], columns, groups, spec.row_group_rows)
 
-    # The other writers bring their own threads and take a whole file at once: one at a time bounds memory.
+    # The other writers have their own threads and hold a whole file, so write one file at a time to bound memory.
     workers = min(count, os.cpu_count() or 1, 4) if spec.writer == "pyarrow" else 1
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(write, range(count)))
@@ -204,14 +204,14 @@ def _row_groups(
     streams = [np.random.default_rng((spec.seed, dataset, file_number, number)) for number in range(len(columns))]
     for start in range(rows.start, rows.stop, spec.row_group_rows):
         numbers = np.arange(start, min(start + spec.row_group_rows, rows.stop), dtype=np.uint64)
-        arrays = [column.make(stream, numbers) for column, stream in zip(columns, streams, strict=True)]
+        arrays = [column.generate(stream, numbers) for column, stream in zip(columns, streams, strict=True)]
         yield pa.table(arrays, names=[column.name for column in columns])
 
 
 def _pyarrow_writer() -> _Writer:
     def write(path: Path, columns: Sequence[Column], groups: Iterator[pa.Table], row_group_rows: int) -> None:
         first = next(groups)
-        # No Arrow schema in the footer: real files come from Spark, and readers must not lean on one.
+        # Store no Arrow schema: Spark, which writes the real files, stores none either.
         with pq.ParquetWriter(
             path,
             first.schema,
@@ -233,8 +233,10 @@ def _leaf(column: Column, table: pa.Table) -> str:
 
 def _whole(groups: Iterator[pa.Table]) -> pa.Table:
     table = pa.concat_tables(groups)
-    plain = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
-    return table.cast(pa.schema(plain))
+    decoded = [
+        pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in table.schema
+    ]
+    return table.cast(pa.schema(decoded))
 
 
 def _duckdb_writer() -> _Writer:
@@ -243,10 +245,10 @@ def _duckdb_writer() -> _Writer:
     def write(path: Path, _columns: Sequence[Column], groups: Iterator[pa.Table], row_group_rows: int) -> None:
         target = str(path).replace("'", "''")
         with duckdb.connect() as connection:
-            connection.register("persons", _whole(groups))
+            connection.register("people", _whole(groups))
             try:
                 connection.execute(
-                    f"COPY (SELECT * FROM persons) TO '{target}' "  # noqa: S608
+                    f"COPY (SELECT * FROM people) TO '{target}' "  # noqa: S608
                     f"(FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {row_group_rows})"
                 )
             except duckdb.IOException as error:

@@ -1,4 +1,4 @@
-"""The columns of the sample data: their names, the table each goes to, the kind of values it holds."""
+"""Define the columns of the sample data: name, table and kind of values."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bucketwheel.sample.values import MAKERS, Maker
+from bucketwheel.sample.values import GENERATORS, Generator
 
 KEY = "Customer_User_id"
 
-# Two columns in three are codes or flags, and any fifteen in a row still hold numbers, dates and text: that
-# is what the attribute tables of the source systems look like.
+# Two of three columns are codes or flags, and any fifteen consecutive columns include numbers, dates and text, like
+# the attribute tables of the source systems.
 _KINDS = (
     *("age", "code", "flag", "income", "code", "date", "code", "code", "score", "code", "flag"),
     *("code", "zip4", "code", "block", "code", "code", "count", "code", "flag", "name", "code"),
@@ -39,24 +39,24 @@ _LABELS = {
     "timestamp": ("Updated_At", "Last_Seen_At"),
     "zip4": ("Zip4", "Mail_Zip4"),
 }
-# Writers such as Spark drop a dictionary that doesn't pay; trying one here would only cost time.
-_PLAIN = frozenset(
+# Columns without a dictionary: it would save no space, and writers such as Spark would drop it.
+_WITHOUT_DICTIONARY = frozenset(
     {"key", "income", "timestamp", "zip4", "block", "decimal", "boolean", "email", "maid", "household"}
 )
 
 
 @dataclass(frozen=True)
 class Column:
-    """One source column: its name, the table it is mapped to, and how its values are made."""
+    """A source column: its name, the table of its mapping, and the generator of its values."""
 
     name: str
     table: str | None
-    make: Maker
+    generate: Generator
     dictionary: bool
 
 
 def wide_columns(tables: int, columns: int, seed: int) -> tuple[Column, ...]:
-    """Describe the wide snapshot: the key, ``columns`` mapped columns a table, and three unmapped ones."""
+    """Return the columns of the wide snapshot: the key, ``columns`` per table, and three unmapped ones."""
     described = [_column(KEY, None, "key", seed, 0)]
     seen: Counter[str] = Counter()
     for position in range(tables * columns):
@@ -76,7 +76,7 @@ def wide_columns(tables: int, columns: int, seed: int) -> tuple[Column, ...]:
 
 
 def addressable_columns(seed: int) -> tuple[Column, ...]:
-    """Describe the narrow table of addressable ids, keyed like the wide snapshot."""
+    """Return the columns of the narrow addressable ids, with the same key as the wide snapshot."""
     named = (
         (KEY, "key"),
         ("Hashed_Email_SHA256", "email"),
@@ -91,14 +91,14 @@ def addressable_columns(seed: int) -> tuple[Column, ...]:
 
 
 def table_name(position: int) -> str:
-    """Name the table at ``position``: IBE_01, IBE_02, IBE_04, MIACS_01, IBE_05, …; there is no IBE_03."""
-    block, place = divmod(position, 4)
-    if place == 3:
+    """Return the name of table ``position``: IBE_01, IBE_02, IBE_04, MIACS_01, IBE_05, …; IBE_03 is skipped."""
+    block, offset = divmod(position, 4)
+    if offset == 3:
         return f"MIACS_{block + 1:02d}"
-    number = block * 3 + place + 1
+    number = block * 3 + offset + 1
     return f"IBE_{number + (number > 2):02d}"
 
 
 def _column(name: str, table: str | None, kind: str, seed: int, number: int) -> Column:
     profile = np.random.default_rng((seed, number))
-    return Column(name, table, MAKERS[kind](profile, seed), kind not in _PLAIN)
+    return Column(name, table, GENERATORS[kind](profile, seed), kind not in _WITHOUT_DICTIONARY)
