@@ -8,7 +8,7 @@ LINT := .venv-lint/bin
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types unit unit-all unit-python spark unit-floor floor bench clean venv linters
+.PHONY: help demo test check format lint prose types unit unit-all unit-python spark unit-floor floor bench clean venv linters
 .PHONY: docs site e2e containers interop images images-offline archive locks
 
 ##@ Use
@@ -37,7 +37,7 @@ interop: venv ## Run the tests that read tables with Trino (part of `test`; need
 containers: venv floor ## Run the tests that need Docker (part of `test`); skip them if there is no Docker
 	$(BIN)/pytest -m docker integration $(PYTEST_ARGS)
 
-check: format lint types unit ## Check format, lint, import order and types; run the unit tests
+check: format lint prose types unit ## Check format, lint, import order, language and types; run the unit tests
 
 format: venv
 	$(BIN)/ruff format --check .
@@ -45,6 +45,10 @@ format: venv
 lint: venv
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/lint-imports --config setup.cfg
+
+prose: venv ## Check spelling, and look for the words that docs/style.md forbids
+	$(BIN)/codespell *.md docs conf app tests integration
+	$(BIN)/python -m integration.prose_check
 
 types: venv
 	$(BIN)/mypy
