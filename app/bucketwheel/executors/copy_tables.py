@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from bucketwheel.catalogs.publish import definitions
 from bucketwheel.contracts import CatalogTable, Progress, Services, SqlExecutor, Statement, TableCopy
+from bucketwheel.contracts.catalog import same_location
 from bucketwheel.errors import (
     BucketwheelError,
     ConfigError,
@@ -117,7 +118,7 @@ class _Work:
         shown = {table.name.lower(): table for table in self._services.catalog().tables()}
         for table in wanted:
             found = shown.get(table.name.lower())
-            if found is None or found.location != table.location:
+            if found is None or not same_location(found.location, table.location):
                 raise SelectionError(
                     f"ctas.method is {settings.ctas.method}, which copies {table.name}, and the catalog does not "
                     f"show that of run {self._manifest.run_id}; publish it first: --stages register,ctas --resume "

@@ -11,6 +11,7 @@ from bucketwheel.catalogs.publish import is_current
 from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, of_run
 from bucketwheel.errors import RESUME, BucketwheelError, VerificationError
 from bucketwheel.lease import Lease
+from bucketwheel.pipeline.log import log_failure
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
 from bucketwheel.pipeline.services import RunRequest, make_services, selected_stages, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult, VerifyResult
@@ -43,6 +44,13 @@ def run(
     Raises:
         BucketwheelError: see `errors.py`; a note on it gives the command that resumes.
     """
+    with log_failure(request.dataset):
+        return _run(settings, request, report, now, observer)
+
+
+def _run(
+    settings: Settings, request: RunRequest, report: Report, now: Callable[[], datetime], observer: Observer
+) -> RunOutcome:
     names = selected_stages(settings, request.stages)
     stages = [plugins.stage(name) for name in names]
     # What is not installed is better known before the heavy stage than after it.
@@ -62,7 +70,7 @@ def run(
             stages = [plugins.stage(name) for name in manifest.planned_stages]
         services = replace(
             services,
-            report=of_run(report, manifest.run_id),
+            report=of_run(services.report, manifest.run_id),
             checkpoints=BucketCheckpoints(services.storage, store, request.dataset, manifest.run_id),
             tables_filter=services.tables_filter or manifest.tables_filter,
         )

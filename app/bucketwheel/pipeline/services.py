@@ -14,6 +14,7 @@ from bucketwheel import plugins
 from bucketwheel.contracts import Report, Services
 from bucketwheel.errors import ConfigError, LeaseError, SelectionError
 from bucketwheel.lease import Lease
+from bucketwheel.pipeline.log import log_failure, logged
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.runs.store import run_store
 from bucketwheel.settings import DatasetSettings, Settings
@@ -117,7 +118,7 @@ def make_services(settings: Settings, request: RunRequest, report: Report, now: 
         executor=cache(partial(plugins.executor, settings)),
         fence=Unleased(),
         checkpoints=Unleased(),
-        report=report,
+        report=logged(report),
         now=now,
         snapshot_dt=request.snapshot_dt,
         tables_filter=request.tables_filter,
@@ -149,6 +150,12 @@ def leased(settings: Settings, dataset: str, report: Report, now: Callable[[], d
     Raises:
         LeaseError: another run holds the dataset.
     """
+    with log_failure(dataset), _leased(settings, dataset, report, now) as services:
+        yield services
+
+
+@contextmanager
+def _leased(settings: Settings, dataset: str, report: Report, now: Callable[[], datetime]) -> Iterator[Services]:
     services = make_services(settings, RunRequest(dataset), report, now)
     home = run_store(settings).home(dataset)
     with Lease(home, settings.lease.ttl_seconds, now, storage=services.storage) as lease:

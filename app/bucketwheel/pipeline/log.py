@@ -1,0 +1,41 @@
+"""Writes what commands report to the logger `bucketwheel`, for users of the Python interface."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bucketwheel.contracts import Progress, Report
+
+_LOG = logging.getLogger("bucketwheel")
+_LEVELS = {"started": logging.INFO, "finished": logging.INFO, "skipped": logging.INFO, "warning": logging.WARNING}
+
+
+def logged(report: Report) -> Report:
+    """Return a report that also logs: stages at INFO, warnings at WARNING, steps of a stage at DEBUG."""
+
+    def log(step: Progress) -> None:
+        level = _LEVELS.get(step.state, logging.DEBUG)
+        if _LOG.isEnabledFor(level):
+            _LOG.log(level, "%s", _text(step))
+        report(step)
+
+    return log
+
+
+@contextmanager
+def log_failure(dataset: str) -> Iterator[None]:
+    """Log the error that ends the block at ERROR, and raise it again."""
+    try:
+        yield
+    except BaseException as error:
+        _LOG.error("%s: %s: %s", dataset, type(error).__name__, error)
+        raise
+
+
+def _text(step: Progress) -> str:
+    bucket = "" if step.bucket is None else f"bucket {step.bucket}"
+    counts = f"{step.rows} rows, {step.bytes} bytes" if step.rows or step.bytes else ""
+    subject = " ".join(part for part in (step.dataset, step.run, step.stage, step.table, bucket) if part)
+    return ": ".join(part for part in (subject, step.state, counts, step.message) if part)

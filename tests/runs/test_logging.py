@@ -1,0 +1,66 @@
+"""The logger `bucketwheel`, which programs that use the Python interface listen to."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bucketwheel.errors import SelectionError
+from bucketwheel.settings import STAGES
+from runs_support import DATASET, Case
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG, "bucketwheel")
+    return caplog
+
+
+def messages(log: pytest.LogCaptureFixture, level: int) -> list[str]:
+    return [record.getMessage() for record in log.records if record.levelno == level and record.name == "bucketwheel"]
+
+
+def test_run_logs_every_stage_at_info(case: Case, log: pytest.LogCaptureFixture) -> None:
+    run_id = case.run().manifest.run_id
+    lines = messages(log, logging.INFO)
+    for stage in STAGES:
+        assert any(line.startswith(DATASET) and line.endswith(f"{stage}: started") for line in lines), stage
+        assert any(line.startswith(f"{DATASET} {run_id} {stage}: finished") for line in lines), stage
+    assert messages(log, logging.ERROR) == []
+
+
+def test_run_logs_warnings_at_warning(case: Case, log: pytest.LogCaptureFixture) -> None:
+    warned: list[str] = []
+    case.mapping.write_text("\n".join(case.mapping.read_text().splitlines()[:-1]) + "\n")
+    case.run(report=lambda step: warned.append(step.message) if step.state == "warning" else None)
+    assert warned
+    lines = messages(log, logging.WARNING)
+    assert len(lines) == len(warned)
+    assert all(line.endswith(message) for line, message in zip(lines, warned, strict=True))
+
+
+def test_failed_run_logs_one_error(case: Case, log: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SelectionError):
+        case.run(resume="last")
+    (line,) = messages(log, logging.ERROR)
+    assert line.startswith(f"{DATASET}: SelectionError: --resume last: ")
+
+
+def test_failed_command_prints_its_error_once(tmp_path: Path) -> None:
+    call = [
+        sys.executable,
+        "-m",
+        "bucketwheel",
+        "run",
+        "--set",
+        "datasets.d.source=nowhere",
+        "--set",
+        "datasets.d.key=k",
+    ]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.count("nowhere") == 1, done.stderr
