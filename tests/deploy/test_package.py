@@ -133,9 +133,9 @@ def edited(given: Path, to: Path, drop: str = "", add: str = "") -> Path:
         (lambda given, to: to, "cannot read: it does not exist"),
         (lambda given, to: to.write_bytes(b"no archive") and to, "is not a .tar.gz"),
         (lambda given, to: to.write_bytes(given.read_bytes()[:-100_000]) and to, "is not a .tar.gz"),
-        (lambda given, to: edited(given, to, drop="bin/python"), "has no bin/python; it is not an environment"),
-        (lambda given, to: edited(given, to, drop="cli/__init__.py"), "cli/__init__.py is not the one of"),
-        (lambda given, to: edited(given, to, add="../outside"), "'../outside' leads out of the archive"),
+        (lambda given, to: edited(given, to, drop="bin/python"), "has no bin/python; it is not a Python 3.11"),
+        (lambda given, to: edited(given, to, drop="cli/__init__.py"), "cli/__init__.py differs from that of"),
+        (lambda given, to: edited(given, to, add="../outside"), "'../outside' points outside of the archive"),
     ],
 )
 def test_an_archive_that_does_not_fit_is_refused(
@@ -148,8 +148,10 @@ def test_an_archive_that_does_not_fit_is_refused(
 
 def test_an_archive_of_other_code_is_refused(tmp_path: Path, source: Path, given: Path) -> None:
     newer = checkout(tmp_path / "newer")
-    (newer / "app/bucketwheel/run.py").write_text("# changed\n")
-    with pytest.raises(UsageError, match=r"bucketwheel/run.py is not the one of .*; build the archive again"):
+    (newer / "app/bucketwheel/pipeline/run.py").write_text("# changed\n")
+    with pytest.raises(
+        UsageError, match=r"bucketwheel/pipeline/run.py differs from that of .*; build the archive again"
+    ):
         api.package(configuration(), tmp_path / "package", newer, given)
 
 
@@ -174,11 +176,11 @@ def test_an_archive_over_the_limit_is_refused(tmp_path: Path, source: Path, give
 def test_without_a_checkout_a_dockerfile_or_with_foreign_files_it_says_so(tmp_path: Path, source: Path) -> None:
     with pytest.raises(UsageError, match=r"app/job.py does not exist; run this in a checkout of Bucketwheel"):
         api.package(configuration(), tmp_path / "package", tmp_path)
-    with pytest.raises(UsageError, match=r"docker/build.sh does not exist; name an archive with --archive FILE"):
+    with pytest.raises(UsageError, match=r"docker/build.sh does not exist; pass an archive with --archive FILE"):
         api.package(configuration(), tmp_path / "package", source)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.doc").touch()
-    with pytest.raises(UsageError, match="holds something that is no package; name a new or an empty directory"):
+    with pytest.raises(UsageError, match="is not empty and holds no package; choose a new or empty directory"):
         api.package(configuration(), tmp_path / "full", source, without_archive=True)
     assert (tmp_path / "full" / "thesis.doc").exists()
 
@@ -192,7 +194,7 @@ def test_the_container_builds_the_archive_where_none_is_given(tmp_path: Path, gi
     packed = api.package(configuration(), tmp_path / "package", own)
     assert (packed.directory / "environment.tar.gz").exists()
     (own / "docker/build.sh").write_text("echo no docker here >&2; exit 3")
-    with pytest.raises(BucketwheelError, match=r"(?s)archive failed; name an archive .*no docker here"):
+    with pytest.raises(BucketwheelError, match=r"(?s)archive failed; pass an archive .*no docker here"):
         api.package(configuration(), tmp_path / "package", own)
 
 

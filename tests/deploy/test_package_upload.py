@@ -59,12 +59,13 @@ def test_a_package_says_whether_it_was_made_from_these_settings(
     package.check_uploaded(configuration(**reached, monitoring__email="a@b.c", glue__number_of_workers=3), location)
     other = configuration(**reached, buckets__count=8, monitoring__namespace="Other", glue__price=0.1)
     with pytest.raises(
-        ConfigError, match=r"was made with another value of buckets.count, glue.price, monitoring.namespace; make one"
+        ConfigError,
+        match=r"was built with another value of buckets.count, glue.price, monitoring.namespace; build one",
     ):
         package.check_uploaded(other, location)
-    with pytest.raises(ConfigError, match=r"is s3://artifacts-prod/nothing, where no package is; make one with"):
+    with pytest.raises(ConfigError, match=r"is s3://artifacts-prod/nothing, which holds no package; build one with"):
         package.check_uploaded(config, "s3://artifacts-prod/nothing")
-    with pytest.raises(ConfigError, match="was not made for env dev; make one with: bucketwheel package --env dev"):
+    with pytest.raises(ConfigError, match="was not built for env dev; build one with: bucketwheel package --env dev"):
         package.check_uploaded(configuration("dev", **reached), location)
 
 

@@ -187,5 +187,5 @@ def test_a_package_of_other_settings_is_not_deployed(account: Account) -> None:
     account.configuration()
     other: dict[str, Any] = {"aws.endpoint_url": account.url, "aws.region": REGION, "buckets.count": 8}
     config = configuration(**other, deploy__package=LOCATION)
-    with pytest.raises(ConfigError, match=r"was made with another value of buckets.count; make one with"):
+    with pytest.raises(ConfigError, match=r"was built with another value of buckets.count; build one with"):
         stack.apply(config, account.agree)

@@ -108,7 +108,7 @@ def test_the_exit_code_is_that_of_the_run_where_the_details_are_cut_off(
         emr.submit(api.JobRequest(dataset=WIDE))
     assert ended.value.exit_code == 2
     said, resume = ended.value.__notes__
-    assert said.startswith("the run says: MappingError: ")
+    assert said.startswith("the run failed with MappingError: ")
     assert resume.startswith(f"To go on from here: bucketwheel submit emr-serverless {WIDE} ")
     # An earlier attempt says nothing about one that left no summary.
     (summary,) = project.target.glob("_bucketwheel/*/runs/*/summary.json")
@@ -135,7 +135,7 @@ def test_an_interrupt_stops_the_run_if_that_was_asked(emr: Emr) -> None:
             started=emr._started,
             sleep=interrupt,
         )
-    assert stopped.value.__notes__[0].endswith("it was told to stop")
+    assert stopped.value.__notes__[0].endswith("it was asked to stop")
     assert emr.run().state == "CANCELLED"
 
 
@@ -155,7 +155,7 @@ def test_throttling_is_waited_out_and_a_full_application_is_not(emr: Emr) -> Non
     with faults(emr.config, "emr-serverless", "StartJobRun", full), pytest.raises(JobBusyError) as busy:
         emr.submit()
     assert busy.value.exit_code == 4
-    assert "takes no more runs now" in str(busy.value)
+    assert "accepts no more runs now" in str(busy.value)
 
 
 def test_a_role_that_cannot_be_used_is_named(emr: Emr) -> None:
@@ -170,9 +170,9 @@ def test_a_role_that_cannot_be_used_is_named(emr: Emr) -> None:
     assert "is not assumable" in str(refused.value)
     (note,) = refused.value.__notes__
     assert note == (
-        "the trust policy of role omc_flywheel-prod-glue-role has to allow sts:AssumeRole to "
+        "the trust policy of role omc_flywheel-prod-glue-role must allow sts:AssumeRole to "
         "emr-serverless.amazonaws.com: `bucketwheel deploy apply` with deploy.platform=emr-serverless "
-        "makes it so, `bucketwheel doctor` looks at it"
+        "sets it, `bucketwheel doctor` checks it"
     )
 
 
@@ -185,13 +185,13 @@ def test_a_role_that_turns_out_not_to_be_assumable_when_the_run_begins_is_named_
     with pytest.raises(SubmitError) as ended:
         emr.submit()
     (note,) = ended.value.__notes__
-    assert note.startswith("the trust policy of role omc_flywheel-prod-glue-role has to allow sts:AssumeRole to emr-")
+    assert note.startswith("the trust policy of role omc_flywheel-prod-glue-role must allow sts:AssumeRole to emr-")
 
 
 def test_an_application_or_package_that_is_not_there_is_named(aws_url: str, tmp_path: Path) -> None:
     emr = Emr(aws_url, tmp_path, deploy__stack="another")
     with pytest.raises(
-        SelectionError, match=r"there is no EMR Serverless application 'another'; make it with `bucket"
+        SelectionError, match=r"EMR Serverless application 'another' does not exist; create it with `bucket"
     ):
         emr.submit()
     named = reached(aws_url, tmp_path, deploy__package=None, emr_serverless__application_id=emr.application)

@@ -22,7 +22,7 @@ def test_a_job_that_is_running_is_refused_with_the_runs_that_it_has(
     with pytest.raises(JobBusyError) as busy:
         glue.submit()
     assert busy.value.exit_code == 4
-    assert str(busy.value).startswith(f"job {JOB} has as many runs as it may have at a time: ")
+    assert str(busy.value).startswith(f"job {JOB} has reached its maximum of concurrent runs: ")
     assert all(run_id in str(busy.value) for run_id in running)
     assert glue.submit(api.JobRequest("register-staged-tables"), wait=False).state.run_id not in running
 
@@ -35,7 +35,7 @@ def test_an_interrupt_leaves_the_run_or_stops_it_if_that_was_asked(glue: Glue) -
     with pytest.raises(KeyboardInterrupt) as left:
         glue.submit()
     (note,) = left.value.__notes__
-    assert note.endswith("it goes on; the same command with the same --token follows it again")
+    assert note.endswith("the job continues; the same command with the same --token follows it again")
 
     def stop(request: Any, _: int) -> Any:
         assert glue.started[1][0] in request.body.decode()
@@ -44,7 +44,7 @@ def test_an_interrupt_leaves_the_run_or_stops_it_if_that_was_asked(glue: Glue) -
     with faults(glue.config, "glue", "BatchStopJobRun", stop) as calls, pytest.raises(KeyboardInterrupt) as stopped:
         glue.submit(stop=True)
     assert calls == [1]
-    assert stopped.value.__notes__[0].endswith("it was told to stop")
+    assert stopped.value.__notes__[0].endswith("it was asked to stop")
 
 
 def test_a_stop_that_is_refused_is_said(glue: Glue) -> None:
@@ -53,14 +53,14 @@ def test_a_stop_that_is_refused_is_said(glue: Glue) -> None:
 
     with faults(glue.config, "glue", "BatchStopJobRun", refuse), pytest.raises(SubmitError) as late:
         glue.submit(wait_minutes=0, stop=True)
-    assert "it could not be stopped and goes on: " in str(late.value)
+    assert "it could not be stopped and continues: " in str(late.value)
     assert "not allowed" in str(late.value)
 
 
 def test_a_wait_that_is_over_leaves_the_run(glue: Glue) -> None:
     with pytest.raises(SubmitError) as late:
         glue.submit(wait_minutes=0)
-    assert "was waited for long enough; it goes on; the same command with the same --token" in str(late.value)
+    assert "reached --timeout; the job continues; the same command with the same --token" in str(late.value)
     assert glue.submit(api.JobRequest(token=glue.started[0][1])).state.succeeded
     assert len(glue.runs()) == 1
 
@@ -125,7 +125,7 @@ def test_a_refused_start_names_job_action_and_reason(glue: Glue, code: str, mess
     assert str(refused.value).startswith(f"job {JOB}: {words}")
     assert calls == [1]
     notes = getattr(refused.value, "__notes__", [])
-    assert ["has to allow sts:AssumeRole to glue.amazonaws.com" in note for note in notes] == [True] * (
+    assert ["must allow sts:AssumeRole to glue.amazonaws.com" in note for note in notes] == [True] * (
         "Role" in message
     )
 
@@ -152,17 +152,15 @@ def test_an_interrupt_while_it_is_started_says_how_to_find_out(glue: Glue) -> No
     (run,) = glue.runs()
     token = run["Arguments"]["--submission-token"]
     assert note == (
-        f"{JOB} may have been started; the same command with --token {token} follows that run, or starts the one"
+        f"{JOB} may have been started; the same command with --token {token} follows that run, or starts it"
     )
     assert glue.submit(api.JobRequest(token=token)).state.run_id == run["Id"]
 
 
 def test_what_is_not_there_is_named(glue: Glue) -> None:
-    with pytest.raises(
-        SelectionError, match=r"--job nobody: no such job in deploy.jobs; there are infobase-split-and"
-    ):
+    with pytest.raises(SelectionError, match=r"--job nobody: no such job in deploy.jobs; known: infobase-split-and"):
         glue.submit(api.JobRequest("nobody"))
-    with pytest.raises(SelectionError, match="no dataset is called 'nobody'; there are infobase_attributes, address"):
+    with pytest.raises(SelectionError, match="no dataset is called 'nobody'; known: infobase_attributes, address"):
         glue.submit(api.JobRequest(dataset="nobody"))
     with pytest.raises(SubmitError, match="job etl-omc-flywheel-prod-addressable-bucket: GetJobRuns failed: Entity"):
         glue.submit(api.JobRequest("addressable-bucket"))

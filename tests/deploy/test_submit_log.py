@@ -101,7 +101,8 @@ def test_what_did_not_pass_until_the_end_is_said_there(glue: Glue) -> None:
     (trouble,) = glue.troubles()
     assert glue.updates[-1].trouble == trouble
     assert trouble == (
-        f"the log of the run cannot be shown: log group {GROUP}: it is not there; `bucketwheel deploy apply` makes it"
+        f"the log of the run cannot be shown: log group {GROUP}: it does not exist; "
+        "`bucketwheel deploy apply` creates it"
     )
 
 

@@ -78,7 +78,7 @@ def test_a_target_that_may_not_be_read_does_not_undo_a_run_that_ended_well(glue:
     done = glue.submit(api.JobRequest(dataset=WIDE))
     assert done.state.succeeded
     (problem,) = done.problems
-    assert problem.startswith(f"what the job wrote of {WIDE} cannot all be read from here: s3://no-such-bucket/")
+    assert problem.startswith(f"the run metadata of {WIDE} cannot be read completely from here: s3://no-such-bucket/")
     assert "the bucket 'no-such-bucket' does not exist" in problem
 
 
@@ -92,7 +92,7 @@ def test_a_target_that_may_not_be_read_does_not_take_the_place_of_what_the_run_f
     assert failed.value.exit_code == 3
     (note,) = failed.value.__notes__
     assert note.startswith(
-        f"warning: what the job wrote of {WIDE} cannot all be read from here: s3://no-such-bucket/"
+        f"warning: the run metadata of {WIDE} cannot be read completely from here: s3://no-such-bucket/"
     )
 
 

@@ -1,4 +1,4 @@
-"""The archive of the Python environment: built in the container or given, and written the same each time."""
+"""The archive of the Python environment: built in a container or given, rewritten reproducibly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bucketwheel.storage import translated
 # The names of the script and of the environment in a package.
 SCRIPT = "job.py"
 ARCHIVE = "environment.tar.gz"
-# What `docker/build.sh archive` makes of the stage `archive` in docker/Dockerfile.
+# The output of `docker/build.sh archive`, which builds the stage `archive` of docker/Dockerfile.
 BUILD_SCRIPT = "docker/build.sh"
 BUILT = "build/bucketwheel-venv.tar.gz"
 _NEEDED = ("bin/python", "lib/python3.11/site-packages/bucketwheel/__init__.py")
@@ -28,15 +28,15 @@ _PACKAGE = "lib/python3.11/site-packages/bucketwheel/"
 
 
 def build_archive(source: Path) -> Path:
-    """Build the archive with Docker and return where it is.
+    """Build the archive with Docker and return its path.
 
     Raises:
-        UsageError: there is no Dockerfile or no Docker; says how to give an archive instead.
-        BucketwheelError: the build failed; has its last lines.
+        UsageError: no Dockerfile or no Docker; says how to pass an archive instead.
+        BucketwheelError: the build failed; quotes its last lines.
     """
     script = source / BUILD_SCRIPT
     if not script.is_file():
-        raise UsageError(f"{script} does not exist; name an archive with --archive FILE, or use --without-archive")
+        raise UsageError(f"{script} does not exist; pass an archive with --archive FILE, or use --without-archive")
     try:
         done = subprocess.run(  # noqa: S603 the checkout's own script
             ["bash", str(script), "archive"],  # noqa: S607 wherever bash is
@@ -46,26 +46,28 @@ def build_archive(source: Path) -> Path:
             check=False,
         )
     except OSError as error:
-        raise UsageError(f"{script} cannot be run: {error}; name an archive with --archive FILE") from error
+        raise UsageError(f"{script} cannot be run: {error}; pass an archive with --archive FILE") from error
     if done.returncode != 0:
         said = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise BucketwheelError(f"{script} archive failed; name an archive with --archive FILE. It said:\n{said}")
+        raise BucketwheelError(
+            f"{script} archive failed; pass an archive with --archive FILE. Its last lines:\n{said}"
+        )
     return source / BUILT
 
 
 def normalise(archive: Path, to: Path, source: Path, limit: int) -> None:
-    """Write an archive again without times, owners and an order of its own, and check that it is the right one.
+    """Rewrite an archive without times and owners, in sorted order, and check its content.
 
-    Compiled files that name a time of their source are left out: with another time they would be of no use.
+    Compiled files that record the time of their source are left out: they are invalid for files with another time.
 
     Args:
-        archive: a .tar.gz of an environment, with `bin/` and `lib/` at its top.
+        archive: a .tar.gz of an environment, with `bin/` and `lib/` at the top.
         to: the file to write.
-        source: the checkout whose code has to be in it.
-        limit: the most bytes.
+        source: the checkout whose code it must contain.
+        limit: maximum size in bytes.
 
     Raises:
-        UsageError: it is no such archive, too large, or holds other code than the checkout.
+        UsageError: not such an archive, too large, or with other code than the checkout.
     """
     with translated(str(archive), "read"):
         size = archive.stat().st_size
@@ -83,7 +85,7 @@ def normalise(archive: Path, to: Path, source: Path, limit: int) -> None:
 
 @contextmanager
 def _unpacked(archive: Path) -> Iterator[IO[bytes]]:
-    """Open what is inside the compression: members are read in another order than they lie there."""
+    """Decompress to a temporary file, because members are read in another order than stored."""
     with tempfile.TemporaryFile() as plain:
         with gzip.open(archive) as packed:
             shutil.copyfileobj(packed, plain, 2**20)
@@ -103,13 +105,13 @@ def _members(given: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in given:
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
-            raise UsageError(f"{member.name!r} leads out of the archive; build it again")
+            raise UsageError(f"{member.name!r} points outside of the archive; build it again")
         member.name = str(name)
-        if member.name != "." and not (name.suffix == ".pyc" and _names_a_time(given, member)):
+        if member.name != "." and not (name.suffix == ".pyc" and _records_a_time(given, member)):
             yield member
 
 
-def _names_a_time(given: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+def _records_a_time(given: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
     content = given.extractfile(member) if member.isfile() else None
     return content is not None and content.read(8)[4:8] == b"\0\0\0\0"
 
@@ -118,14 +120,14 @@ def _check_code(archive: Path, given: tarfile.TarFile, members: list[tarfile.Tar
     by_name = {member.name: member for member in members}
     if missing := [name for name in _NEEDED if name not in by_name]:
         raise UsageError(
-            f"{archive}: has no {missing[0]}; it is not an environment of Python 3.11 with bucketwheel in it"
+            f"{archive}: has no {missing[0]}; it is not a Python 3.11 environment with bucketwheel installed"
         )
     code = source / "app/bucketwheel"
     for path in sorted(code.rglob("*.py")):
         name = f"{_PACKAGE}{path.relative_to(code).as_posix()}"
         found = given.extractfile(by_name[name]) if name in by_name else None
         if found is None or found.read() != path.read_bytes():
-            raise UsageError(f"{archive}: {name} is not the one of {source}; build the archive again")
+            raise UsageError(f"{archive}: {name} differs from that of {source}; build the archive again")
 
 
 def _copy(given: tarfile.TarFile, members: list[tarfile.TarInfo], packed: gzip.GzipFile) -> None:

@@ -1,4 +1,4 @@
-"""Packs what the platforms take: wheel, script, configuration, environment; the same input gives the same bytes."""
+"""Build the package for the platforms: wheel, script, configuration, environment. Builds are reproducible."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bucketwheel.storage import Storage, join, translated
 from bucketwheel.storage.locations import s3_location
 
 CONTENTS = "package.json"
-# With the place of the package in it, which follows from its content, no package could hold its own configuration.
+# `deploy.package` follows from the package's content, so the package cannot contain it.
 _NOT_FOR_JOBS = {"deploy"}
-# These are for the stack; jobs read only some of them.
+# Settings of the stack; jobs read only some of them.
 _OF_THE_STACK = ("emr_serverless.", "glue.", "monitoring.")
 _READ = {
     "emr_serverless.price_gb",
@@ -41,7 +41,7 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class PackedFile:
-    """A file of the package; `name` is its path below it."""
+    """A file of the package; `name` is its relative path."""
 
     name: str
     bytes: int
@@ -50,7 +50,7 @@ class PackedFile:
 
 @dataclass(frozen=True)
 class Package:
-    """What was packed; `digest` is a SHA-256 over names and contents, `location` where it was uploaded."""
+    """A package; `digest` is the SHA-256 over names and contents, `location` where it was uploaded."""
 
     directory: Path
     version: str
@@ -61,7 +61,7 @@ class Package:
 
 
 def job_configuration(config: Configuration) -> bytes:
-    """Return the one file that jobs read: every setting as it is now, wherever it came from.
+    """Return the configuration file for jobs: the current value of every setting, whatever its origin.
 
     Raises:
         ConfigError: a setting looks like a secret; names it, not its value.
@@ -70,7 +70,8 @@ def job_configuration(config: Configuration) -> bytes:
     if problems := [f"{name}: {what}" for name, what in secrets_in(values)]:
         raise ConfigError("\n".join(problems))
     text = yaml.safe_dump(values, sort_keys=True, allow_unicode=True)
-    return f"# Made by `bucketwheel package --env {config.env}`; every setting as it was then.\n{text}".encode()
+    header = f"# Written by `bucketwheel package --env {config.env}`: the values of all settings at that time.\n"
+    return f"{header}{text}".encode()
 
 
 def package(
@@ -83,14 +84,14 @@ def package(
     """Write the package to the directory `to`.
 
     Args:
-        config: what the jobs will be configured with.
-        to: a directory that is new, empty or holds an earlier package, which this one replaces.
-        source: a checkout; None takes the one that this code is from.
-        archive: the environment as .tar.gz; None builds it with Docker.
-        without_archive: leave it out, for an image on EMR Serverless.
+        config: the configuration for the jobs.
+        to: a directory that is new, empty, or holds an earlier package, which is replaced.
+        source: a checkout; None takes the one that this code runs from.
+        archive: the Python environment as .tar.gz; None builds it with Docker.
+        without_archive: leave the environment out, for a custom image on EMR Serverless.
 
     Raises:
-        UsageError: no checkout, no Docker, or an archive that does not fit; see `archive.normalise`.
+        UsageError: no checkout, no Docker, or an unusable archive; see `archive.normalise`.
         ConfigError: see `job_configuration`.
     """
     checkout = Path(source) if source else Path(bucketwheel.__file__).parents[2]
@@ -98,56 +99,56 @@ def package(
     script = checkout / "app" / SCRIPT
     if not script.is_file():
         raise UsageError(f"{script} does not exist; run this in a checkout of Bucketwheel, or name it: --source DIR")
-    with _replaced(directory) as made:
-        (made / "conf").mkdir()
-        (made / "conf" / f"{config.env}.yaml").write_bytes(configuration)
-        shutil.copyfile(script, made / SCRIPT)
-        build_wheel(checkout, made)
+    with _replacing(directory) as build:
+        (build / "conf").mkdir()
+        (build / "conf" / f"{config.env}.yaml").write_bytes(configuration)
+        shutil.copyfile(script, build / SCRIPT)
+        build_wheel(checkout, build)
         if not without_archive:
-            given = Path(archive) if archive else build_archive(checkout)
-            normalise(given, made / ARCHIVE, checkout, config.settings.deploy.archive_limit)
-        files = _contents(made)
+            environment = Path(archive) if archive else build_archive(checkout)
+            normalise(environment, build / ARCHIVE, checkout, config.settings.deploy.archive_limit)
+        files = _contents(build)
         digest = hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in files).encode()).hexdigest()
         packed = Package(directory, bucketwheel.__version__, config.env, digest, files)
-        (made / CONTENTS).write_text(json.dumps(_described(packed), indent=1) + "\n", encoding="utf-8")
+        (build / CONTENTS).write_text(json.dumps(_described(packed), indent=1) + "\n", encoding="utf-8")
     return packed
 
 
 def upload(config: Configuration, packed: Package, to: str | None = None) -> Package:
-    """Put a package below `to` under a name from its digest; what is there already is left as it is.
+    """Upload a package to a directory of `to` named by its digest; files that exist already are not uploaded again.
 
     Raises:
-        ConfigError: `to` is no place on S3, nor is `deploy.artifacts`.
+        ConfigError: neither `to` nor `deploy.artifacts` is a location on S3.
         StorageError: it cannot be written.
     """
     base = s3_location("--upload" if to else "deploy.artifacts", to or config.settings.deploy.artifacts).uri
     location = join(base, packed.digest[:16])
     storage = Storage.of(config.settings)
-    there = {entry.location: entry.bytes for entry in storage.list(location, recursive=True)}
-    # The list of contents comes last: with it the package is whole.
+    existing = {entry.location: entry.bytes for entry in storage.list(location, recursive=True)}
+    # The list of contents comes last: it marks the package as complete.
     for name, size in [*((file.name, file.bytes) for file in packed.files), (CONTENTS, None)]:
         destination = join(location, name)
-        if size is None or there.get(destination) != size:
+        if size is None or existing.get(destination) != size:
             _send(storage, packed.directory / name, destination, str(packed.directory))
     return Package(**{**vars(packed), "location": location})
 
 
 def check_uploaded(config: Configuration, location: str) -> None:
-    """Look whether a package is there and was made from the settings of now, as far as jobs read them.
+    """Check that a package exists and has the current values of the settings that jobs read.
 
     Raises:
-        ConfigError: there is none, or it was made from other settings; names them.
+        ConfigError: no package, or one with other values; names the settings.
     """
     storage = Storage.of(config.settings)
-    advice = f"make one with: bucketwheel package --env {config.env} --upload"
+    advice = f"build one with: bucketwheel package --env {config.env} --upload"
     if not storage.exists(join(location, CONTENTS)):
-        raise ConfigError(f"deploy.package is {location}, where no package is; {advice}")
+        raise ConfigError(f"deploy.package is {location}, which holds no package; {advice}")
     file = join(location, "conf", f"{config.env}.yaml")
     if not storage.exists(file):
-        raise ConfigError(f"the package {location} was not made for env {config.env}; {advice}")
+        raise ConfigError(f"the package {location} was not built for env {config.env}; {advice}")
     packed, now = (_read_by_jobs(content) for content in (storage.read(file), job_configuration(config)))
     if changed := sorted(name for name in {*packed, *now} if packed.get(name) != now.get(name)):
-        raise ConfigError(f"the package {location} was made with another value of {', '.join(changed)}; {advice}")
+        raise ConfigError(f"the package {location} was built with another value of {', '.join(changed)}; {advice}")
 
 
 def _read_by_jobs(content: bytes) -> dict[str, Any]:
@@ -165,25 +166,25 @@ def _described(packed: Package) -> dict[str, Any]:
 
 
 @contextmanager
-def _replaced(directory: Path) -> Iterator[Path]:
-    """Yield a directory that takes the place of `directory` if the block ends well; only a package is replaced.
+def _replacing(directory: Path) -> Iterator[Path]:
+    """Yield a new directory that replaces `directory` if the block succeeds; only a package is replaced.
 
     Raises:
-        UsageError: something else is there.
+        UsageError: `directory` holds something else.
         StorageError: it cannot be written.
     """
     if directory.exists() and any(directory.iterdir()) and not (directory / CONTENTS).is_file():
-        raise UsageError(f"--to {directory}: holds something that is no package; name a new or an empty directory")
+        raise UsageError(f"--to {directory}: is not empty and holds no package; choose a new or empty directory")
     with translated(str(directory), "write"):
         directory.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        build = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         try:
-            yield made
-            made.chmod(0o755)
+            yield build
+            build.chmod(0o755)
             shutil.rmtree(directory, ignore_errors=True)
-            made.rename(directory)
+            build.rename(directory)
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(build, ignore_errors=True)
 
 
 def _contents(directory: Path) -> tuple[PackedFile, ...]:

@@ -1,4 +1,4 @@
-"""Builds the wheel from a checkout, the same bytes each time."""
+"""Build the wheel from a checkout, with the same bytes each time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bucketwheel.errors import MissingDependencyError, UsageError
 
-# The earliest time that a zip file can hold.
+# The earliest time that a zip file can store.
 EPOCH = 315_532_800
 _FILES = ("pyproject.toml", "README.md", "LICENSE")
 _CODE = "from setuptools import build_meta; import sys; print(build_meta.build_wheel(sys.argv[1]))"
@@ -20,10 +20,10 @@ _CODE = "from setuptools import build_meta; import sys; print(build_meta.build_w
 def build_wheel(source: Path, to: Path) -> Path:
     """Build the wheel of the checkout `source` and return its path below `to`.
 
-    It is built from a copy: setuptools leaves files beside the source, and takes old ones it finds there.
+    It is built from a copy, because setuptools leaves files in the source directory and packages old ones.
 
     Raises:
-        UsageError: `source` is no checkout, or cannot be built; has what setuptools said.
+        UsageError: `source` is no checkout, or the build failed; quotes setuptools.
         MissingDependencyError: setuptools or wheel are not installed.
     """
     for name in (*_FILES, "app/bucketwheel/__init__.py"):
@@ -41,12 +41,12 @@ def build_wheel(source: Path, to: Path) -> Path:
             path.chmod(0o755 if path.is_dir() else 0o644)
         (copy / "dist").mkdir()
         _run_setuptools(copy)
-        (made,) = (copy / "dist").glob("*.whl")
-        return Path(shutil.copyfile(made, to / made.name))
+        (wheel,) = (copy / "dist").glob("*.whl")
+        return Path(shutil.copyfile(wheel, to / wheel.name))
 
 
 def _run_setuptools(directory: Path) -> None:
-    done = subprocess.run(  # noqa: S603 this Python, with a text of ours
+    done = subprocess.run(  # noqa: S603 this Python, with our own code
         [sys.executable, "-c", _CODE, "dist"],
         cwd=directory,
         env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0"},

@@ -1,4 +1,4 @@
-"""Runs of jobs on EMR Serverless."""
+"""Job runs on EMR Serverless."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ATTEMPTS = 5
 
 
 class EmrRuns:
-    """See `jobruns.JobRunner`."""
+    """See `follow.JobRunner`."""
 
     def __init__(self, deployment: Deployment, job: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self.job = deployment.job_name(job)
@@ -43,16 +43,16 @@ class EmrRuns:
         name = self._deployment.stack
         pages = self._client.get_paginator("list_applications").paginate()
         for page in pages:
-            for found in page["applications"]:
-                if found.get("name") == name and found["state"] != "TERMINATED":
-                    return str(found["id"])
+            for application in page["applications"]:
+                if application.get("name") == name and application["state"] != "TERMINATED":
+                    return str(application["id"])
         raise SelectionError(
-            f"there is no EMR Serverless application {name!r}; make it with `bucketwheel deploy apply`, or name one: "
-            "--set emr_serverless.application_id=…"
+            f"EMR Serverless application {name!r} does not exist; create it with `bucketwheel deploy apply`, or "
+            "name one: --set emr_serverless.application_id=…"
         )
 
     def parameters(self, arguments: Mapping[str, str], token: str) -> dict[str, Any]:
-        """Return what `StartJobRun` is called with."""
+        """Return the parameters of `StartJobRun`."""
         return {
             "applicationId": self.application,
             "clientToken": token,
@@ -71,7 +71,7 @@ class EmrRuns:
         }
 
     def start(self, arguments: Mapping[str, str], token: str) -> str:
-        """See `jobruns.JobRunner.start`; EMR Serverless itself knows a token it has seen."""
+        """See `follow.JobRunner.start`; EMR Serverless recognizes a repeated token itself."""
         parameters = self.parameters(arguments, token)
         with clients.translated(SubmitError, f"job {self.job} on application {self.application}"):
             for _ in range(_ATTEMPTS - 1):
@@ -80,8 +80,8 @@ class EmrRuns:
                 except (ClientError, BotoCoreError) as error:
                     if clients.code_of(error) in _BUSY:
                         raise JobBusyError(
-                            f"application {self.application} takes no more runs now: {error}; wait for others, or "
-                            "raise emr_serverless.max_executors and apply the stack"
+                            f"application {self.application} accepts no more runs now: {error}; wait for others to "
+                            "finish, or raise emr_serverless.max_executors and apply the stack"
                         ) from error
                     if not is_temporary(error):
                         raise
@@ -89,11 +89,11 @@ class EmrRuns:
             return str(self._client.start_job_run(**parameters)["jobRunId"])
 
     def look(self, run_id: str) -> JobState:
-        """See `jobruns.JobRunner.look`."""
+        """See `follow.JobRunner.look`."""
         run = self._client.get_job_run(applicationId=self.application, jobRunId=run_id)["jobRun"]
         seconds = float(run.get("totalExecutionDurationSeconds") or 0)
         if not seconds and run["state"] in ("RUNNING", "CANCELLING"):
-            # When it was created says less: it may have been queued.
+            # The start, not the creation: the run may have been queued.
             begun = run.get("startedAt") or run["createdAt"]
             seconds = max(time.time() - begun.timestamp(), 0)
         dollars = self._dollars(seconds, run.get("billedResourceUtilization") or run.get("totalResourceUtilization"))
@@ -103,16 +103,16 @@ class EmrRuns:
         )
 
     def _dollars(self, seconds: float, used: Mapping[str, float] | None) -> float:
-        """Return the cost by what was used, which AWS says at the end; before, as if all workers ran all along."""
+        """Return the cost of the reported usage; before AWS reports it, assume that all workers run all the time."""
         if not used or not any(used.values()):
             hours = (self._emr.max_executors + 1) * seconds / 3_600
             used = {"vCPUHour": hours * self._emr.cores, "memoryGBHour": hours * self._emr.memory_gb}
         return cost.emr_dollars(used.get("vCPUHour", 0.0), used.get("memoryGBHour", 0.0), self._emr)
 
     def stop(self, run_id: str) -> None:
-        """See `jobruns.JobRunner.stop`."""
+        """See `follow.JobRunner.stop`."""
         self._client.cancel_job_run(applicationId=self.application, jobRunId=run_id)
 
     def log_streams(self, run_id: str) -> str:
-        """See `jobruns.JobRunner.log_streams`."""
+        """See `follow.JobRunner.log_streams`."""
         return f"applications/{self.application}/jobs/{run_id}"

@@ -1,4 +1,4 @@
-"""Follows a run of a job on AWS: its state, what it prints, what it has cost so far."""
+"""Follow a job run on AWS: its state, its output and its cost so far."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _THROTTLED = {
     "TooManyRequestsException",
 }
 POLL_SECONDS = 10.0
-# How often in a row AWS may not answer before following is given up.
-_SILENCES = 12
+# Following ends after this many failed calls in a row.
+_MAX_CONSECUTIVE_ERRORS = 12
 
 
 @dataclass(frozen=True)
 class JobState:
-    """A run of a job as it is now; `state` is the platform's word, `cost` dollars at the configured prices."""
+    """The current state of a job run; `state` is the platform's term, `cost` in dollars at configured prices."""
 
     run_id: str
     state: str
@@ -42,7 +42,7 @@ class JobState:
 
 @dataclass(frozen=True)
 class Update:
-    """What is new: the state, the lines printed since the last update, and why there are none; that is said once."""
+    """News about a run: its state, the lines printed since the last update, or once why they cannot be read."""
 
     state: JobState
     lines: tuple[str, ...] = ()
@@ -50,42 +50,42 @@ class Update:
 
 
 class JobRunner(Protocol):
-    """A platform that runs jobs; `job` is the job's name there, `log_group` where its output goes."""
+    """A platform that runs jobs; `job` is the job's name there, `log_group` the log group of its output."""
 
     job: str
     log_group: str
 
     def start(self, arguments: Mapping[str, str], token: str) -> str:
-        """Start a run, or find the one that was started with this token, and return its id.
+        """Start a run, or find the run that was started with this token, and return its id.
 
         Raises:
-            JobBusyError: no more runs at a time are allowed.
+            JobBusyError: the maximum number of concurrent runs is reached.
             SubmitError: refused; says why.
         """
         ...
 
     def look(self, run_id: str) -> JobState:
-        """Return how a run is; errors are botocore's."""
+        """Return the state of a run; raises botocore's errors."""
         ...
 
     def stop(self, run_id: str) -> None:
-        """Ask a run to stop; errors are botocore's."""
+        """Ask a run to stop; raises botocore's errors."""
         ...
 
     def log_streams(self, run_id: str) -> str:
-        """Return what the names of a run's log streams begin with."""
+        """Return the prefix of the names of a run's log streams."""
         ...
 
 
 class Log(Protocol):
-    """What a run prints, as far as it can be read; see `tail.Tail`."""
+    """The output of a run, as far as it can be read; see `log_tail.Tail`."""
 
     def lines(self) -> tuple[str, ...]:
         """Return the lines since the last call."""
         ...
 
     def trouble(self, last: bool = False) -> str:
-        """Return why there are none, once; with `last`, for a reason that may pass too."""
+        """Return once why the lines cannot be read; with `last`, also if the reason may be temporary."""
         ...
 
 
@@ -97,13 +97,13 @@ def is_temporary(error: Exception) -> bool:
     return not isinstance(error, NoCredentialsError)
 
 
-def patiently(thing: str, call: Callable[[], T], sleep: Callable[[float], None]) -> T:
-    """Return what `call` returns, through as many temporary errors in a row as a short outage brings.
+def retry_temporary(thing: str, call: Callable[[], T], sleep: Callable[[float], None]) -> T:
+    """Return the result of `call`, retried through the temporary errors of a short outage.
 
     Raises:
-        SubmitError: another error, or too many of them.
+        SubmitError: another error, or too many in a row.
     """
-    for _ in range(_SILENCES - 1):
+    for _ in range(_MAX_CONSECUTIVE_ERRORS - 1):
         try:
             return call()
         except (ClientError, BotoCoreError) as error:
@@ -124,38 +124,38 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> JobState:
-    """Wait for the end of a run and return its last state.
+    """Follow a run to its end and return its last state.
 
     Args:
         runner: the platform.
-        run_id: the run.
-        log: what it prints.
-        report: called with what is new, at least once.
-        wait_seconds: the longest wait; None waits for ever.
-        stop: whether the run is stopped where the wait is over or interrupted.
-        sleep: waits.
-        clock: seconds.
+        run_id: the id of the run.
+        log: its output.
+        report: called with every update, at least once.
+        wait_seconds: maximum time to wait; None waits without limit.
+        stop: whether to stop the run when the wait ends or is interrupted.
+        sleep: pauses for a number of seconds.
+        clock: a monotonic clock, in seconds.
 
     Raises:
-        SubmitError: the wait is over, or AWS does not answer any more; the run goes on unless `stop`.
-        KeyboardInterrupt: with a note on what became of the run.
+        SubmitError: the wait ended, or AWS stopped answering; the run continues unless `stop`.
+        KeyboardInterrupt: with a note that says what happens to the run.
     """
     deadline = None if wait_seconds is None else clock() + wait_seconds
     thing = f"run {run_id} of {runner.job}"
     try:
         while True:
-            state = patiently(thing, lambda: runner.look(run_id), sleep)
+            state = retry_temporary(thing, lambda: runner.look(run_id), sleep)
             report(Update(state, log.lines(), log.trouble()))
             if state.ended:
                 break
             if deadline is not None and clock() >= deadline:
                 raise SubmitError(
-                    f"{thing} is in state {state.state} after {state.seconds:.0f} s and was waited for long enough; "
-                    f"{_left(runner, run_id, stop)}"
+                    f"{thing} is in state {state.state} after {state.seconds:.0f} s: reached --timeout; "
+                    f"{_after_wait(runner, run_id, stop)}"
                 )
             sleep(POLL_SECONDS)
     except KeyboardInterrupt as error:
-        error.add_note(f"{thing}: {_left(runner, run_id, stop)}")
+        error.add_note(f"{thing}: {_after_wait(runner, run_id, stop)}")
         raise
     try:
         _report_rest(state, log, report, sleep)
@@ -166,8 +166,8 @@ def follow(
 
 
 def _report_rest(state: JobState, log: Log, report: Callable[[Update], None], sleep: Callable[[float], None]) -> None:
-    """Report all that is new in the log of a run that has ended, or why it was never read."""
-    # What was printed last reaches the log after the run has ended.
+    """Report the rest of the log of a run that ended, or why it could not be read."""
+    # The last lines reach the log after the run has ended.
     sleep(POLL_SECONDS)
     while lines := log.lines():
         report(Update(state, lines))
@@ -175,12 +175,12 @@ def _report_rest(state: JobState, log: Log, report: Callable[[Update], None], sl
         report(Update(state, trouble=trouble))
 
 
-def _left(runner: JobRunner, run_id: str, stop: bool) -> str:
-    """Stop the run where that was asked for, and say what becomes of it."""
+def _after_wait(runner: JobRunner, run_id: str, stop: bool) -> str:
+    """Stop the run if asked to, and return a text that says what happens to it."""
     if not stop:
-        return "it goes on; the same command with the same --token follows it again"
+        return "the job continues; the same command with the same --token follows it again"
     try:
         runner.stop(run_id)
     except (ClientError, BotoCoreError) as error:
-        return f"it could not be stopped and goes on: {error}"
-    return "it was told to stop"
+        return f"it could not be stopped and continues: {error}"
+    return "it was asked to stop"

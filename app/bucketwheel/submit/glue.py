@@ -1,4 +1,4 @@
-"""Runs of Glue jobs."""
+"""Job runs on Glue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.errors import JobBusyError, SubmitError
 from bucketwheel.submit.follow import POLL_SECONDS, JobState, is_temporary
 
-# Glue takes no token of its own; this argument says which submission a run came from.
+# Glue has no idempotency token; this argument says which submission started a run.
 TOKEN = "--submission-token"  # noqa: S105 a name
 _ENDED = {"STOPPED", "SUCCEEDED", "FAILED", "ERROR", "TIMEOUT", "EXPIRED"}
 _ATTEMPTS = 5
@@ -22,7 +22,7 @@ _PAGES = 5
 
 
 class GlueRuns:
-    """See `jobruns.JobRunner`."""
+    """See `follow.JobRunner`."""
 
     def __init__(self, deployment: Deployment, job: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self.job = deployment.job_name(job)
@@ -31,12 +31,12 @@ class GlueRuns:
         settings = deployment.settings.aws
         with clients.translated(SubmitError, f"job {self.job}"):
             self._client = clients.client("glue", settings)
-            # A start whose answer is lost must not be made again unseen.
+            # boto3 must not retry a start by itself: if the response is lost, the job may run already.
             self._once = clients.client("glue", settings.model_copy(update={"attempts": 1}))
         self._sleep = sleep
 
     def start(self, arguments: Mapping[str, str], token: str) -> str:
-        """See `jobruns.JobRunner.start`."""
+        """See `follow.JobRunner.start`."""
         with clients.translated(SubmitError, f"job {self.job}"):
             for attempt in range(1, _ATTEMPTS + 1):
                 if found := self._started(token):
@@ -69,7 +69,7 @@ class GlueRuns:
         return None
 
     def _newest(self) -> list[dict[str, Any]]:
-        """Return the runs of the last months; Glue gives the newest first."""
+        """Return the newest runs, newest first, up to a limit."""
         pages = self._client.get_paginator("get_job_runs").paginate(
             JobName=self.job, PaginationConfig={"PageSize": 100, "MaxItems": 100 * _PAGES}
         )
@@ -78,17 +78,17 @@ class GlueRuns:
     def _busy(self) -> str:
         running = [run["Id"] for run in self._newest() if run["JobRunState"] not in _ENDED]
         return (
-            f"job {self.job} has as many runs as it may have at a time: {', '.join(running) or 'not listed'}; wait "
-            "for them, stop one, or follow one with its --token"
+            f"job {self.job} has reached its maximum of concurrent runs: {', '.join(running) or 'not listed'}; wait "
+            "for them to finish, stop one, or follow one with its --token"
         )
 
     def look(self, run_id: str) -> JobState:
-        """See `jobruns.JobRunner.look`."""
+        """See `follow.JobRunner.look`."""
         run = self._client.get_job_run(JobName=self.job, RunId=run_id)["JobRun"]
         state, seconds = run["JobRunState"], float(run.get("ExecutionTime") or 0)
         if not seconds and state in ("RUNNING", "STOPPING"):
             seconds = max(time.time() - run["StartedOn"].timestamp(), 0)
-        # Glue bills what was really used where it scales by itself, and says so at the end.
+        # With auto scaling, Glue bills actual usage and reports it when the run ends.
         used = run.get("DPUSeconds") or seconds * self._workers(run) * self._dpus(run)
         return JobState(
             run_id,
@@ -107,7 +107,7 @@ class GlueRuns:
         return cost.dpus(str(run.get("WorkerType"))) or cost.dpus(self._glue.worker_type) or 1
 
     def stop(self, run_id: str) -> None:
-        """See `jobruns.JobRunner.stop`."""
+        """See `follow.JobRunner.stop`."""
         answer = self._client.batch_stop_job_run(JobName=self.job, JobRunIds=[run_id])
         for refused in answer.get("Errors", ()):
             detail = refused.get("ErrorDetail", {})
@@ -115,5 +115,5 @@ class GlueRuns:
             raise ClientError({"Error": error}, "BatchStopJobRun")
 
     def log_streams(self, run_id: str) -> str:
-        """See `jobruns.JobRunner.log_streams`."""
+        """See `follow.JobRunner.log_streams`."""
         return run_id

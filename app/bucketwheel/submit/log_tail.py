@@ -1,4 +1,4 @@
-"""New lines of a run's log in CloudWatch, each once, and why there are none where the log cannot be read."""
+"""Read the new lines of a run's log in CloudWatch, each line once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bucketwheel.aws import clients
 from bucketwheel.settings import AwsSettings
 from bucketwheel.submit.follow import is_temporary
 
-# So many new lines at a time; the next look goes on behind them.
+# Maximum number of lines per call; the next call continues after them.
 MOST_LINES = 1_000
-# Events can come so much later than others of their time.
+# Events may arrive this much later than others with the same time.
 _LATE_MS = 60_000
 _NOT_THERE_YET = "ResourceNotFoundException"
 
@@ -24,42 +24,42 @@ class Tail:
     def __init__(self, settings: AwsSettings, group: str, streams: str) -> None:
         self._client = clients.client("logs", settings)
         self._group, self._streams = group, streams
-        # A pass over the log takes several looks where there is much that is new; then `_token` says where it is.
+        # Reading many new lines takes several calls; `_token` is the position between them.
         self._since, self._token = 0, ""
         self._seen: dict[str, int] = {}
         self._fault: Exception | None = None
-        self._told = False
+        self._reported = False
 
     def lines(self) -> tuple[str, ...]:
-        """Return the lines since the last call; none where the log is not there yet or cannot be read."""
-        found: list[str] = []
+        """Return the lines since the last call; none if the log does not exist yet or cannot be read."""
+        new: list[str] = []
         self._fault = None
-        while len(found) < MOST_LINES:
+        while len(new) < MOST_LINES:
             try:
                 answer = self._page()
             except (ClientError, BotoCoreError) as error:
-                # The run counts, not its log; a new pass brings what this one has not.
+                # The run matters, not its log; the next pass reads what this one could not.
                 self._fault, self._token = error, ""
                 break
-            found += self._unseen(answer["events"])
+            new += self._unseen(answer["events"])
             self._token = answer.get("nextToken") or ""
             if not self._token:
-                self._begin_anew()
+                self._restart()
                 break
-        return tuple(found)
+        return tuple(new)
 
     def trouble(self, last: bool = False) -> str:
-        """Return why the log could not be read when it was looked at, once; empty where it could.
+        """Return once why the log could not be read; an empty text if it could.
 
         Args:
-            last: no other look follows, so that a reason which may pass counts too.
+            last: whether this is the last call, so that a temporary reason counts, too.
         """
         fault = self._fault
-        if fault is None or self._told or not (last or self._stays(fault)):
+        if fault is None or self._reported or not (last or self._stays(fault)):
             return ""
-        self._told = True
+        self._reported = True
         missing = clients.code_of(fault) == _NOT_THERE_YET
-        why = "it is not there; `bucketwheel deploy apply` makes it" if missing else clients.explained(fault)
+        why = "it does not exist; `bucketwheel deploy apply` creates it" if missing else clients.explained(fault)
         return f"the log of the run cannot be shown: log group {self._group}: {why}"
 
     def _stays(self, fault: Exception) -> bool:
@@ -78,12 +78,12 @@ class Tail:
 
     def _unseen(self, events: list[dict[str, Any]]) -> Iterator[str]:
         for event in events:
-            # Not every emulator keeps to the prefix.
+            # Some emulators ignore the prefix.
             if event["logStreamName"].startswith(self._streams) and event["eventId"] not in self._seen:
                 self._seen[event["eventId"]] = event["timestamp"]
                 yield event["message"].rstrip("\n")
 
-    def _begin_anew(self) -> None:
-        """Have the next look begin where events may still come, and forget what lies before."""
+    def _restart(self) -> None:
+        """Start the next pass where late events may still arrive, and drop what is older."""
         self._since = max(max(self._seen.values(), default=0) - _LATE_MS, self._since)
         self._seen = {event: time for event, time in self._seen.items() if time >= self._since}

@@ -1,4 +1,4 @@
-"""What the runs of a job left on the target, as far as whoever submitted it may read that."""
+"""Read what the runs of a job wrote to the target, as far as the caller may read it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from bucketwheel.settings import Settings
 
 @dataclass(frozen=True)
 class Outcome:
-    """The newest run of each dataset that something was done to; `problems` says what could not be read."""
+    """The newest changed run of each dataset; `problems` lists what could not be read."""
 
     manifests: tuple[Manifest, ...]
     summaries: tuple[Summary, ...]
     problems: tuple[str, ...]
 
     def failures(self, since: datetime) -> list[Failure]:
-        """Return what runs failed with since then; an older summary is one of an earlier attempt."""
+        """Return the failures of runs that ended since then; older summaries belong to earlier attempts."""
         fresh = [summary for summary in self.summaries if datetime.fromisoformat(summary.ended) >= since]
         return [summary.error for summary in fresh if summary.error is not None]
 
 
 def outcome(settings: Settings, datasets: Sequence[str], since: datetime) -> Outcome:
-    """Read what the datasets' runs wrote since then; what cannot be read becomes a problem, never an error.
+    """Read the runs of the datasets that changed since then; unreadable ones become problems, never an error.
 
-    The job has ended as the platform says, whether its books can be read from here or not.
+    The platform decides how the job ended, whether its run metadata can be read from here or not.
     """
     manifests: list[Manifest] = []
     summaries: list[Summary] = []
@@ -38,18 +38,18 @@ def outcome(settings: Settings, datasets: Sequence[str], since: datetime) -> Out
     for dataset in datasets:
         try:
             store = run_store(settings)
-            manifest = _touched(store, dataset, since, problems)
+            manifest = _newest_changed(store, dataset, since, problems)
             if manifest is not None:
                 manifests.append(manifest)
                 summary = store.summary(dataset, manifest.run_id)
                 summaries += [] if summary is None else [summary]
         except BucketwheelError as error:
-            problems.append(f"what the job wrote of {dataset} cannot all be read from here: {error}")
+            problems.append(f"the run metadata of {dataset} cannot be read completely from here: {error}")
     return Outcome(tuple(manifests), tuple(summaries), tuple(problems))
 
 
-def _touched(store: RunStore, dataset: str, since: datetime, problems: list[str]) -> Manifest | None:
-    """Return the newest run that something was done to since then; damaged manifests on the way are problems."""
+def _newest_changed(store: RunStore, dataset: str, since: datetime, problems: list[str]) -> Manifest | None:
+    """Return the newest run that changed since then; damaged manifests become problems."""
     for manifest in store.newest_first(dataset, unreadable=problems.append):
         moments = [manifest.created, *(record.started for record in manifest.stages.values())]
         if max(map(datetime.fromisoformat, moments)) >= since:

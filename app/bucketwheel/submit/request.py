@@ -1,4 +1,4 @@
-"""What `submit` is asked to start."""
+"""The request to start a job."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Platform = Literal["glue", "emr-serverless"]
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What to start: a job of `deploy.jobs`, and what is asked of it; None and empty leave it to the job.
+    """A job of `deploy.jobs` and its options; None and empty values leave the choice to the job.
 
-    A request with the token of an earlier one follows that one's run and starts none.
+    A request with the token of an earlier request follows the earlier run instead of starting one.
     """
 
     job: str = "pipeline"
