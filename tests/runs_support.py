@@ -19,7 +19,7 @@ from bucketwheel.pipeline import run as run_module
 from bucketwheel.pipeline.run import RunOutcome
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.runs.manifest import BucketOutcome, Manifest
-from bucketwheel.runs.store import RunStore, run_store
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import STAGES, Settings
 
 DATASET = "people"
@@ -129,7 +129,7 @@ class Case:
         return run_module.run(self.settings(stages=tuple(configured), **changes), request, report)
 
     def store(self) -> RunStore:
-        return run_store(self.settings())
+        return RunStore.of(self.settings())
 
     def manifests(self) -> list[Manifest]:
         return self.store().manifests(self.dataset)

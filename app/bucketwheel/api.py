@@ -43,7 +43,7 @@ from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.report import render as _report
 from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, VerifyResult
-from bucketwheel.runs.store import run_store as _run_store
+from bucketwheel.runs.store import RunStore as _RunStore
 from bucketwheel.runs.summary import Summary
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings as _StorageSettings
@@ -156,19 +156,19 @@ def runs(
     `unreadable` is called with a text for each manifest that is damaged or of another version; without it
     the first of them is an error.
     """
-    store = _run_store(config.settings)
+    store = _RunStore.of(config.settings)
     names = [dataset] if dataset else store.datasets()
     return [found for name in names for found in store.manifests(name, unreadable)]
 
 
 def manifest(config: Configuration, run_id: str) -> Manifest:
     """Return the manifest of a run."""
-    return _run_store(config.settings).find(run_id)
+    return _RunStore.of(config.settings).find(run_id)
 
 
 def summary(config: Configuration, run_id: str) -> Summary | None:
     """Return how a run ended; None while it runs, or where it was killed."""
-    store = _run_store(config.settings)
+    store = _RunStore.of(config.settings)
     found = store.find(run_id)
     return store.summary(found.dataset, found.run_id)
 

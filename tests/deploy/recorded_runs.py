@@ -28,7 +28,7 @@ from bucketwheel.cli import cli
 from bucketwheel.cli import job as job_cli
 from bucketwheel.deploy.template.deployment import TOPIC, Deployment
 from bucketwheel.errors import JobFailedError
-from bucketwheel.runs.store import run_store
+from bucketwheel.runs.store import RunStore
 from bucketwheel.sample import Sample
 from bucketwheel.settings import AwsSettings, StorageSettings
 from bucketwheel.storage import Storage, s3_client, s3_upload
@@ -184,7 +184,7 @@ def _by_athena(account: Account, athena: FakeAthena) -> None:
 
 
 def _by_hand(account: Account) -> None:
-    first = run_store(account.deployment.settings).ids(WIDE)[0]
+    first = RunStore.of(account.deployment.settings).ids(WIDE)[0]
     with account.noted("rollback"):
         account.command("rollback", first)
     with account.noted("expire"):

@@ -32,7 +32,7 @@ class RowCount:
     def run(self, manifest: Manifest, services: Services) -> RowCounts:
         """Count, and refuse tables with fewer rows than the environment says."""
         storage, rows = services.storage, dict[str, int]()
-        for table in bucket_job(manifest, storage, services.settings.target).tables:
+        for table in bucket_job(manifest, services.runs).tables:
             rows[table.name] = 0
             for entry in storage.list(table.directory):
                 with storage.open(entry.location) as stream:

@@ -11,7 +11,7 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import LeaseError, ResumeError, SelectionError, StorageError
 from bucketwheel.lease import Lease
 from bucketwheel.runs.manifest import Manifest
-from bucketwheel.runs.store import run_store
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import STAGES
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports
 
@@ -145,7 +145,7 @@ def test_a_lease_is_held_while_a_run_is_selected(case: Case, monkeypatch: pytest
     run = type(plugins.stage("discover")).run
 
     def look(stage: object, manifest: Manifest, services: Services) -> object:
-        home = run_store(services.settings).home(DATASET)
+        home = RunStore.of(services.settings).home(DATASET)
         try:
             with Lease(home, 60, services.now):
                 seen.append(False)

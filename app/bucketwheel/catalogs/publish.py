@@ -16,7 +16,7 @@ from bucketwheel.runs.manifest import (
     PublishResult,
 )
 from bucketwheel.runs.store import RunStore
-from bucketwheel.storage import Storage, join
+from bucketwheel.storage import join
 
 DATASET = "bucketwheel.dataset"
 _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
@@ -35,7 +35,6 @@ def definitions(
         SchemaError: the catalog has no name for a column's type; a run for another catalog may have had.
     """
     made = {copy.table: copy for copy in copies}
-    store = RunStore(services.storage, services.settings.target)
     found = manifest.discover
     split = manifest.split
     size = manifest.size
@@ -63,7 +62,7 @@ def definitions(
             parameters |= _bucket_parameters(size.hash)
         defined = CatalogTable(
             name=f"{prefix}{table.name}",
-            location=store.data_directory(manifest.dataset, table.name, manifest.run_id),
+            location=services.runs.data_directory(manifest.dataset, table.name, manifest.run_id),
             columns=columns,
             bucket_columns=keys if size.bucketed else (),
             bucket_count=size.bucket_count if size.bucketed else 0,
@@ -85,13 +84,12 @@ def _bucket_parameters(scheme: str) -> dict[str, str]:
     return {"bucketing_version": _VERSIONS[scheme]}
 
 
-def check_files(manifest: Manifest, storage: Storage, target: str) -> None:
+def check_files(manifest: Manifest, runs: RunStore) -> None:
     """Raise VerificationError where a file of the run is gone or has another size; reads listings only."""
-    store = RunStore(storage, target)
     outcomes = manifest.bucket.outcomes
     for table in manifest.split.tables:
-        directory = store.data_directory(manifest.dataset, table.name, manifest.run_id)
-        found = {entry.name: entry.bytes for entry in storage.list(directory)}
+        directory = runs.data_directory(manifest.dataset, table.name, manifest.run_id)
+        found = {entry.name: entry.bytes for entry in runs.storage.list(directory)}
         for file in (file for outcome in outcomes for file in outcome.files if file.table == table.name):
             if found.get(file.name) != file.bytes:
                 raise VerificationError(
@@ -112,10 +110,9 @@ def publish_run(
     Raises:
         VerificationError: files of the run are gone.
     """
-    settings, storage = services.settings, services.storage
-    check_files(manifest, storage, settings.target)
+    check_files(manifest, services.runs)
     tables = definitions(manifest, services, prefix, copies)
-    return publish_all(services.catalog(), services.fence, tables, settings.catalog.adopt, then)
+    return publish_all(services.catalog(), services.fence, tables, services.settings.catalog.adopt, then)
 
 
 def publish_all(

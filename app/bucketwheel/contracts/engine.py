@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import StorageSettings
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,14 @@ class EngineStatistics:
     shuffled_bytes: int = 0
     warnings: tuple[str, ...] = ()
 
+    def since(self, before: EngineStatistics) -> EngineStatistics:
+        """Return the work done after `before`, an earlier answer of the same engine."""
+        return EngineStatistics(
+            self.spilled_bytes - before.spilled_bytes,
+            self.shuffled_bytes - before.shuffled_bytes,
+            self.warnings[len(before.warnings) :],
+        )
+
 
 class Engine(Protocol):
     """Runs the kernel over all slices and buckets."""
@@ -110,5 +115,5 @@ class Engine(Protocol):
         ...
 
     def statistics(self) -> EngineStatistics:
-        """Return what the work took, since last asked."""
+        """Return totals of all work of this engine object; asking changes nothing."""
         ...

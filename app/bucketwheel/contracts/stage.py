@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -17,7 +17,12 @@ from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.settings import DatasetSettings, Settings
 
 if TYPE_CHECKING:
+    from bucketwheel.runs.store import RunStore
     from bucketwheel.storage import Storage
+
+
+# `done` is a bucket or a table of the stage.
+ProgressState = Literal["started", "advanced", "done", "finished", "skipped", "warning"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Progress:
 
     dataset: str
     stage: str
-    state: str  # started | advanced | done (a bucket or a table of the stage) | finished | skipped | warning
+    state: ProgressState
     rows: int = 0
     bytes: int = 0
     total_rows: int = 0
@@ -86,6 +91,7 @@ class Services:
     dataset: str
     source: DatasetSettings
     storage: Storage
+    runs: RunStore
     engine: Callable[[], Engine]
     catalog: Callable[[], Catalog]
     catalog_class: Callable[[], type[Catalog]]

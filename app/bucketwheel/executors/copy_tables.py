@@ -32,7 +32,6 @@ from bucketwheel.executors.copy_store import (
     temporary_prefix,
 )
 from bucketwheel.runs.manifest import CopiedTable, Manifest, SizeResult
-from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 
 _PAUSE_SECONDS = 5.0
@@ -98,14 +97,13 @@ class _Work:
 
     def __init__(self, manifest: Manifest, services: Services, executor: SqlExecutor) -> None:
         settings = services.settings
-        store = RunStore(services.storage, settings.target)
         self._manifest = manifest
         self._services = services
         self._executor = executor
         self._ctas = settings.ctas
         self._size = manifest.size
         self._checks = CopyChecks(manifest, services)
-        self._books = CopyBooks(services.storage, store, manifest.dataset, manifest.run_id)
+        self._books = CopyBooks(services.storage, services.runs, manifest.dataset, manifest.run_id)
         self._tables = self._staged(settings)
         self._stop = Event()
         self._failing = Lock()

@@ -22,7 +22,6 @@ from bucketwheel.monitoring.publisher import OpenCloud, aws_cloud
 from bucketwheel.monitoring.run_metrics import measured
 from bucketwheel.pipeline.services import RunRequest, utc_now
 from bucketwheel.runs.manifest import Manifest
-from bucketwheel.runs.store import RunStore
 from bucketwheel.runs.summary import UNFINISHED, Failure, Summary, summarise
 from bucketwheel.settings.loading import Configuration
 
@@ -84,16 +83,15 @@ class Ending:
 
     def _conclude(self, summary: Summary, services: Services, warnings: list[str]) -> None:
         """Send the notice, then write the summary, which has the warnings of all that was sent."""
-        store = RunStore(services.storage, self._settings.target)
         failed = summary.error is not None and summary.error.kind != UNFINISHED
         whole = all(stage in summary.stages for stage in self._settings.stages)
         if failed or whole:
             with self._kept(warnings, "no notice was sent"):
-                place = store.summary_path(summary.dataset, summary.run)
+                place = services.runs.summary_path(summary.dataset, summary.run)
                 self._notify(*notification.of_run(_with(summary, warnings), place))
         with self._kept(warnings, "the summary was not written"), services.fence.guard():
             # A run that lost its lease may not write over what its follower has noted since.
-            store.save_summary(_with(summary, warnings))
+            services.runs.save_summary(_with(summary, warnings))
 
     def _publish(self, manifest: Manifest, values: Mapping[Metric, float]) -> None:
         monitoring = self._settings.monitoring

@@ -18,7 +18,7 @@ from bucketwheel.executors.copy_store import (
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import leased, utc_now
 from bucketwheel.runs.manifest import Manifest
-from bucketwheel.runs.store import RunStore, run_store
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 from bucketwheel.storage import join
 
@@ -55,15 +55,15 @@ def expire(
     expired = []
     for dataset in datasets or _configured(settings, report):
         with leased(settings, dataset, report, now) as services:
-            for run_id in _expirable(settings, services, keep):
+            for run_id in _expirable(services, keep):
                 with services.fence.guard():
-                    expired.append(_delete(run_store(settings), services, run_id))
+                    expired.append(_delete(services, run_id))
     return expired
 
 
 def _configured(settings: Settings, report: Report) -> list[str]:
     """Return the configured datasets that have runs; those that have runs and are not are reported."""
-    found = run_store(settings).datasets()
+    found = RunStore.of(settings).datasets()
     unknown = [name for name in found if name not in settings.datasets]
     if unknown:
         text = f"left alone, as no dataset of the configuration has the name: {', '.join(unknown)}"
@@ -71,8 +71,8 @@ def _configured(settings: Settings, report: Report) -> list[str]:
     return [name for name in found if name in settings.datasets]
 
 
-def _expirable(settings: Settings, services: Services, keep: int) -> list[str]:
-    dataset, store = services.dataset, run_store(settings)
+def _expirable(services: Services, keep: int) -> list[str]:
+    dataset, store = services.dataset, services.runs
 
     def warn(text: str) -> None:
         services.report(Progress(dataset, "expire", "warning", message=f"kept: {text}"))
@@ -102,9 +102,9 @@ def _shown(tables: Iterable[CatalogTable]) -> set[str]:
     return {part for table in counted for part in (table.run_id or "", *run_ids_in(table.location))}
 
 
-def _delete(store: RunStore, services: Services, run_id: str) -> Expired:
+def _delete(services: Services, run_id: str) -> Expired:
     """Delete the manifest, the files, then what is left of the books: at no moment is it half a run."""
-    dataset, freed = services.dataset, 0
+    dataset, store, freed = services.dataset, services.runs, 0
     places = CopyBooks(services.storage, store, dataset, run_id).elsewhere()
     store.forget(dataset, run_id)
     for table in services.catalog().tables():

@@ -13,7 +13,6 @@ from bucketwheel.cost import Cost, estimate, platform_of
 from bucketwheel.errors import StorageError
 from bucketwheel.pipeline.services import RunRequest, make_services, selected_stages, utc_now
 from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, StageRecord
-from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 
 _LOOKING = ("discover", "split", "size")
@@ -82,9 +81,8 @@ def _earlier(services: Services) -> tuple[list[Manifest], list[str]]:
     if platform_of(services.settings) is None:
         return [], []
     unread: list[str] = []
-    store = RunStore(services.storage, services.settings.target)
     try:
-        runs = store.newest_first(services.dataset, unreadable=unread.append)
+        runs = services.runs.newest_first(services.dataset, unreadable=unread.append)
         return list(islice(runs, _EARLIER)), unread
     except StorageError as error:
         return [], [f"the cost does not go by earlier runs: {error}"]

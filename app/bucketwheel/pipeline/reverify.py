@@ -6,7 +6,7 @@ from bucketwheel import plugins
 from bucketwheel.contracts import Progress, Report
 from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
 from bucketwheel.runs.manifest import VerifyResult
-from bucketwheel.runs.store import run_store
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 
 
@@ -17,11 +17,12 @@ def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> 
         VerificationError: a file is not what the manifest says.
         SelectionError: there is no such run, or it has not finished `bucket`.
     """
-    manifest = run_store(settings).find(run_id)
+    runs = RunStore.of(settings)
+    manifest = runs.find(run_id)
     # What is published now says nothing about the files.
     quality = settings.quality.model_copy(update={"drift": "off", "max_rows_changed_percent": None})
     settings = settings.model_copy(update={"quality": quality})
-    services = make_services(settings, RunRequest(manifest.dataset), report, utc_now)
+    services = make_services(settings, RunRequest(manifest.dataset), report, utc_now, runs)
     rows, started = manifest.bucket.rows, services.now()
     report(Progress(manifest.dataset, "verify", "started", total_rows=rows))
     result = VerifyResult.model_validate(plugins.stage("verify").run(manifest, services).model_dump())

@@ -15,7 +15,7 @@ from bucketwheel.pipeline.run import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import leased, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult
-from bucketwheel.runs.store import run_store
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 
 
@@ -32,13 +32,14 @@ def rollback(
         LeaseError: another run holds the dataset.
         CatalogError: see `publish.publish_all`.
     """
-    manifest = run_store(settings).find(run_id)
+    runs = RunStore.of(settings)
+    manifest = runs.find(run_id)
     published = [stage for stage in PUBLISHING if stage in manifest.stages]
     if not published:
         raise SelectionError(f"run {run_id} never published a table; finish it with --resume {run_id}")
-    with leased(settings, manifest.dataset, report, now) as services:
-        check_files(manifest, services.storage, settings.target)
-        store, catalog = run_store(settings), services.catalog()
+    with leased(settings, manifest.dataset, report, now, runs) as services:
+        check_files(manifest, runs)
+        catalog = services.catalog()
         tables = []
         for stage in published:
             copies = manifest.result(stage, PublishResult).copies
@@ -48,7 +49,7 @@ def rollback(
 
         def note() -> None:
             if "ctas" in published:
-                store.note_published(manifest)
+                runs.note_published(manifest)
 
         result = publish_all(catalog, services.fence, tables, settings.catalog.adopt, note)
         left = sorted(table.name for table in _others(catalog.tables(), manifest))

@@ -61,7 +61,7 @@ def _run(
         executor="ctas" in names,
     )
     services = make_services(settings, request, report, now)
-    store = RunStore(services.storage, settings.target)
+    store = services.runs
     with Lease(store.home(request.dataset), settings.lease.ttl_seconds, now, storage=services.storage) as lease:
         services = replace(services, fence=lease)
         manifest = select_run(store, services, stages, request)

@@ -112,7 +112,7 @@ def _is_done(earlier: Manifest, stages: Sequence[Stage], services: Services) -> 
         return False
     if "bucket" in earlier.stages:
         try:
-            check_files(earlier, services.storage, services.settings.target)
+            check_files(earlier, services.runs)
         except VerificationError:
             return False
     return True

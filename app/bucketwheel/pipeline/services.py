@@ -16,7 +16,7 @@ from bucketwheel.errors import ConfigError, LeaseError, SelectionError
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.log import log_failure, logged
 from bucketwheel.runs.manifest import BucketOutcome
-from bucketwheel.runs.store import run_store
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below
@@ -99,19 +99,29 @@ class Unleased:
         raise LeaseError("this command holds no lease and may not forget buckets")
 
 
-def make_services(settings: Settings, request: RunRequest, report: Report, now: Callable[[], datetime]) -> Services:
-    """Return services without a lease; engine and catalog are made when first asked for, once.
+def make_services(
+    settings: Settings,
+    request: RunRequest,
+    report: Report,
+    now: Callable[[], datetime],
+    runs: RunStore | None = None,
+) -> Services:
+    """Return services without a lease; create engine and catalog on first use, once.
+
+    `runs` is the store of a command that has opened one already.
 
     Raises:
         SelectionError: the dataset is not configured.
         ConfigError: source and target lie inside each other, or the executor cannot read the catalog.
     """
     plugins.check_copies(settings)
+    runs = runs or RunStore.of(settings)
     services = Services(
         settings=settings,
         dataset=request.dataset,
         source=dataset_settings(settings, request.dataset),
-        storage=Storage.of(settings),
+        storage=runs.storage,
+        runs=runs,
         engine=cache(partial(plugins.engine, settings)),
         catalog=cache(partial(plugins.catalog, settings)),
         catalog_class=partial(plugins.catalog_class, settings),
@@ -144,20 +154,28 @@ def _real(storage: Storage, location: str) -> str:
 
 
 @contextmanager
-def leased(settings: Settings, dataset: str, report: Report, now: Callable[[], datetime]) -> Iterator[Services]:
+def leased(
+    settings: Settings,
+    dataset: str,
+    report: Report,
+    now: Callable[[], datetime],
+    runs: RunStore | None = None,
+) -> Iterator[Services]:
     """Hold the dataset while the block runs; yield the services with the lease as their fence.
 
     Raises:
         LeaseError: another run holds the dataset.
     """
-    with log_failure(dataset), _leased(settings, dataset, report, now) as services:
+    with log_failure(dataset), _leased(settings, dataset, report, now, runs) as services:
         yield services
 
 
 @contextmanager
-def _leased(settings: Settings, dataset: str, report: Report, now: Callable[[], datetime]) -> Iterator[Services]:
-    services = make_services(settings, RunRequest(dataset), report, now)
-    home = run_store(settings).home(dataset)
+def _leased(
+    settings: Settings, dataset: str, report: Report, now: Callable[[], datetime], runs: RunStore | None
+) -> Iterator[Services]:
+    services = make_services(settings, RunRequest(dataset), report, now, runs)
+    home = services.runs.home(dataset)
     with Lease(home, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
-        run_store(settings).sweep(dataset)
+        services.runs.sweep(dataset)
         yield replace(services, fence=lease)

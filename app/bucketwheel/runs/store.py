@@ -25,11 +25,16 @@ class RunStore:
     """The runs below one target."""
 
     def __init__(self, storage: Storage, target: str) -> None:
-        self._storage = storage
+        self.storage = storage
         self.target = storage.absolute(target)
         # Of each manifest, the version last seen, and what was written of which no answer came.
         self._versions: dict[str, str] = {}
         self._unsure: dict[str, bytes] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> RunStore:
+        """Return the runs below the configured target."""
+        return cls(Storage.of(settings), settings.target)
 
     def summary_path(self, dataset: str, run_id: str) -> str:
         """Where the summary of a run is."""
@@ -42,7 +47,7 @@ class RunStore:
             StorageError: it cannot be written.
         """
         content = summary.model_dump_json(indent=1) + "\n"
-        self._storage.write(self.summary_path(summary.dataset, summary.run), content.encode())
+        self.storage.write(self.summary_path(summary.dataset, summary.run), content.encode())
 
     def summary(self, dataset: str, run_id: str) -> Summary | None:
         """Return the summary of a run, or None where it has none: it still runs, or was killed.
@@ -51,10 +56,10 @@ class RunStore:
             StorageError: it cannot be read, or is damaged; names the file.
         """
         path = self.summary_path(dataset, run_id)
-        if not self._storage.exists(path):
+        if not self.storage.exists(path):
             return None
         try:
-            return Summary.model_validate_json(self._storage.read(path))
+            return Summary.model_validate_json(self.storage.read(path))
         except ValidationError as error:
             raise StorageError(f"{path}: is no summary that this version reads: {error}") from error
 
@@ -76,15 +81,15 @@ class RunStore:
 
     def datasets(self) -> list[str]:
         """Names of the datasets that have runs."""
-        return [entry.name for entry in self._storage.list(join(self.target, _HOME)) if entry.is_directory]
+        return [entry.name for entry in self.storage.list(join(self.target, _HOME)) if entry.is_directory]
 
     def ids(self, dataset: str) -> list[str]:
         """Return the ids of all runs of a dataset that were begun and not deleted, oldest first."""
-        return [run_id for run_id in self.traces(dataset) if self._storage.exists(self.path(dataset, run_id))]
+        return [run_id for run_id in self.traces(dataset) if self.storage.exists(self.path(dataset, run_id))]
 
     def traces(self, dataset: str) -> list[str]:
         """Return `ids` and those of runs that were killed while they were begun or deleted."""
-        found = self._storage.list(join(self.home(dataset), "runs"))
+        found = self.storage.list(join(self.home(dataset), "runs"))
         names = [entry.name for entry in found if entry.is_directory and RUN_ID.fullmatch(entry.name)]
         return sorted(names, key=begun_at)
 
@@ -105,12 +110,12 @@ class RunStore:
     def _replace(self, path: str, content: bytes) -> None:
         try:
             try:
-                version = self._storage.replace(path, content, self._versions.get(path))
+                version = self.storage.replace(path, content, self._versions.get(path))
             except ChangedError:
-                found, version = self._storage.read_version(path)
+                found, version = self.storage.read_version(path)
                 if found != self._unsure.get(path):
                     raise
-                version = self._storage.replace(path, content, version)
+                version = self.storage.replace(path, content, version)
         except ChangedError as error:
             raise LeaseError(
                 f"{path}: another run has written this manifest, so this one publishes nothing more; look at "
@@ -129,7 +134,7 @@ class RunStore:
             StorageError: it is not there, damaged, or written by a newer version; names the file.
         """
         path = self.path(dataset, run_id)
-        content, self._versions[path] = self._storage.read_version(path)
+        content, self._versions[path] = self.storage.read_version(path)
         self._unsure.pop(path, None)
         try:
             manifest = Manifest.model_validate_json(content)
@@ -186,17 +191,17 @@ class RunStore:
 
     def forget(self, dataset: str, run_id: str) -> None:
         """Delete the manifest of a run: from here on it is no run, whatever is left of it."""
-        self._storage.delete(self.path(dataset, run_id))
+        self.storage.delete(self.path(dataset, run_id))
 
     def clear(self, dataset: str, run_id: str) -> None:
         """Delete all that is left of the books of a run."""
-        self._storage.delete_directory(self.directory(dataset, run_id))
-        self._storage.abandon_uploads(join(self.target, dataset), run_id)
+        self.storage.delete_directory(self.directory(dataset, run_id))
+        self.storage.abandon_uploads(join(self.target, dataset), run_id)
 
     def sweep(self, dataset: str, run_id: str | None = None) -> None:
         """Delete what killed writers left of the notes on a dataset and of the books of a run; needs the lease."""
         for path in (self.note(dataset), *([self.path(dataset, run_id)] if run_id else [])):
-            self._storage.sweep(path.rpartition("/")[0])
+            self.storage.sweep(path.rpartition("/")[0])
 
     def note(self, dataset: str) -> str:
         """Where the published snapshot date is noted for other jobs."""
@@ -209,7 +214,7 @@ class RunStore:
         if content != wanted:
             path = self.note(manifest.dataset)
             try:
-                self._storage.replace(path, wanted, version)
+                self.storage.replace(path, wanted, version)
             except ChangedError as error:
                 raise LeaseError(f"{path}: another run has written it at the same moment; run again") from error
 
@@ -219,7 +224,7 @@ class RunStore:
 
     def _noted(self, dataset: str) -> tuple[bytes | None, str | None]:
         path = self.note(dataset)
-        return self._storage.read_version(path) if self._storage.exists(path) else (None, None)
+        return self.storage.read_version(path) if self.storage.exists(path) else (None, None)
 
 
 def begun_at(run_id: str) -> str:
@@ -282,8 +287,3 @@ class BucketCheckpoints:
         """Forget all of them, and what killed workers left of uploads; the manifest has them now."""
         self._storage.delete_directory(self._directory)
         self._abandon()
-
-
-def run_store(settings: Settings) -> RunStore:
-    """Return the runs below the target."""
-    return RunStore(Storage.of(settings), settings.target)

@@ -21,7 +21,7 @@ class Bucket:
         Raises:
             EngineError: rows were lost or came twice.
         """
-        job = bucket_job(manifest, services.storage, services.settings.target)
+        job = bucket_job(manifest, services.runs)
         rows = manifest.discover.rows
         done = dict(services.checkpoints.load())
         finished = sum(outcome.rows for outcome in done.values())

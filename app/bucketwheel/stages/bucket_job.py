@@ -6,19 +6,18 @@ from bucketwheel.contracts import BucketJob, Slice, TableLayout
 from bucketwheel.kernel.schema import planned_schema
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import RunStore
-from bucketwheel.storage import Storage
 
 
-def bucket_job(manifest: Manifest, storage: Storage, target: str) -> BucketJob:
+def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:
     """Return everything that scatter, gather and verify need for a run; the manifest alone says how."""
     found = manifest.discover
     split = manifest.split
     size = manifest.size
-    store, dataset = RunStore(storage, target), manifest.dataset
+    dataset = manifest.dataset
     schema, keys = found.schema(), tuple((key.source, key.name) for key in split.keys)
     rows = {table.name: table.row_group_rows for table in size.tables}
     return BucketJob(
-        storage=storage.settings,
+        storage=runs.storage.settings,
         slices=tuple(
             Slice(
                 part.index,
@@ -32,7 +31,7 @@ def bucket_job(manifest: Manifest, storage: Storage, target: str) -> BucketJob:
         tables=tuple(
             TableLayout(
                 table.name,
-                store.data_directory(dataset, table.name, manifest.run_id),
+                runs.data_directory(dataset, table.name, manifest.run_id),
                 tuple((column.source, column.name) for column in table.columns),
                 rows[table.name],
                 planned_schema(schema, (*keys, *((column.source, column.name) for column in table.columns))),
@@ -46,5 +45,5 @@ def bucket_job(manifest: Manifest, storage: Storage, target: str) -> BucketJob:
         page_bytes=size.page_bytes,
         dictionary_columns=frozenset(size.dictionary_columns),
         decoded_bytes_per_row=size.decoded_bytes_per_row,
-        scratch=store.scratch(dataset, manifest.run_id),
+        scratch=runs.scratch(dataset, manifest.run_id),
     )

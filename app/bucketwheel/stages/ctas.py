@@ -9,7 +9,6 @@ from bucketwheel.catalogs.publish import publish_run
 from bucketwheel.contracts import Services
 from bucketwheel.executors.copy_tables import copy_tables
 from bucketwheel.runs.manifest import CopiedTable, Manifest, PublishResult
-from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import PROMOTE
 
 
@@ -28,12 +27,11 @@ class Ctas:
             CatalogError: see `publish.publish_all`.
         """
         settings = services.settings
-        store = RunStore(services.storage, settings.target)
         copies: tuple[CopiedTable, ...] = ()
         warnings: tuple[str, ...] = ()
         if settings.ctas.method != PROMOTE:
             copies, warnings = copy_tables(manifest, services)
         published = publish_run(
-            manifest, services, settings.catalog.final_prefix, lambda: store.note_published(manifest), copies
+            manifest, services, settings.catalog.final_prefix, lambda: services.runs.note_published(manifest), copies
         )
         return PublishResult(tables=published.tables, method=settings.ctas.method, copies=copies, warnings=warnings)

@@ -20,7 +20,7 @@ from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
 from bucketwheel.runs.drift_records import Drift, KeyCounts, KeyOverlap, NullShare, TypeChange
 from bucketwheel.runs.manifest import Manifest
-from bucketwheel.runs.store import RUN_ID, RunStore, begun_at
+from bucketwheel.runs.store import RUN_ID, begun_at
 from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.storage import join
@@ -50,7 +50,7 @@ def published_run(manifest: Manifest, services: Services) -> Manifest | None:
     shown = max((table.run_id or "" for table in final or found), key=begun_at, default="")
     if shown in ("", manifest.run_id):
         return None
-    return RunStore(services.storage, services.settings.target).load(manifest.dataset, shown)
+    return services.runs.load(manifest.dataset, shown)
 
 
 def _is_final(table: CatalogTable, catalog: CatalogSettings) -> bool:
@@ -163,8 +163,7 @@ def _keys(manifest: Manifest, before: Manifest, services: Services) -> tuple[Key
     """Return what the keys have in common, or why that is not known."""
     if "bucket" not in before.stages:
         return None, "its manifest does not tell its files any more"
-    target = services.settings.target
-    now, was = (bucket_job(run, services.storage, target) for run in (manifest, before))
+    now, was = (bucket_job(run, services.runs) for run in (manifest, before))
     if reason := _unlike(manifest, now, before, was):
         return None, reason
     try:

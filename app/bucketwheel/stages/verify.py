@@ -37,7 +37,7 @@ class Verify:
             VerificationError: any difference between files and source.
             QualityError: null or duplicate keys where the policy is `error`, rows that changed too much.
         """
-        job = bucket_job(manifest, services.storage, services.settings.target)
+        job = bucket_job(manifest, services.runs)
         written = manifest.bucket
         _check_listing(job, written.outcomes, services)
         rows, checksum = 0, 0

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.runs.manifest import Manifest
-from bucketwheel.runs.store import RunStore, run_store
+from bucketwheel.runs.store import RunStore
 from bucketwheel.runs.summary import Failure, Summary
 from bucketwheel.settings import Settings
 
@@ -37,7 +37,7 @@ def outcome(settings: Settings, datasets: Sequence[str], since: datetime) -> Out
     problems: list[str] = []
     for dataset in datasets:
         try:
-            store = run_store(settings)
+            store = RunStore.of(settings)
             manifest = _newest_changed(store, dataset, since, problems)
             if manifest is not None:
                 manifests.append(manifest)
