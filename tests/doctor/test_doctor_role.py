@@ -64,11 +64,8 @@ def test_credentials_role_not_assumable_is_named(
     # Clients of these settings exist, and keep the credentials that they were made with.
     seen = diagnose(aws__connect_seconds=2)
     for name in ("credentials", f"bucket {DATA}"):
-        assert (
-            "no credentials: the role that this process is to take cannot be assumed (not for you)"
-            in seen[name].found
-        )
-        assert seen[name].todo == "choose another AWS_PROFILE, or have the role trust who runs this"
+        assert "no credentials: the role of this process cannot be assumed (not for you)" in seen[name].found
+        assert seen[name].todo == "choose another AWS_PROFILE, or let the role trust the caller"
 
 
 def refusing(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,51 +1,75 @@
-"""Tries calls to AWS again that were refused only because too much was asked at once."""
+"""Retry calls to AWS: one helper for all callers, each with its own pauses."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from botocore.exceptions import ClientError
+from bucketwheel.aws.errors import is_throttled
 
-from bucketwheel.aws import clients
-
-# botocore tries most of these again itself, but gives up after a number of attempts, however little time that took.
-_LATER = {
-    "InternalServerException",
-    "InternalServiceException",
-    "OperationTimeoutException",
-    "RequestLimitExceeded",
-    "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-}
-_LONGEST_PAUSE = 10.0
+_MAX_PAUSE = 10.0
 
 T = TypeVar("T")
 
 
-def passes(error: BaseException) -> bool:
-    """Return whether AWS may do later what it has just refused."""
-    return clients.code_of(error) in _LATER
+def retry(
+    action: Callable[[], T],
+    is_retryable: Callable[[BaseException], bool],
+    pauses: Iterable[float],
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Return the result of `action`, repeated after each pause while it fails with a retryable error.
 
-
-def patiently(action: Callable[[], T], seconds: float, pause: float = 0.2) -> T:
-    """Do it; where AWS throttles or is out of order, again after random, growing pauses, for at most `seconds`.
+    Args:
+        action: the call.
+        is_retryable: whether a call that failed with this error is worth repeating.
+        pauses: seconds before each further attempt; the error is raised when they end.
+        sleep: waits for a number of seconds.
 
     Raises:
-        ClientError: AWS refused for another reason, or did so to the end.
+        Exception: the error of `action`, if it is not retryable or no pause is left.
     """
-    deadline = time.monotonic() + seconds
+    waits = iter(pauses)
     while True:
         try:
             return action()
-        except ClientError as error:
-            wait = random.uniform(pause / 2, pause)  # noqa: S311  spreads load, guards nothing
-            if not passes(error) or time.monotonic() + wait > deadline:
+        except Exception as error:
+            if not is_retryable(error):
                 raise
-        time.sleep(wait)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+            wait = next(waits, None)
+            if wait is None:
+                raise
+        sleep(wait)
+
+
+def retry_throttled(
+    action: Callable[[], T],
+    seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> T:
+    """Return the result of `action`, repeated with exponential backoff for at most `seconds` while AWS throttles it.
+
+    Raises:
+        ClientError: AWS refused for another reason, or throttled the last attempt too.
+    """
+    return retry(action, is_throttled, _backoff(seconds, clock), sleep)
+
+
+def _backoff(seconds: float, clock: Callable[[], float], pause: float = 0.2) -> Iterator[float]:
+    """Return an iterator over random, doubling pauses that ends when the next one would exceed `seconds`."""
+    # Not a generator: the time starts with the first attempt.
+    deadline = clock() + seconds
+
+    def pauses() -> Iterator[float]:
+        longest = pause
+        while True:
+            wait = random.uniform(longest / 2, longest)  # noqa: S311  spreads load, not a secret
+            if clock() + wait > deadline:
+                return
+            yield wait
+            longest = min(2 * longest, _MAX_PAUSE)
+
+    return pauses()

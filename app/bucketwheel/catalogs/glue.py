@@ -14,7 +14,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from bucketwheel.aws import clients
-from bucketwheel.aws.retry import patiently
+from bucketwheel.aws.errors import code_of, wrap_aws_errors
+from bucketwheel.aws.retry import retry_throttled
 from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_definition, same_version
@@ -132,13 +133,13 @@ class GlueCatalog:
 
     def _create_database(self) -> None:
         given = {"Name": self.database, "Description": "Tables published by Bucketwheel"}
-        with clients.translated(CatalogError, f"database {self.database}"):
+        with wrap_aws_errors(CatalogError, f"database {self.database}"):
             try:
-                patiently(
+                retry_throttled(
                     lambda: self._glue.create_database(DatabaseInput=given), self._settings.catalog.retry_seconds
                 )
             except ClientError as error:
-                if clients.code_of(error) != _EXISTS:
+                if code_of(error) != _EXISTS:
                     raise
 
     def _update(self, table: CatalogTable, wanted: dict[str, Any], replacing: CatalogTable) -> None:
@@ -189,9 +190,9 @@ class GlueCatalog:
         """
         thing = f"table {self.database}.{name}" if name else f"database {self.database}"
         method = getattr(self._glue, action)
-        with clients.translated(CatalogError, thing):
+        with wrap_aws_errors(CatalogError, thing):
             try:
-                return patiently(
+                return retry_throttled(
                     lambda: method(DatabaseName=self.database, **arguments), self._settings.catalog.retry_seconds
                 )
             except ClientError as error:
@@ -203,14 +204,14 @@ class _Refused(Exception):  # noqa: N818
 
     def __init__(self, cause: ClientError, thing: str) -> None:
         super().__init__(str(cause))
-        self.code = clients.code_of(cause)
+        self.code = code_of(cause)
         self.cause = cause
         self.error = _translated(cause, thing)
 
 
 def _translated(cause: ClientError, thing: str) -> CatalogError:
     try:
-        with clients.translated(CatalogError, thing):
+        with wrap_aws_errors(CatalogError, thing):
             raise cause
     except CatalogError as error:
         return error

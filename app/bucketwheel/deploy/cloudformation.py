@@ -11,6 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.errors import DeployError, SelectionError
 from bucketwheel.settings import Settings
 
@@ -49,7 +50,7 @@ class Stack:
         self.region: str = self._client.meta.region_name
 
     def _errors(self) -> Any:
-        return clients.translated(DeployError, f"stack {self.name}")
+        return wrap_aws_errors(DeployError, f"stack {self.name}")
 
     def status(self) -> str | None:
         """Return the status, or None where there is no such stack."""
@@ -66,7 +67,7 @@ class Stack:
             try:
                 found: dict[str, Any] = self._client.describe_stacks(StackName=self.name)["Stacks"][0]
             except ClientError as error:
-                if clients.code_of(error) == "ValidationError" and "does not exist" in str(error):
+                if code_of(error) == "ValidationError" and "does not exist" in str(error):
                     return None
                 raise
         return found
@@ -200,7 +201,7 @@ class Stack:
                 found: list[dict[str, Any]] = self._client.describe_stack_events(StackName=self.name)["StackEvents"]
             except ClientError as error:
                 # A stack that is gone has no events under its name any more.
-                if clients.code_of(error) == "ValidationError":
+                if code_of(error) == "ValidationError":
                     return []
                 raise
         return found

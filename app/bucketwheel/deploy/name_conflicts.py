@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.deploy.cloudformation import Stack
 from bucketwheel.errors import DeployError
 from bucketwheel.settings.loading import Configuration
@@ -68,16 +69,16 @@ def refuse(config: Configuration, made: dict[str, Any], stack: Stack | None) -> 
 
 
 def _exists(config: Configuration, kind: str, name: str) -> bool:
-    with clients.translated(DeployError, f"{kind} {name}"):
+    with wrap_aws_errors(DeployError, f"{kind} {name}"):
         if kind == _WORKGROUP:
             return name in _workgroups(config)
         look = _LOOKS[kind]
         try:
             getattr(clients.client(look.service, config.settings.aws), look.call)(**{look.parameter: name})
         except ClientError as error:
-            if clients.code_of(error) in look.free:
+            if code_of(error) in look.free:
                 return False
-            if clients.code_of(error) not in _TAKEN:
+            if code_of(error) not in _TAKEN:
                 raise
     return True
 

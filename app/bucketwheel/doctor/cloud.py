@@ -7,6 +7,7 @@ from typing import Any
 
 from bucketwheel import plugins
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.doctor import buckets, permissions, trust
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
@@ -31,7 +32,7 @@ def checks(settings: Settings, env: str) -> Iterator[Check]:
 
 
 def _credentials(settings: Settings) -> CheckResult:
-    with clients.translated(BucketwheelError, "credentials"):
+    with wrap_aws_errors(BucketwheelError, "credentials"):
         who = clients.client("sts", settings.aws).get_caller_identity()
     return ok(f"account {who['Account']}, {who['Arn']}")
 
@@ -53,11 +54,11 @@ def _database(settings: Settings) -> CheckResult:
     name = settings.catalog.database.lower()
     plugins.catalog(settings).check()
     try:
-        with clients.translated(CatalogError, f"database {name}"):
+        with wrap_aws_errors(CatalogError, f"database {name}"):
             clients.client("glue", settings.aws).get_database(Name=name)
     except CatalogError as error:
         # If the role may not create it, the catalog's own check failed above.
-        if clients.code_of(error.__cause__ or error) != "EntityNotFoundException":
+        if code_of(error.__cause__ or error) != "EntityNotFoundException":
             raise
         return ok(f"{name} does not exist yet; the first run creates it (catalog.create_database)")
     return ok(f"{name} exists")
@@ -69,10 +70,10 @@ def _workgroup(deployment: Deployment) -> CheckResult:
         # The same check that jobs do before they begin.
         plugins.executor(settings).check()
     try:
-        with clients.translated(ExecutorError, f"workgroup {athena.workgroup}"):
+        with wrap_aws_errors(ExecutorError, f"workgroup {athena.workgroup}"):
             group = clients.client("athena", settings.aws).get_work_group(WorkGroup=athena.workgroup)["WorkGroup"]
     except ExecutorError as error:
-        if clients.code_of(error.__cause__ or error) != "InvalidRequestException":
+        if code_of(error.__cause__ or error) != "InvalidRequestException":
             raise
         return warning(f"workgroup {athena.workgroup} does not exist", "`bucketwheel deploy apply` creates it")
     return _workgroup_result(group, athena.workgroup, athena.output_location)

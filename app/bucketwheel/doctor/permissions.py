@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import code_of, is_denied, wrap_aws_errors
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.deploy.template.policy import READ_PACKAGE, Statement, job_statements
 from bucketwheel.doctor.checks import CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, ConfigError
 
-# IAM's error codes for a caller that may not ask.
-_REFUSED = {"AccessDenied", "AccessDeniedException"}
 # Replaces `*` in a policy's patterns.
 _SAMPLE = "bucketwheel-doctor"
 _MAX_SHOWN = 6
@@ -36,7 +35,7 @@ def look(deployment: Deployment) -> CheckResult:
     settings = deployment.settings.aws
     iam, role = clients.client("iam", settings), deployment.role
     try:
-        with clients.translated(BucketwheelError, f"role {role}"):
+        with wrap_aws_errors(BucketwheelError, f"role {role}"):
             arn = iam.get_role(RoleName=role)["Role"]["Arn"]
             denied, asked = _denied(iam, arn, deployment)
     except BucketwheelError as error:
@@ -57,10 +56,10 @@ def without_answer(error: BucketwheelError, role: str) -> CheckResult:
     Raises:
         BucketwheelError: IAM failed, or there are no credentials.
     """
-    code = clients.code_of(error.__cause__ or error)
+    code = code_of(error.__cause__ or error)
     if code == "NoSuchEntity":
         return warning(f"role {role} does not exist", "`bucketwheel deploy apply` creates it")
-    if code in _REFUSED or "NotImplemented" in f"{code} {error}":
+    if is_denied(error.__cause__ or error) or "NotImplemented" in f"{code} {error}":
         return warning(
             f"unknown, because IAM refused to answer: {error}",
             "allow iam:GetRole and iam:SimulatePrincipalPolicy to the caller",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import wrap_aws_errors
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.doctor.checks import CheckResult, failed, ok, warning
 from bucketwheel.doctor.permissions import without_answer
@@ -22,7 +23,7 @@ def look(deployment: Deployment) -> CheckResult:
     """
     role, service = deployment.role, f"{deployment.settings.deploy.platform}.amazonaws.com"
     try:
-        with clients.translated(BucketwheelError, f"role {role}"):
+        with wrap_aws_errors(BucketwheelError, f"role {role}"):
             definition = clients.client("iam", deployment.settings.aws).get_role(RoleName=role)["Role"]
     except BucketwheelError as error:
         return without_answer(error, role)

@@ -15,7 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from bucketwheel import sql
 from bucketwheel.aws import clients
-from bucketwheel.aws.retry import passes, patiently
+from bucketwheel.aws.errors import code_of, is_denied, is_throttled, wrap_aws_errors
+from bucketwheel.aws.retry import retry_throttled
 from bucketwheel.contracts import Statement, TableCopy
 from bucketwheel.contracts.executor import WRITERS
 from bucketwheel.errors import (
@@ -75,9 +76,9 @@ class AthenaExecutor:
         name, given = self._settings.athena.workgroup, self._settings.athena.output_location
         with self._translated("check"):
             try:
-                group = patiently(lambda: self._athena.get_work_group(WorkGroup=name), self._retry)["WorkGroup"]
+                group = retry_throttled(lambda: self._athena.get_work_group(WorkGroup=name), self._retry)["WorkGroup"]
             except ClientError as error:
-                if clients.code_of(error) != _INVALID:
+                if code_of(error) != _INVALID:
                     raise
                 raise ConfigError(
                     f"athena.workgroup: Athena has no workgroup {name!r}; create it, or name another"
@@ -147,7 +148,7 @@ class AthenaExecutor:
             kind = _cause(error)
             # What was denied is explained already.
             more = "" if kind is ExecutorDeniedError else hint(kind)
-            with clients.translated(lambda text: kind(f"{text.rstrip('.')}{more}"), thing):
+            with wrap_aws_errors(lambda text: kind(f"{text.rstrip('.')}{more}"), thing):
                 raise
 
     def _start(self, text: str) -> str:
@@ -161,11 +162,11 @@ class AthenaExecutor:
         }
         if athena.output_location and not self.chooses_location:
             request["ResultConfiguration"] = {"OutputLocation": with_s3_scheme(athena.output_location)}
-        answer = patiently(lambda: self._athena.start_query_execution(**request), self._retry)
+        answer = retry_throttled(lambda: self._athena.start_query_execution(**request), self._retry)
         return str(answer["QueryExecutionId"])
 
     def _look(self, query_id: str) -> dict[str, Any]:
-        answer = patiently(lambda: self._athena.get_query_execution(QueryExecutionId=query_id), self._retry)
+        answer = retry_throttled(lambda: self._athena.get_query_execution(QueryExecutionId=query_id), self._retry)
         found: dict[str, Any] = answer["QueryExecution"]
         return found
 
@@ -190,7 +191,7 @@ class AthenaExecutor:
     def _cancel(self, query_id: str, cause: BaseException) -> None:
         """Stop the query and delete what it has written; trouble with that becomes a note on the cause."""
         try:
-            patiently(lambda: self._athena.stop_query_execution(QueryExecutionId=query_id), self._retry)
+            retry_throttled(lambda: self._athena.stop_query_execution(QueryExecutionId=query_id), self._retry)
             deadline = time.monotonic() + _STOP_SECONDS
             while (found := self._look(query_id))["Status"]["State"] not in _ENDED and time.monotonic() < deadline:
                 time.sleep(_FIRST_PAUSE)
@@ -227,17 +228,17 @@ class AthenaExecutor:
 
     def _rows(self, query_id: str) -> Iterator[tuple[str | None, ...]]:
         """Yield the rows of a SELECT, whose first one is the header."""
-        answer = patiently(lambda: self._athena.get_query_results(QueryExecutionId=query_id), self._retry)
+        answer = retry_throttled(lambda: self._athena.get_query_results(QueryExecutionId=query_id), self._retry)
         for row in answer["ResultSet"]["Rows"][1:]:
             yield tuple(cell.get("VarCharValue") for cell in row["Data"])
 
 
 def _cause(error: BaseException) -> type[ExecutorError]:
-    if clients.is_denied(error):
+    if is_denied(error):
         return ExecutorDeniedError
-    if passes(error):
+    if is_throttled(error):
         return ExecutorBusyError
-    if isinstance(error, ClientError) and clients.code_of(error) == _INVALID:
+    if isinstance(error, ClientError) and code_of(error) == _INVALID:
         # Athena refuses with this what it cannot parse, and whatever else it finds wrong with a request.
         told = f"{error.response.get('AthenaErrorCode', '')} {error}"
         if re.search(_MALFORMED, told):

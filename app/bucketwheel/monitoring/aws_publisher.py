@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import wrap_aws_errors
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.settings import AwsSettings
 
@@ -27,12 +28,12 @@ class AwsCloud:
 
     def put_metrics(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
         """See `cloud.Cloud.put_metrics`."""
-        with clients.translated(BucketwheelError, f"metrics in namespace {namespace}"):
+        with wrap_aws_errors(BucketwheelError, f"metrics in namespace {namespace}"):
             clients.client("cloudwatch", self._settings).put_metric_data(Namespace=namespace, MetricData=list(data))
 
     def notify(self, topic: str, subject: str, text: str) -> None:
         """See `cloud.Cloud.notify`."""
         # A topic can be of another region than the job.
         settings = self._settings.model_copy(update={"region": topic.split(":")[3]})
-        with clients.translated(BucketwheelError, f"topic {topic}"):
+        with wrap_aws_errors(BucketwheelError, f"topic {topic}"):
             clients.client("sns", settings).publish(TopicArn=topic, Subject=subject, Message=text)

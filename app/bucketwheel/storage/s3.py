@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from botocore.exceptions import HTTPClientError, IncompleteReadError
 
+from bucketwheel.aws.retry import retry
 from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.settings import AwsSettings, StorageSettings
 from bucketwheel.storage.locations import Entry, bucket_and_key
@@ -23,7 +23,8 @@ _END = 64 * 2**10
 _WRITE_BUFFER = 2**20
 _DELETED_AT_ONCE = 1000
 _PAUSE = 0.1
-_LONGEST_PAUSE = 5
+_MAX_PAUSE = 5
+_BROKEN_BODY = (HTTPClientError, IncompleteReadError)
 _SSE = {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}
 
 
@@ -189,23 +190,25 @@ class S3Objects:
             more["ContinuationToken"] = page["NextContinuationToken"]
 
     def _get(self, bucket: str, key: str, part: str = "", **condition: str) -> tuple[bytes, Any]:
-        """Return content and answer; what breaks off after the answer has begun is beyond botocore's own tries."""
+        """Return content and response; botocore does not retry a body that breaks off."""
         named = {"Range": part} if part else {}
-        for attempt in range(1, self._attempts + 1):
-            answer = self._client.call("get_object", bucket, key, **named, **condition)
-            body = answer["Body"]
+
+        def get() -> tuple[bytes, Any]:
+            response = self._client.call("get_object", bucket, key, **named, **condition)
+            body = response["Body"]
             try:
-                return body.read(), answer
-            except (HTTPClientError, IncompleteReadError) as error:
-                if attempt == self._attempts:
-                    raise StorageError(
-                        f"s3://{bucket}/{key}: reading broke off {attempt} times ({error}); check the network, or "
-                        "raise storage.attempts"
-                    ) from error
-                time.sleep(min(_PAUSE * 2**attempt, _LONGEST_PAUSE))
+                return body.read(), response
             finally:
                 body.close()
-        raise AssertionError("storage.attempts is at least 1")
+
+        pauses = (min(_PAUSE * 2**attempt, _MAX_PAUSE) for attempt in range(1, self._attempts))
+        try:
+            return retry(get, lambda error: isinstance(error, _BROKEN_BODY), pauses)
+        except _BROKEN_BODY as error:
+            raise StorageError(
+                f"s3://{bucket}/{key}: reading broke off {self._attempts} times ({error}); check the network, or "
+                "raise storage.attempts"
+            ) from error
 
 
 def _directory(bucket: str, prefix: str) -> Entry:

@@ -18,14 +18,13 @@ from botocore.exceptions import (
 )
 
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import code_of, explain, is_denied, is_expired
 from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.settings import AwsSettings, StorageSettings
 
 _CONNECTIONS = 64
 _NOT_THERE = {"NoSuchKey", "NotFound", "404"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
-_DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"}
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken"}
 _ELSEWHERE = {
     "PermanentRedirect",
@@ -77,7 +76,7 @@ class S3Client:
                 return getattr(client, operation)(**named, **parameters)
             except ClientError as error:
                 # Keys in a file may have been written anew since they were read, and a role's withdrawn.
-                if clients.code_of(error) not in _EXPIRED:
+                if not is_expired(error):
                     raise
                 renewed = _renewed(self._settings, client)
                 return getattr(renewed, operation)(**named, **parameters)
@@ -89,7 +88,7 @@ class S3Client:
 
 def code_behind(error: StorageError) -> str:
     """Return S3's code for what went wrong, or nothing."""
-    return clients.code_of(error.__cause__) if error.__cause__ else ""
+    return code_of(error.__cause__) if error.__cause__ else ""
 
 
 def _client(settings: StorageSettings) -> Any:
@@ -142,7 +141,7 @@ def _say_who_pays(params: dict[str, Any], **_: Any) -> None:
 
 
 def _in_words(error: ClientError, bucket: str, key: str, prefix: str) -> Exception:
-    code, operation = clients.code_of(error), error.operation_name
+    code, operation = code_of(error), error.operation_name
     message = error.response.get("Error", {}).get("Message") or code
     place = f"s3://{bucket}/{key or prefix}"
     if code in _NOT_THERE:
@@ -154,17 +153,17 @@ def _in_words(error: ClientError, bucket: str, key: str, prefix: str) -> Excepti
 
 def _why(code: str, operation: str, message: str, bucket: str, key: str, error: ClientError) -> str:
     if operation.startswith("AssumeRole"):
-        return clients.explained(error)
+        return explain(error)
     if code == "NoSuchBucket":
         return f"{operation}: the bucket {bucket!r} does not exist; create it, or correct its name in the settings"
-    if code in _DENIED:
+    if is_denied(error):
         permission = f"s3:{_PERMISSIONS.get(operation, operation)}"
         resource = f"arn:aws:s3:::{bucket}" if operation in _ON_BUCKET else f"arn:aws:s3:::{bucket}/{key or '*'}"
         return (
             f"{operation} was denied ({message}); the role needs {permission} on {resource}, and with a KMS key "
             "the use of that key"
         )
-    if code in _EXPIRED:
+    if is_expired(error):
         return f"{operation}: the credentials have expired ({message}); renew them, then resume"
     if code in _WRONG_KEYS:
         return f"{operation}: the credentials are not valid ({message}); check AWS_PROFILE and the AWS_ variables"

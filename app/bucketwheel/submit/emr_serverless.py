@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from bucketwheel import cost
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import code_of, is_temporary, wrap_aws_errors
+from bucketwheel.aws.retry import retry
 from bucketwheel.deploy.template import emr
 from bucketwheel.deploy.template.deployment import TOPIC, Deployment
 from bucketwheel.errors import JobBusyError, SelectionError, SubmitError
 from bucketwheel.packaging.archive import SCRIPT
-from bucketwheel.submit.follow import POLL_SECONDS, JobState, is_temporary
+from bucketwheel.submit.follow import POLL_SECONDS, JobState
 
 _ENDED = {"SUCCESS", "FAILED", "CANCELLED"}
 _BUSY = {"ConflictException", "ServiceQuotaExceededException"}
@@ -30,7 +33,7 @@ class EmrRuns:
         self._deployment = deployment
         self._emr = deployment.settings.emr_serverless
         self._sleep = sleep
-        with clients.translated(SubmitError, f"application {deployment.stack}"):
+        with wrap_aws_errors(SubmitError, f"application {deployment.stack}"):
             self._client = clients.client("emr-serverless", deployment.settings.aws)
             identity = clients.client("sts", deployment.settings.aws).get_caller_identity()
             self.application = self._emr.application_id or self._find()
@@ -73,20 +76,20 @@ class EmrRuns:
     def start(self, arguments: Mapping[str, str], token: str) -> str:
         """See `follow.JobRunner.start`; EMR Serverless recognizes a repeated token itself."""
         parameters = self.parameters(arguments, token)
-        with clients.translated(SubmitError, f"job {self.job} on application {self.application}"):
-            for _ in range(_ATTEMPTS - 1):
-                try:
-                    return str(self._client.start_job_run(**parameters)["jobRunId"])
-                except (ClientError, BotoCoreError) as error:
-                    if clients.code_of(error) in _BUSY:
-                        raise JobBusyError(
-                            f"application {self.application} accepts no more runs now: {error}; wait for others to "
-                            "finish, or raise emr_serverless.max_executors and apply the stack"
-                        ) from error
-                    if not is_temporary(error):
-                        raise
-                    self._sleep(POLL_SECONDS)
-            return str(self._client.start_job_run(**parameters)["jobRunId"])
+
+        def start() -> str:
+            try:
+                return str(self._client.start_job_run(**parameters)["jobRunId"])
+            except ClientError as error:
+                if code_of(error) in _BUSY:
+                    raise JobBusyError(
+                        f"application {self.application} accepts no more runs now: {error}; wait for others to "
+                        "finish, or raise emr_serverless.max_executors and apply the stack"
+                    ) from error
+                raise
+
+        with wrap_aws_errors(SubmitError, f"job {self.job} on application {self.application}"):
+            return retry(start, is_temporary, repeat(POLL_SECONDS, _ATTEMPTS - 1), self._sleep)
 
     def look(self, run_id: str) -> JobState:
         """See `follow.JobRunner.look`."""

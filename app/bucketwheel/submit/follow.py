@@ -5,23 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Protocol, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from bucketwheel.aws import clients
+from bucketwheel.aws.errors import is_temporary, wrap_aws_errors
+from bucketwheel.aws.retry import retry
 from bucketwheel.errors import SubmitError
 
 T = TypeVar("T")
 
-_THROTTLED = {
-    "LimitExceededException",
-    "OperationTimeoutException",
-    "RequestLimitExceeded",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
-}
 POLL_SECONDS = 10.0
 # Following ends after this many failed calls in a row.
 _MAX_CONSECUTIVE_ERRORS = 12
@@ -89,29 +83,14 @@ class Log(Protocol):
         ...
 
 
-def is_temporary(error: Exception) -> bool:
-    """Return whether the same call may succeed a little later."""
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return clients.code_of(error) in _THROTTLED or status >= 500
-    return not isinstance(error, NoCredentialsError)
-
-
 def retry_temporary(thing: str, call: Callable[[], T], sleep: Callable[[float], None]) -> T:
     """Return the result of `call`, retried through the temporary errors of a short outage.
 
     Raises:
         SubmitError: another error, or too many in a row.
     """
-    for _ in range(_MAX_CONSECUTIVE_ERRORS - 1):
-        try:
-            return call()
-        except (ClientError, BotoCoreError) as error:
-            if not is_temporary(error):
-                break
-            sleep(POLL_SECONDS)
-    with clients.translated(SubmitError, thing):
-        return call()
+    with wrap_aws_errors(SubmitError, thing):
+        return retry(call, is_temporary, repeat(POLL_SECONDS, _MAX_CONSECUTIVE_ERRORS - 1), sleep)
 
 
 def follow(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from bucketwheel import cost
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import code_of, is_temporary, wrap_aws_errors
+from bucketwheel.aws.retry import retry
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.errors import JobBusyError, SubmitError
-from bucketwheel.submit.follow import POLL_SECONDS, JobState, is_temporary
+from bucketwheel.submit.follow import POLL_SECONDS, JobState
 
 # Glue has no idempotency token; this argument says which submission started a run.
 TOKEN = "--submission-token"  # noqa: S105 a name
@@ -29,7 +32,7 @@ class GlueRuns:
         self.log_group = deployment.output_log_group
         self._glue = deployment.settings.glue
         settings = deployment.settings.aws
-        with clients.translated(SubmitError, f"job {self.job}"):
+        with wrap_aws_errors(SubmitError, f"job {self.job}"):
             self._client = clients.client("glue", settings)
             # boto3 must not retry a start by itself: if the response is lost, the job may run already.
             self._once = clients.client("glue", settings.model_copy(update={"attempts": 1}))
@@ -37,29 +40,27 @@ class GlueRuns:
 
     def start(self, arguments: Mapping[str, str], token: str) -> str:
         """See `follow.JobRunner.start`."""
-        with clients.translated(SubmitError, f"job {self.job}"):
-            for attempt in range(1, _ATTEMPTS + 1):
-                if found := self._started(token):
-                    return found
-                try:
-                    return self._start(arguments, token)
-                except (ClientError, BotoCoreError) as error:
-                    if clients.code_of(error) == "ConcurrentRunsExceededException":
-                        raise JobBusyError(self._busy()) from error
-                    if attempt == _ATTEMPTS or not is_temporary(error):
-                        raise
-                    self._sleep(POLL_SECONDS)
-        raise AssertionError("unreachable")
+
+        def start() -> str:
+            return self._started(token) or self._start(arguments, token)
+
+        with wrap_aws_errors(SubmitError, f"job {self.job}"):
+            return retry(start, is_temporary, repeat(POLL_SECONDS, _ATTEMPTS - 1), self._sleep)
 
     def _start(self, arguments: Mapping[str, str], token: str) -> str:
-        answer = self._once.start_job_run(
-            JobName=self.job,
-            Arguments={**arguments, TOKEN: token},
-            WorkerType=self._glue.worker_type,
-            NumberOfWorkers=self._glue.number_of_workers,
-            Timeout=self._glue.timeout_minutes,
-            ExecutionClass=self._glue.execution_class,
-        )
+        try:
+            answer = self._once.start_job_run(
+                JobName=self.job,
+                Arguments={**arguments, TOKEN: token},
+                WorkerType=self._glue.worker_type,
+                NumberOfWorkers=self._glue.number_of_workers,
+                Timeout=self._glue.timeout_minutes,
+                ExecutionClass=self._glue.execution_class,
+            )
+        except ClientError as error:
+            if code_of(error) == "ConcurrentRunsExceededException":
+                raise JobBusyError(self._busy()) from error
+            raise
         return str(answer["JobRunId"])
 
     def _started(self, token: str) -> str | None:

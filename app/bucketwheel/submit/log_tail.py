@@ -8,8 +8,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import code_of, explain, is_temporary
 from bucketwheel.settings import AwsSettings
-from bucketwheel.submit.follow import is_temporary
 
 # Maximum number of lines per call; the next call continues after them.
 MOST_LINES = 1_000
@@ -58,12 +58,12 @@ class Tail:
         if fault is None or self._reported or not (last or self._stays(fault)):
             return ""
         self._reported = True
-        missing = clients.code_of(fault) == _NOT_THERE_YET
-        why = "it does not exist; `bucketwheel deploy apply` creates it" if missing else clients.explained(fault)
+        missing = code_of(fault) == _NOT_THERE_YET
+        why = "it does not exist; `bucketwheel deploy apply` creates it" if missing else explain(fault)
         return f"the log of the run cannot be shown: log group {self._group}: {why}"
 
     def _stays(self, fault: Exception) -> bool:
-        return clients.code_of(fault) != _NOT_THERE_YET and not is_temporary(fault)
+        return code_of(fault) != _NOT_THERE_YET and not is_temporary(fault)
 
     def _page(self) -> dict[str, Any]:
         more = {"nextToken": self._token} if self._token else {}
