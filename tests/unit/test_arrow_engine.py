@@ -54,14 +54,15 @@ def test_only_what_is_over_the_budget_is_spilled(job: BucketJob, tmp_path: Path)
     assert 0 < part_of_it.statistics().spilled_bytes < all_of_it.statistics().spilled_bytes - 50_000
 
 
-def test_statistics_are_those_since_last_asked(job: BucketJob) -> None:
+def test_statistics_are_totals_and_are_not_reset(job: BucketJob) -> None:
     tight = engine(memory=1, threads=1)
     bucket(tight, job)
     once = tight.statistics().spilled_bytes
     bucket(tight, job)
     bucket(tight, job)
-    assert tight.statistics() == EngineStatistics(spilled_bytes=2 * once)
-    assert tight.statistics() == EngineStatistics()
+    total = tight.statistics()
+    assert total == tight.statistics() == EngineStatistics(spilled_bytes=3 * once)
+    assert total.since(EngineStatistics(spilled_bytes=once)) == EngineStatistics(spilled_bytes=2 * once)
 
 
 def test_a_large_slice_is_read_in_batches_where_memory_is_short(

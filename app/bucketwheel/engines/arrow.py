@@ -52,8 +52,7 @@ class ArrowEngine:
 
     def statistics(self) -> EngineStatistics:
         """See `contracts.Engine.statistics`."""
-        spilled, self._spilled = self._spilled, 0
-        return EngineStatistics(spilled)
+        return EngineStatistics(self._spilled)
 
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]

@@ -28,6 +28,7 @@ class Bucket:
         self._report(services, job, finished, 0)
         services.storage.make_directory(job.scratch)
         engine = services.engine()
+        before = engine.statistics()
         with reasons_told(services, self.name, engine):
             for outcome in engine.bucket(job, frozenset(done), lambda r, b: self._report(services, job, r, b)):
                 services.checkpoints.save(outcome)
@@ -37,7 +38,7 @@ class Bucket:
             written = sum(outcome.rows for outcome in outcomes)
             if written != rows:
                 raise EngineError(f"bucket: {rows} rows in the snapshot, {written} written; nothing was published")
-        statistics = engine.statistics()
+        statistics = engine.statistics().since(before)
         return BucketResult(
             rows=written,
             empty_buckets=sum(1 for outcome in outcomes if not outcome.rows),

@@ -11,10 +11,11 @@ from bucketwheel.contracts import Engine, Progress, Services
 @contextmanager
 def reasons_told(services: Services, stage: str, engine: Engine) -> Iterator[None]:
     """Where the block fails, report what the engine warns of and put it on the error: no result will tell it."""
+    before = engine.statistics()
     try:
         yield
     except Exception as error:
-        warnings = engine.statistics().warnings
+        warnings = engine.statistics().since(before).warnings
         for warning in warnings:
             error.add_note(warning)
         try:

@@ -43,6 +43,7 @@ class Verify:
         rows, checksum = 0, 0
         sizes = dict.fromkeys((table.name for table in job.tables), 0)
         engine = services.engine()
+        before = engine.statistics()
         with reasons_told(services, self.name, engine):
             for check in engine.verify(
                 job,
@@ -60,7 +61,7 @@ class Verify:
         duplicates = sum(outcome.duplicate_keys for outcome in written.outcomes)
         quality = services.settings.quality
         warnings = [
-            *engine.statistics().warnings,
+            *engine.statistics().since(before).warnings,
             *_apply(quality.null_keys, "null_keys", nulls, "rows have a NULL key"),
             *_apply(quality.duplicate_keys, "duplicate_keys", duplicates, "rows repeat a key"),
         ]

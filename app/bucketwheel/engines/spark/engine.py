@@ -60,8 +60,7 @@ class SparkEngine:
 
     def statistics(self) -> EngineStatistics:
         """See `contracts.Engine.statistics`."""
-        statistics, self._statistics = self._statistics, EngineStatistics()
-        return statistics
+        return self._statistics
 
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
