@@ -81,7 +81,7 @@ def load(
         if isinstance(overrides, Mapping)
         else overrides
     )
-    config = _config.load(env, directory, given, os.environ if environ is None else environ)
+    config = _config.load(env, directory, given, os.environ if environ is None else environ, _plugins.settings_model)
     _plugins.check_copies(config.settings)
     return config
 

@@ -1,8 +1,8 @@
 """Finds stages, engines, catalogs and SQL executors by name; each is imported when it is chosen.
 
 Other packages add their own through entry points in the groups `bucketwheel.stages`, `.engines`, `.catalogs` and
-`.executors`. An entry point names a class; stages are made without arguments, everything
-else with the settings.
+`.executors`. An entry point names a class; stages are created without arguments, everything
+else with the settings. A class with a `settings_model` gets its own settings, `plugins.<name>`, as the last argument.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import importlib
 from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
+from pydantic import BaseModel
+
 from bucketwheel.contracts import Catalog, Engine, SqlExecutor, Stage
 from bucketwheel.errors import ConfigError, MissingDependencyError, SelectionError
 from bucketwheel.settings import PROMOTE, STAGES, Settings
+from bucketwheel.settings.loading import plugin_settings
 
 _BUILT_IN = {
     "stages": {name: f"bucketwheel.stages.{name}:{name.capitalize()}" for name in STAGES},
@@ -42,21 +45,21 @@ _EXTRAS = {
 }
 
 
-def stage(name: str) -> Stage:
-    """Return the stage of this name."""
-    made: Stage = _load("stages", name)()
+def stage(name: str, settings: Settings | None = None) -> Stage:
+    """Return the stage of this name; `settings` hold what the stage of a plug-in may need."""
+    made: Stage = _create("stages", name, settings or Settings())
     return made
 
 
 def engine(settings: Settings) -> Engine:
     """Return the engine that the settings choose."""
-    made: Engine = _load("engines", settings.engine)(settings)
+    made: Engine = _create("engines", settings.engine, settings, settings)
     return made
 
 
 def catalog(settings: Settings) -> Catalog:
     """Return the catalog that the settings choose."""
-    made: Catalog = _load("catalogs", settings.catalog.kind)(settings)
+    made: Catalog = _create("catalogs", settings.catalog.kind, settings, settings)
     return made
 
 
@@ -105,7 +108,7 @@ def check_copies(settings: Settings) -> None:
 
 def executor(settings: Settings) -> SqlExecutor:
     """Return the SQL executor that the settings choose."""
-    made: SqlExecutor = _load("executors", settings.ctas.method)(settings)
+    made: SqlExecutor = _create("executors", settings.ctas.method, settings, settings)
     return made
 
 
@@ -124,9 +127,42 @@ def check(settings: Settings, engine: bool, catalog: bool, executor: bool) -> No
         _load("executors", settings.ctas.method)
 
 
+def settings_model(name: str) -> type[BaseModel] | None:
+    """Return the model of the settings `plugins.<name>` of an installed plug-in, None where it has none.
+
+    Raises:
+        ConfigError: no plug-in has this name, or two of this name have different models.
+        MissingDependencyError: its packages are not installed.
+    """
+    groups = [group for group in _BUILT_IN if name in known(group)]
+    if not groups:
+        names = sorted({name for group in _BUILT_IN for name in known(group) if name not in _BUILT_IN[group]})
+        close = difflib.get_close_matches(name, names, 1)
+        guess = f"did you mean {close[0]!r}? " if close else ""
+        listed = ", ".join(f"bucketwheel.{group}" for group in _BUILT_IN)
+        raise ConfigError(
+            f"no plug-in is called {name!r}; {guess}known: {', '.join(names) or 'none'} (entry points of {listed})"
+        )
+    # What is built in has its settings elsewhere, and may be expensive to import.
+    classes = [_load(group, name) for group in groups if name not in _BUILT_IN[group]]
+    models = {model for kind in classes if (model := getattr(kind, "settings_model", None))}
+    if len(models) > 1:
+        raise ConfigError(f"several plug-ins are called {name!r} and differ in settings_model; uninstall one")
+    return models.pop() if models else None
+
+
 def known(group: str) -> list[str]:
     """Return the names in a group, built in and installed."""
     return sorted({*_BUILT_IN[group], *(point.name for point in entry_points(group=f"bucketwheel.{group}"))})
+
+
+def _create(group: str, name: str, settings: Settings, *arguments: Any) -> Any:
+    """Return an object of the class behind a name, which gets its own settings as the last argument."""
+    kind = _load(group, name)
+    model = getattr(kind, "settings_model", None)
+    if model is None:
+        return kind(*arguments)
+    return kind(*arguments, plugin_settings(name, model, settings.plugins.get(name, {})))
 
 
 def _load_if_installed(group: str, name: str) -> Any:

@@ -39,7 +39,7 @@ def checks(settings: Settings, remote_only: bool) -> Iterator[Check]:
 
 def _backends(settings: Settings, remote_only: bool) -> CheckResult:
     for name in settings.stages:
-        plugins.stage(name)
+        plugins.stage(name, settings)
     plugins.check(settings, engine=not remote_only, catalog=True, executor=True)
     return ok(f"engine {settings.engine}, catalog {settings.catalog.kind}, ctas {settings.ctas.method}")
 

@@ -12,6 +12,7 @@ import bucketwheel
 from bucketwheel.contracts import Services
 from bucketwheel.errors import ResumeError
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
+from bucketwheel.settings.loading import flatten
 from bucketwheel.stages.discover import data_files
 from bucketwheel.stages.split import read_mapping
 
@@ -42,6 +43,10 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
     }
     for name, part in (("buckets", settings.buckets), ("size", settings.size), ("split", settings.split)):
         marks |= {f"{name}.{key}": str(value) for key, value in part.model_dump(mode="json").items()}
+    # Settings of catalogs and executors decide no bytes.
+    for name in dict.fromkeys((settings.engine, *settings.stages)):
+        own = flatten(settings.plugins.get(name, {}), f"plugins.{name}.")
+        marks |= {key: str(value) for key, value in own}
     return {**marks, "bucketwheel": bucketwheel.__version__, "pyarrow": pa.__version__}
 
 

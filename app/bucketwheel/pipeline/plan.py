@@ -50,7 +50,7 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
     stages = selected_stages(settings, request.stages)
     services = make_services(settings, request, lambda _: None, now)
     for name in stages:
-        plugins.stage(name)
+        plugins.stage(name, settings)
     manifest = Manifest(
         run_id="plan",
         dataset=request.dataset,
@@ -61,7 +61,7 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
         runtime="",
     )
     for name in _LOOKING:
-        result = plugins.stage(name).run(manifest, services).model_dump(mode="json")
+        result = plugins.stage(name, settings).run(manifest, services).model_dump(mode="json")
         manifest = manifest.with_stage(name, StageRecord(started=manifest.created, seconds=0, result=result))
     found, size = manifest.discover, manifest.size
     earlier, unread = _earlier(services)

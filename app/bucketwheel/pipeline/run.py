@@ -52,7 +52,7 @@ def _run(
     settings: Settings, request: RunRequest, report: Report, now: Callable[[], datetime], observer: Observer
 ) -> RunOutcome:
     names = selected_stages(settings, request.stages)
-    stages = [plugins.stage(name) for name in names]
+    stages = [plugins.stage(name, settings) for name in names]
     # What is not installed is better known before the heavy stage than after it.
     plugins.check(
         settings,
@@ -67,7 +67,7 @@ def _run(
         manifest = select_run(store, services, stages, request)
         store.sweep(request.dataset, manifest.run_id)
         if request.resume and not request.stages:
-            stages = [plugins.stage(name) for name in manifest.planned_stages]
+            stages = [plugins.stage(name, settings) for name in manifest.planned_stages]
         services = replace(
             services,
             report=of_run(services.report, manifest.run_id),

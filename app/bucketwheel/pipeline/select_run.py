@@ -82,7 +82,7 @@ def _begun(store: RunStore, services: Services, stages: Sequence[Stage]) -> Mani
     draft = _draft(services, [stage.name for stage in stages])
     started = services.now()
     services.report(Progress(services.dataset, "discover", "started"))
-    found = plugins.stage("discover").run(draft, services)
+    found = plugins.stage("discover", services.settings).run(draft, services)
     draft = draft.with_stage("discover", stage_record(started, services.now(), found.model_dump(mode="json")))
     result = draft.discover
     marks = fingerprint(services, inputs_of(result))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -221,6 +221,7 @@ class Settings(Frozen):
         threads: Threads of the arrow engine; `auto` takes every core this process may use.
         target: Where tables and the books are written: a local path or `s3://bucket/prefix`.
         stages: The pipeline, in order. Stages of other packages are added here.
+        plugins: Settings of stages and backends of other packages, by name (`plugins.md`).
     """
 
     engine: str = "arrow"
@@ -244,4 +245,5 @@ class Settings(Frozen):
     deploy: DeploySettings = DeploySettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     cost: CostSettings = CostSettings()
+    plugins: Mapping[str, Mapping[str, Any]] = {}
     datasets: Mapping[str, DatasetSettings] = {}

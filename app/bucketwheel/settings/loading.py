@@ -7,7 +7,7 @@ Later wins: built-in defaults, `base.yaml`, `<env>.yaml`, variables `BUCKETWHEEL
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bucketwheel.errors import ConfigError
+from bucketwheel.errors import BucketwheelError, ConfigError
 from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.settings.base import FixedDict
+from bucketwheel.settings.secrets import masked
 
 ENVIRONMENT_PREFIX = "BUCKETWHEEL__"
 
@@ -40,7 +42,10 @@ class Configuration:
 
     def rows(self) -> list[tuple[str, Any, str]]:
         """Return (dotted name, value, origin) of every setting, in the order of the documentation."""
-        values = flatten(self.settings.model_dump())
+        document = self.settings.model_dump()
+        # Models of other packages may hold anything; their secrets must not be shown.
+        document["plugins"] = masked(self.settings.model_dump(mode="json", include={"plugins"})["plugins"])
+        values = flatten(document)
         return [(name, value, self._origin(name)) for name, value in values]
 
     def _origin(self, name: str) -> str:
@@ -66,6 +71,7 @@ def load(
     directory: Path | str | None = None,
     overrides: Sequence[tuple[str, Any, str]] = (),
     environ: Mapping[str, str] | None = None,
+    plugin_model: Callable[[str], type[BaseModel] | None] | None = None,
 ) -> Configuration:
     """Return the checked configuration.
 
@@ -74,6 +80,8 @@ def load(
         directory: where the files are; None takes `./conf` where it exists, else built-in defaults alone.
         overrides: (dotted name, value, origin) of flags, applied in order; text is read as YAML.
         environ: environment variables; None takes none.
+        plugin_model: returns the model of a plug-in's settings, None where it has none, and raises ConfigError for an
+            unknown plug-in; without it, the settings of plug-ins are not checked here.
 
     Raises:
         ConfigError: lists every unknown key and wrong value with its origin.
@@ -95,11 +103,56 @@ def load(
             _assign(merged, origins, dotted, read, origin)
     try:
         settings = Settings.model_validate(merged)
+        if plugin_model:
+            settings = _with_plugins(settings, plugin_model, origins, problems)
     except ValidationError as error:
         problems += _described(error, origins)
     if problems:
         raise ConfigError("\n".join(problems))
     return Configuration(settings, env, origins)
+
+
+def plugin_settings(
+    name: str, model: type[BaseModel], values: Mapping[str, Any], origins: Mapping[str, str] | None = None
+) -> BaseModel:
+    """Return the settings of a plug-in, checked by its own model.
+
+    Raises:
+        ConfigError: lists every unknown key and wrong value.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_described(error, origins or {}, model, f"plugins.{name}."))) from error
+
+
+def _with_plugins(
+    settings: Settings,
+    plugin_model: Callable[[str], type[BaseModel] | None],
+    origins: Mapping[str, str],
+    problems: list[str],
+) -> Settings:
+    """Return the settings with those of plug-ins checked and complete; also of chosen plug-ins without any."""
+    chosen = (settings.engine, settings.catalog.kind, settings.ctas.method, *settings.stages)
+    checked: dict[str, Any] = {}
+    for name in dict.fromkeys((*settings.plugins, *chosen)):
+        given = settings.plugins.get(name)
+        try:
+            model = plugin_model(name)
+        except BucketwheelError as error:
+            # A backend that is chosen but not installed is reported when it is needed.
+            if given is not None:
+                problems.append(f"plugins.{name} ({_source(f'plugins.{name}', origins)}): {error}")
+            continue
+        if model is None:
+            if given is not None:
+                problems.append(
+                    f"plugins.{name} ({_source(f'plugins.{name}', origins)}): {name!r} has no settings of its own"
+                )
+            continue
+        with _collected(problems):
+            checked[name] = FixedDict(plugin_settings(name, model, given or {}, origins).model_dump(by_alias=True))
+    return settings.model_copy(update={"plugins": FixedDict(checked)})
 
 
 @contextmanager
@@ -189,17 +242,19 @@ def _scalar(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}") from error
 
 
-def _described(error: ValidationError, origins: Mapping[str, str]) -> list[str]:
+def _described(
+    error: ValidationError, origins: Mapping[str, str], root: type[BaseModel] = Settings, prefix: str = ""
+) -> list[str]:
     """Return a line for each setting that is wrong; a setting of several types has a problem for each of them."""
     texts: dict[str, list[str]] = {}
     values: dict[str, str] = {}
     for problem in error.errors():
         # Pydantic adds the names of union members to a location; settings are strings of their own case.
         path = [str(part) for part in problem["loc"]]
-        name = _known_part(path)
+        name = (prefix + _known_part(path, root)).rstrip(".")
         text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
         if problem["type"] == "extra_forbidden":
-            text = f"unknown setting; {_hint(path[-1], _siblings(path))}"
+            text = f"unknown setting; {_hint(path[-1], _siblings(path, root))}"
         elif problem["type"] in _TEXTS:
             text = _TEXTS[problem["type"]]
         if problem["type"] not in ("extra_forbidden", "missing") and not isinstance(problem["input"], Mapping):
@@ -222,9 +277,9 @@ def _source(name: str, origins: Mapping[str, str]) -> str:
     return "the configuration"
 
 
-def _model(path: Sequence[str]) -> tuple[type[BaseModel] | None, int]:
+def _model(path: Sequence[str], root: type[BaseModel]) -> tuple[type[BaseModel] | None, int]:
     """Follow a location through the models; return the last model reached and how deep that was."""
-    model: type[BaseModel] | None = Settings
+    model: type[BaseModel] | None = root
     depth = 0
     for index, part in enumerate(path):
         if model is None or part not in model.model_fields:
@@ -237,13 +292,13 @@ def _model(path: Sequence[str]) -> tuple[type[BaseModel] | None, int]:
     return model, depth
 
 
-def _known_part(path: Sequence[str]) -> str:
-    model, depth = _model(path)
+def _known_part(path: Sequence[str], root: type[BaseModel]) -> str:
+    model, depth = _model(path, root)
     return ".".join(path[: depth + 1] if model is not None else path[: max(depth, 1)])
 
 
-def _siblings(path: Sequence[str]) -> list[str]:
-    model, _ = _model(path)
+def _siblings(path: Sequence[str], root: type[BaseModel]) -> list[str]:
+    model, _ = _model(path, root)
     return sorted(model.model_fields) if model is not None else []
 
 

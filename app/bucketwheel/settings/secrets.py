@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import SecretStr
+
 _ADVICE = "take it out, and give the job's role access, or keep it in AWS Secrets Manager"
 _PATTERNS = (
+    ("a secret that is not shown", re.compile(r"^\*{10}$")),
     ("an access key", re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b")),
     ("a private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")),
     ("a password in a URL", re.compile(r"\w+://[^/\s:@]+:[^/\s@]+@")),
@@ -20,6 +23,15 @@ _RANDOM = re.compile(
     r"(?<![A-Za-z0-9/+=])(?=[^\s]*[a-z])(?=[^\s]*[A-Z])(?=[^\s]*[0-9])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
 )
 
+MASK = "**********"
+
+
+def masked(value: Any, name: str = "") -> Any:
+    """Return a value with every text hidden that is a secret by its name."""
+    if isinstance(value, Mapping):
+        return {key: masked(part, str(key)) for key, part in value.items()}
+    return MASK if isinstance(value, str) and value and _NAMES.search(name) else value
+
 
 def secrets_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """Yield (dotted name, what it looks like and what to do), never the value itself."""
@@ -30,12 +42,13 @@ def secrets_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
                 yield dotted, f"holds a secret, by its name; {_ADVICE}"
             else:
                 yield from secrets_in(part, dotted)
-    elif isinstance(value, str):
+    elif isinstance(value, str | SecretStr):
+        text = str(value)
         for words, pattern in _PATTERNS:
-            if pattern.search(value):
+            if pattern.search(text):
                 yield name, f"looks like {words}; {_ADVICE}"
                 return
-        if _RANDOM.search(value):
+        if _RANDOM.search(text):
             yield name, f"looks like a secret key; {_ADVICE}"
     elif isinstance(value, Sequence):
         for number, part in enumerate(value):
