@@ -8,6 +8,9 @@ LINT := .venv-lint/bin
 DEMO := build/demo
 ACTIONLINT_VERSION := 1.7.12
 ACTIONLINT := build/tools/actionlint-$(ACTIONLINT_VERSION)
+# Tests that depend on the version of pyarrow, numpy or boto3; not those of help, templates, reports and packages.
+FLOOR_TESTS := tests/unit tests/contracts tests/runs tests/badinput tests/s3 tests/spark $(wildcard tests/deploy/test_submit_*.py) \
+  --ignore-glob='tests/unit/test_cli*' --ignore-glob='tests/unit/test_report*'
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint prose types unit unit-all unit-python spark unit-floor floor bench clean venv linters
@@ -28,9 +31,9 @@ e2e: venv ## Run the pipeline in Compose (Spark cluster, S3, Glue API), compare 
 	$(BIN)/python -m integration.e2e $(E2E_ARGS)
 
 ##@ Develop
-test: venv floor linters ## Run all tests, with the newest and the oldest supported pyarrow and numpy
+test: venv floor linters ## Run all tests; those that read or write data also with the oldest pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
-	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" --ignore=tests/deploy/test_template_linters.py $(PYTEST_ARGS)
+	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" $(FLOOR_TESTS) $(PYTEST_ARGS)
 	$(MAKE) interop containers
 
 interop: venv ## Run the tests that read tables with Trino (part of `test`; needs Java 24+, LocalStack, Maven)

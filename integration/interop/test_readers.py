@@ -13,7 +13,7 @@ from .key_tables import KEY
 from .lake import Lake, LakeProject, write_snapshot
 
 NAME = "read_all_the_time"
-ROUNDS = 50
+ROUNDS = 20
 # More than one: a query that is under way still reads the files that its table had when it began.
 KEEP = 4
 # The staged table is nothing else to a reader than the final one.

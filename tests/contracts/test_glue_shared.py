@@ -26,8 +26,8 @@ from bucketwheel.catalogs.publish import DATASET, publish_all
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError
 
-ROUNDS = 50
-RACES = 30
+ROUNDS = 20
+RACES = 12
 TABLES = ("t1", "t2", "t3")
 
 

@@ -31,7 +31,7 @@ from runs_support import DATASET, FEBRUARY, JANUARY, Case
 pytestmark = pytest.mark.crash
 
 # A longer search for bad moments: CRASH_KILLS=500 CRASH_SEED=1.
-KILLS = int(os.environ.get("CRASH_KILLS", "30"))
+KILLS = int(os.environ.get("CRASH_KILLS", "20"))
 SEED = int(os.environ.get("CRASH_SEED", "20250228"))
 COLD_KILLS = 3
 HERE = Path(__file__).parent

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,13 @@ def given(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
     return archive(tmp_path_factory.mktemp("archive"), source, kept__pyc=HASHED, left__pyc=TIMED)
 
 
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory, source: Path, given: Path) -> api.Package:
+    """Build a package once; tests get copies of it."""
+    return api.package(configuration(), tmp_path_factory.mktemp("package") / "package", source, given)
+
+
 @pytest.fixture
-def packed(tmp_path: Path, source: Path, given: Path) -> api.Package:
-    return api.package(configuration(), tmp_path / "package", source, given)
+def packed(tmp_path: Path, package: api.Package) -> api.Package:
+    """Return a package that the test may change."""
+    return replace(package, directory=Path(shutil.copytree(package.directory, tmp_path / "package")))

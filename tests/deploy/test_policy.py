@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,16 @@ def of_jobs(recorded: Mapping[str, Sequence[Call]]) -> list[Call]:
     return [call for name, calls in recorded.items() if name not in OTHER_CHAPTERS for call in calls] + BY_HAND
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def recorded(
     tmp_path_factory: pytest.TempPathFactory, aws_endpoint: str, earlier: Sample, clean: Sample
-) -> Iterator[dict[str, list[Call]]]:
+) -> dict[str, list[Call]]:
     """What each job has called, by its name; also of jobs that failed, and of operators."""
     reset(aws_endpoint)
-    yield record(aws_endpoint, tmp_path_factory.mktemp("nobody"), (earlier, clean))
+    calls = record(aws_endpoint, tmp_path_factory.mktemp("nobody"), (earlier, clean))
     # Other tests have databases and buckets of these names.
     reset(aws_endpoint)
+    return calls
 
 
 @recordings

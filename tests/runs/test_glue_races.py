@@ -18,7 +18,7 @@ from bucketwheel.errors import BucketwheelError, LeaseError
 from bucketwheel.pipeline.rollback import rollback
 from runs_support import FEBRUARY, JANUARY, MARCH
 
-RACES = 30
+RACES = 12
 WAYS = ("run", "rollback")
 
 
