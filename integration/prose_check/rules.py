@@ -62,8 +62,8 @@ class Style:
             [_rule(entry) for entry in content["phrases"]],
             [_rule(entry) for entry in content["names"]],
             frozenset(map(Path, content["exempt"])),
-            # proselint takes the first entry that fits a check.
-            {**DEFAULT, "checks": {**off, **DEFAULT["checks"]}},
+            # proselint takes the first entry that fits a check: the more specific ones have to come first.
+            {**DEFAULT, "checks": {**off, **DEFAULT["checks"], **off}},
         )
 
     def check(self, path: Path, shown: Path) -> list[Finding]:
