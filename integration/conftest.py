@@ -1,6 +1,6 @@
-"""Servers and images for integration tests, made once a session.
+"""Fixtures of integration tests: servers and images, started once per session.
 
-Each process of pytest-xdist would make its own: run these tests in one process, as `make test` does.
+Each process of pytest-xdist would start its own: run these tests in one process, as `make test` does.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-# Testcontainers reads its configuration when it is imported. Its cleaner is an image that would have to be pulled
-# and wants privileges; the fixtures end what they have started.
+# Testcontainers reads its configuration when it is imported. Its cleaner
+# needs an image and privileges; the fixtures stop their containers themselves.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
 os.environ.setdefault("TC_POOLING_INTERVAL", "0.1")
@@ -67,7 +67,7 @@ def emr_image(image: Callable[[str], str]) -> str:
 
 @pytest.fixture(scope="session")
 def network(docker_client: docker.DockerClient) -> Iterator[Network]:
-    """What containers find each other on; LocalStack is `localstack` there, moto `moto`."""
+    """The network of all containers, with the host names `localstack` and `moto`."""
     made = Network()
     with made:
         yield made
@@ -76,20 +76,20 @@ def network(docker_client: docker.DockerClient) -> Iterator[Network]:
 
 @pytest.fixture(scope="session")
 def localstack(image: Callable[[str], str], network: Network) -> Iterator[Service]:
-    """S3. Tests tell each other apart by their buckets."""
+    """S3 by LocalStack. Each test uses its own bucket."""
     with support.s3_server(image("LOCALSTACK_IMAGE"), network, "localstack") as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint(localstack: Service) -> str:
-    """Where this process finds S3."""
+    """URL of S3 for this process."""
     return localstack.url
 
 
 @pytest.fixture(scope="session")
 def moto(image: Callable[[str], str], network: Network) -> Iterator[Service]:
-    """The APIs of Glue, Athena and EMR Serverless. Tests tell each other apart by their databases."""
+    """The APIs of Glue, Athena and EMR Serverless. Each test uses its own database."""
     container = DockerContainer(image("MOTO_IMAGE"), network=network, network_aliases=["moto"])
     container.with_tmpfs_mount("/tmp").with_kwargs(read_only=True, **support.UNPRIVILEGED)
     with support.published(container, 5000):
@@ -100,6 +100,6 @@ def moto(image: Callable[[str], str], network: Network) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def cluster(glue_image: str, network: Network) -> Iterator[Cluster]:
-    """A Spark cluster of two workers, to be left as it is; who breaks workers makes one by `spark_cluster`."""
+    """A Spark cluster of two workers; tests that kill workers create their own by `spark_cluster`."""
     with support.spark_cluster(glue_image, network) as made:
         yield made

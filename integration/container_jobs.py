@@ -1,4 +1,4 @@
-"""Jobs in containers whose input, target and configuration are in S3, and what is seen of them from outside."""
+"""Run jobs in containers with input, target and configuration in S3."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ KEYS = {
     "aws_secret_access_key": ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
     "region_name": REGION,
 }
-# What Glue gives every script, beside our own arguments.
+# Arguments that Glue passes to every script.
 _OF_GLUE = ("--JOB_NAME", "etl", "--JOB_RUN_ID", "jr_1", "--job-language", "python", "--enable-metrics", "true")
-_BOOKS = re.compile(
+_EXPECTED_FILES = re.compile(
     rf"({WIDE}|{NARROW})/\w+/[^/]+/\d{{6}}_0\.snappy\.parquet|({WIDE}|{NARROW})/metadata/snapshot_dt\.txt"
     rf"|_bucketwheel/({WIDE}|{NARROW})/(lease\.json|runs/[^/]+/(manifest|summary)\.json)"
 )
@@ -58,11 +58,11 @@ class Site:
 
     @property
     def database(self) -> str:
-        """What tables are published in unless a job says otherwise."""
+        """Default database of published tables."""
         return self.bucket.replace("-", "_")
 
     def job(self, *arguments: str, spark: Sequence[str] = ("--master", "local[2]")) -> DockerContainer:
-        """Return a job as Glue would start it; it knows nothing but its arguments and where S3 is."""
+        """Return a job as Glue would start it, configured by its arguments and the S3 endpoint only."""
         words = [*spark, JOB, *_OF_GLUE, "--env", "prod", "--config-dir", f"s3://{self.bucket}/conf", *arguments]
         return application(
             self.image,
@@ -73,11 +73,11 @@ class Site:
         )
 
     def run(self, *arguments: str) -> str:
-        """Run a job that has to succeed; return what it says."""
+        """Run a job that must succeed; return its output."""
         return finish(self.job(*arguments)).check()
 
     def objects(self, target: str) -> dict[str, str]:
-        """When each object below a target was written."""
+        """Return the modification time of each object below a target."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{target}/")
         found = [entry for page in pages for entry in page.get("Contents", ())]
         return {entry["Key"].removeprefix(f"{target}/"): str(entry["LastModified"]) for entry in found}
@@ -97,10 +97,10 @@ class Site:
         return found
 
     def strays(self, target: str) -> list[str]:
-        """What is below a target and is neither data nor books, and uploads that were begun only."""
+        """Return unexpected objects below a target, and incomplete uploads."""
         begun = self.s3.list_multipart_uploads(Bucket=self.bucket, Prefix=f"{target}/").get("Uploads", ())
         uploads = [f"upload to {upload['Key']}" for upload in begun]
-        return uploads + [key for key in self.objects(target) if not _BOOKS.fullmatch(key)]
+        return uploads + [key for key in self.objects(target) if not _EXPECTED_FILES.fullmatch(key)]
 
     def manifest(self, target: str) -> Mapping[str, Any]:
         """The one manifest below a target."""
@@ -109,7 +109,7 @@ class Site:
         return found
 
     def leases_end(self, target: str) -> None:
-        """Wait until whoever held a lease, and cannot give it back, is out of time."""
+        """Wait until the leases of killed runs have expired."""
         for key in self.objects(target):
             if key.endswith("lease.json"):
                 text = json.loads(self.read(f"{target}/{key}")).get("expires")
@@ -117,7 +117,7 @@ class Site:
                 time.sleep(max(left + 0.5, 0))
 
     def tables(self, database: str) -> dict[str, Mapping[str, Any]]:
-        """Glue's definition of every table by name; none where there is no such database."""
+        """Glue's definition of every table by name; empty if the database does not exist."""
         try:
             pages = [*self.glue.get_paginator("get_tables").paginate(DatabaseName=database)]
         except self.glue.exceptions.EntityNotFoundException:
@@ -170,22 +170,22 @@ def _configuration(made: Site, moto: Service) -> dict[str, Any]:
 
 
 class Running:
-    """A job that is under way."""
+    """A running job."""
 
     def __init__(self, container: DockerContainer) -> None:
         self.container = container
         container.start()
 
     def said(self) -> str:
-        """What its driver has logged so far."""
+        """Return the log of the driver so far."""
         said: bytes = self.container.get_wrapped_container().logs()
         return said.decode(errors="replace")
 
     def until(self, happened: Callable[[], bool], what: str, seconds: float = 90) -> None:
-        """Wait for something while it goes on.
+        """Wait for a condition while the job runs.
 
         Raises:
-            AssertionError: it ended without, or the time is over.
+            AssertionError: the job ended first, or the time is up.
         """
         wrapped = self.container.get_wrapped_container()
         end = time.monotonic() + seconds
@@ -196,17 +196,17 @@ class Running:
             time.sleep(0.05)
 
     def logs(self, pattern: str) -> None:
-        """Wait until the driver has logged something."""
+        """Wait until the log matches a pattern."""
         self.until(lambda: re.search(pattern, self.said()) is not None, repr(pattern))
 
     def finished(self, seconds: float = 120) -> Finished:
-        """Wait for its end."""
+        """Wait until the job ends."""
         return ended(self.container, seconds)
 
 
 @contextmanager
 def running(container: DockerContainer) -> Iterator[Running]:
-    """Start a job, and remove what is left of it in the end."""
+    """Start a job and remove its container afterwards."""
     try:
         yield Running(container)
     finally:

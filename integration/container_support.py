@@ -29,7 +29,7 @@ ENVIRONMENT = {
     # Short-lived JVMs on few cores: the thorough compiler and parallel collectors cost them more than they bring.
     "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
-# What no container here needs.
+# Drop privileges that no container needs.
 UNPRIVILEGED: Mapping[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
 SCRATCH = "/var/lib/bucketwheel"
 SPARK_CLASS = "/usr/lib/spark/bin/spark-class"
@@ -69,7 +69,7 @@ class Cluster:
     start_worker: Callable[[], DockerContainer]
 
     def heal(self) -> None:
-        """Let those that are paused go on, and replace those that were killed."""
+        """Resume paused workers and replace killed ones."""
         for place, worker in enumerate(self.workers):
             running = worker.get_wrapped_container()
             running.reload()

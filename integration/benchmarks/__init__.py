@@ -1,4 +1,4 @@
-"""Speed and memory of Bucketwheel beside other tools; `make bench` runs it.
+"""Compare speed and memory of Bucketwheel with other tools; `make bench` runs it.
 
 How it measures:
 

@@ -1,7 +1,7 @@
 """Measure, print the table, write the JSON file.
 
 python -m integration.benchmarks --rows 100000 --runs 1 --scale 1,2     a quick look
-python -m integration.benchmarks --show build/bench.json --markdown     the table of an earlier go, for the README
+python -m integration.benchmarks --show build/bench.json --markdown     the table of an earlier run, for the README
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from .table import render
 
 
 def main() -> int:
-    """Return 1 if a run failed or broke off; how fast anything was changes nothing."""
+    """Return 1 if a run failed; speed never changes the exit code."""
     options = _parser().parse_args()
     if options.show:
         print(render(json.loads(options.show.read_text(encoding="utf-8")), options.markdown))
         return 0
-    # So that the clean-up of the context managers below also happens when this process is told to end.
+    # On SIGTERM, leave the context managers below, which clean up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
     machine, date = describe(), datetime.now(UTC).isoformat(timespec="seconds")
     data = existing(options.data) if options.data else sample(options.rows, build)
-    # Not deleted here: that would make the next go slower, see `measure`.
+    # Not deleted here: that would slow down the next run, see `measure`.
     work = Path(tempfile.mkdtemp(prefix="bench-work-", dir=build))
     bench = Bench(data, build, work, options.runs, options.timeout, options.scale)
     for name in options.only:
         SECTIONS[name](bench)
-        # After each section: what is done is kept if a later one breaks off.
+        # After each section, so that a later failure loses no results.
         report = {"date": date, "machine": machine, **_report(bench, options)}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", metavar="FILE")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run (default: %(default)s)")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
-    parser.add_argument("--show", type=Path, metavar="FILE", help="only print the tables of an earlier JSON file")
+    parser.add_argument(
+        "--show", type=Path, metavar="FILE", help="print the tables of an earlier JSON file and measure nothing"
+    )
     return parser
 
 

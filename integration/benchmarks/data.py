@@ -1,4 +1,4 @@
-"""Sample data, made once for each number of rows and kept below the build directory."""
+"""Create sample data once for each number of rows and keep it below the build directory."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Data:
 
     @property
     def source(self) -> str:
-        """What to configure as the dataset's source."""
+        """Value of the setting `source` of the dataset."""
         return f"{self.directory}/opus/infobase_attributes/raw_input"
 
     @property
     def mapping(self) -> str:
-        """What to configure as the dataset's mapping."""
+        """Value of the setting `mapping` of the dataset."""
         return f"{self.directory}/opus/infobase_attributes/mapping.csv"
 
     def warm(self) -> None:
@@ -49,12 +49,12 @@ class Data:
 
 
 def existing(directory: Path) -> Data:
-    """Describe data that is there already."""
+    """Describe existing data."""
     return _data(directory, _count_rows(directory))
 
 
 def sample(rows: int, build: Path) -> Data:
-    """Return the data with that many rows, made now if it is not kept yet."""
+    """Return data with that many rows; create it if it does not exist yet."""
     kept = build / "bench-data" / str(rows)
     if not kept.exists():
         print(f"making {rows:,} rows in {kept}", file=sys.stderr)

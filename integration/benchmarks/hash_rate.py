@@ -1,4 +1,4 @@
-"""Keys hashed a second on one core; prints one JSON object with five rates of each kind."""
+"""Measure hashed keys per second on one core; prints one JSON object with five rates of each kind."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def measure(section: str, task: Task, round_number: int, work: Path, timeout: fl
         out.mkdir()
         scratch.mkdir()
         command = [part.replace(OUT, str(out)) for part in task.command]
-        # Writes of the run before this one should not be paid by this one.
+        # Flush the writes of the previous run, so that they do not slow down this one.
         os.sync()
         start = time.perf_counter()
         status, usage = _run(command, place, scratch, timeout)
@@ -112,7 +112,7 @@ def measure(section: str, task: Task, round_number: int, work: Path, timeout: fl
 def _emptied(place: Path) -> Iterator[Path]:
     """Empty all files in the end, but keep them until the whole of `work` is deleted.
 
-    Whoever makes a file on ext4 passes over every inode that was freed there in the last minutes, one by one: 2,000
+    Creating a file on ext4 scans every inode that was freed there in the last minutes, one by one: 2,000
     files deleted before a run make each file that it writes 0.8 ms dearer.
     """
     try:

@@ -155,14 +155,14 @@ def _spark(figures: Figures) -> list[Target]:
     shuffled = figures.reported("spark", "watched", "shuffled_per_read_byte")
     peak = figures.reported("spark", "watched", "worker_peak_rss_bytes")
     return [
-        _times("spark", "Replaced method ÷ spark engine, wall", 4, figures.ratio("spark", "replaced", "spark", wall)),
+        _times("spark", "Previous pipeline ÷ spark engine, wall", 4, figures.ratio("spark", "replaced", "spark", wall)),
         _times("spark", "Spark's own Hive buckets ÷ spark engine, wall", 2,
                figures.ratio("spark", "hive", "spark", wall)),
         _below("spark", "Spark engine ÷ arrow engine, wall", 2, figures.ratio("spark", "spark", "arrow", wall)),
-        _below("spark", "The same without what each of them starts with", 1.6,
+        _below("spark", "Spark engine ÷ arrow engine, wall, without start-up", 1.6,
                figures.ratio("spark", "spark", "arrow", without_start) if all(starts.values()) else None),
         _below("spark", "Bytes shuffled ÷ compressed bytes read", 1.3, shuffled),
-        Target("spark", "Peak memory of a Python worker", "to be told", _text(peak, 1e6, " MB"), None),
+        Target("spark", "Peak memory of a Python worker", "reported, no target", _text(peak, 1e6, " MB"), None),
     ]  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def _workers(figures: Figures) -> list[Target]:
     for part, what in (("whole", "the whole job"), ("bucket", "its stage bucket"), ("verify", "its stage verify")):
         one, two = (figures.reported("workers", name, part) for name in ("one worker", "two workers"))
         seen = None if one is None or two is None else one / two
-        found.append(Target("workers", f"One worker ÷ two workers, {what}", "to be told", _text(seen), None))
+        found.append(Target("workers", f"One worker ÷ two workers, {what}", "reported, no target", _text(seen), None))
     return found
 
 

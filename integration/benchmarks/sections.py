@@ -125,10 +125,10 @@ def _s3(bench: Bench) -> Iterator[str | None]:
 
 
 def spark(bench: Bench) -> None:
-    """The spark engine beside the arrow engine, the method that it replaces, and Spark's own Hive buckets.
+    """Measure the spark engine, the arrow engine, the previous pipeline, and Spark's own Hive buckets.
 
-    Of the CPU only the driver's is seen; wall time is what counts here. `session` and `start` do only what
-    runs of the two engines begin with; `watched` is one more run on Spark, whose Python workers are looked at.
+    Compare wall time: the CPU time covers the driver only. `session` and `start` measure the start-up of the two
+    engines; `watched` is one more run on Spark that samples the memory of its Python workers.
     """
     data = bench.data
     bench.prepare(data)

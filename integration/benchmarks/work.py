@@ -1,4 +1,4 @@
-"""The work that every peer does: which columns of which files go to which table.
+"""The work of every peer: source files, and the columns of each table.
 
 Only the standard library is imported here, so that no peer pays for another one's imports.
 """

@@ -1,4 +1,4 @@
-"""`python -m integration.docs_tools [--check]`: writes the generated parts, or says which are stale."""
+"""`python -m integration.docs_tools [--check]`: write the generated parts, or print which pages are stale."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Write, or compare; the exit code is 1 where something was stale and may not be written."""
+    """Write or compare the pages; return 1 if `--check` finds a stale page."""
     stale = [page for page in pages(ROOT) if renewed(page.read_text("utf-8"), MAKERS) != page.read_text("utf-8")]
     for page in stale:
         print(page.relative_to(ROOT))

@@ -1,4 +1,4 @@
-"""Which part of a page is made by what."""
+"""The function that generates each part of a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings and manifest fields, as pydantic knows them."""
+"""Describe settings and manifest fields by their pydantic models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.*)$")
 
 
 def attributes(model: type[BaseModel]) -> dict[str, str]:
-    """What the section `Attributes:` of a docstring says of each field."""
+    """Return the description of each field in the section `Attributes:` of a docstring."""
     _, _, section = (inspect.getdoc(model) or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     name = ""
@@ -39,12 +39,12 @@ def attributes(model: type[BaseModel]) -> dict[str, str]:
 
 
 def help_of(model: type[BaseModel], name: str) -> str:
-    """What the code says of a field."""
+    """Return the description of a field."""
     return model.model_fields[name].description or attributes(model).get(name, "")
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
-    """Every setting as (dotted name, its model, its field)."""
+    """Yield every setting as (dotted name, model, field)."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -65,7 +65,7 @@ def settings(old: Words) -> str:
 
 
 def default_text(field: FieldInfo) -> str:
-    """The default of a setting as it would stand in YAML."""
+    """Return the default of a setting in YAML."""
     value = field.default
     if value is PydanticUndefined:
         return "required"
@@ -87,7 +87,7 @@ def _is_size(field: FieldInfo) -> bool:
 
 
 def records() -> list[type[BaseModel]]:
-    """The records of a manifest: itself, then what it holds, as they come in the code."""
+    """Return the models of a manifest: the manifest first, the others in the order of the code."""
     found = [
         kind
         for kind in vars(manifest).values()
@@ -97,7 +97,7 @@ def records() -> list[type[BaseModel]]:
 
 
 def manifest_fields(old: Words) -> str:
-    """A section for each record of the manifest, with a table of its fields."""
+    """Return a section for each record of the manifest, with a table of its fields."""
     sections = []
     for model in records():
         rows = []
@@ -118,7 +118,7 @@ def _default_cell(field: FieldInfo) -> str:
 
 
 def _type_text(kind: Any) -> str:
-    """A type in words of JSON; records by their name."""
+    """Return the JSON type of a field; records by name."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_type_text(part) for part in inner)

@@ -1,4 +1,4 @@
-"""Pages and their parts: found, made anew, put back."""
+"""Find the generated parts of pages, and replace them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Maker = Callable[[Words], str]
 
 
 def words_in(text: str) -> dict[tuple[str, str], str]:
-    """The last cell of every row, by the heading above it (empty: none) and the first cell."""
+    """Return the last cell of every row by its heading (empty: none) and first cell."""
     found: dict[tuple[str, str], str] = {}
     heading = ""
     for line in text.splitlines():
@@ -31,7 +31,7 @@ def words_in(text: str) -> dict[tuple[str, str], str]:
 
 
 def renewed(page: str, makers: Mapping[str, Maker]) -> str:
-    """A page with its parts made anew."""
+    """Return a page with its parts regenerated."""
 
     def make(found: re.Match[str]) -> str:
         return f"{found[1]}{makers[found[2]](words_in(found[3])).rstrip()}\n{found[4]}"

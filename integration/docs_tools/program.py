@@ -1,4 +1,4 @@
-"""Commands, arguments of jobs, metrics, errors: what is not in a pydantic model."""
+"""Describe commands, arguments of jobs, metrics and errors."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from bucketwheel.monitoring import metrics
 
 from .parts import Words, table
 
-# Options that nearly every command has; they are listed once.
+# Options of nearly every command, listed once.
 _SHARED = ("--env", "--conf", "--set", "--engine", "--output")
 _PAGES = ("commands", "arguments", "settings", "manifest", "metrics", "errors")
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 _MEANINGS = {
-    0: "done, or done before",
-    1: "the work failed",
-    2: "wrong use or configuration",
-    3: "data refused",
-    4: "somebody else writes",
+    0: "success, or already up to date",
+    1: "the command failed",
+    2: "usage or configuration error",
+    3: "the data is invalid",
+    4: "another process holds the lease",
     130: "interrupted",
 }
 
 
 def page_table(old: Words) -> str:
-    """The pages of the reference: those that are generated first, new ones by their heading."""
+    """Return the table of reference pages: generated pages first, new ones with their heading."""
     names = sorted(path.stem for path in REFERENCE.glob("*.md") if path.stem != "README")
     ordered = [*_PAGES, *(name for name in names if name not in _PAGES)]
     rows = []

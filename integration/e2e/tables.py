@@ -53,7 +53,7 @@ class Account:
 
 
 def compare(account: Account) -> Iterator[str]:
-    """Compare every table and say so.
+    """Compare every table and yield a line for each.
 
     Raises:
         DifferenceError: with the table, what it has and what it should have.

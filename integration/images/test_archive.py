@@ -159,7 +159,7 @@ def in_clean_container(
     return finish(container).check()
 
 
-def test_what_is_submitted_to_emr_serverless_runs_in_a_clean_container(
+def test_emr_serverless_submission_runs_in_clean_container(
     prod: Prod, package: Path, image: Callable[[str], str], network: Network
 ) -> None:
     config = prod.for_platform("emr-serverless")
@@ -185,7 +185,7 @@ def test_what_is_submitted_to_emr_serverless_runs_in_a_clean_container(
     prod.check("emr-serverless", "emr-serverless")
 
 
-def test_what_is_submitted_to_glue_runs_in_a_clean_container(
+def test_glue_submission_runs_in_clean_container(
     prod: Prod, package: Path, image: Callable[[str], str], network: Network
 ) -> None:
     config = prod.for_platform("glue")
@@ -205,14 +205,14 @@ def test_what_is_submitted_to_glue_runs_in_a_clean_container(
     assert arguments["--python-virtual-env"] == f"{PACKAGE}/environment.tar.gz"
     script = job["Command"]["ScriptLocation"]
     words = ["--master", "local[2]", script, *(word for pair in arguments.items() for word in pair)]
-    # The platform's own part: what runs its scripts is the Python of the environment that it was told of.
+    # The platform runs scripts with the Python of the environment.
     python = "./environment/bin/python"
     environment = {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
     in_clean_container(image("BASE_IMAGE"), package, network, environment, words)
     prod.check("glue", "glue")
 
 
-def test_an_environment_that_is_built_anew_makes_the_same_package(
+def test_rebuilt_environment_yields_identical_package(
     prod: Prod, packed: api.Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUILD_OPTIONS", "--no-cache")
@@ -224,11 +224,11 @@ def test_an_environment_that_is_built_anew_makes_the_same_package(
 
 
 def archive_built() -> int:
-    """When the archive was built last."""
+    """Return the modification time of the archive."""
     return (ROOT / "build" / "bucketwheel-venv.tar.gz").stat().st_mtime_ns
 
 
-def test_what_is_uploaded_is_the_package_under_a_name_from_its_content(prod: Prod, packed: api.Package) -> None:
+def test_upload_names_package_by_its_content(prod: Prod, packed: api.Package) -> None:
     base = f"s3://{prod.site.bucket}/packages"
     by_hand = [("storage.endpoint_url", prod.s3_outside, "--set"), ("deploy.artifacts", base, "--set")]
     config = prod.configuration(prod.moto.url, by_hand)
@@ -239,9 +239,9 @@ def test_what_is_uploaded_is_the_package_under_a_name_from_its_content(prod: Pro
     assert sorted(written) == sorted([*digests(packed), "package.json"])
     for name, digest in digests(packed).items():
         assert hashlib.sha256(prod.site.read(f"{place}/{name}")).hexdigest() == digest, name
-    told = json.loads(prod.site.read(f"{place}/package.json"))
-    assert {file["name"]: file["sha256"] for file in told["files"]} == digests(packed)
-    # Again: what is there stays, and jobs are told of a package that has its files.
+    manifest = json.loads(prod.site.read(f"{place}/package.json"))
+    assert {file["name"]: file["sha256"] for file in manifest["files"]} == digests(packed)
+    # A second upload overwrites no file.
     assert api.upload(config, packed).location == done.location
     again = prod.site.objects(place)
     assert {name: again[name] for name in digests(packed)} == {name: written[name] for name in digests(packed)}

@@ -76,7 +76,7 @@ def test_the_layers_of_the_application_are_small(docker_client: docker.DockerCli
     assert ours.attrs["Size"] - base.attrs["Size"] < MAXIMUM_LAYER
 
 
-def test_it_brings_no_tools_and_cannot_change_itself(pair: tuple[str, str]) -> None:
+def test_image_has_no_build_tools_and_is_read_only(pair: tuple[str, str]) -> None:
     script = (
         "id -un; id -gn; ls /opt/bucketwheel/venv/lib/python3.11/site-packages | grep -E '^(pip|setuptools|wheel)$'; "
         "find /opt/bucketwheel -writable -not -type l; find /opt/bucketwheel -name '*.crt' -o -name '*.pem' "
@@ -92,7 +92,7 @@ def test_spark_runs_without_privileges(pair: tuple[str, str]) -> None:
     assert "Pi is roughly 3." in finish(application(pair[0], options, entrypoint=[SPARK_SUBMIT])).check()
 
 
-def test_the_commands_are_on_the_path_of_a_login_shell(glue_image: str) -> None:
+def test_commands_are_on_path_of_login_shell(glue_image: str) -> None:
     # Glue's base starts with `bash -l`, which sets a PATH of its own.
     container = DockerContainer(glue_image).with_command(["-c", "bucketwheel --version"])
     assert finish(container).check().startswith("bucketwheel, version ")

@@ -12,7 +12,7 @@ LIMIT = 512 * 2**20
 SAMPLE = ("--rows", "1800000", "--tables", "6", "--columns", "10", "--files", "4")
 
 
-def test_a_run_respects_the_memory_of_its_container(glue_image: str) -> None:
+def test_run_respects_memory_limit_of_container(glue_image: str) -> None:
     run = f"bucketwheel run infobase_attributes --env local {' '.join(run_options(SCRATCH))}"
     script = (
         "/opt/bucketwheel/venv/bin/python -c "

@@ -34,9 +34,7 @@ print("hosts", len(seen))
 COMPOSE = {"1.29": ["docker-compose"], "2": ["docker", "compose"]}
 
 
-def test_containers_and_this_process_see_the_same_objects(
-    localstack: Service, network: Network, glue_image: str
-) -> None:
+def test_containers_and_host_see_the_same_objects(localstack: Service, network: Network, glue_image: str) -> None:
     s3 = boto3.client("s3", endpoint_url=localstack.url, **KEYS)
     s3.create_bucket(Bucket="seen-by-both")
     code = (
@@ -67,7 +65,7 @@ def test_both_workers_of_the_cluster_take_tasks(cluster: Cluster, network: Netwo
     assert "hosts 2" in done.check().splitlines()
 
 
-def test_servers_are_published_on_the_loopback_alone(
+def test_servers_are_published_on_loopback_only(
     docker_client: docker.DockerClient, localstack: Service, moto: Service, cluster: Cluster
 ) -> None:
     label = f"{LABEL_SESSION_ID}={SESSION_ID}"
@@ -90,9 +88,7 @@ def test_servers_have_no_capabilities(localstack: Service, moto: Service) -> Non
 
 
 @pytest.mark.parametrize("version", sorted(COMPOSE))
-def test_either_compose_reads_the_file_and_publishes_on_the_loopback_alone(
-    version: str, cannot: Callable[[str], NoReturn]
-) -> None:
+def test_both_compose_versions_publish_on_loopback_only(version: str, cannot: Callable[[str], NoReturn]) -> None:
     found = subprocess.run([*COMPOSE[version], "version"], capture_output=True, text=True, check=False)
     if found.returncode or f"version {version}" not in found.stdout.replace("version v", "version "):
         cannot(f"there is no Compose {version}: docker/offline/compose_v2.sh unpacks 2, Debian 12 has 1.29")

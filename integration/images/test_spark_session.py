@@ -29,7 +29,7 @@ session.stop()
 """
 
 
-def test_stages_of_ones_own_and_event_logs_work_with_either_scheme(
+def test_custom_stages_and_event_logs_work_with_both_schemes(
     localstack: Service, network: Network, glue_image: str
 ) -> None:
     with closing(boto3.client("s3", endpoint_url=localstack.url, **KEYS)) as s3:

@@ -1,6 +1,6 @@
-"""AWS by moto on 127.0.0.1: Glue, and S3 where there is no LocalStack.
+"""AWS by moto on 127.0.0.1: Glue, and S3 if LocalStack is missing.
 
-In a process of its own, for Trino asks much, and Python runs one thread at a time.
+It runs in its own process, because Trino sends many requests and Python runs one thread at a time.
 Writes its address to the file named by the first argument; ends when standard input is closed.
 """
 
@@ -51,7 +51,7 @@ def _answer(body: dict[str, Any]) -> Callable[[object], str]:
 
 
 def add_statistics() -> None:
-    """Give moto the calls for column statistics, of which there are none: a CTAS of Trino ends with such a call."""
+    """Add the calls for column statistics that moto lacks: a CTAS of Trino ends with one."""
     from moto.glue.responses import GlueResponse
 
     for kind in ("table", "partition"):

@@ -15,7 +15,7 @@ from bucketwheel.sample import SampleSpec, write_sample
 
 from .aws_process import aws_process
 from .lake import Lake
-from .tables_of_persons import WIDE, Persons
+from .people_tables import WIDE, PeopleTables
 from .trino_install import NotInstalledError, java, trino_home
 from .trino_server import trino_process
 
@@ -81,8 +81,8 @@ def lake(
 
 
 @pytest.fixture(scope="session")
-def persons(lake: Lake) -> Persons:
-    """Six thousand persons in five tables; not to be changed."""
+def people(lake: Lake) -> PeopleTables:
+    """Six thousand people in five tables; not to be changed."""
     sample = write_sample(lake.root / "sample", SampleSpec(rows=6_000, tables=5, columns=6, files=3))
     source = {"source": str(sample.source), "mapping": str(sample.mapping), "key": "Customer_User_id"}
     files = 8
@@ -91,4 +91,4 @@ def persons(lake: Lake) -> Persons:
     scattered = lake.project("scattered", {WIDE: source}, buckets={"count": "none"}, size=sizes)
     for project in (bucketed, scattered):
         project.publish(WIDE)
-    return Persons(sample, bucketed, scattered, files)
+    return PeopleTables(sample, bucketed, scattered, files)

@@ -10,24 +10,24 @@ from trino.exceptions import TrinoQueryError
 
 from .key_tables import FREE
 from .lake import Lake, LakeProject
-from .tables_of_persons import TABLES, WIDE, Persons, joined
+from .people_tables import TABLES, WIDE, PeopleTables, joined
 from .trino_server import CATALOG
 
 
 @pytest.fixture(scope="module")
-def copied(lake: Lake, persons: Persons) -> LakeProject:
-    """The persons again, with final tables that are copies."""
-    datasets = persons.bucketed.settings["datasets"]
-    project = lake.project("by_trino", datasets, buckets={"count": persons.files}, ctas={"method": "trino"})
+def copied(lake: Lake, people: PeopleTables) -> LakeProject:
+    """The people again, with final tables that are copies."""
+    datasets = people.bucketed.settings["datasets"]
+    project = lake.project("by_trino", datasets, buckets={"count": people.files}, ctas={"method": "trino"})
     project.publish(WIDE)
     return project
 
 
-def test_copies_are_elsewhere_and_nothing_else_is_left(copied: LakeProject, persons: Persons) -> None:
+def test_copies_have_own_location_and_leave_no_other_tables(copied: LakeProject, people: PeopleTables) -> None:
     places = copied.locations()
     assert sorted(places) == sorted(f"{prefix}{table}" for prefix in ("ext_", "bucketed_") for table in TABLES)
     assert all("/ctas-" in place for name, place in places.items() if name.startswith("bucketed_"))
-    promoted = persons.bucketed.locations()
+    promoted = people.bucketed.locations()
     assert all(promoted[f"ext_{table}"] == promoted[f"bucketed_{table}"] for table in TABLES)
     assert copies(copied) == {place for name, place in places.items() if name.startswith("bucketed_")}
 
@@ -38,31 +38,31 @@ def copies(project: LakeProject) -> set[str]:
     return {f"s3://{lake.bucket}/{key.rpartition('/')[0]}/" for key in keys if "/ctas-" in key}
 
 
-def test_copies_give_the_answers_of_promoted_tables(copied: LakeProject, persons: Persons) -> None:
+def test_copies_return_the_rows_of_promoted_tables(copied: LakeProject, people: PeopleTables) -> None:
     for table in TABLES:
         text = f"SELECT * FROM {{{table}}} ORDER BY customer_user_id"
-        rows = persons.in_trino(copied, text)
-        assert len(rows) == persons.sample.rows
-        assert rows == persons.in_trino(persons.bucketed, text) == persons.in_source(text)
+        rows = people.in_trino(copied, text)
+        assert len(rows) == people.sample.rows
+        assert rows == people.in_trino(people.bucketed, text) == people.in_source(text)
     text = joined(TABLES[:2])
-    assert persons.in_trino(copied, text) == persons.in_trino(persons.bucketed, text)
+    assert people.in_trino(copied, text) == people.in_trino(people.bucketed, text)
 
 
-def test_copies_are_in_the_same_buckets(copied: LakeProject, persons: Persons) -> None:
-    (ours, theirs) = (project.table("ibe_01") for project in (persons.bucketed, copied))
+def test_copies_are_in_the_same_buckets(copied: LakeProject, people: PeopleTables) -> None:
+    (ours, theirs) = (project.table("ibe_01") for project in (people.bucketed, copied))
     compared = copied.ask(
         f'SELECT count(*), count_if(o."$bucket" <> t."$bucket"), count(DISTINCT t."$bucket") '
         f"FROM {ours} o JOIN {theirs} t ON o.customer_user_id = t.customer_user_id",
         **FREE,
     )
-    assert compared.rows == [[persons.sample.rows, 0, persons.files]]
+    assert compared.rows == [[people.sample.rows, 0, people.files]]
 
 
-def test_copies_and_promoted_tables_are_joined_where_they_are(copied: LakeProject, persons: Persons) -> None:
-    (ours, theirs) = (persons.bucketed.table("ibe_01"), copied.table("ibe_02"))
+def test_join_of_copied_and_promoted_table_needs_no_exchange(copied: LakeProject, people: PeopleTables) -> None:
+    (ours, theirs) = (people.bucketed.table("ibe_01"), copied.table("ibe_02"))
     text = f"SELECT * FROM {ours} o JOIN {theirs} t ON o.customer_user_id = t.customer_user_id"
     plan = copied.ask(f"EXPLAIN (TYPE DISTRIBUTED) {text}").rows[0][0]
-    assert f"{CATALOG}:HivePartitioningHandle{{buckets={persons.files}" in plan
+    assert f"{CATALOG}:HivePartitioningHandle{{buckets={people.files}" in plan
     assert "RemoteSource" not in plan
 
 
@@ -92,10 +92,8 @@ class Killer:
                     self.killed += 1
 
 
-def test_a_copy_that_is_killed_changes_no_table_and_is_made_when_the_run_goes_on(
-    lake: Lake, persons: Persons
-) -> None:
-    project = lake.project("killed", persons.bucketed.settings["datasets"], buckets={"count": persons.files})
+def test_killed_copy_changes_no_table_and_resume_completes_it(lake: Lake, people: PeopleTables) -> None:
+    project = lake.project("killed", people.bucketed.settings["datasets"], buckets={"count": people.files})
     project.publish(WIDE)
     before = project.locations()
     project.set(ctas={"method": "trino", "concurrency": 1, "attempts": 1})
@@ -112,4 +110,4 @@ def test_a_copy_that_is_killed_changes_no_table_and_is_made_when_the_run_goes_on
     # Of the try that was killed nothing is left, nor of those that were cancelled with it.
     assert copies(project) == {after[name] for name in finals}
     text = joined(TABLES)
-    assert persons.in_trino(project, text) == persons.in_source(text)
+    assert people.in_trino(project, text) == people.in_source(text)

@@ -8,7 +8,7 @@ import pytest
 
 from .key_tables import FREE, KEY
 from .lake import Lake, LakeProject
-from .tables_of_persons import TABLES, Persons, joined, nodes
+from .people_tables import TABLES, PeopleTables, joined, nodes
 from .trino_server import UNLIMITED
 
 
@@ -21,18 +21,18 @@ def parts_with_joins(project: LakeProject, text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("count", [2, 5])
-def test_joins_need_no_exchange_and_give_the_rows_of_the_source(persons: Persons, count: int) -> None:
+def test_join_needs_no_exchange_and_returns_source_rows(people: PeopleTables, count: int) -> None:
     text = joined(TABLES[:count])
-    (part,) = parts_with_joins(persons.bucketed, text)
+    (part,) = parts_with_joins(people.bucketed, text)
     scans = [name for name in part if name in ("TableScan", "ScanFilter")]
     assert (len(scans), part.count("InnerJoin"), part.count("RemoteSource")) == (count, count - 1, 0)
     # What it looks like where it is not so.
-    assert {"RemoteSource" in other for other in parts_with_joins(persons.scattered, text)} == {True}
-    assert persons.in_trino(persons.bucketed, text) == persons.in_source(text)
+    assert {"RemoteSource" in other for other in parts_with_joins(people.scattered, text)} == {True}
+    assert people.in_trino(people.bucketed, text) == people.in_source(text)
 
 
-def test_trinos_own_256_buckets_are_ours_row_by_row(lake: Lake, persons: Persons) -> None:
-    sample = persons.sample
+def test_trino_writes_the_same_256_buckets(lake: Lake, people: PeopleTables) -> None:
+    sample = people.sample
     dataset = {"source": str(sample.addressable_source), "key": "Customer_User_id"}
     project = lake.project("addressable_ids", {"addressable_ids": dataset}, buckets={"count": 256})
     project.publish("addressable_ids")

@@ -9,7 +9,7 @@ import pytest
 
 from .key_tables import KEY, SECOND, key_columns, literal, rows
 from .lake import Lake
-from .tables_of_persons import Persons
+from .people_tables import PeopleTables
 
 COUNT = 32
 KINDS = ("string", "int", "bigint", "smallint", "tinyint", "boolean", "two columns", "date")
@@ -39,16 +39,16 @@ def test_a_look_up_reads_one_file_for_every_type(lake: Lake, kind: str) -> None:
         assert found.bytes_read < whole.bytes_read
 
 
-def test_a_look_up_reads_a_fraction_of_what_it_reads_without_buckets(persons: Persons) -> None:
-    key = persons.key()
+def test_key_lookup_reads_fewer_bytes_with_buckets(people: PeopleTables) -> None:
+    key = people.key()
     bucketed, scattered = (
         project.ask(f"SELECT * FROM {project.table('ibe_01')} WHERE customer_user_id = '{key}'")
-        for project in (persons.bucketed, persons.scattered)
+        for project in (people.bucketed, people.scattered)
     )
     assert bucketed.rows == scattered.rows
     assert len(bucketed.rows) == 1
-    assert (bucketed.scans, scattered.scans) == (1, persons.files)
-    assert 0 < bucketed.bytes_read * persons.files / 2 < scattered.bytes_read
+    assert (bucketed.scans, scattered.scans) == (1, people.files)
+    assert 0 < bucketed.bytes_read * people.files / 2 < scattered.bytes_read
 
 
 def test_copies_of_a_file_count_to_its_bucket(lake: Lake) -> None:

@@ -64,7 +64,7 @@ class Reader:
                 self.wrong.append(found)
 
 
-def test_a_reader_sees_one_whole_snapshot_at_any_time(lake: Lake) -> None:
+def test_reader_always_sees_one_complete_snapshot(lake: Lake) -> None:
     source = {"source": str(lake.root / NAME / "in"), "key": KEY}
     project = lake.project(NAME, {NAME: source}, buckets={"count": 2}, stages=STAGES)
     earlier = publish(project, 0)

@@ -25,7 +25,7 @@ from bucketwheel.executors.trino import TrinoExecutor
 
 from .key_tables import FREE, KEY, SECOND, rows
 from .lake import Lake, LakeProject
-from .tables_of_persons import Persons
+from .people_tables import PeopleTables
 
 NAME = "executor"
 COUNT = 4
@@ -35,7 +35,7 @@ COUNT = 4
 def project(lake: Lake) -> LakeProject:
     """A table with promoted files that are not sorted, and a view `endless` with a column of the same name."""
     made = lake.publish(NAME, rows("two columns"), [KEY, SECOND], buckets={"count": COUNT, "sort": False})
-    # Weeks of work, of which no row comes: whoever copies it writes nothing meanwhile.
+    # The view takes weeks and returns no row, so that a copy of it writes nothing.
     parts = " CROSS JOIN ".join(f"{made.table(NAME)} AS {name}" for name in "abcdef")
     never = " + ".join(f"{name}.number" for name in "abcdef") + " < 0"
     made.ask(f"CREATE VIEW hive.{NAME}.endless AS SELECT a.{KEY} FROM {parts} WHERE {never}")
@@ -91,7 +91,7 @@ def definition(project: LakeProject) -> str:
     return str(project.ask(f"SHOW CREATE TABLE {project.table(project.name)}").rows[0][0])
 
 
-def test_copies_by_hive_v2_are_sorted_where_that_is_wanted(lake: Lake) -> None:
+def test_copies_by_hive_v2_are_sorted_on_request(lake: Lake) -> None:
     name, source = "sorted_by_trino", rows("two columns")
     made = {"ctas": {"method": "trino"}, "trino": {"sorted": True}}
     buckets = {"count": COUNT, "hash": "hive_v2", "sort": False}
@@ -121,7 +121,7 @@ def test_copies_without_buckets_are_the_same_rows(lake: Lake) -> None:
     assert Counter(map(tuple, found)) == Counter(tuple(row.values()) for row in source.to_pylist())
 
 
-def test_a_place_that_is_not_empty_is_refused_and_left_alone(
+def test_copy_refuses_non_empty_location_and_keeps_its_files(
     lake: Lake, project: LakeProject, catalog: GlueCatalog, copy: TableCopy
 ) -> None:
     dear = f"{NAME}/{copy.name}/dear"
@@ -137,23 +137,23 @@ def test_a_missing_table_is_named(project: LakeProject) -> None:
         executor(project).keys("nowhere", [KEY], Event())
 
 
-def test_too_many_buckets_are_refused_with_the_ways_out(
-    persons: Persons, project: LakeProject, catalog: GlueCatalog, copy: TableCopy
+def test_too_many_buckets_fail_with_alternatives(
+    people: PeopleTables, project: LakeProject, catalog: GlueCatalog, copy: TableCopy
 ) -> None:
-    """Each of Trino's writers, of which there are a handful, meets 100 buckets of the keys of 6,000 persons."""
+    """Each of Trino's few writers receives more than 100 buckets of the keys of 6,000 people."""
     with mock.patch.dict(os.environ, CREDENTIALS):
-        source = GlueCatalog(persons.bucketed.configuration().settings).get("ext_ibe_01")
+        source = GlueCatalog(people.bucketed.configuration().settings).get("ext_ibe_01")
     assert source is not None
     many = replace(copy, source=replace(source, bucket_count=1000))
     with pytest.raises(
         TooManyWritersError, match=r"HIVE_TOO_MANY_OPEN_PARTITIONS.*ctas\.method=promote.*fewer"
     ) as caught:
-        executor(persons.bucketed).copy(many, Event())
+        executor(people.bucketed).copy(many, Event())
     assert caught.value.exit_code == 2
     assert catalog.get(copy.name) is None
 
 
-def test_a_copy_is_cancelled_in_trino_when_the_run_is_stopped(
+def test_copy_is_cancelled_in_trino_when_run_stops(
     project: LakeProject, catalog: GlueCatalog, copy: TableCopy
 ) -> None:
     stop = Event()
@@ -173,7 +173,7 @@ def test_a_copy_is_cancelled_in_trino_when_the_run_is_stopped(
     assert catalog.get(copy.name) is None
 
 
-def test_a_copy_that_takes_too_long_is_cancelled_in_trino(
+def test_copy_is_cancelled_in_trino_after_timeout(
     project: LakeProject, catalog: GlueCatalog, copy: TableCopy
 ) -> None:
     limited = executor(project, ctas__timeout_seconds=1)
@@ -185,7 +185,7 @@ def test_a_copy_that_takes_too_long_is_cancelled_in_trino(
     assert catalog.get(copy.name) is None
 
 
-def test_a_trino_that_is_not_there_leaves_final_tables_and_the_run_goes_on_later(lake: Lake) -> None:
+def test_missing_trino_keeps_final_tables_and_run_resumes_later(lake: Lake) -> None:
     name, source = "out_of_reach", rows("int")
     project = lake.publish(name, source, [KEY], buckets={"count": COUNT})
     before = project.locations()

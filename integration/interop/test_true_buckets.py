@@ -60,7 +60,7 @@ def judge(lake: Lake, kind: str, tables: Mapping[int, str], numbers: Numbers) ->
 
 @pytest.mark.parametrize("scheme", VERSIONS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_row_is_in_the_bucket_that_trino_gives_its_key(
+def test_bucket_of_every_row_matches_trino(
     lake: Lake, numbers: Callable[[str, str, str], Numbers], kind: str, scheme: str
 ) -> None:
     tables = {}

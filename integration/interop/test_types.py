@@ -98,7 +98,7 @@ def as_trino_has_it(value: Any, kind: pa.DataType) -> Any:
     return value
 
 
-def test_values_of_all_types_are_those_of_the_files(lake: Lake) -> None:
+def test_values_of_all_types_match_the_files(lake: Lake) -> None:
     given = columns()
     project = lake.publish(NAME, pa.table({KEY: ["a", "b", "c"], **given}), [KEY], buckets={"count": 1})
     (file,) = project.data(NAME)
@@ -123,7 +123,7 @@ def test_values_of_all_types_are_those_of_the_files(lake: Lake) -> None:
         (pa.time32("ms"), "int", 1, None),
     ],
 )
-def test_these_are_misread_or_refused_so_they_cannot_be_published(
+def test_types_that_trino_misreads_cannot_be_published(
     lake: Lake, kind: pa.DataType, hive: str, value: Any, read: int | None
 ) -> None:
     name = f"no_type_{str(kind).partition('[')[0]}"

@@ -58,7 +58,7 @@ def strays(lake: Lake, table: str, numbers: Numbers) -> list[Any]:
 
 @pytest.mark.parametrize("position", [*SEEN, *UNSEEN])
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_stray_row_is_found_wherever_it_is(
+def test_verify_finds_one_misplaced_row_at_any_position(
     lake: Lake, numbers: dict[str, Numbers], kind: str, position: int
 ) -> None:
     stray = stray_at(position, numbers[kind])
@@ -76,7 +76,7 @@ def test_one_stray_row_is_found_wherever_it_is(
     place = f"{HOME:06d}_0.snappy.parquet: bucket {HOME}: row {position} with key '{stray}'"
     assert f"{place} belongs to bucket {right} (1 such rows)" in result.stderr
     assert strays(lake, table, numbers[kind]) == [stray]
-    # It is lost for who looks for it, and without a word: Trino looks into the bucket where it should be.
+    # A query for this key silently returns no rows: Trino reads only the bucket that the key belongs to.
     assert lake.trino.rows(f"SELECT {KEY} FROM {table} WHERE {KEY} = {literal(stray)}") == []
     whole = f"SELECT {KEY} FROM {table}"
     if position in SEEN:
@@ -91,7 +91,7 @@ def test_one_stray_row_is_found_wherever_it_is(
 @pytest.mark.parametrize(
     ("name", "wrong", "kind", "scheme", "count"),
     [
-        # By 256 buckets it would be right: what is lost are multiples of 256.
+        # With 256 buckets the result would be correct: the hash differs by multiples of 256.
         ("unsigned", by_bytes(unsigned_bytes), "string", "hive_v1", 10),
         ("murmur3", by_bytes(standard_murmur3), "string", "hive_v2", 256),
         ("widened", int_as_bigint, "int", "hive_v1", 256),

@@ -1,4 +1,4 @@
-"""What a Trino needs to run here: a Java that is new enough, and the server's archive from Maven Central, trimmed."""
+"""Install Trino: find a recent Java, and unpack the server from Maven Central."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def trino_home(build: Path = ROOT / "build") -> Path:
     """Return the directory of the server below `build`, fetched and unpacked now if it is not there yet.
 
     Raises:
-        NotInstalledError: it has to be fetched, and cannot be.
+        NotInstalledError: the download failed.
     """
     home = build / f"trino-{VERSION}"
     if not home.exists():
@@ -70,7 +70,7 @@ def trino_home(build: Path = ROOT / "build") -> Path:
             (partial / "secrets-plugin").mkdir()
             partial.rename(home)
         except OSError:
-            # Another process may have been faster.
+            # Another process may have installed it first.
             if not home.exists():
                 raise
         finally:

@@ -42,7 +42,7 @@ _JVM = [
 
 @dataclass(frozen=True)
 class Answer:
-    """The rows of a statement, and what Trino says it took."""
+    """The rows of a statement and its statistics."""
 
     rows: list[list[Any]]
     statistics: Mapping[str, Any]
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def scans(self) -> int:
-        """How many parts of files were read."""
+        """Number of splits that were read."""
         return sum(stage["totalSplits"] for stage in _leaves(self.statistics["rootStage"]))
 
 
@@ -66,7 +66,7 @@ def _leaves(stage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 @dataclass(frozen=True)
 class Trino:
-    """A server that answers."""
+    """A running server."""
 
     port: int
     log: Path
@@ -96,7 +96,7 @@ def trino_process(
     Tables below `work` are at ``local:///…`` to it.
 
     Raises:
-        NotInstalledError: there is no Java or no Trino to be had.
+        NotInstalledError: Java or Trino is missing and cannot be installed.
     """
     program, home = java(), trino_home()
     etc, log = work / "etc", work / "trino-log"
@@ -193,12 +193,12 @@ def _wait(server: Trino, process: subprocess.Popen[bytes], bucket: str) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"Trino does not start: {cause}\n{server.log.read_text(errors='replace')[-4000:]}")
         time.sleep(0.5)
-    # A catalog with a property that Trino does not know is left out without a word to its clients.
+    # Trino silently drops a catalog that has an unknown property.
     assert {CATALOG, UNLIMITED} <= catalogs, catalogs
 
 
 def _write_and_read(server: Trino, bucket: str, number: int) -> list[list[Any]]:
-    # A try that breaks off may leave files, and Trino refuses to write where there are some.
+    # A failed attempt may leave files, and Trino refuses to write to a location that has files.
     table = f"{CATALOG}.{_READY}.try_{number}"
     server.rows(f"CREATE SCHEMA IF NOT EXISTS {CATALOG}.{_READY} WITH (location = 's3://{bucket}/{_READY}/')")
     layout = "bucketed_by = ARRAY['k'], bucket_count = 2"

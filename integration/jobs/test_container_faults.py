@@ -1,4 +1,4 @@
-"""Containers that are killed, paused and restarted in the middle of a run on a cluster, with its data in S3."""
+"""Kill, pause and restart containers in the middle of a run on a cluster with its data in S3."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = 24_000
 SAMPLE = SampleSpec(rows=ROWS, tables=3, columns=6, files=12, row_group_rows=ROWS // 12)
 BUCKETS = 16
 SETTINGS = {"buckets": {"count": BUCKETS}, "lease": {"ttl_seconds": 6}}
-# A container that stands still is noticed after some seconds, not two minutes, and not waited for.
+# Detect a paused container after seconds instead of two minutes.
 SPARK = {
     "spark.cores.max": "2",
     # No run begins with one worker only.
@@ -35,7 +35,7 @@ SPARK = {
     "spark.shuffle.io.retryWait": "1s",
 }
 RETRIED = r"spark stage \d+.*: \d+ tasks? failed and were retried: "
-# Tasks that were at work when they were paused take less.
+# Tasks that run while paused take less.
 ZOMBIE_SECONDS = 4
 
 
@@ -52,7 +52,7 @@ def files(made: Site, target: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Scene:
-    """A site, a cluster for its jobs, and what the arrow engine has made of the same input in the same image."""
+    """A site, a cluster for its jobs, and the files that the arrow engine wrote from the same input."""
 
     site: Site
     cluster: Cluster
@@ -62,11 +62,11 @@ class Scene:
         return on_cluster(self.site, self.cluster, target, *arguments)
 
     def gathered(self, run: Running, target: str, count: int) -> None:
-        """Wait until so many files are in place."""
+        """Wait until the target has this many files."""
         run.until(lambda: len(files(self.site, target)) >= count, f"{count} files")
 
     def check(self, target: str) -> None:
-        """Raise unless all is there and published as if nothing had happened, and nothing else is there."""
+        """Check that the run published exactly the expected files and tables."""
         assert self.site.manifest(target)["status"] == "finished"
         assert self.site.digests(target) == self.expected
         assert self.site.strays(target) == []
@@ -89,7 +89,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture(scope="module")
 def own_cluster(glue_image: str, network: Network) -> Iterator[Cluster]:
-    """A cluster whose workers may be broken."""
+    """A cluster whose workers a test may kill."""
     with spark_cluster(glue_image, network, "faults") as made:
         yield made
 
@@ -106,13 +106,13 @@ def whole(
 
 @pytest.fixture
 def scene(whole: Scene) -> Scene:
-    """A scene in which nothing is broken."""
+    """A scene with a healthy cluster."""
     whole.cluster.heal()
     assert len(whole.expected) == 3 * BUCKETS
     return whole
 
 
-def test_a_worker_killed_in_scatter_is_made_up_for(scene: Scene) -> None:
+def test_run_recovers_from_worker_killed_in_scatter(scene: Scene) -> None:
     with scene.run("scatter") as run:
         run.logs(r"Finished task \d+\.\d+ in stage 0\.")
         assert files(scene.site, "scatter") == []
@@ -122,7 +122,7 @@ def test_a_worker_killed_in_scatter_is_made_up_for(scene: Scene) -> None:
     scene.check("scatter")
 
 
-def test_a_worker_killed_in_gather_is_made_up_for(scene: Scene) -> None:
+def test_run_recovers_from_worker_killed_in_gather(scene: Scene) -> None:
     with scene.run("gather") as run:
         scene.gathered(run, "gather", 6)
         scene.cluster.workers[1].get_wrapped_container().kill()
@@ -131,7 +131,7 @@ def test_a_worker_killed_in_gather_is_made_up_for(scene: Scene) -> None:
     scene.check("gather")
 
 
-def test_a_worker_that_goes_on_after_all_was_published_does_no_harm(scene: Scene) -> None:
+def test_worker_that_resumes_after_publication_changes_nothing(scene: Scene) -> None:
     with scene.run("paused") as run:
         scene.gathered(run, "paused", 6)
         paused = scene.cluster.workers[0].get_wrapped_container()
@@ -144,7 +144,7 @@ def test_a_worker_that_goes_on_after_all_was_published_does_no_harm(scene: Scene
     scene.check("paused")
 
 
-def test_a_driver_that_was_killed_is_followed_by_another(scene: Scene) -> None:
+def test_second_driver_takes_over_after_first_is_killed(scene: Scene) -> None:
     with scene.run("resumed") as run:
         scene.gathered(run, "resumed", 6)
         run.container.get_wrapped_container().kill()
@@ -158,7 +158,7 @@ def test_a_driver_that_was_killed_is_followed_by_another(scene: Scene) -> None:
     scene.check("resumed")
 
 
-def test_s3_that_forgets_everything_in_the_middle_ends_the_run_with_nothing_published(
+def test_s3_that_loses_all_objects_fails_run_unpublished(
     scene: Scene, image: Callable[[str], str], moto: Service, network: Network, glue_image: str, sample: Sample
 ) -> None:
     with (
@@ -175,7 +175,7 @@ def test_s3_that_forgets_everything_in_the_middle_ends_the_run_with_nothing_publ
         assert made.tables("out") == {}
 
 
-def test_an_executor_out_of_memory_is_made_up_for_or_ends_the_run_with_advice(
+def test_executor_out_of_memory_is_retried_or_fails_with_advice(
     scene: Scene, network: Network, glue_image: str
 ) -> None:
     since = int(time.time())
@@ -183,14 +183,14 @@ def test_an_executor_out_of_memory_is_made_up_for_or_ends_the_run_with_advice(
         with on_cluster(scene.site, cluster, "starved") as run:
             done = run.finished(500)
         worker = cluster.workers[0].get_wrapped_container()
-        # The container itself goes on: it is Spark's worker, and what was killed is what the worker started.
+        # The container keeps running: it is Spark's worker, and the killed process is the executor that it started.
         killed = worker.client.events(
             since=since, until=int(time.time()) + 1, filters={"event": "oom", "container": worker.id}, decode=True
         )
         assert list(killed)
     assert "code 137" in done.stdout + done.stderr
     if done.exit_code:
-        # The same task may have been there each time.
+        # The same task may have been killed each time.
         assert re.search("JobFailedError: .*spark.executor.memoryOverhead", done.stdout + done.stderr)
         assert scene.site.tables("starved") == {}
         return

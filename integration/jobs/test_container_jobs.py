@@ -1,4 +1,4 @@
-"""The four jobs of before as four submissions in containers of their own, which share S3 and the catalog alone."""
+"""Submit the four previous jobs in four containers that share only S3 and the catalog."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def published(*names: str) -> list[str]:
 
 
 def without_lease(objects: Mapping[str, str]) -> dict[str, str]:
-    """Every run takes the lease, and gives it back."""
+    """Every run acquires the lease and releases it."""
     return {key: written for key, written in objects.items() if not key.endswith("/lease.json")}
 
 
-def test_four_jobs_in_four_containers_give_what_one_run_gives(
+def test_four_jobs_write_the_files_of_one_run(
     localstack: Service, moto: Service, network: Network, glue_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     sample = write_sample(tmp_path_factory.mktemp("sample"), SAMPLE)

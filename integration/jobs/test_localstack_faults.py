@@ -1,4 +1,4 @@
-"""Processes of this machine on a LocalStack that stands still, or whose answers fail, get lost or are late."""
+"""Run processes against a LocalStack that pauses, fails, or loses or delays responses."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def proxy(localstack: Service) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def bucket(localstack: Service) -> Iterator[Bucket]:
-    """A bucket of this test's own, past the proxy."""
+    """A bucket for this test, without the proxy."""
     config = Config(s3={"addressing_style": "path"})
     client: Any = boto3.client("s3", endpoint_url=localstack.url, config=config, **KEYS)
     name = f"faults-{uuid.uuid4().hex}"
@@ -78,7 +78,7 @@ def start(project: Project) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Return what a run says that has to succeed."""
+    """Run a command that must succeed; return its output."""
     try:
         said, _ = process.communicate(timeout=240)
     finally:
@@ -102,7 +102,7 @@ def check(bucket: Bucket, project: Project, expected: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_share_of_requests_may_fail_get_lost_or_be_five_seconds_late(
+def test_run_survives_failed_lost_and_delayed_requests(
     bucket: Bucket, project: Project, proxy: FaultProxy, expected: dict[str, str], seed: int
 ) -> None:
     proxy.plan = seeded(seed, 0.08)
@@ -112,7 +112,7 @@ def test_a_share_of_requests_may_fail_get_lost_or_be_five_seconds_late(
     check(bucket, project, expected)
 
 
-def test_who_does_not_wait_five_seconds_asks_again_and_late_writes_do_no_harm(
+def test_timed_out_requests_are_retried_and_late_writes_harmless(
     bucket: Bucket, project: Project, proxy: FaultProxy, expected: dict[str, str]
 ) -> None:
     project.set(storage={"read_seconds": 2})
@@ -130,13 +130,13 @@ def test_who_does_not_wait_five_seconds_asks_again_and_late_writes_do_no_harm(
     assert {request.method for request in late} == {"GET", "PUT"}
     again = {(one.request.method, one.request.key) for one in proxy.answered if one.request.number}
     assert {(request.method, request.key) for request in late} <= again
-    # What was given up as lost arrives at last.
+    # Requests that timed out arrive late.
     time.sleep(LATE)
     assert len([one for one in proxy.answered if one.fault == "delay"]) == len(late)
     check(bucket, project, expected)
 
 
-def test_a_server_that_stands_still_for_a_while_is_waited_for(
+def test_run_waits_for_server_that_is_paused(
     bucket: Bucket, project: Project, proxy: FaultProxy, localstack: Service, expected: dict[str, str]
 ) -> None:
     project.set(storage={"read_seconds": 1})

@@ -1,4 +1,4 @@
-"""Puts the pages together as they lie in the repository, so that links hold in both places, and builds them."""
+"""Build the pages in the layout of the repository, so that the same links work in both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 # Pages outside of docs/.
 BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
-# What comes first in its section; all others follow by name.
+# Pages that come first in their section; all others follow by name.
 _GUIDES = ("architecture", "operations", "deploy", "deploy-not-exercised", "migration", "spark", "s3", "containers")
 _REFERENCE = ("README", "commands", "arguments", "settings", "manifest", "metrics", "errors")
 
@@ -25,12 +25,12 @@ def make_site(to: Path, work: Path, root: Path = ROOT) -> None:
     """Build the site.
 
     Args:
-        to: the directory of the site; what is there goes.
-        work: a directory for what comes in between.
+        to: output directory, which is emptied first.
+        work: directory for intermediate files.
         root: the checkout.
 
     Raises:
-        mkdocs.exceptions.Abort: a page has a link or an anchor that leads nowhere.
+        mkdocs.exceptions.Abort: a page has a broken link or anchor.
     """
     pages = work / "pages"
     shutil.rmtree(pages, ignore_errors=True)
@@ -52,7 +52,7 @@ def make_site(to: Path, work: Path, root: Path = ROOT) -> None:
 
 
 def nav(pages: Path) -> list[dict[str, Any]]:
-    """The menu; a page that is new comes in by itself."""
+    """Return the menu, with every page of `pages`."""
     about = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
     return [
         {"Start": ["README.md", "docs/tour.md"]},

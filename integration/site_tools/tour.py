@@ -1,4 +1,4 @@
-"""A page with pictures of real commands on sample data, and the report of the run, made while the site is built."""
+"""Write a page with pictures of real commands on sample data, and the report of the run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-# Columns of a terminal, the same for all: pictures are scaled to the width of the page, and so are their letters.
+# Width of the terminal in columns, the same in all pictures, so that letters have one size.
 _COLUMNS = 150
 _SECONDS = 120
-# Pixels of the report's picture; its height is the page's own.
+# Width of the report's picture in pixels; its height is that of the page.
 _PAGE_WIDTH = 1200
 _PACKAGE = "s3://omc-flywheel-prod-analysis-data/bucketwheel/0123456789abcdef"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -40,41 +40,44 @@ hide: [navigation, toc]
 ---
 # See it work
 
-Made while this site was built, by these commands on sample data, with `buckets.count: 8` in `conf/base.yaml`.
-The beginning of paths is left out.
+The build of this site ran these commands on sample data, with `buckets.count: 8` in `conf/base.yaml`.
+Paths are shown relative to the project.
 """
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is typed, what is said about it, and how many lines of what it prints are shown."""
+    """A command, its caption, and the number of output lines to show (default: all)."""
 
     words: str
     caption: str
     lines: int | None = None
 
 
-# The first is only needed.
+# The first creates the input of the others.
 _STEPS = (
-    Step("sample data --rows 20000 --tables 3 --columns 4", "Sample data: persons, codes, flags, dates, a mapping."),
-    Step("doctor", "Is everything there that a run needs?"),
-    Step("plan infobase_attributes", "What would a run do? Only footers and the mapping are read."),
-    Step("run infobase_attributes", "All seven stages, from the snapshot to published tables."),
-    Step("runs", "What has been run."),
-    Step("rollback last", "Pointing the tables at a run: one update a table, all or none."),
+    Step(
+        "sample data --rows 20000 --tables 3 --columns 4",
+        "Create sample data: people, codes, flags, dates, a mapping.",
+    ),
+    Step("doctor", "Check that everything a run needs is available."),
+    Step("plan infobase_attributes", "Show what a run will do. `plan` reads only footers and the mapping."),
+    Step("run infobase_attributes", "Run all seven stages, from the snapshot to published tables."),
+    Step("runs", "List the runs."),
+    Step("rollback last", "Publish an earlier run again: one update per table, all or none."),
 )
-# With the repository's own configuration of prod.
+# With the configuration of `prod` in the repository.
 _ON_AWS = (
     Step(
         "package --env prod --without-archive",
-        "What AWS is given, the same bytes each time; here without the Python environment, which Docker builds.",
+        "Build the package for AWS, reproducible to the byte; here without the Python environment.",
     ),
-    Step(f"deploy render --env prod --package {_PACKAGE}", "The stack: one CloudFormation template.", 24),
+    Step(f"deploy render --env prod --package {_PACKAGE}", "Render the stack: one CloudFormation template.", 24),
 )
 
 
 def make_tour(docs: Path, project: Path, root: Path) -> None:
-    """Write `tour.md` and what it shows into `docs`.
+    """Write `tour.md` and its pictures into `docs`.
 
     Raises:
         RuntimeError: a command or the browser failed.
@@ -90,11 +93,11 @@ def make_tour(docs: Path, project: Path, root: Path) -> None:
     report = shown / "report.html"
     run(f"report last --to {report}", project, root)
     beginning = f"{project.resolve()}/"
-    # Browsers may break most paths there.
+    # The report has break points for browsers in most paths.
     text_of_report = report.read_text("utf-8").replace(beginning.replace("/", "/<wbr>"), "").replace(beginning, "")
     report.write_text(text_of_report, "utf-8")
     text.append("## The report\n\n`bucketwheel report last` writes one page: [report](tour/report.html).\n")
-    if (browser := found_browser()) is None:
+    if (browser := find_browser()) is None:
         text.append('<iframe src="tour/report.html" title="The report of this run"></iframe>\n')
     else:
         photograph(browser, report, shown / "report.png")
@@ -105,7 +108,7 @@ def make_tour(docs: Path, project: Path, root: Path) -> None:
 
 
 def _shown(step: Step, shown: Path, output: str) -> str:
-    """Make the picture of a step and return its part of the page."""
+    """Draw the picture of a step and return its part of the page."""
     name, command, lines = step.words.split()[0], f"bucketwheel {step.words}", output.splitlines()
     if step.lines is not None:
         command, lines = f"{command} | head -n {step.lines}", lines[: step.lines]
@@ -114,7 +117,7 @@ def _shown(step: Step, shown: Path, output: str) -> str:
 
 
 def run(words: str, project: Path, root: Path, conf: Path | None = None) -> str:
-    """What a command prints, on both streams, as a terminal shows it.
+    """Run a command and return its output, both streams interleaved.
 
     Raises:
         RuntimeError: it failed.
@@ -141,12 +144,12 @@ def _environment(root: Path) -> Mapping[str, str]:
 
 
 def picture(command: str, output: str) -> str:
-    """A terminal with a command and what it printed, as SVG that loads no font."""
+    """Return an SVG of a terminal with a command and its output; it loads no font."""
     console = Console(record=True, width=_COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {command}", style="bold"))
     for line in output.rstrip().splitlines():
         console.print(Text(line, style=_style(line)), highlight=False)
-    # The picture is cut off right below the last line, through what is below its letters.
+    # The picture would cut off the descenders of the last line.
     console.print()
     form = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     form = form.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")
@@ -159,35 +162,35 @@ def _style(line: str) -> str:
     return "yellow" if line.startswith("warning") or ": warning:" in line else "default"
 
 
-def found_browser() -> str | None:
-    """Return a browser of this machine, None where there is none."""
+def find_browser() -> str | None:
+    """Return the path of an installed browser, or None."""
     return next((found for name in _BROWSERS if (found := shutil.which(name))), None)
 
 
 def photograph(browser: str, page: Path, to: Path) -> None:
-    """Have a browser make a picture of a page, as high as the page is.
+    """Write a screenshot of a whole page.
 
     Raises:
-        RuntimeError: the browser failed, or made none; has what it said.
+        RuntimeError: the browser failed; the message has its output.
     """
     with tempfile.TemporaryDirectory(prefix="bucketwheel-browser-") as home:
         measured = Path(home) / "measured.html"
         script = "<script>document.body.dataset.height = document.documentElement.scrollHeight</script>"
-        # The report lets no script run; this copy has to.
+        # The report forbids scripts; this copy must run one.
         text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text("utf-8"))
         measured.write_text(text + script, "utf-8")
-        # Low, so that the page is what is high.
-        told = _browse(browser, Path(home), 100, "--dump-dom", measured)
-        height = re.search(r'data-height="(\d+)"', told)
+        # A low window, so that the height is that of the page.
+        dump = _browse(browser, Path(home), 100, "--dump-dom", measured)
+        height = re.search(r'data-height="(\d+)"', dump)
         if height is None:
-            raise RuntimeError(f"{browser} did not say how high {page} is: {told[-2000:]}")
+            raise RuntimeError(f"{browser} did not say how high {page} is: {dump[-2000:]}")
         said = _browse(browser, Path(home), int(height[1]), f"--screenshot={to}", page)
     if not to.exists():
         raise RuntimeError(f"{browser} made no picture of {page}: {said[-2000:]}")
 
 
 def _browse(browser: str, home: Path, height: int, task: str, page: Path) -> str:
-    """Return what a browser prints; its own files go to `home`."""
+    """Run a browser and return its output; its profile is in `home`."""
     options = (
         "--headless=new",
         "--no-sandbox",

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 from site_tools import tour
-from site_tools.tour import found_browser, photograph
+from site_tools.tour import find_browser, photograph
 
 from deploy_support import ROOT
 
@@ -97,7 +97,7 @@ def test_pictures_show_the_commands_and_the_report_is_there(site: Path) -> None:
 
 
 def test_the_tour_has_a_picture_of_the_whole_report(site: Path, cannot: Callable[[str], NoReturn]) -> None:
-    if found_browser() is None:
+    if find_browser() is None:
         cannot("no browser is here; install chromium")
     content = (site / "docs" / "tour" / "report.png").read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
@@ -141,7 +141,7 @@ def test_a_link_that_leads_nowhere_stops_the_build(
 
 
 def test_without_a_browser_the_report_itself_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tour, "found_browser", lambda: None)
+    monkeypatch.setattr(tour, "find_browser", lambda: None)
 
     def run(words: str, *_: object) -> str:
         if words.startswith("report"):

@@ -16,12 +16,12 @@ from bucketwheel.sql import quoted
 
 from .lake import LakeProject
 
-WIDE = "persons"
+WIDE = "people"
 TABLES = ("ibe_01", "ibe_02", "ibe_04", "miacs_01", "ibe_05")
 
 
 @dataclass(frozen=True)
-class Persons:
+class PeopleTables:
     """The two projects, each with `files` files a table."""
 
     sample: Sample
