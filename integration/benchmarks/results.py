@@ -155,7 +155,8 @@ def _spark(figures: Figures) -> list[Target]:
     shuffled = figures.reported("spark", "watched", "shuffled_per_read_byte")
     peak = figures.reported("spark", "watched", "worker_peak_rss_bytes")
     return [
-        _times("spark", "Previous pipeline ÷ spark engine, wall", 4, figures.ratio("spark", "replaced", "spark", wall)),
+        _times("spark", "Previous pipeline ÷ spark engine, wall", 4,
+               figures.ratio("spark", "replaced", "spark", wall)),
         _times("spark", "Spark's own Hive buckets ÷ spark engine, wall", 2,
                figures.ratio("spark", "hive", "spark", wall)),
         _below("spark", "Spark engine ÷ arrow engine, wall", 2, figures.ratio("spark", "spark", "arrow", wall)),
