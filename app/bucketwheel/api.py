@@ -51,7 +51,7 @@ from bucketwheel.settings import loading as _config
 from bucketwheel.settings.loading import Configuration
 from bucketwheel.storage import Storage as _Storage
 from bucketwheel.storage import is_s3 as _is_s3
-from bucketwheel.storage import translated as _translated
+from bucketwheel.storage import wrap_os_errors as _translated
 from bucketwheel.submit.request import JobRequest, Platform
 
 if TYPE_CHECKING:

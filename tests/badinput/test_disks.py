@@ -184,7 +184,7 @@ def test_a_source_directory_that_may_not_be_listed_is_named(
     sample = dirty(None)
     published.use(sample)
     result = bound(sample.snapshot, 0o000, 1, WIDE)
-    assert result.stderr == f"error: {sample.snapshot}/_SUCCESS: cannot look at: {DENIED}\n"
+    assert result.stderr == f"error: {sample.snapshot}/_SUCCESS: cannot check: {DENIED}\n"
 
 
 def test_a_configuration_that_may_not_be_read_is_named(published: Project, bound: Callable[..., Result]) -> None:

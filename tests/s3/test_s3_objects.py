@@ -152,7 +152,7 @@ def test_a_replacement_holds_to_the_version_that_was_read(storage: Storage, buck
     location = bucket.uri("x")
     first = storage.replace(location, b"one", None)
     assert storage.read_version(location) == (b"one", first)
-    with pytest.raises(ChangedError, match=f"{location}: somebody else wrote"):
+    with pytest.raises(ChangedError, match=f"{location}: modified concurrently"):
         storage.replace(location, b"two", None)
     second = storage.replace(location, b"two", first)
     with pytest.raises(ChangedError):

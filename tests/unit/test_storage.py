@@ -9,7 +9,7 @@ import pytest
 
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import StorageSettings
-from bucketwheel.storage import Storage, translated
+from bucketwheel.storage import Storage, wrap_os_errors
 
 SETTINGS = StorageSettings(region="us-east-1")
 
@@ -110,16 +110,14 @@ def test_a_block_that_fails_leaves_neither_the_file_nor_its_draft(
     assert files(tmp_path) == []
 
 
-def test_who_comes_after_the_directory_for_unfinished_files_is_gone_changes_nothing(
-    storage: Storage, tmp_path: Path
-) -> None:
+def test_create_fails_when_scratch_directory_is_deleted(storage: Storage, tmp_path: Path) -> None:
     location, scratch = str(tmp_path / "t" / "f"), str(tmp_path / "run" / "scratch")
-    with pytest.raises(StorageError, match=f"{location}: cannot write: .*{scratch} is not there"):
+    with pytest.raises(StorageError, match=f"{location}: cannot write: .*{scratch} does not exist"):
         write_half(storage, location, scratch, ValueError("not reached"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_was_writing_when_the_run_was_deleted_brings_nothing_back(storage: Storage, tmp_path: Path) -> None:
+def test_create_fails_when_run_is_deleted_while_writing(storage: Storage, tmp_path: Path) -> None:
     location, scratch = str(tmp_path / "t" / "f"), str(tmp_path / "run" / "scratch")
     storage.make_directory(scratch)
 
@@ -128,7 +126,7 @@ def test_who_was_writing_when_the_run_was_deleted_brings_nothing_back(storage: S
             stream.write(b"late")
             storage.delete_directory(str(tmp_path / "run"))
 
-    with pytest.raises(StorageError, match=f"{location}: cannot write: .*{scratch} is not there"):
+    with pytest.raises(StorageError, match=f"{location}: cannot write: .*{scratch} does not exist"):
         write()
     assert list(tmp_path.iterdir()) == []
 
@@ -179,7 +177,7 @@ def test_denied_access_is_told_with_what_to_do(
     location = str(tmp_path / "new" / "file")
     with pytest.raises(StorageError, match=rf"{location}: cannot write: permission denied; give this user"):
         storage.write(location, b"")
-    with pytest.raises(StorageError, match=rf"{location}: cannot make: permission denied; give this user"):
+    with pytest.raises(StorageError, match=rf"{location}: cannot create: permission denied; give this user"):
         storage.make_directory(location)
 
 
@@ -238,7 +236,7 @@ def test_flush_syncs_local_disks_only(storage: Storage, monkeypatch: pytest.Monk
     ],
 )
 def test_errors_of_the_system_name_place_action_and_way_out(error: OSError, said: str) -> None:
-    with pytest.raises(StorageError) as caught, translated("/p", "spill to"):
+    with pytest.raises(StorageError) as caught, wrap_os_errors("/p", "spill to"):
         raise error
     assert said in str(caught.value)
     assert caught.value.__cause__ is error
@@ -247,6 +245,6 @@ def test_errors_of_the_system_name_place_action_and_way_out(error: OSError, said
 
 def test_errors_of_our_own_pass_untouched() -> None:
     own = StorageError("already told")
-    with pytest.raises(StorageError) as caught, translated("/p", "write"):
+    with pytest.raises(StorageError) as caught, wrap_os_errors("/p", "write"):
         raise own
     assert caught.value is own

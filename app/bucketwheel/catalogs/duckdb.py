@@ -27,7 +27,7 @@ from bucketwheel.contracts.catalog import check_same_version
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import Settings
 from bucketwheel.sql import drop_view, literal, parquet_glob, parquet_view, quoted
-from bucketwheel.storage import Storage, is_s3, translated
+from bucketwheel.storage import Storage, is_s3, wrap_os_errors
 from bucketwheel.storage.local import flush
 from bucketwheel.storage.lock import file_lock
 
@@ -182,7 +182,7 @@ class DuckdbCatalog:
                             f"CREATE TABLE IF NOT EXISTS {self._books()} (name VARCHAR PRIMARY KEY, definition JSON)"
                         )
                         yield connection
-                    with translated(str(self._path), "write"):
+                    with wrap_os_errors(str(self._path), "write"):
                         flush(aside)
                         aside.replace(self._path)
                     with suppress(OSError):
@@ -197,7 +197,7 @@ class DuckdbCatalog:
             yield
             return
         with self._connected(self._path, read_only=True), self._path.open("rb") as published:
-            with translated(str(self._path), "copy"), aside.open("wb") as copy:
+            with wrap_os_errors(str(self._path), "copy"), aside.open("wb") as copy:
                 # Closing the source here would give up the lock that DuckDB has on it in this process.
                 shutil.copyfileobj(published, copy)
                 shutil.copymode(self._path, aside)
@@ -217,7 +217,7 @@ class DuckdbCatalog:
 
     def _sweep(self) -> None:
         """Delete what a writer or reader that was killed has left; all living ones wait for the lock."""
-        with translated(str(self._path), "clean up beside"):
+        with wrap_os_errors(str(self._path), "clean up beside"):
             for entry in self._path.parent.iterdir():
                 name = entry.name.removesuffix(".wal")
                 if name.startswith(".") and name.endswith((f".{self._path.name}.new", f".{self._path.name}.read")):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from bucketwheel.errors import CatalogError
 from bucketwheel.sql import literal
-from bucketwheel.storage import Storage, is_s3, translated
+from bucketwheel.storage import Storage, is_s3, wrap_os_errors
 
 if TYPE_CHECKING:
     import duckdb
@@ -36,11 +36,11 @@ def viewable(connection: duckdb.DuckDBPyConnection, storage: Storage, location: 
     files = [entry.location for entry in storage.list(location) if entry.name.endswith(".parquet")]
     if not files:
         raise CatalogError(f"{location}: holds no Parquet file to show; run the stage `bucket` again")
-    with translated(files[0], "read"), storage.open(files[0]) as stream:
+    with wrap_os_errors(files[0], "read"), storage.open(files[0]) as stream:
         schema = pq.read_schema(stream)
     with tempfile.TemporaryDirectory(prefix="bucketwheel-") as directory:
         empty = Path(directory) / "empty.parquet"
-        with translated(str(empty), "write"):
+        with wrap_os_errors(str(empty), "write"):
             pq.write_table(schema.empty_table(), empty, store_schema=False)
         # A temporary name is found before DuckDB's own; parquet_scan is that same function under another one.
         scan = f"SELECT * FROM parquet_scan({literal(str(empty))})"  # noqa: S608 the path is a literal

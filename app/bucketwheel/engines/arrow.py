@@ -26,7 +26,7 @@ from bucketwheel.kernel.scatter import scatter
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
-from bucketwheel.storage import translated
+from bucketwheel.storage import wrap_os_errors
 
 # Copies that scatter holds of a slice: its compressed pages, its decoded columns and their ordered copy.
 _WORKING_COPIES = 2.5
@@ -98,7 +98,7 @@ class ArrowEngine:
     def _spill_buffer(self, job: BucketJob) -> Iterator[SpillBuffer]:
         directory = Path(self._spill_directory or tempfile.gettempdir())
         # Fail before the scan, not in the middle of it, if the directory cannot be created.
-        with translated(str(directory), "spill to"):
+        with wrap_os_errors(str(directory), "spill to"):
             directory.mkdir(parents=True, exist_ok=True)
         buffer = SpillBuffer(job, int(self._budget * BUFFER_SHARE), directory)
         try:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from bucketwheel.contracts import BucketJob
 from bucketwheel.kernel.gather import BlockReader
 from bucketwheel.kernel.scatter import Scattered
-from bucketwheel.storage import translated
+from bucketwheel.storage import wrap_os_errors
 
 
 class _BufferedPart(Protocol):
@@ -140,7 +140,7 @@ class SpillBuffer:
             self._parts[scattered.index, part] = buffered
 
     def _spill(self, scattered: Scattered) -> _PartOnDisk:
-        with translated(str(self._directory), "spill to"):
+        with wrap_os_errors(str(self._directory), "spill to"):
             if not hasattr(self._thread, "file"):
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._thread.file = _SpillFile(self._directory)
@@ -159,7 +159,7 @@ class SpillBuffer:
 
         def read(columns: Sequence[str]) -> list[pa.RecordBatch]:
             group = self._groups.index(tuple(columns))
-            with translated(str(self._directory), "read spilled blocks from"):
+            with wrap_os_errors(str(self._directory), "read spilled blocks from"):
                 return [block for part in filled for block in part.blocks(first, last, group)]
 
         return read

@@ -22,14 +22,14 @@ from bucketwheel.storage import Storage, join
 TEMPORARY = "tmp_bucketwheel_"
 
 
-class CopyNote(Record):
+class CopyRecord(Record):
     """A finished copy, and the method by which it was made."""
 
     method: str
     copy_: CopiedTable
 
 
-class CopyBooks:
+class CopyStore:
     """The copies of one run."""
 
     def __init__(self, storage: Storage, store: RunStore, dataset: str, run_id: str) -> None:
@@ -54,15 +54,15 @@ class CopyBooks:
 
     def note(self, method: str, copy: CopiedTable) -> None:
         """Note a finished copy."""
-        text = CopyNote(method=method, copy_=copy).model_dump_json()
+        text = CopyRecord(method=method, copy_=copy).model_dump_json()
         self._storage.write(join(self._directory, f"{copy.table}.json"), text.encode())
 
-    def noted(self) -> dict[str, CopyNote]:
+    def noted(self) -> dict[str, CopyRecord]:
         """Return the copies noted, by table; a note that cannot be read does not count."""
         found = {}
         for entry in self._storage.list(self._directory):
             try:
-                note = CopyNote.model_validate_json(self._storage.read(entry.location))
+                note = CopyRecord.model_validate_json(self._storage.read(entry.location))
             except ValidationError:
                 continue
             found[note.copy_.table] = note

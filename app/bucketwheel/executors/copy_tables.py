@@ -24,7 +24,7 @@ from bucketwheel.errors import (
 )
 from bucketwheel.executors.copy_checks import CopyChecks
 from bucketwheel.executors.copy_store import (
-    CopyBooks,
+    CopyStore,
     check_copies,
     check_writers,
     is_temporary,
@@ -103,7 +103,7 @@ class _Work:
         self._ctas = settings.ctas
         self._size = manifest.size
         self._checks = CopyChecks(manifest, services)
-        self._books = CopyBooks(services.storage, services.runs, manifest.dataset, manifest.run_id)
+        self._books = CopyStore(services.storage, services.runs, manifest.dataset, manifest.run_id)
         self._tables = self._staged(settings)
         self._stop = Event()
         self._failing = Lock()

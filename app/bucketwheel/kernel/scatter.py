@@ -21,7 +21,7 @@ from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel.arrow_types import canonical_type
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
-from bucketwheel.storage import Storage, fetch, translated
+from bucketwheel.storage import Storage, fetch, wrap_os_errors
 
 # Few readers support INT64 nanoseconds. Microseconds are the finest unit that all of them support.
 READ_OPTIONS = {"coerce_int96_timestamp_unit": "us"}
@@ -97,7 +97,7 @@ def _read(job: BucketJob, part: Slice, max_rows: int, dictionaries: UnifiedDicti
     def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
         return normalize_batch(batch.select(columns), coded, dictionaries)
 
-    with translated(part.path, "open"):
+    with wrap_os_errors(part.path, "open"):
         stream = Storage(job.storage).open(part.path)
     with stream:
         try:

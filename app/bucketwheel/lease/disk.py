@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bucketwheel.errors import LeaseError
-from bucketwheel.storage import translated
+from bucketwheel.storage import wrap_os_errors
 from bucketwheel.storage.lock import file_lock
 
 
@@ -27,19 +27,19 @@ class DiskLeaseFile:
 
     def read(self) -> bytes:
         """See `LeaseFile.read`."""
-        with translated(self.name, "read"):
+        with wrap_os_errors(self.name, "read"):
             return self._path.read_bytes() if self._path.exists() else b""
 
     def write(self, content: bytes) -> None:
         """See `LeaseFile.write`; under the lock it always is what was read."""
         aside = self._path.with_suffix(".new")
-        with translated(self.name, "write"):
+        with wrap_os_errors(self.name, "write"):
             aside.write_bytes(content)
             aside.replace(self._path)
 
     def delete(self) -> None:
         """See `LeaseFile.delete`."""
-        with translated(self.name, "delete"):
+        with wrap_os_errors(self.name, "delete"):
             self._path.unlink()
 
     def _refused(self) -> LeaseError:

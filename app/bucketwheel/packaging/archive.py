@@ -15,7 +15,7 @@ from typing import IO
 
 from bucketwheel.errors import BucketwheelError, UsageError
 from bucketwheel.packaging.wheel import EPOCH
-from bucketwheel.storage import translated
+from bucketwheel.storage import wrap_os_errors
 
 # The names of the script and of the environment in a package.
 SCRIPT = "job.py"
@@ -69,7 +69,7 @@ def normalise(archive: Path, to: Path, source: Path, limit: int) -> None:
     Raises:
         UsageError: not such an archive, too large, or with other code than the checkout.
     """
-    with translated(str(archive), "read"):
+    with wrap_os_errors(str(archive), "read"):
         size = archive.stat().st_size
         _refuse_large(archive, size, limit)
         try:

@@ -20,7 +20,7 @@ from bucketwheel.packaging.archive import ARCHIVE, SCRIPT, build_archive, normal
 from bucketwheel.packaging.wheel import build_wheel
 from bucketwheel.settings.loading import Configuration, flatten
 from bucketwheel.settings.secrets import secrets_in
-from bucketwheel.storage import Storage, join, translated
+from bucketwheel.storage import Storage, join, wrap_os_errors
 from bucketwheel.storage.locations import s3_location
 
 CONTENTS = "package.json"
@@ -175,7 +175,7 @@ def _replacing(directory: Path) -> Iterator[Path]:
     """
     if directory.exists() and any(directory.iterdir()) and not (directory / CONTENTS).is_file():
         raise UsageError(f"--to {directory}: is not empty and holds no package; choose a new or empty directory")
-    with translated(str(directory), "write"):
+    with wrap_os_errors(str(directory), "write"):
         directory.parent.mkdir(parents=True, exist_ok=True)
         build = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         try:

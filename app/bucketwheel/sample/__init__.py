@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from bucketwheel.errors import ConfigError, MissingDependencyError
 from bucketwheel.sample.columns import KEY, Column, addressable_columns, wide_columns
 from bucketwheel.sample.dirty import DIRTY, CleanSample, add_defect, mapping_csv
-from bucketwheel.storage import translated
+from bucketwheel.storage import wrap_os_errors
 
 __all__ = ["DIRTY", "WRITERS", "Sample", "SampleSpec", "write_sample"]
 
@@ -108,7 +108,7 @@ def write_sample(directory: Path, spec: SampleSpec) -> Sample:
     """
     _check(spec)
     writer = _WRITERS[spec.writer]()
-    with translated(str(directory), "write to"):
+    with wrap_os_errors(str(directory), "write to"):
         return _write(directory, spec, writer)
 
 

@@ -18,7 +18,7 @@ from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.scatter import READ_OPTIONS
 from bucketwheel.runs.manifest import DiscoverResult, Manifest, SourceFile
 from bucketwheel.stages.column_stats import source_columns
-from bucketwheel.storage import Entry, Storage, join, translated
+from bucketwheel.storage import Entry, Storage, join, wrap_os_errors
 
 _PREFIX = "snapshot_dt="
 _FOOTER_THREADS = 8
@@ -165,7 +165,7 @@ def _read_footers(storage: Storage, entries: Sequence[Entry]) -> list[_Footer]:
                 return _Footer(entry, file.schema_arrow, file.metadata)
         except PermissionError:
             # Nothing is known of the file, so nobody has to write it again.
-            with translated(entry.location, "read"):
+            with wrap_os_errors(entry.location, "read"):
                 raise
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             return f"{entry.location}: {str(error).partition(chr(10))[0]}"

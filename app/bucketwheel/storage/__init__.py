@@ -1,7 +1,7 @@
-"""Paths on local disk and in object stores behind one small class.
+"""Read, list and write files on local disk and on S3 through one class.
 
-A location is a local path, `file://…`, `s3://bucket/key` or `s3a://bucket/key`. Writes are atomic: aside
-and renamed on disk; on S3 one put, or one upload in parts that is completed at the end or abandoned.
+A location is a local path, a `file://` URI or an S3 URI. Writes are atomic: on disk a temporary file is renamed,
+on S3 there is one put, or a multipart upload that is completed at the end or aborted.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from bucketwheel.storage.local import LocalFiles
 from bucketwheel.storage.locations import Entry, absolute, is_s3, join, name_of
 from bucketwheel.storage.ranged import RangedFile
 
-__all__ = ["Entry", "Storage", "fetch", "is_s3", "join", "name_of", "translated"]
+__all__ = ["Entry", "Storage", "fetch", "is_s3", "join", "name_of", "wrap_os_errors"]
 
 
 class _Files(Protocol):
-    """What each kind of storage can do; paths are absolute locations."""
+    """Interface of a storage backend; paths are absolute locations."""
 
     def list(self, path: str, recursive: bool) -> list[Entry]: ...
     def exists(self, path: str) -> bool: ...
@@ -42,14 +42,14 @@ class _Files(Protocol):
 
 
 class Storage:
-    """Reads, lists and writes; holds nothing but settings, so it pickles and costs nothing to make."""
+    """Files of any location; holds only settings, so it pickles and is cheap to create."""
 
     def __init__(self, settings: StorageSettings) -> None:
         self.settings = settings
 
     @classmethod
     def of(cls, settings: Settings) -> Storage:
-        """Return the storage of a configuration; what `storage` leaves open is taken from `aws`."""
+        """Return the storage of a configuration; unset values of `storage` come from `aws`."""
         return cls(settings.storage.filled(settings.aws))
 
     def _at(self, location: str) -> tuple[_Files, str]:
@@ -57,26 +57,26 @@ class Storage:
         return (_s3(self.settings) if is_s3(path) else _LOCAL), path
 
     def absolute(self, location: str) -> str:
-        """Return the location in the form that catalogs keep: absolute path or `s3://` URI."""
+        """Return the location as catalogs store it: an absolute path or an `s3://` URI."""
         return absolute(location)
 
     def list(self, location: str, recursive: bool = False) -> list[Entry]:
-        """Return the entries below a directory, sorted by location; none where it does not exist."""
+        """Return the entries below a directory, sorted by location; none if it does not exist."""
         files, path = self._at(location)
-        with translated(location, "list"):
+        with wrap_os_errors(location, "list"):
             return sorted(files.list(path, recursive), key=lambda entry: entry.location)
 
     def exists(self, location: str) -> bool:
-        """Return whether a file or directory is there."""
+        """Return whether a file or directory exists."""
         files, path = self._at(location)
-        with translated(location, "look at"):
+        with wrap_os_errors(location, "check"):
             return files.exists(path)
 
     def read(self, location: str) -> bytes:
         """Return the whole content of a file.
 
         Raises:
-            StorageError: it is not there or cannot be read.
+            StorageError: the file does not exist or cannot be read.
         """
         return self.read_version(location)[0]
 
@@ -84,91 +84,91 @@ class Storage:
         """Return the content of a file and its version, for `replace`.
 
         Raises:
-            StorageError: it is not there or cannot be read.
+            StorageError: the file does not exist or cannot be read.
         """
         files, path = self._at(location)
-        with translated(location, "read"):
+        with wrap_os_errors(location, "read"):
             return files.read(path)
 
     def open(self, location: str) -> pa.NativeFile:
         """Open a file for random access.
 
         Raises:
-            OSError: it cannot be opened; the caller's to translate.
-            StorageError: S3 refused, in words.
+            OSError: the file cannot be opened; the caller wraps the error.
+            StorageError: S3 refused.
         """
         files, path = self._at(location)
         return files.open(path)
 
     def write(self, location: str, content: bytes, durable: bool = True) -> None:
-        """Replace a file by `content` in one step; where `durable`, it survives a power cut from here on.
+        """Replace a file by `content` atomically; if `durable`, it survives a power cut once this returns.
 
         Raises:
             StorageError: the directory cannot be written, or the disk is full.
         """
         files, path = self._at(location)
-        with translated(location, "write"):
+        with wrap_os_errors(location, "write"):
             files.write(path, content, durable)
 
     def replace(self, location: str, content: bytes, version: str | None) -> str:
-        """Replace a file where it still has this version, None for none yet; return its new version.
+        """Replace a file that still has this version (None: does not exist yet) and return its new version.
 
-        On local disk every version is empty and nothing is compared: locks keep other writers off there.
+        On local disk every version is empty and nothing is compared: locks exclude other writers there.
 
         Raises:
-            ChangedError: somebody else wrote or deleted it since.
-            StorageError: it cannot be written; whether it was is not known.
+            ChangedError: another writer modified or deleted it.
+            StorageError: the write failed; the file may have been replaced all the same.
         """
         files, path = self._at(location)
-        with translated(location, "write"):
+        with wrap_os_errors(location, "write"):
             return files.replace(path, content, version)
 
     @contextmanager
     def create(self, location: str, scratch: str) -> Iterator[pa.NativeFile]:
-        """Open a new file for writing; it stays under `location` only if the block ends well.
+        """Open a new file for writing; it appears at `location` only if the block succeeds.
 
-        `scratch` is a directory on the same local disk for the unfinished file; S3 needs none. It has to be there,
-        so that deleting it shuts out writers that come too late.
+        `scratch` is a directory for the unfinished file, on the same local disk; S3 does not use it. It must exist:
+        deleting it stops writers that are too late.
 
         Raises:
             StorageError: it cannot be written.
         """
         files, path = self._at(location)
-        with translated(location, "write"), files.create(path, absolute(scratch)) as stream:
+        with wrap_os_errors(location, "write"), files.create(path, absolute(scratch)) as stream:
             yield stream
 
     def make_directory(self, location: str) -> None:
-        """Make a directory on local disk, and those it is in; S3 needs none."""
+        """Create a directory and its parents on local disk; S3 needs none."""
         files, path = self._at(location)
-        with translated(location, "make"):
+        with wrap_os_errors(location, "create"):
             files.make_directory(path)
 
     def delete(self, location: str) -> None:
         """Delete one file; a missing one is no error."""
         files, path = self._at(location)
-        with translated(location, "delete"):
+        with wrap_os_errors(location, "delete"):
             files.delete(path)
 
     def delete_directory(self, location: str) -> None:
         """Delete a directory and everything below it; a missing one is no error."""
         files, path = self._at(location)
-        with translated(location, "delete"):
+        with wrap_os_errors(location, "delete"):
             files.delete_directory(path)
 
     def sweep(self, location: str) -> None:
-        """Delete what killed writers left right in a directory; only for who keeps other writers off it."""
+        """Delete temporary files of killed writers directly in a directory; the caller must exclude other writers."""
         files, path = self._at(location)
-        with translated(location, "clean up"):
+        with wrap_os_errors(location, "clean up"):
             files.sweep(path)
 
     def abandon_uploads(self, location: str, part: str) -> None:
-        """Free what killed writers left of uploads to keys below `location` that have `part` in their path."""
+        """Abort unfinished uploads of killed writers to keys below `location` that have `part` in their path."""
         files, path = self._at(location)
-        with translated(location, "clean up"):
+        with wrap_os_errors(location, "clean up"):
             files.abandon_uploads(path, part)
 
     def flush(self, location: str) -> None:
-        """Make everything written so far durable where the target is a local disk."""
+        """Make everything written so far durable on local disk."""
         files, _ = self._at(location)
         files.flush()
 
@@ -178,23 +178,23 @@ _LOCAL = LocalFiles()
 
 @functools.cache
 def _s3(settings: StorageSettings) -> _Files:
-    made: _Files = aws_module("bucketwheel.storage.s3", "s3://").S3Objects(settings)
-    return made
+    backend: _Files = aws_module("bucketwheel.storage.s3", "s3://").S3Objects(settings)
+    return backend
 
 
 def fetch(stream: pa.NativeFile, ranges: Callable[[], Iterable[tuple[int, int]]]) -> None:
-    """Read the ranges (offset, length) ahead and in parallel where the file is far away; each can be read once.
+    """Prefetch the ranges (offset, length) of a remote file in parallel; each can be read once.
 
     Raises:
-        StorageError: S3 refused, in words.
+        StorageError: S3 refused.
     """
     if isinstance(stream, RangedFile):
         stream.source.fetch(ranges())
 
 
 @contextmanager
-def translated(location: str, action: str) -> Iterator[None]:
-    """Turn operating system and Arrow I/O errors into a StorageError that names the location."""
+def wrap_os_errors(location: str, action: str) -> Iterator[None]:
+    """Raise operating system and Arrow I/O errors as a StorageError that names the location."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Files on local disk: written aside and renamed, so that they appear whole or not at all."""
+"""Read and write local files; writes go to a temporary file that is renamed, so they are atomic."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bucketwheel.storage.locations import Entry
 
 _LOCAL = fs.LocalFileSystem()
 _BUFFER_BYTES = 2**18
-# What `write` calls a file until it is whole.
+# Names of temporary files of `write`.
 _ASIDE = re.compile(r".+\.[0-9a-f]{32}\.tmp")
 
 
 class LocalFiles:
-    """Works on absolute paths; errors are those of the operating system."""
+    """Backend for absolute paths; raises errors of the operating system."""
 
     def list(self, path: str, recursive: bool) -> list[Entry]:
-        """Return what is below a directory, in any order."""
+        """Return the entries below a directory, in any order."""
         found = _LOCAL.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
         return [
             Entry(
@@ -39,7 +39,7 @@ class LocalFiles:
         ]
 
     def exists(self, path: str) -> bool:
-        """Return whether a file or directory is there."""
+        """Return whether a file or directory exists."""
         return bool(_LOCAL.get_file_info(path).type != fs.FileType.NotFound)
 
     def open(self, path: str) -> pa.NativeFile:
@@ -47,106 +47,106 @@ class LocalFiles:
         return _LOCAL.open_input_file(path)
 
     def read(self, path: str) -> tuple[bytes, str]:
-        """Return the content of a file; its version is always empty, since locks keep others off."""
+        """Return the content of a file; its version is always empty, since locks exclude other writers."""
         with self.open(path) as stream:
             return bytes(stream.read()), ""
 
     def write(self, path: str, content: bytes, durable: bool) -> None:
-        """Replace a file in one step."""
+        """Replace a file atomically."""
         parent = Path(path).parent
         parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(f"{path}.{uuid.uuid4().hex}.tmp")
+        temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")
         try:
-            with aside.open("wb") as file:
+            with temporary.open("wb") as file:
                 file.write(content)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            aside.replace(path)
+            temporary.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if durable:
             flush(parent)
 
     def replace(self, path: str, content: bytes, _version: str | None) -> str:
-        """Replace a file in one step, whatever it was before."""
+        """Replace a file atomically, whatever its version."""
         self.write(path, content, durable=True)
         return ""
 
     @contextmanager
     def create(self, path: str, scratch: str) -> Iterator[pa.NativeFile]:
-        """Open a file in `scratch` for writing, and move it to `path` if the block ends well.
+        """Open a file in `scratch` for writing and move it to `path` if the block succeeds.
 
         Raises:
-            StorageError: there is no such directory, or it is deleted meanwhile.
+            StorageError: the scratch directory does not exist or is deleted meanwhile.
         """
-        aside = f"{scratch}/{uuid.uuid4().hex}.tmp"
+        temporary = f"{scratch}/{uuid.uuid4().hex}.tmp"
         try:
-            # A Parquet writer writes every page and its header on their own.
-            with pa.BufferedOutputStream(_open_aside(aside, path), _BUFFER_BYTES) as stream:
+            # A Parquet writer writes pages and page headers separately.
+            with pa.BufferedOutputStream(_open_temporary(temporary, path), _BUFFER_BYTES) as stream:
                 yield stream
-            _move(aside, path)
+            _move(temporary, path)
         except BaseException:
             with suppress(OSError):
-                Path(aside).unlink()
+                Path(temporary).unlink()
             raise
 
     def make_directory(self, path: str) -> None:
-        """Make a directory and those it is in."""
+        """Create a directory and its parents."""
         Path(path).mkdir(parents=True, exist_ok=True)
 
     def delete(self, path: str) -> None:
-        """Delete one file, if it is there."""
+        """Delete one file if it exists."""
         if _LOCAL.get_file_info(path).type == fs.FileType.File:
             _LOCAL.delete_file(path)
 
     def delete_directory(self, path: str) -> None:
-        """Delete a directory and everything below it, if it is there."""
+        """Delete a directory and its contents if it exists."""
         if _LOCAL.get_file_info(path).type == fs.FileType.Directory:
             _LOCAL.delete_dir(path)
 
     def sweep(self, path: str) -> None:
-        """Delete what killed writers left right in a directory beside the files that they meant."""
+        """Delete temporary files of killed writers directly in a directory."""
         for entry in self.list(path, recursive=False):
             if not entry.is_directory and _ASIDE.fullmatch(entry.name):
                 Path(entry.location).unlink(missing_ok=True)
 
     def abandon_uploads(self, path: str, part: str) -> None:
-        """Do nothing: what was not finished here lies in scratch directories, which are deleted as such."""
+        """Do nothing: unfinished files are in scratch directories, which runs delete."""
 
     def flush(self) -> None:
         """Make everything written so far durable."""
         os.sync()
 
 
-def _open_aside(aside: str, path: str) -> pa.NativeFile:
+def _open_temporary(temporary: str, path: str) -> pa.NativeFile:
     try:
-        return _LOCAL.open_output_stream(aside)
+        return _LOCAL.open_output_stream(temporary)
     except FileNotFoundError as error:
-        raise _too_late(aside, path) from error
+        raise _too_late(temporary, path) from error
 
 
-def _move(aside: str, path: str) -> None:
-    """Rename a file, and where the directory for it is missing make that first: most of the time it is there."""
+def _move(temporary: str, path: str) -> None:
+    """Rename a file; create the parent directory only if it is missing, which is rare."""
     try:
-        os.replace(aside, path)  # noqa: PTH105  once a file, and Path is slow
+        os.replace(temporary, path)  # noqa: PTH105  once a file, and Path is slow
     except FileNotFoundError as error:
-        # A table that was deleted with its run must not be made again.
-        if not Path(aside).exists():
-            raise _too_late(aside, path) from error
+        # Do not create the directory of a table again that was deleted with its run.
+        if not Path(temporary).exists():
+            raise _too_late(temporary, path) from error
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(aside).replace(path)
+        Path(temporary).replace(path)
 
 
-def _too_late(aside: str, path: str) -> StorageError:
+def _too_late(temporary: str, path: str) -> StorageError:
     return StorageError(
-        f"{path}: cannot write: the directory for unfinished files {Path(aside).parent} is not there: the run has "
-        "ended or was deleted, or the target is no disk that all machines of the cluster share"
+        f"{path}: cannot write: the directory for unfinished files {Path(temporary).parent} does not exist: the "
+        "run has ended or was deleted, or the target is not on storage that all workers share"
     )
 
 
 def flush(path: Path) -> None:
-    """Bring a file or the names in a directory to the disk."""
+    """Flush a file or a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

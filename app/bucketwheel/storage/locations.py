@@ -17,7 +17,7 @@ _S3_SCHEMES = ("s3", "s3a", "s3n")
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or directory in a listing; `modified` is UTC ISO time, `location` can be read back."""
+    """A file or directory in a listing; `modified` is a UTC time in ISO format."""
 
     location: str
     name: str
@@ -32,16 +32,16 @@ def is_s3(location: str) -> bool:
 
 
 def _split(location: str) -> tuple[str, str]:
-    # Not by urlsplit: in a key, "?" and "#" are characters like any other.
+    # urlsplit would take "?" and "#" out of the key.
     scheme, separator, rest = location.partition("://")
     return (scheme.lower(), rest) if separator and scheme.isalnum() else ("", location)
 
 
 def absolute(location: str) -> str:
-    """Return the location in the form that catalogs keep: absolute path or `s3://` URI.
+    """Return the location as catalogs store it: an absolute path or an `s3://` URI.
 
     Raises:
-        StorageError: the scheme is unknown, or there is no bucket.
+        StorageError: the scheme is unknown or the bucket is missing.
     """
     scheme, rest = _split(location)
     if scheme in _S3_SCHEMES:
@@ -86,10 +86,10 @@ class S3Location:
 
 
 def s3_location(setting: str, location: str | None) -> S3Location:
-    """Return the bucket and the prefix of the setting called `setting`.
+    """Return the bucket and the prefix of the value of `setting`.
 
     Raises:
-        ConfigError: it is empty or not on S3.
+        ConfigError: the value is empty or not an S3 URI.
     """
     scheme, rest = _split(location or "")
     bucket, _, prefix = rest.partition("/")

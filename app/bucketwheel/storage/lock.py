@@ -9,35 +9,35 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bucketwheel.errors import BucketwheelError
-from bucketwheel.storage import translated
+from bucketwheel.storage import wrap_os_errors
 
 _POLL_SECONDS = 0.005
-# Longer than any honest holder needs; only one that was stopped in mid-publication takes it.
+# Longer than a publication takes; only a holder that was suspended in the middle reaches it.
 LOCK_SECONDS = 30
 
 
 @contextmanager
 def file_lock(path: Path, refused: Callable[[], BucketwheelError], seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold an operating system lock on `path`, which stays as an empty file; the lock ends with its process.
+    """Hold an operating system lock on `path`, which remains as an empty file; the lock ends with the process.
 
     Raises:
-        BucketwheelError: what `refused` returns, where another process or thread kept it for `seconds`.
-        StorageError: the file cannot be made.
+        BucketwheelError: result of `refused`; another process or thread held the lock for `seconds`.
+        StorageError: the file cannot be created.
     """
-    with translated(str(path), "lock"):
+    with wrap_os_errors(str(path), "lock"):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a")
     with lock:
         deadline = time.monotonic() + seconds
-        while not _taken(path, lock.fileno()):
+        while not _try_lock(path, lock.fileno()):
             if time.monotonic() >= deadline:
                 raise refused()
             time.sleep(_POLL_SECONDS)
         yield
 
 
-def _taken(path: Path, descriptor: int) -> bool:
-    with translated(str(path), "lock"):
+def _try_lock(path: Path, descriptor: int) -> bool:
+    with wrap_os_errors(str(path), "lock"):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Reading a far file by ranges: few requests, side by side, and nothing that is not needed."""
+"""Read a remote file in ranges: few parallel requests, only for the needed bytes."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import pyarrow as pa
 Read = Callable[[int, int], bytes]
 Range = tuple[int, int]
 
-# Reading this much that is not needed takes about as long as another request would.
+# Reading this many unneeded bytes takes about as long as another request.
 _HOLE = 128 * 2**10
-# A single connection to S3 is slow; larger requests are cut and sent side by side.
+# A single connection to S3 is slow, so larger requests are split and sent in parallel.
 _REQUEST = 8 * 2**20
 _THREADS = 16
 
 
 @functools.cache
 def pool() -> ThreadPoolExecutor:
-    """Return the threads that wait for answers, the same for all files of this process."""
+    """Return the thread pool for requests, shared by all files of this process."""
     return ThreadPoolExecutor(_THREADS, thread_name_prefix="ranges")
 
 
-# Threads do not live on in the child of a fork.
+# A forked child has no copy of the threads.
 os.register_at_fork(after_in_child=pool.cache_clear)
 
 
 class RangedSource(io.RawIOBase):
-    """A file of which the end is known from opening it, and other parts once they were fetched.
+    """A file whose end was read when it was opened and whose other ranges can be prefetched.
 
     Args:
-        size: bytes of the file.
+        size: size of the file in bytes.
         end: its last bytes.
-        read: returns (offset, length) of it.
+        read: reads (offset, length) of the file.
     """
 
     def __init__(self, size: int, end: bytes, read: Read) -> None:
@@ -48,11 +48,11 @@ class RangedSource(io.RawIOBase):
         self._position = 0
 
     def fetch(self, ranges: Iterable[Range]) -> None:
-        """Read these ranges ahead; a range is forgotten once it was read, and all are with the next call."""
+        """Prefetch these ranges; each is kept until it is read or until the next call."""
         self._fetched.clear()
         start = self._size - len(self._end)
         runs = merged(part for part in set(ranges) if part[0] < start)
-        futures = [[pool().submit(self._read, *piece) for piece in _cut(run[0][0], _end(run))] for run in runs]
+        futures = [[pool().submit(self._read, *part) for part in _split(run[0][0], _end(run))] for run in runs]
         try:
             for run, parts in zip(runs, futures, strict=True):
                 block, first = _joined([future.result() for future in parts]), run[0][0]
@@ -62,7 +62,7 @@ class RangedSource(io.RawIOBase):
                 future.cancel()
 
     def read(self, size: int = -1, /) -> bytes | memoryview:
-        """Return the next bytes; Arrow takes a view as well, without copying it."""
+        """Return the next bytes; Arrow accepts a view without copying it."""
         length = max(0, self._size - self._position if size < 0 else min(size, self._size - self._position))
         offset, start = self._position, self._size - len(self._end)
         self._position += length
@@ -73,9 +73,9 @@ class RangedSource(io.RawIOBase):
         ready = self._fetched.pop((offset, length), None)
         if ready is not None:
             return ready
-        # What is asked for and lies at the end is there already.
-        far = min(length, start - offset)
-        return self._read(offset, far) + self._end[: length - far]
+        # Bytes at the end of the file are in memory already.
+        remote = min(length, start - offset)
+        return self._read(offset, remote) + self._end[: length - remote]
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """See `io.IOBase.seek`."""
@@ -97,14 +97,14 @@ class RangedSource(io.RawIOBase):
 
 
 class RangedFile(pa.PythonFile):  # type: ignore[misc]  # pyarrow has no types
-    """A ranged source as Arrow takes it."""
+    """Arrow file over a ranged source."""
 
     def __init__(self, source: RangedSource, mode: str = "r") -> None:
         self.source = source
 
 
 def merged(ranges: Iterable[Range]) -> list[list[Range]]:
-    """Return the ranges in order, those that lie close to each other in one list."""
+    """Return the sorted ranges, close ones grouped into one list."""
     runs: list[list[Range]] = []
     end = 0
     for offset, length in sorted(ranges):
@@ -121,7 +121,7 @@ def _end(run: list[Range]) -> int:
     return max(offset + length for offset, length in run)
 
 
-def _cut(start: int, end: int) -> list[Range]:
+def _split(start: int, end: int) -> list[Range]:
     count = -(-(end - start) // _REQUEST)
     edges = [start + (end - start) * number // count for number in range(count + 1)]
     return [(low, high - low) for low, high in pairwise(edges)]

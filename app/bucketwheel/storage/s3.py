@@ -1,4 +1,4 @@
-"""Objects in S3: an object appears whole in one step or not at all, and conditions keep writers apart."""
+"""Read and write S3 objects: writes are atomic, and conditional puts detect concurrent writers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bucketwheel.storage.ranged import RangedFile, RangedSource
 from bucketwheel.storage.s3_client import S3Client, code_behind
 from bucketwheel.storage.s3_upload import Upload, abandon_uploads
 
-# Holds most Parquet footers, so that opening a file and reading its footer is one request.
+# Holds most Parquet footers, so that one request opens a file and reads its footer.
 _END = 64 * 2**10
-# Small writes of page headers are gathered before they cross into Python.
+# Buffers small writes of page headers before they cross into Python.
 _WRITE_BUFFER = 2**20
 _DELETED_AT_ONCE = 1000
 _PAUSE = 0.1
@@ -29,7 +29,7 @@ _SSE = {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}
 
 
 class S3Objects:
-    """Works on absolute `s3://` URIs; what is not there is a FileNotFoundError, all else a StorageError."""
+    """Backend for absolute `s3://` URIs; raises FileNotFoundError for missing objects, else StorageError."""
 
     def __init__(self, settings: StorageSettings) -> None:
         self._client = S3Client(settings)
@@ -41,7 +41,7 @@ class S3Objects:
             self._options["SSEKMSKeyId"] = settings.kms_key
 
     def list(self, path: str, recursive: bool) -> list[Entry]:
-        """Return what is below a prefix, in any order; keys that end with "/" stand for directories."""
+        """Return the entries below a prefix, in any order; keys that end with "/" are directories."""
         bucket, key = bucket_and_key(path)
         prefix = f"{key}/" if key else ""
         entries = []
@@ -49,7 +49,7 @@ class S3Objects:
             entries += [_directory(bucket, found["Prefix"]) for found in page.get("CommonPrefixes", ())]
             for found in page.get("Contents", ()):
                 if found["Key"].endswith("/"):
-                    # A folder as consoles and some writers make them; the prefix itself is no entry of its own.
+                    # Consoles and some writers create such keys for folders; the prefix itself is not an entry.
                     entries += [_directory(bucket, found["Key"])] if found["Key"] != prefix else []
                     continue
                 modified = found["LastModified"].isoformat()
@@ -58,24 +58,24 @@ class S3Objects:
         return entries
 
     def exists(self, path: str) -> bool:
-        """Return whether there is such an object, or one below it."""
+        """Return whether the object, or one below it, exists."""
         bucket, key = bucket_and_key(path)
         for prefix in (key, f"{key}/" if key else ""):
             page = self._client.call("list_objects_v2", bucket, Prefix=prefix, MaxKeys=1)
-            # In a listing, the key itself comes before all that only begin like it.
+            # A listing returns the key itself before longer keys.
             if any(found["Key"] == key or found["Key"].startswith(f"{key}/") for found in page.get("Contents", ())):
                 return True
         return not key
 
     def open(self, path: str) -> pa.NativeFile:
-        """Open an object for reading in ranges; its end is read at once, in the same request."""
+        """Open an object for ranged reads; the same request reads its end."""
         bucket, key = bucket_and_key(path)
         try:
             end, answer = self._get(bucket, key, f"bytes=-{_END}")
         except StorageError as error:
             if code_behind(error) != "InvalidRange":
                 raise
-            # No part of an object without bytes can be asked for.
+            # S3 refuses any range of an empty object.
             end, answer = self._get(bucket, key)
         size = int(answer.get("ContentRange", f"/{len(end)}").rpartition("/")[2])
 
@@ -93,39 +93,39 @@ class S3Objects:
         return content, answer["ETag"]
 
     def write(self, path: str, content: bytes, durable: bool) -> None:
-        """Replace an object in one put; all that S3 takes is durable."""
+        """Replace an object in one put; S3 objects are always durable."""
         self._put(path, content)
 
     def replace(self, path: str, content: bytes, version: str | None) -> str:
-        """Replace an object where it still has this ETag, None for none yet; return its new ETag.
+        """Replace an object that still has this ETag (None: does not exist yet) and return its new ETag.
 
         Raises:
-            ChangedError: it has another one, or is gone.
+            ChangedError: it has another ETag or was deleted.
         """
         condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
         try:
             return self._put(path, content, **condition)
         except (ChangedError, FileNotFoundError) as error:
-            return self._own(path, content, error)
+            return self._confirm_own_write(path, content, error)
 
     def _put(self, path: str, content: bytes, **condition: str) -> str:
         bucket, key = bucket_and_key(path)
         answer = self._client.call("put_object", bucket, key, Body=content, **condition, **self._options)
         return str(answer["ETag"])
 
-    def _own(self, path: str, content: bytes, refusal: Exception) -> str:
-        """Return the ETag where the refusal only came because the answer to an earlier try was lost."""
+    def _confirm_own_write(self, path: str, content: bytes, refusal: Exception) -> str:
+        """Return the ETag if an earlier attempt succeeded although its response was lost."""
         try:
             found, etag = self.read(path)
         except FileNotFoundError:
             found, etag = b"", ""
         if etag and found == content:
             return etag
-        raise ChangedError(f"{path}: somebody else wrote or deleted it meanwhile") from refusal
+        raise ChangedError(f"{path}: modified concurrently by another writer") from refusal
 
     @contextmanager
     def create(self, path: str, _scratch: str) -> Iterator[pa.NativeFile]:
-        """Open an object for writing that appears if the block ends well."""
+        """Open an object for writing; it appears only if the block succeeds."""
         upload = Upload(self._client, *bucket_and_key(path), self._options)
         stream = pa.BufferedOutputStream(pa.PythonFile(upload, mode="w"), _WRITE_BUFFER)
         try:
@@ -142,17 +142,17 @@ class S3Objects:
             stream.close()
 
     def make_directory(self, path: str) -> None:
-        """Do nothing: prefixes need not be made."""
+        """Do nothing: S3 has no directories."""
 
     def delete(self, path: str) -> None:
-        """Delete one object, if it is there."""
+        """Delete one object if it exists."""
         self._client.call("delete_object", *bucket_and_key(path))
 
     def delete_directory(self, path: str) -> None:
-        """Delete everything below a prefix, and uploads to it that were never finished."""
+        """Delete all objects and unfinished uploads below a prefix."""
         bucket, key = bucket_and_key(path)
         if not key:
-            raise StorageError(f"{path}: is a whole bucket, which is not deleted from here; name a prefix")
+            raise StorageError(f"{path}: is a whole bucket, which Bucketwheel never deletes; name a prefix")
         abandon_uploads(self._client, bucket, f"{key}/", lambda _: True)
         for page in self._pages(bucket, f"{key}/", ""):
             keys = [{"Key": found["Key"]} for found in page.get("Contents", ())]
@@ -160,15 +160,15 @@ class S3Objects:
                 self._delete_keys(bucket, keys[start : start + _DELETED_AT_ONCE])
 
     def sweep(self, path: str) -> None:
-        """Do nothing: an object is there as a whole or not at all."""
+        """Do nothing: S3 has no partial objects."""
 
     def abandon_uploads(self, path: str, part: str) -> None:
-        """Abandon uploads to keys below a prefix that have `part` as a whole part of their path."""
+        """Abort uploads to keys below a prefix that have `part` as a path component."""
         bucket, key = bucket_and_key(path)
         abandon_uploads(self._client, bucket, f"{key}/", lambda found: f"/{part}/" in f"/{found}")
 
     def flush(self) -> None:
-        """Do nothing: an object is durable from when it appears."""
+        """Do nothing: S3 objects are always durable."""
 
     def _delete_keys(self, bucket: str, keys: Sequence[dict[str, str]]) -> None:
         answer = self._client.call("delete_objects", bucket, Delete={"Objects": keys, "Quiet": True})

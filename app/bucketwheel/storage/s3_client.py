@@ -1,4 +1,4 @@
-"""Calls to S3: one client a process, conditions and requester pays on any botocore, and errors in words."""
+"""Call S3: one client per process, conditional puts and requester pays with any botocore, explained errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ELSEWHERE = {
     "IllegalLocationConstraintException",
     "301",
 }
-# What a policy calls the permission for an operation, where that is not its name.
+# Permissions whose names differ from their operations.
 _PERMISSIONS = {
     "ListObjectsV2": "ListBucket",
     "HeadBucket": "ListBucket",
@@ -51,23 +51,23 @@ _CONDITIONS = {"IfMatch": "If-Match", "IfNoneMatch": "If-None-Match"}
 
 _lock = threading.Lock()
 _clients: dict[StorageSettings, Any] = {}
-# Two processes that use one connection read each other's answers.
+# Processes that share a connection would read each other's responses.
 os.register_at_fork(after_in_child=_clients.clear)
 
 
 class S3Client:
-    """Makes calls with the credentials that are good at that moment; safe for use by threads."""
+    """Thread-safe S3 client that reloads credentials when they expire."""
 
     def __init__(self, settings: StorageSettings) -> None:
         self._settings = settings
 
     def call(self, operation: str, bucket: str, key: str = "", **parameters: Any) -> Any:
-        """Return the answer to a call such as ``put_object``.
+        """Return the response of a call such as ``put_object``.
 
         Raises:
-            FileNotFoundError: there is no such object.
+            FileNotFoundError: the object does not exist.
             ChangedError: a condition of the call does not hold.
-            StorageError: anything else, in words.
+            StorageError: any other error.
         """
         named = {"Bucket": bucket, **({"Key": key} if key else {})}
         client = _client(self._settings)
@@ -75,19 +75,19 @@ class S3Client:
             try:
                 return getattr(client, operation)(**named, **parameters)
             except ClientError as error:
-                # Keys in a file may have been written anew since they were read, and a role's withdrawn.
+                # The credentials file may have changed since it was read, or a role's session was revoked.
                 if not is_expired(error):
                     raise
                 renewed = _renewed(self._settings, client)
                 return getattr(renewed, operation)(**named, **parameters)
         except ClientError as error:
-            raise _in_words(error, bucket, key, parameters.get("Prefix", "")) from error
+            raise _explained(error, bucket, key, parameters.get("Prefix", "")) from error
         except BotoCoreError as error:
-            raise StorageError(f"s3://{bucket}/{key}: {_unreached(error, client)}") from error
+            raise StorageError(f"s3://{bucket}/{key}: {_explain_no_response(error, client)}") from error
 
 
 def code_behind(error: StorageError) -> str:
-    """Return S3's code for what went wrong, or nothing."""
+    """Return the S3 error code behind an error, or an empty text."""
     return code_of(error.__cause__) if error.__cause__ else ""
 
 
@@ -114,13 +114,13 @@ def _new_client(settings: StorageSettings) -> Any:
         events.register(f"before-parameter-build.s3.{operation}", _take_conditions)
         events.register(f"before-call.s3.{operation}", _send_conditions)
     if settings.requester_pays:
-        events.register("before-call.s3", _say_who_pays)
+        events.register("before-call.s3", _add_request_payer)
     return client
 
 
 def _renewed(settings: StorageSettings, expired: Any) -> Any:
     with _lock:
-        # Of all threads whose calls failed, one looks for credentials.
+        # Only the first of the failed threads reloads the credentials.
         if _clients.get(settings) is expired:
             clients.renew_session()
             _clients[settings] = _new_client(settings)
@@ -128,7 +128,7 @@ def _renewed(settings: StorageSettings, expired: Any) -> Any:
 
 
 def _take_conditions(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    # The oldest botocore that is supported does not know these parameters of a put.
+    # The oldest supported botocore does not know these parameters of a put.
     context["bucketwheel"] = {header: params.pop(name) for name, header in _CONDITIONS.items() if name in params}
 
 
@@ -136,18 +136,18 @@ def _send_conditions(params: dict[str, Any], context: dict[str, Any], **_: Any) 
     params["headers"].update(context.get("bucketwheel", {}))
 
 
-def _say_who_pays(params: dict[str, Any], **_: Any) -> None:
+def _add_request_payer(params: dict[str, Any], **_: Any) -> None:
     params["headers"]["x-amz-request-payer"] = "requester"
 
 
-def _in_words(error: ClientError, bucket: str, key: str, prefix: str) -> Exception:
+def _explained(error: ClientError, bucket: str, key: str, prefix: str) -> Exception:
     code, operation = code_of(error), error.operation_name
     message = error.response.get("Error", {}).get("Message") or code
     place = f"s3://{bucket}/{key or prefix}"
     if code in _NOT_THERE:
         return FileNotFoundError(2, "no such object", place)
     if code in _CHANGED:
-        return ChangedError(f"{place}: somebody else wrote or deleted it meanwhile")
+        return ChangedError(f"{place}: modified concurrently by another writer")
     return StorageError(f"{place}: {_why(code, operation, message, bucket, key, error)}")
 
 
@@ -174,7 +174,7 @@ def _why(code: str, operation: str, message: str, bucket: str, key: str, error: 
     return f"{operation} failed: {code}: {message}"
 
 
-def _unreached(error: BotoCoreError, client: Any) -> str:
+def _explain_no_response(error: BotoCoreError, client: Any) -> str:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return f"no AWS credentials were found ({error}); give this machine a role, or set AWS_PROFILE"
     if isinstance(error, CredentialRetrievalError | TokenRetrievalError):

@@ -1,4 +1,4 @@
-"""Writing an object while its content is being made: one put where it is small, an upload in parts where not."""
+"""Write an object as a stream: one put if it is small, else a multipart upload."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bucketwheel.errors import StorageError
 from bucketwheel.storage.ranged import pool
 from bucketwheel.storage.s3_client import S3Client, code_behind
 
-# S3 takes at most 10,000 parts of at least 5 MiB. They grow, so that 400 GiB fit and a gigabyte needs no more
-# memory than three of these.
+# S3 accepts at most 10,000 parts of at least 5 MiB. Part sizes grow, so that 400 GiB fit while an object of 1 GiB
+# needs the memory of three parts only.
 _PART = 8 * 2**20
 _PARTS_PER_SIZE = 1000
 _IN_FLIGHT = 2
@@ -22,7 +22,7 @@ _MARK = "bucketwheel-upload"
 
 
 class Upload(io.RawIOBase):
-    """A file that becomes an object by `complete`, and nothing at all by `abandon`."""
+    """A writable file that `complete` turns into an object and `abandon` discards."""
 
     def __init__(self, client: S3Client, bucket: str, key: str, options: Mapping[str, str]) -> None:
         self._client = client
@@ -44,10 +44,10 @@ class Upload(io.RawIOBase):
         return True
 
     def write(self, content: Any, /) -> int:
-        """Take the next bytes; they may be sent at once.
+        """Buffer the next bytes and send full parts.
 
         Raises:
-            StorageError: a part sent earlier was refused.
+            StorageError: S3 refused an earlier part.
         """
         view = memoryview(content)
         if not self._ended:
@@ -63,10 +63,10 @@ class Upload(io.RawIOBase):
         return len(self._parts) + len(self._pending)
 
     def complete(self) -> None:
-        """Make the object appear, whole.
+        """Create the object.
 
         Raises:
-            StorageError: it was refused; `abandon` is still to be called.
+            StorageError: S3 refused it; call `abandon` next.
         """
         if not self._id:
             self._call("put_object", Body=self._buffer, **self._options)
@@ -81,17 +81,17 @@ class Upload(io.RawIOBase):
         self._buffer.clear()
 
     def abandon(self) -> None:
-        """Leave nothing behind; what is written from here on is ignored.
+        """Discard the upload and ignore further writes.
 
         Raises:
-            StorageError: parts may be left, which cost money until they are deleted.
+            StorageError: parts may remain, which cost money until they are deleted.
         """
         if self._ended:
             return
         self._ended = True
         self._buffer.clear()
         for part in self._pending:
-            # A part that is still on its way would stay after the upload is gone.
+            # A part in flight would outlive the aborted upload.
             if not part.cancel():
                 part.exception()
         if self._id:
@@ -115,7 +115,7 @@ class Upload(io.RawIOBase):
 
     def _send_part(self, number: int, content: bytes) -> dict[str, Any]:
         answer = self._call("upload_part", UploadId=self._id, PartNumber=number, Body=content)
-        # An upload that was begun without checksums is not completed with those that botocore adds to its parts.
+        # S3 refuses to complete an upload that began without checksums with those that botocore adds to parts.
         sums = {self._sum: answer[self._sum]} if self._sum in answer else {}
         return {"PartNumber": number, "ETag": answer["ETag"], **sums}
 
@@ -123,7 +123,7 @@ class Upload(io.RawIOBase):
         try:
             self._call("complete_multipart_upload", UploadId=self._id, MultipartUpload={"Parts": self._parts})
         except StorageError:
-            # An answer that was lost on its way looks like a failure, and the second try like a lost upload.
+            # After a lost response, the retry fails as if the upload did not exist.
             if not self._is_in_place():
                 raise
 
@@ -135,7 +135,7 @@ class Upload(io.RawIOBase):
         return bool(answer.get("Metadata", {}).get(_MARK) == self._mark)
 
     def _sweep(self) -> None:
-        """Free the upload that a lost answer has left: a begun upload whose id nobody knows."""
+        """Abort the unknown upload that a lost response to its creation left behind."""
         if self._repeated:
             abandon_uploads(self._client, self._bucket, self._key, lambda key: key == self._key)
 
@@ -148,17 +148,17 @@ def _abort(client: S3Client, bucket: str, key: str, upload: str) -> None:
             raise
 
 
-def abandon_uploads(client: S3Client, bucket: str, prefix: str, wanted: Callable[[str], bool]) -> None:
-    """Abandon all uploads that were begun to keys below `prefix` for which `wanted` returns True.
+def abandon_uploads(client: S3Client, bucket: str, prefix: str, matches: Callable[[str], bool]) -> None:
+    """Abort all unfinished uploads to keys below `prefix` for which `matches` returns True.
 
     Raises:
-        StorageError: they cannot be listed or freed.
+        StorageError: they cannot be listed or aborted.
     """
     marker: dict[str, str] = {}
     while True:
         page = client.call("list_multipart_uploads", bucket, Prefix=prefix, **marker)
         for upload in page.get("Uploads", ()):
-            if wanted(upload["Key"]):
+            if matches(upload["Key"]):
                 _abort(client, bucket, upload["Key"], upload["UploadId"])
         if not page.get("IsTruncated"):
             return
