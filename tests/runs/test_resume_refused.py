@@ -14,7 +14,7 @@ from runs_support import DATASET, FEBRUARY, JANUARY, Case
 
 def refused(case: Case, **changes: object) -> str:
     before = case.tree()
-    with pytest.raises(ResumeError, match="cannot go on") as caught:
+    with pytest.raises(ResumeError, match="cannot be resumed") as caught:
         case.run(resume="last", **changes)  # type: ignore[arg-type]
     assert case.tree() == before
     assert caught.value.exit_code == 2

@@ -1,10 +1,16 @@
-"""What the bytes of a run depend on; a run is only resumed or repeated where all of it is the same."""
+"""Compute and compare the fingerprint of a run: everything that its bytes depend on.
+
+A run is resumed, or counts as up to date, only if its fingerprint is unchanged.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import pyarrow as pa
 
@@ -17,6 +23,9 @@ from bucketwheel.stages.discover import data_files
 from bucketwheel.stages.split import read_mapping
 
 _INPUT_FILES = "input files"
+_CODE = "code"
+# The packages that decide the bytes of files, with the options of the Parquet writer.
+_WRITERS = ("kernel", "engines")
 _SHOWN = 5
 
 InputFile = tuple[str, int, str]
@@ -24,8 +33,29 @@ _Stamps = dict[str, tuple[int, str]]
 
 
 def inputs_of(found: DiscoverResult) -> list[InputFile]:
-    """Return (path, bytes, time of change) of every file that discover found."""
+    """Return (path, bytes, modification time) of every input file."""
     return [(file.path, file.bytes, file.modified) for file in found.files]
+
+
+@cache
+def code_digest() -> str:
+    """Return a digest of the source code that decides the bytes of files."""
+    digest = hashlib.sha256()
+    for package in _WRITERS:
+        for name, content in sorted(_sources(files(bucketwheel) / package, package)):
+            text = content.replace(b"\r\n", b"\n")
+            digest.update(f"{name} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
+
+
+def _sources(directory: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+    """Yield (path below the package, content) of every source file; also from a wheel or zip archive."""
+    for entry in directory.iterdir():
+        path = f"{name}/{entry.name}"
+        if entry.is_dir():
+            yield from _sources(entry, path)
+        elif path.endswith(".py"):
+            yield path, entry.read_bytes()
 
 
 def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, str]:
@@ -34,7 +64,7 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
     mapping = "none"
     if source.mapping:
         mapping = hashlib.sha256(read_mapping(services.storage, source.mapping)).hexdigest()
-    marks = {
+    parts = {
         _INPUT_FILES: hashlib.sha256(json.dumps(sorted(inputs)).encode()).hexdigest(),
         "content of the mapping": mapping,
         "key": ",".join(source.key),
@@ -42,33 +72,49 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
         "target": services.storage.absolute(settings.target),
     }
     for name, part in (("buckets", settings.buckets), ("size", settings.size), ("split", settings.split)):
-        marks |= {f"{name}.{key}": str(value) for key, value in part.model_dump(mode="json").items()}
+        parts |= {f"{name}.{key}": str(value) for key, value in part.model_dump(mode="json").items()}
     # Settings of catalogs and executors decide no bytes.
     for name in dict.fromkeys((settings.engine, *settings.stages)):
         own = flatten(settings.plugins.get(name, {}), f"plugins.{name}.")
-        marks |= {key: str(value) for key, value in own}
-    return {**marks, "bucketwheel": bucketwheel.__version__, "pyarrow": pa.__version__}
+        parts |= {key: str(value) for key, value in own}
+    return {
+        **parts,
+        "bucketwheel": bucketwheel.__version__,
+        _CODE: code_digest(),
+        "pyarrow": pa.__version__,
+    }
 
 
 def check_unchanged(manifest: Manifest, services: Services) -> None:
-    """Raise ResumeError where the configuration or the input is not what the run began with."""
+    """Check that configuration, input and code are those that the run began with.
+
+    Raises:
+        ResumeError: they are not; names every difference.
+    """
     found = manifest.discover
     entries = data_files(services.storage, found.location)
     inputs = [(entry.location, entry.bytes, entry.modified) for entry in entries]
-    before, marks = manifest.fingerprint, fingerprint(services, inputs)
+    before, now = manifest.fingerprint, fingerprint(services, inputs)
     changed = [
-        f"{name} was {before.get(name, 'not known')}, is {marks.get(name, 'not known')}"
-        for name in sorted({*marks, *before})
-        if marks.get(name) != before.get(name) and name != _INPUT_FILES
+        _difference(name, before.get(name), now.get(name))
+        for name in sorted({*now, *before})
+        if now.get(name) != before.get(name) and name != _INPUT_FILES
     ]
     changed += _changed_files(inputs_of(found), inputs)
     if services.snapshot_dt not in (None, manifest.snapshot_dt):
         changed.append(f"snapshot_dt was {manifest.snapshot_dt}, is {services.snapshot_dt}")
     if changed:
         raise ResumeError(
-            f"run {manifest.run_id} cannot go on: {'; '.join(changed)}. Undo the change, or start a new run: without "
-            "--resume, and with the stage discover"
+            f"run {manifest.run_id} cannot be resumed: {'; '.join(changed)}. Undo the change, or start a new "
+            "run: without --resume, and with the stage discover"
         )
+
+
+def _difference(name: str, before: str | None, now: str | None) -> str:
+    if name != _CODE:
+        return f"{name} was {before or 'not recorded'}, is {now or 'not recorded'}"
+    was = f"was {before[:12]}" if before else "was not recorded by that version"
+    return f"the code that writes files has changed (digest {was}, is {(now or '')[:12]})"
 
 
 def _changed_files(was: Sequence[InputFile], now: Sequence[InputFile]) -> list[str]:

@@ -85,17 +85,17 @@ def _begun(store: RunStore, services: Services, stages: Sequence[Stage]) -> Mani
     found = plugins.stage("discover", services.settings).run(draft, services)
     draft = draft.with_stage("discover", stage_record(started, services.now(), found.model_dump(mode="json")))
     result = draft.discover
-    marks = fingerprint(services, inputs_of(result))
+    inputs = fingerprint(services, inputs_of(result))
 
     def warn(text: str) -> None:
         services.report(Progress(services.dataset, "discover", "warning", message=f"not looked at: {text}"))
 
     for earlier in store.newest_first(services.dataset, f"{result.snapshot_dt}-", warn):
-        if earlier.fingerprint == marks and _is_done(earlier, stages, services):
+        if earlier.fingerprint == inputs and _is_done(earlier, stages, services):
             return earlier
     check_requirements(draft, stages)
     run_id = _new_id(store, services, result.snapshot_dt, started)
-    manifest = draft.model_copy(update={"run_id": run_id, "fingerprint": marks, "snapshot_dt": result.snapshot_dt})
+    manifest = draft.model_copy(update={"run_id": run_id, "fingerprint": inputs, "snapshot_dt": result.snapshot_dt})
     with services.fence.guard():
         store.save(manifest)
     report, record = of_run(services.report, run_id), manifest.stages["discover"]
