@@ -1,4 +1,4 @@
-"""Jobs for kernel and engines on files of any content, without stages, and ways to look at what came out."""
+"""Build jobs for the kernel and the engines without stages, and read their output."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def make_job(
     groups_per_slice: int = 1,
     **changes: Any,
 ) -> BucketJob:
-    """A job with small defaults; `changes` are fields of `BucketJob`."""
+    """Return a job with small defaults; `changes` are fields of `BucketJob`."""
     scratch = target / "_scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     job = BucketJob(
@@ -95,7 +95,7 @@ def numbered(count: int, start: int = 0) -> pa.Array:
 
 
 class MemoryBlocks:
-    """The plainest store there can be: every scattered part, in order."""
+    """Holds every scattered part in memory, in order."""
 
     def __init__(self) -> None:
         self.dictionaries = UnifiedDictionaries()
@@ -128,7 +128,7 @@ def run_kernel(job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()
 
 
 def overflow_offsets(table: pa.Table) -> pa.Table:
-    """Join the chunks of a table as pyarrow does where there is more text than 32-bit offsets reach."""
+    """Join the chunks of a table like pyarrow when text exceeds 32-bit offsets."""
     kinds = [column.type for column in table.columns]
     if any(pa.types.is_list(kind) or (pa.types.is_map(kind) and pa.types.is_string(kind.key_type)) for kind in kinds):
         raise pa.ArrowInvalid("offset overflow while concatenating arrays")
@@ -144,7 +144,7 @@ def files_of(job: BucketJob, table: str) -> list[Path]:
 
 
 def read_buckets(job: BucketJob, table: str) -> dict[int, pa.Table]:
-    """The rows of each bucket that has files, the number taken from the file name."""
+    """Return the rows of each bucket that has files, by the bucket number in the file name."""
     found: dict[int, list[pa.Table]] = {}
     for path in files_of(job, table):
         bucket = bucket_of_file(path.name, job.hash)
@@ -158,13 +158,13 @@ def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
 
 
 def key_order(values: Sequence[Any]) -> tuple[Any, ...]:
-    """What Python sorts by as the files should be sorted: NULL first, texts by their bytes."""
+    """Return a sort key for the expected order of files: NULL first, text by its bytes."""
     plain = [value.encode() if isinstance(value, str) else value for value in values]
     return tuple((value is not None, value) if value is not None else (False,) for value in plain)
 
 
 def digests(job: BucketJob) -> dict[str, str]:
-    """SHA-256 of every file that the job wrote, by table and name."""
+    """Return the SHA-256 of every file of the job, by table and name."""
     return {
         f"{table.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
         for table in job.tables

@@ -37,7 +37,7 @@ def engine(spill: Path | None = None, **settings: Any) -> ArrowEngine:
     return ArrowEngine(Settings(storage=storage, **settings))
 
 
-def test_what_does_not_fit_into_memory_is_spilled_and_the_files_are_the_same(job: BucketJob, tmp_path: Path) -> None:
+def test_spilling_gives_identical_files(job: BucketJob, tmp_path: Path) -> None:
     roomy, tight = engine(memory=2**30), engine(tmp_path / "spill", memory=1)
     other = elsewhere(job, "tight")
     assert bucket(roomy, job) == bucket(tight, other)
@@ -47,7 +47,7 @@ def test_what_does_not_fit_into_memory_is_spilled_and_the_files_are_the_same(job
     assert list((tmp_path / "spill").iterdir()) == []
 
 
-def test_only_what_is_over_the_budget_is_spilled(job: BucketJob, tmp_path: Path) -> None:
+def test_only_rows_beyond_the_budget_are_spilled(job: BucketJob, tmp_path: Path) -> None:
     all_of_it, part_of_it = engine(memory=1), engine(memory=200_000)
     bucket(all_of_it, job)
     bucket(part_of_it, job)
@@ -65,9 +65,7 @@ def test_statistics_are_totals_and_are_not_reset(job: BucketJob) -> None:
     assert total.since(EngineStatistics(spilled_bytes=once)) == EngineStatistics(spilled_bytes=2 * once)
 
 
-def test_a_large_slice_is_read_in_batches_where_memory_is_short(
-    job: BucketJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_slice_is_read_in_batches_when_memory_is_short(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def watch(*arguments: Any) -> Any:
@@ -83,7 +81,7 @@ def test_a_large_slice_is_read_in_batches_where_memory_is_short(
 
 
 @pytest.mark.parametrize(("memory", "threads"), [(1, 1), (2**30, 4)])
-def test_few_buckets_are_gathered_at_once_where_memory_is_short(job: BucketJob, memory: int, threads: int) -> None:
+def test_gather_uses_fewer_threads_when_memory_is_short(job: BucketJob, memory: int, threads: int) -> None:
     busy: set[int] = set()
     most = 0
     lock = threading.Lock()
@@ -106,7 +104,7 @@ def test_few_buckets_are_gathered_at_once_where_memory_is_short(job: BucketJob, 
     assert most == threads
 
 
-def test_the_spill_directory_is_made_and_left_empty_even_after_an_error(job: BucketJob, tmp_path: Path) -> None:
+def test_spill_directory_is_created_and_empty_after_an_error(job: BucketJob, tmp_path: Path) -> None:
     Path(job.slices[-1].path).write_text("no Parquet", encoding="utf-8")
     spill = tmp_path / "a" / "b"
     with pytest.raises(Exception, match="the footer cannot be read"):
@@ -114,14 +112,14 @@ def test_the_spill_directory_is_made_and_left_empty_even_after_an_error(job: Buc
     assert list(spill.iterdir()) == []
 
 
-def test_a_spill_directory_that_cannot_be_made_is_named(job: BucketJob, tmp_path: Path) -> None:
+def test_error_names_spill_directory_it_cannot_create(job: BucketJob, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=rf"{tmp_path / 'file' / 'spill'}: cannot spill to"):
         bucket(engine(tmp_path / "file" / "spill", memory=1), job)
 
 
 @pytest.mark.parametrize("written", [0, 50])
-def test_a_full_disk_while_spilling_is_named_with_what_to_do(
+def test_full_spill_disk_error_names_directory_and_fix(
     job: BucketJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
     pwrite, calls = os.pwrite, []
@@ -139,7 +137,7 @@ def test_a_full_disk_while_spilling_is_named_with_what_to_do(
     assert digests(job) == {}
 
 
-def test_short_writes_of_a_spill_are_gone_on_with(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spill_continues_after_short_writes(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
     pwrite = os.pwrite
 
     def part(descriptor: int, content: memoryview, offset: int) -> int:
@@ -152,9 +150,7 @@ def test_short_writes_of_a_spill_are_gone_on_with(job: BucketJob, monkeypatch: p
     assert digests(job) == digests(other)
 
 
-def test_the_first_failure_keeps_what_has_not_started_from_starting(
-    job: BucketJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_first_failure_cancels_pending_bucket_groups(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
     def fail(_job: BucketJob, buckets: list[int], *_: Any) -> None:
@@ -168,7 +164,7 @@ def test_the_first_failure_keeps_what_has_not_started_from_starting(
     assert len(started) < 20
 
 
-def test_no_thread_outlives_whoever_stops_listening(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_the_engine_iterator_ends_all_threads(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that went on would find an emptied store, and could write a file that lacks rows."""
     states = []
     closed = threading.Event()
@@ -194,7 +190,7 @@ def test_no_thread_outlives_whoever_stops_listening(job: BucketJob, monkeypatch:
 
 
 @pytest.mark.parametrize("where", ["scatter", "gather_buckets"])
-def test_an_error_of_the_listener_ends_every_thread_before_the_store_is_gone(
+def test_callback_error_ends_threads_before_buffer_closes(
     job: BucketJob, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     running = threading.active_count()
@@ -227,7 +223,7 @@ def test_an_error_of_the_listener_ends_every_thread_before_the_store_is_gone(
     assert threading.active_count() == running
 
 
-def test_spilled_pieces_that_cannot_be_read_name_the_directory(
+def test_unreadable_spilled_block_error_names_directory(
     job: BucketJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
@@ -238,12 +234,12 @@ def test_spilled_pieces_that_cannot_be_read_name_the_directory(
         bucket(engine(tmp_path / "spill", memory=1), job)
 
 
-def test_threads_and_memory_are_taken_from_the_machine_unless_set() -> None:
+def test_threads_and_memory_default_to_those_of_the_machine() -> None:
     assert 1 <= available_threads() <= (os.cpu_count() or 1)
     assert 0 < available_memory() <= psutil.virtual_memory().total
 
 
-def test_the_limit_of_a_container_counts_where_it_is_lower(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_available_memory_respects_container_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     low, none = tmp_path / "low", tmp_path / "none"
     low.write_text("123456\n", encoding="utf-8")
     none.write_text("max\n", encoding="utf-8")
@@ -253,7 +249,7 @@ def test_the_limit_of_a_container_counts_where_it_is_lower(monkeypatch: pytest.M
     assert available_memory() == psutil.virtual_memory().total
 
 
-def test_threads_are_counted_where_there_is_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_threads_without_cpu_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     with suppress(AttributeError):
         monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
@@ -262,7 +258,7 @@ def test_threads_are_counted_where_there_is_no_affinity(monkeypatch: pytest.Monk
     assert available_threads() == 1
 
 
-def test_a_lack_of_memory_is_told_with_what_to_set(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_error_names_settings_to_change(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise MemoryError("malloc of size 64 failed")
 

@@ -1,4 +1,4 @@
-"""Which buckets share a go of gathering."""
+"""Groups of buckets that are gathered as one."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from kernel_jobs import KEY, make_job, numbered, write_files
         ([11, 12, 13, 14], [[0], [1], [2], [3]]),
     ],
 )
-def test_a_run_has_no_more_rows_than_it_may_unless_one_bucket_has(rows: list[int], groups: list[list[int]]) -> None:
+def test_group_exceeds_max_rows_only_with_one_bucket(rows: list[int], groups: list[list[int]]) -> None:
     assert group_buckets(range(4), np.array(rows), 10) == groups
 
 
-def test_buckets_that_are_left_out_are_in_no_run() -> None:
+def test_group_buckets_omits_other_buckets() -> None:
     assert group_buckets([1, 4, 5], np.array([9, 2, 9, 9, 2, 2]), 4) == [[1, 4], [5]]
 
 
@@ -40,14 +40,14 @@ def job(tmp_path: Path) -> BucketJob:
 
 
 @pytest.mark.parametrize("parts", [1, 4, 16, 63, 64])
-def test_no_part_goes_without_a_run_and_no_bucket_is_lost(job: BucketJob, parts: int) -> None:
+def test_every_part_gets_a_group_and_every_bucket_is_grouped(job: BucketJob, parts: int) -> None:
     groups = group_buckets_by_average(job, range(64), parts)
     assert [bucket for group in groups for bucket in group] == list(range(64))
     assert len(groups) >= parts
     assert (max(map(len, groups)) > 1) == (parts < 33)
 
 
-def test_wide_rows_are_not_brought_together(job: BucketJob) -> None:
+def test_wide_rows_are_not_grouped(job: BucketJob) -> None:
     wide = replace(job, decoded_bytes_per_row=4 * 2**20)
     assert {len(group) for group in group_buckets_by_average(wide, range(64), 1)} == {1}
     assert max(len(group) for group in group_buckets_by_average(job, range(64), 1)) > 32

@@ -114,46 +114,44 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Any:
         ({"spark.executor.instances": "9", "spark.executor.cores": "4"}, "spark://m:7077", 0),
     ],
 )
-def test_what_a_platform_promises_is_read_from_its_settings(
-    settings: dict[str, str], master: str, wanted: int
-) -> None:
+def test_configured_cores_reads_platform_settings(settings: dict[str, str], master: str, wanted: int) -> None:
     assert configured_cores(settings, master) == wanted
 
 
-def test_executors_of_a_standalone_cluster_are_waited_for(wait: Any) -> None:
+def test_cores_waits_for_executors_of_standalone_cluster(wait: Any) -> None:
     machine = wait(Machine((0, 0), (2.0, 4), (2.6, 4), (3.9, 4), (4.5, 8)))
     assert cores(machine.context("spark://m:7077")) == 20
     # On a machine that is slow to start one, others may be as slow.
     assert 8.9 <= machine.seconds < 9.3
 
 
-def test_a_cluster_that_is_steady_is_not_waited_for_again(wait: Any) -> None:
+def test_cores_does_not_wait_for_steady_cluster(wait: Any) -> None:
     machine = wait(Machine((0, 0), (1, 4), (1, 4)))
     machine.seconds = 60.0
     assert cores(machine.context("spark://m:7077")) == 8
     assert machine.seconds == 60.0
 
 
-def test_cores_that_were_asked_for_are_enough(wait: Any) -> None:
+def test_cores_stops_waiting_at_requested_cores(wait: Any) -> None:
     machine = wait(Machine((0, 0), (2, 4), (2, 4), (3, 4)))
     assert cores(machine.context("spark://m:7077", spark_cores_max="8")) == 8
     assert machine.seconds < 2.5
 
 
-def test_a_cluster_without_executors_is_given_up_soon(wait: Any) -> None:
+def test_cores_stops_waiting_without_executors(wait: Any) -> None:
     machine = wait(Machine((0, 0)))
     assert cores(machine.context("spark://m:7077")) == 1
     assert 14 < machine.seconds < 16
 
 
 @pytest.mark.parametrize("more", [{}, {"spark_default_parallelism": "500"}])
-def test_cores_of_this_machine_are_those_of_the_driver(wait: Any, more: dict[str, str]) -> None:
+def test_cores_in_local_mode_are_those_of_the_driver(wait: Any, more: dict[str, str]) -> None:
     machine = wait(Machine((0, 2)))
     assert cores(machine.context("local[2]", **more)) == 2
     assert machine.seconds == 0
 
 
-def test_a_cluster_that_grows_by_waiting_tasks_is_not_waited_for_and_gets_tasks_by_the_data(wait: Any) -> None:
+def test_dynamic_allocation_gets_tasks_by_data_size(wait: Any) -> None:
     machine = wait(Machine((0, 0)))
     context = machine.context("yarn", spark_dynamicAllocation_enabled="true")
     assert cores(context) == 1
@@ -164,6 +162,6 @@ def test_a_cluster_that_grows_by_waiting_tasks_is_not_waited_for_and_gets_tasks_
     assert task_count(context, 256, 500 * 256 * MIB) == 256
 
 
-def test_a_spark_that_does_not_tell_its_executors_is_asked_for_its_parallelism(wait: Any) -> None:
+def test_cores_falls_back_to_default_parallelism(wait: Any) -> None:
     machine = wait(Machine(tells=False))
     assert cores(machine.context("spark://m:7077")) == 99

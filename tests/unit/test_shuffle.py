@@ -70,7 +70,7 @@ def gather_all(
 
 @pytest.mark.parametrize("tasks", [1, 2, 5])
 @pytest.mark.parametrize("max_rows", [70, 10_000])
-def test_files_are_those_of_the_kernel_alone_for_any_tasks(job: BucketJob, tasks: int, max_rows: int) -> None:
+def test_shuffled_files_equal_kernel_files_for_any_tasks(job: BucketJob, tasks: int, max_rows: int) -> None:
     shares = [range(len(job.slices))[start::tasks] for start in range(tasks)]
     batches = [batch for task, share in enumerate(shares) for batch in write_blocks(job, task, share, max_rows)]
     random.Random(4).shuffle(batches)
@@ -81,7 +81,7 @@ def test_files_are_those_of_the_kernel_alone_for_any_tasks(job: BucketJob, tasks
 
 
 @pytest.mark.parametrize("groups", [((0, 1, 2), (3, 5), (6,)), ((1, 2, 3, 4, 5, 6),)])
-def test_buckets_that_are_gathered_together_travel_together(job: BucketJob, groups: tuple[BucketGroup, ...]) -> None:
+def test_bucket_groups_are_shuffled_as_one(job: BucketJob, groups: tuple[BucketGroup, ...]) -> None:
     halves = [range(len(job.slices))[start::2] for start in range(2)]
     batches = [batch for task, share in enumerate(halves) for batch in write_blocks(job, task, share, 10_000, groups)]
     random.Random(6).shuffle(batches)
@@ -94,7 +94,7 @@ def test_buckets_that_are_gathered_together_travel_together(job: BucketJob, grou
     assert blocks.num_rows <= len(job.slices) * len(column_groups(job)) * len(groups)
 
 
-def test_long_pieces_are_cut_and_come_back_in_order(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_blocks_are_split_and_read_in_order(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shuffle, "_MAX_PAYLOAD_BYTES", 100)
     batches = write_blocks(job, 0, range(len(job.slices)), 10_000)
     assert sum(batch.num_rows for batch in batches) > 4 * len(job.slices) * BUCKETS * len(column_groups(job))
@@ -105,9 +105,7 @@ def test_long_pieces_are_cut_and_come_back_in_order(job: BucketJob, monkeypatch:
 
 
 @pytest.mark.parametrize("longest", [100, 1000])
-def test_no_payload_is_longer_than_it_may_be_and_all_come_back_whole(
-    job: BucketJob, monkeypatch: pytest.MonkeyPatch, longest: int
-) -> None:
+def test_payloads_are_bounded_and_rejoined(job: BucketJob, monkeypatch: pytest.MonkeyPatch, longest: int) -> None:
     monkeypatch.setattr(shuffle, "_MAX_PAYLOAD_BYTES", longest)
     shares = [range(len(job.slices))[start::3] for start in range(3)]
     batches = [batch for task, share in enumerate(shares) for batch in write_blocks(job, task, share, 10_000)]
@@ -121,7 +119,7 @@ def test_no_payload_is_longer_than_it_may_be_and_all_come_back_whole(
 
 
 @pytest.mark.slow
-def test_a_batch_has_a_bound_whatever_dictionaries_and_rows_there_are(tmp_path: Path) -> None:
+def test_batch_bytes_are_bounded_for_any_dictionaries_and_rows(tmp_path: Path) -> None:
     names = [f"Code{number}" for number in range(12)]
     # Two rows as long as a thousand others, and dictionaries that are longer than all blocks of their columns.
     texts = ["x" * 1_500_000 if row in (7, 8) else f"t{row}" for row in range(2000)]
@@ -142,7 +140,7 @@ def test_a_batch_has_a_bound_whatever_dictionaries_and_rows_there_are(tmp_path: 
     assert digests(job) == digests(expected)
 
 
-def test_a_task_sends_its_dictionaries_once_to_each_place_and_not_with_every_piece(job: BucketJob) -> None:
+def test_task_sends_dictionaries_once_per_partition(job: BucketJob) -> None:
     table = pa.Table.from_batches(write_blocks(job, 0, range(len(job.slices)), 10_000))
     headers = table.filter(pc.less(table["bucket_group"], 0))
     dictionaries = headers.filter(pc.less(headers["column_group"], 0))
@@ -152,7 +150,7 @@ def test_a_task_sends_its_dictionaries_once_to_each_place_and_not_with_every_pie
     assert {b"C281" in payload or b"C100" in payload for payload in blocks["payload"].to_pylist()} == {False}
 
 
-def test_batches_are_handed_over_as_they_fill(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_yielded_when_full(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = write_blocks(job, 0, [0, 1], 10_000)
     monkeypatch.setattr(shuffle, "_BATCH_BYTES", 4096)
     parts = write_blocks(job, 0, [0, 1], 10_000)
@@ -161,7 +159,7 @@ def test_batches_are_handed_over_as_they_fill(job: BucketJob, monkeypatch: pytes
     assert pa.Table.from_batches(parts).combine_chunks() == pa.Table.from_batches(whole).combine_chunks()
 
 
-def test_pieces_that_are_asked_for_out_of_turn_are_refused(job: BucketJob) -> None:
+def test_shuffle_reader_rejects_reads_out_of_order(job: BucketJob) -> None:
     reader = iter(ShuffleReader(job, shuffled(write_blocks(job, 0, [0], 10_000), PARTITION_KEYS[0], 100)))
     _, blocks = next(reader)
     with pytest.raises(LookupError, match="expected blocks of"):

@@ -18,31 +18,31 @@ REMOTE = Settings.model_validate(
 )
 
 
-def test_a_session_of_our_own_is_local_and_listens_to_this_machine_only() -> None:
+def test_own_session_is_local_and_binds_to_loopback() -> None:
     wanted = session_settings(LOCAL, {}, True, {})
     assert wanted["spark.master"] == "local[*]"
     assert wanted["spark.driver.bindAddress"] == wanted["spark.driver.host"] == "127.0.0.1"
     assert not any("s3" in name for name in wanted)
 
 
-def test_threads_are_those_of_the_settings() -> None:
+def test_local_master_uses_configured_threads() -> None:
     settings = LOCAL.model_copy(update={"threads": 3})
     assert session_settings(settings, {}, True, {})["spark.master"] == "local[3]"
 
 
-def test_what_the_platform_has_set_stays() -> None:
+def test_platform_settings_are_kept() -> None:
     known = {"spark.master": "spark://m:7077", "spark.hadoop.fs.s3.impl": "com.amazon.ws.emr.hadoop.fs.EmrFileSystem"}
     for own in (True, False):
         wanted = session_settings(REMOTE, known, own, {})
         assert known.keys().isdisjoint(wanted)
 
 
-def test_a_session_of_a_platform_gets_no_master_and_no_address() -> None:
+def test_platform_session_gets_no_master_or_address() -> None:
     wanted = session_settings(LOCAL, {}, False, {})
     assert not [name for name in wanted if name.startswith(("spark.master", "spark.driver"))]
 
 
-def test_a_local_session_by_spark_submit_listens_to_this_machine_only_unless_told_otherwise() -> None:
+def test_local_spark_submit_session_binds_to_loopback() -> None:
     one_machine = {
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
@@ -56,7 +56,7 @@ def test_a_local_session_by_spark_submit_listens_to_this_machine_only_unless_tol
     assert told.keys().isdisjoint(wanted)
 
 
-def test_endpoint_and_region_may_come_from_the_environment() -> None:
+def test_endpoint_and_region_come_from_environment() -> None:
     remote = REMOTE.model_copy(update={"storage": StorageSettings()})
     environ = {"AWS_ENDPOINT_URL": "https://all:1", "AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "us-east-1"}
     fs = "spark.hadoop.fs.s3a"
@@ -73,7 +73,7 @@ def test_endpoint_and_region_may_come_from_the_environment() -> None:
     assert session_settings(remote, {}, False, {"AWS_DEFAULT_REGION": "x"})[f"{fs}.endpoint.region"] == "x"
 
 
-def test_what_storage_leaves_open_is_that_of_aws() -> None:
+def test_aws_settings_fill_unset_storage_settings() -> None:
     open_storage = REMOTE.model_copy(
         update={
             "storage": StorageSettings(path_style=False),
@@ -86,7 +86,7 @@ def test_what_storage_leaves_open_is_that_of_aws() -> None:
     assert "spark.hadoop.fs.s3a.path.style.access" not in wanted
 
 
-def test_s3_works_under_both_names_and_keys_stay_out_of_the_settings() -> None:
+def test_s3_settings_cover_both_schemes_without_keys() -> None:
     environ = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "very-secret"}
     wanted = session_settings(REMOTE, {}, False, environ)
     assert wanted["spark.hadoop.fs.s3.impl"] == "org.apache.hadoop.fs.s3a.S3AFileSystem"
@@ -102,7 +102,7 @@ def test_s3_works_under_both_names_and_keys_stay_out_of_the_settings() -> None:
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 3, 8, 100, 256, 1000])
-def test_every_partition_has_a_number_that_spark_sends_there(partitions: int) -> None:
+def test_partition_keys_hash_to_every_partition(partitions: int) -> None:
     import pyarrow as pa
 
     keys = _partition_keys(partitions)
@@ -110,7 +110,7 @@ def test_every_partition_has_a_number_that_spark_sends_there(partitions: int) ->
     assert bucket_numbers(hashes, partitions, "spark").tolist() == list(range(partitions))
 
 
-def test_ctrl_c_stays_what_it_was() -> None:
+def test_interrupt_handler_is_restored() -> None:
     before = signal.getsignal(signal.SIGINT)
     with _keep_interrupt_handler():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -120,7 +120,7 @@ def test_ctrl_c_stays_what_it_was() -> None:
 @pytest.mark.parametrize(
     "error", [Py4JNetworkError("Answer from Java side is empty"), ConnectionRefusedError(111, "x")]
 )
-def test_a_jvm_that_is_gone_is_told_as_such(error: Exception) -> None:
+def test_error_says_that_jvm_has_ended(error: Exception) -> None:
     class Gone:
         def cancelJobGroup(self, _: str) -> None:  # noqa: N802 the name is Spark's
             raise error

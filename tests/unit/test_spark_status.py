@@ -10,7 +10,7 @@ STACK = "\n\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.read
 ADVICE = "spark.executor.memoryOverhead"
 
 
-def test_a_lost_executor_is_told_with_the_reason_and_nothing_of_py4j() -> None:
+def test_summary_of_lost_executor_has_reason_without_py4j() -> None:
     text = (
         "An error occurred while calling o52.collectToPython.\n: org.apache.spark.SparkException: Job aborted due to "
         "stage failure: Task 0 in stage 1.0 failed 4 times, most recent failure: Lost task 0.3 in stage 1.0 (TID 9): "
@@ -23,7 +23,7 @@ def test_a_lost_executor_is_told_with_the_reason_and_nothing_of_py4j() -> None:
     assert "\n" not in told
 
 
-def test_an_exception_of_python_is_told_by_its_last_line() -> None:
+def test_summary_of_python_exception_has_its_last_line() -> None:
     raised = (
         "Traceback (most recent call last):\n  File a.py, line 1, in f\n    g()\nKeyError: 1\n\nThe above exception "
         "was the direct cause of the following exception:\n\nTraceback (most recent call last):\n  File b.py\n"
@@ -36,12 +36,12 @@ def test_an_exception_of_python_is_told_by_its_last_line() -> None:
     assert ADVICE in told
 
 
-def test_an_error_of_ours_is_told_as_it_was_raised() -> None:
+def test_summary_of_bucketwheel_error_has_type_and_message() -> None:
     told = "bucketwheel-failure:" + json.dumps(["StorageError", "s3://b/k: PutObject failed", []])
     text = f"PythonException: Traceback (most recent call last):\n  File x\nRuntimeError: {told}\n{STACK}"
     assert summarize_error(text) == "StorageError: s3://b/k: PutObject failed"
 
 
 @pytest.mark.parametrize("text", ["", "\n", "An error occurred while calling o5.collect.\n"])
-def test_no_reason_is_said_to_be_none(text: str) -> None:
+def test_summary_without_reason_says_unknown(text: str) -> None:
     assert summarize_error(text) == "unknown reason"

@@ -24,7 +24,7 @@ def job(tmp_path: Path) -> BucketJob:
     return make_job(tmp_path / "out", files, COLUMNS, dictionary_columns=CODED, bucket_count=5)
 
 
-def test_many_spilled_parts_take_no_more_open_files_than_threads(job: BucketJob, tmp_path: Path) -> None:
+def test_spill_opens_one_file_per_thread(job: BucketJob, tmp_path: Path) -> None:
     buffer = SpillBuffer(job, 0, tmp_path / "spill")
     before = psutil.Process().num_fds()
     dictionaries = UnifiedDictionaries()
@@ -39,7 +39,7 @@ def test_many_spilled_parts_take_no_more_open_files_than_threads(job: BucketJob,
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])
-def test_a_store_gives_back_the_pieces_of_a_bucket_in_slice_order(job: BucketJob, tmp_path: Path, limit: int) -> None:
+def test_block_reader_returns_bucket_in_slice_order(job: BucketJob, tmp_path: Path, limit: int) -> None:
     memory = MemoryBlocks().scan(job, 100)
     buffer = SpillBuffer(job, limit, tmp_path / "spill")
     order = sorted(range(len(memory.parts)), key=lambda number: (number * 7) % 11)
@@ -56,7 +56,7 @@ def test_a_store_gives_back_the_pieces_of_a_bucket_in_slice_order(job: BucketJob
     buffer.close()
 
 
-def test_spilled_pieces_have_no_name_on_the_disk_and_give_their_space_back(job: BucketJob, tmp_path: Path) -> None:
+def test_spill_files_are_unlinked_and_free_their_space(job: BucketJob, tmp_path: Path) -> None:
     spill = tmp_path / "spill"
 
     def open_sizes() -> list[int]:
@@ -75,7 +75,7 @@ def test_spilled_pieces_have_no_name_on_the_disk_and_give_their_space_back(job: 
 
 
 @pytest.mark.parametrize("limit", [0, 10**9])
-def test_a_store_gives_the_pieces_of_several_buckets_together(job: BucketJob, tmp_path: Path, limit: int) -> None:
+def test_block_reader_returns_several_buckets(job: BucketJob, tmp_path: Path, limit: int) -> None:
     memory = MemoryBlocks().scan(job, 100)
     buffer = SpillBuffer(job, limit, tmp_path / "spill")
     for number, part in enumerate(memory.parts):
@@ -89,7 +89,7 @@ def test_a_store_gives_the_pieces_of_several_buckets_together(job: BucketJob, tm
     buffer.close()
 
 
-def test_buckets_without_rows_have_no_pieces_and_those_after_them_their_own(tmp_path: Path) -> None:
+def test_empty_buckets_have_no_blocks(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(pa.array([1, 3, 5, 9], pa.int32()))])
     job = make_job(tmp_path, files, {"t": ["Number"]})
     for limit in (0, 10**9):
@@ -105,7 +105,7 @@ def test_buckets_without_rows_have_no_pieces_and_those_after_them_their_own(tmp_
 
 
 @pytest.mark.parametrize("kind", ["list", "struct", "map", "decimal", "bool", "null"])
-def test_values_of_any_shape_survive_spilling(tmp_path: Path, kind: str) -> None:
+def test_spilling_preserves_values_of_any_type(tmp_path: Path, kind: str) -> None:
     values = {
         "list": pa.array([[1, None], [], None, [2]] * 25, pa.list_(pa.int8())),
         "struct": pa.array([{"x": "", "y": None}, None] * 50, pa.struct([("x", pa.string()), ("y", pa.date32())])),

@@ -10,7 +10,7 @@ import pytest
 from kernel_jobs import KEY, WHOLE, make_job, numbered, people, read_buckets, rows_of, run_kernel, write_files
 
 
-def test_empty_text_and_null_stay_apart_in_dictionary_columns(tmp_path: Path) -> None:
+def test_dictionary_columns_keep_empty_text_and_null_distinct(tmp_path: Path) -> None:
     empty, null = pa.array([""] * 4), pa.nulls(4, pa.string())
     both = pa.array(["", None, "x", None])
     files = write_files(
@@ -29,7 +29,7 @@ def test_empty_text_and_null_stay_apart_in_dictionary_columns(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("distinct", [254, 255, 256, 257, 65_534, 65_536, 70_000])
-def test_dictionaries_may_grow_past_what_one_or_two_bytes_can_number(tmp_path: Path, distinct: int) -> None:
+def test_dictionaries_grow_beyond_one_and_two_byte_codes(tmp_path: Path, distinct: int) -> None:
     values = pa.array([f"v{number}" for number in range(distinct)] + [None])
     first = people(numbered(3), Code=pa.array(["v1", None, "v0"]))
     files = write_files(
@@ -46,7 +46,7 @@ def test_dictionaries_may_grow_past_what_one_or_two_bytes_can_number(tmp_path: P
 
 
 @pytest.mark.parametrize("max_rows", [WHOLE, 3])
-def test_names_with_dots_and_prefixes_and_foreign_letters_are_told_apart(tmp_path: Path, max_rows: int) -> None:
+def test_unusual_column_names_stay_distinct(tmp_path: Path, max_rows: int) -> None:
     keys = numbered(10)
     columns = {
         "a": pa.array([f"a{n}" for n in range(10)]),
@@ -71,7 +71,7 @@ def test_names_with_dots_and_prefixes_and_foreign_letters_are_told_apart(tmp_pat
     assert two["s"].to_pylist() == expected["s"].to_pylist()
 
 
-def test_files_that_ask_for_different_arrow_types_of_one_parquet_type_are_joined(tmp_path: Path) -> None:
+def test_files_with_different_arrow_types_are_joined(tmp_path: Path) -> None:
     lists = [["x"], None, ["", "y"]]
     first = people(numbered(3), Text=pa.array(["a", None, ""]), Many=pa.array(lists, pa.list_(pa.string())))
     large = pa.large_list(pa.large_string())
@@ -94,7 +94,7 @@ def test_files_that_ask_for_different_arrow_types_of_one_parquet_type_are_joined
     assert rows_of(table) == sorted(source)
 
 
-def test_keys_that_are_no_utf_8_are_written_and_shown(tmp_path: Path) -> None:
+def test_keys_with_invalid_utf8_are_written_and_shown(tmp_path: Path) -> None:
     odd = pa.array([b"\xff\xfe", b"ok"]).view(pa.string())
     files = write_files(tmp_path / "source", [people(odd)], store_schema=False)
     job = make_job(tmp_path, files, {"t": ["Number"]}, bucket_count=1)

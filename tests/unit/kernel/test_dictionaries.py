@@ -29,7 +29,7 @@ def decoded(dictionary: UnifiedDictionary, codes: npt.NDArray[Any]) -> pa.Dictio
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.randoms(use_true_random=False))
-def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: list[Values], random: object) -> None:
+def test_decode_inverts_encode_for_any_slice_order(slices: list[Values], random: object) -> None:
     dictionary = UnifiedDictionary()
     codes: dict[int, pa.Array] = {}
     for number in random.sample(range(len(slices)), len(slices)):  # type: ignore[attr-defined]
@@ -42,7 +42,7 @@ def test_decoding_gives_what_was_encoded_in_whatever_order_slices_came(slices: l
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=6), st.integers(1, 50))
-def test_parts_that_are_decoded_together_are_those_that_are_decoded_alone(parts: list[Values], times: int) -> None:
+def test_decoding_parts_at_once_equals_decoding_each(parts: list[Values], times: int) -> None:
     dictionary = UnifiedDictionary()
     codes = [np.repeat(dictionary.encode(coded(part)).to_numpy(), times) for part in parts]
     bounds = np.cumsum([0, *map(len, codes)]).tolist()
@@ -53,7 +53,7 @@ def test_parts_that_are_decoded_together_are_those_that_are_decoded_alone(parts:
         assert part.dictionary.equals(decoded(dictionary, alone).dictionary)
 
 
-def test_decoded_columns_are_equal_to_the_bit_whatever_order_the_book_was_filled_in() -> None:
+def test_decoded_columns_do_not_depend_on_insertion_order() -> None:
     first, second = coded(["b", "a", None]), coded(["c", "b", ""])
     columns = []
     for order in ([first, second], [second, first]):
@@ -71,7 +71,7 @@ def test_null_is_code_zero_and_the_first_value_code_one() -> None:
     assert dictionary.encode(coded([None, "y"])).to_pylist() == [0, 2]
 
 
-def test_null_inside_a_dictionary_is_null_as_well() -> None:
+def test_null_inside_dictionary_is_null() -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int8()), pa.array([None, "a"]))
     dictionary = UnifiedDictionary()
     codes = dictionary.encode(column)
@@ -79,7 +79,7 @@ def test_null_inside_a_dictionary_is_null_as_well() -> None:
     assert decoded(dictionary, codes.to_numpy()).to_pylist() == [None, "a", None]
 
 
-def test_empty_text_is_a_value_and_all_null_is_none() -> None:
+def test_empty_text_is_a_value_and_null_is_not() -> None:
     dictionary = UnifiedDictionary()
     nothing, empty = dictionary.encode(coded([None, None])), dictionary.encode(coded(["", ""]))
     assert decoded(dictionary, nothing.to_numpy()).to_pylist() == [None, None]
@@ -90,7 +90,7 @@ def test_empty_text_is_a_value_and_all_null_is_none() -> None:
 @pytest.mark.parametrize(
     ("distinct", "kind"), [(255, pa.uint8()), (256, pa.uint16()), (65_535, pa.uint16()), (65_536, pa.uint32())]
 )
-def test_codes_take_as_few_bytes_as_the_book_needs(distinct: int, kind: pa.DataType) -> None:
+def test_codes_use_narrowest_type(distinct: int, kind: pa.DataType) -> None:
     values = [f"v{number}" for number in range(distinct)]
     dictionary = UnifiedDictionary()
     codes = dictionary.encode(coded(values))
@@ -99,7 +99,7 @@ def test_codes_take_as_few_bytes_as_the_book_needs(distinct: int, kind: pa.DataT
     assert decoded(dictionary, codes.to_numpy()[-1:]).to_pylist() == values[-1:]
 
 
-def test_codes_made_before_the_book_grew_still_mean_the_same() -> None:
+def test_codes_keep_their_meaning_when_dictionary_grows() -> None:
     dictionary = UnifiedDictionary()
     early = dictionary.encode(coded(["old", None]))
     late = dictionary.encode(coded([f"v{number}" for number in range(300)]))
@@ -114,7 +114,7 @@ def test_codes_made_before_the_book_grew_still_mean_the_same() -> None:
 
 @pytest.mark.parametrize("index", [pa.int8(), pa.uint8(), pa.int64(), pa.uint32()])
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
-def test_indices_and_values_of_any_type_are_encoded(index: pa.DataType, kind: pa.DataType) -> None:
+def test_encode_accepts_any_index_and_value_type(index: pa.DataType, kind: pa.DataType) -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], index), pa.array([b"a", b"b"]).cast(kind))
     dictionary = UnifiedDictionary()
     found = decoded(dictionary, dictionary.encode(column).to_numpy())
@@ -122,13 +122,13 @@ def test_indices_and_values_of_any_type_are_encoded(index: pa.DataType, kind: pa
     assert found.type.value_type == kind
 
 
-def test_slices_of_columns_are_encoded_from_where_they_start() -> None:
+def test_encode_respects_offset_of_sliced_column() -> None:
     column = coded(["a", None, "b", "c", None])
     dictionary = UnifiedDictionary()
     assert decoded(dictionary, dictionary.encode(column.slice(2, 3)).to_numpy()).to_pylist() == ["b", "c", None]
 
 
-def test_threads_that_fill_a_book_at_once_agree_on_its_codes() -> None:
+def test_concurrent_encode_gives_consistent_codes() -> None:
     dictionary = UnifiedDictionary()
     start = threading.Barrier(4)
     parts = [[f"v{(number * step) % 500}" for number in range(500)] for step in (1, 3, 7, 9)]
@@ -143,7 +143,7 @@ def test_threads_that_fill_a_book_at_once_agree_on_its_codes() -> None:
         assert decoded(dictionary, np.concatenate([part.to_numpy() for part in codes])).to_pylist() == values
 
 
-def test_books_are_kept_by_name_and_made_once() -> None:
+def test_unified_dictionaries_are_created_once_per_column() -> None:
     dictionaries = UnifiedDictionaries()
     assert "Code" not in dictionaries
     dictionary = dictionaries.column("Code")

@@ -66,7 +66,7 @@ def agrees(vector: dict[str, Any], hash_: int) -> bool:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{v['scheme']}-{v['type']}-{v['value']}")
-def test_hash_and_bucket_equal_those_of_the_readers(vector: dict[str, Any]) -> None:
+def test_hash_and_bucket_match_reader_vectors(vector: dict[str, Any]) -> None:
     value, type_name, scheme = native(vector)
     hashes = hash_keys([pa.array([value], ARROW[type_name])], scheme, [type_name])
     assert hashes.tolist() == [vector.get("hash", hashes[0])]
@@ -74,7 +74,7 @@ def test_hash_and_bucket_equal_those_of_the_readers(vector: dict[str, Any]) -> N
         assert bucket_numbers(hashes, vector["bucket_count"], scheme).tolist() == [vector["bucket"]]
 
 
-def test_vectors_are_many_and_cover_every_scheme_and_type() -> None:
+def test_vectors_cover_every_scheme_and_type() -> None:
     assert len(VECTORS) >= 148
     covered = {native(vector)[1:] for vector in VECTORS}
     assert covered >= {(t, "hive_v1") for t in ARROW} | {(t, "hive_v2") for t in ARROW}
@@ -82,7 +82,7 @@ def test_vectors_are_many_and_cover_every_scheme_and_type() -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_vectors_tell_signed_bytes_from_unsigned(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_distinguish_signed_bytes(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(native(vector)[:2], vector) for vector in VECTORS if native(vector)[2] == scheme]
     assert rows
     assert all(agrees(vector, reference.row_hash([v], [t], scheme)) for (v, t), vector in rows)
@@ -91,7 +91,7 @@ def test_vectors_tell_signed_bytes_from_unsigned(scheme: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_vectors_tell_the_schemes_apart(scheme: str) -> None:
+def test_vectors_distinguish_schemes(scheme: str) -> None:
     rows = [(native(vector), vector) for vector in VECTORS]
     wrong = [
         agrees(vector, int(hash_keys([pa.array([v], ARROW[t])], scheme, [t])[0]))
@@ -173,7 +173,7 @@ def check(key: tuple[list[str], list[list[Any]], list[Any]], scheme: str) -> Non
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", ARROW)
-def test_any_layout_of_a_column_hashes_as_the_reference(name: str, scheme: str) -> None:
+def test_any_column_layout_hashes_like_reference(name: str, scheme: str) -> None:
     @settings(max_examples=settings().max_examples // 2)
     @given(keys([name], 1))
     def run(key: tuple[list[str], list[list[Any]], list[Any]]) -> None:
@@ -184,13 +184,13 @@ def test_any_layout_of_a_column_hashes_as_the_reference(name: str, scheme: str) 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @given(data=st.data())
-def test_several_columns_hash_as_the_reference(scheme: str, data: st.DataObject) -> None:
+def test_several_columns_hash_like_reference(scheme: str, data: st.DataObject) -> None:
     check(data.draw(keys(list(ARROW), 4)), scheme)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_many_strings_and_a_huge_one_hash_as_the_reference_in_little_memory(scheme: str) -> None:
+def test_huge_string_hashes_like_reference_in_little_memory(scheme: str) -> None:
     rng = np.random.default_rng(7)
     distinct = ["é" * int(rng.integers(0, 9)) + "x" * int(rng.integers(0, 30)) for _ in range(300)]
     # Longer than a window of the running sums; its count of words, cut to 16 bits, would sort wrongly.
@@ -211,14 +211,14 @@ def test_many_strings_and_a_huge_one_hash_as_the_reference_in_little_memory(sche
 
 @pytest.mark.parametrize("scheme", ["hive_v2", "spark"])
 @pytest.mark.parametrize("many", [1, 64, 65, 200])
-def test_long_strings_hash_as_the_reference(many: int, scheme: str) -> None:
+def test_long_strings_hash_like_reference(many: int, scheme: str) -> None:
     values: list[str | None] = ["short", *("ß天a"[i % 3] * (250 + 7 * i) for i in range(many)), None]
     expected = [reference.row_hash([value], ["string"], scheme) for value in values]
     assert hash_keys([pa.array(values)], scheme).tolist() == expected
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_bytes_under_a_null_do_not_matter(scheme: str) -> None:
+def test_bytes_under_null_do_not_change_hash(scheme: str) -> None:
     validity = pa.py_buffer(b"\x05")
     numbers = pa.py_buffer(np.array([1, 2, 3], np.int64))
     offsets = pa.py_buffer(np.array([0, 1, 4, 5], np.int32))
@@ -230,7 +230,7 @@ def test_bytes_under_a_null_do_not_matter(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("t", [*ARROW.values(), *STRINGS, pa.null(), pa.dictionary(pa.int8(), pa.string())], ids=str)
-def test_no_rows_give_no_hashes_and_nulls_the_hash_of_null(t: pa.DataType, scheme: str) -> None:
+def test_hash_of_no_rows_and_of_nulls(t: pa.DataType, scheme: str) -> None:
     for empty in (pa.array([], t), pa.chunked_array([], t)):
         assert hash_keys([empty], scheme).tolist() == []
     assert hash_keys([pa.nulls(3, t)], scheme).tolist() == [42 if scheme == "spark" else 0] * 3
@@ -249,7 +249,7 @@ def test_key_types_have_their_hive_names() -> None:
     ],
     ids=str,
 )
-def test_types_that_readers_do_not_bucket_are_refused(t: pa.DataType) -> None:
+def test_hash_keys_rejects_unbucketable_types(t: pa.DataType) -> None:
     assert key_type_name(t) is None
     with pytest.raises(SchemaError) as caught:
         hash_keys([pa.array([1]), pa.nulls(1, t)], "hive_v1")
@@ -258,12 +258,12 @@ def test_types_that_readers_do_not_bucket_are_refused(t: pa.DataType) -> None:
 
 
 @pytest.mark.parametrize(("t", "name"), [(pa.int64(), "int"), (pa.int32(), "varchar"), (pa.string(), "char(3)")])
-def test_a_type_name_that_does_not_fit_the_column_is_refused(t: pa.DataType, name: str) -> None:
+def test_hash_keys_rejects_mismatched_type_name(t: pa.DataType, name: str) -> None:
     with pytest.raises(SchemaError, match=name.partition("(")[0]):
         hash_keys([pa.nulls(1, t)], "hive_v1", [name])
 
 
-def test_wrong_use_is_refused() -> None:
+def test_hash_keys_rejects_invalid_arguments() -> None:
     one, two = pa.array([1]), pa.array([1, 2])
     with pytest.raises(ConfigError, match=r"hive_v3.+hive_v1, hive_v2, spark"):
         hash_keys([one], "hive_v3")
@@ -274,7 +274,7 @@ def test_wrong_use_is_refused() -> None:
             hash_keys(columns, "spark", types)
 
 
-def test_negative_hashes_have_buckets_as_in_java() -> None:
+def test_negative_hashes_get_java_bucket_numbers() -> None:
     hashes = np.array([-(2**31), -1, -42, 0, 2**31 - 1], np.int32)
     assert bucket_numbers(hashes, 100, "hive_v1").tolist() == [0, 47, 6, 0, 47]
     assert bucket_numbers(hashes, 100, "spark").tolist() == [52, 99, 58, 0, 47]
@@ -289,6 +289,6 @@ def test_bucket_numbers_equal_the_reference(hashes: list[int], count: int, schem
 
 
 @pytest.mark.parametrize("count", [0, -1, 2**31])
-def test_a_bucket_count_that_cannot_be_is_refused(count: int) -> None:
+def test_bucket_numbers_rejects_invalid_count(count: int) -> None:
     with pytest.raises(ConfigError, match=str(count)):
         bucket_numbers(np.zeros(1, np.int32), count, "hive_v1")

@@ -43,7 +43,7 @@ def chunked(rows: Rows, kinds: Sequence[pa.DataType], cuts: Sequence[int]) -> pa
 
 
 @given(tables())
-def test_order_puts_null_first_sorts_text_by_bytes_and_is_stable(case: tuple[pa.Table, Rows]) -> None:
+def test_key_order_is_stable_null_first_and_bytewise(case: tuple[pa.Table, Rows]) -> None:
     table, rows = case
     assert key_order(table.combine_chunks()).tolist() == sorted(
         range(len(rows)), key=lambda i: expected_order(rows[i])
@@ -51,7 +51,7 @@ def test_order_puts_null_first_sorts_text_by_bytes_and_is_stable(case: tuple[pa.
 
 
 @given(tables())
-def test_the_first_row_out_of_order_is_found_wherever_chunks_are_cut(case: tuple[pa.Table, Rows]) -> None:
+def test_first_disorder_is_found_across_chunks(case: tuple[pa.Table, Rows]) -> None:
     table, rows = case
     keys = [expected_order(row) for row in rows]
     descents = [row for row in range(1, len(keys)) if keys[row] < keys[row - 1]]
@@ -71,12 +71,12 @@ def test_the_first_row_out_of_order_is_found_wherever_chunks_are_cut(case: tuple
         ([("b", 1), ("a", 2)], 1),
     ],
 )
-def test_order_of_composite_keys_is_decided_by_the_first_column_that_differs(keys: Rows, row: int | None) -> None:
+def test_composite_key_order_uses_first_differing_column(keys: Rows, row: int | None) -> None:
     assert first_disorder(chunked(keys, [pa.string(), pa.int32()], []).columns) == row
 
 
 @given(tables())
-def test_keys_without_null_are_complete_and_repeats_are_counted_among_them(case: tuple[pa.Table, Rows]) -> None:
+def test_complete_rows_and_repeated_keys(case: tuple[pa.Table, Rows]) -> None:
     table, rows = case
     ordered = table.take(pa.array(key_order(table.combine_chunks())))
     complete = [row for row in rows if None not in row]
@@ -86,9 +86,7 @@ def test_keys_without_null_are_complete_and_repeats_are_counted_among_them(case:
 
 
 @given(tables(), st.randoms(use_true_random=False), st.integers(0, 25))
-def test_checksum_is_independent_of_order_and_of_how_rows_are_parted(
-    case: tuple[pa.Table, Rows], random: Any, cut: int
-) -> None:
+def test_checksum_is_independent_of_order_and_partition(case: tuple[pa.Table, Rows], random: Any, cut: int) -> None:
     table, rows = case
     shuffled = random.sample(range(len(rows)), len(rows))
     other = table.take(pa.array(shuffled, pa.int64()))
@@ -98,7 +96,7 @@ def test_checksum_is_independent_of_order_and_of_how_rows_are_parted(
 
 
 @given(tables(), st.integers(0, 25))
-def test_checksum_changes_where_a_row_is_gone_or_twice(case: tuple[pa.Table, Rows], row: int) -> None:
+def test_checksum_detects_missing_and_duplicate_rows(case: tuple[pa.Table, Rows], row: int) -> None:
     table, rows = case
     if not rows:
         return
@@ -110,7 +108,7 @@ def test_checksum_changes_where_a_row_is_gone_or_twice(case: tuple[pa.Table, Row
 
 @pytest.mark.parametrize("one", [["a", "b"], [None, "a"], ["", "a"]])
 @pytest.mark.parametrize("other", [["b", "b"], ["c", "`"], ["", None], ["", ""]])
-def test_checksum_tells_sets_of_keys_apart(one: list[str | None], other: list[str | None]) -> None:
+def test_checksum_distinguishes_key_sets(one: list[str | None], other: list[str | None]) -> None:
     # "a" and "b", and "c" and "`", have the same sum of hashes in Hive's scheme.
     assert key_checksum([pa.array(one, pa.string())]) != key_checksum([pa.array(other, pa.string())])
 
@@ -131,6 +129,6 @@ def test_checksum_of_nothing_is_zero_and_sums_wrap_at_64_bits() -> None:
         (pa.array([-7]), "-7"),
     ],
 )
-def test_keys_are_shown_as_text_even_if_they_are_no_utf_8(column: pa.Array, text: str) -> None:
+def test_key_text_accepts_invalid_utf8(column: pa.Array, text: str) -> None:
     assert key_text([column], 0) == text
     assert key_text([column, column], 0) == f"{text}|{text}"

@@ -1,4 +1,4 @@
-"""Keys that two runs share, against plain sets."""
+"""Overlap of the keys of two runs, compared with Python sets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def two_sides(draw: st.DrawFn) -> tuple[list[pa.DataType], list[Row], list[Row]]
 
 
 @given(two_sides(), st.integers(1, 7))
-def test_counts_are_those_of_sets(case: tuple[list[pa.DataType], list[Row], list[Row]], size: int) -> None:
+def test_overlap_counts_match_python_sets(case: tuple[list[pa.DataType], list[Row], list[Row]], size: int) -> None:
     types, now, before = case
     complete = [[row for row in rows if None not in row] for rows in (now, before)]
     one, other = (table(rows, types).to_batches(max_chunksize=size) for rows in complete)
@@ -73,7 +73,7 @@ def written(
 
 
 @given(two_sides(), st.integers(1, 5), st.sampled_from(["hive_v1", "spark"]))
-def test_files_are_compared_in_as_many_parts_as_wanted(
+def test_compare_bucket_gives_same_counts_for_any_parts(
     place: Path, case: tuple[list[pa.DataType], list[Row], list[Row]], parts: int, scheme: str
 ) -> None:
     types, now, before = case
@@ -81,7 +81,7 @@ def test_files_are_compared_in_as_many_parts_as_wanted(
     assert compare_bucket(one, other, parts) == expected(now, before)
 
 
-def test_a_part_holds_its_share_of_the_keys_only(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_part_holds_its_share_of_keys(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(f"person {number}",) for number in range(4_000)]
     side = written(place, "many", rows, [pa.string()], "hive_v1", group=100)
     held: list[int] = []
@@ -96,13 +96,13 @@ def test_a_part_holds_its_share_of_the_keys_only(place: Path, monkeypatch: pytes
     assert max(held) < 1.2 * 8_000 / 4
 
 
-def test_text_with_wider_offsets_is_the_same_text() -> None:
+def test_overlap_ignores_offset_width() -> None:
     one = pa.record_batch({"k": pa.array(["a", "b"])})
     other = pa.record_batch({"k": pa.array(["b", "c"], pa.large_string())})
     assert overlap([one], [other]) == (1, 1, 1)
 
 
-def test_a_bucket_without_files_has_no_keys(place: Path) -> None:
+def test_bucket_without_files_has_no_keys(place: Path) -> None:
     side = written(place, "some", [("a",), ("b",)], [pa.string()], "hive_v1")
     none = KeyFiles(StorageSettings(), (), ("a",), "hive_v1")
     assert compare_bucket(side, none, 2) == (0, 2, 0)

@@ -21,7 +21,7 @@ MEGABYTE = 10**6
 
 @pytest.mark.parametrize("scheme", HIVE)
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
-def test_file_names_are_parsed_as_the_readers_own_tests_say(vector: dict[str, object], scheme: str) -> None:
+def test_file_names_are_parsed_like_reader_test_vectors(vector: dict[str, object], scheme: str) -> None:
     assert layout.bucket_of_file(str(vector["name"]), scheme) == vector["bucket"]
 
 
@@ -29,7 +29,7 @@ def test_file_names_are_parsed_as_the_readers_own_tests_say(vector: dict[str, ob
     "name",
     ["part-00007.parquet", "bucket-00007.parquet", "bucket_00007.parquet", "00007.parquet", "x_bucket-00007.parquet"],
 )
-def test_names_of_other_tools_have_no_bucket_for_hive_readers(name: str) -> None:
+def test_hive_readers_find_no_bucket_in_other_names(name: str) -> None:
     assert layout.bucket_of_file(name, "hive_v1") is None
 
 
@@ -42,17 +42,17 @@ def test_names_of_other_tools_have_no_bucket_for_hive_readers(name: str) -> None
         ("part-00000-5301a371_00003-c000.snappy.parquet", None),
     ],
 )
-def test_spark_names_are_parsed_as_spark_does(name: str, bucket: int | None) -> None:
+def test_spark_names_are_parsed_like_spark(name: str, bucket: int | None) -> None:
     assert layout.bucket_of_file(name, "spark") == bucket
 
 
 @pytest.mark.parametrize("name", ["٣٣٣٣٣٣_0", "000007_٣", "bucket_٣"])
-def test_digits_of_other_scripts_are_no_digits_in_a_name(name: str) -> None:
+def test_non_ascii_digits_are_not_parsed(name: str) -> None:
     assert layout.bucket_of_file(name, "hive_v1") is None
 
 
 @given(st.integers(0, 99_999), st.integers(0, 10_000), st.sampled_from(SCHEMES))
-def test_a_name_leads_back_to_its_bucket(bucket: int, copy: int, scheme: str) -> None:
+def test_bucket_of_file_inverts_bucket_file_name(bucket: int, copy: int, scheme: str) -> None:
     name = layout.bucket_file_name(bucket, copy, scheme)
     assert layout.bucket_of_file(name, scheme) == bucket
     layout.check_file_name(name, bucket, scheme)
@@ -60,26 +60,26 @@ def test_a_name_leads_back_to_its_bucket(bucket: int, copy: int, scheme: str) ->
 
 
 @given(st.integers(0, 999), st.integers(0, 999), st.sampled_from(SCHEMES))
-def test_no_two_files_of_a_table_share_a_name(one: int, other: int, scheme: str) -> None:
+def test_bucket_file_names_are_unique(one: int, other: int, scheme: str) -> None:
     first = {layout.bucket_file_name(one, copy, scheme) for copy in range(12)}
     assert len(first) == 12
     if one != other:
         assert not first & {layout.bucket_file_name(other, copy, scheme) for copy in range(12)}
 
 
-def test_hive_names_are_those_that_hive_gives() -> None:
+def test_hive_file_names_match_hive() -> None:
     assert layout.bucket_file_name(7, 0, "hive_v1") == "000007_0.snappy.parquet"
     assert layout.bucket_file_name(7, 1, "hive_v2") == "000007_0_copy_1.snappy.parquet"
 
 
-def test_spark_names_carry_the_bucket_where_spark_looks_for_it() -> None:
+def test_spark_file_names_have_bucket_at_the_end() -> None:
     assert layout.bucket_file_name(7, 2, "spark") == "part-00007-bucketwheel_00007.c002.snappy.parquet"
 
 
 @pytest.mark.parametrize(
     ("name", "said"), [("000008_0.snappy.parquet", "find bucket 8 in"), ("x.snappy.parquet", "no bucket number in")]
 )
-def test_a_name_of_another_bucket_is_refused_with_path_and_both_buckets(name: str, said: str) -> None:
+def test_check_file_name_error_names_path_and_both_buckets(name: str, said: str) -> None:
     with pytest.raises(VerificationError) as caught:
         layout.check_file_name(f"/data/IBE_01/{name}", 7, "hive_v1")
     assert f"/data/IBE_01/{name}" in str(caught.value)
@@ -97,19 +97,19 @@ def test_a_name_of_another_bucket_is_refused_with_path_and_both_buckets(name: st
         ("Größe", "gr_e"),
     ],
 )
-def test_names_are_standardised(name: str, standard: str) -> None:
+def test_standard_name_examples(name: str, standard: str) -> None:
     assert layout.standard_name(name) == standard
 
 
 @given(st.text(max_size=30))
-def test_a_standard_name_is_lower_snake_case_and_stays_as_it_is(name: str) -> None:
+def test_standard_name_is_idempotent_snake_case(name: str) -> None:
     standard = layout.standard_name(name)
     assert re.fullmatch(r"|[a-z0-9]+(_[a-z0-9]+)*", standard)
     assert layout.standard_name(standard) == standard
 
 
 @given(st.integers(1, 10**14))
-def test_automatic_count_is_a_power_of_two_with_files_of_100_to_200_mb(size: int) -> None:
+def test_automatic_count_gives_files_of_100_to_200_mb(size: int) -> None:
     count = layout.automatic_bucket_count(size)
     assert count.bit_count() == 1
     assert count == 1 or size / count >= 100 * MEGABYTE
@@ -125,7 +125,7 @@ def test_automatic_count_for_known_sizes(size: int, count: int) -> None:
 
 
 @given(st.integers(0, 10**14), st.floats(0.01, 100), st.integers(1, 1000))
-def test_unbucketed_files_are_at_least_one_and_at_most_the_limit(size: int, per_gb: float, most: int) -> None:
+def test_unbucketed_file_count_is_between_one_and_the_limit(size: int, per_gb: float, most: int) -> None:
     count = layout.unbucketed_file_count(size, per_gb, most)
     assert 1 <= count <= most
     if 1 < count < most:
@@ -138,7 +138,7 @@ def test_two_files_per_gb_up_to_256(gigabytes: float, count: int) -> None:
 
 
 @given(st.floats(0, 10**9), st.integers(1, 2**40), st.integers(1, 2**40))
-def test_a_row_group_has_a_row_and_takes_at_most_a_quarter_of_a_file(
+def test_row_group_has_a_row_and_at_most_a_quarter_of_a_file(
     per_row: float, group_bytes: int, file_bytes: int
 ) -> None:
     rows = layout.row_group_rows(per_row, group_bytes, file_bytes)

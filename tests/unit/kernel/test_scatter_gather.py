@@ -103,7 +103,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @settings(max_examples=settings().max_examples * 4 // 5)
 @given(cases())
-def test_every_row_is_written_once_to_its_bucket_in_key_order_and_equal_keys_stay_in_source_order(case: Case) -> None:
+def test_every_row_is_written_once_in_stable_key_order(case: Case) -> None:
     expected: dict[int, list[tuple[Any, ...]]] = {}
     width = len(case.key_types)
     for row in case.rows:
@@ -125,9 +125,7 @@ def test_every_row_is_written_once_to_its_bucket_in_key_order_and_equal_keys_sta
 
 @settings(max_examples=settings().max_examples // 3)
 @given(cases(), st.integers(1, 4), st.sampled_from([1, 3, WHOLE]), st.booleans())
-def test_bytes_of_every_file_are_independent_of_how_the_source_is_cut(
-    case: Case, groups_per_slice: int, max_rows: int, large: bool
-) -> None:
+def test_bytes_do_not_depend_on_slices(case: Case, groups_per_slice: int, max_rows: int, large: bool) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         job = case.job(Path(directory))
         outcomes = run_kernel(job, case.max_rows)
@@ -143,9 +141,7 @@ def test_bytes_of_every_file_are_independent_of_how_the_source_is_cut(
 
 @settings(max_examples=settings().max_examples // 2)
 @given(cases(), st.integers(2, 7), st.sets(st.integers(0, 20)))
-def test_buckets_that_are_gathered_together_give_the_files_that_they_give_alone(
-    case: Case, most: int, skip: set[int]
-) -> None:
+def test_bucket_groups_write_identical_files(case: Case, most: int, skip: set[int]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         job = case.job(Path(directory))
         skip = skip.intersection(range(job.bucket_count))
@@ -164,7 +160,7 @@ def test_buckets_that_are_gathered_together_give_the_files_that_they_give_alone(
 
 @settings(max_examples=settings().max_examples // 3)
 @given(cases(), st.integers(1, 4), st.sampled_from([1, 20_000, 2**30]))
-def test_bytes_of_every_file_are_independent_of_threads_and_memory(case: Case, threads: int, memory: int) -> None:
+def test_bytes_do_not_depend_on_threads_and_memory(case: Case, threads: int, memory: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         job = case.job(Path(directory))
         outcomes = run_kernel(job, WHOLE)
@@ -178,7 +174,7 @@ def test_bytes_of_every_file_are_independent_of_threads_and_memory(case: Case, t
 
 @settings(max_examples=settings().max_examples // 3)
 @given(cases())
-def test_an_outcome_tells_null_and_repeated_and_extreme_keys(case: Case) -> None:
+def test_outcome_has_null_duplicate_and_extreme_keys(case: Case) -> None:
     with tempfile.TemporaryDirectory() as directory:
         job = case.job(Path(directory), bucket_count=1)
         (outcome,) = run_kernel(job, case.max_rows)
@@ -191,7 +187,7 @@ def test_an_outcome_tells_null_and_repeated_and_extreme_keys(case: Case) -> None
     assert outcome.files or not case.rows
 
 
-def test_a_key_can_be_a_value_of_a_table_too(tmp_path: Path) -> None:
+def test_key_can_also_be_a_value_column(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(20))])
     job = make_job(tmp_path, files, {"t": [KEY, "Number"]})
     job = replace(job, tables=(replace(job.tables[0], columns=((KEY, "again"), ("Number", "number"))),))
@@ -203,7 +199,7 @@ def test_a_key_can_be_a_value_of_a_table_too(tmp_path: Path) -> None:
         assert table["customer_user_id"].equals(table["again"])
 
 
-def test_a_table_of_nothing_but_the_key_is_written(tmp_path: Path) -> None:
+def test_table_with_only_the_key_is_written(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(20))])
     job = make_job(tmp_path, files, {"ids": [], "t": ["Number"]})
     run_kernel(job)
@@ -211,7 +207,7 @@ def test_a_table_of_nothing_but_the_key_is_written(tmp_path: Path) -> None:
     assert sorted(keys) == sorted(numbered(20).to_pylist())
 
 
-def test_a_bucket_without_rows_gets_no_file(tmp_path: Path) -> None:
+def test_empty_bucket_gets_no_file(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(pa.array([0, 4, 8], pa.int32()))])
     job = make_job(tmp_path, files, {"t": ["Number"]})
     outcomes = run_kernel(job)
@@ -222,7 +218,7 @@ def test_a_bucket_without_rows_gets_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_more_buckets_than_16_bits_number_can_be_gathered_together(tmp_path: Path) -> None:
+def test_group_of_more_than_65536_buckets_is_gathered(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(pa.array([2**16 + 1, 1, 2**16 + 1], pa.int32()))])
     job = make_job(tmp_path, files, {"t": ["Number"]}, bucket_count=2**16 + 2)
     outcomes = MemoryBlocks().scan(job).gather_group(job, range(job.bucket_count))
@@ -230,7 +226,7 @@ def test_more_buckets_than_16_bits_number_can_be_gathered_together(tmp_path: Pat
     assert {bucket: table.num_rows for bucket, table in read_buckets(job, "t").items()} == {1: 1, 2**16 + 1: 2}
 
 
-def test_slices_and_row_groups_without_rows_do_no_harm(tmp_path: Path) -> None:
+def test_empty_slices_and_row_groups_are_accepted(tmp_path: Path) -> None:
     table = people(numbered(10), Code=numbered(10))
     path = tmp_path / "source.parquet"
     with pq.ParquetWriter(path, table.schema) as writer:
@@ -245,7 +241,7 @@ def test_slices_and_row_groups_without_rows_do_no_harm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("max_rows", [WHOLE, 5])
-def test_rows_of_buckets_to_skip_are_left_out_and_the_others_are_as_ever(tmp_path: Path, max_rows: int) -> None:
+def test_scatter_leaves_out_skipped_buckets(tmp_path: Path, max_rows: int) -> None:
     files = write_files(tmp_path / "source", [people(numbered(100))], 30)
     whole = make_job(tmp_path / "whole", files, {"t": ["Number"]})
     some_only = make_job(tmp_path / "some", files, {"t": ["Number"]})
@@ -257,7 +253,7 @@ def test_rows_of_buckets_to_skip_are_left_out_and_the_others_are_as_ever(tmp_pat
     assert digests(some_only) == kept
 
 
-def test_scattered_parts_hold_at_most_the_rows_asked_for(tmp_path: Path) -> None:
+def test_scattered_parts_have_at_most_max_rows(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(200), Code=numbered(200))], 60)
     job = make_job(tmp_path, files, {"t": ["Code"]}, groups_per_slice=4, dictionary_columns=frozenset(["Code"]))
     parts = MemoryBlocks().scan(job, 25).parts

@@ -64,7 +64,7 @@ if VIEWS:
 @pytest.mark.parametrize("store_schema", [True, False])
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("kind", KEY_ARRAYS)
-def test_keys_of_every_type_and_encoding_find_their_bucket(
+def test_keys_of_every_type_and_encoding_get_their_bucket(
     tmp_path: Path, kind: str, scheme: str, store_schema: bool, max_rows: int
 ) -> None:
     column = KEY_ARRAYS[kind]
@@ -155,7 +155,7 @@ if VIEWS:
 
 @pytest.mark.parametrize("how", ["plain", "no stored schema", "coded", "batches", "large", "unsorted"])
 @pytest.mark.parametrize("kind", VALUES)
-def test_values_of_every_type_pass_through_unchanged(
+def test_values_of_every_type_are_unchanged(
     tmp_path: Path, kind: str, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if how == "large":
@@ -196,9 +196,7 @@ def test_values_of_every_type_pass_through_unchanged(
 
 
 @pytest.mark.parametrize("slices", [1, 2])
-def test_columns_past_what_32_bit_offsets_reach_take_wider_ones_at_any_depth(
-    monkeypatch: pytest.MonkeyPatch, slices: int
-) -> None:
+def test_columns_beyond_32_bit_offsets_use_large_types(monkeypatch: pytest.MonkeyPatch, slices: int) -> None:
     inner = pa.struct([("x", pa.string()), ("y", pa.list_(pa.binary()))])
     columns = {
         "text": pa.array(["", None]),
@@ -248,7 +246,7 @@ def test_nested_dictionaries_are_read_across_row_groups(tmp_path: Path, kind: st
     assert table["value"].to_pylist() == source.sort_by(KEY)["Value"].to_pylist()
 
 
-def test_int96_timestamps_become_microseconds_beyond_what_nanoseconds_can_hold(tmp_path: Path) -> None:
+def test_int96_timestamps_become_microseconds(tmp_path: Path) -> None:
     moments = pa.array([datetime.datetime(9999, 12, 31, 1, 2, 3, 456_789), None], pa.timestamp("us"))
     files = write_files(tmp_path / "source", [people(numbered(2), At=moments)], use_deprecated_int96_timestamps=True)
     job = make_job(tmp_path, files, {"t": ["At"]}, bucket_count=1)

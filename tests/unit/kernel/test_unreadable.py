@@ -23,7 +23,7 @@ from kernel_jobs import (
 
 
 @pytest.mark.parametrize("max_rows", [WHOLE, 40])
-def test_a_corrupt_page_is_named_with_file_row_group_and_column(tmp_path: Path, max_rows: int) -> None:
+def test_corrupt_page_error_names_file_row_group_and_column(tmp_path: Path, max_rows: int) -> None:
     sample = write_sample(
         tmp_path, SampleSpec(rows=600, tables=2, columns=4, files=2, row_group_rows=100, dirty="corrupt_page")
     )
@@ -37,7 +37,7 @@ def test_a_corrupt_page_is_named_with_file_row_group_and_column(tmp_path: Path, 
     assert "--snapshot-dt" in str(caught.value)
 
 
-def test_a_lack_of_memory_is_not_taken_for_a_corrupt_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_error_is_not_reported_as_corrupt_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job(tmp_path / "out", write_files(tmp_path / "source", [people(numbered(50))]), {"t": ["Number"]})
 
     def refuse(*_: object, **__: object) -> NoReturn:
@@ -54,7 +54,7 @@ def test_a_lack_of_memory_is_not_taken_for_a_corrupt_file(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("broken", ["a", "a.b", KEY])
-def test_the_column_that_is_corrupt_is_named_and_not_one_with_a_similar_name(tmp_path: Path, broken: str) -> None:
+def test_corrupt_column_is_distinguished_from_similar_name(tmp_path: Path, broken: str) -> None:
     table = people(numbered(50), **{"a": numbered(50, 50), "a.b": numbered(50, 100)})
     (path,) = write_files(tmp_path / "source", [table], 20, use_dictionary=False)
     group = pq.read_metadata(path).row_group(1)
@@ -67,7 +67,7 @@ def test_the_column_that_is_corrupt_is_named_and_not_one_with_a_similar_name(tmp
         MemoryBlocks().scan(job)
 
 
-def test_a_source_file_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_missing_source_file_is_named(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(5))])
     job = make_job(tmp_path, files, {"t": ["Number"]})
     files[0].unlink()
@@ -75,7 +75,7 @@ def test_a_source_file_that_is_gone_is_named(tmp_path: Path) -> None:
         MemoryBlocks().scan(job)
 
 
-def test_a_source_file_that_was_replaced_by_something_else_is_named(tmp_path: Path) -> None:
+def test_replaced_source_file_is_named(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(5))])
     job = make_job(tmp_path, files, {"t": ["Number"]})
     files[0].write_text("no Parquet any more", encoding="utf-8")

@@ -24,7 +24,7 @@ def good(tmp_path: Path) -> Written:
 
 @pytest.mark.parametrize("scheme", ["hive_v1", "hive_v2", "spark"])
 @pytest.mark.parametrize("sort", [True, False])
-def test_what_gather_wrote_is_accepted(tmp_path: Path, scheme: str, sort: bool) -> None:
+def test_verify_accepts_output_of_gather(tmp_path: Path, scheme: str, sort: bool) -> None:
     good = written(tmp_path, source(), hash=scheme, sort=sort)
     check = good.verify()
     assert (check.bucket, check.rows) == (BUCKET, good.outcome.rows)
@@ -32,7 +32,7 @@ def test_what_gather_wrote_is_accepted(tmp_path: Path, scheme: str, sort: bool) 
     assert check.table_bytes == {record.table: record.bytes for record in good.outcome.files}
 
 
-def test_every_bucket_of_composite_keys_with_nulls_is_accepted(tmp_path: Path) -> None:
+def test_verify_accepts_composite_keys_with_nulls(tmp_path: Path) -> None:
     keys = {"Id": pa.array([None, "a", "b", "a"] * 30), "Day": pa.array([3, None, 1, 2, None] * 24, pa.date32())}
     table = pa.table({**keys, "One": pa.array(range(120)), "Two": numbered(120), "Three": numbered(120)})
     files = write_files(tmp_path / "source", [table])
@@ -41,7 +41,7 @@ def test_every_bucket_of_composite_keys_with_nulls_is_accepted(tmp_path: Path) -
     assert sum(verify_bucket(job, outcome).rows for outcome in outcomes if outcome.rows) == 120
 
 
-def test_a_bucket_in_several_files_cut_otherwise_in_each_table_is_accepted(tmp_path: Path) -> None:
+def test_verify_accepts_files_split_differently_per_table(tmp_path: Path) -> None:
     good = written(tmp_path, source(), max_file_bytes=2500, row_group_rows=9)
     names = {table: [r.name for r in good.outcome.files if r.table == table] for table in TABLES}
     assert len(names["first"]) != len(names["second"])
@@ -62,7 +62,7 @@ def with_key(table: pa.Table, row: int, key: str | None) -> pa.Table:
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("sort", [True, False])
-def test_a_row_in_the_wrong_bucket_is_found_at_any_position(tmp_path: Path, table: str, sort: bool) -> None:
+def test_verify_detects_misplaced_row_at_any_position(tmp_path: Path, table: str, sort: bool) -> None:
     good = written(tmp_path, source(60), sort=sort)
     stray, clean = stray_key(good.job), good.read(table)
     assert good.outcome.rows
@@ -76,12 +76,12 @@ def test_a_row_in_the_wrong_bucket_is_found_at_any_position(tmp_path: Path, tabl
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_null_key_outside_the_bucket_of_null_is_found(good: Written, table: str) -> None:
+def test_verify_detects_misplaced_null_key(good: Written, table: str) -> None:
     good.rewrite(table, lambda content: with_key(content, 0, None))
     assert "row 0 with key 'NULL' belongs to bucket 0" in good.refused()
 
 
-def test_files_hashed_with_unsigned_bytes_are_found_out(tmp_path: Path) -> None:
+def test_verify_detects_hash_of_unsigned_bytes(tmp_path: Path) -> None:
     keys = [f"José {number}" for number in range(200)]
     count = 10
 
@@ -104,7 +104,7 @@ def test_files_hashed_with_unsigned_bytes_are_found_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_flipped_bits_anywhere_in_the_key_page_are_found(good: Written, table: str) -> None:
+def test_verify_detects_flipped_bits_in_key_page(good: Written, table: str) -> None:
     clean = good.path(table).read_bytes()
     chunk = pq.read_metadata(good.path(table)).row_group(0).column(0)
     positions = range(chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size)
@@ -133,7 +133,7 @@ def keys_of_bytes(content: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_rows_out_of_order_are_found(good: Written, table: str) -> None:
+def test_verify_detects_rows_out_of_order(good: Written, table: str) -> None:
     rows = good.outcome.rows
     swapped = [*range(5), 6, 5, *range(7, rows)]
     good.rewrite(table, lambda content: content.take(pa.array(swapped)))
@@ -142,14 +142,14 @@ def test_rows_out_of_order_are_found(good: Written, table: str) -> None:
     assert "is out of key order" in message
 
 
-def test_rows_out_of_order_are_fine_where_files_are_not_sorted(tmp_path: Path) -> None:
+def test_verify_accepts_any_order_in_unsorted_files(tmp_path: Path) -> None:
     good = written(tmp_path, source(), sort=False)
     keys = good.read("first").column(0).to_pylist()
     assert keys != sorted(keys)
     assert good.verify().rows == len(keys)
 
 
-def test_null_keys_after_others_are_out_of_order(tmp_path: Path) -> None:
+def test_verify_detects_null_keys_after_others(tmp_path: Path) -> None:
     keys = pa.array([0, None, 4, 8, None], pa.int32())
     table = pa.table({KEY: keys, **{name: pa.array(range(5)) for name in ("One", "Two", "Three")}})
     job = make_job(tmp_path, write_files(tmp_path / "source", [table]), TABLES)
@@ -164,7 +164,7 @@ def test_null_keys_after_others_are_out_of_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_keys_that_differ_between_tables_are_found(good: Written, table: str) -> None:
+def test_verify_detects_different_keys_between_tables(good: Written, table: str) -> None:
     """A key of the right bucket in the right place, but not the one that the source has."""
     keys = good.read(table).column(0).to_pylist()
     good.rewrite(table, lambda content: with_key(content, 1, keys[0]))
@@ -174,7 +174,7 @@ def test_keys_that_differ_between_tables_are_found(good: Written, table: str) ->
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_lost_and_added_rows_are_found(good: Written, table: str) -> None:
+def test_verify_detects_lost_and_added_rows(good: Written, table: str) -> None:
     rows = good.outcome.rows
     good.rewrite(table, lambda content: content.slice(1))
     assert f"{rows - 1} rows in the files ({NAME}), {rows} in the bucket" in good.refused()
@@ -182,14 +182,14 @@ def test_lost_and_added_rows_are_found(good: Written, table: str) -> None:
     assert f"{rows - 1} rows, expected {rows}" in good.refused()
 
 
-def test_the_same_keys_in_other_row_groups_are_accepted(good: Written) -> None:
+def test_verify_accepts_same_keys_in_other_row_groups(good: Written) -> None:
     content = good.read("second")
     pq.write_table(content, good.path("second"), row_group_size=7, use_dictionary=True)
     good.record("second", bytes=good.path("second").stat().st_size)
     assert good.verify().rows == good.outcome.rows
 
 
-def test_keys_of_every_bucket_are_read_back_not_only_those_of_the_first(tmp_path: Path) -> None:
+def test_verify_reads_keys_of_every_bucket(tmp_path: Path) -> None:
     job = make_job(tmp_path, write_files(tmp_path / "source", [source()]), TABLES)
     pieces = MemoryBlocks().scan(job)
     moved = replace(job, bucket_count=3)

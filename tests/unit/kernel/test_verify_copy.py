@@ -1,4 +1,4 @@
-"""Keys of tables that somebody else wrote, read back."""
+"""Verification of tables that a SQL engine wrote."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ def copy(tmp_path: Path) -> Copy:
     ],
     ids=lambda keys: str(keys.type),
 )
-def test_true_buckets_give_the_rows_and_the_checksum_of_the_run(tmp_path: Path, keys: pa.Array, scheme: str) -> None:
+def test_verify_copy_returns_rows_and_checksum(tmp_path: Path, keys: pa.Array, scheme: str) -> None:
     copy = copy_in(tmp_path, keys, scheme)
     assert copy.read() == (copy.rows, copy.checksum)
 
 
-def test_files_that_readers_do_not_see_count_for_nothing(copy: Copy) -> None:
+def test_verify_copy_ignores_hidden_files(copy: Copy) -> None:
     (copy.directory / "_SUCCESS").touch()
     (copy.directory / ".crc").touch()
     assert copy.read() == (copy.rows, copy.checksum)
 
 
-def test_integers_are_hashed_as_wide_as_the_catalog_says(tmp_path: Path) -> None:
+def test_verify_copy_hashes_integers_in_catalog_width(tmp_path: Path) -> None:
     copy = copy_in(tmp_path, pa.array([-42, 7, 300, -300], pa.int16()), "hive_v2")
     for path in copy.directory.iterdir():
         table = pq.read_table(path)
@@ -92,7 +92,7 @@ def test_integers_are_hashed_as_wide_as_the_catalog_says(tmp_path: Path) -> None
     assert copy.read() == (copy.rows, copy.checksum)
 
 
-def test_a_row_in_the_wrong_bucket_is_named_wherever_it_is(copy: Copy) -> None:
+def test_verify_copy_error_names_misplaced_row(copy: Copy) -> None:
     paths = {bucket: copy.directory / f"{bucket:06d}_0_by_an_engine" for bucket in range(COUNT)}
     ours, theirs = pq.read_table(paths[0]), pq.read_table(paths[1])
     assert ours.num_rows > 10
@@ -103,12 +103,12 @@ def test_a_row_in_the_wrong_bucket_is_named_wherever_it_is(copy: Copy) -> None:
     )
 
 
-def test_buckets_of_another_hash_are_found(copy: Copy) -> None:
+def test_verify_copy_detects_other_hash(copy: Copy) -> None:
     copy.keys = ExpectedKeys(copy.keys.types, COUNT, "hive_v2")
     assert "belongs to bucket" in copy.refused()
 
 
-def test_a_file_that_is_not_parquet_or_lacks_the_key_is_named(copy: Copy) -> None:
+def test_verify_copy_error_names_unreadable_file(copy: Copy) -> None:
     path = copy.directory / "000001_0_by_an_engine"
     pq.write_table(pa.table({"other": [1]}), path)
     assert f"{path}: the keys cannot be read back" in copy.refused()
@@ -119,19 +119,19 @@ def test_a_file_that_is_not_parquet_or_lacks_the_key_is_named(copy: Copy) -> Non
     assert f"{path}: the keys cannot be read back" in copy.refused()
 
 
-def test_a_directory_is_refused(copy: Copy) -> None:
+def test_verify_copy_rejects_directory(copy: Copy) -> None:
     (copy.directory / "more").mkdir()
     assert copy.refused() == f"{copy.directory}/more: directory in a bucketed table, which readers reject"
 
 
-def test_without_buckets_names_do_not_count(copy: Copy) -> None:
+def test_verify_copy_without_buckets_ignores_names(copy: Copy) -> None:
     for number, path in enumerate(sorted(copy.directory.iterdir(), reverse=True)):
         path.rename(path.with_name(f"part-{number}"))
     copy.keys = ExpectedKeys(copy.keys.types, 0, "hive_v1")
     assert copy.read() == (copy.rows, copy.checksum)
 
 
-def test_reading_ends_early_where_it_is_told_to(copy: Copy) -> None:
+def test_verify_copy_stops_when_callback_raises(copy: Copy) -> None:
     def stop() -> None:
         raise ExecutorError("enough")
 
@@ -139,7 +139,7 @@ def test_reading_ends_early_where_it_is_told_to(copy: Copy) -> None:
         verify_copy(STORAGE, str(copy.directory), copy.keys, stop)
 
 
-def test_names_mean_the_buckets_that_readers_take_from_them() -> None:
+def test_buckets_of_files_matches_readers() -> None:
     named = ["000002_0", "000000_0_copy_1", "20240101_120000_00001_abcde_bucket-00001"]
     assert buckets_of_files("d", named, 3, "hive_v1") == dict(zip(named, [2, 0, 1], strict=True))
     assert buckets_of_files("d", ["000002_0"], 3, "hive_v1") == {"000002_0": 2}
@@ -160,6 +160,6 @@ def test_names_mean_the_buckets_that_readers_take_from_them() -> None:
         (["a", "b", "c"], "spark", "d/a: readers find no bucket number in this name"),
     ],
 )
-def test_names_that_readers_refuse_are_refused(names: list[str], scheme: str, text: str) -> None:
+def test_buckets_of_files_rejects_names_that_readers_reject(names: list[str], scheme: str, text: str) -> None:
     with pytest.raises(VerificationError, match=text):
         buckets_of_files("d", names, 3, scheme)

@@ -1,4 +1,4 @@
-"""What verify finds of files as such: their names, sizes and schemas."""
+"""Verification of names, sizes and schemas of files."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ def good(tmp_path: Path) -> Written:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_missing_file_is_named(good: Written, table: str) -> None:
+def test_verify_names_missing_file(good: Written, table: str) -> None:
     good.path(table).unlink()
     assert f"{good.path(table)}: bucket {BUCKET}: cannot be read back" in good.refused()
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_without_files_is_named(good: Written, table: str) -> None:
+def test_verify_names_table_without_files(good: Written, table: str) -> None:
     files = tuple(record for record in good.outcome.files if record.table != table)
     good.outcome = good.outcome.model_copy(update={"files": files})
     message = good.refused()
     assert f"{good.path(table).parent}, bucket {BUCKET}: 0 rows in the files (none)" in message
 
 
-def test_a_file_that_is_listed_twice_is_named(good: Written) -> None:
+def test_verify_names_file_listed_twice(good: Written) -> None:
     files = (*good.outcome.files, good.outcome.files[0])
     good.outcome = good.outcome.model_copy(update={"files": files})
     assert f"the files are {NAME}, {NAME}; expected" in good.refused()
 
 
-def test_a_copy_that_takes_the_place_of_another_is_named(tmp_path: Path) -> None:
+def test_verify_names_copy_that_replaces_another(tmp_path: Path) -> None:
     good = written(tmp_path, source(), max_file_bytes=2500, row_group_rows=9)
     first, second, *rest = good.outcome.files
     assert first.rows == second.rows
@@ -45,7 +45,7 @@ def test_a_copy_that_takes_the_place_of_another_is_named(tmp_path: Path) -> None
     assert "the files are" in good.refused()
 
 
-def test_a_file_of_a_table_that_the_run_does_not_have_is_named(good: Written) -> None:
+def test_verify_names_file_of_unknown_table(good: Written) -> None:
     stranger = FileRecord(table="stranger", name=NAME, rows=1, bytes=1)
     good.outcome = good.outcome.model_copy(update={"files": (*good.outcome.files, stranger)})
     assert f"{NAME}, bucket {BUCKET}: its table 'stranger' is not a table of the run" in good.refused()
@@ -53,7 +53,7 @@ def test_a_file_of_a_table_that_the_run_does_not_have_is_named(good: Written) ->
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("name", ["000003_0.snappy.parquet", "part-00002.parquet", "000002_1.snappy.parquet"])
-def test_a_wrong_name_is_refused(good: Written, table: str, name: str) -> None:
+def test_verify_rejects_wrong_file_name(good: Written, table: str, name: str) -> None:
     good.path(table).rename(good.path(table, name))
     good.record(table, name=name)
     assert name in good.refused()
@@ -61,7 +61,7 @@ def test_a_wrong_name_is_refused(good: Written, table: str, name: str) -> None:
 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("kept", [0, 3, 0.5, -1])
-def test_a_truncated_file_is_named(good: Written, table: str, kept: float) -> None:
+def test_verify_names_truncated_file(good: Written, table: str, kept: float) -> None:
     content = good.path(table).read_bytes()
     size = int(len(content) * kept) if isinstance(kept, float) else kept % len(content)
     good.path(table).write_bytes(content[:size])
@@ -69,14 +69,14 @@ def test_a_truncated_file_is_named(good: Written, table: str, kept: float) -> No
     assert f"{good.path(table)}: bucket {BUCKET}: not a Parquet file" in good.refused()
 
 
-def test_a_file_of_another_size_than_recorded_is_refused(good: Written) -> None:
+def test_verify_rejects_other_file_size(good: Written) -> None:
     size = good.path("second").stat().st_size
     good.record("second", bytes=size + 1)
     assert f"{good.path('second')}: bucket {BUCKET}: {size} bytes, expected {size + 1}" in good.refused()
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_other_columns_than_planned_are_found(good: Written, table: str) -> None:
+def test_verify_detects_unplanned_columns(good: Written, table: str) -> None:
     names = good.read(table).column_names
     good.rewrite(table, lambda content: content.rename_columns([*names[:-1], "other"]))
     assert f"columns {[*names[:-1], 'other']}, expected {names}" in good.refused()
@@ -93,7 +93,7 @@ RETYPED = {
 
 
 @pytest.mark.parametrize("case", RETYPED)
-def test_other_types_than_planned_are_found(tmp_path: Path, case: str) -> None:
+def test_verify_detects_unplanned_types(tmp_path: Path, case: str) -> None:
     planned, other, *texts = RETYPED[case]
     content = source().set_column(2, "Two", pa.nulls(400, planned))
     good = written(tmp_path, content)
@@ -106,7 +106,7 @@ def test_other_types_than_planned_are_found(tmp_path: Path, case: str) -> None:
     assert texts[1] in found
 
 
-def test_a_nested_column_with_a_field_more_or_less_is_found(tmp_path: Path) -> None:
+def test_verify_detects_changed_nested_fields(tmp_path: Path) -> None:
     small, large = pa.struct([("x", pa.int8())]), pa.struct([("x", pa.int8()), ("y", pa.int8())])
     for number, (planned, other) in enumerate([(small, large), (large, small)]):
         good = written(tmp_path / str(number), source().set_column(2, "Two", pa.nulls(400, planned)))
@@ -115,7 +115,7 @@ def test_a_nested_column_with_a_field_more_or_less_is_found(tmp_path: Path) -> N
         assert "column 'two.y' of type INT32" in good.refused()
 
 
-def test_fields_that_are_numbered_otherwise_are_of_the_same_type(good: Written) -> None:
+def test_verify_ignores_field_ids(good: Written) -> None:
     def number(content: pa.Table) -> pa.Table:
         fields = [field.with_metadata({"PARQUET:field_id": str(n)}) for n, field in enumerate(content.schema, 7)]
         return content.cast(pa.schema(fields))

@@ -28,7 +28,7 @@ from kernel_jobs import (
 )
 
 
-def test_files_say_that_they_are_sorted_and_let_readers_skip_by_key(tmp_path: Path) -> None:
+def test_files_declare_sort_order_and_key_statistics(tmp_path: Path) -> None:
     keys = pa.array([None, *numbered(500).to_pylist()])
     files = write_files(tmp_path / "source", [people(keys, Code=pa.array(["x", "y", None] * 167))])
     job = make_job(
@@ -57,7 +57,7 @@ def test_files_say_that_they_are_sorted_and_let_readers_skip_by_key(tmp_path: Pa
     assert not pq.read_metadata(files_of(unsorted, "t")[0]).row_group(0).sorting_columns
 
 
-def test_nested_columns_that_were_dictionaries_are_written_as_such(tmp_path: Path) -> None:
+def test_nested_dictionary_columns_are_written_as_dictionaries(tmp_path: Path) -> None:
     columns = {
         "Tags": pa.array([["red", "green"], None] * 50),
         "Pairs": pa.array([[("k", "v")], []] * 50, pa.map_(pa.string(), pa.string())),
@@ -89,7 +89,7 @@ def wide(rows: int, size: int = 200) -> pa.Table:
 
 @pytest.mark.parametrize("scheme", ["hive_v1", "spark"])
 @pytest.mark.parametrize("limit", [3000, 10_000, 40_000])
-def test_a_bucket_over_the_limit_goes_on_in_numbered_copies(tmp_path: Path, limit: int, scheme: str) -> None:
+def test_large_bucket_is_split_into_numbered_copies(tmp_path: Path, limit: int, scheme: str) -> None:
     files = write_files(tmp_path / "source", [wide(2000)], 500)
     job = make_job(
         tmp_path, files, {"t": ["Value"]}, bucket_count=2, hash=scheme, max_file_bytes=limit, row_group_rows=20
@@ -115,7 +115,7 @@ def test_a_bucket_over_the_limit_goes_on_in_numbered_copies(tmp_path: Path, limi
     assert sorted(ordered) == sorted(f"U{number:06d}" for number in range(2000))
 
 
-def test_files_are_cut_without_writing_them_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_split_without_rewriting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write_files(tmp_path / "source", [people(numbered(40_000), Value=numbered(40_000, 2000))], 9000)
     job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=120_000, row_group_rows=2000)
     opened = []
@@ -132,7 +132,7 @@ def test_files_are_cut_without_writing_them_twice(tmp_path: Path, monkeypatch: p
     assert len(opened) < 1.5 * len(outcome.files)
 
 
-def test_a_file_over_the_limit_is_never_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_over_the_limit_is_never_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Each row group is larger than the one before it, so that at some limits one more does not fit as it seemed to.
     random = Random(5)
     growing = [random.randbytes(1 + row // 50).hex() for row in range(6_000)]
@@ -160,7 +160,7 @@ def test_a_file_over_the_limit_is_never_in_place(tmp_path: Path, monkeypatch: py
     assert sizes == written
 
 
-def test_a_single_row_group_over_the_limit_is_a_file_of_its_own(tmp_path: Path) -> None:
+def test_row_group_over_the_limit_gets_its_own_file(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [wide(100)])
     job = make_job(tmp_path, files, {"t": ["Value"]}, bucket_count=1, max_file_bytes=100, row_group_rows=30)
     (outcome,) = run_kernel(job)
@@ -168,7 +168,7 @@ def test_a_single_row_group_over_the_limit_is_a_file_of_its_own(tmp_path: Path) 
     assert [pq.read_metadata(path).num_row_groups for path in files_of(job, "t")] == [1, 1, 1, 1]
 
 
-def test_files_are_cut_alike_however_the_source_is_read(tmp_path: Path) -> None:
+def test_file_split_does_not_depend_on_slices(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [wide(1000)], 130)
     found = []
     for number, (groups, max_rows) in enumerate([(1, WHOLE), (3, 50), (8, WHOLE)]):
@@ -186,7 +186,7 @@ def test_files_are_cut_alike_however_the_source_is_read(tmp_path: Path) -> None:
     assert len(found[0]) > 12
 
 
-def test_a_file_in_place_of_the_table_directory_is_named(tmp_path: Path) -> None:
+def test_write_names_file_in_place_of_table_directory(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(50))])
     job = make_job(tmp_path / "out", files, {"t": ["Number"]})
     (tmp_path / "out" / "t").write_text("in the way", encoding="utf-8")
@@ -195,7 +195,7 @@ def test_a_file_in_place_of_the_table_directory_is_named(tmp_path: Path) -> None
     assert leftovers(job) == []
 
 
-def test_a_scratch_directory_that_is_none_is_named(tmp_path: Path) -> None:
+def test_write_names_invalid_scratch_directory(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(50))])
     (tmp_path / "file").touch()
     job = make_job(tmp_path / "out", files, {"t": ["Number"]}, scratch=str(tmp_path / "file" / "scratch"))
@@ -207,9 +207,7 @@ def test_a_scratch_directory_that_is_none_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), PermissionError(13, "no"), RuntimeError("x")]
 )
-def test_a_gather_that_fails_leaves_neither_the_file_nor_a_scratch_file(
-    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_gather_leaves_no_files(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write_files(tmp_path / "source", [people(numbered(50))])
     job = make_job(tmp_path / "out", files, {"t": ["Number"]}, row_group_rows=5)
     pieces = MemoryBlocks().scan(job)
