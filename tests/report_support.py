@@ -11,8 +11,7 @@ from typing import Any
 from bucketwheel.cost import Cost
 from bucketwheel.report import render
 from bucketwheel.runs import manifest as kinds
-from bucketwheel.runs.drift_records import Drift
-from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Drift, Manifest
 
 RUN_ID = "2025-10-22-20251101T041109Z-3f9a1c"
 WARNINGS = ("1204 rows have a NULL key", "2345678 rows repeat a key")

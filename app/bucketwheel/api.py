@@ -41,8 +41,7 @@ from bucketwheel.pipeline.plan import Plan
 from bucketwheel.pipeline.run import RunOutcome
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.report import render as _report
-from bucketwheel.runs.drift_records import Drift
-from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, VerifyResult
+from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, PublishResult, VerifyResult
 from bucketwheel.runs.store import RunStore as _RunStore
 from bucketwheel.runs.summary import Summary
 from bucketwheel.sample import Sample, SampleSpec, write_sample

@@ -27,8 +27,17 @@ from bucketwheel.monitoring.metrics import (
     route,
 )
 from bucketwheel.monitoring.run_metrics import measured
-from bucketwheel.runs.drift_records import Drift, KeyOverlap, NullShare
-from bucketwheel.runs.manifest import BucketOutcome, BucketResult, FileRecord, Manifest, StageRecord, VerifyResult
+from bucketwheel.runs.manifest import (
+    BucketOutcome,
+    BucketResult,
+    Drift,
+    FileRecord,
+    KeyOverlap,
+    Manifest,
+    NullShare,
+    StageRecord,
+    VerifyResult,
+)
 from bucketwheel.runs.summary import Failure, Summary, summarise
 from bucketwheel.settings import Settings
 from bucketwheel.settings.deploy import GlueJobSettings

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from bucketwheel.cost import Cost
-from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import Drift
 from report_support import Page, bucket, discover, manifest, outcome, size, split, verify, whole
 
 

@@ -8,10 +8,10 @@ import pytest
 from bucketwheel.cli import text
 from bucketwheel.pipeline.plan import Plan
 from bucketwheel.report import formatting
-from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import (
     BucketOutcome,
     BucketResult,
+    Drift,
     FileRecord,
     Manifest,
     PublishedTable,

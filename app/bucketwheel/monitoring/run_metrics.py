@@ -17,8 +17,7 @@ from bucketwheel.monitoring.metrics import (
     SKEW,
     Metric,
 )
-from bucketwheel.runs.drift_records import Drift
-from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, VerifyResult
+from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, VerifyResult
 from bucketwheel.settings import Settings
 
 

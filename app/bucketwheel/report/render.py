@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bucketwheel.cost import Cost
 from bucketwheel.report.charts import HALF, WIDE, bars, bytes_chart, file_chart, rows_chart
 from bucketwheel.report.formatting import count_text, percent_text, seconds_text, size_text, time_text
-from bucketwheel.runs.drift_records import Drift, NullShare
-from bucketwheel.runs.manifest import BucketOutcome, BucketResult, FileRecord, Manifest
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Drift, FileRecord, Manifest, NullShare
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -18,8 +18,7 @@ from bucketwheel.contracts import BucketJob, CatalogTable, Services
 from bucketwheel.errors import BucketwheelError, QualityError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
-from bucketwheel.runs.drift_records import Drift, KeyCounts, KeyOverlap, NullShare, TypeChange
-from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.manifest import Drift, KeyCounts, KeyOverlap, Manifest, NullShare, TypeChange
 from bucketwheel.runs.store import RUN_ID, begun_at
 from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.stages.bucket_job import bucket_job

@@ -1,0 +1,307 @@
+"""Models of the settings: strict and frozen; every bad key is reported at once.
+
+`loading.py` reads the values from files, environment and flags; these models check them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from bucketwheel.settings.base import ByteSize, Frozen, Names, parse_count, parse_memory
+from bucketwheel.settings.deploy import (
+    CostSettings,
+    DeploySettings,
+    EmrServerlessSettings,
+    GlueJobSettings,
+    MonitoringSettings,
+)
+
+STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
+
+# The way to make final tables that needs no SQL engine.
+PROMOTE = "promote"
+
+Policy = Literal["error", "warn", "allow"]
+
+
+class BucketSettings(Frozen):
+    """How rows are placed in files.
+
+    Attributes:
+        count: A number, `auto` (the power of two that gives files of 100 MB or more) or `none` (a layout without
+            buckets).
+        hash: `hive_v1` (Athena, Trino, Hive 2), `hive_v2` (Hive 3, `bucketing_version=2`) or `spark` (Spark
+            `bucketBy`, Athena with `bucketing_format=spark`).
+        sort: Sort the rows of a bucket by key. NULL keys come first.
+        max_file_bytes: A bucket past this size goes on in another file (`…_copy_1`).
+    """
+
+    count: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)] | Literal["auto", "none"], BeforeValidator(parse_count)
+    ] = 256
+    hash: Literal["hive_v1", "hive_v2", "spark"] = "hive_v1"
+    sort: bool = True
+    max_file_bytes: ByteSize = 2**30
+
+
+class SizeSettings(Frozen):
+    """Files per table where the layout has no buckets, and the size of row groups and pages.
+
+    Attributes:
+        files_per_gb: Files of a table per GiB of source, where `buckets.count` is `none`.
+        max_files: The most files of a table, where `buckets.count` is `none`.
+        row_group_bytes: About how large a row group is; never more than a quarter of `buckets.max_file_bytes`.
+        page_bytes: About how large a page is before compression; small pages make point queries cheap.
+    """
+
+    files_per_gb: Annotated[float, Field(gt=0)] = 2
+    max_files: Annotated[int, Field(ge=1)] = 256
+    row_group_bytes: ByteSize = 128 * 2**20
+    page_bytes: ByteSize = 256 * 2**10
+
+
+class SplitSettings(Frozen):
+    """What happens to a table wider than a Clean Rooms allow-list.
+
+    Attributes:
+        columns_over_limit: A table with more columns than the limit: `error`, `parts` (`<table>_part_1`, `_part_2`, …
+            of even width) or `allow`.
+        column_limit: Columns of a Clean Rooms allow-list, the key not counted.
+    """
+
+    columns_over_limit: Literal["error", "parts", "allow"] = "error"
+    column_limit: Annotated[int, Field(ge=1)] = 100
+
+
+class QualitySettings(Frozen):
+    """Policies for keys that cannot join, or join more than once, and for snapshots unlike the published one."""
+
+    null_keys: Policy = "error"
+    duplicate_keys: Policy = "warn"
+    # YAML takes off for false.
+    drift: Annotated[
+        Literal["off", "counts", "keys"], BeforeValidator(lambda value: "off" if value is False else value)
+    ] = "keys"
+    max_rows_changed_percent: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _rows_are_compared(self) -> QualitySettings:
+        if self.max_rows_changed_percent is not None and self.drift == "off":
+            raise ValueError("max_rows_changed_percent is set, but drift is off; set drift to counts or keys")
+        return self
+
+
+class CatalogSettings(Frozen):
+    """Where tables are published and under which names.
+
+    Attributes:
+        kind: Which catalog: `duckdb` (`catalog-duckdb.md`) is one file with a view per table, `glue`
+            (`catalog-glue.md`) the AWS Glue Data Catalog.
+        path: The file of the duckdb catalog.
+        database: Database (in DuckDB: schema) of the tables.
+        staged_prefix: What names of staged tables begin with.
+        final_prefix: What names of final tables begin with; not the same.
+        adopt: Replace tables of these names that Bucketwheel did not make.
+        create_database: Glue: make the database with the first table where it is missing.
+        retry_seconds: How long a call to Glue or Athena is tried again that AWS throttles, beyond `aws.attempts`.
+    """
+
+    kind: str = "duckdb"
+    path: str | None = "./out/catalog.duckdb"
+    database: str = "omc_flywheel_local"
+    staged_prefix: str = "ext_"
+    final_prefix: str = "bucketed_"
+    adopt: bool = False
+    create_database: bool = True
+    retry_seconds: Annotated[float, Field(ge=0)] = 120
+
+    @model_validator(mode="after")
+    def _prefixes_differ(self) -> CatalogSettings:
+        if self.staged_prefix == self.final_prefix:
+            raise ValueError(f"staged_prefix and final_prefix are both {self.final_prefix!r}; they must differ")
+        return self
+
+
+class CtasSettings(Frozen):
+    """How the final tables come to be; all but `method` is for methods that have a SQL engine copy the tables.
+
+    Attributes:
+        method: How final tables come to be: `promote` points them at the files, which already are buckets; `athena`
+            (`executor-athena.md`) and `trino` (`executor-trino.md`) copy them.
+        concurrency: How many copies are made at once.
+        timeout_seconds: How long one statement may take before it is cancelled.
+        poll_seconds: The longest pause between two looks at a query; the first ones are shorter.
+        attempts: How often a copy is begun, where the engine is throttled or full.
+    """
+
+    method: str = PROMOTE
+    concurrency: Annotated[int, Field(ge=1, le=100)] = 4
+    timeout_seconds: Annotated[float, Field(gt=0)] = 3600
+    poll_seconds: Annotated[float, Field(gt=0)] = 10
+    attempts: Annotated[int, Field(ge=1)] = 3
+
+
+class LeaseSettings(Frozen):
+    """How long a writer may be silent before another one takes over.
+
+    Attributes:
+        ttl_seconds: How long a writer on another machine may be silent before it is taken for dead.
+    """
+
+    ttl_seconds: Annotated[float, Field(gt=0)] = 60
+
+
+class AthenaSettings(Frozen):
+    """The workgroup, the place for query results, and the catalog that Athena knows Glue by.
+
+    Attributes:
+        workgroup: Workgroup of statements; one of another name than `primary` is made by the stack.
+        output_location: Where Athena puts results; needed where the stack makes the workgroup.
+        bytes_limit: The most a query may scan, in a workgroup that the stack makes; at least 10 MB.
+        catalog: The name by which Athena knows the Glue catalog.
+    """
+
+    workgroup: str = "primary"
+    output_location: str | None = None
+    bytes_limit: Annotated[ByteSize, Field(ge=10 * 10**6)] = 10**12
+    catalog: str = "AwsDataCatalog"
+
+
+class TrinoSettings(Frozen):
+    """Where Trino is and which of its catalogs shows the tables; the password comes from TRINO_PASSWORD.
+
+    Attributes:
+        host: Where Trino is.
+        port: Its port.
+        user: The user; a password is taken from the environment, `TRINO_PASSWORD`.
+        https: Speak TLS; a must with a password.
+        catalog: Trino's catalog, of the Hive connector, that shows the tables of `catalog.kind`.
+        sorted: Have Trino sort the rows of a bucket; takes memory.
+    """
+
+    host: str = "localhost"
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8080
+    user: str = "bucketwheel"
+    https: bool = False
+    catalog: str = "hive"
+    sorted: bool = False
+
+
+class AwsSettings(Frozen):
+    """How AWS's services are reached; null leaves the choice to the environment, as the AWS command line does.
+
+    Attributes:
+        region: Region of the services; null takes it from the environment or the machine, as the AWS command line
+            does.
+        endpoint_url: Endpoint for all services, for emulators; null takes AWS's own, or `AWS_ENDPOINT_URL` and
+            `AWS_ENDPOINT_URL_<SERVICE>`.
+        connect_seconds: Longest wait for a connection.
+        read_seconds: Longest wait for an answer; of a Trino that copies tables, too.
+        attempts: How often one call is tried, with growing pauses, where AWS throttles or fails.
+    """
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    connect_seconds: Annotated[float, Field(gt=0)] = 10
+    read_seconds: Annotated[float, Field(gt=0)] = 60
+    attempts: Annotated[int, Field(ge=1)] = 8
+
+
+class StorageSettings(Frozen):
+    """How S3 is reached, null as in `AwsSettings`; local paths need none of it but the place to spill to.
+
+    Attributes:
+        endpoint_url: Endpoint of an S3-compatible store; null takes `aws.endpoint_url`, then `AWS_ENDPOINT_URL_S3`
+            and `AWS_ENDPOINT_URL`, then AWS's own.
+        region: Region of the buckets; null takes `aws.region`, then the environment's.
+        path_style: `true` puts the bucket into the path of the URL, `false` into the host name; null does the first
+            only where an endpoint is given.
+        encryption: `SSE-S3` or `SSE-KMS` for everything that is written to S3; null leaves it to the bucket.
+        kms_key: Id or ARN of the key for `SSE-KMS`; null takes the account's key for S3.
+        requester_pays: Pay for requests to buckets that want this of others than their owner.
+        connect_seconds: Longest wait for a connection; null takes `aws.connect_seconds`.
+        read_seconds: Longest wait for the next bytes of an answer; null takes `aws.read_seconds`.
+        attempts: How often one call is tried, with growing pauses; null takes `aws.attempts`.
+        spill_directory: A local directory for spilled pieces; null takes the system's temporary directory.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    path_style: bool | None = None
+    encryption: Literal["SSE-S3", "SSE-KMS"] | None = None
+    kms_key: str | None = None
+    requester_pays: bool = False
+    connect_seconds: Annotated[float, Field(gt=0)] | None = None
+    read_seconds: Annotated[float, Field(gt=0)] | None = None
+    attempts: Annotated[int, Field(ge=1)] | None = None
+    spill_directory: str | None = None
+
+    @model_validator(mode="after")
+    def _key_is_used(self) -> StorageSettings:
+        if self.kms_key and self.encryption != "SSE-KMS":
+            raise ValueError(f"kms_key is set, but encryption is {self.encryption}; set it to SSE-KMS")
+        return self
+
+    def filled(self, aws: AwsSettings) -> StorageSettings:
+        """Return the settings with what is null taken from those of AWS's other services."""
+        names = ("endpoint_url", "region", "connect_seconds", "read_seconds", "attempts")
+        taken = {name: getattr(aws, name) for name in names if getattr(self, name) is None}
+        return self.model_copy(update=taken)
+
+
+class DatasetSettings(Frozen):
+    """One source with its key and, for a wide one, the mapping of columns to tables.
+
+    Attributes:
+        source: The directory that holds `snapshot_dt=YYYY-MM-DD/`.
+        key: The key column, or several: `a,b` or a list. Matched exactly, else without case where one column fits.
+        mapping: CSV with the header `OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN`; null makes one table of all columns,
+            called like the dataset.
+        complete_marker: A file such as `_SUCCESS` that a snapshot has once it is complete; others are skipped.
+    """
+
+    source: str
+    key: Annotated[Names, Field(min_length=1)]
+    mapping: str | None = None
+    complete_marker: str | None = None
+
+
+class Settings(Frozen):
+    """Everything a run turns on.
+
+    Attributes:
+        engine: Which engine does the heavy work; `arrow` runs on this machine's threads.
+        memory: Budget of the arrow engine: `auto` (half of what machine or container allows), or a size such as
+            `512MB`. Past two fifths of it, pieces spill to disk.
+        threads: Threads of the arrow engine; `auto` takes every core this process may use.
+        target: Where tables and the books are written: a local path or `s3://bucket/prefix`.
+        stages: The pipeline, in order. Stages of other packages are added here.
+        plugins: Settings of stages and backends of other packages, by name (`plugins.md`).
+    """
+
+    engine: str = "arrow"
+    memory: Annotated[ByteSize | Literal["auto"], BeforeValidator(parse_memory)] = "auto"
+    threads: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(parse_count)] = "auto"
+    target: str = "./out"
+    stages: Annotated[Names, Field(min_length=1)] = STAGES
+    buckets: BucketSettings = BucketSettings()
+    size: SizeSettings = SizeSettings()
+    split: SplitSettings = SplitSettings()
+    quality: QualitySettings = QualitySettings()
+    catalog: CatalogSettings = CatalogSettings()
+    ctas: CtasSettings = CtasSettings()
+    aws: AwsSettings = AwsSettings()
+    storage: StorageSettings = StorageSettings()
+    lease: LeaseSettings = LeaseSettings()
+    athena: AthenaSettings = AthenaSettings()
+    trino: TrinoSettings = TrinoSettings()
+    glue: GlueJobSettings = GlueJobSettings()
+    emr_serverless: EmrServerlessSettings = EmrServerlessSettings()
+    deploy: DeploySettings = DeploySettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    cost: CostSettings = CostSettings()
+    plugins: Mapping[str, Mapping[str, Any]] = {}
+    datasets: Mapping[str, DatasetSettings] = {}
