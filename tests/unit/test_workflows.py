@@ -21,7 +21,8 @@ def jobs() -> dict[str, dict[str, Any]]:
 
 def targets(commands: str) -> Iterator[str]:
     """Yield the make targets that shell commands call, or that follow `timed` in .ci/run."""
-    for line in re.findall(r"(?:^|\s)(?:make|timed) +([a-z][^\n;&|>]*)", commands):
+    plain = re.sub(r"\$\{\{.*?\}\}", "", commands)
+    for line in re.findall(r"(?:^|\s)(?:make|timed) +([a-z][^\n;&|>]*)", plain):
         yield from (word for word in line.split() if "=" not in word)
 
 
