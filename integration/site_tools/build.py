@@ -17,7 +17,10 @@ HERE = Path(__file__).parent
 # Pages outside of docs/.
 BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
 # Pages that come first in their section; all others follow by name.
-_GUIDES = ("architecture", "operations", "deploy", "deploy-not-exercised", "migration", "spark", "s3", "containers")
+_GUIDES = (
+    *("architecture", "operations", "deploy", "deploy-not-exercised", "migration", "spark", "s3", "containers"),
+    "releasing",
+)
 _REFERENCE = ("README", "commands", "arguments", "settings", "manifest", "metrics", "errors")
 
 
