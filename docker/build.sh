@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The application of this source on bases that are here. Usage: build.sh pull|glue|emr|archive ...
-# `glue` and `emr` make bucketwheel:glue and bucketwheel:emr and print their ids, `archive` makes build/bucketwheel-venv.tar.gz,
-# `pull` gets the bases and the services from where anybody can. BUILD_OPTIONS, such as --no-cache, goes to `docker build`.
+# Build this source on local base images. Usage: build.sh pull|glue|emr|archive ...
+# `glue` and `emr` build bucketwheel:glue and bucketwheel:emr and print their ids. `archive` writes build/bucketwheel-venv.tar.gz.
+# `pull` downloads the public base and service images. BUILD_OPTIONS (such as --no-cache) is passed to `docker build`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . docker/host.sh
@@ -12,12 +12,12 @@ for wanted in "$@"; do
     glue) build app bucketwheel:glue --build-arg "BASE_IMAGE=$BASE_IMAGE" -f docker/Dockerfile . ;;
     emr) build app bucketwheel:emr --build-arg "BASE_IMAGE=$EMR_BASE_IMAGE" -f docker/Dockerfile . ;;
     archive)
-      # By its id: another checkout may give its own image the same name meanwhile.
+      # Use the id: another checkout may build an image with the same name at the same time.
       image=$(build archive bucketwheel:archive --build-arg "BASE_IMAGE=$EMR_BASE_IMAGE" -f docker/Dockerfile .)
-      # An image without a program: it is never started, but Docker wants to be told one.
+      # The container never starts, but Docker requires a command.
       container=$(docker create "$image" none)
       mkdir -p build
-      # Docker says on stderr that it copied, too.
+      # Docker reports success on stderr, too.
       copied=0
       said=$(docker cp "$container:/bucketwheel-venv.tar.gz" build/ 2>&1) || copied=$?
       docker rm "$container" >/dev/null

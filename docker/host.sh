@@ -1,5 +1,5 @@
-# For the scripts that build images: sets `arguments`, what this machine needs to reach package indexes, and names of images.
-# A name comes from the environment, else from docker/.env (docker/offline writes it), else it is the public one.
+# Sourced by the scripts that build images. Sets `arguments` (build arguments to reach package indexes from this machine) and image names.
+# An image name comes from the environment, then docker/.env (written by docker/offline), then docker/images.env (public images).
 while IFS='=' read -r name value; do
   [ -n "${!name:-}" ] || declare "$name=$value"
 done < <(cat docker/.env docker/images.env 2>/dev/null)
@@ -13,7 +13,7 @@ for name in HTTP_PROXY HTTPS_PROXY NO_PROXY PIP_INDEX_URL; do
   [ -z "${!name:-}" ] || arguments+=(--build-arg "$name")
 done
 
-# build TARGET TAG [ARGUMENT...]: prints the image's id; what the build says is shown only when it fails.
+# build TARGET TAG [ARGUMENT...]: print the id of the image; print the build log only if the build fails.
 build() {
   local log
   log=$(mktemp)

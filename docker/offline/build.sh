@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The stand-in images, and docker/.env, from which all others then take their names.
+# Build the stand-in images and write docker/.env, which names them for all other scripts.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . docker/host.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compose v2 and buildx for Debian 12, which has neither: unpacked from Debian 13's packages into the plugin directory,
-# with apt's own state left alone. Usage: compose_v2.sh [DIRECTORY]
+# Install Compose v2 and buildx on Debian 12, which has neither: unpack Debian 13's packages into the plugin directory.
+# The state of apt does not change. Usage: compose_v2.sh [DIRECTORY]
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 plugins=$(realpath -m "${1:-/usr/local/lib/docker/cli-plugins}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A Docker daemon, docker-compose (1.29 in Debian 12) and debootstrap for CI: what is missing comes from Debian's packages.
-# A daemon that answers is left as it is, and so is a machine that is somebody's own.
+# Ensure a Docker daemon, docker-compose (1.29 in Debian 12) and debootstrap for CI; install missing ones from Debian packages.
+# A running daemon and packages from other suppliers stay unchanged.
 set -euo pipefail
 
 answers() { timeout 20 docker info >/dev/null 2>&1; }
@@ -18,7 +18,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
   [ "$(id -u)" = 0 ] || give_up "${missing[*]} must be installed, and only root can; install them, then start again"
   command -v apt-get >/dev/null || give_up "${missing[*]} must be installed, and there is no apt-get here"
   apt-get update -q
-  # Another supplier's Docker would have to go for Debian's: that is for its owner to decide.
+  # Installing Debian's Docker could remove another supplier's; only the owner may decide that.
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --no-remove "${missing[@]}"
 fi
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Debian 12 as an image without an image registry: debootstrap, then import. Usage: os.sh TAG
+# Build a Debian 12 image without an image registry: debootstrap, then import. Usage: os.sh TAG
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 tag=$1
