@@ -16,7 +16,7 @@ def test_run_respects_memory_limit_of_container(glue_image: str) -> None:
     run = f"bucketwheel run infobase_attributes --env local {' '.join(run_options(SCRATCH))}"
     script = (
         "/opt/bucketwheel/venv/bin/python -c "
-        "'from bucketwheel.engines.arrow import available_memory as a; print(a())' && "
+        "'from bucketwheel.host import available_memory as a; print(a())' && "
         f"cd {SCRATCH} && bucketwheel sample data {' '.join(SAMPLE)} >&2 && {run} --output json >manifest && "
         "grep -o -E '\"spilled_bytes\": [0-9]+' manifest && "
         # What happens to a run that thinks that it has more.

@@ -107,7 +107,7 @@ def test_package_apply_and_destroy(run: Run, account: str, tmp_path: Path, monke
     monkeypatch.setattr(sys, "stdin", _Said("n\n"))
     refused = run("deploy", "apply", *given)
     assert (refused.exit_code, refused.stdout) == (130, "nothing was changed\n")
-    assert "make stack bucketwheel-prod" in refused.stderr
+    assert "create stack bucketwheel-prod" in refused.stderr
     monkeypatch.setattr(sys, "stdin", _Said("y\n"))
     applied = run("deploy", "apply", *given)
     assert applied.exit_code == 0, applied.stderr

@@ -27,7 +27,7 @@ def test_a_stack_is_made_after_its_changes_were_shown(account: Account) -> None:
     assert (applied.done, account.status()) == (True, "CREATE_COMPLETE")
     (question,) = account.asked
     head, *lines = question.splitlines()
-    assert head == f"make stack {NAME}, us-east-1, account {ACCOUNT}:"
+    assert head == f"create stack {NAME}, us-east-1, account {ACCOUNT}:"
     assert "add      AWS::IAM::Role                     JobRole" in lines
     assert len(applied.changes) == len(lines)
     assert any(line.startswith("create_complete") for line in account.said)
@@ -54,7 +54,7 @@ def test_a_change_is_shown_and_made_and_nothing_is_done_where_nothing_changed(ac
     account.asked.clear()
     changed = account.apply(deploy__retries=0)
     assert changed.done
-    assert account.asked[0].startswith(f"change stack {NAME}, us-east-1")
+    assert account.asked[0].startswith(f"update stack {NAME}, us-east-1")
     client = account.client("stepfunctions")
     (arn,) = (m["stateMachineArn"] for m in client.list_state_machines()["stateMachines"] if m["name"] == NAME)
     assert "States.TaskFailed" not in client.describe_state_machine(stateMachineArn=arn)["definition"]
@@ -103,10 +103,10 @@ def test_a_stack_that_was_never_finished_is_removed_and_made_anew(account: Accou
     applied = account.apply()
     assert (applied.done, account.status()) == (True, "CREATE_COMPLETE")
     assert account.asked[0] == (
-        f"stack {NAME} is in state ROLLBACK_COMPLETE: AWS only lets it be deleted; delete what is left of it, then "
-        "make it anew"
+        f"stack {NAME} is in state ROLLBACK_COMPLETE: it can only be deleted; delete the rest of it, then "
+        "create it again"
     )
-    assert account.asked[1].startswith(f"make stack {NAME}")
+    assert account.asked[1].startswith(f"create stack {NAME}")
     account.force("ROLLBACK_COMPLETE")
     assert not account.apply(agree=lambda _: False).done
     assert account.status() == "ROLLBACK_COMPLETE"
@@ -115,7 +115,7 @@ def test_a_stack_that_was_never_finished_is_removed_and_made_anew(account: Accou
 @pytest.mark.parametrize(
     ("status", "way"),
     [
-        ("UPDATE_IN_PROGRESS", "another change is under way; wait for its end"),
+        ("UPDATE_IN_PROGRESS", "another change is in progress; wait for it to end"),
         ("UPDATE_ROLLBACK_FAILED", "finish its rollback: aws cloudformation continue-update-rollback"),
     ],
 )
@@ -167,12 +167,12 @@ def test_a_large_template_goes_by_way_of_s3(account: Account) -> None:
     found = account.client("s3").list_objects_v2(Bucket="artifacts-prod", Prefix="bucketwheel/templates/")["Contents"]
     assert len(found) == 1
     assert found[0]["Size"] > 51_200
-    with pytest.raises(ConfigError, match=r"CloudFormation takes 51,200 in a call; set deploy.artifacts"):
+    with pytest.raises(ConfigError, match=r"CloudFormation accepts 51,200 in a call; set deploy.artifacts"):
         account.apply(**settings, deploy__tags={"note": "n" * 250}, deploy__artifacts=None)
 
 
 def test_diff_shows_what_would_change_and_changes_nothing(account: Account) -> None:
-    with pytest.raises(SelectionError, match=f"there is no stack '{NAME}' in us-east-1 of account {ACCOUNT}"):
+    with pytest.raises(SelectionError, match=f"stack '{NAME}' does not exist in us-east-1 of account {ACCOUNT}"):
         api.deploy_diff(account.configuration())
     account.apply()
     assert api.deploy_diff(account.configuration()) == ""

@@ -45,7 +45,7 @@ def test_jobs_roles_and_workgroups_that_exist_already_are_named_before_anything_
     assert str(refused.value) == (
         "exists already and is not part of the stack: AWS::IAM::Role omc_flywheel-prod-glue-role, AWS::Glue::Job "
         "etl-omc-flywheel-prod-addressable-bucket, AWS::Athena::WorkGroup omc_flywheel-prod. Remove it, import it "
-        "into the stack, or choose otherwise (glue.role; deploy.job_prefix; athena.workgroup); see docs/deploy.md"
+        "into the stack, or choose another name (glue.role; deploy.job_prefix; athena.workgroup); see docs/deploy.md"
     )
     assert account.status() is None
     side_by_side: dict[str, Any] = {"glue__role": "next-role", "deploy__job_prefix": "etl-next"}
@@ -77,7 +77,7 @@ def test_buckets_that_exist_already_are_named_where_they_were_to_be_made(
         account.apply(deploy__buckets="create")
     assert str(refused.value) == (
         f"exists already and is not part of the stack: AWS::S3::Bucket {DATA}. Remove it, import it into the stack, "
-        "or choose otherwise (deploy.buckets=adopt, which leaves buckets as they are); see docs/deploy.md"
+        "or choose another name (deploy.buckets=adopt, which leaves buckets as they are); see docs/deploy.md"
     )
     client = clients.client("s3", account.configuration().settings.aws)
     monkeypatch.setattr(client, "head_bucket", Refuses("HeadBucket", "head_bucket", "403").head_bucket)  # type: ignore[attr-defined]
@@ -113,7 +113,7 @@ def test_what_is_asked_for_is_made_and_buckets_with_their_files_stay_when_the_st
     assert stack.destroy(config, account.agree, sleep=lambda _: None)
     assert account.status() is None
     (question,) = account.asked
-    assert "stays    AWS::S3::Bucket                    AccessLogs" in question
+    assert "keep     AWS::S3::Bucket                    AccessLogs" in question
     assert "delete   AWS::IAM::Role                     JobRole" in question
     left = there(account)
     assert left.pop("buckets") == made["buckets"]
@@ -132,5 +132,5 @@ def test_nothing_goes_without_agreement_and_nothing_can_go_twice(account: Accoun
     assert not stack.destroy(config, lambda _: False, sleep=lambda _: None)
     assert (account.status(), there(account)) == ("CREATE_COMPLETE", made)
     assert stack.destroy(config, account.agree, sleep=lambda _: None)
-    with pytest.raises(SelectionError, match=f"there is no stack '{NAME}'"):
+    with pytest.raises(SelectionError, match=f"stack '{NAME}' does not exist"):
         stack.destroy(config, account.agree)

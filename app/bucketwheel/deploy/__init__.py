@@ -1,5 +1,5 @@
-"""Puts the application on AWS: packs it, renders and applies one CloudFormation stack, starts and follows jobs.
+"""Render, apply and remove the CloudFormation stack of an environment.
 
-`template.py` joins the parts of the template, each a plain function in the file of its concern. Only `stack.py`,
-`glue_runs.py` and `emr_runs.py` call AWS; nothing else here needs boto3.
+`template/` builds the template, one plain function per concern. Only `stack.py`, `cloudformation.py` and
+`name_conflicts.py` call AWS.
 """

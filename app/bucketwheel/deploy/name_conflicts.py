@@ -1,4 +1,4 @@
-"""Whether names that a stack would give are taken: CloudFormation would only find out half way, and undo it all."""
+"""Check that the names for new resources are free; CloudFormation finds out late and rolls everything back."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from bucketwheel.errors import DeployError
 from bucketwheel.settings.loading import Configuration
 
 
-class _Look(NamedTuple):
-    """How to ask for something by its name: the property that has it, the call, and the codes that say it is free."""
+class _ExistenceProbe(NamedTuple):
+    """How to look up a resource by name: the property, the call, and the error codes for a free name."""
 
-    named: str
+    property: str
     service: str
     call: str
     parameter: str
     free: tuple[str, ...]
 
 
-# What accounts had before there was a stack, or what one has left when it went.
-_LOOKS = {
-    "AWS::Glue::Job": _Look("Name", "glue", "get_job", "JobName", ("EntityNotFoundException",)),
-    "AWS::IAM::Role": _Look("RoleName", "iam", "get_role", "RoleName", ("NoSuchEntity", "NoSuchEntityException")),
-    # To look at a bucket of somebody else is refused; its name is taken all the same.
-    "AWS::S3::Bucket": _Look("BucketName", "s3", "head_bucket", "Bucket", ("404", "NoSuchBucket")),
+# Resources that may exist from before the stack, or that an earlier stack retained.
+_PROBES = {
+    "AWS::Glue::Job": _ExistenceProbe("Name", "glue", "get_job", "JobName", ("EntityNotFoundException",)),
+    "AWS::IAM::Role": _ExistenceProbe(
+        "RoleName", "iam", "get_role", "RoleName", ("NoSuchEntity", "NoSuchEntityException")
+    ),
+    # S3 refuses access to a bucket of another account; its name is taken, too.
+    "AWS::S3::Bucket": _ExistenceProbe("BucketName", "s3", "head_bucket", "Bucket", ("404", "NoSuchBucket")),
 }
 _TAKEN = ("403", "301")
 _WORKGROUP = "AWS::Athena::WorkGroup"
-_WAYS = {
+_SETTINGS = {
     "AWS::Glue::Job": "deploy.job_prefix",
     "AWS::IAM::Role": "glue.role",
     "AWS::S3::Bucket": "deploy.buckets=adopt, which leaves buckets as they are",
@@ -40,31 +42,32 @@ _WAYS = {
 }
 
 
-def refuse(config: Configuration, made: dict[str, Any], stack: Stack | None) -> None:
-    """Refuse a template of which something exists already and is not the stack's.
+def check_name_conflicts(config: Configuration, template: dict[str, Any], stack: Stack | None) -> None:
+    """Refuse a template with a resource that already exists outside the stack.
 
     Args:
-        config: says how AWS is reached.
-        made: the template.
-        stack: the stack, where it exists.
+        config: has the settings for access to AWS.
+        template: the template.
+        stack: the stack, if it exists.
 
     Raises:
-        DeployError: names all of it.
+        DeployError: names all of them.
     """
     own = {name for _, name in stack.resources().values()} if stack else set()
-    found = []
-    for resource in made["Resources"].values():
+    conflicts = []
+    for resource in template["Resources"].values():
         kind = resource["Type"]
-        if kind not in _WAYS:
+        if kind not in _SETTINGS:
             continue
-        name = resource["Properties"]["Name" if kind == _WORKGROUP else _LOOKS[kind].named]
+        name = resource["Properties"]["Name" if kind == _WORKGROUP else _PROBES[kind].property]
         if name not in own and _exists(config, kind, name):
-            found.append((kind, name))
-    if found:
-        ways = dict.fromkeys(_WAYS[kind] for kind, _ in found)
+            conflicts.append((kind, name))
+    if conflicts:
+        settings = dict.fromkeys(_SETTINGS[kind] for kind, _ in conflicts)
+        names = ", ".join(f"{kind} {name}" for kind, name in conflicts)
         raise DeployError(
-            f"exists already and is not part of the stack: {', '.join(f'{kind} {name}' for kind, name in found)}. "
-            f"Remove it, import it into the stack, or choose otherwise ({'; '.join(ways)}); see docs/deploy.md"
+            f"exists already and is not part of the stack: {names}. Remove it, import it "
+            f"into the stack, or choose another name ({'; '.join(settings)}); see docs/deploy.md"
         )
 
 
@@ -72,11 +75,11 @@ def _exists(config: Configuration, kind: str, name: str) -> bool:
     with wrap_aws_errors(DeployError, f"{kind} {name}"):
         if kind == _WORKGROUP:
             return name in _workgroups(config)
-        look = _LOOKS[kind]
+        probe = _PROBES[kind]
         try:
-            getattr(clients.client(look.service, config.settings.aws), look.call)(**{look.parameter: name})
+            getattr(clients.client(probe.service, config.settings.aws), probe.call)(**{probe.parameter: name})
         except ClientError as error:
-            if code_of(error) in look.free:
+            if code_of(error) in probe.free:
                 return False
             if code_of(error) not in _TAKEN:
                 raise
@@ -84,7 +87,7 @@ def _exists(config: Configuration, kind: str, name: str) -> bool:
 
 
 def _workgroups(config: Configuration) -> set[str]:
-    """Return the names of all; asked for one that there is not, Athena gives an error that it has for others too."""
+    """Return the names of all workgroups; Athena's error for a missing one is not specific."""
     client, token = clients.client("athena", config.settings.aws), None
     names: set[str] = set()
     while True:
