@@ -36,6 +36,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Final
 
 # What the note on an error begins with that has the command that goes on from there.
@@ -178,6 +180,12 @@ class JobBusyError(SubmitError):
 
 class JobFailedError(BucketwheelError):
     """A job ended with another error of this tree, whose text and notes it carries."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint with the closest known name, ending in a space, or nothing."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def resuming(error: BaseException) -> str:

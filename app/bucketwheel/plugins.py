@@ -7,7 +7,6 @@ else with the settings. A class with a `settings_model` gets its own settings, `
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from importlib.metadata import entry_points
 from typing import Any, get_type_hints
@@ -15,7 +14,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel
 
 from bucketwheel.contracts import Catalog, Engine, SqlExecutor, Stage
-from bucketwheel.errors import ConfigError, MissingDependencyError, SelectionError
+from bucketwheel.errors import ConfigError, MissingDependencyError, SelectionError, did_you_mean
 from bucketwheel.settings import PROMOTE, STAGES, Settings
 from bucketwheel.settings.loading import plugin_settings
 
@@ -137,8 +136,7 @@ def settings_model(name: str) -> type[BaseModel] | None:
     groups = [group for group in _BUILT_IN if name in known(group)]
     if not groups:
         names = sorted({name for group in _BUILT_IN for name in known(group) if name not in _BUILT_IN[group]})
-        close = difflib.get_close_matches(name, names, 1)
-        guess = f"did you mean {close[0]!r}? " if close else ""
+        guess = did_you_mean(name, names)
         listed = ", ".join(f"bucketwheel.{group}" for group in _BUILT_IN)
         raise ConfigError(
             f"no plug-in is called {name!r}; {guess}known: {', '.join(names) or 'none'} (entry points of {listed})"
@@ -194,8 +192,7 @@ def _load(group: str, name: str) -> Any:
         wanted = f"'bucketwheel[{_EXTRAS[package]}]'" if package in _EXTRAS else package
         raise MissingDependencyError(f"{name!r} needs the package {package!r}: pip install {wanted}") from error
     names = [*([PROMOTE] if group == "executors" else []), *known(group)]
-    close = difflib.get_close_matches(name, names, 1)
-    guess = f"did you mean {close[0]!r}? " if close else ""
+    guess = did_you_mean(name, names)
     raise SelectionError(
         f"no {group.removesuffix('s')} is called {name!r}; {guess}known: {', '.join(names) or 'none'}"
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from bucketwheel import plugins
 from bucketwheel.contracts import Report, Services
-from bucketwheel.errors import ConfigError, LeaseError, SelectionError
+from bucketwheel.errors import ConfigError, LeaseError, SelectionError, did_you_mean
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.log import log_failure, logged
 from bucketwheel.runs.manifest import BucketOutcome
@@ -46,12 +45,6 @@ class RunRequest:
 def utc_now() -> datetime:
     """Return the time in UTC."""
     return datetime.now(UTC)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {close[0]!r}? " if close else ""
 
 
 def selected_stages(settings: Settings, stages: Sequence[str]) -> list[str]:

@@ -11,7 +11,6 @@ The same specification gives the same data, and the same bytes with the pyarrow 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bucketwheel.errors import ConfigError, MissingDependencyError
+from bucketwheel.errors import ConfigError, MissingDependencyError, did_you_mean
 from bucketwheel.sample.columns import KEY, Column, addressable_columns, wide_columns
 from bucketwheel.sample.dirty import DIRTY, CleanSample, add_defect, mapping_csv
 from bucketwheel.storage import wrap_os_errors
@@ -173,8 +172,7 @@ def _check_absent(*snapshots: Path) -> None:
 def _check_choice(setting: str, value: str, known: Collection[str]) -> None:
     if value in known:
         return
-    close = difflib.get_close_matches(value, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = did_you_mean(value, known)
     raise ConfigError(f"{setting} is {value!r}, which is unknown: {hint}choose one of: {', '.join(known)}")
 
 

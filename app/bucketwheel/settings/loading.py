@@ -6,7 +6,6 @@ Later wins: built-in defaults, `base.yaml`, `<env>.yaml`, variables `BUCKETWHEEL
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bucketwheel.errors import BucketwheelError, ConfigError
+from bucketwheel.errors import BucketwheelError, ConfigError, did_you_mean
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.settings.base import FixedDict
 from bucketwheel.settings.secrets import masked
@@ -303,6 +302,6 @@ def _siblings(path: Sequence[str], root: type[BaseModel]) -> list[str]:
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
     choices = f"known: {', '.join(known)}" if known else "there are none"
-    return f"did you mean {close[0]!r}? ({choices})" if close else choices
+    guess = did_you_mean(name, known)
+    return f"{guess}({choices})" if guess else choices

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import difflib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import Services
-from bucketwheel.errors import SchemaError, SelectionError, SnapshotError, UnreadableFilesError
+from bucketwheel.errors import SchemaError, SelectionError, SnapshotError, UnreadableFilesError, did_you_mean
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.scatter import READ_OPTIONS
 from bucketwheel.runs.manifest import DiscoverResult, Manifest, SourceFile
@@ -218,8 +217,7 @@ def find_key(name: str, names: Sequence[str], dataset: str) -> str:
     fix = f"set datasets.{dataset}.key to one of the snapshot's columns"
     if close:
         raise SchemaError(f"key {name!r} of {dataset} fits {' and '.join(map(repr, close))}; {fix}")
-    guess = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean {guess[0]!r}? " if guess else ""
+    hint = did_you_mean(name, names)
     shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     raise SchemaError(f"key {name!r} of {dataset} is not in the snapshot; {hint}{fix}: {shown}")
 

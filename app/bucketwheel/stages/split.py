@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import io
 import math
@@ -18,6 +17,7 @@ from bucketwheel.errors import (
     SchemaError,
     SelectionError,
     StorageError,
+    did_you_mean,
 )
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
@@ -194,9 +194,8 @@ def _resolve(
 def _unknown(column: str, found: Sequence[str], names: Sequence[str]) -> str:
     if found:
         return f"{column!r} fits {' and '.join(map(repr, found))}; write it as one of them"
-    close = difflib.get_close_matches(column, names, 1)
-    guess = f"; did you mean {close[0]!r}?" if close else ""
-    return f"no column {column!r} in the snapshot{guess}"
+    hint = did_you_mean(column, names).rstrip()
+    return f"no column {column!r} in the snapshot" + (f"; {hint}" if hint else "")
 
 
 def _table_name(dataset: str) -> str:
@@ -249,8 +248,7 @@ def _filtered(tables: Sequence[TableColumns], wanted: Sequence[str]) -> tuple[Ta
     names = [standard_name(name) for name in wanted]
     for given, name in zip(wanted, names, strict=True):
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            guess = f"did you mean {close[0]!r}? " if close else ""
+            guess = did_you_mean(name, known)
             raise SelectionError(f"table filter: no table {given!r}; {guess}known: {', '.join(known)}")
     return tuple(table for table in tables if table.name in names)
 
