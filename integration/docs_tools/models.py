@@ -21,6 +21,8 @@ from bucketwheel.settings.base import parse_bytes, parse_memory
 from .parts import Words, table
 
 _UNITS = (("GiB", 2**30), ("GB", 10**9), ("MiB", 2**20), ("KiB", 2**10))
+# Heading of the settings at the top level.
+_GENERAL = "General"
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*)$")
 
 
@@ -56,12 +58,17 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type
 
 
 def settings(old: Words) -> str:
-    """The table of all settings."""
-    rows = []
+    """Return a section with a table for each group of settings: datasets first, then those without a group."""
+    groups: dict[str, list[tuple[str, str, str]]] = {"datasets": [], _GENERAL: []}
     for dotted, model, name in leaves(Settings):
-        text = help_of(model, name) or old.get(("", dotted), "")
-        rows.append((f"`{dotted}`", f"`{default_text(model.model_fields[name])}`", text))
-    return table(("setting", "default", "meaning"), rows)
+        group = dotted.partition(".")[0] if "." in dotted else _GENERAL
+        text = help_of(model, name) or old.get((group, dotted), "")
+        row = (f"`{dotted}`", f"`{default_text(model.model_fields[name])}`", text)
+        groups.setdefault(group, []).append(row)
+    return "\n\n".join(
+        f"## {group if group == _GENERAL else f'`{group}`'}\n\n{table(('setting', 'default', 'meaning'), rows)}"
+        for group, rows in groups.items()
+    )
 
 
 def default_text(field: FieldInfo) -> str:

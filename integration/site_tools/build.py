@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,8 @@ from .tour import make_tour
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 # Pages outside of docs/.
-BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
+BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
+_RELATIVE_LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)\s]+)")
 # Pages that come first in their section; all others follow by name.
 _GUIDES = (
     *("architecture", "operations", "deploy", "deploy-not-exercised", "migration", "spark", "s3", "containers"),
@@ -41,6 +44,7 @@ def make_site(to: Path, work: Path, root: Path = ROOT) -> None:
     for name in BESIDE:
         (pages / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(root / name, pages / name)
+    _move_home(pages)
     for name in ("site.css", "iframe-worker.js"):
         shutil.copyfile(HERE / name, pages / name)
     make_tour(pages / "docs", work / "project", root)
@@ -54,12 +58,20 @@ def make_site(to: Path, work: Path, root: Path = ROOT) -> None:
         config.plugins.run_event("shutdown")
 
 
+def _move_home(pages: Path) -> None:
+    """Make docs/index.md the page of the site's root, with links that fit there."""
+    home = pages / "docs" / "index.md"
+    text = _RELATIVE_LINK.sub(lambda link: link[1] + posixpath.normpath(f"docs/{link[2]}"), home.read_text("utf-8"))
+    (pages / "index.md").write_text(text, "utf-8")
+    home.unlink()
+
+
 def nav(pages: Path) -> list[dict[str, Any]]:
     """Return the menu, with every page of `pages`."""
     about = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
     return [
-        {"Start": ["README.md", "docs/tour.md"]},
-        {"Guides": list(_ordered(pages, "docs", (*_GUIDES,), ("tour",)))},
+        {"Start": ["index.md", "docs/tour.md"]},
+        {"Guides": list(_ordered(pages, "docs", (*_GUIDES,), ("tour", "index")))},
         {"Reference": list(_ordered(pages, "docs/reference", _REFERENCE, ()))},
         {"Decisions": list(_ordered(pages, "docs/adr", ("README",), ()))},
         {"About": list(about)},
