@@ -52,7 +52,7 @@ class FakeExecutor:
         plan = self.sql.meet(text)
         if plan and plan.hang:
             if stop.wait(self._timeout):
-                raise ExecutorError(f"{thing} was cancelled, as the run is being stopped")
+                raise ExecutorError(f"{thing} was cancelled because the run is being stopped")
             raise ExecutorResourcesError(f"{thing} did not end within {self._timeout} s and was cancelled")
         try:
             if plan:

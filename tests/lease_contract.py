@@ -201,7 +201,7 @@ class LeaseContract:
             with home.lease(clock) as follower:
                 with (
                     pytest.raises(
-                        LeaseError, match=r"lost the lease .*process \d+ on .* holds it now.*silent for too long"
+                        LeaseError, match=r"lost the lease .*process \d+ on .* holds it now.*not renewed in time"
                     ),
                     paused.guard(),
                 ):

@@ -166,7 +166,7 @@ def test_copy_is_cancelled_in_trino_when_run_stops(
 
     watcher = threading.Thread(target=stop_it)
     watcher.start()
-    with pytest.raises(ExecutorError, match=r"copy of endless.* was cancelled, as the run is being stopped"):
+    with pytest.raises(ExecutorError, match=r"copy of endless.* was cancelled because the run is being stopped"):
         executor(project).copy(endless(copy), stop)
     watcher.join()
     assert fate(project, copy) == [["FAILED", "USER_CANCELED"]]

@@ -61,7 +61,7 @@ def test_a_second_run_is_turned_away_by_name_of_the_first_which_ends_well(
     second = refused(published, 4)
     assert second.stderr.startswith(f"error: another run holds the lease {lease(published)}: process {first.pid} on ")
     assert "renewed until 20" in second.stderr
-    assert second.stderr.endswith("; wait for it, or end it\n")
+    assert second.stderr.endswith("; wait for it to finish, or stop it\n")
     assert first.communicate("go on\n", timeout=60)[0] == "finished\n"
     assert set(published.published().values()) == {1200}
     assert not lease(published).exists()

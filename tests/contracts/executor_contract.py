@@ -125,7 +125,7 @@ class ExecutorContract:
             (Plan("PERMISSION_DENIED", "Access Denied: no s3:PutObject"), ExecutorDeniedError, "needs permission"),
             (Plan("QUERY_QUEUE_FULL", "Too many queued queries"), ExecutorBusyError, "lower ctas.concurrency"),
             (Plan("EXCEEDED_LOCAL_MEMORY_LIMIT", "Query exceeded 1GB"), ExecutorResourcesError, "promote"),
-            (Plan("SYNTAX_ERROR", "line 1:1: mismatched input"), StatementError, "does not take the statement"),
+            (Plan("SYNTAX_ERROR", "line 1:1: mismatched input"), StatementError, "rejects the statement"),
             (Plan("ADMINISTRATIVELY_KILLED", "Query killed. Message: lunch"), ExecutorError, "lunch"),
         ],
     )
@@ -152,7 +152,7 @@ class ExecutorContract:
         timer = threading.Timer(0.4, stop.set)
         timer.start()
         began = time.monotonic()
-        with pytest.raises(ExecutorError, match="cancelled, as the run is being stopped"):
+        with pytest.raises(ExecutorError, match="cancelled because the run is being stopped"):
             executor.copy(copy, stop)
         timer.join()
         assert time.monotonic() - began < 10

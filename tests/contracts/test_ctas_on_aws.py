@@ -113,7 +113,7 @@ def test_a_copy_whose_start_is_throttled_to_the_end_is_begun_again_in_a_fresh_pl
         # After the keys of the source comes the first copy.
         faults.plan("StartQueryExecution", None, refusal("TooManyRequestsException"))
         uploaded.ctas()
-        # Keys of the source; copy, keys and drop of two tables; the copy that was not begun.
+        # Keys of the source; copy, keys and drop of two tables; the copy that was not started.
         assert faults.calls["StartQueryExecution"] == 1 + 2 * 3 + 1
     assert len(uploaded.shown()) == 4
 

@@ -113,11 +113,11 @@ def test_a_copy_with_other_rows_is_refused_and_the_run_keeps_its_files(copying: 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"bucket_count": 2}, "made buckets 2, asked for were 4"),
-        ({"columns": (("customer_user_id", "string"),)}, "made columns"),
-        ({"bucket_columns": ()}, "made bucket columns"),
-        ({"parameters": {"bucketing_version": "2"}}, "made bucketing_version 2, asked for were 1"),
-        ({"location": "/elsewhere"}, "made location /elsewhere"),
+        ({"bucket_count": 2}, "created buckets 2, requested 4"),
+        ({"columns": (("customer_user_id", "string"),)}, "created columns"),
+        ({"bucket_columns": ()}, "created bucket columns"),
+        ({"parameters": {"bucketing_version": "2"}}, "created bucketing_version 2, requested 1"),
+        ({"location": "/elsewhere"}, "created location /elsewhere"),
     ],
 )
 def test_a_copy_that_is_not_what_was_asked_for_is_refused(

@@ -97,7 +97,7 @@ def test_of_two_writers_at_once_one_publishes_and_the_other_says_that_it_did_not
         assert (len(winners), len(losers)) == (1, 1)
         assert type(losers[0]) is LeaseError
         assert str(losers[0]).startswith("another run ")
-        assert "wait for it, or end it" in str(losers[0])
+        assert "wait for it to finish, or stop it" in str(losers[0])
         assert race.updates
         current = winners[0]
         assert shown(cloud) == dict.fromkeys(names, runs[current])

@@ -93,7 +93,7 @@ def test_copies_by_athena_are_published_rolled_back_and_expired(cloud: Cloud, at
 def test_what_could_not_be_published_is_refused_before_the_heavy_work(cloud: Cloud) -> None:
     for changes, kind, text in (
         ({"catalog__create_database": False}, CatalogError, "no database .* catalog.create_database=true"),
-        ({"catalog__database": "our data"}, ConfigError, "'our data' is no name that Athena can read"),
+        ({"catalog__database": "our data"}, ConfigError, "'our data' is not a name that Athena can read"),
         ({"target": str(cloud.root / "out")}, ConfigError, "is a local path, which Athena cannot read"),
         ({"ctas__method": "athena"}, ConfigError, r"athena\.output_location: is not set"),
     ):

@@ -19,7 +19,7 @@ def test_nobody_takes_over_while_the_holder_publishes_however_long_it_takes(home
         with lease.guard():
             clock.forward(2 * TTL)
             with (
-                pytest.raises(LeaseError, match=f"process {os.getpid()} .*has kept .* locked for 0.01 s"),
+                pytest.raises(LeaseError, match=f"process {os.getpid()} .*has held the lock of .* for 0.01 s"),
                 lease_in(home, clock, lock_seconds=0.01),
             ):
                 pytest.fail("it took over")

@@ -1,4 +1,4 @@
-"""Amazon Athena: CTAS in Trino's dialect, DDL in Hive's, and a query that is watched until it ends."""
+"""Run statements on Amazon Athena: CTAS in Trino's dialect, DDL in Hive's."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _MALFORMED = (
 )
 _ENDED = {"SUCCEEDED", "FAILED", "CANCELLED"}
 _FIRST_PAUSE = 0.25
-# A query that was told to stop is gone within seconds; what it wrote is only known then.
+# A stopped query ends within seconds; only then is the list of its files complete.
 _STOP_SECONDS = 30.0
-# Athena's error catalog; a cause in words is looked for in the message.
+# Error numbers of Athena's error catalog; other causes are recognized by the message.
 _CAUSES: dict[type[ExecutorError], set[int]] = {
     ExecutorResourcesError: {*range(9), 206, 210, 1602},
     ExecutorBusyError: {1400, 1401, 1403, 1404, 1405, 1406},
@@ -68,13 +68,13 @@ class AthenaExecutor:
         self.chooses_location = False
 
     def check(self) -> None:
-        """See `contracts.SqlExecutor.check`; looks at the workgroup.
+        """See `contracts.SqlExecutor.check`; checks the workgroup.
 
         Raises:
-            ConfigError: the workgroup is missing or disabled, or nothing says where results go.
+            ConfigError: the workgroup is missing or disabled, or has no output location.
         """
         name, given = self._settings.athena.workgroup, self._settings.athena.output_location
-        with self._translated("check"):
+        with self._wrap_errors("check"):
             try:
                 group = retry_throttled(lambda: self._athena.get_work_group(WorkGroup=name), self._retry)["WorkGroup"]
             except ClientError as error:
@@ -91,7 +91,7 @@ class AthenaExecutor:
         self.chooses_location = bool(configuration.get("EnforceWorkGroupConfiguration") and results)
         if self.chooses_location and not self._is_ours(results):
             raise ConfigError(
-                f"athena.workgroup: workgroup {name!r} enforces its output location {results}, which is outside of "
+                f"athena.workgroup: workgroup {name!r} enforces its output location {results}, which is outside "
                 f"the target {self._target}, so expire would never find the tables; name a workgroup that does not, "
                 "or set ctas.method=promote"
             )
@@ -123,11 +123,11 @@ class AthenaExecutor:
 
     def _execute(self, text: str, purpose: str, stop: Event, with_rows: bool = False) -> Statement:
         started = time.monotonic()
-        with self._translated(purpose):
+        with self._wrap_errors(purpose):
             query_id = self._start(text)
             thing = f"Athena query {query_id} ({purpose})"
             try:
-                found = self._watched(query_id, thing, stop)
+                found = self._wait(query_id, thing, stop)
             except BaseException as error:
                 self._cancel(query_id, error)
                 raise
@@ -139,14 +139,14 @@ class AthenaExecutor:
         )
 
     @contextmanager
-    def _translated(self, purpose: str) -> Iterator[None]:
-        """Turn what Athena answers to a call, as against what becomes of a query, into the error of its cause."""
+    def _wrap_errors(self, purpose: str) -> Iterator[None]:
+        """Raise errors of calls to Athena (not of queries) as the class of their cause."""
         thing = f"Athena ({purpose}, workgroup {self._settings.athena.workgroup})"
         try:
             yield
         except (ClientError, BotoCoreError) as error:
             kind = _cause(error)
-            # What was denied is explained already.
+            # The message of a denied call has a fix already.
             more = "" if kind is ExecutorDeniedError else hint(kind)
             with wrap_aws_errors(lambda text: kind(f"{text.rstrip('.')}{more}"), thing):
                 raise
@@ -155,7 +155,7 @@ class AthenaExecutor:
         athena = self._settings.athena
         request: dict[str, Any] = {
             "QueryString": text,
-            # Where an answer gets lost and the call is made again, Athena does not start a second query.
+            # If the response is lost and the call is repeated, Athena does not start a second query.
             "ClientRequestToken": uuid.uuid4().hex,
             "QueryExecutionContext": {"Database": self._database, "Catalog": athena.catalog},
             "WorkGroup": athena.workgroup,
@@ -170,7 +170,7 @@ class AthenaExecutor:
         found: dict[str, Any] = answer["QueryExecution"]
         return found
 
-    def _watched(self, query_id: str, thing: str, stop: Event) -> dict[str, Any]:
+    def _wait(self, query_id: str, thing: str, stop: Event) -> dict[str, Any]:
         """Return the query once it has ended."""
         limit, pause = self._settings.ctas.timeout_seconds, _FIRST_PAUSE
         deadline = time.monotonic() + limit
@@ -185,11 +185,11 @@ class AthenaExecutor:
                 )
             longest = min(pause, self._settings.ctas.poll_seconds)
             if stop.wait(random.uniform(longest / 2, longest)):  # noqa: S311  spreads load, guards nothing
-                raise ExecutorError(f"{thing} was cancelled, as the run is being stopped")
+                raise ExecutorError(f"{thing} was cancelled because the run is being stopped")
             pause *= 1.5
 
     def _cancel(self, query_id: str, cause: BaseException) -> None:
-        """Stop the query and delete what it has written; trouble with that becomes a note on the cause."""
+        """Stop the query and delete its files; add a note to the cause if that fails."""
         try:
             retry_throttled(lambda: self._athena.stop_query_execution(QueryExecutionId=query_id), self._retry)
             deadline = time.monotonic() + _STOP_SECONDS
@@ -197,7 +197,7 @@ class AthenaExecutor:
                 time.sleep(_FIRST_PAUSE)
             self._clean(found, cause)
         except Exception as error:  # noqa: BLE001 the cause is what counts
-            cause.add_note(f"Athena query {query_id} may go on: it could not be cancelled: {error}")
+            cause.add_note(f"Athena query {query_id} may continue: it could not be cancelled: {error}")
 
     def _raise_failure(self, found: dict[str, Any], thing: str) -> None:
         status = found["Status"]
@@ -214,7 +214,7 @@ class AthenaExecutor:
         raise error
 
     def _clean(self, found: dict[str, Any], cause: BaseException) -> None:
-        """Delete the files that a query says it has written, where they lie below the target."""
+        """Delete the files in the query's manifest that lie below the target."""
         manifest = found.get("Statistics", {}).get("DataManifestLocation")
         if not manifest or found["Status"]["State"] == "SUCCEEDED":
             return
@@ -224,7 +224,7 @@ class AthenaExecutor:
                 if is_s3(location) and self._is_ours(location):
                     self._storage.delete(location)
         except BucketwheelError as error:
-            cause.add_note(f"files that the query wrote, listed in {manifest}, may be left: {error}")
+            cause.add_note(f"files that the query wrote, listed in {manifest}, may remain: {error}")
 
     def _rows(self, query_id: str) -> Iterator[tuple[str | None, ...]]:
         """Yield the rows of a SELECT, whose first one is the header."""
@@ -239,15 +239,15 @@ def _cause(error: BaseException) -> type[ExecutorError]:
     if is_throttled(error):
         return ExecutorBusyError
     if isinstance(error, ClientError) and code_of(error) == _INVALID:
-        # Athena refuses with this what it cannot parse, and whatever else it finds wrong with a request.
-        told = f"{error.response.get('AthenaErrorCode', '')} {error}"
-        if re.search(_MALFORMED, told):
+        # Athena uses this code for syntax errors and for every other invalid request.
+        text = f"{error.response.get('AthenaErrorCode', '')} {error}"
+        if re.search(_MALFORMED, text):
             return StatementError
     return ExecutorError
 
 
 def copy_statement(copy: TableCopy, database: str) -> str:
-    """Return Athena's CTAS; it knows neither a comment nor an order of rows nor a version of the hash."""
+    """Return Athena's CTAS, which supports no comment, sort order or bucketing version."""
     properties = {"format": "'PARQUET'", "write_compression": "'SNAPPY'"}
     if copy.location is not None:
         properties["external_location"] = sql.literal(f"{copy.location}/")

@@ -1,4 +1,4 @@
-"""What a copy has to be before it counts; the engine that made it is asked, and is not believed."""
+"""Verify a copy independently of the engine that wrote it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VERSION = "bucketing_version"
 
 
 class CopyChecks:
-    """The checks of the copies of one run; all raise ExecutorError where a copy is not what it should be."""
+    """The checks of the copies of one run; each raises ExecutorError if the copy differs from its source."""
 
     def __init__(self, manifest: Manifest, services: Services) -> None:
         size = manifest.size
@@ -30,29 +30,29 @@ class CopyChecks:
         )
 
     def definition(self, copy: TableCopy) -> CatalogTable:
-        """Return the temporary table as the catalog has it, if it is what was asked for."""
-        made, source = self._services.catalog().get(copy.name), copy.source
-        if made is None:
+        """Return the temporary table from the catalog if it has the requested definition."""
+        table, source = self._services.catalog().get(copy.name), copy.source
+        if table is None:
             raise ExecutorError(
-                f"{copy.name}: the engine made it and the catalog does not show it; the two must share one catalog, "
-                "look at athena.catalog or trino.catalog"
+                f"{copy.name}: the engine created it, but the catalog does not show it; both must use the same "
+                "catalog, check athena.catalog or trino.catalog"
             )
-        for thing, found, wanted in (
-            ("columns", made.columns, source.columns),
-            ("bucket columns", made.bucket_columns, source.bucket_columns),
-            ("buckets", made.bucket_count, source.bucket_count),
-            # Readers take the first version where none is named.
-            (_VERSION, made.parameters.get(_VERSION, "1"), source.parameters.get(_VERSION, "1")),
-            ("location", made.location, copy.location or made.location),
+        for thing, actual, expected in (
+            ("columns", table.columns, source.columns),
+            ("bucket columns", table.bucket_columns, source.bucket_columns),
+            ("buckets", table.bucket_count, source.bucket_count),
+            # Readers assume version 1 if none is given.
+            (_VERSION, table.parameters.get(_VERSION, "1"), source.parameters.get(_VERSION, "1")),
+            ("location", table.location, copy.location or table.location),
         ):
-            if found != wanted:
-                raise ExecutorError(f"{copy.name}: the engine made {thing} {found}, asked for were {wanted}")
-        if not is_below(made.location, self._services.storage.absolute(self._services.settings.target)):
-            raise ExecutorError(f"{copy.name}: the engine put it at {made.location}, outside of the target")
-        return made
+            if actual != expected:
+                raise ExecutorError(f"{copy.name}: the engine created {thing} {actual}, requested {expected}")
+        if not is_below(table.location, self._services.storage.absolute(self._services.settings.target)):
+            raise ExecutorError(f"{copy.name}: the engine wrote it to {table.location}, outside the target")
+        return table
 
     def keys(self, source: str, found: Statement, expected: Statement) -> None:
-        """Compare what the engine says of the keys of a copy with what it says of those of its source."""
+        """Compare the engine's row count and key checksums of a copy with those of its source."""
         if found.rows != expected.rows or found.rows[0][0] != str(self._rows):
             raise ExecutorError(
                 f"copy of {source}: rows and key checksums are {found.rows}, those of its source {expected.rows}, "
@@ -64,10 +64,10 @@ class CopyChecks:
         try:
             rows, checksum = verify_copy(self._services.storage, location, self._keys, go_on)
         except VerificationError as error:
-            # The files of the run are as they should be: another try of the copy may be, too.
+            # The files of the run are correct, so another attempt at the copy may succeed.
             raise ExecutorError(
-                f"copy of {copy.source.name}: {error}; nothing was published. The engine may hash otherwise than "
-                "its documentation says: set ctas.method=promote, which moves no data"
+                f"copy of {copy.source.name}: {error}; nothing was published. The engine may hash "
+                "differently from its documentation: set ctas.method=promote, which moves no data"
             ) from error
         if (rows, checksum) != (self._rows, self._checksum):
             raise ExecutorError(

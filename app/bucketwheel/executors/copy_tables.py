@@ -1,4 +1,4 @@
-"""Has a SQL engine copy the staged tables of a run, and believes none of it before it is verified."""
+"""Copy the staged tables of a run with a SQL engine and verify each copy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from bucketwheel.executors.copy_store import (
     CopyStore,
     check_copies,
     check_writers,
+    count_files,
     is_temporary,
-    listed,
     temporary_prefix,
 )
 from bucketwheel.runs.manifest import CopiedTable, Manifest, SizeResult
@@ -39,13 +39,13 @@ _UNITS = ("s", "ms", "us", "ns")
 
 
 def copy_tables(manifest: Manifest, services: Services) -> tuple[tuple[CopiedTable, ...], tuple[str, ...]]:
-    """Return the copies of all tables of a run, in its order, and warnings; those noted before are not made again.
+    """Return the copies of all tables of a run, in its order, and warnings; copies recorded before are reused.
 
     Raises:
         ConfigError: the engine cannot write this layout.
-        SelectionError: the staged tables do not show this run.
-        ExecutorError: a statement failed, or a copy is not what its source is; copies that were finished are kept
-            for the next try.
+        SelectionError: the staged tables belong to another run.
+        ExecutorError: a statement failed, or a copy differs from its source; finished copies are kept for the
+            next attempt.
     """
     executor, size = services.executor(), manifest.size
     executor.check()
@@ -86,7 +86,7 @@ def _warnings(manifest: Manifest, executor: SqlExecutor, size: SizeResult) -> It
 
 @dataclass(frozen=True)
 class _Table:
-    """A table of the run: its name, its staged definition, and what a copy must look like."""
+    """A table of the run: its name and its staged definition."""
 
     name: str
     source: CatalogTable
@@ -103,7 +103,7 @@ class _Work:
         self._ctas = settings.ctas
         self._size = manifest.size
         self._checks = CopyChecks(manifest, services)
-        self._books = CopyStore(services.storage, services.runs, manifest.dataset, manifest.run_id)
+        self._copies = CopyStore(services.storage, services.runs, manifest.dataset, manifest.run_id)
         self._tables = self._staged(settings)
         self._stop = Event()
         self._failing = Lock()
@@ -125,7 +125,7 @@ class _Work:
         return [_Table(name, table) for name, table in zip(names, wanted, strict=True)]
 
     def sweep(self) -> None:
-        """Remove what a try that was killed has left: definitions of temporary tables, and files of no table."""
+        """Delete the remains of a killed attempt: temporary tables and unused files."""
         prefix, used = temporary_prefix(self._manifest.run_id), set()
         for table in self._services.catalog().tables():
             if is_temporary(table) and table.name.startswith(prefix):
@@ -133,9 +133,9 @@ class _Work:
                 self._delete(table.location)
             else:
                 used.add(table.location)
-        used |= {note.copy_.location for note in self._books.noted().values()}
+        used |= {record.copy_.location for record in self._copies.recorded().values()}
         for name in (table.name for table in self._tables):
-            for location in self._books.directories(name):
+            for location in self._copies.directories(name):
                 if location not in used:
                     self._delete(location)
 
@@ -144,27 +144,27 @@ class _Work:
         done = self._done()
         todo = [table for table in self._tables if table.name not in done]
         if todo:
-            # Verify has proved that all tables of the run have the same keys: one source stands for all of them.
+            # Stage verify has proved that all tables of the run have the same keys, so one source is enough.
             keys = [key.name for key in self._manifest.split.keys]
             expected = self._executor.keys(self._tables[0].source.name, keys, self._stop)
-            done |= self._made(todo, keys, expected)
+            done |= self._copy_all(todo, keys, expected)
         return [done[table.name] for table in self._tables]
 
     def _done(self) -> dict[str, CopiedTable]:
         done = {}
-        for name, note in self._books.noted().items():
-            if note.method != self._ctas.method:
+        for name, record in self._copies.recorded().items():
+            if record.method != self._ctas.method:
                 continue
             try:
-                check_copies(self._services.storage, [note.copy_])
+                check_copies(self._services.storage, [record.copy_])
             except VerificationError:
                 continue
-            done[name] = note.copy_
+            done[name] = record.copy_
         return done
 
-    def _made(self, todo: Sequence[_Table], keys: Sequence[str], expected: Statement) -> dict[str, CopiedTable]:
+    def _copy_all(self, todo: Sequence[_Table], keys: Sequence[str], expected: Statement) -> dict[str, CopiedTable]:
         with ThreadPoolExecutor(min(self._ctas.concurrency, len(todo))) as pool:
-            futures = {pool.submit(self._copied, table, keys, expected): table.name for table in todo}
+            futures = {pool.submit(self._copy, table, keys, expected): table.name for table in todo}
             try:
                 made = {}
                 for future in as_completed(futures):
@@ -176,26 +176,26 @@ class _Work:
                     )
                 return made
             except BaseException as error:
-                # An interrupt too: every statement that runs is cancelled by the thread that watches it.
+                # Interrupts included: the thread of each running statement cancels it.
                 self._stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 if isinstance(error, ExecutorError) and self._cause:
-                    # Not one of those that were cancelled because of it.
+                    # The root cause, not an error of a statement that was cancelled because of it.
                     raise self._cause from None
                 raise
 
-    def _copied(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
+    def _copy(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
         if self._stop.is_set():
-            raise ExecutorError(f"copy of {table.source.name} was not begun, as another one failed")
+            raise ExecutorError(f"copy of {table.source.name} was not started because another copy failed")
         try:
-            return self._tried(table, keys, expected)
+            return self._copy_with_retries(table, keys, expected)
         except BaseException as error:
             with self._failing:
                 self._cause = self._cause or error
             self._stop.set()
             raise
 
-    def _tried(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
+    def _copy_with_retries(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
         left = self._ctas.attempts
         while True:
             left -= 1
@@ -205,20 +205,20 @@ class _Work:
                 if not left or self._stop.wait(_PAUSE_SECONDS):
                     raise
             else:
-                self._books.note(self._ctas.method, made)
+                self._copies.record(self._ctas.method, made)
                 return made
 
     def _attempt(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
-        mark = secrets.token_hex(3)
-        location = None if self._executor.chooses_location else self._books.directory(table.name, mark)
-        copy = TableCopy(table.source, self._books.temporary_name(table.name, mark), location, self._size.hash)
+        attempt_id = secrets.token_hex(3)
+        location = None if self._executor.chooses_location else self._copies.directory(table.name, attempt_id)
+        copy = TableCopy(table.source, self._copies.temporary_name(table.name, attempt_id), location, self._size.hash)
         try:
             statement = self._executor.copy(copy, self._stop)
             shown = self._checks.definition(copy)
             found = self._executor.keys(copy.name, keys, self._stop)
             self._checks.keys(table.source.name, found, expected)
-            self._checks.buckets(copy, shown.location, self._go_on)
-            files, size = listed(self._services.storage, shown.location)
+            self._checks.buckets(copy, shown.location, self._check_stop)
+            files, size = count_files(self._services.storage, shown.location)
             self._executor.drop(copy.name, self._stop)
         except BaseException as error:
             self._clean(copy, error)
@@ -235,12 +235,12 @@ class _Work:
             seconds=statement.seconds,
         )
 
-    def _go_on(self) -> None:
+    def _check_stop(self) -> None:
         if self._stop.is_set():
-            raise ExecutorError("a copy was not read back, as the run is being stopped")
+            raise ExecutorError("the copy was not verified because the run is being stopped")
 
     def _clean(self, copy: TableCopy, cause: BaseException) -> None:
-        """Remove a failed copy; trouble with that becomes a note on the cause."""
+        """Delete a failed copy; add a note to the cause if that fails."""
         try:
             made = self._services.catalog().get(copy.name)
             if made is not None:
@@ -248,16 +248,16 @@ class _Work:
             for location in {copy.location, made.location if made else None} - {None}:
                 self._delete(str(location))
         except BucketwheelError as error:
-            cause.add_note(f"something of the failed copy {copy.name} may be left, expire deletes it: {error}")
+            cause.add_note(f"parts of the failed copy {copy.name} may remain until expire deletes them: {error}")
 
     def _delete(self, location: str) -> None:
         target = self._services.storage.absolute(self._services.settings.target)
-        # Never what somebody's configuration of the engine points at.
+        # Never delete a location outside the target that the engine is configured to use.
         if not location.startswith(f"{target}/"):
             return
         try:
             self._services.storage.delete_directory(location)
         except StorageError:
-            # The engine may be clearing up at the same time.
+            # The engine may delete files at the same time.
             if self._services.storage.list(location):
                 raise

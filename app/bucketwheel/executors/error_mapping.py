@@ -1,4 +1,4 @@
-"""What went wrong in a SQL engine, by the names that Trino has for it; Athena's are the same."""
+"""Map error messages of Trino and Athena to error classes; both use the same error names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FEWER = (
     "the engine writes no more partitions and buckets in one statement; set ctas.method=promote, which moves no "
     "data, or fewer buckets by buckets.count"
 )
-# The first pattern that is found decides.
+# The first matching pattern decides.
 _CAUSES: tuple[tuple[str, type[ExecutorError], str], ...] = (
     (r"TOO_MANY_OPEN_PARTITIONS|open writers for partitions", TooManyWritersError, _FEWER),
     (
@@ -40,7 +40,7 @@ _CAUSES: tuple[tuple[str, type[ExecutorError], str], ...] = (
         r"SYNTAX_ERROR|TYPE_MISMATCH|(?:TABLE|COLUMN|SCHEMA|CATALOG|FUNCTION)_NOT_FOUND|NOT_SUPPORTED"
         r"|INVALID_\w+_PROPERTY|mismatched input|HIVE_PATH_ALREADY_EXISTS",
         StatementError,
-        "the engine does not take the statement; its version or configuration may be another than expected",
+        "the engine rejects the statement; its version or configuration may differ from the expected one",
     ),
 )
 _KINDS = {kind: hint for _, kind, hint in _CAUSES}
@@ -51,11 +51,11 @@ def failure(thing: str, message: str, kind: type[ExecutorError] | None = None) -
 
     Args:
         thing: the statement, such as ``Athena query 1b2c (copy of ext_ibe_01)``.
-        message: the engine's, with its name for the error where it has one.
-        kind: the class, where the engine's numbers tell; else the message decides.
+        message: message of the engine, with its error name if it has one.
+        kind: the class by the engine's error number; None lets the message decide.
     """
     for pattern, named, _ in _CAUSES:
-        # These say more than a number that stands for several causes.
+        # These messages are more precise than a number with several causes.
         telling = kind is None or named in (TooManyWritersError, ExecutorDeniedError)
         if telling and re.search(pattern, message, re.IGNORECASE):
             kind = named
@@ -65,5 +65,5 @@ def failure(thing: str, message: str, kind: type[ExecutorError] | None = None) -
 
 
 def hint(kind: type[ExecutorError]) -> str:
-    """Return what to do about an error of this class, to be put after its text, or nothing."""
+    """Return the fix for an error of this class as a suffix of its message, or an empty text."""
     return f"; {_KINDS[kind]}" if kind in _KINDS else ""

@@ -1,4 +1,4 @@
-"""Trino with the Hive connector, over its DB-API client."""
+"""Run statements on Trino with the Hive connector through its DB-API client."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
 
 
 class TrinoExecutor:
-    """Statements on one catalog of one Trino, whose tables are those of our catalog."""
+    """Statements on one Trino catalog, which must show the tables of Bucketwheel's catalog."""
 
-    # How many writers share the work is decided anew in every query, and each has its own limit.
+    # Trino chooses the number of writers per query, and each has its own limit.
     writers: int | None = None
     hashes: tuple[str, ...] = ("hive_v1", "hive_v2")
     timestamp_unit = "us"
@@ -43,20 +43,20 @@ class TrinoExecutor:
         self.sorts = settings.trino.sorted
 
     def check(self) -> None:
-        """See `contracts.SqlExecutor.check`; asks for the names of Trino's catalogs."""
+        """See `contracts.SqlExecutor.check`; reads the names of Trino's catalogs."""
         if os.environ.get("TRINO_PASSWORD") and not self._trino.https:
             raise ConfigError(
                 "trino.https: TRINO_PASSWORD is set, which Trino takes over TLS only; set trino.https=true"
             )
-        found = [str(row[0]) for row in self._execute("SHOW CATALOGS", "catalogs", Event()).rows]
-        if self._trino.catalog not in found:
+        catalogs = [str(row[0]) for row in self._execute("SHOW CATALOGS", "catalogs", Event()).rows]
+        if self._trino.catalog not in catalogs:
             raise ConfigError(
                 f"trino.catalog: Trino at {self._address} has no catalog {self._trino.catalog!r}, it has "
-                f"{', '.join(found)}; a catalog with a wrong property is left out too: look into Trino's log"
+                f"{', '.join(catalogs)}; a catalog with a wrong property is missing too: check Trino's log"
             )
 
     def copy(self, copy: TableCopy, stop: Event) -> Statement:
-        """See `contracts.SqlExecutor.copy`; what a failed statement wrote is below `copy.location`."""
+        """See `contracts.SqlExecutor.copy`; files of a failed statement are below `copy.location`."""
         text = copy_statement(copy, self._trino.catalog, self._database, self.sorts)
         return self._execute(text, f"copy of {copy.source.name}", stop)
 
@@ -78,7 +78,7 @@ class TrinoExecutor:
     def _connected(self) -> Any:
         password, user = os.environ.get("TRINO_PASSWORD"), self._trino.user
         catalog = self._trino.catalog
-        # Without types of its own.
+        # trino has no type annotations here.
         connect: Any = trino.dbapi.connect
         return connect(
             host=self._trino.host,
@@ -92,14 +92,14 @@ class TrinoExecutor:
             request_timeout=self._settings.aws.read_seconds,
             session_properties={
                 f"{catalog}.compression_codec": "SNAPPY",
-                # By default Trino reads times to the millisecond, and would write what it has read.
+                # By default Trino reads times in milliseconds and would truncate copies.
                 f"{catalog}.timestamp_precision": "MICROSECONDS",
             },
         )
 
     def _execute(self, text: str, purpose: str, stop: Event) -> Statement:
         started = time.monotonic()
-        with self._translated(purpose), closing(self._connected()) as connection:
+        with self._wrap_errors(purpose), closing(self._connected()) as connection:
             cursor = connection.cursor()
 
             def work() -> list[Sequence[object]]:
@@ -107,7 +107,7 @@ class TrinoExecutor:
                 rows: list[Sequence[object]] = cursor.fetchall()
                 return rows
 
-            rows = self._watched(work, cursor, purpose, stop)
+            rows = self._wait(work, cursor, purpose, stop)
             statistics = cursor.stats or {}
             return Statement(
                 query_id=str(cursor.query_id),
@@ -116,21 +116,21 @@ class TrinoExecutor:
                 seconds=round(time.monotonic() - started, 3),
             )
 
-    def _watched(
+    def _wait(
         self, work: Callable[[], list[Sequence[object]]], cursor: Any, purpose: str, stop: Event
     ) -> list[Sequence[object]]:
-        """Return the rows; cancels the query where it takes too long or `stop` is set."""
+        """Return the rows; cancel the query on a timeout or when `stop` is set."""
         limit = self._settings.ctas.timeout_seconds
         deadline = time.monotonic() + limit
         future: Future[list[Sequence[object]]] = Future()
-        # The client waits inside of execute, so somebody else has to look at the clock. A daemon, for a server that
-        # does not even answer to a cancellation must not keep this process from ending.
+        # The client blocks in execute, so this thread watches the clock. A daemon thread, so that a server that
+        # ignores a cancellation cannot keep this process alive.
         threading.Thread(target=_resolve, args=(future, work), daemon=True).start()
         try:
             while not future.done():
                 wait([future], _LOOK_SECONDS)
                 if stop.is_set() and not future.done():
-                    raise ExecutorError(f"Trino ({purpose}) was cancelled, as the run is being stopped")
+                    raise ExecutorError(f"Trino ({purpose}) was cancelled because the run is being stopped")
                 if time.monotonic() > deadline and not future.done():
                     raise ExecutorResourcesError(
                         f"Trino ({purpose}) did not end within {limit:g} s and was cancelled; raise "
@@ -143,7 +143,7 @@ class TrinoExecutor:
             raise
 
     @contextmanager
-    def _translated(self, purpose: str) -> Iterator[None]:
+    def _wrap_errors(self, purpose: str) -> Iterator[None]:
         thing = f"Trino at {self._address} ({purpose})"
         try:
             yield
@@ -162,20 +162,20 @@ class TrinoExecutor:
 def _resolve(future: Future[list[Sequence[object]]], work: Callable[[], list[Sequence[object]]]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 whatever it is, it is for who waits
+    except BaseException as error:  # noqa: BLE001 the waiting thread raises it
         future.set_exception(error)
 
 
 def _cancel(cursor: Any, future: Future[Any], cause: BaseException) -> None:
-    """Cancel the query and wait for the client to notice; trouble with that becomes a note on the cause."""
+    """Cancel the query and wait for the client to notice; add a note to the cause if that fails."""
     deadline = time.monotonic() + _STOP_SECONDS
     try:
-        # There is nothing to cancel before Trino has answered for the first time.
+        # Before Trino's first response there is nothing to cancel.
         while not future.done() and time.monotonic() < deadline:
             cursor.cancel()
             wait([future], _LOOK_SECONDS)
     except Exception as error:  # noqa: BLE001 the cause is what counts
-        cause.add_note(f"the query may go on in Trino: it could not be cancelled: {error}")
+        cause.add_note(f"the query may continue in Trino: it could not be cancelled: {error}")
 
 
 def copy_statement(copy: TableCopy, catalog: str, database: str, sort: bool) -> str:

@@ -1,8 +1,8 @@
 """One writer per dataset: a lease that is renewed while its holder lives.
 
-The lease is a small JSON file. On disk it is read and changed under an operating system lock beside it, so
-that two writers cannot both take it and none can publish while another takes over; how this is done on S3 is
-in `s3.py`. A holder that died is followed at once on its own machine, elsewhere when the lease has expired.
+The lease is a small JSON file. On disk it is read and changed under an operating system lock, so that two writers
+cannot both take it and none can publish while another takes over; `s3.py` uses conditional puts instead. If the
+holder died, its lease is taken over immediately on the same host, elsewhere after it expires.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Holder:
     expires: str
 
     def is_dead_here(self) -> bool:
-        """Return whether the holder ran on this machine and does not any more."""
+        """Return whether the holder ran on this machine and has ended."""
         return self.host == _host() and _started(self.pid) != self.process_started
 
     def __str__(self) -> str:
@@ -49,23 +49,23 @@ class Holder:
 
 
 def _host() -> str:
-    """Return what tells apart all places whose process ids mean different processes."""
+    """Return an id of the space of process ids that this process lives in."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = Path("/proc/self/ns/pid")
-    # Containers may share a host's name and its boot, but not its process ids.
+    # Containers may share the name and boot id of a host, but not its process ids.
     spaces = namespace.readlink().name if namespace.is_symlink() else ""
     return f"{socket.gethostname()}/{boot.read_text().strip() if boot.is_file() else ''}/{spaces}"
 
 
 def _started(pid: int) -> float | None:
-    """Return when a process started, in whatever unit the system keeps unchanged, or None where it is dead."""
+    """Return the start time of a process, in a unit that setting the clock does not change, or None if it is dead."""
     if Path("/proc/self/stat").exists():
         try:
-            found = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
-        # A time of day made from these ticks would move when the clock is set, and look like another process.
-        return None if found[0] in "ZX" else float(found[19])
+        # A time of day computed from these ticks would change with the clock and look like another process.
+        return None if stat[0] in "ZX" else float(stat[19])
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
@@ -74,50 +74,50 @@ def _started(pid: int) -> float | None:
 
 
 class LeaseFile(Protocol):
-    """Where a lease is kept, and what keeps two writers from changing it at once.
+    """File that holds a lease and prevents concurrent changes.
 
-    `excludes` tells whether `locked` really keeps others off.
+    `excludes` tells whether `locked` excludes other writers.
     """
 
     name: str
     excludes: bool
 
     def locked(self) -> AbstractContextManager[None]:
-        """Shut out other writers while the block runs, where that can be done."""
+        """Exclude other writers while the block runs, if the storage has locks."""
         ...
 
     def read(self) -> bytes:
-        """Return the content, nothing where there is none."""
+        """Return the content, empty if there is no lease."""
         ...
 
     def write(self, content: bytes) -> None:
-        """Replace what was read last.
+        """Replace the content that was read last.
 
         Raises:
-            ChangedError: it is not what was read.
+            ChangedError: another writer modified it since.
         """
         ...
 
     def delete(self) -> None:
-        """Leave a lease that nobody holds; see `write`."""
+        """Release the lease; see `write`."""
         ...
 
 
 class Lease:
     """The lease of one dataset; use as a context manager for the length of a run.
 
-    A renewal that fails (disk full, say) is tried again sooner than the next one was due, for as long as the
-    run lasts: the lease only gets lost when it expires meanwhile and somebody takes it.
+    A failed renewal (full disk, for example) is retried early, for as long as the run lasts: the lease is lost only
+    if it expires and another run takes it.
 
     Args:
-        directory: where the books of the dataset are.
-        ttl_seconds: how long the holder may be silent.
-        now: the clock. On S3, those of all machines that may write have to agree to well within `ttl_seconds`.
-        lock_seconds: how long to wait for another process that is publishing, on disk.
-        storage: how S3 is reached.
+        directory: metadata directory of the dataset.
+        ttl_seconds: lifetime of the lease without a renewal, in seconds.
+        now: the clock. On S3, the clocks of all writing machines must agree to well within `ttl_seconds`.
+        lock_seconds: longest wait for another publishing process, on disk.
+        storage: access to S3.
 
     Raises:
-        LeaseError: on entering, somebody else holds it; names who and until when.
+        LeaseError: on entering, another run holds the lease; names the holder and the expiry.
     """
 
     def __init__(
@@ -150,15 +150,15 @@ class Lease:
             if holder and datetime.fromisoformat(holder.expires) > self._now() and not holder.is_dead_here():
                 raise LeaseError(
                     f"another run holds the lease {self._file.name}: {holder} since {holder.acquired}, renewed until "
-                    f"{holder.expires}; wait for it, or end it"
+                    f"{holder.expires}; wait for it to finish, or stop it"
                 )
             self._acquired = self._now().isoformat(timespec="seconds")
             try:
                 self._write()
             except ChangedError as error:
                 raise LeaseError(
-                    f"another run took the lease {self._file.name} at the same moment ({self._read() or 'not named'})"
-                    "; wait for it, or end it"
+                    f"another run took the lease {self._file.name} at the same moment ({self._read() or 'unknown'})"
+                    "; wait for it to finish, or stop it"
                 ) from error
         self._renewer.start()
         return self
@@ -171,7 +171,7 @@ class Lease:
                 if self._is_held(self._read()):
                     self._file.delete()
         except BucketwheelError:
-            # The run has ended as it has ended; a lease that stays behind is void with this process.
+            # This never changes the result of the run; a remaining lease is void once this process ends.
             return
 
     @contextmanager
@@ -187,12 +187,12 @@ class Lease:
             try:
                 yield
             finally:
-                # Nobody could take over until now; after a long block somebody could at once.
+                # Until here the lock excluded others; after a long block the lease may have expired.
                 if self._depth == 1 and self._now() >= self._due:
                     self._try_to_renew()
 
     def _check(self) -> None:
-        """Raise where the lease is lost; where others cannot be held off, have it for some time yet."""
+        """Raise LeaseError if the lease is lost; without locks, renew it when due."""
         holder = self._read()
         if not self._is_held(holder):
             self._raise_lost(holder)
@@ -203,10 +203,10 @@ class Lease:
                 self._raise_lost(self._read())
 
     def renew(self) -> bool:
-        """Put off the expiry; return False where somebody else has the lease.
+        """Extend the lease; return False if another run has it.
 
         Raises:
-            BucketwheelError: the lease cannot be written; it is worth another try.
+            BucketwheelError: the lease cannot be written; the caller may retry.
         """
         with self._locked():
             if not self._is_held(self._read()):
@@ -219,10 +219,10 @@ class Lease:
         return holder is not None and holder.token == self._token
 
     def _raise_lost(self, holder: Holder | None) -> NoReturn:
-        why = f"it could not be renewed: {self._trouble}" if self._trouble else "it was silent for too long"
+        why = f"it could not be renewed: {self._trouble}" if self._trouble else "it was not renewed in time"
         raise LeaseError(
-            f"this run lost the lease {self._file.name} ({holder or 'nobody'} holds it now) and publishes nothing "
-            f"more; {why} (lease.ttl_seconds={self._ttl:g})"
+            f"this run lost the lease {self._file.name} ({holder or 'nobody'} holds it now) and will not "
+            f"publish; {why} (lease.ttl_seconds={self._ttl:g})"
         )
 
     def _renew_until_stopped(self) -> None:
@@ -233,7 +233,7 @@ class Lease:
     def _try_to_renew(self) -> bool:
         try:
             return self.renew()
-        except Exception as error:  # noqa: BLE001 a thread that ends here would lose the lease without a word
+        except Exception as error:  # noqa: BLE001 a thread that ends here would lose the lease silently
             self._trouble = str(error) or type(error).__name__
             return True
 
@@ -242,7 +242,7 @@ class Lease:
         try:
             return Holder(**{name: value for name, value in json.loads(self._file.read()).items() if name in known})
         except (ValueError, TypeError, AttributeError):
-            return None  # A lease that was never finished holds nothing.
+            return None  # An incomplete lease has no holder.
 
     def _write(self) -> None:
         expires = self._now() + timedelta(seconds=self._ttl)
@@ -259,7 +259,7 @@ class Lease:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Shut out other processes, and other threads of this one; the thread that has it may enter again."""
+        """Exclude other processes and threads; reentrant for the thread that holds the lock."""
         with self._mutex:
             self._depth += 1
             try:

@@ -1,4 +1,4 @@
-"""The lease as a file on disk, and the operating system lock under which it is read, changed and relied on."""
+"""Keep the lease in a file on disk, guarded by an operating system lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bucketwheel.storage.lock import file_lock
 
 
 class DiskLeaseFile:
-    """A file on disk; an operating system lock keeps others off while it is read, changed or relied on."""
+    """Lease file on disk; an operating system lock excludes other writers."""
 
     def __init__(self, path: Path, lock_seconds: float, holder: Callable[[], object]) -> None:
         self.name = str(path)
@@ -31,11 +31,11 @@ class DiskLeaseFile:
             return self._path.read_bytes() if self._path.exists() else b""
 
     def write(self, content: bytes) -> None:
-        """See `LeaseFile.write`; under the lock it always is what was read."""
-        aside = self._path.with_suffix(".new")
+        """See `LeaseFile.write`; the lock ensures that it is the content that was read."""
+        temporary = self._path.with_suffix(".new")
         with wrap_os_errors(self.name, "write"):
-            aside.write_bytes(content)
-            aside.replace(self._path)
+            temporary.write_bytes(content)
+            temporary.replace(self._path)
 
     def delete(self) -> None:
         """See `LeaseFile.delete`."""
@@ -44,6 +44,6 @@ class DiskLeaseFile:
 
     def _refused(self) -> LeaseError:
         return LeaseError(
-            f"another run ({self._holder() or 'not named'}) has kept {self.name} locked for "
-            f"{self._lock_seconds:g} s: it is publishing, or was stopped while it was; wait for it, or end it"
+            f"another run ({self._holder() or 'unknown'}) has held the lock of {self.name} for "
+            f"{self._lock_seconds:g} s: it is publishing, or was suspended; wait for it to finish, or stop it"
         )

@@ -1,7 +1,6 @@
-"""The lease as an object in S3: every change is a put that only succeeds on what this writer last read.
+"""Keep the lease in an S3 object: every change is a put conditional on the version that this writer read last.
 
-Nothing keeps others off while a holder relies on its lease, so it asks again before each step, with a lease
-that is renewed first where much of its time has passed.
+S3 has no locks, so the holder checks its lease before each step and renews it first when a renewal is due.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from bucketwheel.errors import StorageError
 from bucketwheel.storage import Storage
 
-# What a holder leaves: deleting could hit the lease of a follower, a conditional put cannot.
+# Content of a released lease: a delete could hit the lease of the next holder, a conditional put cannot.
 _FREE = b"{}"
 
 
@@ -41,7 +40,7 @@ class ObjectLeaseFile:
         return content
 
     def write(self, content: bytes) -> None:
-        """See `lease.LeaseFile.write`; an own write of which the answer was lost counts as done."""
+        """See `lease.LeaseFile.write`; a write counts as done although its response was lost."""
         self._version = self._storage.replace(self.name, content, self._version)
 
     def delete(self) -> None:

@@ -105,7 +105,7 @@ def _shown(tables: Iterable[CatalogTable]) -> set[str]:
 def _delete(services: Services, run_id: str) -> Expired:
     """Delete the manifest, the files, then what is left of the books: at no moment is it half a run."""
     dataset, store, freed = services.dataset, services.runs, 0
-    places = CopyStore(services.storage, store, dataset, run_id).elsewhere()
+    places = CopyStore(services.storage, store, dataset, run_id).outside_dataset()
     store.forget(dataset, run_id)
     for table in services.catalog().tables():
         if is_temporary(table) and table.name.startswith(temporary_prefix(run_id)):

@@ -131,7 +131,7 @@ def test_a_data_manifest_that_cannot_be_read_becomes_a_note(
     engine.storage = _Deaf(engine.storage)  # type: ignore[assignment]
     with pytest.raises(ExecutorError, match="failed: no") as caught:
         executor.copy(copy, Event())
-    assert "may be left" in "\n".join(caught.value.__notes__)
+    assert "may remain" in "\n".join(caught.value.__notes__)
 
 
 class _Deaf:

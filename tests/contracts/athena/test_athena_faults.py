@@ -31,7 +31,7 @@ def use_all(executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy:
     stop = Event()
     stop.set()
     engine.plan("CREATE TABLE", Plan(hang=True))
-    with pytest.raises(ExecutorError, match="was cancelled, as the run is being stopped") as caught:
+    with pytest.raises(ExecutorError, match="was cancelled because the run is being stopped") as caught:
         executor.copy(copy, stop)
     assert not getattr(caught.value, "__notes__", [])
     assert set(double.stopped) == set(double.queries)
@@ -75,7 +75,7 @@ def test_a_query_that_cannot_be_stopped_is_named(
     stop.set()
     with pytest.raises(ExecutorError, match="was cancelled") as caught:
         executor.copy(copy, stop)
-    assert "may go on: it could not be cancelled" in "\n".join(caught.value.__notes__)
+    assert "may continue: it could not be cancelled" in "\n".join(caught.value.__notes__)
 
 
 def failing(executor: AthenaExecutor, copy: TableCopy, operation: str) -> BucketwheelError:
@@ -151,4 +151,4 @@ def test_what_athena_does_not_begin_tells_its_cause(
     assert type(error) is kind
     assert "Athena (copy of ext_ibe_01, workgroup primary): " in str(error)
     assert text in str(error)
-    assert ("does not take the statement" in str(error)) == (kind is StatementError)
+    assert ("rejects the statement" in str(error)) == (kind is StatementError)
