@@ -134,11 +134,11 @@ def test_a_copy_that_is_not_what_was_asked_for_is_refused(
     assert copying.final() == {}
 
 
-def test_an_engine_with_another_catalog_is_told(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_fails_when_engine_uses_another_catalog(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
     real = copying.engine.catalog.get
     monkeypatch.setattr(copying.engine.catalog, "get", lambda name: None if name.startswith("tmp_") else real(name))
     monkeypatch.setattr(FakeExecutor, "copy", lambda *_: Statement("q", (), 0, 0))
-    assert "the two must share one catalog" in str(failed(copying, ExecutorError))
+    assert "both must use the same catalog" in str(failed(copying, ExecutorError))
 
 
 def test_no_more_statements_run_at_once_than_allowed(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:

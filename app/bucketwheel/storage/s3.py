@@ -136,7 +136,7 @@ class S3Objects:
             try:
                 upload.abandon()
             except StorageError as left:
-                error.add_note(f"an unfinished upload may be left: {left}")
+                error.add_note(f"an unfinished upload may remain: {left}")
             raise
         finally:
             stream.close()

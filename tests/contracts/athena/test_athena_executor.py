@@ -204,7 +204,7 @@ def test_a_missing_result_location_is_refused_beforehand(aws: str) -> None:
 
 def test_a_workgroup_that_enforces_a_place_outside_of_the_target_is_refused_beforehand(aws: str) -> None:
     enforced = group(aws, "enforcing", ResultConfiguration={"OutputLocation": "s3://theirs/athena/"})
-    with pytest.raises(ConfigError, match=r"enforces its output location s3://theirs/athena/, .*outside of.*promote"):
+    with pytest.raises(ConfigError, match=r"enforces its output location s3://theirs/athena/, .*outside.*promote"):
         AthenaExecutor(athena_settings(aws, workgroup=enforced)).check()
 
 
