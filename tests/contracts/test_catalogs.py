@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from catalog_contract import AddForeign, CatalogContract
 from catalog_tables import DATABASE, catalog_in, execute, quoted
 from glue_support import foreign_table, glue_in
 
 from aws_server import plain_client
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
 from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.testing.catalog import AddForeign, CatalogContract
 from memory_catalog import AddingCatalog, MemoryCatalog
 
 

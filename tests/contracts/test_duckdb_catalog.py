@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from catalog_tables import DATABASE, catalog_in, execute, hidden, marks, query, quoted, table_at
+from catalog_tables import DATABASE, catalog_in, execute, hidden, marks, query, quoted
 
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import CatalogSettings, Settings
+from bucketwheel.testing.tables import table_at
 
 
 def test_a_published_table_is_a_view_of_its_files(tmp_path: Path) -> None:

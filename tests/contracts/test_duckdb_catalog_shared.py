@@ -8,10 +8,11 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from catalog_tables import DATABASE, catalog_in, execute, hidden, marks, query, quoted, run_python, table_at
+from catalog_tables import DATABASE, catalog_in, execute, hidden, marks, query, quoted, run_python
 
 from bucketwheel.errors import CatalogError
 from bucketwheel.storage.lock import file_lock
+from bucketwheel.testing.tables import table_at
 
 
 def test_a_reader_in_another_process_never_blocks_a_writer_nor_sees_an_error(tmp_path: Path) -> None:
@@ -61,7 +62,8 @@ def test_many_processes_that_publish_different_tables_lose_no_update(tmp_path: P
     code = """
         import sys
         from pathlib import Path
-        from catalog_tables import catalog_in, table_at
+        from catalog_tables import catalog_in
+        from bucketwheel.testing.tables import table_at
         path, number = Path(sys.argv[1]), sys.argv[2]
         sys.stdin.readline()
         for round in range(3):
@@ -154,7 +156,8 @@ def test_a_writer_killed_before_it_replaces_the_file_leaves_the_old_catalog(tmp_
         """
         import os, shutil, signal, sys
         from pathlib import Path
-        from catalog_tables import catalog_in, table_at
+        from catalog_tables import catalog_in
+        from bucketwheel.testing.tables import table_at
         from bucketwheel.catalogs import duckdb
         catalog = catalog_in(sys.argv[1])
         def die(*_): os.kill(os.getpid(), signal.SIGKILL)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from catalog_tables import table_at
 from glue_support import glue_settings
 
 from aws_faults import Faults, faulty
@@ -25,6 +24,7 @@ from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.catalogs.publish import DATASET, publish_all
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError
+from bucketwheel.testing.tables import table_at
 
 ROUNDS = 20
 RACES = 12

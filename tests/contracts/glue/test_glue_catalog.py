@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from catalog_tables import table_at
 from glue_support import foreign_table, glue_in, glue_settings
 
 from aws_server import plain_client
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import BucketwheelError, CatalogError, ConfigError
+from bucketwheel.testing.tables import table_at
 
 
 def as_aws_has_it(endpoint: str, catalog: GlueCatalog, name: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from catalog_tables import table_at
 from glue_support import glue_settings
 
 from aws_faults import Fault, Faults, faulty, lost_answer, refusal, timeout
@@ -15,6 +14,7 @@ from bucketwheel.aws import clients as aws_module
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError
+from bucketwheel.testing.tables import table_at
 
 BUSY = refusal("ThrottlingException", message="Rate exceeded")
 BROKEN = refusal("InternalServiceException", 500)

@@ -1,4 +1,10 @@
-"""What every catalog promises; a test class per catalog inherits this and brings `catalog` and `add_foreign`."""
+"""The test suite that every catalog passes.
+
+A test class inherits `CatalogContract` and defines two fixtures:
+
+* `catalog` returns an empty catalog.
+* `add_foreign` returns a function that creates a table of a given name without Bucketwheel, for example by SQL.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +14,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from catalog_tables import table_at
 
 from bucketwheel.contracts import Catalog
 from bucketwheel.contracts.catalog import same_definition
 from bucketwheel.errors import ConcurrentPublishError
+from bucketwheel.testing.tables import table_at
 
 AddForeign = Callable[[str], None]
 
 
 class CatalogContract:
-    """The tests."""
+    """Tests of the rules in `bucketwheel.contracts.Catalog`."""
 
-    def test_an_empty_catalog_has_no_table(self, catalog: Catalog) -> None:
+    def test_capabilities_are_declared_on_the_class(self, catalog: Catalog) -> None:
+        """Capabilities are declared on the class."""
+        kind = type(catalog)
+        assert isinstance(kind.typed, bool)
+        assert isinstance(kind.shared, bool)
+        for limit in (kind.longest_name, kind.longest_type):
+            assert limit is None or limit > 0
+
+    def test_empty_catalog_has_no_tables(self, catalog: Catalog) -> None:
+        """Empty catalog has no tables."""
         assert list(catalog.tables()) == []
         assert catalog.get("anything") is None
 
-    def test_a_definition_comes_back_as_it_was_put(self, catalog: Catalog, tmp_path: Path) -> None:
+    def test_get_returns_the_definition_that_was_put(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Get returns the definition that was put."""
         table = table_at(tmp_path, "ext_one")
         put = catalog.put(table, None)
         assert put.version is not None
@@ -33,28 +49,28 @@ class CatalogContract:
         assert catalog.get("ext_one") == put
         assert put.run_id == "run first"
 
-    def test_a_layout_without_buckets_comes_back_without_buckets(self, catalog: Catalog, tmp_path: Path) -> None:
+    def test_table_without_buckets_has_no_buckets(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Table without buckets has no buckets."""
         table = replace(table_at(tmp_path, "flat"), bucket_columns=(), bucket_count=0, sorted=False)
         put = catalog.put(table, None)
         assert (put.bucket_columns, put.bucket_count, put.sorted) == ((), 0, False)
 
     def test_tables_are_listed_by_name(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Tables are listed by name."""
         for name in ("b", "c", "a"):
             catalog.put(table_at(tmp_path, name), None)
         assert [table.name for table in catalog.tables()] == ["a", "b", "c"]
 
-    def test_replacing_a_table_moves_its_location_and_changes_its_version(
-        self, catalog: Catalog, tmp_path: Path
-    ) -> None:
+    def test_replacing_a_table_changes_location_and_version(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Replacing a table changes location and version."""
         first = catalog.put(table_at(tmp_path, "t"), None)
         second = catalog.put(table_at(tmp_path, "t", "second"), first)
         assert second.version != first.version
         assert second.location.rstrip("/").endswith("second")
         assert list(catalog.tables()) == [second]
 
-    def test_going_back_to_the_definition_before_is_a_replacement_like_any_other(
-        self, catalog: Catalog, tmp_path: Path
-    ) -> None:
+    def test_putting_an_earlier_definition_restores_it(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Putting an earlier definition restores it."""
         first = catalog.put(table_at(tmp_path, "t"), None)
         second = catalog.put(table_at(tmp_path, "t", "second"), first)
         back = catalog.put(first, second)
@@ -62,51 +78,54 @@ class CatalogContract:
         assert back.version not in (first.version, second.version)
         assert catalog.get("t") == back
 
-    def test_a_table_that_is_there_when_none_was_expected_is_not_touched(
-        self, catalog: Catalog, tmp_path: Path
-    ) -> None:
+    def test_creating_a_table_that_exists_fails(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Creating a table that exists fails."""
         first = catalog.put(table_at(tmp_path, "t"), None)
         with pytest.raises(ConcurrentPublishError, match="t"):
             catalog.put(table_at(tmp_path, "t", "second"), None)
         assert catalog.get("t") == first
 
-    def test_a_table_that_changed_since_it_was_read_is_not_touched(self, catalog: Catalog, tmp_path: Path) -> None:
+    def test_replacing_a_changed_table_fails(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Replacing a changed table fails."""
         first = catalog.put(table_at(tmp_path, "t"), None)
         second = catalog.put(table_at(tmp_path, "t", "second"), first)
         with pytest.raises(ConcurrentPublishError):
             catalog.put(table_at(tmp_path, "t", "third"), first)
         assert catalog.get("t") == second
 
-    def test_a_table_that_is_gone_when_it_was_expected_is_not_made_again(
-        self, catalog: Catalog, tmp_path: Path
-    ) -> None:
+    def test_replacing_a_removed_table_fails(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Replacing a removed table fails."""
         first = catalog.put(table_at(tmp_path, "t"), None)
         catalog.remove(first)
         with pytest.raises(ConcurrentPublishError):
             catalog.put(table_at(tmp_path, "t", "second"), first)
         assert catalog.get("t") is None
 
-    def test_a_removed_table_is_gone_and_its_files_are_not(self, catalog: Catalog, tmp_path: Path) -> None:
+    def test_removing_a_table_keeps_its_files(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Removing a table keeps its files."""
         table = table_at(tmp_path, "t")
         other = catalog.put(table_at(tmp_path, "other"), None)
         catalog.remove(catalog.put(table, None))
         assert list(catalog.tables()) == [other]
         assert list(Path(table.location).glob("*.parquet"))
 
-    def test_a_table_that_changed_since_it_was_read_is_not_removed(self, catalog: Catalog, tmp_path: Path) -> None:
+    def test_removing_a_changed_table_fails(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Removing a changed table fails."""
         first = catalog.put(table_at(tmp_path, "t"), None)
         second = catalog.put(table_at(tmp_path, "t", "second"), first)
         with pytest.raises(ConcurrentPublishError):
             catalog.remove(first)
         assert catalog.get("t") == second
 
-    def test_a_table_that_is_gone_cannot_be_removed(self, catalog: Catalog, tmp_path: Path) -> None:
+    def test_removing_a_removed_table_fails(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Removing a removed table fails."""
         first = catalog.put(table_at(tmp_path, "t"), None)
         catalog.remove(first)
         with pytest.raises(ConcurrentPublishError):
             catalog.remove(first)
 
     def test_names_are_looked_up_without_case(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Names are looked up without case."""
         first = catalog.put(table_at(tmp_path, "Mixed_Case"), None)
         assert first.name.lower() == "mixed_case"
         assert catalog.get("mixed_case") == catalog.get("MIXED_CASE") == first
@@ -115,6 +134,7 @@ class CatalogContract:
         assert list(catalog.tables()) == [first]
 
     def test_put_of_the_same_definition_changes_the_version(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Put of the same definition changes the version."""
         table = table_at(tmp_path, "t")
         first = catalog.put(table, None)
         second = catalog.put(table, first)
@@ -122,6 +142,7 @@ class CatalogContract:
         assert same_definition(second, table)
 
     def test_parameters_of_the_definition_before_are_gone(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Parameters of the definition before are gone."""
         table = table_at(tmp_path, "t")
         first = catalog.put(replace(table, parameters={**table.parameters, "old": "1"}), None)
         assert first.parameters["old"] == "1"
@@ -130,16 +151,16 @@ class CatalogContract:
     @pytest.mark.parametrize(
         "name", ["with space", 'quo"te', "it's", "select", "1st", "ünïcode", "dots.in.it", "semi;colon--", "a[b]*?"]
     )
-    def test_odd_names_are_names(self, catalog: Catalog, tmp_path: Path, name: str) -> None:
+    def test_unusual_names_work(self, catalog: Catalog, tmp_path: Path, name: str) -> None:
+        """Unusual names work."""
         first = catalog.put(table_at(tmp_path, name), None)
         second = catalog.put(table_at(tmp_path, name, "second"), first)
         assert catalog.get(name) == second
         catalog.remove(second)
         assert catalog.get(name) is None
 
-    def test_a_table_that_somebody_else_made_has_no_run(
-        self, catalog: Catalog, tmp_path: Path, add_foreign: AddForeign
-    ) -> None:
+    def test_foreign_table_has_no_run_id(self, catalog: Catalog, tmp_path: Path, add_foreign: AddForeign) -> None:
+        """Foreign table has no run id."""
         ours = catalog.put(table_at(tmp_path, "ours"), None)
         add_foreign("foreign")
         found = catalog.get("foreign")
@@ -148,9 +169,10 @@ class CatalogContract:
         assert [table.name for table in catalog.tables()] == ["foreign", "ours"]
         assert catalog.get("ours") == ours
 
-    def test_a_table_that_somebody_else_made_is_replaced_and_brought_back(
+    def test_foreign_table_can_be_replaced_and_restored(
         self, catalog: Catalog, tmp_path: Path, add_foreign: AddForeign
     ) -> None:
+        """Foreign table can be replaced and restored."""
         add_foreign("mine")
         foreign = catalog.get("mine")
         ours = catalog.put(table_at(tmp_path, "mine"), foreign)
@@ -162,9 +184,10 @@ class CatalogContract:
         assert back is not None
         assert same_definition(back, foreign)
 
-    def test_a_table_that_somebody_else_made_is_found_without_case(
+    def test_foreign_table_is_looked_up_without_case(
         self, catalog: Catalog, tmp_path: Path, add_foreign: AddForeign
     ) -> None:
+        """Foreign table is looked up without case."""
         add_foreign("Mine")
         found = catalog.get("mine")
         assert found is not None
@@ -172,7 +195,9 @@ class CatalogContract:
         with pytest.raises(ConcurrentPublishError):
             catalog.put(table_at(tmp_path, "mine"), None)
 
-    def test_many_writers_of_different_tables_lose_no_update(self, catalog: Catalog, tmp_path: Path) -> None:
+    def test_concurrent_writers_of_different_tables_all_succeed(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Concurrent writers of different tables all succeed."""
+
         def publish(number: int) -> None:
             name = f"t{number}"
             first = catalog.put(table_at(tmp_path, name), None)
@@ -183,7 +208,8 @@ class CatalogContract:
         assert {table.name for table in catalog.tables()} == {f"t{number}" for number in range(6)}
         assert all(table.location.rstrip("/").endswith("second") for table in catalog.tables())
 
-    def test_of_many_writers_of_one_table_one_wins(self, catalog: Catalog, tmp_path: Path) -> None:
+    def test_exactly_one_of_concurrent_writers_succeeds(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Exactly one of concurrent writers succeeds."""
         first = catalog.put(table_at(tmp_path, "t"), None)
 
         def publish(number: int) -> bool:

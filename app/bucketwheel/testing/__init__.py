@@ -1,0 +1,6 @@
+"""Test suites for backends of other packages; they need pytest (`bucketwheel[testing]`)."""
+
+import pytest
+
+# Without this, a failed assertion would not show its values.
+pytest.register_assert_rewrite(f"{__name__}.catalog")
