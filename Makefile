@@ -64,6 +64,8 @@ unit: venv
 
 unit-all: ## Run the unit tests with each installed Python of 3.11, 3.12 and 3.13; skip missing ones
 	@for python in $(PYTHONS); do \
+	  installed=$$(ls -d ~/.pyenv/versions/$${python#python}.*/bin/$$python 2>/dev/null | tail -n 1); \
+	  $$python -c '' 2>/dev/null || python=$${installed:-$$python}; \
 	  $$python -c '' 2>/dev/null || { echo "unit-all: skipped $$python: not installed"; continue; }; \
 	  $(MAKE) --no-print-directory unit-python PYTHON=$$python || exit 1; \
 	done
