@@ -36,14 +36,14 @@ def refusal(**overrides: Any) -> str:
         ({"athena.output_location": None}, "athena.output_location is None"),
         (
             {"deploy.stack": "bucketwheel_prod"},
-            "AWS refuses 'bucketwheel_prod' as the name of a stack; it takes letters",
+            "AWS refuses 'bucketwheel_prod' as the name of a stack; it accepts letters",
         ),
         ({"deploy.stack": "1st"}, "AWS refuses '1st' as the name of a stack"),
-        ({"deploy.stack": "s" * 70}, "the schedule name '" + "s" * 70 + "-watch' has 76 characters, AWS takes 64"),
-        ({"glue.role": "r" * 65}, "glue.role: the role name '" + "r" * 65 + "' has 65 characters, AWS takes 64"),
+        ({"deploy.stack": "s" * 70}, "the schedule name '" + "s" * 70 + "-watch' has 76 characters, AWS accepts 64"),
+        ({"glue.role": "r" * 65}, "glue.role: the role name '" + "r" * 65 + "' has 65 characters, AWS accepts 64"),
         ({"glue.role": "a role"}, "glue.role: AWS refuses 'a role' as the name of a role"),
         ({"glue.role": "rôle"}, "glue.role: AWS refuses 'rôle' as the name of a role"),
-        ({"deploy.job_prefix": "p" * 250}, "AWS takes 255"),
+        ({"deploy.job_prefix": "p" * 250}, "AWS accepts 255"),
         ({"athena.workgroup": "my group"}, "athena.workgroup: AWS refuses 'my group' as the name of a workgroup"),
         (
             {"catalog.database": "omc-flywheel"},
@@ -64,22 +64,23 @@ def refusal(**overrides: Any) -> str:
         ),
         (
             {"deploy.tags": {"aws:team": "x"}},
-            "deploy.tags: AWS refuses 'aws:team' as the name of a tag; it takes up to 128 letters",
+            "deploy.tags: AWS refuses 'aws:team' as the name of a tag; it accepts up to 128 letters",
         ),
-        ({"deploy.tags": {"k" * 129: "x"}}, "as the name of a tag; it takes up to 128 letters"),
+        ({"deploy.tags": {"k" * 129: "x"}}, "as the name of a tag; it accepts up to 128 letters"),
         ({"deploy.tags": {"": "x"}}, "deploy.tags: AWS refuses '' as the name of a tag"),
         (
             {"deploy.tags": {"team": "a;b"}},
-            "deploy.tags.team: AWS refuses 'a;b' as the value of a tag; it takes",
+            "deploy.tags.team: AWS refuses 'a;b' as the value of a tag; it accepts",
         ),
-        ({"deploy.tags": {"team": "v" * 257}}, "as the value of a tag; it takes up to 256 letters"),
+        ({"deploy.tags": {"team": "v" * 257}}, "as the value of a tag; it accepts up to 256 letters"),
         (
             {"deploy.tags": {"Application": "x"}},
-            "deploy.tags: 'application' and 'Application' are one tag to IAM, which ignores case; use one of them",
+            "deploy.tags: 'application' and 'Application' are the same tag to IAM, which ignores case; "
+            "use one of them",
         ),
         (
             {"deploy.tags": {f"tag-{n}": "x" for n in range(49)}},
-            "deploy.tags: with `application` and `environment` there are 51, AWS takes 50",
+            "deploy.tags: with `application` and `environment` there are 51, AWS accepts 50",
         ),
         (
             {"deploy.permissions_boundary": "boundary"},
@@ -93,26 +94,26 @@ def refusal(**overrides: Any) -> str:
             {"monitoring.long_run_minutes": 1080},
             "monitoring.long_run_minutes is 1080, but the state machine ends a run after 1080 minutes: none would",
         ),
-        ({"monitoring.email": "nobody"}, "monitoring.email is 'nobody', which is no address"),
+        ({"monitoring.email": "nobody"}, "monitoring.email is 'nobody', which is not an address"),
         ({"deploy.schedule": "0 6 5 * *"}, "deploy.schedule is '0 6 5 * *'; expected cron("),
-        ({"deploy.time_zone": "Berlin"}, "deploy.time_zone is 'Berlin', which is no time zone"),
+        ({"deploy.time_zone": "Berlin"}, "deploy.time_zone is 'Berlin', which is not a time zone"),
         (
             {"deploy.kms_key": "alias/mine"},
             "deploy.kms_key is 'alias/mine'; expected null, create, or the ARN of a key",
         ),
         (
             {"storage.encryption": "SSE-KMS", "storage.kms_key": "alias/data"},
-            "storage.kms_key is 'alias/data'; a role can only be given a key by its ARN",
+            "storage.kms_key is 'alias/data'; a role policy needs the ARN of the key",
         ),
         (
             {"ctas.method": "athena"},
             "outside of the target s3://omc-flywheel-data-us-east-1-prod/omc_cleanroom_data; with ctas.method=athena",
         ),
         ({"deploy.jobs": {"x": {"dataset": "nobody"}}}, "deploy.jobs.x.dataset is 'nobody', which is not configured"),
-        ({"deploy.jobs": {"x": {"stages": "buckets"}}}, "deploy.jobs.x.stages has 'buckets', which is no stage"),
+        ({"deploy.jobs": {"x": {"stages": "buckets"}}}, "deploy.jobs.x.stages has 'buckets', which is not a stage"),
         (
             {"deploy.buckets": "create"},
-            "in a bucket that this stack makes; the package has to be there first. Set deploy.artifacts to another",
+            "in a bucket that this stack creates; the package must be there first. Set deploy.artifacts to another",
         ),
         (
             {"glue.glue_version": "4.0"},
@@ -156,7 +157,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         (
             {"deploy.jobs": {"a-b": {"stages": "ctas"}, "a.b": {"stages": "ctas"}}},
             "AWS::Glue::Job etl-omc-flywheel-prod-a-b and AWS::Glue::Job etl-omc-flywheel-prod-a.b would both have "
-            "the logical id JobAB in the template, which has the letters and digits of a name only; rename one",
+            "the logical id JobAB in the template, which keeps only the letters and digits of a name; rename one",
         ),
         (
             {"deploy.jobs": {"role": {"stages": "ctas"}}},
@@ -205,9 +206,9 @@ def test_a_configuration_without_datasets_is_refused(tmp_path: Any) -> None:
 
 def test_a_template_over_the_limits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_module, "MOST_BYTES", 20_000)
-    assert "bytes, CloudFormation takes 20,000; use fewer datasets or jobs in one environment" in refusal()
+    assert "bytes, CloudFormation accepts 20,000; use fewer datasets or jobs in one environment" in refusal()
     monkeypatch.setattr(template_module, "MOST_RESOURCES", 10)
-    assert "resources, CloudFormation takes 10; use fewer datasets" in refusal()
+    assert "resources, CloudFormation accepts 10; use fewer datasets" in refusal()
 
 
 def test_a_policy_over_what_iam_takes_is_refused() -> None:
@@ -215,7 +216,7 @@ def test_a_policy_over_what_iam_takes_is_refused() -> None:
     jobs = {"all-bucket": {"stages": "discover,split,size,bucket,verify"}}
     message = refusal(datasets=many, deploy__jobs=jobs)
     assert "the policy of JobRole would have" in message
-    assert "IAM takes 10,240; use fewer datasets" in message
+    assert "IAM accepts 10,240; use fewer datasets" in message
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_a_call_that_nobody_has_a_permission_for_is_no_recording(aws: str) -> No
     session = boto3.Session()
     Recorder().listen(session)
     client = session.client("s3", endpoint_url=aws)
-    with pytest.raises(LookupError, match="s3 CreateBucket: say here what a policy must allow"):
+    with pytest.raises(LookupError, match="s3 CreateBucket: say here what a policy has to allow"):
         client.create_bucket(Bucket="one-more")
     client.close()
 

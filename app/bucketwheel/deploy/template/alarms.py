@@ -1,4 +1,4 @@
-"""Alarms: a run that failed, takes long or never came, errors, and data that is not as it should be."""
+"""Alarms for failed, slow and missing runs, for errors, and for unexpected data."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from bucketwheel.monitoring import metrics
 from bucketwheel.monitoring.metrics import Metric
 
 _DAY = 86_400
-# What is too much, and of a metric whose smallest value counts, too little.
+# The comparison for each statistic: too much for a maximum, too little for a minimum.
 _COMPARISONS = {"Maximum": ("more", "GreaterThanThreshold"), "Minimum": ("less", "LessThanThreshold")}
 
 
 def alarms(deployment: Deployment) -> Resources:
     """Return every alarm whose limit is set."""
     monitoring = deployment.settings.monitoring
-    made: Resources = {}
+    alarms: Resources = {}
     for name in ("Failed", "TimedOut", "Aborted"):
-        made[f"AlarmRun{name}"] = _of_machine(
-            deployment, f"run-{name.lower()}", "StateMachine", f"Executions{name}", 1, "A run did not end well"
+        alarms[f"AlarmRun{name}"] = _of_machine(
+            deployment, f"run-{name.lower()}", "StateMachine", f"Executions{name}", 1, "A run failed"
         )
     if monitoring.long_run_minutes is not None:
-        made["AlarmRunSlow"] = _of_machine(
+        alarms["AlarmRunSlow"] = _of_machine(
             deployment,
             "run-slow",
             "SlowWatch",
             "ExecutionsFailed",
             1,
-            f"A run goes on after {monitoring.long_run_minutes} minutes, or it could not be looked whether it does",
+            f"A run takes longer than {monitoring.long_run_minutes} minutes, or this could not be checked",
         )
     if monitoring.watch_schedule:
         for name in ("Failed", "TimedOut"):
-            made[f"AlarmNoRun{name}"] = _of_machine(
+            alarms[f"AlarmNoRun{name}"] = _of_machine(
                 deployment,
                 "no-run" if name == "Failed" else "no-run-unknown",
                 "Watch",
                 f"Executions{name}",
                 1,
-                f"No run succeeded in the {monitoring.watch_days} days before the watch looked, or it could not look",
+                f"No run succeeded in the {monitoring.watch_days} days before the check, or the check failed",
             )
     if monitoring.error_lines_per_hour is not None:
-        made["AlarmErrors"] = _alarm(
+        alarms["AlarmErrors"] = _alarm(
             deployment,
             "errors",
-            f"At least {monitoring.error_lines_per_hour} lines of errors within an hour",
+            f"At least {monitoring.error_lines_per_hour} error lines within an hour",
             {"Namespace": monitoring.namespace, "MetricName": error_lines(deployment), "Statistic": "Sum"},
             monitoring.error_lines_per_hour,
             "GreaterThanOrEqualToThreshold",
             3_600,
         )
-    return joined([made, *(_of_data(deployment, dataset) for dataset in deployment.settings.datasets)])
+    return joined([alarms, *(_of_data(deployment, dataset) for dataset in deployment.settings.datasets)])
 
 
 def _of_data(deployment: Deployment, dataset: str) -> Resources:
@@ -118,7 +118,7 @@ def _alarm(
         "EvaluationPeriods": 1,
         "Threshold": threshold,
         "ComparisonOperator": comparison,
-        # There is nothing to see between two months.
+        # There is no data between two monthly runs.
         "TreatMissingData": "notBreaching",
         "AlarmActions": [ref("Notices")],
         "Tags": deployment.tags(),

@@ -1,4 +1,4 @@
-"""Buckets and their key: made only where the configuration says so, and never deleted with the stack."""
+"""Buckets and their key: created only if the configuration says so, and never deleted with the stack."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BLOCKED = {
 
 
 def key(deployment: Deployment) -> Resources:
-    """Return the KMS key, where `deploy.kms_key` is `create`."""
+    """Return the KMS key if `deploy.kms_key` is `create`."""
     if not deployment.makes_key:
         return {}
     services = ["cloudwatch.amazonaws.com", "events.amazonaws.com"]
@@ -69,7 +69,7 @@ def key(deployment: Deployment) -> Resources:
 
 
 def buckets(deployment: Deployment) -> Resources:
-    """Return the buckets of tables and query results with their policies, where `deploy.buckets` is `create`.
+    """Return the buckets for tables and query results with their policies if `deploy.buckets` is `create`.
 
     Raises:
         ConfigError: a package lies in a bucket that has yet to be made.
@@ -81,7 +81,7 @@ def buckets(deployment: Deployment) -> Resources:
     made = dict.fromkeys((target.bucket, results.bucket))
     if deployment.package().bucket in made:
         raise ConfigError(
-            f"deploy.package is {deploy.package!r}, in a bucket that this stack makes; the package has to be there "
+            f"deploy.package is {deploy.package!r}, in a bucket that this stack creates; the package must be there "
             "first. Set deploy.artifacts to another bucket, or deploy.buckets to adopt"
         )
     parts: list[Resources] = []
@@ -100,7 +100,7 @@ def _results_in(name: str, results: S3Location) -> S3Location | None:
 
 
 def _rules(deployment: Deployment, tables: list[S3Location], results: S3Location | None) -> list[dict[str, Any]]:
-    """Return life-cycle rules; none deletes data that is current: only `expire` knows what a table points at."""
+    """Return lifecycle rules; none deletes current objects, because only `expire` knows what tables point to."""
     deploy = deployment.settings.deploy
     rules: list[dict[str, Any]] = [
         {
@@ -156,7 +156,7 @@ def _bucket(
 
 
 def _access_logs(deployment: Deployment, name: str, sources: list[str]) -> Resources:
-    """Return the bucket of access logs; S3 delivers to buckets with its own encryption only."""
+    """Return the bucket for access logs; S3 delivers them only to buckets with S3-managed encryption."""
     properties = {
         "BucketName": name,
         "BucketEncryption": {

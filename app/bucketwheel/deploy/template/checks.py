@@ -1,4 +1,4 @@
-"""What can be known to be refused by AWS before AWS is asked."""
+"""Checks of what AWS would refuse, before AWS is called."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bucketwheel.errors import ConfigError
 from bucketwheel.settings.secrets import secrets_in
 from bucketwheel.storage.locations import is_below
 
-# What IAM takes for all inline policies of a role together, white space not counted.
-_MOST_POLICY = 10_240
+# IAM's limit for all inline policies of a role together, without white space.
+_MAX_POLICY = 10_240
 
 _RULES: dict[str, tuple[int, str, str]] = {
     "stack": (128, r"[A-Za-z][A-Za-z0-9-]*", "letters, digits and hyphens, a letter first"),
@@ -36,13 +36,13 @@ _RULES: dict[str, tuple[int, str, str]] = {
 }  # fmt: skip
 _SCHEDULE = re.compile(r"(cron\(\S+ \S+ \S+ \S+ \S+ \S+\)|rate\(\d+ (minute|hour|day)s?\))")
 _POLICY_ARN = re.compile(r"arn:aws[\w-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+")
-_MOST_TAGS = 50
+_MAX_TAGS = 50
 _TAG = re.compile(r"[\w\s.:/=+@-]*")
 _KEY_ARN = re.compile(r"arn:aws[\w-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+")
 
 
 def check(deployment: Deployment) -> None:
-    """Raise where the configuration cannot be deployed.
+    """Raise if the configuration cannot be deployed.
 
     Raises:
         ConfigError: lists everything that is wrong.
@@ -72,7 +72,7 @@ def check(deployment: Deployment) -> None:
 
 
 def _names(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
-    """Yield (kind, where it comes from, name) of everything that gets a name."""
+    """Yield (kind, setting, name) of everything that gets a name."""
     settings, stack = deployment.settings, deployment.stack
     yield "stack", "deploy.stack", stack
     yield "role", "glue.role" if deployment.on_glue else "emr_serverless.role", deployment.role
@@ -123,9 +123,9 @@ def _refused(deployment: Deployment) -> list[str]:
     for kind, origin, name in _names(deployment):
         longest, pattern, words = _RULES[kind]
         if len(name) > longest:
-            problems.append(f"{origin}: the {kind} name {name!r} has {len(name)} characters, AWS takes {longest}")
+            problems.append(f"{origin}: the {kind} name {name!r} has {len(name)} characters, AWS accepts {longest}")
         elif not re.fullmatch(pattern, name, re.ASCII):
-            problems.append(f"{origin}: AWS refuses {name!r} as the name of a {kind}; it takes {words}")
+            problems.append(f"{origin}: AWS refuses {name!r} as the name of a {kind}; it accepts {words}")
     return list(dict.fromkeys(problems))
 
 
@@ -150,22 +150,22 @@ def _expressions(deployment: Deployment) -> Iterator[str]:
         if value is not None and not _SCHEDULE.fullmatch(value):
             yield f"{name} is {value!r}; expected cron(minute hour day month weekday year) or rate(1 day)"
     if deploy.time_zone not in zoneinfo.available_timezones():
-        yield f"deploy.time_zone is {deploy.time_zone!r}, which is no time zone; use a name such as Europe/Berlin"
+        yield f"deploy.time_zone is {deploy.time_zone!r}, which is not a time zone; use a name such as Europe/Berlin"
     if deploy.kms_key not in (None, "create") and not _KEY_ARN.fullmatch(str(deploy.kms_key)):
         yield f"deploy.kms_key is {deploy.kms_key!r}; expected null, create, or the ARN of a key"
     if (key := deployment.settings.storage.kms_key) is not None and not _KEY_ARN.fullmatch(key):
-        yield f"storage.kms_key is {key!r}; a role can only be given a key by its ARN"
+        yield f"storage.kms_key is {key!r}; a role policy needs the ARN of the key"
     if (boundary := deploy.permissions_boundary) is not None and not _POLICY_ARN.fullmatch(boundary):
         yield (
             f"deploy.permissions_boundary is {boundary!r}; expected null or the ARN of a policy, such as "
             "arn:aws:iam::123456789012:policy/boundary"
         )
     if monitoring.email is not None and "@" not in monitoring.email:
-        yield f"monitoring.email is {monitoring.email!r}, which is no address"
+        yield f"monitoring.email is {monitoring.email!r}, which is not an address"
 
 
 def _limits(deployment: Deployment) -> Iterator[str]:
-    """Yield the limits of time that would never be reached, as what they watch is ended first."""
+    """Yield time limits that can never be reached, because the job or run ends before."""
     monitoring, glue = deployment.settings.monitoring, deployment.settings.glue
     job, run = monitoring.long_job_minutes, monitoring.long_run_minutes
     if deployment.on_glue and job is not None and job >= glue.timeout_minutes:
@@ -183,26 +183,26 @@ def _limits(deployment: Deployment) -> Iterator[str]:
 
 def _tags(deployment: Deployment) -> Iterator[str]:
     tags = deployment.tag_map()
-    if len(tags) > _MOST_TAGS:
-        yield f"deploy.tags: with `application` and `environment` there are {len(tags)}, AWS takes {_MOST_TAGS}"
+    if len(tags) > _MAX_TAGS:
+        yield f"deploy.tags: with `application` and `environment` there are {len(tags)}, AWS accepts {_MAX_TAGS}"
     seen: dict[str, str] = {}
     for name, value in tags.items():
         if not 1 <= len(name) <= 128 or name.lower().startswith("aws:") or not _TAG.fullmatch(name):
             yield (
-                f"deploy.tags: AWS refuses {name!r} as the name of a tag; it takes up to 128 letters, digits, spaces "
-                "and _ . : / = + - @, not aws: first"
+                f"deploy.tags: AWS refuses {name!r} as the name of a tag; it accepts up to 128 letters, digits, "
+                "spaces and _ . : / = + - @, not aws: first"
             )
         if len(value) > 256 or not _TAG.fullmatch(value):
             yield (
-                f"deploy.tags.{name}: AWS refuses {value!r} as the value of a tag; it takes up to 256 letters, "
+                f"deploy.tags.{name}: AWS refuses {value!r} as the value of a tag; it accepts up to 256 letters, "
                 "digits, spaces and _ . : / = + - @"
             )
         if (other := seen.setdefault(name.lower(), name)) != name:
-            yield f"deploy.tags: {other!r} and {name!r} are one tag to IAM, which ignores case; use one of them"
+            yield f"deploy.tags: {other!r} and {name!r} are the same tag to IAM, which ignores case; use one of them"
 
 
 def check_policies(resources: Resources) -> None:
-    """Raise where a role has more policy than IAM takes.
+    """Raise if the policies of a role exceed IAM's limit.
 
     Raises:
         ConfigError: names the role and the sizes.
@@ -211,9 +211,9 @@ def check_policies(resources: Resources) -> None:
         if resource["Type"] != "AWS::IAM::Role":
             continue
         documents: list[Any] = [policy["PolicyDocument"] for policy in resource["Properties"]["Policies"]]
-        size = sum(len(json.dumps(found, separators=(",", ":"))) for found in documents)
-        if size > _MOST_POLICY:
+        size = sum(len(json.dumps(document, separators=(",", ":"))) for document in documents)
+        if size > _MAX_POLICY:
             raise ConfigError(
-                f"the policy of {name} would have {size:,} characters, IAM takes {_MOST_POLICY:,}; use fewer "
+                f"the policy of {name} would have {size:,} characters, IAM accepts {_MAX_POLICY:,}; use fewer "
                 "datasets in one environment, or sources below one prefix"
             )

@@ -1,4 +1,4 @@
-"""One environment as it will be on AWS: its names and places, all derived from the configuration."""
+"""The names and locations of one environment on AWS, all derived from the configuration."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Resources = dict[str, Resource]
 AWS_WORKGROUP = "primary"
 CREATED_KEY = "create"
 _NONE = "_NONE_"
-# The argument of a job that has the ARN of the topic of notices.
+# The job argument with the ARN of the notification topic.
 TOPIC = "--notices-topic"
 
 
 def sub(text: str) -> Any:
-    """Return a text in which CloudFormation fills in ``${…}``."""
+    """Return a text in which CloudFormation substitutes ``${…}``."""
     return {"Fn::Sub": text}
 
 
@@ -55,7 +55,7 @@ def joined(parts: Iterable[Resources]) -> Resources:
                 one, other = (_title(found) for found in (made[logical_id], resource))
                 raise ConfigError(
                     f"{one} and {other} would both have the logical id {logical_id} in the template, "
-                    "which has the letters and digits of a name only; rename one of them"
+                    "which keeps only the letters and digits of a name; rename one of them"
                 )
             made[logical_id] = resource
     return made
@@ -79,14 +79,14 @@ def bucket_arn(bucket: str) -> Any:
 
 @dataclass(frozen=True)
 class Deployment:
-    """The settings of one environment with the names that everything gets on AWS."""
+    """The settings of one environment, and the names of its resources on AWS."""
 
     settings: Settings
     env: str
 
     @property
     def stack(self) -> str:
-        """Name of the stack, and the beginning of the names of what is only used inside it."""
+        """Name of the stack, and prefix of the names of its internal resources."""
         return self.settings.deploy.stack or f"bucketwheel-{self.env}"
 
     @property
@@ -96,33 +96,33 @@ class Deployment:
 
     @property
     def role(self) -> str:
-        """Name of the role that the jobs run with."""
+        """Name of the jobs' role."""
         glue, emr = self.settings.glue, self.settings.emr_serverless
         return (None if self.on_glue else emr.role) or glue.role or f"{self.stack}-job"
 
     @property
     def log_prefix(self) -> str:
-        """What the names of the log groups begin with."""
+        """Prefix of the names of the log groups."""
         return f"/{self.stack}"
 
     @property
     def output_log_group(self) -> str:
-        """The log group that has what jobs print."""
+        """The log group with the output of the jobs."""
         return f"{self.log_prefix}/output"
 
     @property
     def makes_key(self) -> bool:
-        """Whether the stack makes its own KMS key."""
+        """Whether the stack creates its own KMS key."""
         return self.settings.deploy.kms_key == CREATED_KEY
 
     @property
     def key(self) -> Any | None:
-        """ARN of the KMS key, or None where AWS's own keys are used."""
+        """ARN of the KMS key, or None if AWS-managed keys are used."""
         return arn_of("Key") if self.makes_key else self.settings.deploy.kms_key
 
     @property
     def topic(self) -> Any:
-        """ARN of the topic that the jobs write to: the one that is named, else the stack's own."""
+        """ARN of the topic for the jobs: the configured one, else the stack's own."""
         return self.settings.monitoring.topic_arn or ref("Notices")
 
     @property
@@ -132,7 +132,7 @@ class Deployment:
 
     @property
     def makes_workgroup(self) -> bool:
-        """Whether the stack makes the workgroup; every account has the one called `primary`."""
+        """Whether the stack creates the workgroup; every account has `primary`."""
         return self.settings.athena.workgroup != AWS_WORKGROUP
 
     def job_name(self, name: str) -> str:
@@ -140,15 +140,15 @@ class Deployment:
         return f"{self.settings.deploy.job_prefix}-{self.env}-{name}"
 
     def target(self) -> S3Location:
-        """Where tables are written."""
+        """The location of the tables."""
         return s3_location("target", self.settings.target)
 
     def sources(self) -> dict[str, S3Location]:
-        """Where snapshots are read, by dataset."""
+        """The locations of the snapshots, by dataset."""
         return {name: s3_location(f"datasets.{name}.source", d.source) for name, d in self.settings.datasets.items()}
 
     def mappings(self) -> dict[str, S3Location]:
-        """The mapping files, by dataset; only of datasets that have one."""
+        """The mapping files, by dataset; only for datasets that have one."""
         return {
             name: s3_location(f"datasets.{name}.mapping", found.mapping)
             for name, found in self.settings.datasets.items()
@@ -156,19 +156,19 @@ class Deployment:
         }
 
     def query_results(self) -> S3Location:
-        """Where Athena puts results."""
+        """The location of Athena's query results."""
         return s3_location("athena.output_location", self.settings.athena.output_location)
 
     def uses_athena(self) -> bool:
-        """Whether the jobs themselves send statements to Athena."""
+        """Whether the jobs send statements to Athena."""
         return self.settings.ctas.method == "athena"
 
     def copies_tables(self) -> bool:
-        """Whether a SQL engine copies the tables, which leaves files and definitions that have to go again."""
+        """Whether a SQL engine copies the tables, so that jobs delete files and definitions of failed copies."""
         return self.settings.ctas.method != PROMOTE
 
     def package(self) -> S3Location:
-        """Where the package is that the jobs run.
+        """The location of the package for the jobs.
 
         Raises:
             ConfigError: none was named.
@@ -181,7 +181,7 @@ class Deployment:
         return s3_location("deploy.package", self.settings.deploy.package)
 
     def artifacts(self) -> S3Location:
-        """Below what place packages are uploaded."""
+        """The parent location of uploaded packages."""
         return s3_location("deploy.artifacts", self.settings.deploy.artifacts)
 
     def tags(self) -> list[dict[str, str]]:
@@ -204,10 +204,10 @@ class Deployment:
             if job.dataset is not None and job.dataset not in self.settings.datasets:
                 have = ", ".join(self.settings.datasets) or "none"
                 problems.append(
-                    f"deploy.jobs.{name}.dataset is {job.dataset!r}, which is not configured; there are {have}"
+                    f"deploy.jobs.{name}.dataset is {job.dataset!r}, which is not configured; known: {have}"
                 )
             problems += [
-                f"deploy.jobs.{name}.stages has {stage!r}, which is no stage; there are {', '.join(sorted(known))}"
+                f"deploy.jobs.{name}.stages has {stage!r}, which is not a stage; known: {', '.join(sorted(known))}"
                 for stage in job.stages
                 if stage not in known
             ]
@@ -216,7 +216,7 @@ class Deployment:
         return self.settings.deploy.jobs
 
     def job_for(self, dataset: str, stage: str) -> str:
-        """Return the job that does `stage` for a dataset, and not every stage.
+        """Return the job that runs `stage`, but not all stages, for a dataset.
 
         Raises:
             ConfigError: there is none.
@@ -240,7 +240,7 @@ class Deployment:
         stages: Sequence[str] = (),
         options: Mapping[str, str | None] | None = None,
     ) -> dict[str, str]:
-        """Return the arguments that app/job.py gets.
+        """Return the arguments for app/job.py.
 
         The directory of the configuration is `--config-dir` here: Glue keeps `--conf` for Spark's settings.
 

@@ -1,4 +1,4 @@
-"""The EMR Serverless application, and the parameters with which jobs are sent to it."""
+"""The EMR Serverless application, and the parameters of its jobs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _PYTHON = "./environment/bin/python"
 
 
 def application(deployment: Deployment) -> Resources:
-    """Return the application; none where the jobs run on Glue."""
+    """Return the application; nothing if the jobs run on Glue."""
     if deployment.on_glue:
         return {}
     emr = deployment.settings.emr_serverless
     worker = {"Cpu": f"{emr.cores} vCPU", "Memory": f"{emr.memory_gb} GB", "Disk": f"{emr.disk_gb} GB"}
-    # The datasets run side by side, each with a driver of its own.
+    # The datasets run in parallel, each with its own driver.
     workers = (emr.max_executors + 1) * max(len(deployment.settings.datasets), 1)
     properties: dict[str, Any] = {
         "Name": deployment.stack,
@@ -50,14 +50,14 @@ def application(deployment: Deployment) -> Resources:
 
 
 def _image(image: str) -> Any:
-    """Return the whole URI of an image; a name without a registry is one of this account and region."""
+    """Return the full URI of an image; a name without a registry means this account and region."""
     if "/" in image and "." in image.partition("/")[0]:
         return image
     return sub(f"${{AWS::AccountId}}.dkr.ecr.${{AWS::Region}}.${{AWS::URLSuffix}}/{image}")
 
 
 def spark_parameters(deployment: Deployment) -> str:
-    """Return `sparkSubmitParameters`: the size of workers, the Python environment, the runtime's name.
+    """Return `sparkSubmitParameters`: worker size, Python environment, name of the runtime.
 
     Two thirds of a worker's memory are left to the Python processes, which do the work.
     """
@@ -72,7 +72,7 @@ def spark_parameters(deployment: Deployment) -> str:
             f"spark.emr-serverless.{part}.disk": f"{emr.disk_gb}g",
         }
     conf["spark.dynamicAllocation.maxExecutors"] = emr.max_executors
-    # Nothing that AWS documents tells a driver where it runs.
+    # AWS documents nothing from which a driver could tell where it runs.
     conf[f"spark.emr-serverless.driverEnv.{VARIABLE}"] = "emr-serverless"
     if not emr.image:
         conf |= {
@@ -85,12 +85,12 @@ def spark_parameters(deployment: Deployment) -> str:
 
 
 def words(arguments: Mapping[str, str]) -> list[str]:
-    """Return arguments as the list that EMR Serverless and `spark-submit` take."""
+    """Return arguments as the list for EMR Serverless and `spark-submit`."""
     return [word for name, value in arguments.items() for word in (name, value)]
 
 
 def monitoring(group: str) -> dict[str, Any]:
-    """Return where the output of a job goes, as `StartJobRun` takes it from boto3.
+    """Return the log configuration of a job for boto3's `StartJobRun`.
 
     The log group has its own encryption, so that none is asked for here.
     """
@@ -103,12 +103,12 @@ def monitoring(group: str) -> dict[str, Any]:
 
 
 def capitalised(value: Any) -> Any:
-    """Return parameters with the first letters that Step Functions wants; keys in capitals stay."""
+    """Return parameters with the capital first letters of Step Functions; upper-case keys stay."""
     if isinstance(value, Mapping):
         return {f"{key[:1].upper()}{key[1:]}": capitalised(part) for key, part in value.items()}
     return value
 
 
 def application_output(deployment: Deployment) -> Resources:
-    """Return the output that names the application."""
+    """Return the stack output with the application's id."""
     return {} if deployment.on_glue else {"ApplicationId": {"Value": ref("Application")}}

@@ -1,4 +1,4 @@
-"""The Glue jobs: one a selection of stages, all of them the same script."""
+"""The Glue jobs: one per selection of stages, all with the same script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bucketwheel.settings.deploy import JobSettings
 
 
 def glue_jobs(deployment: Deployment) -> Resources:
-    """Return the jobs; none where they run on EMR Serverless."""
+    """Return the jobs; none if they run on EMR Serverless."""
     if not deployment.on_glue:
         return {}
     return joined({logical("Job", name): _job(deployment, name, job)} for name, job in deployment.jobs().items())
@@ -32,7 +32,7 @@ def _job(deployment: Deployment, name: str, job: JobSettings) -> dict[str, Any]:
             "NumberOfWorkers": glue.number_of_workers,
             "Timeout": glue.timeout_minutes,
             "ExecutionClass": glue.execution_class,
-            # Retries are the state machine's; two of them would multiply.
+            # Only the state machine retries; two levels of retries would multiply.
             "MaxRetries": 0,
             "ExecutionProperty": {
                 "MaxConcurrentRuns": 1 if job.dataset else max(len(deployment.settings.datasets), 1)
@@ -52,6 +52,6 @@ def _job(deployment: Deployment, name: str, job: JobSettings) -> dict[str, Any]:
             },
             "Tags": deployment.tag_map(),
         },
-        # The first line a job prints needs its group.
+        # The log group must exist when a job prints its first line.
         "DependsOn": ["OutputLog", "ErrorLog"],
     }

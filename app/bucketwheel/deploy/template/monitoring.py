@@ -1,4 +1,4 @@
-"""Where output goes and what is watched: log groups, the topic, events of jobs, the dashboard."""
+"""Log groups, the notification topic, event rules and the dashboard."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _ERRORS = "ErrorLines"
 
 
 def logs(deployment: Deployment) -> Resources:
-    """Return the log groups; that of the jobs' output also counts lines of errors."""
+    """Return the log groups; the one for the jobs' output also counts error lines."""
     names = {f"{name.capitalize()}Log": f"{deployment.log_prefix}/{name}" for name in log_group_names(deployment)}
-    # State machines deliver to groups with this beginning without a policy that grows with each of them.
+    # State machines may write to groups with this prefix; other names need a policy that grows with each group.
     names["StatesLog"] = f"/aws/vendedlogs/states/{deployment.stack}"
     if deployment.settings.monitoring.watch_schedule:
         names["WatchLog"] = f"/aws/vendedlogs/states/{deployment.stack}-watch"
@@ -42,7 +42,7 @@ def logs(deployment: Deployment) -> Resources:
 
 
 def error_lines(deployment: Deployment) -> str:
-    """Return the name of the metric that counts error lines; a filter of logs sets no dimension by itself."""
+    """Return the name of the metric for error lines; a log filter cannot set a fixed dimension."""
     return f"{_ERRORS}-{deployment.env}"
 
 
@@ -59,7 +59,7 @@ def _log_group(deployment: Deployment, name: str) -> dict[str, Any]:
 
 
 def topic(deployment: Deployment) -> Resources:
-    """Return the topic of notices, who may write to it, and whom it writes to."""
+    """Return the notification topic, its policy and its subscription."""
     properties: dict[str, Any] = {"TopicName": deployment.topic_name, "Tags": deployment.tags()}
     if deployment.key is not None:
         properties["KmsMasterKeyId"] = deployment.key
@@ -97,7 +97,7 @@ def topic(deployment: Deployment) -> Resources:
 
 
 def events(deployment: Deployment) -> Resources:
-    """Return the rules: word of jobs that failed or take long, whoever started them, and the watch over each run."""
+    """Return the event rules: failed and slow jobs, however started, and the timeout watchdog of each run."""
     made = _job_events(deployment)
     if deployment.settings.monitoring.long_run_minutes:
         begun = {
@@ -131,7 +131,7 @@ def _job_events(deployment: Deployment) -> Resources:
     failed = {
         "source": ["aws.emr-serverless"],
         "detail-type": ["EMR Serverless Job Run State Change"],
-        # A job past its time-out is cancelled, and looks the same as one that somebody cancels.
+        # A job that exceeds its timeout looks the same as one that a person cancels.
         "detail": {"applicationId": [ref("Application")], "state": ["FAILED", "CANCELLED"]},
     }
     return {"JobFailed": _rule(deployment, "job-failed", failed, notice)}
@@ -148,7 +148,7 @@ def _rule(deployment: Deployment, name: str, pattern: dict[str, Any], target: di
 
 
 def dashboard(deployment: Deployment) -> Resources:
-    """Return the dashboard: a graph a metric with a line a dataset, the runs, the newest errors."""
+    """Return the dashboard: one graph per metric with one line per dataset, the runs and the latest errors."""
     widgets = [_runs_widget()]
     widgets += [_metric_widget(deployment, metric) for metric in metrics.METRICS]
     widgets.append(_errors_widget(deployment))

@@ -1,4 +1,4 @@
-"""What the jobs may do, derived from the configuration: which prefixes, which tables, which workgroup.
+"""The permissions of the jobs, derived from the configured prefixes, tables and workgroup.
 
 Nothing here may delete from a source. `Resource: "*"` stands only where the service takes no name, with a condition.
 """
@@ -37,7 +37,7 @@ def document(statements: Iterable[Statement]) -> dict[str, Any]:
 
 
 def job_statements(deployment: Deployment) -> list[Statement]:
-    """Return what the role of the jobs may do."""
+    """Return the statements of the jobs' policy."""
     return [
         *_read(deployment),
         *_listings(deployment),
@@ -59,7 +59,7 @@ def _read(deployment: Deployment) -> Iterator[Statement]:
 
 
 def _listings(deployment: Deployment) -> Iterator[Statement]:
-    """Allow to list what lies below the known prefixes; without that a missing object looks like a denied one."""
+    """Allow listing the known prefixes; without that, S3 reports a missing object as denied."""
     below = [*deployment.sources().values(), deployment.target(), deployment.package()]
     if deployment.uses_athena():
         below.append(deployment.query_results())
@@ -77,12 +77,12 @@ def _listings(deployment: Deployment) -> Iterator[Statement]:
 def _write(deployment: Deployment) -> Iterator[Statement]:
     target, actions = deployment.target(), ["s3:GetObject", "s3:PutObject"]
     tables = [object_arn(target, f"/{dataset}/*") for dataset in deployment.settings.datasets]
-    # A run deletes no file of a table: that is for `expire`. Only copies that failed have to go.
+    # A run deletes no table files, only those of failed copies; `expire` deletes the rest.
     failed = ["s3:AbortMultipartUpload", *(["s3:DeleteObject"] if deployment.copies_tables() else [])]
     yield allow("WriteTables", [*actions, *failed], tables)
-    # Checkpoints that are done with go. Books are small: none is uploaded in parts.
+    # Obsolete checkpoints are deleted. Run metadata is small: no multipart uploads.
     yield allow("WriteBooks", [*actions, "s3:DeleteObject"], [object_arn(target, "/_bucketwheel/*")])
-    # This one knows no prefixes.
+    # This action has no prefixes.
     yield allow("FindUploads", ["s3:ListBucketMultipartUploads"], [bucket_arn(target.bucket)])
 
 
@@ -96,7 +96,7 @@ def _catalog(deployment: Deployment) -> Iterator[Statement]:
     yield allow("ReadCatalog", ["glue:GetTable", "glue:GetTables"], [*around, sub(f"{base}table/{database}/*")])
     yield allow("Publish", ["glue:CreateTable", "glue:DeleteTable", "glue:UpdateTable"], [*around, *owned])
     if deployment.uses_athena():
-        # Athena looks at the database in the name of whoever asks; a copy is made, then forgotten, and never changed.
+        # Athena reads the database with the caller's permissions; a copy is created and dropped, never changed.
         yield allow("ReadDatabase", ["glue:GetDatabase"], around)
         copies = sub(f"{base}table/{database}/{TEMPORARY}*")
         yield allow("Copy", ["glue:CreateTable", "glue:DeleteTable"], [*around, copies])
@@ -129,20 +129,20 @@ def _logs(deployment: Deployment) -> Iterator[Statement]:
         yield allow("Log", actions, groups)
         return
     yield allow("Log", [*actions, "logs:DescribeLogStreams"], groups)
-    # This one takes no name.
+    # This action takes no log group.
     everything = sub("arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*")
     yield allow("FindLogGroups", ["logs:DescribeLogGroups"], [everything])
 
 
 def log_group_names(deployment: Deployment) -> tuple[str, ...]:
-    """Return the last parts of the names of the log groups that jobs write to; Glue gives them."""
+    """Return the last parts of the names of the jobs' log groups, which Glue determines."""
     return ("output", "error") if deployment.on_glue else ("output",)
 
 
 def _metrics(deployment: Deployment) -> Iterator[Statement]:
     monitoring, platform = deployment.settings.monitoring, deployment.settings.deploy.platform
     names = [monitoring.namespace] if metrics.route(monitoring.metrics, platform) == "put" else []
-    # Glue sends its own metrics in the name of the job's role.
+    # Glue publishes its own metrics with the job's role.
     names += ["Glue"] if deployment.on_glue else []
     if not names:
         return

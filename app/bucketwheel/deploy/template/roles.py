@@ -1,4 +1,4 @@
-"""The roles of the jobs, of each state machine, and of what starts these. None can do the work of another."""
+"""The roles of the jobs, of each state machine and of the schedules, each with its own permissions only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EMR_RULE = (
 def roles(deployment: Deployment) -> Resources:
     """Return the roles with their policies."""
     service = "glue" if deployment.on_glue else "emr-serverless"
-    # Glue takes only roles of its own account and sends no source account; a condition on it would lock it out.
+    # Glue sends no source account, so a condition on it would deny every job; Glue accepts only roles of its account.
     own = None if deployment.on_glue else _own_account()
     made = {
         "JobRole": _role(deployment, deployment.role, service, job_statements(deployment), own),
@@ -90,7 +90,7 @@ def _states_statements(deployment: Deployment) -> list[Statement]:
             allow("PassJobRole", ["iam:PassRole"], [arn_of("JobRole")], {
                 "StringEquals": {"iam:PassedToService": "emr-serverless.amazonaws.com"}
             }),
-            # Step Functions learns through this rule, which it keeps itself, that a job has ended.
+            # Step Functions manages this rule itself, to learn that a job has ended.
             allow("FollowByEvents", ["events:DescribeRule", "events:PutRule", "events:PutTargets"], [sub(_EMR_RULE)]),
         ]  # fmt: skip
     if deployment.key is not None:
@@ -108,7 +108,7 @@ def _slow_watch_statements(deployment: Deployment) -> list[Statement]:
 
 
 def _observed() -> list[Statement]:
-    """Let a state machine write its log and its traces; these actions take no names."""
+    """Allow a state machine to write its log and traces; these actions have no resource level."""
     delivery = ("CreateLogDelivery", "DeleteLogDelivery", "DescribeLogGroups", "DescribeResourcePolicies",
                 "GetLogDelivery", "ListLogDeliveries", "PutResourcePolicy", "UpdateLogDelivery")  # fmt: skip
     tracing = ("GetSamplingRules", "GetSamplingTargets", "PutTelemetryRecords", "PutTraceSegments")

@@ -1,4 +1,4 @@
-"""The state machines and what starts them."""
+"""The state machines and their schedules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def machines(deployment: Deployment) -> Resources:
 
 
 def schedules(deployment: Deployment) -> Resources:
-    """Return the schedules, each unless it is null."""
+    """Return the schedules that are set."""
     deploy, monitoring = deployment.settings.deploy, deployment.settings.monitoring
     made: Resources = {}
     if deploy.schedule:

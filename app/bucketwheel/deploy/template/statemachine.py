@@ -1,11 +1,10 @@
-"""The monthly run as a Step Functions state machine: buckets of all datasets side by side, then register, then ctas.
+"""The monthly run as a Step Functions state machine: bucket all datasets in parallel, then register, then ctas.
 
-Input, all of it optional::
+Input, all fields optional::
 
     {"snapshot_dt": "2025-10-22", "tables_filter": "IBE_01,IBE_04", "datasets": ["infobase_attributes"]}
 
-A job that fails is tried again here and nowhere else; data that was refused is not different the second time, so the
-count is low.
+Only the state machine retries failed jobs. Refused data stays refused, so the number of retries is low.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from bucketwheel.packaging.archive import SCRIPT
 
 State = dict[str, Any]
 
-# What tasks name; CloudFormation fills them in.
+# Resources that tasks refer to; CloudFormation substitutes them.
 _SUBSTITUTIONS = {
     "topic": "${Notices}",
     "role": "${JobRole.Arn}",
@@ -34,16 +33,16 @@ _TEMPORARY = (
     "Glue.ResourceNumberLimitExceededException",
     "Glue.ThrottlingException",
 )
-# Minutes that a job may take to get its workers.
+# Minutes for a job to get its workers.
 _START_MINUTES = 30
-# Seconds before the first try again, each later wait is twice as long: of a start that was refused for now, and how
-# often; of a job that failed, where `deploy.retries` says how often.
+# Seconds before the first retry; the wait doubles each time. For a throttled start, with the number of attempts, and
+# for a failed job, which is retried `deploy.retries` times.
 _REFUSED_SECONDS, _REFUSED_ATTEMPTS = 60, 5
 _FAILED_SECONDS = 300
 
 
 def definition(deployment: Deployment) -> State:
-    """Return the state machine in Amazon States Language, with CloudFormation's ``${…}`` in its texts."""
+    """Return the state machine in Amazon States Language, with CloudFormation's ``${…}`` in its strings."""
     datasets = list(deployment.settings.datasets)
     return {
         "Comment": f"Bucketwheel, {deployment.env}: bucket every dataset, then register, then ctas",
@@ -91,7 +90,7 @@ def definition(deployment: Deployment) -> State:
 
 
 def _branch(deployment: Deployment, dataset: str) -> State:
-    """Return the branch of one dataset, which does nothing where only others were asked for."""
+    """Return the branch of one dataset, which does nothing if the input names only others."""
     look, choice, work, skip = (f"{word} {dataset}" for word in ("Look at", "Is wanted:", "Bucket", "Skip"))
     task = _task(deployment, deployment.job_for(dataset, "bucket"), dataset=dataset)
     return {
@@ -115,7 +114,7 @@ def _branch(deployment: Deployment, dataset: str) -> State:
 
 
 def _publish(deployment: Deployment, stage: str) -> State:
-    """Return the state that runs one publishing stage for every dataset, one after the other."""
+    """Return the state that runs one publishing stage for every dataset in turn."""
     datasets = list(deployment.settings.datasets)
     jobs = {dataset: deployment.job_for(dataset, stage) for dataset in datasets}
     if all(deployment.jobs()[name].dataset is None for name in jobs.values()) and len(set(jobs.values())) == 1:
@@ -123,7 +122,7 @@ def _publish(deployment: Deployment, stage: str) -> State:
         states = {start: {**_task(deployment, jobs[datasets[0]], stages=stage), "End": True}}
     else:
         start = f"Job for {stage}"
-        # Of a dataset that there is not, no choice matches, which is an error as any other.
+        # No choice matches an unknown dataset, which fails the execution.
         choices = [
             {"Variable": "$.dataset", "StringEquals": dataset, "Next": f"Run {stage} of {dataset}"}
             for dataset in datasets
@@ -148,7 +147,7 @@ def _publish(deployment: Deployment, stage: str) -> State:
 
 
 def _task(deployment: Deployment, name: str, dataset: str | None = None, stages: str = "") -> State:
-    """Return the state that runs a job to its end; without a dataset it takes the one in its input."""
+    """Return the state that runs a job to its end; without `dataset` it uses the one in its input."""
     job = deployment.jobs()[name]
     fixed = deployment.arguments(job, dataset=dataset, stages=(stages,) if stages else ())
     taken = dict(_OPTIONS) if dataset else {"--dataset": "$.dataset", **_OPTIONS}
@@ -166,13 +165,13 @@ def _task(deployment: Deployment, name: str, dataset: str | None = None, stages:
 
 
 def _glue(deployment: Deployment, name: str, fixed: dict[str, str], taken: dict[str, str]) -> State:
-    """Return the call; what the job's own arguments say already is not said again."""
-    told = {key: value for key, value in fixed.items() if key in ("--dataset", "--stages")}
+    """Return the call, with only those arguments that differ from the job's own defaults."""
+    explicit = {key: value for key, value in fixed.items() if key in ("--dataset", "--stages")}
     return {
         "Resource": resource("glue:startJobRun.sync"),
         "Parameters": {
             "JobName": deployment.job_name(name),
-            "Arguments": {**told, **{f"{key}.$": path for key, path in taken.items()}},
+            "Arguments": {**explicit, **{f"{key}.$": path for key, path in taken.items()}},
         },
     }
 
@@ -210,28 +209,28 @@ def _job_minutes(deployment: Deployment) -> int:
 
 def started_jobs(deployment: Deployment) -> list[str]:
     """Return the jobs of `deploy.jobs` that a run starts."""
-    found = [
+    jobs = [
         deployment.job_for(dataset, stage)
         for stage in ("bucket", "register", "ctas")
         for dataset in deployment.settings.datasets
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(jobs))
 
 
 def longest_seconds(deployment: Deployment) -> int:
-    """Return what a run takes at most: every job its time-out at each try, and every wait between them.
+    """Return the longest possible run, in seconds: the timeout of every attempt and every wait between attempts.
 
-    The datasets are bucketed side by side; register and ctas take one after the other.
+    The datasets are bucketed in parallel; register and ctas take one after another.
     """
     retries = deployment.settings.deploy.retries
-    # Each wait is twice the one before: 1 + 2 + 4 … of the first.
+    # Each wait is twice the previous one: 1 + 2 + 4 … times the first.
     waits = _REFUSED_SECONDS * ((1 << _REFUSED_ATTEMPTS) - 1) + _FAILED_SECONDS * ((1 << retries) - 1)
     steps = 1 + 2 * len(deployment.settings.datasets)
     return steps * (60 * _job_minutes(deployment) * (retries + 1) + waits)
 
 
 def resource(action: str) -> str:
-    """Return what a task does, as Step Functions names it."""
+    """Return the ARN of an action for a task of Step Functions."""
     return f"arn:${{AWS::Partition}}:states:::{action}"
 
 

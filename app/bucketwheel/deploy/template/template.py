@@ -1,4 +1,4 @@
-"""Joins the parts to one CloudFormation template and writes it out, the same for the same configuration."""
+"""Build the CloudFormation template from its parts; the same configuration gives the same text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bucketwheel.deploy.template.deployment import Deployment, joined, ref
 from bucketwheel.errors import ConfigError
 from bucketwheel.settings import Settings
 
-# What CloudFormation takes.
+# CloudFormation's limits.
 MOST_BYTES = 1_000_000
 MOST_RESOURCES = 500
 
@@ -44,7 +44,7 @@ def template(settings: Settings, env: str) -> dict[str, Any]:
     resources = joined(part(deployment) for part in _PARTS)
     if len(resources) > MOST_RESOURCES:
         raise ConfigError(
-            f"the stack would have {len(resources)} resources, CloudFormation takes {MOST_RESOURCES}; use fewer "
+            f"the stack would have {len(resources)} resources, CloudFormation accepts {MOST_RESOURCES}; use fewer "
             "datasets or jobs in one environment"
         )
     checks.check_policies(resources)
@@ -63,7 +63,7 @@ def template(settings: Settings, env: str) -> dict[str, Any]:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes every value out; CloudFormation knows no YAML aliases."""
+    """Write every value in full; CloudFormation does not support YAML aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -81,7 +81,7 @@ def text(made: dict[str, Any], form: Literal["yaml", "json"]) -> str:
         written = yaml.dump(made, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
     if (size := len(written.encode())) > MOST_BYTES:
         raise ConfigError(
-            f"the template would be {size:,} bytes, CloudFormation takes {MOST_BYTES:,}; use fewer datasets or jobs "
-            "in one environment"
+            f"the template would be {size:,} bytes, CloudFormation accepts {MOST_BYTES:,}; use fewer datasets or "
+            "jobs in one environment"
         )
     return written

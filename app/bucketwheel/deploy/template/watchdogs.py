@@ -1,18 +1,18 @@
-"""The state machines that look at runs; each fails where it finds what no metric tells, and an alarm sees that."""
+"""The watchdogs: state machines that fail if a run is missing or overdue, which no metric shows."""
 
 from __future__ import annotations
 
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.deploy.template.statemachine import State, resource
 
-# Seconds that a look may take.
-_LOOK_SECONDS = 300
+# Time limit of a check, in seconds.
+_CHECK_SECONDS = 300
 
 
 def watch_definition(deployment: Deployment) -> State:
-    """Return the state machine that fails where no run has succeeded of late; an alarm watches it.
+    """Return the state machine that fails if no run has succeeded recently; an alarm watches it.
 
-    CloudWatch itself cannot look back further than a week.
+    A CloudWatch alarm cannot look back further than a week.
     """
     days = deployment.settings.monitoring.watch_days
     newest = "$states.result.Executions[0].StopDate"
@@ -20,7 +20,7 @@ def watch_definition(deployment: Deployment) -> State:
         "Comment": f"Bucketwheel, {deployment.env}: fails unless a run succeeded in the last {days} days",
         "QueryLanguage": "JSONata",
         "StartAt": "Newest",
-        "TimeoutSeconds": _LOOK_SECONDS,
+        "TimeoutSeconds": _CHECK_SECONDS,
         "States": {
             "Newest": {
                 "Type": "Task",
@@ -52,14 +52,14 @@ def watch_definition(deployment: Deployment) -> State:
 
 
 def slow_definition(deployment: Deployment, minutes: int) -> State:
-    """Return the state machine that is started with each run, and fails where that still goes on after `minutes`.
+    """Return the state machine that starts with each run and fails if the run takes longer than `minutes`.
 
-    The metric of how long executions take is only there once they have ended.
+    The metric for the duration of executions exists only after they end.
     """
     return {
-        "Comment": f"Bucketwheel, {deployment.env}: fails where a run goes on after {minutes} minutes",
+        "Comment": f"Bucketwheel, {deployment.env}: fails if a run takes longer than {minutes} minutes",
         "StartAt": "Wait",
-        "TimeoutSeconds": 60 * minutes + _LOOK_SECONDS,
+        "TimeoutSeconds": 60 * minutes + _CHECK_SECONDS,
         "States": {
             "Wait": {"Type": "Wait", "Seconds": 60 * minutes, "Next": "Look"},
             "Look": {

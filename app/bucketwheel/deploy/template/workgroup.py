@@ -1,4 +1,4 @@
-"""The Athena workgroup: encrypted results in one place, and an end to queries that scan too much."""
+"""The Athena workgroup: one encrypted location for results, and a limit of scanned bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bucketwheel.deploy.template.deployment import Deployment, Resources
 
 
 def workgroup(deployment: Deployment) -> Resources:
-    """Return the workgroup, unless it is the one that every account has."""
+    """Return the workgroup, unless it is `primary`, which every account has."""
     if not deployment.makes_workgroup:
         return {}
     athena = deployment.settings.athena
