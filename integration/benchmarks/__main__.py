@@ -1,7 +1,7 @@
 """Measure, print the table, write the JSON file.
 
 python -m integration.benchmarks --rows 100000 --runs 1 --scale 1,2     a quick look
-python -m integration.benchmarks --show build/bench.json --markdown     the table of an earlier run, for docs/benchmarks.md
+python -m integration.benchmarks --show build/bench.json --markdown     an earlier table, for docs/benchmarks.md
 """
 
 from __future__ import annotations
