@@ -171,6 +171,7 @@ def normalize(output: str) -> str:
     return re.sub(r"\d+\.\d kB", "SIZE", output).strip()
 
 
+@pytest.mark.slow
 def test_readme_quick_start_prints_what_is_shown(tmp_path: Path) -> None:
     steps, settings = quick_start()
     assert "people" in yaml.safe_load(settings)["datasets"]
