@@ -1,4 +1,4 @@
-"""Manifests made up for the report, and its page as a reader sees it."""
+"""Manifests for tests of the report, and the report as its reader sees it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def discover(rows: int = 374_112_345, **other: Any) -> kinds.DiscoverResult:
 
 def split(tables: int | Sequence[str] = 8, unmapped: Sequence[str] = ("Record_Source",)) -> kinds.SplitResult:
     columns = [{"source": f"C_{n}", "name": f"c_{n}"} for n in range(15)]
-    found = [{"name": name, "columns": columns} for name in names_of(tables)]
-    values = {"keys": columns[:1], "tables": found, "unmapped": unmapped, "mapping_sha256": "0" * 64}
+    parts = [{"name": name, "columns": columns} for name in names_of(tables)]
+    values = {"keys": columns[:1], "tables": parts, "unmapped": unmapped, "mapping_sha256": "0" * 64}
     return kinds.SplitResult.model_validate(values)
 
 
@@ -100,27 +100,27 @@ def published(prefix: str, tables: int | Sequence[str] = 8) -> kinds.PublishResu
 
 
 def manifest(*results: kinds.Record, **other: Any) -> Manifest:
-    """Return the manifest of a run whose first stages found `results`."""
+    """Return the manifest of a run whose first stages have `results`."""
     done = zip(STAGES, SECONDS, results, strict=False)
     values = {
         **{"run_id": RUN_ID, "dataset": "infobase_attributes", "created": "2025-11-01T04:11:09+00:00"},
         **{"status": "finished", "snapshot_dt": "2025-10-22", "planned_stages": STAGES, "runtime": "local, 2 cores"},
         **{"fingerprint": {"input files": "c0ffee" * 10}, "versions": {"bucketwheel": "0.2.0", "pyarrow": "26.0.1"}},
-        "stages": {name: {"started": "", "seconds": s, "result": found.model_dump()} for name, s, found in done},
+        "stages": {name: {"started": "", "seconds": s, "result": result.model_dump()} for name, s, result in done},
     }
     return Manifest.model_validate(values | other)
 
 
 def whole(tables: int = 8, count: int = 256, skewed: bool = True, hive: bool = True) -> Manifest:
     written = many(tables, count, skewed)
-    found = discover(written.rows, warnings=["snapshot_dt=2025-13-40: not a date, skipped"] if skewed else [])
+    source = discover(written.rows, warnings=["snapshot_dt=2025-13-40: not a date, skipped"] if skewed else [])
     checked = verify(written, WARNINGS[1:] if skewed else ())
     catalogued = (published("ext", tables), published("bucketed", tables))
-    return manifest(found, split(tables), size(tables, count, hive), written, checked, *catalogued)
+    return manifest(source, split(tables), size(tables, count, hive), written, checked, *catalogued)
 
 
 class Page(HTMLParser):
-    """The visible text and the tags of a page; refuses a page whose tags do not nest."""
+    """The visible text and the tags of a report; asserts that the tags nest."""
 
     def __init__(self, run: Manifest, cost: Cost | None = None) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ from bucketwheel.cost import Cost
 from bucketwheel.deploy.template import template as _template
 from bucketwheel.doctor import Finding
 from bucketwheel.errors import ConfigError as _ConfigError
-from bucketwheel.monitoring.run_end import Ending as _Ending
+from bucketwheel.monitoring.run_end import RunEndReporter as _RunEndReporter
 from bucketwheel.optional import aws_module
 from bucketwheel.packaging import package as _packaging
 from bucketwheel.packaging.package import Package
@@ -125,7 +125,7 @@ def run(
     command: str = "",
     log: Callable[[str], None] | None = None,
 ) -> RunOutcome:
-    """Run stages of one dataset, then publish metrics, a notice and a summary as `monitoring` says.
+    """Run stages of one dataset, then publish its metrics, a notification and a summary as `monitoring` configures.
 
     Args:
         config: from `load`.
@@ -139,11 +139,11 @@ def run(
         log: called with metrics as a line for CloudWatch, where they go that way; None writes to stderr.
     """
     request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, command)
-    ending = _Ending(config, request, progress, log)
-    with ending.watched() as observer:
+    reporter = _RunEndReporter(config, request, progress, log)
+    with reporter.observe() as observer:
         outcome = _run.run(config.settings, request, progress, observer=observer)
     if not outcome.changed:
-        ending.unchanged(outcome.manifest)
+        reporter.report_up_to_date(outcome.manifest)
     return outcome
 
 

@@ -15,7 +15,7 @@ def moto_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def aws_endpoint(moto_endpoint: str, own_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
-    """AWS as moto knows it."""
+    """Return the endpoint of moto and set credentials for it."""
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     return moto_endpoint

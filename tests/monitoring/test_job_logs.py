@@ -1,4 +1,4 @@
-"""What a job prints: lines that CloudWatch's filter finds errors in, and its metrics are taken from."""
+"""Lines that a job prints, from which CloudWatch counts errors and extracts metrics."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bucketwheel.deploy.template.monitoring import logs
 from bucketwheel.monitoring.metrics import DIMENSIONS, METRICS
 from bucketwheel.sample import Sample
 from deploy_support import configuration
-from ending_support import DATA, TOPIC, KeptCloud, job, read_summary
 from project import NARROW, WIDE, Project
+from run_end_support import DATA, TOPIC, FakePublisher, job, read_summary
 
 UNITS = {metric.name: metric.unit for metric in METRICS}
 
@@ -27,19 +27,19 @@ def own_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def matches(pattern: str, line: str) -> bool:
-    """Whether a filter of CloudWatch Logs finds a line; as far as the stack's own pattern goes: one equality."""
-    found = re.fullmatch(r'\{ \$\.(\w+) = "(\w+)" \}', pattern)
-    assert found, pattern
+    """Return whether a filter of CloudWatch Logs matches a line; supports one equality, as the stack's filter has."""
+    parts = re.fullmatch(r'\{ \$\.(\w+) = "(\w+)" \}', pattern)
+    assert parts, pattern
     try:
         event = json.loads(line)
     except ValueError:
         return False
-    return isinstance(event, dict) and event.get(found[1]) == found[2]
+    return isinstance(event, dict) and event.get(parts[1]) == parts[2]
 
 
 @pytest.fixture
 def errors() -> Callable[[list[str]], list[dict[str, Any]]]:
-    """The events that the stack's metric filter counts."""
+    """Return a function that selects the events that the stack's metric filter counts."""
     pattern = logs(Deployment(configuration().settings, "prod"))["ErrorLines"]["Properties"]["FilterPattern"]
     assert matches(pattern, '{"level": "ERROR"}')
     assert not matches(pattern, "level ERROR")
@@ -49,13 +49,13 @@ def errors() -> Callable[[list[str]], list[dict[str, Any]]]:
 Errors = Callable[[list[str]], list[dict[str, Any]]]
 
 
-def test_a_job_that_succeeds_has_no_line_of_an_error(project: Project, errors: Errors) -> None:
+def test_successful_job_logs_no_error(project: Project, errors: Errors) -> None:
     lines, failed = job(project, "--dataset", WIDE)
     assert (failed, errors(lines)) == (None, [])
     assert {{"time", "level"} <= set(json.loads(line)) for line in lines} == {True}
 
 
-def test_a_job_that_fails_has_one_with_class_text_and_command(
+def test_failed_job_logs_class_text_and_resume_command(
     project: Project, dirty: Callable[..., Sample], errors: Errors
 ) -> None:
     project.use(dirty("null_keys"))
@@ -73,7 +73,7 @@ def test_a_job_that_fails_has_one_with_class_text_and_command(
 @pytest.mark.parametrize(
     ("arguments", "kind"),
     [
-        (("--dataset", "nobody"), "SelectionError"),
+        (("--dataset", "missing"), "SelectionError"),
         (("--settings", "no JSON"), "ConfigError"),
         (("--settings", '{"buckets.cuont": 1}'), "ConfigError"),
         (("--set", "buckets"), "BadParameter"),
@@ -81,7 +81,9 @@ def test_a_job_that_fails_has_one_with_class_text_and_command(
         (("--resume", "2025-10-22-20251101T041109Z-0a1b2c"), "SelectionError"),
     ],
 )
-def test_wrong_arguments_are_one_too(project: Project, errors: Errors, arguments: tuple[str, ...], kind: str) -> None:
+def test_invalid_arguments_log_one_error(
+    project: Project, errors: Errors, arguments: tuple[str, ...], kind: str
+) -> None:
     lines, failed = job(project, *arguments)
     (event,) = errors(lines)
     assert failed is not None
@@ -89,7 +91,7 @@ def test_wrong_arguments_are_one_too(project: Project, errors: Errors, arguments
 
 
 @pytest.mark.parametrize("where", ["glue", "emr-serverless"])
-def test_wrong_settings_are_one_on_every_platform(
+def test_invalid_settings_log_one_error_on_every_platform(
     project: Project, errors: Errors, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(host.VARIABLE, where)
@@ -98,9 +100,7 @@ def test_wrong_settings_are_one_on_every_platform(
     assert [event["error"] for event in errors(lines)] == ["ConfigError"]
 
 
-def test_an_interrupt_and_a_bug_are_one_too(
-    project: Project, errors: Errors, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupt_and_bug_log_one_error(project: Project, errors: Errors, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -123,15 +123,15 @@ def read_summaries(project: Project) -> list[dict[str, Any]]:
     return [json.loads((runs / run_id / "summary.json").read_text()) for run_id in project.run_ids()]
 
 
-def test_every_output_has_the_line_of_the_error(project: Project, errors: Errors) -> None:
+def test_error_line_follows_output_format(project: Project, errors: Errors) -> None:
     for output in ("text", "json", "log"):
-        lines, _ = job(project, "--dataset", "nobody", "--output", output)
-        found = errors(lines) if output != "json" else []
-        assert [event["error"] for event in found] == ([] if output == "json" else ["SelectionError"])
+        lines, _ = job(project, "--dataset", "missing", "--output", output)
+        events = errors(lines) if output != "json" else []
+        assert [event["error"] for event in events] == ([] if output == "json" else ["SelectionError"])
 
 
 @pytest.mark.parametrize("platform", ["glue", "emr-serverless"])
-def test_on_a_platform_the_command_is_one_that_a_person_can_type(
+def test_resume_command_on_a_platform_is_a_submit_command(
     project: Project, dirty: Callable[..., Sample], errors: Errors, monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     monkeypatch.setenv(host.VARIABLE, platform)
@@ -143,27 +143,27 @@ def test_on_a_platform_the_command_is_one_that_a_person_can_type(
     (event,) = errors(lines)
     (run_id,) = project.run_ids()
     package = f" --package {project.root}" if platform == "emr-serverless" else ""
-    wanted = f"bucketwheel submit {platform} {WIDE} --env local --set buckets.count=2{package} --resume {run_id}"
-    assert event["resume"] == wanted
-    assert f"To go on from here: {wanted}" in str(failed)
+    command = f"bucketwheel submit {platform} {WIDE} --env local --set buckets.count=2{package} --resume {run_id}"
+    assert event["resume"] == command
+    assert f"To go on from here: {command}" in str(failed)
 
 
-def test_the_topic_comes_as_an_argument(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notices_topic_argument_sets_topic(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     from bucketwheel.monitoring import run_end
 
-    cloud = KeptCloud()
-    monkeypatch.setattr(run_end, "aws_cloud", cloud)
+    publisher = FakePublisher()
+    monkeypatch.setattr(run_end, "open_aws_publisher", publisher)
     job(project, "--notices-topic", TOPIC, "--dataset", NARROW)
-    assert [(topic, subject) for topic, subject, _ in cloud.notices] == [
+    assert [(topic, subject) for topic, subject, _ in publisher.notifications] == [
         (TOPIC, f"Bucketwheel local: {NARROW} finished, snapshot 2025-10-22")
     ]
     job(project, "--notices-topic", "_NONE_", "--dataset", WIDE)
-    assert len(cloud.notices) == 1
+    assert len(publisher.notifications) == 1
 
 
-def test_metrics_are_one_line_as_cloudwatch_takes_them(project: Project) -> None:
+def test_emf_metrics_are_one_log_line(project: Project) -> None:
     lines, _ = job(project, "--dataset", WIDE, "--set", "monitoring.metrics=emf")
-    (document,) = [found for line in lines if "_aws" in (found := json.loads(line))]
+    (document,) = [event for line in lines if "_aws" in (event := json.loads(line))]
     check_embedded(document)
     (run_id,) = project.run_ids()
     assert (document["run"], document["snapshot"], document["status"]) == (run_id, "2025-10-22", "finished")
@@ -175,21 +175,21 @@ def test_metrics_are_one_line_as_cloudwatch_takes_them(project: Project) -> None
 
 def metrics_of(document: dict[str, Any]) -> list[dict[str, str]]:
     (directive,) = document["_aws"]["CloudWatchMetrics"]
-    found: list[dict[str, str]] = directive["Metrics"]
-    return found
+    metrics: list[dict[str, str]] = directive["Metrics"]
+    return metrics
 
 
 def check_embedded(document: dict[str, Any]) -> None:
-    """What the format's specification wants of a document."""
+    """Check a document against the specification of the embedded metric format."""
     assert set(document["_aws"]) == {"Timestamp", "CloudWatchMetrics"}
-    # Milliseconds of our time, not seconds.
+    # Milliseconds, not seconds.
     assert isinstance(document["_aws"]["Timestamp"], int)
     assert 1.7e12 < document["_aws"]["Timestamp"] < 1e13
     (directive,) = document["_aws"]["CloudWatchMetrics"]
     assert set(directive) == {"Namespace", "Dimensions", "Metrics"}
     assert 0 < len(directive["Namespace"]) <= 1024
     assert directive["Dimensions"] == [list(DIMENSIONS)]
-    # A dimension is a text at the root, a metric a number there.
+    # Dimensions are strings in the root object, metrics are numbers there.
     assert all(isinstance(document[name], str) and document[name] for name in DIMENSIONS)
     assert 0 < len(directive["Metrics"]) <= 100
     for metric in directive["Metrics"]:
@@ -198,7 +198,7 @@ def check_embedded(document: dict[str, Any]) -> None:
         assert isinstance(document[metric["Name"]], int | float)
 
 
-def test_off_the_log_the_line_goes_to_stderr(project: Project) -> None:
+def test_emf_line_goes_to_stderr_unless_output_is_log(project: Project) -> None:
     result = project.cli("run", WIDE, "--set", "monitoring.metrics=emf")
     assert result.stdout.startswith(f"{WIDE}: run ")
     assert len([line for line in result.stderr.splitlines() if line.startswith('{"_aws"')]) == 1
@@ -207,9 +207,7 @@ def test_off_the_log_the_line_goes_to_stderr(project: Project) -> None:
     assert len([line for line in as_json.stderr.splitlines() if "_aws" in json.loads(line)]) == 1
 
 
-def test_the_command_line_ends_with_one_line_where_its_output_is_json(
-    project: Project, dirty: Callable[..., Sample], errors: Errors
-) -> None:
+def test_cli_logs_one_error_line_as_json(project: Project, dirty: Callable[..., Sample], errors: Errors) -> None:
     project.use(dirty("null_keys"))
     result = project.cli("run", WIDE, "--output", "json")
     assert (result.exit_code, result.stdout) == (3, "")

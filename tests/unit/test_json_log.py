@@ -1,4 +1,4 @@
-"""Lines of the log: one JSON object each, whatever is in them, and how people get to read them."""
+"""The JSON log: one object per line for any text, and its conversion to text for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from bucketwheel.contracts import Progress, of_run
 from bucketwheel.errors import RESUME, QualityError
-from bucketwheel.monitoring.json_log import JsonLog, plain
+from bucketwheel.monitoring.json_log import JsonLog, plain_text
 
 MOMENT = datetime(2025, 11, 1, 6, 11, 9, 123456, tzinfo=timezone(timedelta(hours=2)))
 RUN = "2025-10-22-20251101T041109Z-0a1b2c"
@@ -33,12 +33,12 @@ def lines() -> Lines:
 
 def failed() -> QualityError:
     error = QualityError("200 rows have a NULL key")
-    error.add_note("table ext_a was put back")
+    error.add_note("table ext_a was rolled back")
     error.add_note(f"{RESUME}bucketwheel run people --resume {RUN}")
     return error
 
 
-def test_an_event_has_level_time_run_and_place(lines: Lines) -> None:
+def test_event_has_level_time_run_and_position(lines: Lines) -> None:
     report = of_run(lines.log.report, RUN)
     report(Progress("people", "bucket", "done", 1200, 4000, bucket=0, files=2))
     report(Progress("people", "verify", "done", 1200, 4000, table="ibe_01", files=4))
@@ -52,12 +52,12 @@ def test_an_event_has_level_time_run_and_place(lines: Lines) -> None:
     ]
 
 
-def test_small_steps_are_left_out(lines: Lines) -> None:
+def test_log_omits_advanced_steps(lines: Lines) -> None:
     lines.log.report(Progress("people", "bucket", "advanced", 10, 10))
     assert lines.all() == []
 
 
-def test_a_failure_says_where_it_was_and_how_to_go_on(lines: Lines) -> None:
+def test_failure_has_stage_and_resume_command(lines: Lines) -> None:
     of_run(lines.log.report, RUN)(Progress("people", "verify", "started"))
     lines.log.failure(failed())
     assert lines.all()[1] == {
@@ -69,12 +69,12 @@ def test_a_failure_says_where_it_was_and_how_to_go_on(lines: Lines) -> None:
         "state": "failed",
         "error": "QualityError",
         "resume": f"bucketwheel run people --resume {RUN}",
-        "notes": ["table ext_a was put back"],
+        "notes": ["table ext_a was rolled back"],
         "message": "200 rows have a NULL key",
     }
 
 
-def test_a_failure_of_one_dataset_is_not_told_of_the_run_of_another(lines: Lines) -> None:
+def test_failure_omits_run_of_another_dataset(lines: Lines) -> None:
     of_run(lines.log.report, RUN)(Progress("people", "ctas", "finished"))
     lines.log.report(Progress("others", "", "started"))
     lines.log.failure(ValueError())
@@ -84,15 +84,15 @@ def test_a_failure_of_one_dataset_is_not_told_of_the_run_of_another(lines: Lines
 
 
 @pytest.mark.parametrize("text", ["two\nlines", "a\u2028b\u0085c\x1b[31m", 'quote" and \\', "emoji \U0001f4a5"])
-def test_whatever_the_text_an_event_is_one_line_of_plain_ascii(lines: Lines, text: str) -> None:
-    lines.log.say("WARNING", text)
+def test_event_is_one_line_of_ascii_for_any_text(lines: Lines, text: str) -> None:
+    lines.log.write("WARNING", text)
     written = lines.stream.getvalue()
     assert written.isascii()
     assert len(written.splitlines()) == 1
     assert lines.all()[0]["message"] == text
 
 
-def test_a_long_text_is_cut_to_what_the_log_takes(lines: Lines) -> None:
+def test_long_message_is_truncated(lines: Lines) -> None:
     lines.log.failure(ValueError("\u00e4" * 1_000_000))
     (event,) = lines.all()
     assert event["message"].endswith("… (960,000 more characters)")
@@ -119,10 +119,10 @@ def test_a_long_text_is_cut_to_what_the_log_takes(lines: Lines) -> None:
         ),
     ],
 )  # fmt: skip
-def test_people_get_text(line: str, text: str | None) -> None:
-    assert plain(line) == text
+def test_plain_text_formats_event(line: str, text: str | None) -> None:
+    assert plain_text(line) == text
 
 
-def test_a_time_is_in_utc(lines: Lines) -> None:
-    lines.log.say("INFO", "x")
+def test_event_time_is_in_utc(lines: Lines) -> None:
+    lines.log.write("INFO", "x")
     assert datetime.fromisoformat(lines.all()[0]["time"]).astimezone(UTC) == MOMENT.replace(microsecond=123000)

@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """Seconds that pass where it is called for, and a second at each step of `story`."""
+    """A clock that advances by a second per step of `story`."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -30,13 +30,13 @@ class Clock:
 
 
 def story(report: Report, clock: Clock | None = None) -> None:
-    """What a run of 20 million rows reports, the most important parts of it."""
+    """Report the main steps of a run of 20 million rows."""
     if clock is not None:
-        steady, watch = report, clock
+        report_step, timer = report, clock
 
         def report(event: Progress) -> None:
-            watch.tick()
-            steady(event)
+            timer.tick()
+            report_step(event)
 
     report(Progress("infobase_attributes", "discover", "started"))
     report(Progress("infobase_attributes", "discover", "warning", message="[bold] is no markup"))
@@ -77,7 +77,7 @@ def test_progress_json_prints_one_object_per_event(kind: type[io.StringIO]) -> N
 
 
 @pytest.mark.parametrize("columns", [80, 200])
-def test_bars_fit_the_width(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+def test_bars_fit_terminal_width(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")

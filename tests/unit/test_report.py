@@ -31,20 +31,20 @@ def page() -> Page:
     return Page(whole())
 
 
-def test_page_refers_to_nothing_outside_itself_and_runs_nothing(page: Page) -> None:
+def test_page_has_no_external_references_or_scripts(page: Page) -> None:
     for reference in ("http://", "https://", "url(", "@import", "src=", "href=", "<script", "<link", "<img"):
         assert reference not in page.html
     assert "default-src 'none'" in page.html
 
 
-def test_numbers_are_those_of_the_manifest(page: Page) -> None:
+def test_page_shows_numbers_of_manifest(page: Page) -> None:
     written = many()
     biggest, mean = written.outcomes[17].rows, written.rows / 256
     for shown in (
         *(RUN_ID, "finished", "2025-11-01 04:11:09 UTC", "pyarrow 26.0.1", "256 buckets, hive_v1, sorted"),
-        *(f"Rows{written.rows:,}all keys read back", "Tables8120 columns mapped", "Written208 GB2,040 files"),
+        *(f"Rows{written.rows:,}all keys verified", "Tables8120 columns mapped", "Written208.0 GB2,040 files"),
         *("Buckets2561 empty", "Null keys1,204< 0.001 % of rows", "Duplicate keys2,345,6780.627 % of rows"),
-        *("Time35 min 21 s7 of 7 stages done", "Source212 GB198 GB of it to read", "c0ffee" * 10),
+        *("Time35 min 21 s7 of 7 stages done", "Source212.0 GB198.0 GB to read", "c0ffee" * 10),
         f"bucket, 17, holds {biggest:,} rows, {biggest / mean:.2f} \u00d7 the mean of {mean:,.0f}",
         f"bucketed_ibe_02ctas{TARGET}/ibe_02/{RUN_ID}{TARGET}/2025-09-24-20251002T031500Z-77aa01",
         "2 warnings discover: snapshot_dt=2025-13-40: not a date, skippedverify: 2345678 rows repeat a key",
@@ -54,42 +54,42 @@ def test_numbers_are_those_of_the_manifest(page: Page) -> None:
 
 
 @pytest.mark.parametrize(("lost", "last"), [(0, "yes"), (1, "\u2013")])
-def test_a_table_shows_its_rows_files_and_sizes_and_whether_it_was_verified(lost: int, last: str) -> None:
+def test_table_row_shows_sizes_and_verification(lost: int, last: str) -> None:
     written = bucket(*(outcome(n, 10**6 * n) for n in range(4)))
     html = Page(manifest(discover(), split(1), size(1, 4), written, verify(written, lost=lost))).html
     cells = re.findall(r"<t[hd][^>]*>([^<]*)</t", html.split("<tbody>")[2].split("</tr>")[0])
-    assert cells == ["ibe_01", "15", "6,000,000", "3", "17.0 GB", "270 MB", "45.0 MB", "90.0 MB", "135 MB", last]
+    assert cells == ["ibe_01", "15", "6,000,000", "3", "17.0 GB", "270.0 MB", "45.0 MB", "90.0 MB", "135.0 MB", last]
 
 
 @pytest.mark.parametrize("count", [1, 8, 256, 1024])
 @pytest.mark.parametrize("what", ["Rows", "Bytes"])
-def test_every_bucket_has_a_bar(count: int, what: str) -> None:
+def test_bucket_chart_has_one_bar_per_bucket(count: int, what: str) -> None:
     chart = render.render(whole(2, count, skewed=False)).split(f'aria-label="{what} of each of {count}:')[1]
     assert chart.split("</svg>")[0].count("<rect") == count + 3  # two backgrounds and the mean
 
 
-def test_bytes_of_a_bucket_are_those_of_all_its_tables() -> None:
+def test_bytes_chart_adds_bytes_of_all_tables() -> None:
     written = bucket(outcome(0, 1000, 2), outcome(1, 3000, 2), outcome(2, 0))
     html = Page(manifest(discover(), split(2), size(2, 3), written)).html
     # 900 bytes a file, 45 a row of the first table and 52 of the second.
-    assert 'aria-label="Bytes of each of 3: largest 293 kB, mean 131 kB"' in html
+    assert 'aria-label="Bytes of each of 3: largest 292.8 kB, mean 130.5 kB"' in html
     assert "<title>0: 98.8 kB, 0.76 \u00d7 mean</title>" in html
     assert "<title>2: 0 B, 0.00 \u00d7 mean</title>" in html
 
 
-def test_shares_of_keys_that_are_wrong_are_drawn() -> None:
+def test_quality_chart_shows_shares_of_null_and_duplicate_keys() -> None:
     written = bucket(outcome(0, 200, null_keys=3, duplicate_keys=50))
     shares = "null keys: 1.5\u00a0%; duplicate keys: 25\u00a0%"
     assert f'aria-label="{shares}"' in render.render(manifest(discover(), split(1), size(1, 1), written))
 
 
-def test_large_buckets_stand_out(page: Page) -> None:
+def test_large_buckets_are_highlighted(page: Page) -> None:
     large = page.html.split('color-1">')[1].split("</g></g></g>")[0]
     assert re.findall(r"<title>(\d+):", large) == ["17"]
     assert "Strong skew" in page.text
 
 
-def test_times_and_sizes_have_fitting_units() -> None:
+def test_times_and_sizes_choose_their_unit() -> None:
     for seconds, shown in (
         (0, "0 s"),
         (0.25, "0.25 s"),
@@ -102,21 +102,21 @@ def test_times_and_sizes_have_fitting_units() -> None:
     for number, shown in (
         (0, "0 B"),
         (999, "999 B"),
-        (1000, "1.00 kB"),
+        (1000, "1.0 kB"),
         (12_345_678, "12.3 MB"),
-        (999_600, "1.00 MB"),
+        (999_960, "1.0 MB"),
     ):
         assert f"Source{shown}" in Page(manifest(discover(bytes=number))).text
 
 
-def test_text_from_the_data_is_escaped() -> None:
-    evil = "<script>alert('x')</script>\"&\x01/"
-    written = bucket(outcome(0, 10, [evil], smallest_key=evil, largest_key=evil))
-    found = discover(10, keys=[evil], location=evil, warnings=[evil])
-    results = (found, split([evil], [evil]), size([evil], 1), written, verify(written, [evil]))
-    words = {"error": evil, "dataset": evil, "runtime": evil, "tables_filter": [evil], "created": evil}
-    maps = {"fingerprint": {evil: evil}, "versions": {evil: evil}, "status": "failed"}
-    shown = Page(manifest(*results, published(evil, [evil]), published(evil, [evil]), **words, **maps))
+def test_page_escapes_text_from_data() -> None:
+    markup = "<script>alert('x')</script>\"&\x01/"
+    written = bucket(outcome(0, 10, [markup], smallest_key=markup, largest_key=markup))
+    source = discover(10, keys=[markup], location=markup, warnings=[markup])
+    results = (source, split([markup], [markup]), size([markup], 1), written, verify(written, [markup]))
+    words = {"error": markup, "dataset": markup, "runtime": markup, "tables_filter": [markup], "created": markup}
+    maps = {"fingerprint": {markup: markup}, "versions": {markup: markup}, "status": "failed"}
+    shown = Page(manifest(*results, published(markup, [markup]), published(markup, [markup]), **words, **maps))
     assert "<script" not in shown.html
     assert shown.html.count("&lt;script&gt;") > 25
 
@@ -131,23 +131,23 @@ PARTS = whole(3, 20, skewed=False, hive=False)
     ("run", "charts", "shown"),
     [
         (manifest(status="failed", error="no snapshot", snapshot_dt=None, fingerprint={}), 0, "no snapshot"),
-        (STARTED, 1, "The run had not finished when this page was made"),
-        (STARTED, 1, "Not done: split, size, bucket, verify, register, ctas."),
+        (STARTED, 1, "The run had not finished when this report was written"),
+        (STARTED, 1, "Stages not run: split, size, bucket, verify, register, ctas."),
         (STARTED, 1, "374,112,345in the source"),
-        (STARTED, 1, "40 files, 374,112,345 rows, 212 GB, 130 columns. The first 12:"),
+        (STARTED, 1, "40 files, 374,112,345 rows, 212.0 GB, 130 columns. The first 12:"),
         (FAILED, 2, "The run failed a page is corrupt"),
         (FAILED, 2, f"bucketwheel run infobase_attributes --resume {RUN_ID}"),
         (FAILED, 2, "Estimated from the footers of the source."),
         (manifest(discover(), split(), size(), bucket(outcome(0, 0))), 3, "Buckets2561 empty"),
-        (manifest(discover(), split(), size(), bucket(outcome(0, 9), spilled=10**9)), 6, "1.00 GB spilled to disk"),
+        (manifest(discover(), split(), size(), bucket(outcome(0, 9), spilled=10**9)), 6, "1.0 GB spilled to disk"),
         (PARTS, 6, "20 parts, not bucketed"),
         (PARTS, 6, "Evenly filled. The largest part, 6, holds"),
         (manifest(discover(), split([LONG]), size([LONG])), 2, "a_table_with\u2026name_indeed"),
-        (manifest(discover(), split(unmapped=["C"] * 300)), 1, "300 source columns go to no table"),
+        (manifest(discover(), split(unmapped=["C"] * 300)), 1, "300 source columns are not in the mapping"),
         (manifest(discover(warnings=[f"odd {n}" for n in range(15)])), 1, "15 warnings"),
     ],
 )
-def test_a_partial_or_odd_run_has_a_page(run: Manifest, charts: int, shown: str) -> None:
+def test_page_of_partial_or_unusual_run_renders(run: Manifest, charts: int, shown: str) -> None:
     partial = Page(run)
     assert shown in partial.text
     assert partial.tags.count("svg") == charts
@@ -158,10 +158,10 @@ def test_a_partial_or_odd_run_has_a_page(run: Manifest, charts: int, shown: str)
     [
         (WARNINGS, None, ["warning", "warning"]),
         (WARNINGS[1:], None, ["allowed", "warning"]),
-        (None, f"{WARNINGS[0]}; nothing was published", ["refused", "not judged yet"]),
+        (None, f"{WARNINGS[0]}; nothing was published", ["refused", "not checked yet"]),
     ],
 )
-def test_quality_says_what_the_policy_did(warnings: Any, error: str | None, outcomes: list[str]) -> None:
+def test_quality_table_shows_policy_outcome(warnings: Any, error: str | None, outcomes: list[str]) -> None:
     checked = [] if warnings is None else [verify(many(1, 4), warnings)]
     html = render.render(manifest(discover(), split(1), size(1, 4), many(1, 4), *checked, error=error))
     assert re.findall(r'<td><span class="pill \w+">([^<]+)<', html) == outcomes
@@ -177,25 +177,25 @@ def test_quality_says_what_the_policy_did(warnings: Any, error: str | None, outc
         (["string"], [(None, None)], ["\u2013", "\u2013"]),
     ],
 )
-def test_keys_compare_as_their_type_does(types: list[str], ranges: list[Any], expected: list[str]) -> None:
+def test_key_range_follows_order_of_type(types: list[str], ranges: list[Any], expected: list[str]) -> None:
     written = bucket(*(outcome(n, 5, smallest_key=a, largest_key=b) for n, (a, b) in enumerate(ranges)))
-    found = discover(keys=["k"] * len(types), key_types=types)
-    html = render.render(manifest(found, split(1), size(1, 2), written))
+    source = discover(keys=["k"] * len(types), key_types=types)
+    html = render.render(manifest(source, split(1), size(1, 2), written))
     assert re.findall(r'<dt>(?:Smallest|Largest) key</dt><dd class="id">([^<]*)</dd>', html) == expected
 
 
-def test_one_giant_file_does_not_hide_the_sizes_of_the_others() -> None:
+def test_file_chart_shows_small_files_beside_a_large_one() -> None:
     written = bucket(*(outcome(n, 1_000 + 400 * n) for n in range(8)), outcome(8, 5_000_000))
     html = Page(manifest(discover(), split(1), size(1, 9), written)).html
     bars = dict(re.findall(r"<title>(\S+ kB|\S+ MB) to [^<]*: (\d+)</title>", html))
-    assert bars == {"20.0 kB": "1", "50.0 kB": "3", "100 kB": "4", "200 MB": "1"}
+    assert bars == {"20.0 kB": "1", "50.0 kB": "3", "100.0 kB": "4", "200.0 MB": "1"}
 
 
-def test_same_manifest_gives_the_same_page(page: Page) -> None:
+def test_render_is_deterministic(page: Page) -> None:
     assert Page(Manifest.model_validate_json(whole().model_dump_json())).html == page.html
 
 
-def test_imports_after_a_report_are_what_they_were(page: Page) -> None:
+def test_render_leaves_no_import_finder(page: Page) -> None:
     assert page.tags.count("svg") == 6
     assert [finder for finder in sys.meta_path if type(finder).__module__.startswith("pygal")] == []
 

@@ -151,7 +151,7 @@ def test_drift_lines_are_at_most_two(changes: dict[str, Any], expected: list[str
     ],
 )
 def test_size_has_unit(count: int, shown: str) -> None:
-    assert formatting.size(count) == shown
+    assert formatting.size_text(count) == shown
 
 
 def test_table_aligns_numbers_right_and_words_left() -> None:

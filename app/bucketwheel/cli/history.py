@@ -97,13 +97,15 @@ def rollback(config: Configuration, run_id: str, output: str) -> None:
 def expire(config: Configuration, dataset: str | None, keep: int, output: str) -> None:
     """Delete the files of old runs that no catalog table points to."""
     from bucketwheel import api
-    from bucketwheel.report.formatting import size
+    from bucketwheel.report.formatting import size_text
 
     expired = api.expire(config, keep, [dataset] if dataset else [], _warnings_only)
     if output == "json":
         print_json([vars(run) for run in expired])
     else:
-        click.echo("\n".join(f"deleted {run.run_id}, {size(run.bytes)}" for run in expired) or "nothing to delete")
+        click.echo(
+            "\n".join(f"deleted {run.run_id}, {size_text(run.bytes)}" for run in expired) or "nothing to delete"
+        )
 
 
 @click.command()

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         with _logged(invocation, log), tempfile.TemporaryDirectory(prefix="bucketwheel-conf-") as directory:
             words = run_words(
-                given, lambda conf: api.local_directory(conf, directory), lambda text: log.say("INFO", text)
+                given, lambda conf: api.local_directory(conf, directory), lambda text: log.write("INFO", text)
             )
             if not any(word.startswith("--output=") for word in words):
                 words.append("--output=log")

@@ -42,7 +42,7 @@ def package(
 ) -> None:
     """Package wheel, script, configuration and Python environment, reproducibly."""
     from bucketwheel import api
-    from bucketwheel.report.formatting import size, table
+    from bucketwheel.report.formatting import size_text, table
 
     if archive and without_archive:
         raise click.UsageError("--archive and --without-archive exclude each other; use one of them")
@@ -52,7 +52,7 @@ def package(
     if output == "json":
         print_json({**asdict(packed), "directory": str(packed.directory)})
         return
-    rows = [(file.sha256, size(file.bytes), file.name) for file in packed.files]
+    rows = [(file.sha256, size_text(file.bytes), file.name) for file in packed.files]
     click.echo(table(("sha256", "size", "file"), rows))
     click.echo(f"\n{packed.digest}  {packed.directory}")
     if packed.location:

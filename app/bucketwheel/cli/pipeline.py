@@ -109,7 +109,7 @@ def run(
             # Progress bars own the terminal while they are shown, so they end before each result.
             with show_progress(output, log=log) as progress:
                 given = (name, stages, snapshot_dt, tables_filter, resume, progress, resuming_command(name))
-                done = api.run(config, *given, log=log.line if log else None)
+                done = api.run(config, *given, log=log.write_line if log else None)
             if output == "text":
                 text = run_text(done.manifest, done.changed, api.cost(config, done.manifest))
                 click.echo(f"\n{text}" if outcomes else text)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from bucketwheel.api import Progress, Report
 from bucketwheel.monitoring.json_log import JsonLog
-from bucketwheel.report.formatting import size
+from bucketwheel.report.formatting import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -113,7 +113,7 @@ class _Counts:
 
     def text(self) -> str:
         if self.bytes:
-            return f"{_short(self.written)} rows, {size(self.bytes)}"
+            return f"{_short(self.written)} rows, {size_text(self.bytes)}"
         return f"{_short(self.read)} rows read" if self.read else ""
 
 

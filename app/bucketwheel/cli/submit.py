@@ -118,10 +118,10 @@ class _JobView:
 
     def update(self, news: Update) -> None:
         """Show new log lines, and the state if it changed."""
-        from bucketwheel.monitoring.json_log import plain
+        from bucketwheel.monitoring.json_log import plain_text
 
         for line in news.lines:
-            text = plain(line)
+            text = plain_text(line)
             if self._json or text is not None:
                 self._echo({"line": line}, text or "")
         if news.trouble:

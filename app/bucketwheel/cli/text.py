@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bucketwheel.api import BucketResult, Cost, DiscoverResult, Drift, Manifest, Plan, PublishResult, VerifyResult
-from bucketwheel.report.formatting import size, table
+from bucketwheel.report.formatting import size_text, table
 
 
 def plan_text(plan: Plan) -> str:
     """Return the plan as text: input, layout, one row per table, cost and warnings."""
     columns = {part.name: len(part.columns) for part in plan.split.tables}
     rows = [
-        (t.name, columns[t.name], f"{plan.discover.rows:,}", size(t.bytes), f"{t.files:,}", size(t.bytes / t.files))
+        (
+            t.name,
+            columns[t.name],
+            f"{plan.discover.rows:,}",
+            size_text(t.bytes),
+            f"{t.files:,}",
+            size_text(t.bytes / t.files),
+        )
         for t in plan.size.tables
     ]
     total = sum(t.bytes for t in plan.size.tables)
@@ -20,10 +27,10 @@ def plan_text(plan: Plan) -> str:
     layout = f"{plan.size.bucket_count:,} {'buckets' if plan.size.bucketed else 'files'} per table"
     lines = [
         f"{plan.dataset}, snapshot {plan.discover.snapshot_dt}: {plan.discover.rows:,} rows in "
-        f"{len(plan.discover.files):,} files, {size(plan.discover.bytes)}",
+        f"{len(plan.discover.files):,} files, {size_text(plan.discover.bytes)}",
         f"stages: {', '.join(plan.stages)}; {layout}, hash {plan.size.hash}",
-        f"reads {size(plan.size.bytes_to_read)} in {len(plan.size.slices):,} slices, writes about {size(total)} in "
-        f"{files:,} files",
+        f"reads {size_text(plan.size.bytes_to_read)} in {len(plan.size.slices):,} slices, "
+        f"writes about {size_text(total)} in {files:,} files",
         "",
         table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows),
     ]
@@ -37,7 +44,7 @@ def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None) -> str
     lines = [f"{manifest.dataset}: run {manifest.run_id} {manifest.status if changed else 'is already up to date'}"]
     verified = results.get("verify")
     if isinstance(verified, VerifyResult):
-        rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size(t.bytes)) for t in verified.tables]
+        rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size_text(t.bytes)) for t in verified.tables]
         lines += ["", table(("table", "rows", "files", "bytes"), rows)]
         lines += [] if verified.drift is None else drift_lines(verified.drift)
     for result in results.values():
@@ -87,7 +94,7 @@ def _cost_lines(cost: Cost, word: str) -> list[str]:
     parts = parts if cost.platform else []
     parts.append(f"{cost.reads:,} S3 reads and {cost.writes:,} S3 writes {cost.requests:.2f}")
     if cost.scanned_bytes:
-        parts.append(f"{size(cost.scanned_bytes)} scanned by Athena {cost.scans:.2f}")
+        parts.append(f"{size_text(cost.scanned_bytes)} scanned by Athena {cost.scans:.2f}")
     return [f"cost: {word} {cost.dollars:.2f} dollars: {', '.join(parts)}", f"cost: {cost.basis}"]
 
 
@@ -105,7 +112,7 @@ def _run_row(manifest: Manifest) -> tuple[object, ...]:
     rows = f"{snapshot_result.rows:,}" if isinstance(snapshot_result, DiscoverResult) else "-"
     total = "-"
     if isinstance(written, BucketResult):
-        total = size(sum(file.bytes for outcome in written.outcomes for file in outcome.files))
+        total = size_text(sum(file.bytes for outcome in written.outcomes for file in outcome.files))
     stages = ",".join(manifest.stages)
     snapshot = manifest.snapshot_dt or "-"
     return manifest.run_id, manifest.dataset, manifest.status, snapshot, stages, rows, total

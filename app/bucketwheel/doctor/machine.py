@@ -18,7 +18,7 @@ from bucketwheel.errors import BucketwheelError
 from bucketwheel.host import available_memory
 from bucketwheel.pipeline.plan import Plan, plan
 from bucketwheel.pipeline.services import RunRequest
-from bucketwheel.report.formatting import size
+from bucketwheel.report.formatting import size_text
 from bucketwheel.settings import PROMOTE, Settings
 from bucketwheel.storage import is_s3
 from bucketwheel.storage.locations import absolute
@@ -46,9 +46,11 @@ def _backends(settings: Settings, remote_only: bool) -> CheckResult:
 
 def _memory(settings: Settings) -> CheckResult:
     budget, limit, free = memory_budget(settings), available_memory(), psutil.virtual_memory().available
-    found = f"budget {size(budget)} of the {size(limit)} that this process may use, {size(free)} free now"
+    found = (
+        f"budget {size_text(budget)} of the {size_text(limit)} that this process may use, {size_text(free)} free now"
+    )
     if budget > limit:
-        return failed(found, f"set memory to {size(limit // 2)} or less, or to auto")
+        return failed(found, f"set memory to {size_text(limit // 2)} or less, or to auto")
     if budget > free:
         return warning(found, "other programs use the memory: stop some, or set a lower memory")
     return ok(found)
@@ -82,7 +84,7 @@ def _disk(settings: Settings) -> CheckResult:
     parts, short = [], []
     for need in needs:
         free = shutil.disk_usage(need.existing).free
-        parts.append(f"{need.name} {need.location}: {size(free)} free, needs about {size(need.bytes)}")
+        parts.append(f"{need.name} {need.location}: {size_text(free)} free, needs about {size_text(need.bytes)}")
         if free < required[need.existing.stat().st_dev]:
             short.append(need.name)
         elif not os.access(need.existing, os.W_OK):

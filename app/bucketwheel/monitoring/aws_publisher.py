@@ -1,4 +1,4 @@
-"""CloudWatch and SNS at the end of a run: short waits, since nothing but the end of the run depends on them."""
+"""Publish metrics to CloudWatch and notifications to SNS; timeouts are short because the end of a run waits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _READ_SECONDS = 5.0
 _ATTEMPTS = 2
 
 
-class AwsCloud:
-    """See `cloud.Cloud`; a call takes at most about 20 seconds."""
+class AwsPublisher:
+    """See `publisher.Publisher`; a call takes at most about 20 seconds."""
 
     def __init__(self, settings: AwsSettings) -> None:
         limits = {
@@ -27,13 +27,13 @@ class AwsCloud:
         self._settings = settings.model_copy(update=limits)
 
     def put_metrics(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
-        """See `cloud.Cloud.put_metrics`."""
+        """See `publisher.Publisher.put_metrics`."""
         with wrap_aws_errors(BucketwheelError, f"metrics in namespace {namespace}"):
             clients.client("cloudwatch", self._settings).put_metric_data(Namespace=namespace, MetricData=list(data))
 
     def notify(self, topic: str, subject: str, text: str) -> None:
-        """See `cloud.Cloud.notify`."""
-        # A topic can be of another region than the job.
+        """See `publisher.Publisher.notify`."""
+        # The topic can be in another region than the job.
         settings = self._settings.model_copy(update={"region": topic.split(":")[3]})
         with wrap_aws_errors(BucketwheelError, f"topic {topic}"):
             clients.client("sns", settings).publish(TopicArn=topic, Subject=subject, Message=text)

@@ -1,4 +1,4 @@
-"""Metrics as CloudWatch takes them: in a line of a log (its embedded metric format), or in a call."""
+"""Format metrics for CloudWatch: as a log line in its embedded metric format (EMF), or as call parameters."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from bucketwheel.monitoring.metrics import DIMENSIONS, Metric
 
 
-def embedded(
+def emf_line(
     namespace: str,
     dimensions: Mapping[str, str],
     values: Mapping[Metric, float],
     time: datetime,
     properties: Mapping[str, str],
 ) -> str:
-    """Return the line; `properties` can be searched for and are no metrics."""
+    """Return the metrics as one log line; `properties` are searchable fields, not metrics."""
     metrics = [{"Name": metric.name, "Unit": metric.unit} for metric in values]
     directive = {"Namespace": namespace, "Dimensions": [list(DIMENSIONS)], "Metrics": metrics}
     head = {"Timestamp": int(time.timestamp() * 1000), "CloudWatchMetrics": [directive]}
@@ -28,7 +28,7 @@ def embedded(
 def metric_data(
     dimensions: Mapping[str, str], values: Mapping[Metric, float], time: datetime
 ) -> list[dict[str, Any]]:
-    """Return `MetricData` of PutMetricData."""
+    """Return the parameter `MetricData` of PutMetricData."""
     named = [{"Name": name, "Value": dimensions[name]} for name in DIMENSIONS]
     return [
         {"MetricName": metric.name, "Dimensions": named, "Timestamp": time, "Value": value, "Unit": metric.unit}

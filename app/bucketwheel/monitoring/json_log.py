@@ -1,4 +1,4 @@
-"""The log of a run for machines: one JSON object a line, as CloudWatch Logs and its filters take it."""
+"""Write the log of a run as one JSON object per line, for CloudWatch Logs and its filters."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bucketwheel.pipeline.services import utc_now
 
 Level = Literal["INFO", "WARNING", "ERROR"]
 
-# CloudWatch takes 256 KiB an event; a character of JSON can have six.
-_MOST_CHARACTERS = 40_000
+# CloudWatch accepts 256 KiB per event; JSON can escape a character as six bytes.
+_MAX_CHARACTERS = 40_000
 _COUNTS = ("rows", "bytes", "total_rows", "total_bytes", "files")
 
 
 class JsonLog:
-    """Writes events to a stream; what is known of the run so far goes into the line that tells of its failure."""
+    """Write events to a stream; the line about a failure repeats the run, dataset and stage of the last event."""
 
     def __init__(self, stream: TextIO, now: Callable[[], datetime] = utc_now) -> None:
         self._stream = stream
@@ -28,7 +28,7 @@ class JsonLog:
         self._last: dict[str, str] = {}
 
     def report(self, step: Progress) -> None:
-        """Write a step of a run; small ones are left out."""
+        """Write a step of a run; steps that only advance a count are omitted."""
         if step.state == "advanced":
             return
         before = self._last if step.dataset == self._last.get("dataset") else {}
@@ -37,42 +37,43 @@ class JsonLog:
             "dataset": step.dataset,
             "stage": step.stage or before.get("stage", ""),
         }
-        told = {name: value for name, value in asdict(step).items() if value or name not in _COUNTS}
-        first = {name: told.pop(name) for name in ("run", "dataset", "stage", "table", "bucket")}
-        self.say("WARNING" if step.state == "warning" else "INFO", told.pop("message"), **first, **told)
+        fields = {name: value for name, value in asdict(step).items() if value or name not in _COUNTS}
+        first = {name: fields.pop(name) for name in ("run", "dataset", "stage", "table", "bucket")}
+        self.write("WARNING" if step.state == "warning" else "INFO", fields.pop("message"), **first, **fields)
 
     def failure(self, error: BaseException) -> None:
-        """Write what a run failed with: the error's class and text, the command that resumes, further notes."""
+        """Write why a run failed: class and text of the error, the command that resumes the run, further notes."""
         notes = [note for note in getattr(error, "__notes__", ()) if not note.startswith(RESUME)]
-        told = {"state": "failed", "error": type(error).__name__, "resume": resuming(error), "notes": notes or None}
-        self.say("ERROR", text_of(error), **self._last, **told)
+        kind = type(error).__name__
+        fields = {"state": "failed", "error": kind, "resume": resuming(error), "notes": notes or None}
+        self.write("ERROR", error_text(error), **self._last, **fields)
 
-    def say(self, level: Level, message: str, **fields: Any) -> None:
-        """Write one line; a field that is None or empty is left out."""
+    def write(self, level: Level, message: str, **fields: Any) -> None:
+        """Write one line; fields that are None or empty are omitted."""
         time = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         filled = {name: value for name, value in fields.items() if value not in ("", None)}
-        told = {"message": shortened(message, _MOST_CHARACTERS)} if message else {}
-        self.line(json.dumps({"time": time, "level": level, **filled, **told}))
+        text = {"message": truncate(message, _MAX_CHARACTERS)} if message else {}
+        self.write_line(json.dumps({"time": time, "level": level, **filled, **text}))
 
-    def line(self, text: str) -> None:
-        """Write a line as it is."""
-        # In one piece: other threads and processes write to this stream too.
+    def write_line(self, text: str) -> None:
+        """Write a line unchanged."""
+        # One call per line: other threads and processes write to this stream too.
         self._stream.write(f"{text}\n")
         self._stream.flush()
 
 
-def text_of(error: BaseException) -> str:
-    """Return what an error says, or what it is where it says nothing."""
+def error_text(error: BaseException) -> str:
+    """Return the text of an error, or its class if it has none."""
     return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
 
 
-def shortened(text: str, most: int) -> str:
-    """Return a text of at most about `most` characters, and how many more there were."""
-    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more characters)"
+def truncate(text: str, limit: int) -> str:
+    """Return the first `limit` characters of a text and the number of omitted characters."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"
 
 
-def plain(line: str) -> str | None:
-    """Return a line of a job's log as people read it; None where it is of use to machines only."""
+def plain_text(line: str) -> str | None:
+    """Return a line of a job's log as text for people; None for lines that only machines read."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -83,6 +84,6 @@ def plain(line: str) -> str | None:
         return None
     words = [str(event[name]) for name in ("dataset", "stage", "state") if event.get(name)]
     level = "" if event["level"] == "INFO" else f"{event['level'].lower()}: "
-    told = ": ".join(part for part in (" ".join(words), event.get("message", "")) if part)
+    text = ": ".join(part for part in (" ".join(words), event.get("message", "")) if part)
     resume = f"\n{RESUME}{event['resume']}" if event.get("resume") else ""
-    return f"{event.get('time', '')} {level}{told}{resume}".strip()
+    return f"{event.get('time', '')} {level}{text}{resume}".strip()

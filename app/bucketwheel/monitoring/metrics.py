@@ -1,4 +1,4 @@
-"""Names of the metrics of a run and the way they go: what jobs publish, the dashboard shows and alarms watch."""
+"""The metrics of a run, which jobs publish, the dashboard shows and alarms use, and how they reach CloudWatch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 
 class Metric(NamedTuple):
-    """A metric; `unit` as CloudWatch calls it, `statistic` the one that says something about a run."""
+    """A metric with its CloudWatch unit and the statistic that the dashboard and the alarms use."""
 
     name: str
     unit: str
@@ -19,26 +19,24 @@ DIMENSIONS: Final = ("Environment", "Dataset")
 
 ROWS: Final = Metric("Rows", "Count", "Maximum", "Rows of the snapshot")
 BYTES_WRITTEN: Final = Metric("BytesWritten", "Bytes", "Maximum", "Bytes of all tables")
-SECONDS: Final = Metric("Seconds", "Seconds", "Maximum", "Time of all stages together")
-SKEW: Final = Metric("Skew", "None", "Maximum", "Rows of the largest bucket by the average of all")
-NULL_KEYS: Final = Metric("NullKeys", "Count", "Maximum", "Rows without a key")
+SECONDS: Final = Metric("Seconds", "Seconds", "Maximum", "Total duration of all stages")
+SKEW: Final = Metric("Skew", "None", "Maximum", "Rows of the largest bucket / average rows per bucket")
+NULL_KEYS: Final = Metric("NullKeys", "Count", "Maximum", "Rows with a NULL key")
 DUPLICATE_KEYS: Final = Metric("DuplicateKeys", "Count", "Maximum", "Rows that repeat a key")
-ROWS_CHANGED: Final = Metric(
-    "RowsChangedPercent", "Percent", "Maximum", "Difference in rows to the published snapshot"
-)
+ROWS_CHANGED: Final = Metric("RowsChangedPercent", "Percent", "Maximum", "Change in rows from the published snapshot")
 NULL_SHARE_CHANGED: Final = Metric(
     "NullShareChangedPoints",
     "Percent",
     "Maximum",
-    "Largest change of a column's share of NULLs against the published snapshot, in percentage points",
+    "Largest change of a column's share of NULLs from the published snapshot, in percentage points",
 )
 COLUMNS_CHANGED: Final = Metric(
-    "ColumnsChanged", "Count", "Maximum", "Columns that are new or gone against the published snapshot"
+    "ColumnsChanged", "Count", "Maximum", "Columns added or removed since the published snapshot"
 )
 KEYS_KEPT: Final = Metric(
-    "KeysKeptPercent", "Percent", "Minimum", "Keys of the published snapshot that this one has too"
+    "KeysKeptPercent", "Percent", "Minimum", "Keys of the published snapshot that are also in this one"
 )
-COST: Final = Metric("CostUsd", "None", "Maximum", "What the run cost, in dollars, at the configured prices")
+COST: Final = Metric("CostUsd", "None", "Maximum", "Cost of the run in dollars, at the configured prices")
 
 METRICS: Final = (
     ROWS,
@@ -56,16 +54,16 @@ METRICS: Final = (
 
 Route = Literal["emf", "put", "none"]
 
-# CloudWatch takes metrics out of the lines of EMR Serverless where these go to one of its log groups, which the
-# stack sees to. Of the log groups that Glue writes to this is not known, and a call is sure.
+# CloudWatch extracts metrics from log lines of EMR Serverless in its log groups; the stack configures that logging.
+# Whether it does so in the log groups of Glue is unknown; a call works on both.
 _AUTOMATIC: Final[Mapping[str, Route]] = {"emr-serverless": "emf", "glue": "put"}
 
 
 def route(chosen: Literal["auto"] | Route, runtime: str) -> Route:
-    """Return how metrics go to CloudWatch: in a line of the log (`emf`), by a call (`put`), or not at all.
+    """Return how metrics reach CloudWatch: as a log line (`emf`), by a call (`put`), or not at all (`none`).
 
     Args:
         chosen: the setting `monitoring.metrics`.
-        runtime: where the job runs, as `runtime.detect` names it.
+        runtime: name of the runtime, from `host.detect`.
     """
     return _AUTOMATIC.get(runtime, "none") if chosen == "auto" else chosen

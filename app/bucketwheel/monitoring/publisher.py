@@ -1,4 +1,4 @@
-"""What the end of a run asks of AWS; `aws_cloud.py` does it, and is imported where something is to be done."""
+"""Interface for publishing metrics and notifications; `aws_publisher`, imported when needed, implements it."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ from bucketwheel.optional import aws_module
 from bucketwheel.settings import AwsSettings
 
 
-class Cloud(Protocol):
-    """Takes metrics and notices; every call ends within a bounded time."""
+class Publisher(Protocol):
+    """Publishes metrics and notifications; every call returns within a bounded time."""
 
     def put_metrics(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
-        """Send metrics.
+        """Publish metrics.
 
         Raises:
-            BucketwheelError: they were not taken.
+            BucketwheelError: the call failed.
         """
         ...
 
     def notify(self, topic: str, subject: str, text: str) -> None:
-        """Send a notice to a topic, by its ARN.
+        """Send a notification to the topic with this ARN.
 
         Raises:
-            BucketwheelError: it was not taken.
+            BucketwheelError: the call failed.
         """
         ...
 
 
-OpenCloud = Callable[[AwsSettings], Cloud]
+OpenPublisher = Callable[[AwsSettings], Publisher]
 
 
-def aws_cloud(settings: AwsSettings) -> Cloud:
-    """Return AWS itself.
+def open_aws_publisher(settings: AwsSettings) -> Publisher:
+    """Return the publisher to CloudWatch and SNS.
 
     Raises:
         MissingDependencyError: boto3 is not installed.
     """
-    made: Cloud = aws_module("bucketwheel.monitoring.aws_publisher", "publishing metrics and notices").AwsCloud(
-        settings
-    )
-    return made
+    module = aws_module("bucketwheel.monitoring.aws_publisher", "publishing metrics and notifications")
+    publisher: Publisher = module.AwsPublisher(settings)
+    return publisher

@@ -1,6 +1,6 @@
-"""What happens when a run has ended: metrics, a notice, the summary beside the manifest.
+"""Report the end of a run: publish its metrics, send a notification, write the summary beside the manifest.
 
-None of it may change how the run ended. What fails here is a warning in the log and in the summary.
+Failures here are warnings in the log and in the summary; they never change the result of the run.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from bucketwheel import host
 from bucketwheel.contracts import Observer, Progress, Report, Services
 from bucketwheel.errors import BucketwheelError, resuming
 from bucketwheel.monitoring import metrics, notification
-from bucketwheel.monitoring.emf import embedded, metric_data
-from bucketwheel.monitoring.json_log import text_of
+from bucketwheel.monitoring.emf import emf_line, metric_data
+from bucketwheel.monitoring.json_log import error_text
 from bucketwheel.monitoring.metrics import DIMENSIONS, Metric
-from bucketwheel.monitoring.publisher import OpenCloud, aws_cloud
-from bucketwheel.monitoring.run_metrics import measured
+from bucketwheel.monitoring.publisher import OpenPublisher, open_aws_publisher
+from bucketwheel.monitoring.run_metrics import metric_values
 from bucketwheel.pipeline.services import RunRequest, utc_now
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.summary import UNFINISHED, Failure, Summary, summarise
 from bucketwheel.settings.loading import Configuration
 
 
-class Ending:
-    """Watches one run of one dataset, from its begin."""
+class RunEndReporter:
+    """Reports the start and the end of one run of one dataset."""
 
     def __init__(
         self,
@@ -35,46 +35,45 @@ class Ending:
         request: RunRequest,
         report: Report,
         log: Callable[[str], None] | None = None,
-        cloud: OpenCloud | None = None,
+        open_publisher: OpenPublisher | None = None,
     ) -> None:
         self._env = config.env
         self._settings = config.settings
         self._request = request
         self._report = report
         self._log = log or _to_stderr
-        self._cloud = cloud or aws_cloud
-        self._told = False
+        self._open_publisher = open_publisher or open_aws_publisher
+        self._reported = False
 
     @contextmanager
-    def watched(self) -> Iterator[Observer]:
-        """Yield what is to be told of the end of the run; an error that comes before that is told of here."""
+    def observe(self) -> Iterator[Observer]:
+        """Yield the observer of the run; report an error that comes before the observer is called."""
         self._report(Progress(self._request.dataset, "", "started"))
         try:
-            yield self.ended
+            yield self.report_end
         except BaseException as error:
-            if not self._told:
-                self._not_begun(error)
+            if not self._reported:
+                self._report_failed_start(error)
             raise
 
-    def ended(self, manifest: Manifest, error: BaseException | None, services: Services) -> None:
+    def report_end(self, manifest: Manifest, error: BaseException | None, services: Services) -> None:
         """See `contracts.Observer`."""
-        self._told, self._report = True, services.report
+        self._reported, self._report = True, services.report
         values: dict[Metric, float] = {}
         warnings: list[str] = []
-        with self._kept(warnings, "metrics could not be worked out"):
-            values = measured(manifest, self._settings)
-        with self._kept(warnings, "metrics were not published"):
+        with self._warn_on_error(warnings, "the metrics could not be calculated"):
+            values = metric_values(manifest, self._settings)
+        with self._warn_on_error(warnings, "metrics were not published"):
             self._publish(manifest, values)
-        with self._kept(warnings, "there is no summary of this run, and no notice"):
+        with self._warn_on_error(warnings, "the summary was not written and no notification was sent"):
             summary = self._summary(manifest, error, values)
             self._conclude(summary, services, warnings)
         if error is None:
             self._report(Progress(manifest.dataset, "", "finished", message=manifest.error or "", **_counts(values)))
 
-    def unchanged(self, manifest: Manifest) -> None:
-        """Tell of a run that had nothing to do."""
-        done = Progress(manifest.dataset, "", "skipped", run=manifest.run_id, message="had done this before")
-        self._report(done)
+    def report_up_to_date(self, manifest: Manifest) -> None:
+        """Report a run that had no stage to do."""
+        self._report(Progress(manifest.dataset, "", "skipped", run=manifest.run_id, message="already up to date"))
 
     def _summary(self, manifest: Manifest, error: BaseException | None, values: Mapping[Metric, float]) -> Summary:
         numbers = {metric.name: value for metric, value in values.items()}
@@ -82,45 +81,47 @@ class Ending:
         return summarise(manifest, self._env, utc_now().isoformat(timespec="seconds"), failure, numbers)
 
     def _conclude(self, summary: Summary, services: Services, warnings: list[str]) -> None:
-        """Send the notice, then write the summary, which has the warnings of all that was sent."""
+        """Send the notification, then write the summary, which includes warnings about what was not published."""
         failed = summary.error is not None and summary.error.kind != UNFINISHED
         whole = all(stage in summary.stages for stage in self._settings.stages)
         if failed or whole:
-            with self._kept(warnings, "no notice was sent"):
-                place = services.runs.summary_path(summary.dataset, summary.run)
-                self._notify(*notification.of_run(_with(summary, warnings), place))
-        with self._kept(warnings, "the summary was not written"), services.fence.guard():
-            # A run that lost its lease may not write over what its follower has noted since.
-            services.runs.save_summary(_with(summary, warnings))
+            with self._warn_on_error(warnings, "no notification was sent"):
+                path = services.runs.summary_path(summary.dataset, summary.run)
+                self._notify(*notification.run_notification(_with_warnings(summary, warnings), path))
+        with self._warn_on_error(warnings, "the summary was not written"), services.fence.guard():
+            # A run that lost its lease must not overwrite what its successor has written since.
+            services.runs.save_summary(_with_warnings(summary, warnings))
 
     def _publish(self, manifest: Manifest, values: Mapping[Metric, float]) -> None:
         monitoring = self._settings.monitoring
-        way, time = metrics.route(monitoring.metrics, host.detect(os.environ)), utc_now()
+        route, time = metrics.route(monitoring.metrics, host.detect(os.environ)), utc_now()
         dimensions = dict(zip(DIMENSIONS, (self._env, manifest.dataset), strict=True))
-        if not values or way == "none":
+        if not values or route == "none":
             return
-        if way == "emf":
-            told = {"run": manifest.run_id, "snapshot": manifest.snapshot_dt or "", "status": manifest.status}
-            self._log(embedded(monitoring.namespace, dimensions, values, time, told))
+        if route == "emf":
+            properties = {"run": manifest.run_id, "snapshot": manifest.snapshot_dt or "", "status": manifest.status}
+            self._log(emf_line(monitoring.namespace, dimensions, values, time, properties))
         else:
             data = metric_data(dimensions, values, time)
-            self._cloud(self._settings.aws).put_metrics(monitoring.namespace, data)
+            self._open_publisher(self._settings.aws).put_metrics(monitoring.namespace, data)
 
-    def _not_begun(self, error: BaseException) -> None:
-        with self._kept([], "no notice was sent"):
+    def _report_failed_start(self, error: BaseException) -> None:
+        with self._warn_on_error([], "no notification was sent"):
             request = self._request
-            self._notify(*notification.of_failed_start(self._env, request.dataset, _failure(error), request.command))
+            self._notify(
+                *notification.failed_start_notification(self._env, request.dataset, _failure(error), request.command)
+            )
 
     def _notify(self, subject: str, text: str) -> None:
         if topic := self._settings.monitoring.topic_arn:
-            self._cloud(self._settings.aws).notify(topic, subject, text)
+            self._open_publisher(self._settings.aws).notify(topic, subject, text)
 
     @contextmanager
-    def _kept(self, warnings: list[str], text: str) -> Iterator[None]:
-        """Make a warning of what fails."""
+    def _warn_on_error(self, warnings: list[str], text: str) -> Iterator[None]:
+        """Report an error of the block as a warning that begins with `text`."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 whatever it is, the run has ended as it has
+        except Exception as error:  # noqa: BLE001 no failure here may change the result of the run
             kind = "" if isinstance(error, BucketwheelError) else f"{type(error).__name__}: "
             warning = f"{text}: {kind}{error}"
             warnings.append(warning)
@@ -128,17 +129,17 @@ class Ending:
 
 
 def _counts(values: Mapping[Metric, float]) -> dict[str, Any]:
-    """Return what the last line of a run says of it."""
+    """Return the counts that the last line of a run reports."""
     named = {"rows": metrics.ROWS, "bytes": metrics.BYTES_WRITTEN, "seconds": metrics.SECONDS}
     return {name: values[metric] for name, metric in named.items() if metric in values}
 
 
-def _with(summary: Summary, warnings: list[str]) -> Summary:
+def _with_warnings(summary: Summary, warnings: list[str]) -> Summary:
     return summary.model_copy(update={"warnings": (*summary.warnings, *warnings)})
 
 
 def _failure(error: BaseException) -> Failure:
-    return Failure(kind=type(error).__name__, message=text_of(error), resume=resuming(error))
+    return Failure(kind=type(error).__name__, message=error_text(error), resume=resuming(error))
 
 
 def _to_stderr(line: str) -> None:

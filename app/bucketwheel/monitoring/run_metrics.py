@@ -1,4 +1,4 @@
-"""The values of the metrics of a run."""
+"""Calculate the values of the metrics of a run."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manif
 from bucketwheel.settings import Settings
 
 
-def measured(manifest: Manifest, settings: Settings) -> dict[Metric, float]:
-    """Return the value of each metric that is known of a run, finished or not; `metrics.py` has the units."""
+def metric_values(manifest: Manifest, settings: Settings) -> dict[Metric, float]:
+    """Return the metrics known so far of a run, finished or not; `metrics.py` defines their units."""
     results = manifest.results()
-    found: dict[Metric, float] = {SECONDS: round(sum(record.seconds for record in manifest.stages.values()), 3)}
+    values: dict[Metric, float] = {SECONDS: round(sum(record.seconds for record in manifest.stages.values()), 3)}
     snapshot, written = results.get("discover"), results.get("bucket")
     if isinstance(snapshot, DiscoverResult):
-        found[ROWS] = snapshot.rows
+        values[ROWS] = snapshot.rows
     if isinstance(written, BucketResult):
-        found |= _of_buckets(written)
+        values |= _bucket_values(written)
     verified = results.get("verify")
     if isinstance(verified, VerifyResult) and verified.drift:
-        found |= _of_drift(verified.drift)
+        values |= _drift_values(verified.drift)
     if (dollars := run_cost(manifest, settings)) is not None:
-        found[COST] = round(dollars, 6)
-    return found
+        values[COST] = round(dollars, 6)
+    return values
 
 
-def _of_buckets(written: BucketResult) -> dict[Metric, float]:
-    """Return what the buckets tell; also where `verify` then refused their keys."""
+def _bucket_values(written: BucketResult) -> dict[Metric, float]:
+    """Return the metrics of the written buckets, even if `verify` rejected their keys."""
     outcomes = written.outcomes
-    most = max((outcome.rows for outcome in outcomes), default=0)
+    largest = max((outcome.rows for outcome in outcomes), default=0)
     return {
         BYTES_WRITTEN: sum(file.bytes for outcome in outcomes for file in outcome.files),
-        SKEW: round(most * len(outcomes) / written.rows, 4) if written.rows else 0,
+        SKEW: round(largest * len(outcomes) / written.rows, 4) if written.rows else 0,
         NULL_KEYS: sum(outcome.null_keys for outcome in outcomes),
         DUPLICATE_KEYS: sum(outcome.duplicate_keys for outcome in outcomes),
     }
 
 
-def _of_drift(drift: Drift) -> dict[Metric, float]:
-    """Return how a snapshot differs from the published one; what neither manifest tells is not taken for 0."""
-    found: dict[Metric, float] = {
+def _drift_values(drift: Drift) -> dict[Metric, float]:
+    """Return how a snapshot differs from the published one; a value that is not known is omitted, not 0."""
+    values: dict[Metric, float] = {
         ROWS_CHANGED: round(drift.rows_changed_percent, 4),
         COLUMNS_CHANGED: len(drift.new_columns) + len(drift.vanished_columns),
     }
     if drift.null_shares:
-        found[NULL_SHARE_CHANGED] = round(100 * max(abs(share.now - share.before) for share in drift.null_shares), 4)
+        values[NULL_SHARE_CHANGED] = round(100 * max(abs(share.now - share.before) for share in drift.null_shares), 4)
     if drift.keys is not None and drift.keys.share is not None:
-        found[KEYS_KEPT] = round(100 * drift.keys.share, 4)
-    return found
+        values[KEYS_KEPT] = round(100 * drift.keys.share, 4)
+    return values

@@ -208,7 +208,7 @@ def _tables(manifest: Manifest, stage: str) -> Iterator[Progress]:
 def _ending(manifest: Manifest) -> dict[str, str | None]:
     left = [name for name in manifest.planned_stages if name not in manifest.stages]
     if left:
-        return {"status": "failed", "error": f"still to do: {', '.join(left)}"}
+        return {"status": "failed", "error": f"stages not run: {', '.join(left)}"}
     return {"status": "finished", "error": None}
 
 

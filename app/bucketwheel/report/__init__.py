@@ -1,1 +1,1 @@
-"""What people and machines see of a run: progress, tables and the report."""
+"""The HTML report of a run, and how numbers, sizes and times are formatted."""

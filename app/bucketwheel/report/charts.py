@@ -1,4 +1,4 @@
-"""The charts of the report: pygal's inline SVG without styles, scripts and dates; the page has the style sheet."""
+"""Draw the charts of the report as inline SVG without styles, scripts and dates; the page has the style sheet."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from bucketwheel.report.formatting import count_text, scaled, size_text
+from bucketwheel.report.formatting import count_text, scaled_text, size_text
 
-# Widths of a chart, in pixels.
+# Widths of charts in pixels.
 WIDE, HALF = 1120, 540
-# A bucket with more than this many times the mean is drawn in the warning colour.
+# Buckets larger than this multiple of the mean are drawn in the warning color.
 _LARGE = 1.5
 _Text = Callable[[float], str]
-_COUNTS: _Text = partial(scaled, units=("", "k", "M", "bn", "tn"), brief=True)
+_COUNTS: _Text = partial(scaled_text, units=("", "k", "M", "bn", "tn"), brief=True)
 _ROUND = (0, *(digit * 10**power for power in range(18) for digit in (1, 2, 5)))
 
 
 def rows_chart(buckets: Sequence[int]) -> str:
-    """Draw the rows of every bucket; the large ones are a series of their own, the mean is a line across."""
+    """Draw the rows of every bucket: large buckets as a series of their own, the mean as a line."""
     return _bucket_chart("Rows", buckets, lambda number: f"{count_text(number)} rows", _COUNTS)
 
 
 def bytes_chart(buckets: Sequence[int]) -> str:
-    """Draw the bytes of every bucket as `rows_chart` does its rows."""
+    """Draw the bytes of every bucket, as `rows_chart` draws its rows."""
     return _bucket_chart("Bytes", buckets, size_text, partial(size_text, brief=True))
 
 
-def _bucket_chart(what: str, buckets: Sequence[int], text: _Text, axis: _Text) -> str:
+def _bucket_chart(title: str, buckets: Sequence[int], text: _Text, axis: _Text) -> str:
     count, average = len(buckets), sum(buckets) / len(buckets)
-    # Bars as thin as a pixel overlap, or else gaps would come and go.
+    # Bars of about a pixel overlap; gaps between them would be drawn irregularly.
     gap = 0.1 if count <= 512 else -0.3
     usual: list[Any] = []
     large: list[Any] = []
     for number, rows in enumerate(buckets):
-        times = rows / average
-        label = f"{number}: {text(rows)}, {times:.2f} \u00d7 mean"
+        ratio = rows / average
+        label = f"{number}: {text(rows)}, {ratio:.2f} \u00d7 mean"
         bar = {"value": (rows, number + gap, number + 1 - gap), "tooltip": label}
-        (large if times > _LARGE else usual).append(bar)
-    # One bar over all buckets, flattened to a line at its upper edge.
+        (large if ratio > _LARGE else usual).append(bar)
+    # One bar across all buckets, reduced to a line at its upper edge.
     mean = {"value": (average, 0, count), "tooltip": f"mean: {text(average)}", "node": {"height": "2"}}
     step = 2 ** max(0, round(math.log2(count / 16)))
     ticks = [{"value": number + 0.5, "label": str(number)} for number in range(0, count, step)]
-    label = f"{what} of each of {count}: largest {text(max(buckets))}, mean {text(average)}"
+    label = f"{title} of each of {count}: largest {text(max(buckets))}, mean {text(average)}"
     return _histogram(label, WIDE, (usual, large, [mean]), ticks, axis)
 
 
 def file_chart(sizes: Sequence[int], width: int) -> str | None:
-    """Draw how many files there are of which size; None for no files."""
+    """Draw the distribution of file sizes; return None if there are no files."""
     if not sizes:
         return None
     edges = _edges(sizes)
@@ -73,64 +73,71 @@ def file_chart(sizes: Sequence[int], width: int) -> str | None:
 
 
 def _edges(sizes: Sequence[int]) -> Sequence[int]:
-    """Round bin edges around all sizes: even steps, or 1-2-5 steps where one giant would hide the rest."""
+    """Return round bin edges: equal steps, or 1-2-5 steps if one large file would hide the other sizes."""
     low, high = min(sizes), max(sizes)
     if high > 10 * sorted(sizes)[len(sizes) // 2]:
         return _ROUND[bisect_right(_ROUND, low) - 1 : bisect_right(_ROUND, high) + 1]
-    # Steps under a hundredth of the value would have labels that look alike.
+    # Steps below a hundredth of the value would get equal labels.
     step = next(number for number in _ROUND[1:] if number * 24 >= high - low and number * 100 >= high)
     return range(low // step * step, (high // step + 1) * step + 1, step)
 
 
 def _histogram(label: str, width: int, series: Sequence[list[Any]], ticks: list[Any], axis: _Text) -> str:
-    look = _look(width, 240) | {"margin_right": 28, "order_min": 0, "max_scale": 6}
-    return _drawn(label, _pygal().Histogram(**look, x_labels=ticks, value_formatter=axis), series)
+    options = _options(width, 240) | {"margin_right": 28, "order_min": 0, "max_scale": 6}
+    return _render(label, _pygal().Histogram(**options, x_labels=ticks, value_formatter=axis), series)
 
 
 def bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> str | None:
-    """Draw one bar for each value, the first on top, with the value in words at its end."""
+    """Draw one bar per value, the first on top, labeled with `text` of the value; return None without values."""
     if not values:
         return None
-    lines = [_drawable(f"{name}: {text(value)}") for name, value in values]
+    lines = [_replace_control_characters(f"{name}: {text(value)}") for name, value in values]
     bars = [{"value": value, "tooltip": line} for (_, value), line in zip(values, lines, strict=True)]
-    names = [_drawable(name if len(name) <= 24 else f"{name[:12]}\u2026{name[-11:]}") for name, _ in values]
-    look = _look(HALF, 24 + 22 * len(values)) | {"margin_right": 84, "show_x_labels": False, "x_labels": names[::-1]}
-    chart = _pygal().HorizontalBar(**look, print_values=True, print_values_position="top", value_formatter=text)
-    return _drawn("; ".join(lines), chart, (bars[::-1],))
+    names = [
+        _replace_control_characters(name if len(name) <= 24 else f"{name[:12]}\u2026{name[-11:]}")
+        for name, _ in values
+    ]
+    options = _options(HALF, 24 + 22 * len(values)) | {
+        "margin_right": 84,
+        "show_x_labels": False,
+        "x_labels": names[::-1],
+    }
+    chart = _pygal().HorizontalBar(**options, print_values=True, print_values_position="top", value_formatter=text)
+    return _render("; ".join(lines), chart, (bars[::-1],))
 
 
 def _pygal() -> Any:
     import pygal
 
-    # Its finder of plugins, of which none is used, would make Python warn at every import from here on.
+    # pygal installs an import finder for plug-ins. We use none, and it makes Python warn at every later import.
     sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != pygal.__name__]
     return pygal
 
 
-def _look(width: int, height: int) -> dict[str, Any]:
+def _options(width: int, height: int) -> dict[str, Any]:
     from pygal.style import Style
 
-    # Only sizes, so that pygal leaves room for labels; the looks are the page's own style sheet.
+    # Only font sizes, so that pygal reserves space for labels; the page's style sheet sets colors and fonts.
     style = Style(label_font_size=12, major_label_font_size=12, value_font_size=12)
     common = {"js": (), "show_legend": False, "disable_xml_declaration": True, "margin": 6, "spacing": 4}
     return common | {"width": width, "height": height, "style": style}
 
 
-def _drawn(label: str, chart: Any, series: Sequence[list[Any]]) -> str:
+def _render(label: str, chart: Any, series: Sequence[list[Any]]) -> str:
     for bars in series:
         chart.add("", bars)
-    chart.add_xml_filter(partial(_slim, label))
-    # HTML needs no name spaces in inline SVG.
+    chart.add_xml_filter(partial(_simplify, label))
+    # Inline SVG in HTML needs no XML namespaces.
     return re.sub(r' xmlns(:\w+)?="[^"]*"', "", str(chart.render()), count=2)
 
 
-def _slim(label: str, root: Any) -> Any:
-    """Take out styles, scripts, comments with the date and texts for scripts; round the coordinates."""
+def _simplify(label: str, root: Any) -> Any:
+    """Remove styles, script data and comments with the date; round coordinates; add the label."""
     for parent in list(root.iter()):
         for child in list(parent):
-            named = child.tag == "title" and (parent is root or parent.get("class", "").endswith("guides"))
+            default_title = child.tag == "title" and (parent is root or parent.get("class", "").endswith("guides"))
             drop = child.tag in {"defs", "desc"} or child.get("class") == "plot tooltip-overlay"
-            if named or drop or not isinstance(child.tag, str):
+            if default_title or drop or not isinstance(child.tag, str):
                 parent.remove(child)
         for name, value in list(parent.attrib.items()):
             if name in {"id", "rx", "ry"} or value == "rect reactive tooltip-trigger":
@@ -142,6 +149,6 @@ def _slim(label: str, root: Any) -> Any:
     return root
 
 
-def _drawable(text: str) -> str:
-    """Replace control characters, which XML cannot hold."""
+def _replace_control_characters(text: str) -> str:
+    """Replace the control characters that XML does not allow."""
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", text)

@@ -1,4 +1,4 @@
-"""Numbers, sizes and times as the report shows them."""
+"""Format numbers, sizes, times and tables for the terminal, the report and notifications."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ from datetime import UTC, datetime
 
 
 def count_text(value: float) -> str:
-    """Return a whole number with commas."""
+    """Return a number, rounded to an integer, with commas."""
     return f"{round(value):,}"
 
 
 def size_text(value: float, brief: bool = False) -> str:
-    """Return bytes with a decimal unit; for `brief` see `scaled`."""
-    return scaled(value, ("B", "kB", "MB", "GB", "TB", "PB", "EB"), brief)
+    """Return a number of bytes with a decimal unit, such as 12.3 MB; for `brief` see `scaled_text`."""
+    return scaled_text(value, ("B", "kB", "MB", "GB", "TB"), brief)
 
 
-def scaled(value: float, units: Sequence[str], brief: bool) -> str:
-    """Return three digits and a unit; `brief` is for axes, where 60 MB says as much as 60.0 MB."""
-    place = 0
-    while value >= 999.5 and place < len(units) - 1:
-        value, place = value / 1000, place + 1
-    number = f"{value:.3g}" if brief or place == 0 else f"{value:#.3g}".rstrip(".")
-    return f"{number}\u00a0{units[place]}".rstrip()
+def scaled_text(value: float, units: Sequence[str], brief: bool = False) -> str:
+    """Return a number with the unit that fits it, each unit being 1,000 of the previous one.
+
+    Numbers have one decimal, and none in the first unit. `brief` is for the labels of axes: at most three digits,
+    without trailing zeros.
+    """
+    for place, unit in enumerate(units):
+        number = f"{value:.3g}" if brief else f"{value:.1f}" if place else f"{value:.0f}"
+        # The rounded number decides: 999.96 kB is 1.0 MB.
+        if abs(float(number)) < 1000 or unit == units[-1]:
+            break
+        value /= 1000
+    return f"{number} {unit}".rstrip()
 
 
 def seconds_text(value: float) -> str:
-    """Return a duration, given in seconds, in the units that fit it."""
+    """Return a duration of `value` seconds in hours, minutes and seconds."""
     if value < 59.95:
         return f"{value:.3g}\u00a0s" if value >= 0.001 else "0\u00a0s"
     minutes, seconds = divmod(round(value), 60)
@@ -35,12 +41,12 @@ def seconds_text(value: float) -> str:
 
 
 def percent_text(share: float) -> str:
-    """Return a share, 0 to 1, in percent."""
+    """Return a share between 0 and 1 in percent."""
     return "<\u00a00.001\u00a0%" if 0 < share < 0.00001 else f"{100 * share:.3g}\u00a0%"
 
 
 def time_text(text: str) -> str:
-    """Return an ISO time in UTC; what is none comes back as it is."""
+    """Return an ISO time in UTC; other text, and a time without an offset, is returned unchanged."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -48,18 +54,8 @@ def time_text(text: str) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if moment.tzinfo else text
 
 
-def size(count: float) -> str:
-    """Return bytes with a decimal unit, such as 12.3 MB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        text = f"{count:.0f}" if unit == "B" else f"{count:.1f}"
-        if abs(float(text)) < 1000 or unit == "TB":
-            return f"{text} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
-
-
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return aligned columns; numbers to the right."""
+    """Return a table with aligned columns; numbers are aligned right."""
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     right = [i > 0 and all(_is_number(row[i]) for row in cells[1:]) for i in range(len(header))]
@@ -78,5 +74,5 @@ def _is_number(cell: str) -> bool:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return the count with the noun in the right number, such as `1 column` or `1,200 columns`."""
+    """Return the count with the noun in singular or plural, such as `1 column` or `1,200 columns`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

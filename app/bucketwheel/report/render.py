@@ -1,7 +1,7 @@
-"""A run as one HTML page that needs nothing else: no script, no network, readable years later.
+"""Render a run as one self-contained HTML page without scripts or network access.
 
-The charts are pygal's inline SVG, which keeps the page small enough to be mailed. Their colours and fonts
-come from the page's own style sheet, so they follow light, dark and print.
+The charts are inline SVG by pygal, which keeps the page small enough to mail. The page's style sheet sets their
+colors and fonts, so they follow light mode, dark mode and print.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Drift, FileRe
 if TYPE_CHECKING:
     from jinja2 import Template
 
-# With this many, the chart of tables is tall enough for two others at its side.
+# Above this number of tables, their chart is tall enough for two other charts beside it.
 _MANY_TABLES = 12
 
 
@@ -48,16 +48,16 @@ class _Skew:
 
 
 def render(manifest: Manifest, cost: Cost | None = None) -> str:
-    """Return the report of a run, finished or not, as one self-contained HTML page, with its cost where it is given.
+    """Return the report of a run, finished or not, as one self-contained HTML page; `cost` adds a section.
 
-    The same manifest and cost give the same text. Whatever comes from the data is escaped.
+    The result is deterministic. All text from the data is escaped.
     """
-    return _template().render(_facts(manifest) | {"cost": cost})
+    return _template().render(_context(manifest) | {"cost": cost})
 
 
 @cache
 def _template() -> Template:
-    """Return the compiled template of the page; compiling takes longer than filling it in."""
+    """Return the compiled template of the page; compiling it takes longer than rendering."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
@@ -65,7 +65,7 @@ def _template() -> Template:
     pages = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, **blocks)
     pages.filters |= {
         "count": count_text,
-        "size": size_text,
+        "size": lambda value: size_text(value).replace(" ", "\u00a0"),
         "seconds": seconds_text,
         "percent": percent_text,
         "time": time_text,
@@ -73,7 +73,8 @@ def _template() -> Template:
     return pages.get_template("report.html.j2")
 
 
-def _facts(manifest: Manifest) -> dict[str, Any]:
+def _context(manifest: Manifest) -> dict[str, Any]:
+    """Return the variables of the template."""
     names = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
     done: dict[str, Any] = dict.fromkeys(names) | manifest.results()
     bucket, size = done["bucket"], done["size"]
@@ -89,7 +90,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         "run": manifest,
         **done,
         "warnings": [(s, w) for s, result in done.items() for w in getattr(result, "warnings", ())],
-        "mark": hashlib.sha256(json.dumps(manifest.fingerprint, sort_keys=True).encode()).hexdigest()[:12],
+        "fingerprint": hashlib.sha256(json.dumps(manifest.fingerprint, sort_keys=True).encode()).hexdigest()[:12],
         "resume": shlex.join(["bucketwheel", "run", manifest.dataset, "--resume", manifest.run_id]),
         "stages": list(dict.fromkeys([*manifest.planned_stages, *manifest.stages])),
         "total_seconds": sum(seconds for _, seconds in times),
@@ -116,15 +117,15 @@ def _tables(done: Mapping[str, Any], written: Sequence[FileRecord]) -> list[_Tab
     columns = {t.name: len(t.columns) for t in done["split"].tables} if done["split"] else {}
     estimates = {t.name: t.bytes for t in done["size"].tables} if done["size"] else {}
     checked = {t.name: (t.rows, t.files, t.bytes) for t in done["verify"].tables} if done["verify"] else {}
-    of_table: dict[str, list[FileRecord]] = {name: [] for name in columns}
+    files: dict[str, list[FileRecord]] = {name: [] for name in columns}
     for file in written:
-        of_table.setdefault(file.table, []).append(file)
-    found = []
-    for name, records in of_table.items():
+        files.setdefault(file.table, []).append(file)
+    tables = []
+    for name, records in files.items():
         rows, sizes = sum(file.rows for file in records), tuple(file.bytes for file in records)
         verified = checked.get(name) == (rows, len(sizes), sum(sizes))
-        found.append(_Table(name, columns.get(name, 0), estimates.get(name), rows, sizes, verified))
-    return found
+        tables.append(_Table(name, columns.get(name, 0), estimates.get(name), rows, sizes, verified))
+    return tables
 
 
 def _skew(bucket: BucketResult | None, bucket_count: int) -> _Skew | None:
@@ -148,37 +149,37 @@ def _skew(bucket: BucketResult | None, bucket_count: int) -> _Skew | None:
 
 
 def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int, float, str]]:
-    """One line a check: what, how many, the share of all rows, and what the policy made of it."""
+    """Return for each check of keys its kind, number of rows, share of all rows, and the outcome by the policy."""
     lines = []
     for kind, words in (("null", "NULL key"), ("duplicate", "repeat a key")) if done["bucket"] else ():
         count = sum(getattr(outcome, f"{kind}_keys") for outcome in done["bucket"].outcomes)
         if not count:
-            outcome = "none found"
+            outcome = "none"
         elif done["verify"]:
             outcome = "warning" if any(words in text for text in done["verify"].warnings) else "allowed"
         else:
-            outcome = "refused" if words in (manifest.error or "") else "not judged yet"
+            outcome = "refused" if words in (manifest.error or "") else "not checked yet"
         lines.append((kind, count, count / max(done["bucket"].rows, 1), outcome))
     return lines
 
 
 def _shares(quality: Sequence[tuple[str, int, float, str]], drift: Drift | None) -> list[tuple[str, float]]:
-    """Return each check with the share of rows that it found, and what a comparison of snapshots found."""
+    """Return the share of rows of each check, and the shares of new and missing keys."""
     shares = [(f"{kind} keys", share) for kind, _, share, _ in quality]
     if drift is not None and drift.keys is not None and drift.rows:
-        shares.append(("keys that are new", drift.keys.only_now / drift.rows))
-        shares.append(("keys that are gone", drift.keys.only_before / max(drift.rows_before, 1)))
+        shares.append(("new keys", drift.keys.only_now / drift.rows))
+        shares.append(("missing keys", drift.keys.only_before / max(drift.rows_before, 1)))
     return shares
 
 
 def _null_changes(drift: Drift | None) -> list[NullShare]:
-    """Return the columns whose share of NULLs changed, those that changed most first."""
+    """Return the columns whose share of NULLs changed, the largest change first."""
     changed = [share for share in drift.null_shares if share.now != share.before] if drift else []
     return sorted(changed, key=lambda share: (-abs(share.now - share.before), share.name))
 
 
 def _key_range(bucket: BucketResult, types: Sequence[str]) -> tuple[str, str] | None:
-    """Smallest and largest key of the run, compared as their type compares, not as text."""
+    """Return the smallest and the largest key of the run in the order of their type, not of their text."""
     whole = [kind in {"tinyint", "smallint", "int", "bigint"} for kind in types]
 
     def order(text: str) -> tuple[int | str, ...]:
@@ -190,5 +191,5 @@ def _key_range(bucket: BucketResult, types: Sequence[str]) -> tuple[str, str] | 
         smallest = min((low for low, _ in pairs if low is not None), key=order)
         return smallest, max((high for _, high in pairs if high is not None), key=order)
     except ValueError:
-        # No key at all, or a composite one with the separator in its text: no answer is better than a wrong one.
+        # There is no key, or a composite key contains the separator; no range is better than a wrong one.
         return None

@@ -1,4 +1,4 @@
-"""A run of a project whose end is watched, and a cloud that keeps what it is given."""
+"""Run a project and return what its end reported; a fake publisher records metrics and notifications."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ DATA = ("discover", "split", "size", "bucket", "verify")
 
 
 @dataclass
-class KeptCloud:
-    """Keeps metrics and notices, or refuses them with `error`."""
+class FakePublisher:
+    """Records metrics and notifications, or raises `error`."""
 
     error: Exception | None = None
     metrics: list[tuple[str, list[Mapping[str, Any]]]] = field(default_factory=list)
-    notices: list[tuple[str, str, str]] = field(default_factory=list)
+    notifications: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def __call__(self, _: AwsSettings) -> KeptCloud:
+    def __call__(self, _: AwsSettings) -> FakePublisher:
         return self
 
     def put_metrics(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
@@ -42,12 +42,12 @@ class KeptCloud:
     def notify(self, topic: str, subject: str, text: str) -> None:
         if self.error:
             raise self.error
-        self.notices.append((topic, subject, text))
+        self.notifications.append((topic, subject, text))
 
 
 @dataclass
-class Ended:
-    """What a run left: its error, the steps it reported, the lines for CloudWatch."""
+class RunEnd:
+    """The end of a run: its error, the reported steps, the lines for CloudWatch."""
 
     project: Project
     error: BaseException | None
@@ -63,8 +63,8 @@ class Ended:
 
 def read_summary(project: Project, dataset: str = WIDE) -> dict[str, Any]:
     (run_id,) = project.run_ids(dataset)
-    found: dict[str, Any] = json.loads(summary_path(project, run_id, dataset).read_text())
-    return found
+    summary: dict[str, Any] = json.loads(summary_path(project, run_id, dataset).read_text())
+    return summary
 
 
 def summary_path(project: Project, run_id: str, dataset: str = WIDE) -> Path:
@@ -74,13 +74,13 @@ def summary_path(project: Project, run_id: str, dataset: str = WIDE) -> Path:
 def run(
     project: Project,
     monkeypatch: pytest.MonkeyPatch,
-    cloud: KeptCloud,
+    publisher: FakePublisher,
     stages: Sequence[str] = (),
     command: str = "",
     **overrides: Any,
-) -> Ended:
-    """Run the wide dataset through the Python interface, with this cloud in the place of AWS."""
-    monkeypatch.setattr(run_end, "aws_cloud", cloud)
+) -> RunEnd:
+    """Run the wide dataset through the Python interface with a publisher that replaces AWS."""
+    monkeypatch.setattr(run_end, "open_aws_publisher", publisher)
     steps: list[api.Progress] = []
     lines: list[str] = []
     error: BaseException | None = None
@@ -95,11 +95,11 @@ def run(
         )
     except (BucketwheelError, KeyboardInterrupt, ValueError) as raised:
         error = raised
-    return Ended(project, error, steps, lines)
+    return RunEnd(project, error, steps, lines)
 
 
 def job(project: Project, *arguments: str) -> tuple[list[str], JobFailedError | None]:
-    """Run as a job; its lines on stdout and what it ended with."""
+    """Run as a job; return the lines of its standard output and its error."""
     out, failed = io.StringIO(), None
     with redirect_stdout(out), redirect_stderr(io.StringIO()):
         try:
