@@ -117,15 +117,11 @@ class Project:
         if not self.catalog.exists():
             return {}
         with duckdb.connect(str(self.catalog), read_only=True) as connection:
-            names = connection.execute(
-                "SELECT table_name FROM information_schema.tables WHERE table_type = 'VIEW' AND table_schema = ?",
-                [DATABASE],
-            ).fetchall()
             return {
                 name: connection.execute(
                     f'SELECT count(*), bit_xor(hash(persons)) FROM "{DATABASE}"."{name}" AS persons'
                 ).fetchall()[0]
-                for (name,) in sorted(names)
+                for name in view_names(connection, DATABASE)
             }
 
     def published(self) -> dict[str, int]:
@@ -150,6 +146,12 @@ class Project:
         """Size and time of change of everything below the root."""
         found = {path: path.stat() for path in sorted(self.root.rglob("*"))}
         return {str(path.relative_to(self.root)): (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
+
+def view_names(connection: duckdb.DuckDBPyConnection, database: str) -> list[str]:
+    """Return the sorted names of the views in a database of a DuckDB catalog."""
+    rows = connection.execute("SELECT view_name FROM duckdb_views() WHERE schema_name = ?", [database])
+    return sorted(name for (name,) in rows.fetchall())
 
 
 def environment(**more: str) -> Mapping[str, str]:

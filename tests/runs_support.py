@@ -21,6 +21,7 @@ from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import STAGES, Settings
+from project import view_names
 
 DATASET = "people"
 DATABASE = "tests"
@@ -150,8 +151,7 @@ class Case:
     def shown_names(self) -> list[str]:
         """Names of all views in the catalog."""
         with duckdb.connect(str(self.catalog), read_only=True) as connection:
-            rows = connection.execute("SELECT view_name FROM duckdb_views() WHERE schema_name = ?", [DATABASE])
-            return [name for (name,) in rows.fetchall()]
+            return view_names(connection, DATABASE)
 
     def tree(self) -> dict[str, tuple[int, int, int]]:
         """Size, time of change and inode of every file below the root; directories with zeros."""
@@ -165,11 +165,8 @@ class Case:
 
 def read_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[set[str], int]]:
     """Marks and rows of every table that a run publishes, as a reader with this connection sees them."""
-    names = connection.execute(
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = ? AND table_type = 'VIEW'", [DATABASE]
-    ).fetchall()
     found = {}
-    for (name,) in names:
+    for name in view_names(connection, DATABASE):
         mark = f"{name.removeprefix('ext_').removeprefix('bucketed_')}_mark"
         rows = connection.execute(f'SELECT "{mark}", count(*) FROM "{DATABASE}"."{name}" GROUP BY ALL').fetchall()
         found[name] = ({mark for mark, _ in rows}, sum(count for _, count in rows))

@@ -64,36 +64,43 @@ class Lake:
         self.client.delete_object(Bucket=self.bucket, Key=key)
 
 
-class LakeProject(Project):
-    """A project whose target is on S3 and whose catalog is Glue."""
+class TrinoProject(Project):
+    """A project in its own directory of a lake; it allows NULL and duplicate keys."""
 
     def __init__(self, lake: Lake, name: str, datasets: dict[str, Any], settings: dict[str, Any]) -> None:
         self.lake = lake
         self.name = name
         self.root = lake.root / name
         self.conf = self.root / "conf"
-        self.settings = {
-            "threads": 2,
-            "target": f"s3://{lake.bucket}/{name}",
-            "catalog": {"kind": "glue", "path": None, "database": name},
-            "aws": {"endpoint_url": lake.glue, "region": "us-east-1"},
-            "storage": {"endpoint_url": lake.s3, "path_style": True},
-            "trino": {"host": "127.0.0.1", "port": lake.trino.port},
-            "quality": {"null_keys": "allow", "duplicate_keys": "allow"},
-            "datasets": datasets,
-        }
+        quality = {"null_keys": "allow", "duplicate_keys": "allow"}
+        self.settings = {"threads": 2, "quality": quality, "datasets": datasets}
         self.set(**settings)
-
-    def cli(self, *arguments: str) -> Result:
-        """See `Project.cli`; AWS's credentials are in the environment meanwhile."""
-        with mock.patch.dict(os.environ, CREDENTIALS):
-            return super().cli(*arguments)
 
     def publish(self, dataset: str, *arguments: str) -> Result:
         """Run a dataset and expect it to succeed."""
         result = self.cli("run", dataset, *arguments)
         assert result.exit_code == 0, result.stderr
         return result
+
+
+class LakeProject(TrinoProject):
+    """A project whose target is on S3 and whose catalog is Glue."""
+
+    def __init__(self, lake: Lake, name: str, datasets: dict[str, Any], settings: dict[str, Any]) -> None:
+        services = {
+            "target": f"s3://{lake.bucket}/{name}",
+            "catalog": {"kind": "glue", "path": None, "database": name},
+            "aws": {"endpoint_url": lake.glue, "region": "us-east-1"},
+            "storage": {"endpoint_url": lake.s3, "path_style": True},
+            "trino": {"host": "127.0.0.1", "port": lake.trino.port},
+        }
+        super().__init__(lake, name, datasets, services)
+        self.set(**settings)
+
+    def cli(self, *arguments: str) -> Result:
+        """See `Project.cli`; AWS's credentials are in the environment meanwhile."""
+        with mock.patch.dict(os.environ, CREDENTIALS):
+            return super().cli(*arguments)
 
     def table(self, name: str, catalog: str = CATALOG, prefix: str = PREFIX) -> str:
         """Return the name of a published table as Trino takes it."""

@@ -10,33 +10,25 @@ import pyarrow as pa
 
 from aws_server import plain_client
 from bucketwheel.catalogs.hive_types import hive_type
-from project import Project
 
 from .key_tables import VERSIONS
-from .lake import PREFIX, Lake, write_snapshot
+from .lake import PREFIX, Lake, TrinoProject, write_snapshot
 from .trino_server import CATALOG
 
 _PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 
 
-class DiskProject(Project):
+class DiskProject(TrinoProject):
     """A project of one dataset that is written and verified on disk, and published nowhere."""
 
     def __init__(self, lake: Lake, name: str, rows: pa.Table, keys: Sequence[str], buckets: dict[str, Any]) -> None:
-        self.lake = lake
-        self.name = name
-        self.root = lake.root / name
-        self.conf = self.root / "conf"
-        source = write_snapshot(self.root / "in", rows)
-        self.settings = {
-            "threads": 2,
-            "target": str(self.root / "out"),
+        source = write_snapshot(lake.root / name / "in", rows)
+        settings = {
+            "target": str(lake.root / name / "out"),
             "stages": ["discover", "split", "size", "bucket", "verify"],
-            "quality": {"null_keys": "allow", "duplicate_keys": "allow"},
             "buckets": buckets,
-            "datasets": {name: {"source": str(source), "key": list(keys)}},
         }
-        self.set()
+        super().__init__(lake, name, {name: {"source": str(source), "key": list(keys)}}, settings)
 
     def location(self) -> str:
         """Return where the files of the one run are, as Trino takes it."""
@@ -47,8 +39,7 @@ class DiskProject(Project):
 def show_written(lake: Lake, name: str, rows: pa.Table, keys: Sequence[str], **buckets: Any) -> str:
     """Have the product write a table on disk and show it; returns its name as Trino takes it."""
     project = DiskProject(lake, name, rows, keys, buckets)
-    result = project.cli("run", name)
-    assert result.exit_code == 0, result.stderr
+    project.publish(name)
     return show(lake, name, hive_types(rows.schema), project.location(), keys, **buckets)
 
 
