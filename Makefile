@@ -75,7 +75,7 @@ unit-python: VENV = .venv-$(notdir $(PYTHON))
 unit-python:
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip
-	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino]' --group test
+	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group test
 	$(VENV)/bin/pytest -n 2 -q -m "not slow and not spark" tests/unit $(PYTEST_ARGS)
 
 unit-floor: floor ## Run the unit tests with the oldest supported pyarrow and numpy
@@ -119,13 +119,13 @@ floor: .venv-floor/installed ## Create .venv-floor with pyarrow and numpy at the
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,duckdb,spark,trino]' --group dev --group docs
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group dev --group docs
 	touch $@
 
 .venv-floor/installed: pyproject.toml constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
 	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt --upgrade pip
-	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,duckdb,spark,trino]' --group test
+	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group test
 	touch $@
 
 .venv-lint/installed: constraints-lint.txt

@@ -1,4 +1,4 @@
-"""Modules of ours that need boto3: imported when first used, as not everybody installs it or waits for it."""
+"""Import modules that need an extra when they are first used: they load slowly and may not be installed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,34 @@ from bucketwheel.errors import MissingDependencyError
 
 
 def aws_module(name: str, user: str) -> ModuleType:
-    """Return a module, by its full name.
+    """Import a module that needs boto3.
+
+    Args:
+        name: full name of the module.
+        user: what needs it, such as `s3://`; the error names it.
 
     Raises:
-        MissingDependencyError: boto3 is not installed; says so of `user`, such as `s3://`.
+        MissingDependencyError: boto3 is not installed.
     """
+    return _module(name, user, "aws", ("boto3", "botocore"))
+
+
+def report_module(name: str) -> ModuleType:
+    """Import a module of jinja2 or pygal.
+
+    Raises:
+        MissingDependencyError: the package is not installed.
+    """
+    return _module(name, "the report", "report", ("jinja2", "markupsafe", "pygal"))
+
+
+def _module(name: str, user: str, extra: str, packages: tuple[str, ...]) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in ("boto3", "botocore"):
+        if package not in packages:
             raise
         raise MissingDependencyError(
-            f"{user} needs the package {package!r}; pip install 'bucketwheel[aws]'"
+            f"{user} needs the package {package!r}; pip install 'bucketwheel[{extra}]'"
         ) from error

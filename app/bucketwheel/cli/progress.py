@@ -1,4 +1,4 @@
-"""Show the progress of a run: bars on a terminal, one line per stage elsewhere, JSON lines for programs.
+"""Show the progress of a run: bars on a terminal with rich, one line per stage elsewhere, JSON lines for programs.
 
 Progress goes to stderr; stdout is for results.
 """
@@ -26,17 +26,28 @@ def show_progress(output: str, stream: TextIO | None = None, log: JsonLog | None
 
     Args:
         output: `text` for people; anything else writes one JSON object per event.
-        stream: the stream to write to, by default stderr; bars are drawn only on a terminal.
+        stream: the stream to write to, by default stderr; bars are drawn only on a terminal, and only by rich.
         log: gets the JSON events, instead of a new log on `stream`.
     """
     stream = stream or sys.stderr
     if output != "text":
         yield (log or JsonLog(stream)).report
-    elif stream.isatty():
+    elif stream.isatty() and _has_rich():
         with _bars(stream) as report:
             yield report
     else:
         yield _stage_lines(stream)
+
+
+def _has_rich() -> bool:
+    """Return whether rich, which the extra `cli` installs, can be imported."""
+    try:
+        import rich.progress  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "rich":
+            raise
+        return False
+    return True
 
 
 def _stage_lines(stream: TextIO) -> Report:

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from bucketwheel.optional import report_module
 from bucketwheel.report.formatting import count_text, scaled_text, size_text
 
 # Widths of charts in pixels.
@@ -107,18 +108,15 @@ def bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> s
 
 
 def _pygal() -> Any:
-    import pygal
-
+    pygal = report_module("pygal")
     # pygal installs an import finder for plug-ins. We use none, and it makes Python warn at every later import.
     sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != pygal.__name__]
     return pygal
 
 
 def _options(width: int, height: int) -> dict[str, Any]:
-    from pygal.style import Style
-
     # Only font sizes, so that pygal reserves space for labels; the page's style sheet sets colors and fonts.
-    style = Style(label_font_size=12, major_label_font_size=12, value_font_size=12)
+    style = report_module("pygal.style").Style(label_font_size=12, major_label_font_size=12, value_font_size=12)
     common = {"js": (), "show_legend": False, "disable_xml_declaration": True, "margin": 6, "spacing": 4}
     return common | {"width": width, "height": height, "style": style}
 

@@ -16,6 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bucketwheel.cost import Cost
+from bucketwheel.optional import report_module
 from bucketwheel.report.charts import HALF, WIDE, bars, bytes_chart, file_chart, rows_chart
 from bucketwheel.report.formatting import count_text, percent_text, seconds_text, size_text, time_text
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Drift, FileRecord, Manifest, NullShare
@@ -58,11 +59,10 @@ def render(manifest: Manifest, cost: Cost | None = None) -> str:
 @cache
 def _template() -> Template:
     """Return the compiled template of the page; compiling it takes longer than rendering."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
+    jinja2 = report_module("jinja2")
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
-    loader = PackageLoader("bucketwheel", "report")
-    pages = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, **blocks)
+    loader = jinja2.PackageLoader("bucketwheel", "report")
+    pages = jinja2.Environment(autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, **blocks)
     pages.filters |= {
         "count": count_text,
         "size": lambda value: size_text(value).replace(" ", "\u00a0"),
@@ -70,7 +70,8 @@ def _template() -> Template:
         "percent": percent_text,
         "time": time_text,
     }
-    return pages.get_template("report.html.j2")
+    template: Template = pages.get_template("report.html.j2")
+    return template
 
 
 def _context(manifest: Manifest) -> dict[str, Any]:
