@@ -1,4 +1,4 @@
-"""A case whose target is on S3 and whose tables are in Glue, both by moto."""
+"""A case with its target on S3 and its tables in Glue, both served by moto."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from runs_support import Case
 
 
 class Cloud(Case):
-    """A case whose target is on S3 and whose tables are in Glue."""
+    """A case with its target on S3 and its tables in Glue."""
 
     bucket = ""
 
@@ -18,11 +18,11 @@ class Cloud(Case):
         return {table.name: table.location for table in GlueCatalog(self.settings()).tables()}
 
     def marks(self, table: str) -> set[str]:
-        """The snapshots in a table, as somebody reads it who asks Glue where it is."""
+        """Return the snapshots in a table, read from the location in Glue."""
         settings = self.settings()
-        storage, found = Storage.of(settings), GlueCatalog(settings).get(table)
-        assert found is not None
-        files = storage.list(found.location)
+        storage, catalog_table = Storage.of(settings), GlueCatalog(settings).get(table)
+        assert catalog_table is not None
+        files = storage.list(catalog_table.location)
         assert files
         marks: set[str] = set()
         for entry in files:

@@ -18,7 +18,7 @@ from runs_support import JANUARY, Case, Clock
 
 
 @pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_disk_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(os, "sync", lambda: None)
 
@@ -26,9 +26,9 @@ def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def case(tmp_path: Path) -> Case:
     """A case with the snapshot of January."""
-    made = Case(tmp_path)
-    made.snapshot(JANUARY)
-    return made
+    january = Case(tmp_path)
+    january.snapshot(JANUARY)
+    return january
 
 
 @pytest.fixture
@@ -38,29 +38,29 @@ def clock() -> Clock:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    return tmp_path / "books"
+    return tmp_path / "metadata"
 
 
 @pytest.fixture
 def copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copying:
-    """A case with the snapshot of January whose final tables are copied."""
-    made = Copying(tmp_path, changes={"catalog__kind": "memory", "ctas__method": "fake"})
-    made.snapshot(JANUARY)
-    made.engine = TinySql(MemoryCatalog(), Storage(made.settings().storage))
-    made.executor = FakeExecutor(made.engine)
+    """A case with the snapshot of January; an executor copies its final tables."""
+    copied_case = Copying(tmp_path, changes={"catalog__kind": "memory", "ctas__method": "fake"})
+    copied_case.snapshot(JANUARY)
+    copied_case.engine = TinySql(MemoryCatalog(), Storage(copied_case.settings().storage))
+    copied_case.executor = FakeExecutor(copied_case.engine)
     monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "memory", "memory_catalog:MemoryCatalog")
     monkeypatch.setitem(plugins._BUILT_IN["executors"], "fake", "fake_executor:FakeExecutor")
-    monkeypatch.setattr(plugins, "catalog", lambda _: made.engine.catalog)
-    monkeypatch.setattr(plugins, "executor", lambda _: made.executor)
+    monkeypatch.setattr(plugins, "catalog", lambda _: copied_case.engine.catalog)
+    monkeypatch.setattr(plugins, "executor", lambda _: copied_case.executor)
     monkeypatch.setattr(copy_tables, "_PAUSE_SECONDS", 0)
-    return made
+    return copied_case
 
 
 @pytest.fixture
 def cloud(aws: str, tmp_path: Path) -> Cloud:
     bucket = "runs-" + "".join(char for char in tmp_path.name.lower() if char.isalnum())[-40:]
     plain_client("s3", aws).create_bucket(Bucket=bucket)
-    made = Cloud(
+    on_aws = Cloud(
         tmp_path,
         rows=60,
         changes={
@@ -73,6 +73,6 @@ def cloud(aws: str, tmp_path: Path) -> Cloud:
             "aws__attempts": 2,
         },
     )
-    made.bucket = bucket
-    made.snapshot(JANUARY)
-    return made
+    on_aws.bucket = bucket
+    on_aws.snapshot(JANUARY)
+    return on_aws

@@ -1,4 +1,4 @@
-"""Runs whose final tables are copied by an engine in this process, into a catalog in this process."""
+"""Runs whose executor, SQL engine and catalog all live in this process."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from runs_support import DATASET, JANUARY, Case
 
 
 class Copying(Case):
-    """A case whose final tables are copied by an engine in this process, into a catalog in this process."""
+    """A case whose final tables are copies by an in-process SQL engine."""
 
     engine: TinySql
     executor: FakeExecutor
 
     def final(self) -> dict[str, str]:
-        """Where the final tables are."""
-        found = self.engine.catalog.tables()
-        return {table.name: table.location for table in found if table.name.startswith("bucketed_")}
+        """Return the location of every final table."""
+        tables = self.engine.catalog.tables()
+        return {table.name: table.location for table in tables if table.name.startswith("bucketed_")}
 
     def leftovers(self) -> list[str]:
         return [table.name for table in self.engine.catalog.tables() if table.name.startswith("tmp_")]

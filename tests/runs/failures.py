@@ -1,4 +1,4 @@
-"""Ways in which a run fails."""
+"""Make runs fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class BoomError(Exception):
 
 
 def break_stage(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException | None = None) -> None:
-    """Let a stage raise instead of doing its work."""
+    """Make a stage raise."""
     stage_class = type(plugins.stage(name))
 
     def fail(_stage: object, _manifest: Manifest, _services: Services) -> None:
@@ -29,7 +29,7 @@ def break_stage(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 
 
 def break_bucket(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Let the engine fail after a number of buckets."""
+    """Make the engine fail after a number of buckets."""
     make = plugins.engine
 
     def limited(settings: Settings) -> CountingEngine:
@@ -39,15 +39,15 @@ def break_bucket(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[CountingEngine]:
-    """Count what the engines that are made from here on write."""
-    make, made = plugins.engine, list[CountingEngine]()
+    """Return a list that collects every engine created from now on; each counts its writes."""
+    make, engines = plugins.engine, list[CountingEngine]()
 
     def counted(settings: Settings) -> CountingEngine:
-        made.append(CountingEngine(make(settings)))
-        return made[-1]
+        engines.append(CountingEngine(make(settings)))
+        return engines[-1]
 
     monkeypatch.setattr(plugins, "engine", counted)
-    return made
+    return engines
 
 
 def failed_in_bucket(case: Case, after: int = 2) -> Manifest:

@@ -1,4 +1,4 @@
-"""A lease on disk, as it is seen from outside."""
+"""Access to a lease on disk that bypasses the product."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runs_support import Clock
 
 
 class DiskHome(Home):
-    """The lease below one directory."""
+    """The lease file in one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = str(directory)
@@ -37,5 +37,5 @@ def lease_in(home: Path, clock: Clock, ttl: float = TTL, lock_seconds: float = 3
 
 
 def stored(home: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((home / "lease.json").read_text())
-    return found
+    document: dict[str, Any] = json.loads((home / "lease.json").read_text())
+    return document

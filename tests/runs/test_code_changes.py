@@ -1,4 +1,4 @@
-"""A change of the code that decides the bytes of files."""
+"""Changes to the code that determines the bytes of files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def changed(original: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def test_changed_writer_makes_a_new_run(case: Case, original: Path, changed: Path) -> None:
+def test_changed_writer_starts_new_run(case: Case, original: Path, changed: Path) -> None:
     first = run_with(original, case, TO_BUCKET)
     assert run_with(original, case, TO_BUCKET) == {"run": first["run"], "changed": False}
     second = run_with(changed, case, TO_BUCKET)
@@ -84,7 +84,7 @@ def test_resume_of_a_run_without_recorded_code_is_refused(case: Case) -> None:
         case.run(TO_BUCKET, resume="last")
 
 
-def test_code_digest_of_a_zip_archive_is_that_of_the_directory(original: Path, tmp_path: Path) -> None:
+def test_code_digest_of_zip_equals_that_of_directory(original: Path, tmp_path: Path) -> None:
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", original, "bucketwheel")
     program = "from bucketwheel.pipeline.fingerprint import code_digest; print(code_digest())"
     done = subprocess.run(

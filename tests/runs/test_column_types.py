@@ -1,4 +1,4 @@
-"""Columns of types that readers of the files get right and readers of a catalog's types do not."""
+"""Columns whose type only readers of the Parquet schema get right, as unsigned 64-bit integers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST = 2**64 - 1
 
 @pytest.fixture
 def large(case: Case, monkeypatch: pytest.MonkeyPatch) -> Case:
-    """A case with a value past what Hive's bigint holds."""
+    """A case with a value beyond the range of Hive's bigint."""
     monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "memory", "memory_catalog:MemoryCatalog")
     real = plugins.catalog
     monkeypatch.setattr(plugins, "catalog", lambda s: MemoryCatalog() if s.catalog.kind == "memory" else real(s))
@@ -28,21 +28,21 @@ def large(case: Case, monkeypatch: pytest.MonkeyPatch) -> Case:
     return case
 
 
-def test_duckdb_reads_them_as_they_were_written(large: Case) -> None:
+def test_duckdb_reads_uint64_values_unchanged(large: Case) -> None:
     large.run()
     with duckdb.connect(str(large.catalog), read_only=True) as connection:
-        found = connection.execute(f"SELECT DISTINCT people_1_value FROM {DATABASE}.bucketed_people_1").fetchall()
-    assert found == [(LARGEST,)]
+        rows = connection.execute(f"SELECT DISTINCT people_1_value FROM {DATABASE}.bucketed_people_1").fetchall()
+    assert rows == [(LARGEST,)]
 
 
-def test_other_catalogs_are_refused_before_the_heavy_work(large: Case) -> None:
+def test_uint64_for_other_catalog_is_refused_before_bucketing(large: Case) -> None:
     with pytest.raises(SchemaError, match=r"column 'people_1_value' has type uint64.*int64 or decimal\(20,0\)"):
         large.run(catalog__kind="memory")
     assert [list(manifest.stages) for manifest in large.manifests()] == [["discover"]]
     assert not (large.target / DATASET / "people_1").exists()
 
 
-def test_a_run_that_was_made_for_duckdb_is_not_published_elsewhere(large: Case) -> None:
+def test_uint64_run_for_duckdb_is_not_published_elsewhere(large: Case) -> None:
     large.run(["discover", "split", "size", "bucket", "verify"])
     with pytest.raises(SchemaError, match="column 'people_1_value' has type uint64"):
         large.run(["register"], catalog__kind="memory")

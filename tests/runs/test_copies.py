@@ -1,4 +1,4 @@
-"""Final tables that a SQL engine copies: verified, published together, never left half done."""
+"""Final tables copied by a SQL engine: verified, published at once, or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fake_sql import Plan
 from runs_support import DATASET, FEBRUARY, JANUARY, notes_of
 
 
-def test_final_tables_are_copies_and_temporary_ones_are_gone(copying: Copying) -> None:
+def test_run_publishes_copies_and_drops_temporary_tables(copying: Copying) -> None:
     outcome = copying.run()
     run_id = outcome.manifest.run_id
     result = copying.result(run_id)
@@ -36,14 +36,14 @@ def test_final_tables_are_copies_and_temporary_ones_are_gone(copying: Copying) -
     assert copying.note.read_text() == JANUARY
 
 
-def test_a_rerun_copies_nothing_again(copying: Copying) -> None:
+def test_rerun_copies_nothing(copying: Copying) -> None:
     copying.run()
     statements = len(copying.engine.statements)
     assert not copying.run().changed
     assert len(copying.engine.statements) == statements
 
 
-def test_another_method_makes_the_final_tables_anew_and_nothing_else(copying: Copying) -> None:
+def test_changed_method_replaces_only_final_tables(copying: Copying) -> None:
     promoted = copying.run(ctas__method="promote")
     assert copying.copied() == []
     copied = copying.run()
@@ -57,7 +57,7 @@ def test_another_method_makes_the_final_tables_anew_and_nothing_else(copying: Co
     assert len(copying.copied()) == 2
 
 
-def test_if_a_copy_fails_nothing_is_published_and_resuming_makes_only_that_one(copying: Copying) -> None:
+def test_resume_after_failed_copy_repeats_only_that_copy(copying: Copying) -> None:
     copying.engine.plan('_people_2"\nWITH', Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"))
     error = failed(copying, TooManyWritersError, ctas__concurrency=1)
     assert error.exit_code == 2
@@ -71,7 +71,7 @@ def test_if_a_copy_fails_nothing_is_published_and_resuming_makes_only_that_one(c
     assert sorted(copying.final()) == ["bucketed_people_1", "bucketed_people_2"]
 
 
-def test_an_old_table_answers_until_all_copies_are_there(copying: Copying) -> None:
+def test_failed_copy_keeps_published_tables(copying: Copying) -> None:
     copying.run()
     before = copying.final()
     copying.snapshot(FEBRUARY)
@@ -83,7 +83,7 @@ def test_an_old_table_answers_until_all_copies_are_there(copying: Copying) -> No
     assert set(copying.final().values()).isdisjoint(before.values())
 
 
-def test_a_busy_engine_is_asked_again_in_a_fresh_place(copying: Copying) -> None:
+def test_busy_engine_is_retried_in_new_directory(copying: Copying) -> None:
     copying.engine.plan("CREATE TABLE", Plan("QUERY_QUEUE_FULL", "full"), times=2)
     copying.run(ctas__concurrency=1)
     assert len(copying.copied()) == 4
@@ -91,13 +91,13 @@ def test_a_busy_engine_is_asked_again_in_a_fresh_place(copying: Copying) -> None
     assert [len(copying.directories(name)) for name in copying.names()] == [2, 2]
 
 
-def test_an_engine_that_stays_busy_is_asked_so_often_and_no_more(copying: Copying) -> None:
+def test_busy_engine_is_called_at_most_attempts_times(copying: Copying) -> None:
     copying.engine.plan("CREATE TABLE", Plan("QUERY_QUEUE_FULL", "full"), times=20)
     failed(copying, ExecutorBusyError, ctas__concurrency=1, ctas__attempts=2)
     assert len(copying.copied()) == 2
 
 
-def test_a_copy_with_other_rows_is_refused_and_the_run_keeps_its_files(copying: Copying) -> None:
+def test_copy_with_lost_rows_is_refused(copying: Copying) -> None:
     copying.engine.lose_rows = True
     error = failed(copying, ExecutorError)
     assert "rows and key checksums are" in str(error)
@@ -120,14 +120,14 @@ def test_a_copy_with_other_rows_is_refused_and_the_run_keeps_its_files(copying: 
         ({"location": "/elsewhere"}, "created location /elsewhere"),
     ],
 )
-def test_a_copy_that_is_not_what_was_asked_for_is_refused(
+def test_copy_with_other_definition_is_refused(
     copying: Copying, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], text: str
 ) -> None:
     real = copying.engine.catalog.get
 
     def get(name: str) -> CatalogTable | None:
-        found = real(name)
-        return replace(found, **change) if found and name.startswith("tmp_") else found
+        created = real(name)
+        return replace(created, **change) if created and name.startswith("tmp_") else created
 
     monkeypatch.setattr(copying.engine.catalog, "get", get)
     assert text in str(failed(copying, ExecutorError))
@@ -141,7 +141,7 @@ def test_copy_fails_when_engine_uses_another_catalog(copying: Copying, monkeypat
     assert "both must use the same catalog" in str(failed(copying, ExecutorError))
 
 
-def test_no_more_statements_run_at_once_than_allowed(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_respect_concurrency_limit(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
     copying = grown(copying, 6)
     running, most, lock = 0, 0, threading.Lock()
     real = FakeExecutor.copy
@@ -164,7 +164,7 @@ def test_no_more_statements_run_at_once_than_allowed(copying: Copying, monkeypat
     assert len(copying.final()) == 6
 
 
-def test_the_error_is_that_of_the_copy_that_failed_not_of_those_cancelled_for_it(copying: Copying) -> None:
+def test_copy_error_is_of_failed_copy_not_of_cancelled_ones(copying: Copying) -> None:
     copying = grown(copying, 4)
     copying.engine.plans = [(f'_people_{number}"\nWITH', Plan(hang=True)) for number in (1, 2, 4)]
     copying.engine.plans.append(('_people_3"\nWITH', Plan("PERMISSION_DENIED", "Access Denied: no s3:PutObject")))
@@ -173,13 +173,13 @@ def test_the_error_is_that_of_the_copy_that_failed_not_of_those_cancelled_for_it
     assert copying.leftovers() == []
 
 
-def test_an_interrupt_cancels_all_that_runs(copying: Copying) -> None:
+def test_interrupt_cancels_running_copies(copying: Copying) -> None:
     copying.engine.plan('_people_2"\nWITH', Plan(hang=True))
 
     def interrupt(step: Progress) -> None:
         if (step.stage, step.state) == ("ctas", "advanced"):
             deadline = time.monotonic() + 30
-            # Once the other copy hangs.
+            # Wait until the other copy hangs.
             while copying.engine.plans and time.monotonic() < deadline:
                 time.sleep(0.01)
             raise KeyboardInterrupt

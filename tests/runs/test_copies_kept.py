@@ -1,4 +1,4 @@
-"""Copies that a SQL engine made, later on: shown again, deleted, and what is left of broken-off ones."""
+"""Rollback and expiry of copies, and leftovers of interrupted copies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bucketwheel.pipeline.rollback import rollback
 from runs_support import DATASET, FEBRUARY, JANUARY
 
 
-def test_what_a_killed_try_left_is_removed_by_the_next_one(copying: Copying) -> None:
+def test_ctas_removes_leftovers_of_killed_attempt(copying: Copying) -> None:
     outcome = copying.run(["discover", "split", "size", "bucket", "verify", "register"])
     run_id = outcome.manifest.run_id
     prefix = temporary_prefix(run_id)
@@ -35,7 +35,7 @@ def test_what_a_killed_try_left_is_removed_by_the_next_one(copying: Copying) -> 
     assert copying.leftovers() == ["tmp_bucketwheel_theirs"]
 
 
-def test_going_back_shows_the_copies_of_the_earlier_run(copying: Copying) -> None:
+def test_rollback_publishes_copies_of_earlier_run(copying: Copying) -> None:
     first = copying.run().manifest.run_id
     before = copying.final()
     copying.snapshot(FEBRUARY)
@@ -49,7 +49,7 @@ def test_going_back_shows_the_copies_of_the_earlier_run(copying: Copying) -> Non
     assert len(copying.engine.statements) == statements
 
 
-def test_going_back_is_refused_where_files_of_a_copy_are_gone(copying: Copying) -> None:
+def test_rollback_is_refused_when_copied_file_is_missing(copying: Copying) -> None:
     first = copying.run().manifest.run_id
     next(iter(Path(copying.final()["bucketed_people_2"]).iterdir())).unlink()
     copying.snapshot(FEBRUARY)
@@ -60,7 +60,7 @@ def test_going_back_is_refused_where_files_of_a_copy_are_gone(copying: Copying) 
     assert copying.final() == before
 
 
-def test_copies_expire_with_their_run(copying: Copying) -> None:
+def test_expire_deletes_copies_with_their_run(copying: Copying) -> None:
     first = copying.run().manifest.run_id
     kept = copying.run().manifest
     assert kept.run_id == first
@@ -74,7 +74,7 @@ def test_copies_expire_with_their_run(copying: Copying) -> None:
     assert len(copying.directories()) == 2
 
 
-def test_a_run_whose_copies_are_shown_is_kept_though_nothing_else_of_it_is(copying: Copying) -> None:
+def test_expire_keeps_run_with_published_copies_only(copying: Copying) -> None:
     first = copying.run().manifest.run_id
     copying.snapshot(FEBRUARY)
     copying.run(["discover", "split", "size", "bucket", "verify", "register"])
@@ -82,7 +82,7 @@ def test_a_run_whose_copies_are_shown_is_kept_though_nothing_else_of_it_is(copyi
     assert copying.store().ids(DATASET)[0] == first
 
 
-def test_what_a_broken_off_copy_left_does_not_keep_a_run_and_expires_with_it(copying: Copying) -> None:
+def test_expire_deletes_leftovers_of_interrupted_copy(copying: Copying) -> None:
     first = copying.run().manifest.run_id
     shown = copying.engine.catalog.get("ext_people_1")
     assert shown is not None
@@ -97,7 +97,7 @@ def test_what_a_broken_off_copy_left_does_not_keep_a_run_and_expires_with_it(cop
     assert not place.exists()
 
 
-def test_copies_where_the_engine_chose_the_place_expire_too(copying: Copying) -> None:
+def test_expire_deletes_copies_in_location_chosen_by_engine(copying: Copying) -> None:
     theirs = copying.target / "athena" / "tables" / "not-ours"
     theirs.mkdir(parents=True)
     copying.engine.enforced = f"{copying.target}/athena"

@@ -1,4 +1,4 @@
-"""Copies whose files are read back: an engine that says that all is well is not believed."""
+"""Verification of copied files, independent of what the engine reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bucketwheel.errors import ExecutorError
 from fake_executor import FakeExecutor
 
 
-def nothing_is_shown(copying: Copying) -> None:
+def check_nothing_is_published(copying: Copying) -> None:
     assert copying.final() == {}
     assert copying.leftovers() == []
     assert [len(copying.directories(name)) for name in copying.names()] == [1, 1]
@@ -23,17 +23,17 @@ def nothing_is_shown(copying: Copying) -> None:
 @pytest.mark.parametrize(
     ("file_name", "text"),
     [
-        # Every file takes the name of the next bucket's.
+        # Every file gets the name of the next bucket.
         (
             lambda name: f"{(int(name[:6]) + 1) % 4:06d}_0_other",
             r"00000\d_0_other: bucket \d: row 0 with key 'person \d+' belongs to bucket \d \(\d+ such rows\)",
         ),
         (lambda name: f"{name[:6]}4_0", r"000000?4_0: readers find bucket 4 in this name, but there are 4 buckets"),
-        # By their order, which is not that of their buckets.
+        # Readers match these by order, which differs from the order of buckets.
         (lambda name: f"part-{9 - int(name[:6])}.parquet", r"part-\d.parquet: bucket \d: row 0 with key"),
     ],
 )
-def test_rows_that_readers_would_look_for_elsewhere_are_found_before_they_show(
+def test_misplaced_rows_are_detected_before_publishing(
     copying: Copying, file_name: Callable[[str], str], text: str
 ) -> None:
     copying.engine.file_name = file_name
@@ -44,26 +44,26 @@ def test_rows_that_readers_would_look_for_elsewhere_are_found_before_they_show(
     assert "set ctas.method=promote" in str(error)
     with pytest.raises(ExecutorError, match=text):
         raise error
-    nothing_is_shown(copying)
+    check_nothing_is_published(copying)
 
 
-def test_names_of_no_bucket_are_taken_by_their_order_as_readers_do(copying: Copying) -> None:
+def test_names_without_bucket_are_matched_by_order(copying: Copying) -> None:
     copying.engine.file_name = lambda name: f"part-{name[:6]}.parquet"
     copying.run()
     assert len(copying.final()) == 2
 
 
-def test_copies_by_the_other_hash_are_asked_for_and_found_by_it(copying: Copying) -> None:
+def test_copies_use_configured_bucket_hash(copying: Copying) -> None:
     copying.run(buckets__hash="hive_v2")
     assert len(copying.final()) == 2
     assert {"bucketing_version = 2" in text for text in copying.copied()} == {True}
 
 
-def test_rows_that_an_engine_says_are_there_are_counted(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = FakeExecutor.keys
+def test_copied_rows_are_counted_independently_of_engine(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_keys = FakeExecutor.keys
 
     def as_the_source(self: FakeExecutor, table: str, columns: list[str], stop: threading.Event) -> Statement:
-        return told(self, "ext_people_1" if table.startswith("tmp_") else table, columns, stop)
+        return real_keys(self, "ext_people_1" if table.startswith("tmp_") else table, columns, stop)
 
     monkeypatch.setattr(FakeExecutor, "keys", as_the_source)
     copying.engine.lose_rows = True
@@ -72,10 +72,10 @@ def test_rows_that_an_engine_says_are_there_are_counted(copying: Copying, monkey
         ExecutorError, match=r"hold \d+ rows with the key checksum [0-9a-f]{16}, the run has 300 rows"
     ):
         raise error
-    nothing_is_shown(copying)
+    check_nothing_is_published(copying)
 
 
-def test_a_layout_without_buckets_is_counted_too(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copied_rows_are_counted_without_buckets(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
     copying.run(buckets__count="none")
     assert len(copying.final()) == 2
     monkeypatch.setattr(FakeExecutor, "keys", lambda *_: Statement("q", (("300", "x"),), 0, 0))

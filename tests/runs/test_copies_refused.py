@@ -1,4 +1,4 @@
-"""What a SQL engine cannot copy is refused before it is asked."""
+"""Tables that a SQL engine cannot copy are refused before any statement."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fake_executor import FakeExecutor
 from runs_support import DATASET, JANUARY, reports, warnings_in
 
 
-def test_staged_tables_that_show_another_run_are_not_copied(copying: Copying) -> None:
+def test_ctas_refuses_staged_tables_of_another_run(copying: Copying) -> None:
     copying.run(["discover", "split", "size", "bucket", "verify"])
     error = failed(copying, SelectionError, stages=["ctas"])
     assert "publish it first: --stages register,ctas --resume" in str(error)
     assert copying.engine.statements == []
 
 
-def test_more_buckets_than_the_engine_writes_are_refused_before_a_statement(copying: Copying) -> None:
+def test_too_many_buckets_are_refused_before_any_statement(copying: Copying) -> None:
     copying.executor.writers = 3
     error = failed(copying, ConfigError)
     assert "at most 3" in str(error)
@@ -32,7 +32,7 @@ def test_more_buckets_than_the_engine_writes_are_refused_before_a_statement(copy
 
 
 @pytest.mark.parametrize(("count", "refused"), [(100, False), (101, True), (256, True), ("none", False)])
-def test_athenas_limit_is_known_when_planning(copying: Copying, count: int | str, refused: bool) -> None:
+def test_plan_refuses_more_buckets_than_athena_writes(copying: Copying, count: int | str, refused: bool) -> None:
     settings = copying.settings(catalog__kind="glue", ctas__method="athena", buckets__count=count)
     if not refused:
         assert plan(settings, RunRequest(DATASET)).size.bucketed == (count != "none")
@@ -41,14 +41,12 @@ def test_athenas_limit_is_known_when_planning(copying: Copying, count: int | str
         plan(settings, RunRequest(DATASET))
 
 
-def test_a_hash_that_the_engine_cannot_write_is_refused(copying: Copying) -> None:
+def test_unsupported_bucket_hash_is_refused(copying: Copying) -> None:
     error = failed(copying, ConfigError, buckets__hash="spark")
     assert "writes buckets by hive_v1 or hive_v2, buckets.hash is spark" in str(error)
 
 
-def test_what_is_wrong_with_the_engine_is_said_before_the_heavy_work(
-    copying: Copying, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_executor_check_fails_before_bucketing(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: FakeExecutor) -> None:
         raise ConfigError("workgroup is disabled")
 
@@ -57,7 +55,7 @@ def test_what_is_wrong_with_the_engine_is_said_before_the_heavy_work(
     assert list(copying.manifests()[-1].stages) == ["discover"]
 
 
-def test_copies_that_are_less_than_promoted_files_are_warned_of(copying: Copying) -> None:
+def test_copies_with_fewer_properties_give_warning(copying: Copying) -> None:
     copying.executor.sorts = False
     copying.executor.timestamp_unit = "ms"
     directory = copying.mapping.parent / f"snapshot_dt={JANUARY}"
@@ -82,9 +80,7 @@ def test_copies_that_are_less_than_promoted_files_are_warned_of(copying: Copying
         ("duckdb", "trino", "catalog.kind duckdb, which no SQL engine shares"),
     ],
 )
-def test_an_engine_that_cannot_see_the_catalog_is_refused_as_configuration(
-    copying: Copying, kind: str, method: str, text: str
-) -> None:
+def test_executor_without_access_to_catalog_is_refused(copying: Copying, kind: str, method: str, text: str) -> None:
     error = failed(copying, ConfigError, catalog__kind=kind, ctas__method=method)
     assert text in str(error)
     assert copying.manifests() == []
@@ -93,7 +89,7 @@ def test_an_engine_that_cannot_see_the_catalog_is_refused_as_configuration(
         plan(settings, RunRequest(DATASET))
 
 
-def test_an_unknown_method_is_refused_with_those_there_are(copying: Copying) -> None:
+def test_unknown_method_is_refused_with_known_methods(copying: Copying) -> None:
     error = failed(copying, SelectionError, ctas__method="trini")
     assert "no executor is called 'trini'; did you mean 'trino'? known: promote, athena, fake, trino" in str(error)
     assert copying.manifests() == []

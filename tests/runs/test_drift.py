@@ -1,4 +1,4 @@
-"""A snapshot against the published one: what is recorded, when it is not known, and what refuses."""
+"""Comparison of a snapshot with the published one: recorded values, unknown values and refusals."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def verified(manifest: Manifest) -> VerifyResult:
 
 
 def drift_of(manifest: Manifest) -> Drift:
-    found = verified(manifest).drift
-    assert found is not None
-    return found
+    result = verified(manifest).drift
+    assert result is not None
+    return result
 
 
 def grow(case: Case, date: str, rows: int, keys: int | None = None) -> None:
@@ -39,35 +39,35 @@ def grow(case: Case, date: str, rows: int, keys: int | None = None) -> None:
     case.snapshot(date, keys=keys)
 
 
-def test_the_first_run_has_nothing_to_be_compared_with(case: Case) -> None:
-    done = verified(case.run().manifest)
-    assert (done.drift, done.warnings) == (None, ())
+def test_drift_of_first_run_is_none(case: Case) -> None:
+    outcome = verified(case.run().manifest)
+    assert (outcome.drift, outcome.warnings) == (None, ())
 
 
 @pytest.mark.parametrize("memory", ["256MB", "1kB"])
-def test_rows_columns_nulls_and_keys_are_compared_with_those_published(case: Case, memory: str) -> None:
+def test_drift_compares_rows_columns_nulls_and_keys(case: Case, memory: str) -> None:
     before = case.run().manifest
     grow(case, FEBRUARY, 360)
-    found = drift_of(case.run(memory=memory).manifest)
-    assert (found.run_id, found.snapshot_dt) == (before.run_id, JANUARY)
-    assert (found.rows_before, found.rows) == (300, 360)
-    assert found.rows_changed_percent == pytest.approx(20)
-    assert (found.new_columns, found.vanished_columns, found.changed_types) == ((), (), ())
-    assert {(share.before, share.now) for share in found.null_shares} == {(0, 0)}
-    assert len(found.null_shares) == 1 + 2 * case.tables
-    assert found.keys == KeyOverlap(both=300, only_now=60, only_before=0, share=1.0)
-    assert found.keys_not_compared is None
+    result = drift_of(case.run(memory=memory).manifest)
+    assert (result.run_id, result.snapshot_dt) == (before.run_id, JANUARY)
+    assert (result.rows_before, result.rows) == (300, 360)
+    assert result.rows_changed_percent == pytest.approx(20)
+    assert (result.new_columns, result.vanished_columns, result.changed_types) == ((), (), ())
+    assert {(share.before, share.now) for share in result.null_shares} == {(0, 0)}
+    assert len(result.null_shares) == 1 + 2 * case.tables
+    assert result.keys == KeyOverlap(both=300, only_now=60, only_before=0, share=1.0)
+    assert result.keys_not_compared is None
 
 
-def test_keys_are_counted_once_and_fewer_rows_are_a_change_too(case: Case) -> None:
+def test_drift_counts_distinct_keys_and_fewer_rows(case: Case) -> None:
     case.run()
     grow(case, FEBRUARY, 150, keys=75)
-    found = drift_of(case.run().manifest)
-    assert found.rows_changed_percent == pytest.approx(50)
-    assert found.keys == KeyOverlap(both=75, only_now=0, only_before=225, share=0.25)
+    result = drift_of(case.run().manifest)
+    assert result.rows_changed_percent == pytest.approx(50)
+    assert result.keys == KeyOverlap(both=75, only_now=0, only_before=225, share=0.25)
 
 
-def test_what_is_published_counts_and_not_what_was_run_last(case: Case) -> None:
+def test_drift_compares_with_published_not_newest_run(case: Case) -> None:
     january = case.run().manifest
     grow(case, FEBRUARY, 400)
     case.run(["discover", "split", "size", "bucket", "verify"])
@@ -81,9 +81,7 @@ def test_what_is_published_counts_and_not_what_was_run_last(case: Case) -> None:
     assert drift_of(case.run(buckets__max_file_bytes=10**6).manifest).run_id == march.run_id
 
 
-def test_a_rerun_changes_nothing_and_a_resumed_run_finds_the_same(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drift_is_same_after_resume_and_rerun(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.run()
     grow(case, FEBRUARY, 360)
     with monkeypatch.context() as broken:
@@ -91,7 +89,7 @@ def test_a_rerun_changes_nothing_and_a_resumed_run_finds_the_same(
         with pytest.raises(BoomError):
             case.run()
     first = case.manifests()[-1]
-    # The staged tables show this run by now; what it differs from stays on record.
+    # The staged tables belong to this run by now; the recorded comparison stays.
     resumed = case.run(resume="last").manifest
     assert resumed.stages["verify"] == first.stages["verify"]
     assert drift_of(resumed).keys is not None
@@ -100,7 +98,7 @@ def test_a_rerun_changes_nothing_and_a_resumed_run_finds_the_same(
     assert case.tree() == before
 
 
-def test_a_run_is_not_compared_with_itself(case: Case) -> None:
+def test_run_is_not_compared_with_itself(case: Case) -> None:
     january = case.run().manifest
     shutil.rmtree(case.target / DATASET / case.names()[0] / january.run_id)
     with pytest.raises(VerificationError, match="is missing"):
@@ -113,7 +111,7 @@ def test_a_run_is_not_compared_with_itself(case: Case) -> None:
     assert verified(resumed).drift is None
 
 
-def test_reading_a_run_back_says_nothing_of_what_is_published_now(case: Case) -> None:
+def test_reverify_does_not_compare_with_published_run(case: Case) -> None:
     january = case.run().manifest
     grow(case, FEBRUARY, 600)
     case.run()
@@ -121,7 +119,7 @@ def test_reading_a_run_back_says_nothing_of_what_is_published_now(case: Case) ->
     assert reverify.verify(settings, january.run_id).drift is None
 
 
-def test_off_looks_at_nothing_and_counts_reads_no_keys(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_off_compares_nothing_and_counts_reads_no_keys(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.run()
     grow(case, FEBRUARY, 360)
 
@@ -160,7 +158,7 @@ def with_broken_files(case: Case, run: Manifest) -> None:
         ({}, with_broken_files, "ArrowInvalid: "),
     ],
 )
-def test_where_keys_cannot_be_compared_the_run_goes_on_and_says_why(
+def test_incomparable_keys_give_warning_with_reason(
     case: Case, changes: dict[str, Any], damage: Any, reason: str
 ) -> None:
     january = case.run().manifest
@@ -168,15 +166,15 @@ def test_where_keys_cannot_be_compared_the_run_goes_on_and_says_why(
     if damage:
         damage(case, january)
     seen, report = reports()
-    done = case.run(report=report, **changes)
-    found = drift_of(done.manifest)
-    assert (found.rows_before, found.keys) == (300, None)
-    assert (found.keys_not_compared or "").startswith(reason)
+    outcome = case.run(report=report, **changes)
+    result = drift_of(outcome.manifest)
+    assert (result.rows_before, result.keys) == (300, None)
+    assert (result.keys_not_compared or "").startswith(reason)
     assert f"keys not compared with run {january.run_id}: {reason}" in warnings_in(seen)
-    assert done.manifest.status == "finished"
+    assert outcome.manifest.status == "finished"
 
 
-def test_columns_that_come_go_and_change(case: Case) -> None:
+def test_drift_lists_new_vanished_and_changed_columns(case: Case) -> None:
     case.run()
     other = case.snapshot(FEBRUARY)
     for path in other.glob("*.parquet"):
@@ -187,16 +185,16 @@ def test_columns_that_come_go_and_change(case: Case) -> None:
         pq.write_table(table.drop_columns(["people_2_mark"]), path)
     lines = [line for line in case.mapping.read_text().splitlines() if "people_2_mark" not in line]
     case.mapping.write_text("\n".join([*lines, ""]))
-    found = drift_of(case.run().manifest)
-    assert (found.new_columns, found.vanished_columns) == (("fresh",), ("people_2_mark",))
-    (change,) = found.changed_types
+    result = drift_of(case.run().manifest)
+    assert (result.new_columns, result.vanished_columns) == (("fresh",), ("people_2_mark",))
+    (change,) = result.changed_types
     assert (change.name, change.before, change.now) == ("people_1_value", "int64", "int32")
-    shares = {share.name: (share.before, round(share.now, 3)) for share in found.null_shares}
+    shares = {share.name: (share.before, round(share.now, 3)) for share in result.null_shares}
     assert shares["people_1_value"] == (0.0, 0.333)
-    assert found.null_shares_unknown == 0
+    assert result.null_shares_unknown == 0
 
 
-def test_a_manifest_of_before_has_no_nulls_and_is_compared_all_the_same(case: Case) -> None:
+def test_old_manifest_without_null_counts_is_compared(case: Case) -> None:
     january = case.run().manifest
     path = case.manifest_file(january.run_id)
     document = json.loads(path.read_text())
@@ -205,9 +203,9 @@ def test_a_manifest_of_before_has_no_nulls_and_is_compared_all_the_same(case: Ca
     del document["stages"]["verify"]["result"]["drift"]
     path.write_text(json.dumps(document))
     grow(case, FEBRUARY, 360)
-    found = drift_of(case.run().manifest)
-    assert (found.null_shares, found.null_shares_unknown) == ((), 1 + 2 * case.tables)
-    assert found.keys is not None
+    result = drift_of(case.run().manifest)
+    assert (result.null_shares, result.null_shares_unknown) == ((), 1 + 2 * case.tables)
+    assert result.keys is not None
 
 
 def shown(name: str, run_id: str, dataset: str = DATASET) -> CatalogTable:
@@ -230,7 +228,7 @@ OLD, NEW, OTHER = (f"2025-0{n}-01-2025040{n}T120000Z-00000{n}" for n in (1, 2, 3
         ([], {}, None),
     ],
 )
-def test_the_published_run_is_that_of_the_final_tables_else_of_the_staged_ones(
+def test_published_run_prefers_final_over_staged_tables(
     case: Case,
     monkeypatch: pytest.MonkeyPatch,
     tables: list[tuple[str, str]],
@@ -241,13 +239,13 @@ def test_the_published_run_is_that_of_the_final_tables_else_of_the_staged_ones(
     for name, run_id in tables:
         catalog.put(shown(name, run_id), None)
     catalog.put(shown("bucketed_z", OTHER, "others"), None)
-    catalog.add_foreign("bucketed_of_somebody")
+    catalog.add_foreign("bucketed_foreign")
     monkeypatch.setattr(plugins, "catalog", lambda _: catalog)
     manifest = case.run(["discover"]).manifest
     monkeypatch.setattr(RunStore, "load", lambda *names: manifest.model_copy(update={"run_id": names[-1]}))
     services = drift_services(case, prefixes)
-    found = drift.published_run(manifest, services)
-    assert (found and found.run_id) == expected
+    result = drift.published_run(manifest, services)
+    assert (result and result.run_id) == expected
     assert drift.published_run(manifest.model_copy(update={"run_id": expected or "x"}), services) is None
 
 
@@ -255,16 +253,16 @@ def drift_services(case: Case, changes: dict[str, str]) -> Services:
     return make_services(case.settings(**changes), RunRequest(DATASET), lambda _: None, utc_now)
 
 
-def test_one_file_that_cannot_be_read_ends_the_comparison(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_file_stops_key_comparison(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.buckets = 64
     case.run()
     grow(case, FEBRUARY, 360)
-    asked: list[Path] = []
+    compared: list[Path] = []
 
     def broken(now: Any, *_: object) -> KeyCounts:
-        asked.append(now)
+        compared.append(now)
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(drift, "compare_bucket", broken)
     assert drift_of(case.run().manifest).keys_not_compared == "OSError: the disk is gone"
-    assert len(asked) < 64
+    assert len(compared) < 64

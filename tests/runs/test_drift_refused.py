@@ -1,4 +1,4 @@
-"""What becomes of a run where the published one is not known, or differs by too many rows."""
+"""Runs when the published run is unknown or differs by too many rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runs_support import FEBRUARY, JANUARY, Case, notes_of, reports, warnings_in
 
 
 class Unreachable(MemoryCatalog):
-    """A catalog that shows nothing to those who only look, and takes tables."""
+    """A catalog that fails to list its tables but accepts new ones."""
 
     closed = True
 
@@ -24,16 +24,16 @@ class Unreachable(MemoryCatalog):
         return super().tables()
 
 
-def test_without_a_catalog_files_are_verified_all_the_same(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_catalog_gives_warning_without_limit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "catalog", lambda _: Unreachable())
     seen, report = reports()
     stages = ["discover", "split", "size", "bucket", "verify"]
-    done = case.run(stages, report=report)
-    assert (done.manifest.verify.drift, done.manifest.status) == (None, "finished")
+    outcome = case.run(stages, report=report)
+    assert (outcome.manifest.verify.drift, outcome.manifest.status) == (None, "finished")
     assert "not compared with what is published: the catalog is away" in warnings_in(seen)
 
 
-def test_with_a_limit_what_cannot_be_judged_is_not_published(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_catalog_fails_run_with_limit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "catalog", lambda _: Unreachable())
     stages = ["discover", "split", "size", "bucket", "verify"]
     with pytest.raises(CatalogError) as refused:
@@ -42,9 +42,7 @@ def test_with_a_limit_what_cannot_be_judged_is_not_published(case: Case, monkeyp
     assert list(case.manifests()[-1].stages) == ["discover"]
 
 
-def test_a_limit_refuses_before_anything_is_written_and_again_after(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_limit_is_checked_before_bucketing_and_in_verify(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     january = case.run().manifest
     case.rows = 390
     case.snapshot(FEBRUARY)
@@ -54,7 +52,7 @@ def test_a_limit_refuses_before_anything_is_written_and_again_after(
     february = case.manifests()[-1]
     assert (february.status, list(february.stages)) == ("failed", ["discover"])
     assert case.data(february.run_id) == {}
-    # What is published may have changed while the files were written.
+    # Another run may have published while this one wrote its files.
     monkeypatch.setattr("bucketwheel.pipeline.run.drift.refuse_changed_rows", lambda *_: None)
     with pytest.raises(QualityError, match="30 % more"):
         case.run(resume="last", quality__max_rows_changed_percent=29.9)

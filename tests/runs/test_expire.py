@@ -1,4 +1,4 @@
-"""Deleting old runs: only runs, only whole ones, never one that is shown."""
+"""Expiry of old runs: whole runs only, never a published one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warni
 
 @pytest.fixture
 def three(tmp_path: Path) -> tuple[Case, list[str]]:
-    """A case with runs of January, February and March, the last one shown."""
+    """A case with runs of January, February and March; the last one is published."""
     case = Case(tmp_path, tables=1, rows=60)
     ids = []
     for date in (JANUARY, FEBRUARY, MARCH):
@@ -29,51 +29,51 @@ def three(tmp_path: Path) -> tuple[Case, list[str]]:
     return case, ids
 
 
-def left(case: Case) -> list[str]:
+def run_ids(case: Case) -> list[str]:
     return case.store().ids(DATASET)
 
 
-def everything_of(case: Case, run_id: str) -> list[Path]:
+def paths_of(case: Case, run_id: str) -> list[Path]:
     return [path for path in case.target.rglob("*") if run_id in path.parts]
 
 
-def test_the_newest_are_kept_and_all_of_the_others_is_deleted(three: tuple[Case, list[str]]) -> None:
+def test_expire_keeps_newest_runs_and_deletes_others(three: tuple[Case, list[str]]) -> None:
     case, ids = three
     sizes = sum(file.stat().st_size for file in (case.target / DATASET).glob(f"*/{ids[0]}/*"))
     (expired,) = expire(case.settings(), keep=2)
     assert (expired.dataset, expired.run_id, expired.bytes) == (DATASET, ids[0], sizes)
-    assert left(case) == ids[1:]
-    assert everything_of(case, ids[0]) == []
+    assert run_ids(case) == ids[1:]
+    assert paths_of(case, ids[0]) == []
     assert set().union(*case.shown().values()) == {MARCH}
 
 
-def test_what_the_catalog_shows_is_kept_however_old(three: tuple[Case, list[str]]) -> None:
+def test_expire_keeps_published_run_of_any_age(three: tuple[Case, list[str]]) -> None:
     case, ids = three
     rollback(case.settings(), ids[0])
     assert [run.run_id for run in expire(case.settings(), keep=1)] == [ids[1]]
-    assert left(case) == [ids[0], ids[2]]
+    assert run_ids(case) == [ids[0], ids[2]]
     assert set().union(*case.shown().values()) == {JANUARY}
 
 
-def test_one_table_that_still_shows_a_run_keeps_all_of_it(case: Case) -> None:
+def test_expire_keeps_run_published_in_one_table(case: Case) -> None:
     first = case.run().manifest.run_id
     case.snapshot(FEBRUARY)
     second = case.run(tables=["people_1"]).manifest.run_id
     assert expire(case.settings(), keep=1) == []
-    assert left(case) == [first, second]
+    assert run_ids(case) == [first, second]
     assert case.shown()["ext_people_2"] == {JANUARY}
 
 
-def test_runs_without_files_and_failed_ones_do_not_count_as_kept(three: tuple[Case, list[str]]) -> None:
+def test_expire_does_not_count_runs_without_files(three: tuple[Case, list[str]]) -> None:
     case, ids = three
     for count in (8, 16):
         case.run(["discover"], buckets__count=count)
-    looks = left(case)[3:]
-    assert [run.run_id for run in expire(case.settings(), keep=2)] == [ids[0], looks[0]]
-    assert left(case) == [ids[1], ids[2], looks[1]]
+    without_files = run_ids(case)[3:]
+    assert [run.run_id for run in expire(case.settings(), keep=2)] == [ids[0], without_files[0]]
+    assert run_ids(case) == [ids[1], ids[2], without_files[1]]
 
 
-def test_a_failed_run_is_kept_while_it_is_the_newest_and_can_be_resumed(
+def test_expire_keeps_newest_failed_run_for_resume(
     three: tuple[Case, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case, ids = three
@@ -82,13 +82,13 @@ def test_a_failed_run_is_kept_while_it_is_the_newest_and_can_be_resumed(
         for count in (8, 16):
             with pytest.raises(ZeroDivisionError):
                 case.run(STAGES[:6], buckets__count=count)
-    failed = left(case)[3:]
+    failed = run_ids(case)[3:]
     assert [run.run_id for run in expire(case.settings(), keep=3)] == [failed[0]]
-    assert left(case) == [*ids, failed[1]]
+    assert run_ids(case) == [*ids, failed[1]]
     case.run(resume="last", buckets__count=16)
 
 
-def test_what_is_not_of_a_run_survives(three: tuple[Case, list[str]]) -> None:
+def test_expire_keeps_foreign_files(three: tuple[Case, list[str]]) -> None:
     case, ids = three
     table = case.target / DATASET / "people_1"
     foreign = [
@@ -101,26 +101,26 @@ def test_what_is_not_of_a_run_survives(three: tuple[Case, list[str]]) -> None:
     ]
     for path in foreign:
         path.parent.mkdir(exist_ok=True)
-        path.write_text("dear to somebody")
+        path.write_text("foreign content")
     expire(case.settings(), keep=1)
-    assert left(case) == ids[2:]
-    assert all(path.read_text() == "dear to somebody" for path in foreign)
+    assert run_ids(case) == ids[2:]
+    assert all(path.read_text() == "foreign content" for path in foreign)
 
 
 @pytest.mark.parametrize("calls", range(3))
-def test_a_deletion_that_is_broken_off_leaves_no_half_run_and_is_finished_by_the_next(
+def test_interrupted_expire_is_completed_by_next_expire(
     three: tuple[Case, list[str]], monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
     case, ids = three
-    done: list[str] = []
+    deleted: list[str] = []
 
     def limited(name: str) -> Callable[[Storage, str], None]:
         real: Callable[[Storage, str], None] = getattr(Storage, name)
 
         def delete(storage: Storage, location: str) -> None:
-            if len(done) == calls:
+            if len(deleted) == calls:
                 raise KeyboardInterrupt
-            done.append(location)
+            deleted.append(location)
             real(storage, location)
 
         return delete
@@ -133,44 +133,44 @@ def test_a_deletion_that_is_broken_off_leaves_no_half_run_and_is_finished_by_the
     assert [manifest.run_id for manifest in case.manifests()] == (ids if calls == 0 else ids[1:])
     assert not case.run(STAGES[:6]).changed
     assert [run.run_id for run in expire(case.settings(), keep=2)] == ids[:1]
-    assert everything_of(case, ids[0]) == []
+    assert paths_of(case, ids[0]) == []
     assert expire(case.settings(), keep=2) == []
 
 
-def test_a_run_whose_manifest_cannot_be_read_is_kept_and_named(three: tuple[Case, list[str]]) -> None:
+def test_expire_keeps_run_with_unreadable_manifest(three: tuple[Case, list[str]]) -> None:
     case, ids = three
     case.manifest_file(ids[0]).write_text("{")
     steps, report = reports()
     assert [run.run_id for run in expire(case.settings(), keep=1, report=report)] == [ids[1]]
-    assert left(case) == [ids[0], ids[2]]
+    assert run_ids(case) == [ids[0], ids[2]]
     assert case.data(ids[0])
     assert f"kept: {case.manifest_file(ids[0])}: is not a manifest" in warnings_in(steps)
 
 
-def test_deleting_while_another_run_holds_the_dataset_is_refused(three: tuple[Case, list[str]]) -> None:
+def test_expire_is_refused_while_lease_is_held(three: tuple[Case, list[str]]) -> None:
     case, ids = three
     with Lease(case.store().home(DATASET), 60, utc_now), pytest.raises(LeaseError) as caught:
         expire(case.settings(), keep=1)
     assert caught.value.exit_code == 4
-    assert left(case) == ids
+    assert run_ids(case) == ids
 
 
-def test_a_catalog_that_shows_nothing_of_the_dataset_is_taken_for_the_wrong_one(
+def test_expire_refuses_catalog_without_published_run(
     three: tuple[Case, list[str]],
 ) -> None:
     case, ids = three
     for change in ({"catalog__path": str(case.root / "other.duckdb")}, {"catalog__database": "other"}):
         with pytest.raises(CatalogError, match=f"shows no table of its runs, though {ids[2]} was published"):
             expire(case.settings(**change), keep=1)
-    assert left(case) == ids
+    assert run_ids(case) == ids
 
 
-def test_at_least_one_run_is_kept(case: Case) -> None:
+def test_expire_keep_zero_is_refused(case: Case) -> None:
     with pytest.raises(SelectionError, match="--keep 0: keep at least 1 run"):
         expire(case.settings(), keep=0)
 
 
-def test_every_dataset_is_gone_through_or_only_those_named(tmp_path: Path) -> None:
+def test_expire_covers_all_or_selected_datasets(tmp_path: Path) -> None:
     cases = [Case(tmp_path, tables=1, dataset=name) for name in ("people", "others")]
     for case in cases:
         for date in (JANUARY, FEBRUARY):

@@ -1,4 +1,4 @@
-"""What a run that fails leaves and says."""
+"""Manifest, error and notes of a failed run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from runs_support import DATASET, Case, CountingEngine, notes_of
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
-def test_a_failure_is_noted_with_its_text_and_the_command_that_resumes(
-    case: Case, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
+def test_failed_stage_is_recorded_and_resumed(case: Case, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     break_stage(monkeypatch, stage)
     with pytest.raises(BoomError) as caught:
         case.run()
@@ -39,8 +37,8 @@ def test_a_failure_is_noted_with_its_text_and_the_command_that_resumes(
     assert set(case.shown()) == {f"{prefix}_{name}" for prefix in ("ext", "bucketed") for name in case.names()}
 
 
-class Troubled(CountingEngine):
-    """Fails in one stage, and knows what its workers died of."""
+class FailingEngine(CountingEngine):
+    """Fail in one stage and report why the workers died."""
 
     def __init__(self, inner: Engine, stage: str) -> None:
         super().__init__(inner)
@@ -52,12 +50,12 @@ class Troubled(CountingEngine):
             self._failed = True
             raise BoomError("no worker is left")
 
-    def bucket(self, *given: Any) -> Iterator[BucketOutcome]:
-        yield from super().bucket(*given)
+    def bucket(self, *arguments: Any) -> Iterator[BucketOutcome]:
+        yield from super().bucket(*arguments)
         self._fail("bucket")
 
-    def verify(self, *given: Any) -> Iterator[BucketCheck]:
-        yield from super().verify(*given)
+    def verify(self, *arguments: Any) -> Iterator[BucketCheck]:
+        yield from super().verify(*arguments)
         self._fail("verify")
 
     def statistics(self) -> EngineStatistics:
@@ -65,18 +63,18 @@ class Troubled(CountingEngine):
 
 
 @pytest.mark.parametrize("stage", ["bucket", "verify"])
-def test_what_the_engine_knows_of_a_failure_is_on_the_error_in_the_log_and_in_the_manifest(
+def test_engine_warnings_are_in_error_log_and_manifest(
     case: Case, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     make = plugins.engine
-    monkeypatch.setattr(plugins, "engine", lambda settings: Troubled(make(settings), stage))
+    monkeypatch.setattr(plugins, "engine", lambda settings: FailingEngine(make(settings), stage))
     steps: list[Progress] = []
     with pytest.raises(BoomError) as caught:
         case.run(STAGES[:5], report=steps.append)
     reasons = ("worker 1 died", "worker 2 died")
     assert notes_of(caught.value).startswith("worker 1 died\nworker 2 died\nTo go on from here: ")
-    said = [(step.stage, step.message) for step in steps if step.state == "warning"]
-    assert [(stage, reason) for reason in reasons] == [entry for entry in said if entry[0] == stage]
+    logged = [(step.stage, step.message) for step in steps if step.state == "warning"]
+    assert [(stage, reason) for reason in reasons] == [entry for entry in logged if entry[0] == stage]
     (manifest,) = case.manifests()
     assert (manifest.error, manifest.notes) == ("no worker is left", reasons)
     monkeypatch.undo()
@@ -84,11 +82,9 @@ def test_what_the_engine_knows_of_a_failure_is_on_the_error_in_the_log_and_in_th
     assert (outcome.manifest.error, outcome.manifest.notes) == (None, ())
 
 
-def test_an_output_that_is_gone_does_not_take_the_place_of_the_failure(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closed_output_does_not_hide_failure(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     make = plugins.engine
-    monkeypatch.setattr(plugins, "engine", lambda settings: Troubled(make(settings), "bucket"))
+    monkeypatch.setattr(plugins, "engine", lambda settings: FailingEngine(make(settings), "bucket"))
 
     def report(step: Progress) -> None:
         if step.message == "worker 1 died":
@@ -101,7 +97,7 @@ def test_an_output_that_is_gone_does_not_take_the_place_of_the_failure(
     assert manifest.error == "no worker is left"
 
 
-def test_a_failure_before_a_run_was_begun_leaves_no_run(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_in_discover_leaves_no_run(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     break_stage(monkeypatch, "discover")
     with pytest.raises(BoomError) as caught:
         case.run()
@@ -111,7 +107,7 @@ def test_a_failure_before_a_run_was_begun_leaves_no_run(case: Case, monkeypatch:
         case.run(resume="last")
 
 
-def test_the_command_that_was_given_is_the_one_that_resumes(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_hint_repeats_selected_stages(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.run(["discover", "split", "size"])
     break_stage(monkeypatch, "verify")
     with pytest.raises(BoomError) as caught:
@@ -120,7 +116,7 @@ def test_the_command_that_was_given_is_the_one_that_resumes(case: Case, monkeypa
     assert f"bucketwheel run {DATASET} --stages bucket,verify --resume {manifest.run_id}" in notes_of(caught.value)
 
 
-def test_files_that_vanish_after_verify_are_not_published(case: Case) -> None:
+def test_register_refuses_files_missing_after_verify(case: Case) -> None:
     case.run(["discover", "split", "size", "bucket", "verify"])
     (manifest,) = case.manifests()
     next((case.target / DATASET).glob(f"*/{manifest.run_id}/*")).unlink()
@@ -129,9 +125,7 @@ def test_files_that_vanish_after_verify_are_not_published(case: Case) -> None:
     assert not case.catalog.exists()
 
 
-def test_a_run_that_lost_its_lease_writes_nothing_into_the_books_of_its_follower(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_with_lost_lease_keeps_manifest_of_new_holder(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     lease = case.target / "_bucketwheel" / DATASET / "lease.json"
     run = Size.run
 
@@ -149,9 +143,7 @@ def test_a_run_that_lost_its_lease_writes_nothing_into_the_books_of_its_follower
     assert "the failure could not be noted in the manifest" in notes_of(caught.value)
 
 
-def test_a_disk_that_is_full_while_the_failure_is_noted_does_not_hide_the_failure(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_while_recording_does_not_hide_failure(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Register.run
     full = StorageError("manifest.json: cannot write: no space left on the device")
 
@@ -170,7 +162,7 @@ def test_a_disk_that_is_full_while_the_failure_is_noted_does_not_hide_the_failur
     assert "To go on from here" in notes_of(caught.value)
 
 
-def test_an_interrupt_is_noted_like_any_failure(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_is_recorded_as_failure(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     break_stage(monkeypatch, "bucket", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt) as caught:
         case.run()

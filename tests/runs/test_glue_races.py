@@ -1,4 +1,4 @@
-"""Two writers publish the tables of one dataset at once, on S3 and Glue, with the lease that keeps them apart."""
+"""Concurrent publishing of one dataset on S3 and Glue: the lease admits one writer."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def faults(cloud: Cloud) -> Iterator[Faults]:
 
 
 class Race:
-    """Two writers that start at once; who may publish is held at its first update until the other has its answer."""
+    """Two writers that start at once; the first update waits until the other writer is refused."""
 
     def __init__(self, faults: Faults) -> None:
-        self._together = threading.Barrier(2)
+        self._start = threading.Barrier(2)
         self._answered = threading.Event()
         self.updates = 0
         faults.always("UpdateTable", self._hold)
 
     def _hold(self, _: Any) -> None:
         self.updates += 1
-        assert self._answered.wait(30), "both writers were let in"
+        assert self._answered.wait(30), "both writers were admitted"
 
     def run(self, publish: Callable[[], object]) -> BucketwheelError | None:
-        self._together.wait(30)
+        self._start.wait(30)
         try:
             publish()
         except BucketwheelError as error:
@@ -52,17 +52,15 @@ class Race:
 
 
 def shown(cloud: Cloud) -> dict[str, str | None]:
-    """The run that every table in Glue says it shows, and whose directory it points at."""
-    found = {}
+    """Return the run id of every table in Glue; check that the location is of the same run."""
+    run_ids = {}
     for table in GlueCatalog(cloud.settings()).tables():
         assert table.location.endswith(f"/{table.run_id}")
-        found[table.name] = table.run_id
-    return found
+        run_ids[table.name] = table.run_id
+    return run_ids
 
 
-def test_of_two_writers_at_once_one_publishes_and_the_other_says_that_it_did_not(
-    cloud: Cloud, faults: Faults
-) -> None:
+def test_concurrent_publish_succeeds_for_exactly_one_writer(cloud: Cloud, faults: Faults) -> None:
     runs = {JANUARY: cloud.run().manifest.run_id}
     for month in (FEBRUARY, MARCH):
         cloud.snapshot(month)
@@ -79,9 +77,9 @@ def test_of_two_writers_at_once_one_publishes_and_the_other_says_that_it_did_not
     current = MARCH
     for number in range(RACES):
         race = Race(faults)
-        # Neither is what the tables show already: whoever is let in has to change all of them.
+        # Neither month is published, so the admitted writer changes every table.
         months = [month for month in runs if month != current]
-        # By a run again and by rollback, each against its like and against the other.
+        # Every pair of run and rollback takes its turn.
         ways = [WAYS[number % 2], WAYS[number // 2 % 2]]
 
         with ThreadPoolExecutor(2) as pool:

@@ -1,4 +1,4 @@
-"""Whole runs on S3 and Glue, both by moto: published, copied, rolled back and expired while somebody reads."""
+"""Whole runs on S3 and Glue, both served by moto: publish, copy, roll back and expire during reads."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def athena(cloud: Cloud) -> Iterator[FakeAthena]:
     cloud.changes |= {"athena__output_location": f"{results}/", "ctas__method": "athena", "ctas__poll_seconds": 0.05}
     settings = cloud.settings()
     engine = TinySql(GlueCatalog(settings), Storage.of(settings))
-    with athena_runs(FakeAthena(engine, results)) as double:
-        yield double
+    with athena_runs(FakeAthena(engine, results)) as fake:
+        yield fake
 
 
 def published(manifest: Any) -> PublishResult:
-    found: PublishResult = manifest.ctas
-    return found
+    result: PublishResult = manifest.ctas
+    return result
 
 
-def test_runs_are_published_rolled_back_and_expired_while_somebody_reads(cloud: Cloud) -> None:
+def test_publish_rollback_and_expire_never_break_reader(cloud: Cloud) -> None:
     first = cloud.run().manifest.run_id
     cloud.snapshot(FEBRUARY)
     second = cloud.run().manifest.run_id
@@ -72,7 +72,7 @@ def test_runs_are_published_rolled_back_and_expired_while_somebody_reads(cloud: 
     assert {first in place for place in cloud.tables_shown().values()} == {False}
 
 
-def test_copies_by_athena_are_published_rolled_back_and_expired(cloud: Cloud, athena: FakeAthena) -> None:
+def test_athena_copies_are_published_rolled_back_and_expired(cloud: Cloud, athena: FakeAthena) -> None:
     first = cloud.run().manifest
     places = [copy.location for copy in published(first).copies]
     assert sorted(place for name, place in cloud.tables_shown().items() if name.startswith("bucketed_")) == places
@@ -90,7 +90,7 @@ def test_copies_by_athena_are_published_rolled_back_and_expired(cloud: Cloud, at
     assert cloud.marks("bucketed_people_1") == {FEBRUARY}
 
 
-def test_what_could_not_be_published_is_refused_before_the_heavy_work(cloud: Cloud) -> None:
+def test_unpublishable_settings_are_refused_before_bucketing(cloud: Cloud) -> None:
     for changes, kind, text in (
         ({"catalog__create_database": False}, CatalogError, "no database .* catalog.create_database=true"),
         ({"catalog__database": "our data"}, ConfigError, "'our data' is not a name that Athena can read"),
@@ -102,10 +102,10 @@ def test_what_could_not_be_published_is_refused_before_the_heavy_work(cloud: Clo
     assert [list(manifest.stages) for manifest in cloud.manifests()] == [["discover"]] * 3
 
 
-def test_tables_of_others_are_refused_and_named(cloud: Cloud, aws: str) -> None:
+def test_foreign_table_is_refused_until_adopted(cloud: Cloud, aws: str) -> None:
     glue, database = plain_client("glue", aws), cloud.settings().catalog.database
     glue.create_database(DatabaseInput={"Name": database})
-    glue.create_table(DatabaseName=database, TableInput={"Name": "ext_people_2", "Owner": "somebody"})
+    glue.create_table(DatabaseName=database, TableInput={"Name": "ext_people_2", "Owner": "another team"})
     with pytest.raises(ForeignTableError, match=r"'ext_people_2' exists .* not made by Bucketwheel.*adopt=true"):
         cloud.run()
     assert list(cloud.tables_shown()) == ["ext_people_2"]
@@ -113,7 +113,7 @@ def test_tables_of_others_are_refused_and_named(cloud: Cloud, aws: str) -> None:
     assert cloud.marks("ext_people_2") == {JANUARY}
 
 
-def test_another_dataset_in_the_same_database_is_left_alone(cloud: Cloud, tmp_path: Path) -> None:
+def test_expire_leaves_other_dataset_in_same_database(cloud: Cloud, tmp_path: Path) -> None:
     cloud.run()
     other = Cloud(tmp_path, rows=60, dataset="firms", changes=cloud.changes)
     other.snapshot(JANUARY)

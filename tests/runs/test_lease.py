@@ -1,4 +1,4 @@
-"""The lease on disk: what every lease does; what its locks do is in test_lease_renewal.py."""
+"""The lease on disk against the contract of every lease; test_lease_renewal.py tests its locks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lease_renewal_contract import RenewalContract
 
 @pytest.fixture
 def home(tmp_path: Path) -> DiskHome:
-    return DiskHome(tmp_path / "books")
+    return DiskHome(tmp_path / "metadata")
 
 
 class TestLease(LeaseContract):

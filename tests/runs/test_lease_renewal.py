@@ -1,4 +1,4 @@
-"""Guarding and renewing a lease that is held."""
+"""Guarding and renewing a held lease."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lease_contract import TTL
 from runs_support import Clock
 
 
-def test_nobody_takes_over_while_the_holder_publishes_however_long_it_takes(home: Path, clock: Clock) -> None:
+def test_guarded_lease_is_not_taken_over_after_ttl(home: Path, clock: Clock) -> None:
     with lease_in(home, clock) as lease:
         with lease.guard():
             clock.forward(2 * TTL)
@@ -27,7 +27,7 @@ def test_nobody_takes_over_while_the_holder_publishes_however_long_it_takes(home
             pytest.fail("the holder did not renew at once")
 
 
-def test_a_renewal_waits_for_the_guard_of_another_thread_and_then_goes_through(home: Path, clock: Clock) -> None:
+def test_renew_waits_for_guard_of_another_thread(home: Path, clock: Clock) -> None:
     renewed: list[bool] = []
     with lease_in(home, clock) as lease:
         renewal = threading.Thread(target=lambda: renewed.append(lease.renew()))
@@ -39,9 +39,7 @@ def test_a_renewal_waits_for_the_guard_of_another_thread_and_then_goes_through(h
     assert renewed == [True]
 
 
-def test_a_lease_that_cannot_be_freed_does_not_turn_success_into_failure(
-    home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_release_does_not_fail_run(home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Path, missing_ok: bool = False) -> None:
         raise PermissionError(13, "permission denied")
 
@@ -50,9 +48,7 @@ def test_a_lease_that_cannot_be_freed_does_not_turn_success_into_failure(
     assert stored(home)["pid"] == os.getpid()
 
 
-def test_a_disk_that_cannot_be_written_is_an_error_that_names_the_file(
-    home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_lease_error_names_file(home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
@@ -61,7 +57,7 @@ def test_a_disk_that_cannot_be_written_is_an_error_that_names_the_file(
         pass
 
 
-def test_a_lease_that_cannot_be_read_while_publishing_is_an_error_that_names_the_file(
+def test_unreadable_lease_in_guard_error_names_file(
     home: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Path) -> bytes:

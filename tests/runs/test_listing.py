@@ -1,4 +1,4 @@
-"""Files that came or went after a run wrote its own: what `verify` says of them, read back from a finished run."""
+"""Errors of `verify` about files added or deleted after a finished run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLE = "people_2"
 
 
 class Finished:
-    """A run whose directory of one table is about to be damaged."""
+    """A finished run; tests damage the directory of one table."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -42,14 +42,14 @@ def finished(case: Case) -> Finished:
     return Finished(case)
 
 
-def test_a_missing_file_is_named_with_its_bucket_and_rows(finished: Finished) -> None:
+def test_missing_file_error_names_bucket_and_rows(finished: Finished) -> None:
     rows = finished.file(3).rows
     finished.path(3).unlink()
     assert rows > 0
     assert finished.refused() == f"bucket 3: 000003_0.snappy.parquet is missing ({rows} rows)"
 
 
-def test_one_message_has_what_is_missing_and_what_is_there_instead(finished: Finished) -> None:
+def test_renamed_file_error_lists_missing_and_unknown_file(finished: Finished) -> None:
     rows = finished.file(3).rows
     finished.path(3).rename(finished.directory / "000001_0_3.snappy.parquet")
     assert finished.refused() == (
@@ -66,9 +66,7 @@ def test_one_message_has_what_is_missing_and_what_is_there_instead(finished: Fin
         ("more/", "a directory, which readers refuse"),
     ],
 )
-def test_what_is_there_too_many_is_named_with_what_readers_make_of_it(
-    finished: Finished, name: str, taken: str
-) -> None:
+def test_unknown_entry_error_says_how_readers_treat_it(finished: Finished, name: str, taken: str) -> None:
     if name.endswith("/"):
         (finished.directory / name).mkdir()
     else:
@@ -76,7 +74,7 @@ def test_what_is_there_too_many_is_named_with_what_readers_make_of_it(
     assert finished.refused() == f"{name.rstrip('/')} was not written by this run ({taken})"
 
 
-def test_of_many_files_the_first_few_are_named(finished: Finished) -> None:
+def test_many_unknown_files_are_named_up_to_five(finished: Finished) -> None:
     for number in range(7):
         (finished.directory / f"{number:06d}_0_x.parquet").touch()
     text = finished.refused()
@@ -84,7 +82,7 @@ def test_of_many_files_the_first_few_are_named(finished: Finished) -> None:
     assert text.endswith("; and 2 more")
 
 
-def test_files_that_readers_do_not_see_are_none_of_our_business(finished: Finished) -> None:
+def test_files_hidden_from_readers_are_ignored(finished: Finished) -> None:
     (finished.directory / "_SUCCESS").touch()
     (finished.directory / ".000001_0.crc").touch()
     reverify.verify(finished.case.settings(), finished.manifest.run_id)

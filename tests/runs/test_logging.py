@@ -1,4 +1,4 @@
-"""The logger `bucketwheel`, which programs that use the Python interface listen to."""
+"""The logger `bucketwheel` for users of the Python interface."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def test_failed_command_prints_its_error_once(tmp_path: Path) -> None:
         "--set",
         "datasets.d.key=k",
     ]
-    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert done.stderr.count("nowhere") == 1, done.stderr
+    process = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert process.returncode != 0
+    assert process.stderr.count("nowhere") == 1, process.stderr

@@ -1,4 +1,4 @@
-"""The books of runs: what is listed, what is damaged, what was left by a kill."""
+"""Run metadata: listing, damaged manifests and run ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def finished(case: Case) -> tuple[Case, Manifest]:
     return case, case.run(["discover", "split", "size"]).manifest
 
 
-def test_a_run_has_an_id_that_says_which_snapshot_and_when(finished: tuple[Case, Manifest]) -> None:
+def test_run_id_starts_with_snapshot_date(finished: tuple[Case, Manifest]) -> None:
     _, manifest = finished
     assert RUN_ID.fullmatch(manifest.run_id)
     assert manifest.run_id.startswith(f"{JANUARY}-")
@@ -36,9 +36,7 @@ def test_a_run_has_an_id_that_says_which_snapshot_and_when(finished: tuple[Case,
         ('{"schema_version": 2, "run_id": 1}', r"schema_version 2, this one reads 1\); use that version"),
     ],
 )
-def test_a_manifest_that_cannot_be_read_is_an_error_that_names_the_file(
-    finished: tuple[Case, Manifest], content: str, text: str
-) -> None:
+def test_unreadable_manifest_error_names_file(finished: tuple[Case, Manifest], content: str, text: str) -> None:
     case, manifest = finished
     path = case.manifest_file(manifest.run_id)
     path.write_text(content)
@@ -47,7 +45,7 @@ def test_a_manifest_that_cannot_be_read_is_an_error_that_names_the_file(
             action()
 
 
-def test_the_other_runs_are_listed_beside_one_that_cannot_be_read(finished: tuple[Case, Manifest]) -> None:
+def test_unreadable_manifest_does_not_hide_other_runs(finished: tuple[Case, Manifest]) -> None:
     case, first = finished
     case.run(["discover"], buckets__count=8)
     last = case.run(["discover"], buckets__count=16).manifest
@@ -62,7 +60,7 @@ def test_the_other_runs_are_listed_beside_one_that_cannot_be_read(finished: tupl
         api.runs(config)
 
 
-def test_a_manifest_in_the_directory_of_another_run_is_refused(finished: tuple[Case, Manifest]) -> None:
+def test_manifest_in_directory_of_another_run_is_refused(finished: tuple[Case, Manifest]) -> None:
     case, manifest = finished
     directory = case.manifest_file(manifest.run_id).parent
     copy = directory.with_name(manifest.run_id[:-1] + ("0" if manifest.run_id[-1] != "0" else "1"))
@@ -72,7 +70,7 @@ def test_a_manifest_in_the_directory_of_another_run_is_refused(finished: tuple[C
         case.manifests()
 
 
-def test_a_result_that_is_not_what_it_should_be_is_an_error_that_names_run_and_stage(
+def test_invalid_result_error_names_run_and_stage(
     finished: tuple[Case, Manifest],
 ) -> None:
     case, manifest = finished
@@ -84,7 +82,7 @@ def test_a_result_that_is_not_what_it_should_be_is_an_error_that_names_run_and_s
         _ = case.manifests()[0].discover
 
 
-def test_a_result_that_is_not_there_says_how_to_get_it(finished: tuple[Case, Manifest]) -> None:
+def test_missing_result_error_has_command_that_creates_it(finished: tuple[Case, Manifest]) -> None:
     _, manifest = finished
     with pytest.raises(
         SelectionError, match=f"'verify' has not finished.*--stages verify --resume {manifest.run_id}"
@@ -112,7 +110,7 @@ def test_replaced_result_is_not_read_from_the_cache(finished: tuple[Case, Manife
     assert manifest.with_stage("discover", record).discover is manifest.discover
 
 
-def test_directories_that_are_no_runs_are_not_listed(finished: tuple[Case, Manifest]) -> None:
+def test_directories_without_manifest_are_not_listed(finished: tuple[Case, Manifest]) -> None:
     case, manifest = finished
     runs = case.manifest_file(manifest.run_id).parent.parent
     for name in ("backup", f"{manifest.run_id}-copy", "2025-01-31-20250101T000000Z-aaaaaa"):
@@ -122,7 +120,7 @@ def test_directories_that_are_no_runs_are_not_listed(finished: tuple[Case, Manif
     assert case.store().traces(DATASET) == ["2025-01-31-20250101T000000Z-aaaaaa", manifest.run_id]
 
 
-def test_a_run_after_one_of_the_future_is_still_the_newest(finished: tuple[Case, Manifest]) -> None:
+def test_run_id_is_later_than_id_in_the_future(finished: tuple[Case, Manifest]) -> None:
     case, manifest = finished
     runs = case.manifest_file(manifest.run_id).parent.parent
     (runs / "2025-01-31-20991231T235959Z-ffffff").mkdir()
@@ -131,14 +129,14 @@ def test_a_run_after_one_of_the_future_is_still_the_newest(finished: tuple[Case,
     assert case.store().ids(DATASET)[-1] == second
 
 
-def test_the_newest_run_can_be_asked_for_by_that_name(finished: tuple[Case, Manifest]) -> None:
+def test_last_is_newest_run(finished: tuple[Case, Manifest]) -> None:
     case, _ = finished
     newest = case.run(["discover"], buckets__count=8).manifest
     assert case.store().find("last") == newest
     assert api.manifest(Configuration(case.settings(), "local", {}), "last") == newest
 
 
-def test_without_any_run_there_is_nothing_to_find(tmp_path: Path) -> None:
+def test_find_without_runs_fails(tmp_path: Path) -> None:
     store: RunStore = Case(tmp_path).store()
     assert store.datasets() == []
     with pytest.raises(SelectionError, match=r"no run 'last' below .*; latest: none"):

@@ -1,4 +1,4 @@
-"""Stages and engines that another installed package brings."""
+"""Stages and engines of an installed plugin."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ WITH_PLUGIN = (*STAGES[:5], "rowcount", *STAGES[5:])
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pip makes of the plugin's own pyproject.toml, without a network."""
+    """Install the plugin from its pyproject.toml with pip, offline."""
     root = tmp_path_factory.mktemp("plugin")
-    # Building leaves things in the source.
+    # A build writes into the source directory.
     source = shutil.copytree(PLUGIN, root / "source")
     offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "install", "-q", *offline, "--target", str(root / "made"), str(source)]
-    done = subprocess.run(pip, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return root / "made"
+    pip = [sys.executable, "-m", "pip", "install", "-q", *offline, "--target", str(root / "installed"), str(source)]
+    process = subprocess.run(pip, capture_output=True, text=True, timeout=300, check=False)
+    assert process.returncode == 0, process.stderr
+    return root / "installed"
 
 
 @pytest.fixture
 def installed(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the plugin is installed; importable in this process until the test ends."""
+    """Return the directory of the installed plugin; it is importable until the test ends."""
     directory = shutil.copytree(built, tmp_path / "site-packages")
     monkeypatch.syspath_prepend(directory)
     yield directory
@@ -47,7 +47,7 @@ def installed(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_stage_of_another_package_runs_where_the_configuration_puts_it(case: Case) -> None:
+def test_plugin_stage_runs_at_configured_position(case: Case) -> None:
     steps, report = reports()
     outcome = case.run(report=report, configured=WITH_PLUGIN)
     started = [step.stage for step in steps if step.state == "started"]
@@ -60,9 +60,7 @@ def test_a_stage_of_another_package_runs_where_the_configuration_puts_it(case: C
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_stage_of_another_package_that_fails_stops_publishing_and_is_resumed(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_plugin_stage_stops_publishing_and_is_resumed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.run(configured=WITH_PLUGIN)
     case.snapshot(FEBRUARY)
     monkeypatch.setenv("ROWCOUNT_MINIMUM", "1000000")
@@ -80,39 +78,39 @@ def test_a_stage_of_another_package_that_fails_stops_publishing_and_is_resumed(
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_stage_of_another_package_runs_alone_on_the_newest_run(case: Case) -> None:
+def test_plugin_stage_alone_runs_on_newest_run(case: Case) -> None:
     first = case.run().manifest
     outcome = case.run(["rowcount"], configured=WITH_PLUGIN)
     assert outcome.manifest.run_id == first.run_id
     assert "rowcount" in outcome.manifest.stages
 
 
-def test_a_stage_of_another_package_is_found_by_the_command_line(case: Case, installed: Path) -> None:
+def test_command_line_runs_plugin_stage(case: Case, installed: Path) -> None:
     settings = case.settings(stages=WITH_PLUGIN).model_dump(mode="json")
     conf = case.root / "conf"
     conf.mkdir()
     (conf / "base.yaml").write_text(yaml.safe_dump(settings))
     (conf / "local.yaml").touch()
     app = str(Path(bucketwheel.__file__).parents[1])
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "bucketwheel", "run", DATASET, "--conf", str(conf), "--output", "json"],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([app, str(installed)])},
     )
-    (run,) = json.loads(done.stdout)
+    (run,) = json.loads(process.stdout)
     assert run["stages"]["rowcount"]["result"]["rows"] == dict.fromkeys(case.names(), case.rows)
 
 
 @pytest.mark.usefixtures("installed")
-def test_an_engine_of_another_package_can_be_chosen(case: Case) -> None:
+def test_plugin_engine_can_be_selected(case: Case) -> None:
     assert plugins.known("engines")[:2] == ["arrow", "counted"]
     assert case.run(engine="counted").manifest.status == "finished"
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_name_that_is_mistyped_is_answered_with_the_closest_one(case: Case) -> None:
+def test_mistyped_stage_error_suggests_closest_name(case: Case) -> None:
     with pytest.raises(SelectionError, match=r"no stage is called 'rowcont'; did you mean 'rowcount'.*known:"):
         case.run(configured=("discover", "rowcont"))
     with pytest.raises(SelectionError, match="no stage 'rowcont'; did you mean 'rowcount'"):
@@ -120,23 +118,21 @@ def test_a_name_that_is_mistyped_is_answered_with_the_closest_one(case: Case) ->
     assert not case.target.exists()
 
 
-def test_a_stage_that_is_not_installed_is_refused_before_anything_is_done(case: Case) -> None:
+def test_missing_plugin_stage_is_refused_before_writing(case: Case) -> None:
     with pytest.raises(SelectionError, match="no stage is called 'rowcount'"):
         case.run(configured=WITH_PLUGIN)
     assert not case.target.exists()
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_package_that_a_plugin_needs_is_named(case: Case) -> None:
+def test_missing_package_of_plugin_is_named(case: Case) -> None:
     with pytest.raises(
         MissingDependencyError, match=r"'needy' needs the package .*: pip install a_package_that_nobody"
     ):
         case.run(configured=(*STAGES, "needy"))
 
 
-def test_a_package_that_a_backend_needs_is_named_with_the_extra_before_anything_is_done(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_package_of_backend_is_named_with_extra(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "bucketwheel.catalogs.duckdb", raising=False)
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(MissingDependencyError) as caught:
@@ -146,7 +142,7 @@ def test_a_package_that_a_backend_needs_is_named_with_the_extra_before_anything_
     assert not case.target.exists()
 
 
-def test_a_module_of_our_own_that_is_missing_is_no_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_own_module_is_not_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(plugins._BUILT_IN["stages"], "verify", "bucketwheel.stages.nowhere:Verify")
     with pytest.raises(ModuleNotFoundError, match=r"bucketwheel\.stages\.nowhere"):
         plugins.stage("verify")

@@ -1,4 +1,4 @@
-"""What a run does that was done before, and which snapshot and tables it takes."""
+"""Repeated runs, and the selection of snapshot and tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def prefixed(prefix: str, names: Sequence[str]) -> set[str]:
     return {f"{prefix}_{name}" for name in names}
 
 
-def test_a_rerun_changes_nothing_on_disk_and_says_so(case: Case) -> None:
+def test_rerun_changes_nothing_and_reports_unchanged(case: Case) -> None:
     first = case.run()
     before = case.tree()
     again = case.run()
@@ -26,7 +26,7 @@ def test_a_rerun_changes_nothing_on_disk_and_says_so(case: Case) -> None:
     assert case.tree() == before
 
 
-def test_a_rerun_names_the_run_that_did_the_work_even_if_it_is_not_the_newest(case: Case) -> None:
+def test_rerun_returns_run_that_is_not_newest(case: Case) -> None:
     january = case.run().manifest
     case.snapshot(FEBRUARY)
     case.run(["discover"])
@@ -37,26 +37,26 @@ def test_a_rerun_names_the_run_that_did_the_work_even_if_it_is_not_the_newest(ca
     assert case.tree() == before
 
 
-def test_a_whole_run_with_more_threads_and_hardly_any_memory_writes_the_same_bytes(case: Case) -> None:
+def test_run_bytes_do_not_depend_on_threads_and_memory(case: Case) -> None:
     plain = case.run(UNPUBLISHED, threads=1, memory=2**30).manifest
     expected = case.data(plain.run_id)
     assert len(expected) == case.tables * case.buckets
     assert not plain.bucket.spilled_bytes
     (case.target / DATASET).rename(case.root / "kept")
-    (case.target / "_bucketwheel").rename(case.root / "kept books")
+    (case.target / "_bucketwheel").rename(case.root / "kept metadata")
     tight = case.run(UNPUBLISHED, threads=4, memory=1).manifest
     assert tight.bucket.spilled_bytes
     assert case.data(tight.run_id) == expected
 
 
-def test_a_changed_setting_makes_a_new_run(case: Case) -> None:
+def test_changed_setting_starts_new_run(case: Case) -> None:
     first = case.run().manifest
     second = case.run(buckets__count=8).manifest
     assert first.run_id != second.run_id
     assert len(case.data(second.run_id)) == 8 * case.tables
 
 
-def test_a_run_whose_files_are_gone_is_not_taken_for_done(case: Case) -> None:
+def test_rerun_with_missing_files_starts_new_run(case: Case) -> None:
     first = case.run().manifest
     next((case.target / DATASET).glob(f"*/{first.run_id}/*")).unlink()
     second = case.run().manifest
@@ -64,7 +64,7 @@ def test_a_run_whose_files_are_gone_is_not_taken_for_done(case: Case) -> None:
     assert case.data(second.run_id).keys() > case.data(first.run_id).keys()
 
 
-def test_a_run_of_which_the_catalog_shows_nothing_is_published_again(case: Case) -> None:
+def test_rerun_after_lost_catalog_publishes_again(case: Case) -> None:
     first = case.run().manifest
     case.catalog.unlink()
     outcome = case.run()
@@ -74,7 +74,7 @@ def test_a_run_of_which_the_catalog_shows_nothing_is_published_again(case: Case)
     assert set(case.shown()) == prefixed("ext", case.names()) | prefixed("bucketed", case.names())
 
 
-def test_a_rerun_after_a_rollback_publishes_the_files_of_the_later_run_again(case: Case) -> None:
+def test_rerun_after_rollback_publishes_later_run_again(case: Case) -> None:
     january = case.run().manifest
     case.snapshot(FEBRUARY)
     february = case.run().manifest
@@ -90,9 +90,7 @@ def test_a_rerun_after_a_rollback_publishes_the_files_of_the_later_run_again(cas
     assert not case.run().changed
 
 
-def test_a_run_that_could_not_publish_is_taken_up_by_the_next_one(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_continues_run_that_failed_to_publish(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(type(plugins.stage("register")), "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -103,20 +101,20 @@ def test_a_run_that_could_not_publish_is_taken_up_by_the_next_one(
     assert outcome.manifest.status == "finished"
 
 
-def test_another_prefix_publishes_under_the_other_names(case: Case) -> None:
+def test_changed_prefix_publishes_under_new_names(case: Case) -> None:
     case.run()
     assert case.run(catalog__final_prefix="final_").changed
     assert prefixed("final", case.names()) <= set(case.shown_names())
 
 
-def test_a_note_of_the_snapshot_that_is_gone_is_written_again(case: Case) -> None:
+def test_rerun_rewrites_deleted_snapshot_file(case: Case) -> None:
     case.run()
     case.note.unlink()
     assert case.run().changed
     assert case.note.read_text() == JANUARY
 
 
-def test_the_snapshot_asked_for_is_taken_and_not_the_latest(case: Case) -> None:
+def test_requested_snapshot_is_published_instead_of_latest(case: Case) -> None:
     case.snapshot(FEBRUARY)
     case.snapshot(MARCH)
     manifest = case.run(snapshot_dt=FEBRUARY).manifest
@@ -128,7 +126,7 @@ def test_the_snapshot_asked_for_is_taken_and_not_the_latest(case: Case) -> None:
     assert case.note.read_text() == MARCH
 
 
-def test_a_table_filter_makes_only_these_tables(case: Case) -> None:
+def test_table_filter_writes_only_selected_tables(case: Case) -> None:
     manifest = case.run(tables=["people_2"]).manifest
     assert manifest.tables_filter == ("people_2",)
     assert {name.partition("/")[0] for name in case.data(manifest.run_id)} == {"people_2"}
@@ -137,7 +135,7 @@ def test_a_table_filter_makes_only_these_tables(case: Case) -> None:
     assert case.run().manifest.run_id != manifest.run_id
 
 
-def test_a_run_with_a_table_filter_is_resumed_with_it(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_keeps_table_filter(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(type(plugins.stage("split")), "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -146,7 +144,7 @@ def test_a_run_with_a_table_filter_is_resumed_with_it(case: Case, monkeypatch: p
     assert set(case.shown()) == {"ext_people_2", "bucketed_people_2"}
 
 
-def test_a_bucket_without_rows_gets_no_file(tmp_path: Path) -> None:
+def test_bucket_without_rows_has_no_file(tmp_path: Path) -> None:
     case = Case(tmp_path, rows=5, buckets=64)
     case.snapshot(JANUARY)
     manifest = case.run().manifest

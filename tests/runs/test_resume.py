@@ -1,4 +1,4 @@
-"""A run that failed goes on where it stopped."""
+"""Resuming a failed run."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from bucketwheel.settings import STAGES
 from runs_support import DATASET, FEBRUARY, JANUARY, Case, notes_of, reports
 
 
-def test_the_manifest_is_written_after_every_stage(case: Case) -> None:
+def test_manifest_is_saved_after_every_stage(case: Case) -> None:
     seen: list[tuple[str, tuple[str, ...], str]] = []
 
-    def look(step: object) -> None:
+    def observe(step: object) -> None:
         for manifest in case.manifests():
             if getattr(step, "state", "") == "finished":
                 seen.append((getattr(step, "stage", ""), tuple(manifest.stages), manifest.status))
 
-    case.run(report=look)
+    case.run(report=observe)
     expected = [(stage, STAGES[: number + 1], "running") for number, stage in enumerate(STAGES)]
     assert seen == expected
 
 
-def test_stages_that_are_done_are_not_done_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_skips_finished_stages(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_stage(patch, "verify")
         with pytest.raises(BoomError):
@@ -41,13 +41,13 @@ def test_stages_that_are_done_are_not_done_again(case: Case, monkeypatch: pytest
     assert all(outcome.manifest.stages[name] == record for name, record in manifest.stages.items())
 
 
-def test_only_missing_buckets_are_written_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_writes_only_missing_buckets(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = failed_in_bucket(case, after=3)
     files = sorted(Path(case.target, DATASET).glob(f"*/{manifest.run_id}/*"))
     times = {path: path.stat().st_mtime_ns for path in files}
-    made = counting(monkeypatch)
+    engines = counting(monkeypatch)
     outcome = case.run(resume="last")
-    (engine,) = made
+    (engine,) = engines
     assert len(engine.written) == case.buckets - 3
     assert engine.asked == sorted(engine.written)
     assert sum(path.stat().st_mtime_ns == time for path, time in times.items()) >= 3 * case.tables
@@ -65,54 +65,50 @@ def test_only_missing_buckets_are_written_again(case: Case, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("damage", ["emptied", "cut", "nonsense"])
-def test_a_bucket_whose_record_was_damaged_by_a_power_cut_is_written_again(
-    case: Case, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
+def test_resume_rewrites_bucket_with_damaged_record(case: Case, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     manifest = failed_in_bucket(case, after=3)
     record = sorted(case.manifest_file(manifest.run_id).parent.glob("buckets/*.json"))[0]
     record.write_text({"emptied": "", "cut": record.read_text()[:40], "nonsense": "[]"}[damage])
-    made = counting(monkeypatch)
+    engines = counting(monkeypatch)
     case.run(resume="last")
-    assert len(made[0].written) == case.buckets - 2
+    assert len(engines[0].written) == case.buckets - 2
 
 
-def test_a_bucket_whose_file_is_gone_or_cut_is_written_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_rewrites_bucket_with_missing_or_cut_file(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = failed_in_bucket(case, after=3)
-    done = sorted(int(path.stem) for path in case.manifest_file(manifest.run_id).parent.glob("buckets/*.json"))
+    buckets = sorted(int(path.stem) for path in case.manifest_file(manifest.run_id).parent.glob("buckets/*.json"))
     directory = case.target / DATASET / case.names()[0] / manifest.run_id
-    (directory / f"{done[0]:06d}_0.snappy.parquet").unlink()
-    os.truncate(directory / f"{done[1]:06d}_0.snappy.parquet", 10)
-    made = counting(monkeypatch)
+    (directory / f"{buckets[0]:06d}_0.snappy.parquet").unlink()
+    os.truncate(directory / f"{buckets[1]:06d}_0.snappy.parquet", 10)
+    engines = counting(monkeypatch)
     case.run(resume="last")
-    assert {done[0], done[1]} <= set(made[0].written)
-    assert done[2] not in made[0].written
+    assert {buckets[0], buckets[1]} <= set(engines[0].written)
+    assert buckets[2] not in engines[0].written
 
 
-def test_what_a_killed_bucket_stage_left_unfinished_is_gone_in_the_end(case: Case) -> None:
+def test_resume_deletes_unfinished_files_of_bucket_stage(case: Case) -> None:
     manifest = failed_in_bucket(case)
-    books = case.manifest_file(manifest.run_id).parent
-    (books / "unfinished").mkdir(exist_ok=True)
-    (books / "unfinished" / "0123.tmp").write_text("half a file")
+    run_directory = case.manifest_file(manifest.run_id).parent
+    (run_directory / "unfinished").mkdir(exist_ok=True)
+    (run_directory / "unfinished" / "0123.tmp").write_text("half a file")
     case.run(resume="last")
-    assert [path.name for path in books.iterdir()] == ["manifest.json"]
+    assert [path.name for path in run_directory.iterdir()] == ["manifest.json"]
 
 
-def test_what_was_left_by_a_kill_just_after_the_bucket_stage_is_gone_in_the_end(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_deletes_leftovers_of_finished_bucket_stage(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_stage(patch, "verify")
         with pytest.raises(BoomError):
             case.run(UNPUBLISHED)
-    books = case.manifest_file(case.manifests()[-1].run_id).parent
+    run_directory = case.manifest_file(case.manifests()[-1].run_id).parent
     for name in ("buckets", "unfinished"):
-        (books / name).mkdir(exist_ok=True)
-        (books / name / "000001.json").write_text("{}")
+        (run_directory / name).mkdir(exist_ok=True)
+        (run_directory / name / "000001.json").write_text("{}")
     case.run(resume="last")
-    assert [path.name for path in books.iterdir()] == ["manifest.json"]
+    assert [path.name for path in run_directory.iterdir()] == ["manifest.json"]
 
 
-def test_a_run_killed_before_its_last_note_is_finished_by_resuming(case: Case) -> None:
+def test_resume_finishes_run_without_final_status(case: Case) -> None:
     manifest = case.run(UNPUBLISHED).manifest
     case.store().save(manifest.model_copy(update={"status": "running"}))
     outcome = case.run(resume="last")
@@ -120,23 +116,21 @@ def test_a_run_killed_before_its_last_note_is_finished_by_resuming(case: Case) -
     assert case.manifests() == [manifest]
 
 
-def test_while_it_goes_on_a_failed_run_counts_as_running(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumed_run_has_status_running(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_stage(patch, "verify")
         with pytest.raises(BoomError):
             case.run(UNPUBLISHED)
     states: list[tuple[str, str | None]] = []
 
-    def look(_: object) -> None:
+    def observe(_: object) -> None:
         states.extend((manifest.status, manifest.error) for manifest in case.manifests())
 
-    case.run(resume="last", report=look)
+    case.run(resume="last", report=observe)
     assert set(states) == {("running", None)}
 
 
-def test_last_is_the_newest_run_and_never_an_older_one_that_failed(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_last_is_newest_run_not_older_failed_one(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_stage(patch, "register")
         with pytest.raises(BoomError):
@@ -149,7 +143,7 @@ def test_last_is_the_newest_run_and_never_an_older_one_that_failed(
     assert set().union(*case.shown().values()) == {FEBRUARY}
 
 
-def test_runs_begun_within_one_second_are_in_order(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_ids_within_one_second_are_ordered(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     break_stage(monkeypatch, "split")
     for _ in range(4):
         with pytest.raises(BoomError):
@@ -160,22 +154,20 @@ def test_runs_begun_within_one_second_are_in_order(case: Case, monkeypatch: pyte
     assert len({run_id[11:27] for run_id in ids}) == 4
 
 
-def test_a_run_that_does_not_exist_is_refused_with_those_that_do(case: Case) -> None:
+def test_resume_of_unknown_run_lists_latest_runs(case: Case) -> None:
     run_id = case.run(["discover"]).manifest.run_id
     with pytest.raises(SelectionError, match=f"no run '2025-01-31-nope' below .*latest: {run_id}"):
         case.run(resume="2025-01-31-nope")
 
 
-def test_a_finished_run_that_is_resumed_has_nothing_to_do(case: Case) -> None:
+def test_resume_of_finished_run_changes_nothing(case: Case) -> None:
     run_id = case.run().manifest.run_id
     before = case.tree()
     assert not case.run(resume=run_id).changed
     assert case.tree() == before
 
 
-def test_a_run_that_verify_refused_writes_its_files_again_when_it_is_resumed(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_after_failed_verify_rewrites_files(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         break_stage(patch, "verify")
         with pytest.raises(BoomError):
@@ -194,7 +186,7 @@ def test_a_run_that_verify_refused_writes_its_files_again_when_it_is_resumed(
     assert case.data(manifest.run_id) == whole
 
 
-def test_progress_of_a_resumed_bucket_stage_counts_what_was_done_before(case: Case) -> None:
+def test_progress_of_resumed_bucket_stage_counts_finished_rows(case: Case) -> None:
     failed_in_bucket(case, after=3)
     steps, report = reports()
     case.run(resume="last", report=report)

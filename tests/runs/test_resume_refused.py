@@ -1,4 +1,4 @@
-"""A run goes on only if nothing that its bytes depend on has changed."""
+"""Resuming requires that nothing that determines the output bytes has changed."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def refused(case: Case, **changes: object) -> str:
         ("split__columns_over_limit", "allow", "split.columns_over_limit was error, is allow"),
     ],
 )
-def test_resuming_is_refused_when_a_setting_changed(case: Case, setting: str, value: object, text: str) -> None:
+def test_resume_is_refused_when_setting_changed(case: Case, setting: str, value: object, text: str) -> None:
     failed_in_bucket(case)
     assert text in refused(case, **{setting: value})
 
 
-def test_resuming_is_refused_when_the_key_changed(case: Case) -> None:
+def test_resume_is_refused_when_key_changed(case: Case) -> None:
     failed_in_bucket(case)
     changed = case.settings().datasets[DATASET].model_dump() | {"key": "people_1_value"}
     assert "key was Customer_User_id, is people_1_value" in refused(case, datasets={DATASET: changed})
 
 
-def test_resuming_is_refused_when_the_mapping_changed(case: Case) -> None:
+def test_resume_is_refused_when_mapping_changed(case: Case) -> None:
     failed_in_bucket(case)
     case.mapping.write_text(case.mapping.read_text().replace("people_2,people_2_value\n", ""))
     assert "content of the mapping was " in refused(case)
 
 
-def test_resuming_is_refused_when_an_input_file_changed(case: Case) -> None:
+def test_resume_is_refused_when_input_file_changed(case: Case) -> None:
     failed_in_bucket(case)
     file = next((case.root / "in").rglob("part-1.parquet"))
     size = file.stat().st_size
@@ -59,7 +59,7 @@ def test_resuming_is_refused_when_an_input_file_changed(case: Case) -> None:
     assert f"is {size} bytes of 2001-09-09" in message
 
 
-def test_resuming_is_refused_when_input_files_came_and_went(case: Case) -> None:
+def test_resume_is_refused_when_input_files_added_and_deleted(case: Case) -> None:
     failed_in_bucket(case)
     file = next((case.root / "in").rglob("part-1.parquet"))
     file.rename(file.with_name("part-7.parquet"))
@@ -68,7 +68,7 @@ def test_resuming_is_refused_when_input_files_came_and_went(case: Case) -> None:
     assert "part-7.parquet was not there, is now" in message
 
 
-def test_when_many_input_files_changed_a_few_are_named(case: Case) -> None:
+def test_resume_refusal_names_first_changed_files(case: Case) -> None:
     case.snapshot(FEBRUARY, files=9)
     failed_in_bucket(case)
     for file in (case.root / "in").rglob(f"*{FEBRUARY}/*"):
@@ -76,24 +76,24 @@ def test_when_many_input_files_changed_a_few_are_named(case: Case) -> None:
     assert "and 4 more files" in refused(case)
 
 
-def test_resuming_is_refused_for_another_snapshot(case: Case) -> None:
+def test_resume_is_refused_for_another_snapshot(case: Case) -> None:
     failed_in_bucket(case)
     case.snapshot(FEBRUARY)
     assert f"snapshot_dt was {JANUARY}, is {FEBRUARY}" in refused(case, snapshot_dt=FEBRUARY)
 
 
-def test_resuming_is_refused_for_other_tables(case: Case) -> None:
+def test_resume_is_refused_for_other_tables(case: Case) -> None:
     failed_in_bucket(case)
     assert "tables filter was none, is people_2" in refused(case, tables=["people_2"])
 
 
-def test_resuming_is_refused_with_another_version(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_is_refused_by_another_version(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     failed_in_bucket(case)
     monkeypatch.setattr("bucketwheel.__version__", "99.0")
     assert ", is 99.0" in refused(case)
 
 
-def test_a_newer_snapshot_does_not_keep_a_run_from_going_on(case: Case) -> None:
+def test_resume_ignores_newer_snapshot(case: Case) -> None:
     failed_in_bucket(case)
     case.snapshot(FEBRUARY)
     manifest = case.run(resume="last").manifest
@@ -101,12 +101,12 @@ def test_a_newer_snapshot_does_not_keep_a_run_from_going_on(case: Case) -> None:
 
 
 @pytest.mark.parametrize("change", [{"threads": 1}, {"memory": "64MB"}, {"lease__ttl_seconds": 5.0}])
-def test_what_the_bytes_do_not_depend_on_may_change(case: Case, change: dict[str, object]) -> None:
+def test_resume_accepts_settings_that_do_not_change_bytes(case: Case, change: dict[str, object]) -> None:
     failed_in_bucket(case)
     assert case.run(resume="last", **change).manifest.status == "finished"  # type: ignore[arg-type]
 
 
-def test_a_quality_policy_may_change_between(tmp_path: Path) -> None:
+def test_resume_accepts_changed_quality_policy(tmp_path: Path) -> None:
     case = Case(tmp_path, changes={"quality__duplicate_keys": "error"})
     case.snapshot(JANUARY, keys=290)
     with pytest.raises(QualityError, match="10 rows repeat a key"):

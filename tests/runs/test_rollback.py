@@ -1,4 +1,4 @@
-"""Going back to the tables of another run, all of them or none."""
+"""Rollback to another run: all tables or none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def marks(case: Case) -> set[str]:
     return set().union(*case.shown().values())
 
 
-def test_all_tables_go_back_and_forward_again(two: tuple[Case, str, str]) -> None:
+def test_rollback_moves_all_tables_back_and_forward(two: tuple[Case, str, str]) -> None:
     case, january, february = two
     for run_id, date in ((january, JANUARY), (february, FEBRUARY), (january, JANUARY)):
         result = rollback(case.settings(), run_id)
@@ -42,14 +42,14 @@ def test_all_tables_go_back_and_forward_again(two: tuple[Case, str, str]) -> Non
         assert all(run_id in table.location for table in result.tables)
 
 
-def test_going_to_where_the_tables_are_changes_nothing(two: tuple[Case, str, str]) -> None:
+def test_rollback_to_published_run_changes_nothing(two: tuple[Case, str, str]) -> None:
     case, _, february = two
     before = case.tree()
     rollback(case.settings(), february)
     assert case.tree() == before
 
 
-def test_no_file_of_either_run_is_touched(two: tuple[Case, str, str]) -> None:
+def test_rollback_changes_no_data_file(two: tuple[Case, str, str]) -> None:
     case, january, february = two
     before = case.data(january) | case.data(february)
     rollback(case.settings(), january)
@@ -57,7 +57,7 @@ def test_no_file_of_either_run_is_touched(two: tuple[Case, str, str]) -> None:
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_going_back_is_refused_when_a_file_is_gone_or_cut(two: tuple[Case, str, str], damage: str) -> None:
+def test_rollback_is_refused_when_file_is_missing_or_cut(two: tuple[Case, str, str], damage: str) -> None:
     case, january, _ = two
     file = sorted((case.target / DATASET).glob(f"*/{january}/*"))[-1]
     if damage == "gone":
@@ -70,18 +70,18 @@ def test_going_back_is_refused_when_a_file_is_gone_or_cut(two: tuple[Case, str, 
     assert case.note.read_text() == FEBRUARY
 
 
-def test_a_run_that_never_published_is_refused(case: Case) -> None:
+def test_rollback_to_unpublished_run_is_refused(case: Case) -> None:
     run_id = case.run(["discover", "split", "size", "bucket", "verify"]).manifest.run_id
     with pytest.raises(SelectionError, match=f"{run_id} never published a table; finish it with --resume {run_id}"):
         rollback(case.settings(), run_id)
 
 
-def test_a_run_that_does_not_exist_is_refused(two: tuple[Case, str, str]) -> None:
+def test_rollback_to_unknown_run_is_refused(two: tuple[Case, str, str]) -> None:
     with pytest.raises(SelectionError, match="no run 'nope'"):
         rollback(two[0].settings(), "nope")
 
 
-def test_going_back_while_another_run_holds_the_dataset_is_refused(two: tuple[Case, str, str]) -> None:
+def test_rollback_is_refused_while_lease_is_held(two: tuple[Case, str, str]) -> None:
     case, january, _ = two
     from bucketwheel.pipeline.services import utc_now
 
@@ -91,7 +91,7 @@ def test_going_back_while_another_run_holds_the_dataset_is_refused(two: tuple[Ca
     assert marks(case) == {FEBRUARY}
 
 
-def test_only_what_the_run_published_goes_back(case: Case) -> None:
+def test_rollback_moves_only_tables_published_by_run(case: Case) -> None:
     january = case.run([*("discover", "split", "size", "bucket", "verify"), "register"]).manifest.run_id
     case.snapshot(FEBRUARY)
     case.run()
@@ -104,7 +104,7 @@ def test_only_what_the_run_published_goes_back(case: Case) -> None:
     assert warnings_in(steps).endswith("left where they are: bucketed_people_1, bucketed_people_2")
 
 
-def test_tables_that_the_earlier_run_did_not_have_stay_and_are_named(case: Case) -> None:
+def test_rollback_names_tables_that_earlier_run_lacks(case: Case) -> None:
     january = case.run(tables=["people_1"]).manifest.run_id
     case.snapshot(FEBRUARY)
     case.run()
@@ -117,7 +117,9 @@ def test_tables_that_the_earlier_run_did_not_have_stay_and_are_named(case: Case)
     assert warnings_in(steps) == f"not part of {january} and left where they are: bucketed_people_2, ext_people_2"
 
 
-def test_if_one_table_fails_none_goes_back(two: tuple[Case, str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_rollback_of_one_table_restores_all(
+    two: tuple[Case, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     case, january, _ = two
     make = plugins.catalog
 
@@ -143,7 +145,7 @@ def test_if_one_table_fails_none_goes_back(two: tuple[Case, str, str], monkeypat
     assert case.note.read_text() == FEBRUARY
 
 
-def test_the_note_for_other_jobs_is_part_of_publishing(two: tuple[Case, str, str]) -> None:
+def test_failed_snapshot_file_restores_all_tables(two: tuple[Case, str, str]) -> None:
     case, january, _ = two
     case.note.unlink()
     case.note.mkdir()
@@ -153,7 +155,7 @@ def test_the_note_for_other_jobs_is_part_of_publishing(two: tuple[Case, str, str
     assert marks(case) == {FEBRUARY}
 
 
-def test_tables_made_by_hand_are_refused_before_anything_changes_and_adopted_when_told(case: Case) -> None:
+def test_foreign_tables_are_refused_unless_adopted(case: Case) -> None:
     import duckdb
 
     with duckdb.connect(str(case.catalog)) as connection:
@@ -170,7 +172,7 @@ def test_tables_made_by_hand_are_refused_before_anything_changes_and_adopted_whe
     assert not case.run().changed
 
 
-def test_a_run_that_is_verified_again_is_only_read(two: tuple[Case, str, str]) -> None:
+def test_reverify_only_reads_the_run(two: tuple[Case, str, str]) -> None:
     case, january, _ = two
     before = case.tree()
     assert verify(case.settings(), january).rows == case.rows

@@ -1,4 +1,4 @@
-"""Which run a selection of stages works on."""
+"""The run that a selection of stages attaches to."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_four_invocations_share_one_run(case: Case) -> None:
     assert set(case.shown()) == prefixed("ext", case.names()) | prefixed("bucketed", case.names())
 
 
-def test_each_of_four_invocations_can_be_repeated(case: Case) -> None:
+def test_repeated_invocations_change_nothing(case: Case) -> None:
     for job in JOBS:
         case.run(job)
         before = case.tree()
@@ -40,7 +40,7 @@ def test_each_of_four_invocations_can_be_repeated(case: Case) -> None:
         assert case.tree() == before
 
 
-def test_a_part_that_failed_goes_on_without_naming_its_stages(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_without_stages_finishes_failed_selection(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.run(JOBS[0])
     with monkeypatch.context() as patch:
         patch.setattr(type(plugins.stage("verify")), "run", lambda *_: 1 / 0)
@@ -51,9 +51,7 @@ def test_a_part_that_failed_goes_on_without_naming_its_stages(case: Case, monkey
     assert outcome.manifest.status == "finished"
 
 
-def test_some_stages_of_a_run_that_failed_do_not_make_it_finished(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_of_one_stage_leaves_run_failed(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(type(plugins.stage("size")), "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -66,14 +64,14 @@ def test_some_stages_of_a_run_that_failed_do_not_make_it_finished(
 
 
 @pytest.mark.parametrize("job", [["register"], ["bucket", "verify"], ["size"]])
-def test_stages_that_need_what_nobody_has_done_are_refused(case: Case, job: Sequence[str]) -> None:
+def test_stages_without_needed_run_are_refused(case: Case, job: Sequence[str]) -> None:
     with pytest.raises(
         SelectionError, match=f"no run below .* has finished .* stage '{job[0]}' needs; run them first"
     ):
         case.run(job)
 
 
-def test_stages_are_refused_where_the_newest_run_has_not_come_far_enough(case: Case) -> None:
+def test_stages_are_refused_when_newest_run_lacks_results(case: Case) -> None:
     case.run()
     case.snapshot(FEBRUARY)
     newest = case.run(["discover", "split", "size"]).manifest.run_id
@@ -82,7 +80,7 @@ def test_stages_are_refused_where_the_newest_run_has_not_come_far_enough(case: C
     assert set().union(*case.shown().values()) == {JANUARY}
 
 
-def test_stages_attach_to_the_newest_run_or_to_that_of_the_snapshot_asked_for(case: Case) -> None:
+def test_stages_attach_to_newest_run_or_requested_snapshot(case: Case) -> None:
     first = case.run(["discover", "split"]).manifest.run_id
     case.snapshot(FEBRUARY)
     second = case.run(["discover", "split"]).manifest.run_id
@@ -92,26 +90,26 @@ def test_stages_attach_to_the_newest_run_or_to_that_of_the_snapshot_asked_for(ca
         case.run(["size"], snapshot_dt=MARCH)
 
 
-def test_stages_attach_to_the_run_with_the_tables_asked_for(case: Case) -> None:
+def test_stages_attach_to_run_with_requested_tables(case: Case) -> None:
     filtered = case.run(["discover", "split"], tables=["people_2", "people_1"]).manifest.run_id
     whole = case.run(["discover", "split"]).manifest.run_id
     assert case.run(["size"], tables=["people_1", "people_2"]).manifest.run_id == filtered
     assert case.run(["size"]).manifest.run_id == whole
 
 
-def test_stages_attach_only_while_nothing_changed(case: Case) -> None:
+def test_stages_are_refused_after_changed_setting(case: Case) -> None:
     case.run(["discover", "split", "size"])
     with pytest.raises(ResumeError, match=r"buckets\.count was 4, is 8.*with the stage discover"):
         case.run(["bucket"], buckets__count=8)
 
 
-def test_a_selection_that_leaves_out_what_it_needs_begins_no_run(case: Case) -> None:
+def test_selection_with_gap_starts_no_run(case: Case) -> None:
     with pytest.raises(SelectionError, match="'register' needs split, size, bucket, verify, which a new run has not"):
         case.run(["discover", "register"])
     assert case.manifests() == []
 
 
-def test_an_attached_selection_with_a_gap_leaves_the_run_as_it_is(case: Case) -> None:
+def test_attached_selection_with_gap_leaves_run_unchanged(case: Case) -> None:
     case.run(["discover", "split"])
     before = case.tree()
     with pytest.raises(SelectionError, match="'register' needs bucket, verify, which run 2025"):
@@ -119,7 +117,7 @@ def test_an_attached_selection_with_a_gap_leaves_the_run_as_it_is(case: Case) ->
     assert case.tree() == before
 
 
-def test_new_runs_do_not_stumble_over_a_manifest_that_cannot_be_read(case: Case) -> None:
+def test_new_run_warns_of_unreadable_manifest(case: Case) -> None:
     first = case.run().manifest.run_id
     case.manifest_file(first).write_text("{")
     steps, report = reports()
@@ -128,7 +126,7 @@ def test_new_runs_do_not_stumble_over_a_manifest_that_cannot_be_read(case: Case)
     assert any(f"{case.manifest_file(first)}: is not a manifest" in step.message for step in steps)
 
 
-def test_stages_do_not_pass_by_a_newest_run_that_cannot_be_read(case: Case) -> None:
+def test_stages_fail_when_newest_manifest_is_unreadable(case: Case) -> None:
     case.run()
     case.snapshot(FEBRUARY)
     newest = case.run(["discover"]).manifest.run_id
@@ -140,11 +138,11 @@ def test_stages_do_not_pass_by_a_newest_run_that_cannot_be_read(case: Case) -> N
         case.run(resume="last")
 
 
-def test_a_lease_is_held_while_a_run_is_selected(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease_is_held_while_run_is_selected(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
     run = type(plugins.stage("discover")).run
 
-    def look(stage: object, manifest: Manifest, services: Services) -> object:
+    def observe(stage: object, manifest: Manifest, services: Services) -> object:
         home = RunStore.of(services.settings).home(DATASET)
         try:
             with Lease(home, 60, services.now):
@@ -153,6 +151,6 @@ def test_a_lease_is_held_while_a_run_is_selected(case: Case, monkeypatch: pytest
             seen.append(True)
         return run(stage, manifest, services)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(plugins.stage("discover")), "run", look)
+    monkeypatch.setattr(type(plugins.stage("discover")), "run", observe)
     case.run(["discover"])
     assert seen == [True]

@@ -1,4 +1,4 @@
-"""What a writer that is killed leaves beside the file that it meant goes with the next one; nothing else does."""
+"""Cleanup of temporary files that a killed writer left; other files stay."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from runs_support import DATASET, Case, reports, warnings_in
 LEFT = f"{'0123456789abcdef' * 2}.tmp"
 
 
-def test_the_next_run_deletes_what_was_left_beside_manifest_and_note(case: Case) -> None:
+def test_run_deletes_leftovers_beside_manifest_and_snapshot_file(case: Case) -> None:
     run_id = case.run().manifest.run_id
-    books = case.manifest_file(run_id).parent
+    run_directory = case.manifest_file(run_id).parent
     left = [
-        books / f"manifest.json.{LEFT}",
-        books / f"summary.json.{LEFT}",
+        run_directory / f"manifest.json.{LEFT}",
+        run_directory / f"summary.json.{LEFT}",
         case.note.parent / f"{case.note.name}.{LEFT}",
     ]
-    foreign = [books / "mine.tmp", case.note.parent / "notes.0123.tmp", case.note.parent / LEFT[1:]]
+    foreign = [run_directory / "mine.tmp", case.note.parent / "notes.0123.tmp", case.note.parent / LEFT[1:]]
     for path in (*left, *foreign):
         path.write_text("x")
     case.run(resume="last")
@@ -27,7 +27,7 @@ def test_the_next_run_deletes_what_was_left_beside_manifest_and_note(case: Case)
     assert [path for path in foreign if not path.exists()] == []
 
 
-def test_going_back_deletes_what_was_left_beside_the_note(case: Case) -> None:
+def test_rollback_deletes_leftovers_beside_snapshot_file(case: Case) -> None:
     run_id = case.run().manifest.run_id
     left = case.note.parent / f"{case.note.name}.{LEFT}"
     left.write_text("x")
@@ -36,15 +36,15 @@ def test_going_back_deletes_what_was_left_beside_the_note(case: Case) -> None:
     assert case.note.exists()
 
 
-def test_datasets_that_the_configuration_lacks_are_named_and_left_alone(case: Case) -> None:
+def test_expire_names_and_keeps_unconfigured_datasets(case: Case) -> None:
     run_id = case.run().manifest.run_id
-    books = case.target / "_bucketwheel" / "former" / "runs"
-    books.mkdir(parents=True)
-    found, report = reports()
+    run_directory = case.target / "_bucketwheel" / "former" / "runs"
+    run_directory.mkdir(parents=True)
+    steps, report = reports()
     assert expire(case.settings(), keep=1, report=report) == []
-    assert warnings_in(found) == "left alone, as no dataset of the configuration has the name: former"
+    assert warnings_in(steps) == "left alone, as no dataset of the configuration has the name: former"
     assert case.store().ids(DATASET) == [run_id]
-    assert Path(books).exists()
-    found, report = reports()
+    assert Path(run_directory).exists()
+    steps, report = reports()
     assert expire(case.settings(), keep=1, datasets=[DATASET], report=report) == []
-    assert warnings_in(found) == ""
+    assert warnings_in(steps) == ""

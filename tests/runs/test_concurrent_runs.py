@@ -1,4 +1,4 @@
-"""Runs at the same time, and runs that must not begin."""
+"""Concurrent runs, and runs that are refused before they start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bucketwheel.errors import CatalogError, ConfigError, LeaseError, SelectionE
 from runs_support import DATASET, FEBRUARY, JANUARY, Case
 
 
-def test_two_runs_of_one_dataset_at_once_are_refused(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_run_of_same_dataset_is_refused(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     def run_another(*_: object) -> None:
         case.run()
 
@@ -24,7 +24,7 @@ def test_two_runs_of_one_dataset_at_once_are_refused(case: Case, monkeypatch: py
     assert caught.value.exit_code == 4
 
 
-def test_what_is_not_installed_is_known_before_anything_is_done(case: Case) -> None:
+def test_unknown_engine_or_catalog_is_refused_before_writing(case: Case) -> None:
     for change in ({"engine": "arow"}, {"catalog__kind": "duckbd"}):
         with pytest.raises(SelectionError, match="did you mean"):
             case.run(**change)  # type: ignore[arg-type]
@@ -32,11 +32,11 @@ def test_what_is_not_installed_is_known_before_anything_is_done(case: Case) -> N
     assert case.run(["discover"], catalog__kind="duckbd").manifest.status == "finished"
 
 
-def test_a_catalog_that_refuses_fails_the_run_and_leaves_the_month_before(case: Case) -> None:
+def test_locked_catalog_fails_run_and_keeps_published_month(case: Case) -> None:
     case.run()
     before = case.shown()
     case.snapshot(FEBRUARY)
-    case.catalog.with_name("catalog.duckdb.wal").write_text("somebody is writing")
+    case.catalog.with_name("catalog.duckdb.wal").write_text("another process is writing")
     with pytest.raises(CatalogError, match=r"\.wal"):
         case.run()
     case.catalog.with_name("catalog.duckdb.wal").unlink()
@@ -50,7 +50,7 @@ def run_in_process(case: Case) -> None:
     case.run()
 
 
-def test_runs_of_two_datasets_at_once_into_one_catalog_both_succeed(tmp_path: Path) -> None:
+def test_concurrent_processes_share_one_catalog(tmp_path: Path) -> None:
     cases = [Case(tmp_path, dataset=name) for name in ("people", "others")]
     for case in cases:
         case.snapshot(JANUARY)
@@ -64,7 +64,7 @@ def test_runs_of_two_datasets_at_once_into_one_catalog_both_succeed(tmp_path: Pa
     assert len(cases[0].shown()) == 4 * cases[0].tables
 
 
-def test_runs_of_many_datasets_in_threads_of_one_process_all_succeed(tmp_path: Path) -> None:
+def test_concurrent_threads_share_one_catalog(tmp_path: Path) -> None:
     cases = [Case(tmp_path, dataset=f"set{number}", tables=2) for number in range(4)]
     for case in cases:
         case.snapshot(JANUARY)
@@ -76,7 +76,7 @@ def test_runs_of_many_datasets_in_threads_of_one_process_all_succeed(tmp_path: P
         assert not any(pool.map(lambda case: case.run().changed, cases))
 
 
-def test_two_datasets_with_a_table_of_the_same_name_do_not_take_it_from_each_other(tmp_path: Path) -> None:
+def test_table_of_another_dataset_is_not_replaced(tmp_path: Path) -> None:
     ours, theirs = Case(tmp_path / "a"), Case(tmp_path / "b", dataset="people_again")
     for case in (ours, theirs):
         case.snapshot(JANUARY)
@@ -86,12 +86,12 @@ def test_two_datasets_with_a_table_of_the_same_name_do_not_take_it_from_each_oth
         theirs.run(catalog__path=str(ours.catalog))
 
 
-def test_a_source_inside_what_a_run_writes_is_refused(case: Case) -> None:
+def test_source_that_contains_target_is_refused(case: Case) -> None:
     with pytest.raises(ConfigError, match="target lies inside the source"):
         case.run(target=str(case.mapping.parent / "out"))
 
 
-def test_a_stage_that_asks_for_a_lease_it_has_not_got_may_not_publish(case: Case) -> None:
+def test_services_without_lease_refuse_to_publish(case: Case) -> None:
     from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
 
     services = make_services(case.settings(), RunRequest(DATASET), lambda _: None, utc_now)
