@@ -45,7 +45,8 @@ def test_every_page_of_the_repository_is_there(site: Path) -> None:
         assert (site / page.parent / name).is_file(), page
     home = (site / "index.html").read_text("utf-8")
     assert all(
-        text in home for text in ("Quick start", 'src="docs/pictures/overview.svg"', 'href="docs/reference/index.html"')
+        text in home
+        for text in ("Quick start", 'src="docs/pictures/overview.svg"', 'href="docs/reference/index.html"')
     )
 
 
