@@ -16,7 +16,7 @@ from bucketwheel.errors import VerificationError
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.kernel.write import writer_options
 from bucketwheel.runs.manifest import BucketOutcome
-from kernel_jobs import KEY, make_job, numbered, run_kernel, write_files
+from bucketwheel.testing.jobs import KEY, make_job, numbered, run_kernel, write_files
 
 BUCKET = 2
 NAME = f"{BUCKET:06d}_0.snappy.parquet"

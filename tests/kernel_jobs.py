@@ -1,130 +1,17 @@
-"""Build jobs for the kernel and the engines without stages, and read their output."""
+"""Tables and sort orders for tests of the kernel."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from bucketwheel.contracts import BucketJob, Slice, TableLayout
-from bucketwheel.kernel.dictionaries import UnifiedDictionaries
-from bucketwheel.kernel.gather import gather, gather_buckets
-from bucketwheel.kernel.layout import bucket_of_file, standard_name
-from bucketwheel.kernel.scatter import READ_OPTIONS, Scattered, scatter
-from bucketwheel.kernel.schema import planned_schema
-from bucketwheel.runs.manifest import BucketOutcome
-from bucketwheel.settings import StorageSettings
-
-KEY = "Customer_User_id"
-WHOLE = 10**9
-
-
-def write_files(
-    directory: Path, files: Iterable[pa.Table], row_group_rows: int = 50, **options: Any
-) -> tuple[Path, ...]:
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number, table in enumerate(files):
-        paths.append(directory / f"part-{number:05d}.parquet")
-        pq.write_table(table, paths[-1], row_group_size=row_group_rows, **options)
-    return tuple(paths)
-
-
-def make_slices(files: Iterable[Path], groups_per_slice: int = 1) -> tuple[Slice, ...]:
-    slices: list[Slice] = []
-    for path in files:
-        footer = pq.read_metadata(path)
-        rows = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
-        for first in range(0, len(rows), groups_per_slice):
-            groups = tuple(range(len(rows)))[first : first + groups_per_slice]
-            slices.append(Slice(len(slices), str(path), groups, sum(rows[group] for group in groups)))
-    return tuple(slices)
-
-
-def make_job(
-    target: Path,
-    files: Sequence[Path],
-    tables: Mapping[str, Sequence[str]],
-    *,
-    keys: Sequence[str] = (KEY,),
-    row_group_rows: int = 1000,
-    groups_per_slice: int = 1,
-    **changes: Any,
-) -> BucketJob:
-    """Return a job with small defaults; `changes` are fields of `BucketJob`."""
-    scratch = target / "_scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    job = BucketJob(
-        storage=StorageSettings(),
-        slices=make_slices(files, groups_per_slice),
-        keys=tuple((key, standard_name(key)) for key in keys),
-        tables=tuple(
-            make_layout(target / name, keys, columns, files, row_group_rows) for name, columns in tables.items()
-        ),
-        bucket_count=4,
-        hash="hive_v1",
-        sort=True,
-        max_file_bytes=2**30,
-        page_bytes=2**18,
-        dictionary_columns=frozenset(),
-        decoded_bytes_per_row=100,
-        scratch=str(scratch),
-    )
-    return replace(job, **changes)
-
-
-def make_layout(
-    directory: Path, keys: Sequence[str], columns: Sequence[str], files: Sequence[Path], row_group_rows: int
-) -> TableLayout:
-    key_pairs, pairs = (tuple((name, standard_name(name)) for name in names) for names in (keys, columns))
-    schema = planned_schema(pq.ParquetFile(files[0], **READ_OPTIONS).schema_arrow, key_pairs + pairs)
-    return TableLayout(directory.name, str(directory), pairs, row_group_rows, schema)
+from bucketwheel.testing.jobs import KEY
 
 
 def people(keys: pa.Array, **columns: pa.Array) -> pa.Table:
     return pa.table({KEY: keys, "Number": pa.array(range(len(keys)), pa.int32()), **columns})
-
-
-def numbered(count: int, start: int = 0) -> pa.Array:
-    return pa.array([f"U{(number * 7919) % 100_003:06d}" for number in range(start, start + count)])
-
-
-class MemoryBlocks:
-    """Holds every scattered part in memory, in order."""
-
-    def __init__(self) -> None:
-        self.dictionaries = UnifiedDictionaries()
-        self.parts: list[Scattered] = []
-
-    def scan(self, job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> MemoryBlocks:
-        for part in job.slices:
-            self.parts += scatter(job, part, max_rows, self.dictionaries, skip)
-        return self
-
-    def read(self, bucket: int, columns: Sequence[str], last: int | None = None) -> list[pa.RecordBatch]:
-        blocks = []
-        for part in self.parts:
-            start, end = int(part.offsets[bucket]), int(part.offsets[(bucket if last is None else last) + 1])
-            if end > start:
-                blocks.append(part.batch.select(list(columns)).slice(start, end - start))
-        return blocks
-
-    def gather(self, job: BucketJob, bucket: int) -> BucketOutcome:
-        return gather(job, bucket, lambda columns: self.read(bucket, columns), self.dictionaries)
-
-    def gather_group(self, job: BucketJob, buckets: Sequence[int]) -> list[BucketOutcome]:
-        first, last = buckets[0], buckets[-1]
-        return gather_buckets(job, buckets, lambda columns: self.read(first, columns, last), self.dictionaries)
-
-
-def run_kernel(job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> list[BucketOutcome]:
-    blocks = MemoryBlocks().scan(job, max_rows, skip)
-    return [blocks.gather(job, bucket) for bucket in range(job.bucket_count) if bucket not in skip]
 
 
 def overflow_offsets(table: pa.Table) -> pa.Table:
@@ -138,39 +25,7 @@ def overflow_offsets(table: pa.Table) -> pa.Table:
     return table.combine_chunks()
 
 
-def files_of(job: BucketJob, table: str) -> list[Path]:
-    directory = next(Path(layout.directory) for layout in job.tables if layout.name == table)
-    return sorted(directory.glob("*.parquet"), key=lambda path: (len(path.name), path.name))
-
-
-def read_buckets(job: BucketJob, table: str) -> dict[int, pa.Table]:
-    """Return the rows of each bucket that has files, by the bucket number in the file name."""
-    found: dict[int, list[pa.Table]] = {}
-    for path in files_of(job, table):
-        bucket = bucket_of_file(path.name, job.hash)
-        assert bucket is not None
-        found.setdefault(bucket, []).append(pq.ParquetFile(path).read())
-    return {bucket: pa.concat_tables(parts) for bucket, parts in sorted(found.items())}
-
-
-def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
-    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-
-
 def key_order(values: Sequence[Any]) -> tuple[Any, ...]:
     """Return a sort key for the expected order of files: NULL first, text by its bytes."""
     plain = [value.encode() if isinstance(value, str) else value for value in values]
     return tuple((value is not None, value) if value is not None else (False,) for value in plain)
-
-
-def digests(job: BucketJob) -> dict[str, str]:
-    """Return the SHA-256 of every file of the job, by table and name."""
-    return {
-        f"{table.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for table in job.tables
-        for path in files_of(job, table.name)
-    }
-
-
-def leftovers(job: BucketJob) -> list[Path]:
-    return [path for path in Path(job.scratch).glob("*") if path.is_file()]

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from engine_contract import EngineContract, MakeEngine
 
 from bucketwheel.contracts import Engine
 from bucketwheel.engines.arrow import ArrowEngine
 from bucketwheel.settings import Settings
+from bucketwheel.testing.engine import EngineContract, MakeEngine
 
 
 class TestArrowEngine(EngineContract):

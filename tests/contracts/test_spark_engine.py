@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 import pytest
-from engine_contract import EngineContract, MakeEngine
 
 from bucketwheel.contracts import BucketJob, Engine
 from bucketwheel.engines.spark.engine import SparkEngine
 from bucketwheel.settings import Settings
-from engine_jobs import bucket
+from bucketwheel.testing.engine import EngineContract, MakeEngine
+from bucketwheel.testing.engine_jobs import bucket
 
 # One JVM for all of them.
 pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("spark")]

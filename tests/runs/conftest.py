@@ -11,10 +11,11 @@ from aws_server import plain_client
 from bucketwheel import plugins
 from bucketwheel.executors import copy_tables
 from bucketwheel.storage import Storage
+from bucketwheel.testing.clock import Clock
 from fake_executor import FakeExecutor
 from fake_sql import TinySql
 from memory_catalog import MemoryCatalog
-from runs_support import JANUARY, Case, Clock
+from runs_support import JANUARY, Case
 
 
 @pytest.fixture(autouse=True)

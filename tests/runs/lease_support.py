@@ -1,4 +1,4 @@
-"""Access to a lease on disk that bypasses the product."""
+"""A lease on disk, as it is seen from outside."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from bucketwheel.lease import Lease
-from lease_contract import TTL, Home
-from runs_support import Clock
+from bucketwheel.testing.clock import Clock
+from bucketwheel.testing.lease import TTL, LeaseDirectory
 
 
-class DiskHome(Home):
+class LocalLeaseDirectory(LeaseDirectory):
     """The lease file in one directory."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = str(directory)
+        self.path = str(directory)
         self._file = directory / "lease.json"
 
     def content(self) -> str:
@@ -37,5 +37,5 @@ def lease_in(home: Path, clock: Clock, ttl: float = TTL, lock_seconds: float = 3
 
 
 def stored(home: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((home / "lease.json").read_text())
-    return document
+    found: dict[str, Any] = json.loads((home / "lease.json").read_text())
+    return found

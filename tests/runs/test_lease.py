@@ -1,19 +1,19 @@
-"""The lease on disk against the contract of every lease; test_lease_renewal.py tests its locks."""
+"""Run the lease suites on disk; test_lease_renewal.py tests the locks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from lease_support import DiskHome
+from lease_support import LocalLeaseDirectory
 
-from lease_contract import LeaseContract
-from lease_renewal_contract import RenewalContract
+from bucketwheel.testing.lease import LeaseContract
+from bucketwheel.testing.lease_renewal import RenewalContract
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> DiskHome:
-    return DiskHome(tmp_path / "metadata")
+def directory(tmp_path: Path) -> LocalLeaseDirectory:
+    return LocalLeaseDirectory(tmp_path / "metadata")
 
 
 class TestLease(LeaseContract):

@@ -10,8 +10,8 @@ import pytest
 from lease_support import lease_in, stored
 
 from bucketwheel.errors import LeaseError, StorageError
-from lease_contract import TTL
-from runs_support import Clock
+from bucketwheel.testing.clock import Clock
+from bucketwheel.testing.lease import TTL
 
 
 def test_guarded_lease_is_not_taken_over_after_ttl(home: Path, clock: Clock) -> None:

@@ -8,17 +8,17 @@ import pytest
 from faults.proxy import FaultProxy, Request
 
 from bucketwheel.errors import LeaseError, StorageError
-from lease_contract import TTL, Home, LeaseContract
-from lease_renewal_contract import RenewalContract
-from runs_support import Clock
+from bucketwheel.testing.clock import Clock
+from bucketwheel.testing.lease import TTL, LeaseContract, LeaseDirectory
+from bucketwheel.testing.lease_renewal import RenewalContract
 from s3_support import Bucket
 
 
-class ObjectHome(Home):
+class S3LeaseDirectory(LeaseDirectory):
     """The lease below one prefix."""
 
     def __init__(self, bucket: Bucket) -> None:
-        self.directory = bucket.uri("out/_bucketwheel/people")
+        self.path = bucket.uri("out/_bucketwheel/people")
         self._bucket = bucket
         self.key = "out/_bucketwheel/people/lease.json"
 
@@ -36,8 +36,8 @@ class ObjectHome(Home):
 
 
 @pytest.fixture
-def home(bucket: Bucket) -> ObjectHome:
-    return ObjectHome(bucket)
+def directory(bucket: Bucket) -> S3LeaseDirectory:
+    return S3LeaseDirectory(bucket)
 
 
 @pytest.fixture
@@ -57,8 +57,10 @@ def is_put(request: Request) -> bool:
     return request.method == "PUT" and request.key.endswith("lease.json")
 
 
-def test_every_change_of_the_lease_is_conditional(home: ObjectHome, clock: Clock, proxy: FaultProxy) -> None:
-    with home.lease(clock) as lease:
+def test_every_change_of_the_lease_is_conditional(
+    directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
+) -> None:
+    with directory.lease(clock) as lease:
         assert lease.renew()
     puts = [one.request.headers for one in proxy.answered if is_put(one.request)]
     assert [("if-none-match" in put, "if-match" in put) for put in puts] == [
@@ -70,7 +72,7 @@ def test_every_change_of_the_lease_is_conditional(home: ObjectHome, clock: Clock
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_put_of_which_the_answer_was_lost_is_known_for_its_own(
-    home: ObjectHome, clock: Clock, proxy: FaultProxy, number: int
+    directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy, number: int
 ) -> None:
     lost = []
 
@@ -81,39 +83,39 @@ def test_a_put_of_which_the_answer_was_lost_is_known_for_its_own(
         return None
 
     proxy.plan = plan
-    with home.lease(clock) as lease:
+    with directory.lease(clock) as lease:
         clock.forward(TTL / 2)
         assert lease.renew()
         with lease.guard():
             pass
     assert len(lost) == 4
-    assert home.is_free()
-    with home.lease(clock):
+    assert directory.is_free()
+    with directory.lease(clock):
         pass
 
 
 def test_a_lease_taken_between_looking_and_taking_is_not_taken_again(
-    home: ObjectHome, clock: Clock, proxy: FaultProxy
+    directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
 ) -> None:
     def plan(request: Request) -> str | None:
         if is_put(request) and not request.number:
             proxy.plan = lambda _: None
             # Another machine, whose process is not looked for here.
-            home.put(
+            directory.put(
                 '{"token": "t", "host": "other", "pid": 1, "process_started": 0.0, "acquired": "", "expires": ""}'
             )
         return None
 
     proxy.plan = plan
     with pytest.raises(LeaseError, match=r"took the lease s3://.* at the same moment \(process 1 on other\)"):
-        home.lease(clock).__enter__()
-    assert home.stored()["token"] == "t"
+        directory.lease(clock).__enter__()
+    assert directory.stored()["token"] == "t"
 
 
 def test_a_guard_renews_a_lease_that_is_about_to_expire_and_no_other(
-    home: ObjectHome, clock: Clock, proxy: FaultProxy
+    directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
 ) -> None:
-    with home.lease(clock) as lease:
+    with directory.lease(clock) as lease:
         proxy.answered.clear()
         with lease.guard():
             pass
@@ -122,45 +124,47 @@ def test_a_guard_renews_a_lease_that_is_about_to_expire_and_no_other(
         with lease.guard():
             clock.forward(TTL - 1)
             with pytest.raises(LeaseError, match="another run holds"):
-                home.lease(clock).__enter__()
+                directory.lease(clock).__enter__()
 
 
 def test_a_holder_followed_while_it_renews_does_not_publish(
-    home: ObjectHome, clock: Clock, proxy: FaultProxy
+    directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
 ) -> None:
-    with home.lease(clock) as lease:
+    with directory.lease(clock) as lease:
         clock.forward(TTL)
 
         def plan(request: Request) -> str | None:
             if is_put(request):
                 proxy.plan = lambda _: None
-                home.put(home.content().replace(lease._token, "follower"))
+                directory.put(directory.content().replace(lease._token, "follower"))
             return None
 
         proxy.plan = plan
         with pytest.raises(LeaseError, match=r"lost the lease s3://.* holds it now"), lease.guard():
             pytest.fail("it may not publish")
-        assert home.stored()["token"] == "follower"
+        assert directory.stored()["token"] == "follower"
 
 
-def test_the_guard_of_one_thread_keeps_no_renewal_back(home: ObjectHome, clock: Clock) -> None:
-    with home.lease(clock) as lease, lease.guard():
+def test_the_guard_of_one_thread_keeps_no_renewal_back(directory: S3LeaseDirectory, clock: Clock) -> None:
+    with directory.lease(clock) as lease, lease.guard():
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(lease.renew).result(30)
 
 
-def test_a_lease_that_cannot_be_read_is_an_error_in_words(home: ObjectHome, clock: Clock, proxy: FaultProxy) -> None:
-    with home.lease(clock) as lease:
+def test_a_lease_that_cannot_be_read_is_an_error_in_words(
+    directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
+) -> None:
+    with directory.lease(clock) as lease:
         proxy.plan = lambda _: "403 AccessDenied"
         with pytest.raises(StorageError, match=r"lease\.json: GetObject was denied .*s3:GetObject on"), lease.guard():
             pass
 
 
 def test_a_lease_that_cannot_be_freed_is_not_held_against_a_run(
-    home: ObjectHome, clock: Clock, proxy: FaultProxy, tmp_path: Path
+    directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy, tmp_path: Path
 ) -> None:
-    with home.lease(clock):
+    with directory.lease(clock):
         proxy.plan = lambda _: "500"
-    assert home.stored()["pid"]
+    assert directory.stored()["pid"]

@@ -22,13 +22,13 @@ from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.settings import Settings, StorageSettings
-from engine_jobs import CODED, COLUMNS, bucket, elsewhere, files_in, ignore
-from kernel_jobs import digests, make_job
+from bucketwheel.testing.engine_jobs import CODED, COLUMNS, bucket, ignore, with_target, write_source
+from bucketwheel.testing.jobs import digests, make_job
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> BucketJob:
-    files = files_in(tmp_path / "source")
+    files = write_source(tmp_path / "source")
     return make_job(tmp_path / "out", files, COLUMNS, dictionary_columns=CODED, bucket_count=5)
 
 
@@ -39,7 +39,7 @@ def engine(spill: Path | None = None, **settings: Any) -> ArrowEngine:
 
 def test_spilling_gives_identical_files(job: BucketJob, tmp_path: Path) -> None:
     roomy, tight = engine(memory=2**30), engine(tmp_path / "spill", memory=1)
-    other = elsewhere(job, "tight")
+    other = with_target(job, "tight")
     assert bucket(roomy, job) == bucket(tight, other)
     assert digests(job) == digests(other)
     assert roomy.statistics().spilled_bytes == 0
@@ -143,7 +143,7 @@ def test_spill_continues_after_short_writes(job: BucketJob, monkeypatch: pytest.
     def part(descriptor: int, content: memoryview, offset: int) -> int:
         return pwrite(descriptor, content[:1000], offset)
 
-    other = elsewhere(job, "other")
+    other = with_target(job, "other")
     bucket(engine(), other)
     monkeypatch.setattr(os, "pwrite", part)
     bucket(engine(memory=1), job)

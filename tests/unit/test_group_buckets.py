@@ -11,7 +11,7 @@ import pytest
 
 from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.bucket_groups import group_buckets, group_buckets_by_average
-from kernel_jobs import KEY, make_job, numbered, write_files
+from bucketwheel.testing.jobs import KEY, make_job, numbered, write_files
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from bucketwheel.engines.spark.shuffle import BucketGroup, ShuffleReader, column
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
-from engine_jobs import BUCKETS, CODED, COLUMNS, elsewhere, files_in
-from kernel_jobs import KEY, digests, make_job, run_kernel, write_files
+from bucketwheel.testing.engine_jobs import BUCKETS, CODED, COLUMNS, with_target, write_source
+from bucketwheel.testing.jobs import KEY, digests, make_job, run_kernel, write_files
 
 PARTITION_KEYS = (11, 5, 7)
 
@@ -26,7 +26,7 @@ PARTITION_KEYS = (11, 5, 7)
 @pytest.fixture
 def job(tmp_path: Path) -> BucketJob:
     written = make_job(
-        tmp_path / "out", files_in(tmp_path / "source"), COLUMNS, row_group_rows=100, max_file_bytes=9000
+        tmp_path / "out", write_source(tmp_path / "source"), COLUMNS, row_group_rows=100, max_file_bytes=9000
     )
     return replace(written, bucket_count=BUCKETS, dictionary_columns=CODED)
 
@@ -74,7 +74,7 @@ def test_shuffled_files_equal_kernel_files_for_any_tasks(job: BucketJob, tasks: 
     shares = [range(len(job.slices))[start::tasks] for start in range(tasks)]
     batches = [batch for task, share in enumerate(shares) for batch in write_blocks(job, task, share, max_rows)]
     random.Random(4).shuffle(batches)
-    expected = elsewhere(job, "expected")
+    expected = with_target(job, "expected")
     run_kernel(expected)
     assert gather_all(job, batches) == list(range(BUCKETS))
     assert digests(job) == digests(expected)
@@ -86,7 +86,7 @@ def test_bucket_groups_are_shuffled_as_one(job: BucketJob, groups: tuple[BucketG
     batches = [batch for task, share in enumerate(halves) for batch in write_blocks(job, task, share, 10_000, groups)]
     random.Random(6).shuffle(batches)
     written = sorted(bucket for group in groups for bucket in group)
-    expected = elsewhere(job, "expected")
+    expected = with_target(job, "expected")
     run_kernel(expected, skip=set(range(BUCKETS)).difference(written))
     assert gather_all(job, batches, groups=groups) == written
     assert digests(job) == digests(expected)
@@ -98,7 +98,7 @@ def test_long_blocks_are_split_and_read_in_order(job: BucketJob, monkeypatch: py
     monkeypatch.setattr(shuffle, "_MAX_PAYLOAD_BYTES", 100)
     batches = write_blocks(job, 0, range(len(job.slices)), 10_000)
     assert sum(batch.num_rows for batch in batches) > 4 * len(job.slices) * BUCKETS * len(column_groups(job))
-    expected = elsewhere(job, "expected")
+    expected = with_target(job, "expected")
     run_kernel(expected)
     gather_all(job, batches)
     assert digests(job) == digests(expected)
@@ -112,7 +112,7 @@ def test_payloads_are_bounded_and_rejoined(job: BucketJob, monkeypatch: pytest.M
     random.Random(5).shuffle(batches)
     # Short as the blocks are, what comes before the rows of a message is longer.
     assert max(len(payload) for payload in pa.Table.from_batches(batches)["payload"].to_pylist()) == longest
-    expected = elsewhere(job, "expected")
+    expected = with_target(job, "expected")
     run_kernel(expected)
     gather_all(job, batches, rows=2)
     assert digests(job) == digests(expected)
@@ -134,7 +134,7 @@ def test_batch_bytes_are_bounded_for_any_dictionaries_and_rows(tmp_path: Path) -
         for batch in shuffled(batches, key, shuffle.BATCH_ROWS):
             assert all(len(payload) <= 512 * 2**10 for payload in batch["payload"].to_pylist())
     assert max(batch.nbytes for batch in batches) < 9 * 2**20
-    expected = elsewhere(job, "expected")
+    expected = with_target(job, "expected")
     run_kernel(expected)
     gather_all(job, batches, rows=3)
     assert digests(job) == digests(expected)

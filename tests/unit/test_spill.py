@@ -14,13 +14,14 @@ from bucketwheel.engines.spill import SpillBuffer
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.settings import Settings
-from engine_jobs import CODED, COLUMNS, bucket, elsewhere, files_in
-from kernel_jobs import KEY, MemoryBlocks, digests, make_job, numbered, people, write_files
+from bucketwheel.testing.engine_jobs import CODED, COLUMNS, bucket, with_target, write_source
+from bucketwheel.testing.jobs import KEY, MemoryBlocks, digests, make_job, numbered, write_files
+from kernel_jobs import people
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> BucketJob:
-    files = files_in(tmp_path / "source")
+    files = write_source(tmp_path / "source")
     return make_job(tmp_path / "out", files, COLUMNS, dictionary_columns=CODED, bucket_count=5)
 
 
@@ -116,7 +117,7 @@ def test_spilling_preserves_values_of_any_type(tmp_path: Path, kind: str) -> Non
     }[kind]
     files = write_files(tmp_path / "source", [people(numbered(100), Value=values)], 30)
     job = make_job(tmp_path / "out", files, {"t": ["Value"]}, dictionary_columns=frozenset(["Value"]))
-    other = elsewhere(job, "other")
+    other = with_target(job, "other")
     bucket(ArrowEngine(Settings()), job)
     bucket(ArrowEngine(Settings(memory=1)), other)
     assert digests(job) == digests(other)

@@ -3,4 +3,5 @@
 import pytest
 
 # Without this, a failed assertion would not show its values.
-pytest.register_assert_rewrite(f"{__name__}.catalog")
+for suite in ("catalog", "engine", "lease", "lease_renewal"):
+    pytest.register_assert_rewrite(f"{__name__}.{suite}")

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kernel_jobs import KEY, WHOLE, make_job, numbered, people, read_buckets, rows_of, run_kernel, write_files
+from bucketwheel.testing.jobs import KEY, WHOLE, make_job, numbered, read_buckets, rows_of, run_kernel, write_files
+from kernel_jobs import people
 
 
 def test_dictionary_columns_keep_empty_text_and_null_distinct(tmp_path: Path) -> None:

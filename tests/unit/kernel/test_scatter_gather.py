@@ -17,23 +17,21 @@ from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.arrow import ArrowEngine
 from bucketwheel.kernel import gather
 from bucketwheel.settings import Settings
-from kernel_jobs import (
+from bucketwheel.testing.jobs import (
     KEY,
     WHOLE,
     MemoryBlocks,
     digests,
     files_of,
-    key_order,
     make_job,
     make_slices,
     numbered,
-    overflow_offsets,
-    people,
     read_buckets,
     rows_of,
     run_kernel,
     write_files,
 )
+from kernel_jobs import key_order, overflow_offsets, people
 
 SCHEMES = ("hive_v1", "hive_v2", "spark")
 

@@ -16,20 +16,18 @@ import reference_hashing as reference
 from bucketwheel.kernel import gather
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.verify import verify_bucket
-from kernel_jobs import (
+from bucketwheel.testing.jobs import (
     KEY,
     WHOLE,
     files_of,
-    key_order,
     make_job,
     numbered,
-    overflow_offsets,
-    people,
     read_buckets,
     rows_of,
     run_kernel,
     write_files,
 )
+from kernel_jobs import key_order, overflow_offsets, people
 
 
 def writes(kind: pa.DataType) -> bool:

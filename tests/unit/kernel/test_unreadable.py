@@ -10,16 +10,8 @@ import pytest
 from bucketwheel.errors import StorageError, UnreadableFilesError
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.sample import SampleSpec, write_sample
-from kernel_jobs import (
-    KEY,
-    WHOLE,
-    MemoryBlocks,
-    make_job,
-    numbered,
-    people,
-    run_kernel,
-    write_files,
-)
+from bucketwheel.testing.jobs import KEY, WHOLE, MemoryBlocks, make_job, numbered, run_kernel, write_files
+from kernel_jobs import people
 
 
 @pytest.mark.parametrize("max_rows", [WHOLE, 40])

@@ -13,8 +13,8 @@ from bucketwheel.errors import VerificationError
 from bucketwheel.kernel.checksum import key_checksum
 from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from bucketwheel.kernel.verify import verify_bucket
+from bucketwheel.testing.jobs import KEY, MemoryBlocks, make_job, numbered, run_kernel, write_files
 from corrupted import BUCKET, NAME, TABLES, Written, source, written
-from kernel_jobs import KEY, MemoryBlocks, make_job, numbered, run_kernel, write_files
 
 
 @pytest.fixture

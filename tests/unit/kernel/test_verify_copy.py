@@ -16,7 +16,8 @@ from bucketwheel.kernel.layout import buckets_of_files
 from bucketwheel.kernel.verify_copy import ExpectedKeys, verify_copy
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage
-from kernel_jobs import files_of, make_job, numbered, people, run_kernel, write_files
+from bucketwheel.testing.jobs import files_of, make_job, numbered, run_kernel, write_files
+from kernel_jobs import people
 
 STORAGE = Storage(StorageSettings())
 NAME = "customer_user_id"

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel.errors import StorageError
-from kernel_jobs import (
+from bucketwheel.testing.jobs import (
     WHOLE,
     MemoryBlocks,
     digests,
@@ -21,11 +21,11 @@ from kernel_jobs import (
     leftovers,
     make_job,
     numbered,
-    people,
     read_buckets,
     run_kernel,
     write_files,
 )
+from kernel_jobs import people
 
 
 def test_files_declare_sort_order_and_key_statistics(tmp_path: Path) -> None:

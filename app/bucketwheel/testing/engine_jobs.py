@@ -1,4 +1,4 @@
-"""A source with what makes the work of an engine hard, and ways to run an engine on it."""
+"""A source that covers the difficult cases of an engine, and functions that run an engine on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from bucketwheel.contracts import BucketJob, Engine, TableLayout
 from bucketwheel.runs.manifest import BucketOutcome
-from kernel_jobs import KEY, numbered, write_files
+from bucketwheel.testing.jobs import KEY, numbered, write_files
 
 Counts = list[tuple[int, int]]
 
@@ -22,6 +22,7 @@ CODED = frozenset(["Code", "Flag"])
 
 
 def source(rows: int = ROWS, seed: int = 3) -> pa.Table:
+    """Return rows with NULL keys, duplicate keys, dictionary columns, text and lists."""
     random = np.random.default_rng(seed)
     keys = numbered(rows).to_pylist()
     keys[5::97] = [None] * len(keys[5::97])
@@ -39,8 +40,8 @@ def source(rows: int = ROWS, seed: int = 3) -> pa.Table:
     )
 
 
-def files_in(directory: Path) -> tuple[Path, ...]:
-    """Three files, the last with row groups of another size and no rows in one of them."""
+def write_source(directory: Path) -> tuple[Path, ...]:
+    """Write the source as three files, the last with row groups of another size."""
     table = source()
     first = write_files(directory, [table.slice(0, 1100), table.slice(1100, 1000)], 300)
     last = write_files(directory / "last", [table.slice(2100)], 170)
@@ -48,18 +49,19 @@ def files_in(directory: Path) -> tuple[Path, ...]:
 
 
 def ignore(_rows: int, _size: int) -> None:
-    pass
+    """Ignore progress."""
 
 
 def bucket(
     engine: Engine, job: BucketJob, done: Sequence[int] = (), advance: Counts | None = None
 ) -> list[BucketOutcome]:
+    """Run an engine on a job and return the outcomes by bucket; append each progress step to `advance`."""
     steps: Counts = [] if advance is None else advance
     return sorted(engine.bucket(job, done, lambda *step: steps.append(step)), key=lambda outcome: outcome.bucket)
 
 
-def elsewhere(job: BucketJob, name: str) -> BucketJob:
-    """The same job with another target beside its own."""
+def with_target(job: BucketJob, name: str) -> BucketJob:
+    """Return the same job with another target directory, next to its own."""
     tables: list[TableLayout] = []
     for table in job.tables:
         place = Path(table.directory)

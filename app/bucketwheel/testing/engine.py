@@ -1,4 +1,8 @@
-"""What every engine has to do, as a suite of tests: subclass it with a fixture `make_engine`."""
+"""The test suite that every engine passes.
+
+A test class inherits `EngineContract` and defines the fixture `make_engine`, a function that takes settings as
+keyword arguments and returns an engine with them.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,19 @@ import pytest
 from bucketwheel.contracts import BucketJob, Engine
 from bucketwheel.errors import StorageError, UnreadableFilesError, VerificationError
 from bucketwheel.runs.manifest import BucketOutcome
-from engine_jobs import BUCKETS, CODED, COLUMNS, ROWS, Counts, bucket, elsewhere, files_in, ignore, source
-from kernel_jobs import (
+from bucketwheel.testing.engine_jobs import (
+    BUCKETS,
+    CODED,
+    COLUMNS,
+    ROWS,
+    Counts,
+    bucket,
+    ignore,
+    source,
+    with_target,
+    write_source,
+)
+from bucketwheel.testing.jobs import (
     KEY,
     digests,
     files_of,
@@ -30,26 +45,26 @@ MakeEngine = Callable[..., Engine]
 
 
 class EngineContract:
-    """The suite; `make_engine(**settings)` returns an engine."""
+    """Tests of the rules in `bucketwheel.contracts.Engine`."""
 
-    # Whether work that is broken off is killed, maybe in the middle of a file, and that a moment later.
+    # Whether a cancelled run is killed: shortly afterwards, and perhaps while it writes a file.
     kills = False
 
     @pytest.fixture
     def job(self, tmp_path: Path) -> BucketJob:
-        files = files_in(tmp_path / "source")
+        """Return a job with NULL keys, duplicate keys, several files and several row-group sizes."""
+        files = write_source(tmp_path / "source")
         job = make_job(tmp_path / "out", files, COLUMNS, row_group_rows=100, max_file_bytes=9000)
         return replace(job, bucket_count=BUCKETS, dictionary_columns=CODED)
 
     @pytest.fixture
     def expected(self, job: BucketJob) -> tuple[list[BucketOutcome], dict[str, str]]:
-        """What the kernel makes of the job, without any engine."""
-        plain = elsewhere(job, "expected")
+        """Return the outcomes and file digests that the kernel produces for the job without an engine."""
+        plain = with_target(job, "expected")
         return run_kernel(plain), digests(plain)
 
-    def test_every_row_reaches_its_bucket_and_every_bucket_its_outcome(
-        self, make_engine: MakeEngine, job: BucketJob
-    ) -> None:
+    def test_every_row_is_in_one_bucket(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """Every row is in one bucket, and every bucket has an outcome."""
         outcomes = bucket(make_engine(), job)
         assert [outcome.bucket for outcome in outcomes] == list(range(BUCKETS))
         assert sum(outcome.rows for outcome in outcomes) == ROWS
@@ -59,7 +74,7 @@ class EngineContract:
 
     @pytest.mark.parametrize("threads", [1, 4])
     @pytest.mark.parametrize("memory", [1, 400_000, 2**30])
-    def test_files_are_the_same_to_the_byte_for_any_threads_and_memory(
+    def test_files_are_identical_for_any_threads_and_memory(
         self,
         make_engine: MakeEngine,
         job: BucketJob,
@@ -67,68 +82,78 @@ class EngineContract:
         threads: int,
         memory: int,
     ) -> None:
+        """Files are byte-identical for any number of threads and any amount of memory."""
         outcomes = bucket(make_engine(threads=threads, memory=memory), job)
         assert (outcomes, digests(job)) == expected
         assert len(files_of(job, "texts")) > BUCKETS
 
     @pytest.mark.parametrize("groups", [2, 100])
-    def test_files_are_the_same_to_the_byte_however_the_source_is_sliced(
+    def test_files_are_identical_for_any_slicing(
         self,
         make_engine: MakeEngine,
         job: BucketJob,
         expected: tuple[list[BucketOutcome], dict[str, str]],
         groups: int,
     ) -> None:
+        """Files are byte-identical for any slicing of the source."""
         paths = list(dict.fromkeys(Path(part.path) for part in job.slices))
         outcomes = bucket(make_engine(), replace(job, slices=make_slices(paths, groups)))
         assert (outcomes, digests(job)) == expected
 
-    def test_buckets_that_are_done_are_left_alone_and_the_others_come_out_the_same(
+    def test_finished_buckets_are_skipped(
         self, make_engine: MakeEngine, job: BucketJob, expected: tuple[list[BucketOutcome], dict[str, str]]
     ) -> None:
+        """The engine skips finished buckets and writes the others unchanged."""
         outcomes = bucket(make_engine(), job, done=[0, 3, 4])
         assert outcomes == [outcome for outcome in expected[0] if outcome.bucket not in (0, 3, 4)]
         names = {f"{file.table}/{file.name}" for outcome in outcomes for file in outcome.files}
         assert digests(job) == {name: digest for name, digest in expected[1].items() if name in names}
 
-    def test_nothing_is_read_where_all_buckets_are_done(self, make_engine: MakeEngine, job: BucketJob) -> None:
+    def test_source_is_not_read_when_all_buckets_are_done(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """The engine does not read the source when all buckets are done."""
         for part in job.slices:
             Path(part.path).unlink(missing_ok=True)
         assert bucket(make_engine(), job, done=range(BUCKETS)) == []
 
-    def test_doing_it_again_writes_the_same_files_again(
+    def test_running_a_job_twice_writes_identical_files(
         self, make_engine: MakeEngine, job: BucketJob, expected: tuple[list[BucketOutcome], dict[str, str]]
     ) -> None:
+        """Running a job twice writes identical files."""
         engine = make_engine()
         assert bucket(engine, job) == bucket(engine, job) == expected[0]
         assert digests(job) == expected[1]
 
-    def test_a_bucket_without_rows_has_an_outcome_and_no_file(self, make_engine: MakeEngine, tmp_path: Path) -> None:
+    def test_empty_bucket_has_an_outcome_and_no_file(self, make_engine: MakeEngine, tmp_path: Path) -> None:
+        """An empty bucket has an outcome and no file."""
         files = write_files(tmp_path / "source", [pa.table({KEY: pa.array([4, 8], pa.int32())})])
         job = make_job(tmp_path / "out", files, {"keys": []})
         outcomes = bucket(make_engine(), job)
         assert [(outcome.rows, len(outcome.files)) for outcome in outcomes] == [(2, 1), (0, 0), (0, 0), (0, 0)]
 
-    def test_a_source_without_rows_has_outcomes_and_no_files(self, make_engine: MakeEngine, tmp_path: Path) -> None:
+    def test_empty_source_has_outcomes_and_no_files(self, make_engine: MakeEngine, tmp_path: Path) -> None:
+        """An empty source has outcomes and no files."""
         files = write_files(tmp_path / "source", [source().slice(0, 0)])
         job = make_job(tmp_path / "out", files, COLUMNS, dictionary_columns=CODED)
         assert [outcome.rows for outcome in bucket(make_engine(), job)] == [0, 0, 0, 0]
         assert digests(job) == {}
 
-    def test_a_row_counts_once_when_read_and_once_when_written(self, make_engine: MakeEngine, job: BucketJob) -> None:
+    def test_progress_counts_rows_read_and_written(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """Progress counts each row once when it is read and once when it is written."""
         steps: Counts = []
         outcomes = bucket(make_engine(), job, advance=steps)
         assert sum(rows for rows, _ in steps) == 2 * ROWS
         assert sum(size for _, size in steps) == sum(file.bytes for o in outcomes for file in o.files)
         assert all(rows >= 0 and size >= 0 for rows, size in steps)
 
-    def test_steps_are_told_while_the_work_goes_on(self, make_engine: MakeEngine, job: BucketJob) -> None:
+    def test_progress_is_reported_during_the_run(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """Progress is reported during the run, not only at its end."""
         steps: Counts = []
         seen = [len(steps) for _ in make_engine(threads=1).bucket(job, (), lambda *step: steps.append(step))]
         assert len(seen) == BUCKETS
         assert seen[0] < seen[-1]
 
-    def test_files_are_in_place_when_their_bucket_is_reported(self, make_engine: MakeEngine, job: BucketJob) -> None:
+    def test_files_exist_when_their_bucket_is_reported(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """The files of a bucket exist when its outcome is reported."""
         directories = {table.name: Path(table.directory) for table in job.tables}
         seen = 0
         for outcome in make_engine().bucket(job, (), ignore):
@@ -137,16 +162,16 @@ class EngineContract:
                 assert (directories[file.table] / file.name).stat().st_size == file.bytes
         assert seen >= BUCKETS
 
-    def test_nothing_but_the_files_is_left(self, make_engine: MakeEngine, job: BucketJob, tmp_path: Path) -> None:
+    def test_only_reported_files_remain(self, make_engine: MakeEngine, job: BucketJob, tmp_path: Path) -> None:
+        """Only reported files remain after a run."""
         outcomes = bucket(make_engine(memory=1), job)
         named = {f"{file.table}/{file.name}" for outcome in outcomes for file in outcome.files}
         found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
         assert found == named
 
     @pytest.mark.parametrize("memory", [1, 2**30])
-    def test_a_page_that_cannot_be_read_stops_the_work_and_is_named(
-        self, make_engine: MakeEngine, job: BucketJob, memory: int
-    ) -> None:
+    def test_unreadable_page_stops_the_run(self, make_engine: MakeEngine, job: BucketJob, memory: int) -> None:
+        """An unreadable page stops the run; the error names the file and the column."""
         path = Path(job.slices[-1].path)
         content = path.read_bytes()
         path.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
@@ -155,9 +180,8 @@ class EngineContract:
         assert digests(job) == {}
         assert leftovers(job) == []
 
-    def test_a_place_that_cannot_be_written_stops_the_work_and_is_named(
-        self, make_engine: MakeEngine, job: BucketJob
-    ) -> None:
+    def test_unwritable_directory_stops_the_run(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """An unwritable directory stops the run; the error names it."""
         blocked = Path(job.tables[1].directory)
         blocked.parent.mkdir(parents=True, exist_ok=True)
         blocked.write_text("in the way", encoding="utf-8")
@@ -165,7 +189,9 @@ class EngineContract:
             bucket(make_engine(), job)
         assert self.kills or leftovers(job) == []
 
-    def test_an_error_of_whoever_watches_stops_the_work(self, make_engine: MakeEngine, job: BucketJob) -> None:
+    def test_error_in_progress_callback_stops_the_run(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """An error in the progress callback stops the run."""
+
         def advance(_rows: int, _size: int) -> None:
             raise RuntimeError("the lease is lost")
 
@@ -174,13 +200,14 @@ class EngineContract:
         assert self.kills or leftovers(job) == []
 
     @pytest.mark.parametrize("memory", [1, 2**30])
-    def test_whoever_stops_listening_finds_whole_files_or_none(
+    def test_files_are_complete_after_cancellation(
         self,
         make_engine: MakeEngine,
         job: BucketJob,
         expected: tuple[list[BucketOutcome], dict[str, str]],
         memory: int,
     ) -> None:
+        """Files that exist after cancellation are complete."""
         outcomes = make_engine(threads=2, memory=memory).bucket(job, (), ignore)
         next(outcomes)
         outcomes.close()  # type: ignore[attr-defined]
@@ -190,7 +217,8 @@ class EngineContract:
         assert found.items() <= later.items() <= expected[1].items()
         assert self.kills or (leftovers(job) == [] and later == found)
 
-    def test_files_read_back_are_accepted_and_counted(self, make_engine: MakeEngine, job: BucketJob) -> None:
+    def test_verify_accepts_and_counts_the_files(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """Verification accepts the files and counts their rows and bytes."""
         engine = make_engine()
         outcomes = bucket(engine, job)
         steps: Counts = []
@@ -202,13 +230,15 @@ class EngineContract:
         assert [dict(check.table_bytes) for check in checks] == sizes
         assert tuple(map(sum, zip(*steps, strict=True))) == (ROWS, sum(sum(size.values()) for size in sizes))
 
-    def test_buckets_without_rows_are_nothing_to_verify(self, make_engine: MakeEngine, tmp_path: Path) -> None:
+    def test_verify_skips_empty_buckets(self, make_engine: MakeEngine, tmp_path: Path) -> None:
+        """Verification skips empty buckets."""
         files = write_files(tmp_path / "source", [pa.table({KEY: pa.array([4, 8], pa.int32())})])
         job = make_job(tmp_path / "out", files, {"keys": []})
         engine = make_engine()
         assert [check.bucket for check in engine.verify(job, bucket(engine, job), ignore)] == [0]
 
-    def test_a_file_that_is_not_what_was_written_is_refused(self, make_engine: MakeEngine, job: BucketJob) -> None:
+    def test_verify_rejects_a_changed_file(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """Verification rejects a changed file."""
         engine = make_engine()
         outcomes = bucket(engine, job)
         victim = files_of(job, "texts")[2]
