@@ -1,4 +1,4 @@
-"""Makes what a run finds in an account: a bucket with sample data. Does nothing twice."""
+"""Create the bucket and sample data that a run needs, unless they exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bucketwheel import api, aws
 
 
 def main() -> None:
-    """Read the addresses from the configuration of the run, and fill them."""
+    """Create the bucket that the configuration names, and upload sample data."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, required=True)
     rows = parser.parse_args().rows
@@ -22,11 +22,11 @@ def main() -> None:
     if "Contents" in s3.list_objects_v2(Bucket=bucket, Prefix="opus/", MaxKeys=1):
         return
     with tempfile.TemporaryDirectory(dir="/var/lib/bucketwheel") as directory:
-        made = api.sample(directory, api.SampleSpec(rows=rows, tables=3, columns=6))
+        sample = api.sample(directory, api.SampleSpec(rows=rows, tables=3, columns=6))
         for path in sorted(Path(directory).rglob("*")):
             if path.is_file():
                 s3.upload_file(str(path), bucket, path.relative_to(directory).as_posix())
-        print(f"s3://{bucket}/opus: {made.description}")
+        print(f"s3://{bucket}/opus: {sample.description}")
 
 
 if __name__ == "__main__":

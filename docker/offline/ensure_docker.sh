@@ -15,16 +15,16 @@ command -v docker-compose >/dev/null || missing+=(docker-compose)
 command -v debootstrap >/dev/null || missing+=(debootstrap)
 
 if [ "${#missing[@]}" -gt 0 ]; then
-  [ "$(id -u)" = 0 ] || give_up "${missing[*]} must be installed, and only root can; install them, then start again"
-  command -v apt-get >/dev/null || give_up "${missing[*]} must be installed, and there is no apt-get here"
+  [ "$(id -u)" = 0 ] || give_up "${missing[*]} are missing, and only root can install them; install them, then try again"
+  command -v apt-get >/dev/null || give_up "${missing[*]} are missing, and this machine has no apt-get; install them, then try again"
   apt-get update -q
-  # Installing Debian's Docker could remove another supplier's; only the owner may decide that.
+  # Debian's Docker could replace another supplier's; --no-remove leaves that decision to the owner.
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --no-remove "${missing[@]}"
 fi
 
 if ! answers; then
-  [ -z "${DOCKER_HOST:-}" ] || give_up "nothing answers at DOCKER_HOST=$DOCKER_HOST; start that daemon, or unset it"
-  [ "$(id -u)" = 0 ] || give_up "no daemon answers that $(id -un) may use; start it, or join the group docker"
+  [ -z "${DOCKER_HOST:-}" ] || give_up "no Docker daemon at DOCKER_HOST=$DOCKER_HOST; start it, or unset DOCKER_HOST"
+  [ "$(id -u)" = 0 ] || give_up "no Docker daemon that $(id -un) can use; start it, or add the user to the group docker"
   log=/var/log/bucketwheel-dockerd.log
   if [ "$(cat /proc/1/comm)" = systemd ]; then
     systemctl start docker
@@ -35,6 +35,6 @@ if ! answers; then
     answers && break
     sleep 1
   done
-  answers || give_up "dockerd did not answer within a minute; its last words: $(tail -n 5 "$log" 2>/dev/null)"
+  answers || give_up "dockerd did not start within a minute; end of its log: $(tail -n 5 "$log" 2>/dev/null)"
 fi
 docker version --format 'Docker {{.Server.Version}}, client {{.Client.Version}}'

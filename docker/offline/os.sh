@@ -8,7 +8,7 @@ docker image inspect "$tag" >/dev/null 2>&1 && exit 0
 archive=$("$here/mirror.sh")
 security=$("$here/mirror.sh" Debian-Security)
 [ -n "$archive" ] || {
-  echo "os.sh: apt knows no Debian archive; run apt-get update" >&2
+  echo "os.sh: apt has no package lists; run apt-get update" >&2
   exit 1
 }
 root=$(mktemp -d)
