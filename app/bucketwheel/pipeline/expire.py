@@ -1,4 +1,4 @@
-"""Delete runs that no table shows."""
+"""Delete old runs that no catalog table points to."""
 
 from __future__ import annotations
 

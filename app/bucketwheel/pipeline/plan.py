@@ -1,4 +1,4 @@
-"""What a run will do, as data; reads footers and the mapping, and changes nothing."""
+"""Plan a run: read footers and the mapping, and change nothing."""
 
 from __future__ import annotations
 

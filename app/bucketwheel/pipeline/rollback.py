@@ -1,4 +1,4 @@
-"""What is done with runs that exist: list, verify again, roll back, expire."""
+"""Publish the tables of an earlier run again."""
 
 from __future__ import annotations
 

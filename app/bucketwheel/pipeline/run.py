@@ -1,4 +1,4 @@
-"""Runs the stages of one run and keeps its manifest after every one; `selection.py` says which run that is."""
+"""Run the stages of one run and save its manifest after each; `select_run.py` chooses the run."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a run leaves behind: its manifest, summary and checkpoints, and how they are found again."""
+"""Run metadata: manifests, summaries and checkpoints, and the store that reads and writes them."""

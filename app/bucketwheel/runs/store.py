@@ -1,4 +1,4 @@
-"""Where runs keep their manifest, and how they are found again."""
+"""Read and write the metadata of runs below the target."""
 
 from __future__ import annotations
 
