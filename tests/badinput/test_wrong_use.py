@@ -73,21 +73,21 @@ def test_a_target_inside_the_source_is_refused(published: Project, refused: Refu
     source = published.settings["datasets"][WIDE]["source"]
     result = refused(published, 2, "--set", f"target={source}/made")
     assert result.stderr == (
-        f"error: target lies inside the source: target {source}/made, source {source}; choose another target\n"
+        f"error: the target is inside the source: target {source}/made, source {source}; choose another target\n"
     )
     assert not (Path(source) / "made").exists()
 
 
 def test_the_source_as_the_target_is_refused(published: Project, refused: Refused) -> None:
     source = published.settings["datasets"][WIDE]["source"]
-    assert "target lies inside the source" in refused(published, 2, "--set", f"target={source}").stderr
+    assert "the target is inside the source" in refused(published, 2, "--set", f"target={source}").stderr
 
 
 def test_a_source_inside_what_runs_write_is_refused(published: Project, refused: Refused) -> None:
     source = published.target / WIDE / "raw_input"
     result = refused(published, 2, "--set", f"datasets.{WIDE}.source={source}")
     assert result.stderr == (
-        f"error: the source lies inside what a run writes: target {published.target}, source {source}; choose "
+        f"error: the source is inside the output of a run: target {published.target}, source {source}; choose "
         "another target\n"
     )
 
@@ -99,7 +99,7 @@ def test_another_spelling_of_the_path_does_not_hide_that_they_lie_inside_each_ot
     link = tmp_path / "link"
     link.symlink_to(source)
     for target in (f"{link}/made", f"{source}/x/../made", f"{tmp_path}/x/../link/made", f"file://{source}/made"):
-        assert "target lies inside the source" in refused(published, 2, "--set", f"target={target}").stderr
+        assert "the target is inside the source" in refused(published, 2, "--set", f"target={target}").stderr
 
 
 def test_a_neighbour_whose_name_starts_alike_is_not_inside(project: Project) -> None:

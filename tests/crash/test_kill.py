@@ -120,7 +120,7 @@ class Scene:
         """Show January again, and forget that February was ever done; its files stay, as readers may be at them."""
         self.server.done(action="rollback", run_id=self.january)
         assert self.shown() == {JANUARY}
-        for run_id in self.case.store().traces(DATASET):
+        for run_id in self.case.store().all_run_ids(DATASET):
             if run_id != self.january:
                 shutil.rmtree(self.case.manifest_file(run_id).parent)
 

@@ -53,7 +53,7 @@ def test_a_summary_that_cannot_be_read_is_said(working: Glue, project: Project) 
     done = working.submit(api.JobRequest(dataset=WIDE))
     assert (len(done.manifests), done.summaries) == (1, ())
     (problem,) = done.problems
-    assert "summary.json: is no summary that this version reads" in problem
+    assert "summary.json: is not a summary that this version can read" in problem
 
 
 def test_a_failed_run_says_how_to_go_on(working: Glue, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

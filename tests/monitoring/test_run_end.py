@@ -282,7 +282,7 @@ def test_api_summary_returns_summary(project: Project, monkeypatch: pytest.Monke
     path.write_text(path.read_text().replace('"rows"', '"added_by_a_later_version": 1, "rows"'))
     assert api.summary(config, summary.run) == summary
     path.write_text("{")
-    with pytest.raises(StorageError, match=r"summary\.json: is no summary that this version reads"):
+    with pytest.raises(StorageError, match=r"summary\.json: is not a summary that this version can read"):
         api.summary(config, summary.run)
     path.unlink()
     assert api.summary(config, summary.run) is None

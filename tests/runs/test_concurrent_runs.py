@@ -87,7 +87,7 @@ def test_table_of_another_dataset_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_source_that_contains_target_is_refused(case: Case) -> None:
-    with pytest.raises(ConfigError, match="target lies inside the source"):
+    with pytest.raises(ConfigError, match="the target is inside the source"):
         case.run(target=str(case.mapping.parent / "out"))
 
 

@@ -149,7 +149,7 @@ def test_expire_keeps_run_with_unreadable_manifest(three: tuple[Case, list[str]]
 
 def test_expire_is_refused_while_lease_is_held(three: tuple[Case, list[str]]) -> None:
     case, ids = three
-    with Lease(case.store().home(DATASET), 60, utc_now), pytest.raises(LeaseError) as caught:
+    with Lease(case.store().metadata_directory(DATASET), 60, utc_now), pytest.raises(LeaseError) as caught:
         expire(case.settings(), keep=1)
     assert caught.value.exit_code == 4
     assert run_ids(case) == ids
@@ -160,7 +160,7 @@ def test_expire_refuses_catalog_without_published_run(
 ) -> None:
     case, ids = three
     for change in ({"catalog__path": str(case.root / "other.duckdb")}, {"catalog__database": "other"}):
-        with pytest.raises(CatalogError, match=f"shows no table of its runs, though {ids[2]} was published"):
+        with pytest.raises(CatalogError, match=f"has no table of its runs, although {ids[2]} was published"):
             expire(case.settings(**change), keep=1)
     assert run_ids(case) == ids
 

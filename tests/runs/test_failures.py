@@ -140,7 +140,7 @@ def test_run_with_lost_lease_keeps_manifest_of_new_holder(case: Case, monkeypatc
         case.run()
     (manifest,) = case.manifests()
     assert manifest.error == "written by the follower"
-    assert "the failure could not be noted in the manifest" in notes_of(caught.value)
+    assert "the failure could not be written to the manifest" in notes_of(caught.value)
 
 
 def test_full_disk_while_recording_does_not_hide_failure(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,9 @@ def test_full_disk_while_recording_does_not_hide_failure(case: Case, monkeypatch
     monkeypatch.setattr(Register, "run", fail)
     with pytest.raises(BoomError, match="the first failure") as caught:
         case.run()
-    assert "could not be noted in the manifest: manifest.json: cannot write: no space left" in notes_of(caught.value)
+    assert "could not be written to the manifest: manifest.json: cannot write: no space left" in notes_of(
+        caught.value
+    )
     assert "To go on from here" in notes_of(caught.value)
 
 

@@ -10,7 +10,8 @@ import pytest
 from bucketwheel import api
 from bucketwheel.errors import BucketwheelError, SelectionError, StorageError
 from bucketwheel.runs.manifest import Manifest, StageRecord
-from bucketwheel.runs.store import RUN_ID, RunStore
+from bucketwheel.runs.run_id import RUN_ID
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings.loading import Configuration
 from runs_support import DATASET, JANUARY, Case
 
@@ -117,7 +118,7 @@ def test_directories_without_manifest_are_not_listed(finished: tuple[Case, Manif
         (runs / name).mkdir()
     (runs / "2025-01-31-20250101T000000Z-bbbbbb").write_text("a file")
     assert case.manifests() == [manifest]
-    assert case.store().traces(DATASET) == ["2025-01-31-20250101T000000Z-aaaaaa", manifest.run_id]
+    assert case.store().all_run_ids(DATASET) == ["2025-01-31-20250101T000000Z-aaaaaa", manifest.run_id]
 
 
 def test_run_id_is_later_than_id_in_the_future(finished: tuple[Case, Manifest]) -> None:

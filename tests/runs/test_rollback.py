@@ -85,7 +85,7 @@ def test_rollback_is_refused_while_lease_is_held(two: tuple[Case, str, str]) -> 
     case, january, _ = two
     from bucketwheel.pipeline.services import utc_now
 
-    with Lease(case.store().home(DATASET), 60, utc_now), pytest.raises(LeaseError) as caught:
+    with Lease(case.store().metadata_directory(DATASET), 60, utc_now), pytest.raises(LeaseError) as caught:
         rollback(case.settings(), january)
     assert caught.value.exit_code == 4
     assert marks(case) == {FEBRUARY}
@@ -101,7 +101,7 @@ def test_rollback_moves_only_tables_published_by_run(case: Case) -> None:
     assert shown["ext_people_1"] == {JANUARY}
     assert shown["bucketed_people_1"] == {FEBRUARY}
     assert case.note.read_text() == FEBRUARY
-    assert warnings_in(steps).endswith("left where they are: bucketed_people_1, bucketed_people_2")
+    assert warnings_in(steps).endswith("unchanged: bucketed_people_1, bucketed_people_2")
 
 
 def test_rollback_names_tables_that_earlier_run_lacks(case: Case) -> None:
@@ -114,7 +114,7 @@ def test_rollback_names_tables_that_earlier_run_lacks(case: Case) -> None:
         "ext_people_1",
         "bucketed_people_1",
     }
-    assert warnings_in(steps) == f"not part of {january} and left where they are: bucketed_people_2, ext_people_2"
+    assert warnings_in(steps) == f"not part of {january}, unchanged: bucketed_people_2, ext_people_2"
 
 
 def test_failed_rollback_of_one_table_restores_all(

@@ -42,7 +42,7 @@ def test_expire_names_and_keeps_unconfigured_datasets(case: Case) -> None:
     run_directory.mkdir(parents=True)
     steps, report = reports()
     assert expire(case.settings(), keep=1, report=report) == []
-    assert warnings_in(steps) == "left alone, as no dataset of the configuration has the name: former"
+    assert warnings_in(steps) == "skipped, not in the configuration: former"
     assert case.store().ids(DATASET) == [run_id]
     assert Path(run_directory).exists()
     steps, report = reports()

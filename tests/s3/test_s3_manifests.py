@@ -78,7 +78,7 @@ def test_two_writers_cannot_begin_the_same_run(bucket: Bucket, manifest: Manifes
 def test_a_manifest_deleted_meanwhile_does_not_come_back(bucket: Bucket, manifest: Manifest) -> None:
     zombie = store(bucket)
     zombie.save(manifest)
-    store(bucket).forget("people", RUN)
+    store(bucket).delete_manifest("people", RUN)
     with pytest.raises((LeaseError, StorageError)):
         zombie.save(changed(manifest, "failed"))
     assert bucket.keys() == []

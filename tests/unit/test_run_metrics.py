@@ -38,7 +38,7 @@ from bucketwheel.runs.manifest import (
     StageRecord,
     VerifyResult,
 )
-from bucketwheel.runs.summary import Failure, Summary, summarise
+from bucketwheel.runs.summary import Failure, Summary, summarize
 from bucketwheel.settings import Settings
 from bucketwheel.settings.deploy import GlueJobSettings
 from stage_support import column, discovered
@@ -186,7 +186,7 @@ def test_emf_line_and_metric_data_have_equal_values() -> None:
 
 def summary(failure: Failure | None = None, **results: Any) -> Summary:
     run = manifest("failed" if failure else "finished", **results)
-    return summarise(run, "prod", "e", failure, {"Rows": 100})
+    return summarize(run, "prod", "e", failure, {"Rows": 100})
 
 
 def test_summary_counts_files_of_tables() -> None:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import ConfigError, VerificationError
 from bucketwheel.runs.manifest import CopiedTable, Record
-from bucketwheel.runs.store import RUN_ID, RunStore, begun_at
+from bucketwheel.runs.run_id import RUN_ID, started_at
+from bucketwheel.runs.store import RunStore
 from bucketwheel.sql import LONGEST_NAME
 from bucketwheel.storage import Storage, join
 
@@ -100,7 +101,7 @@ def is_directory_of(name: str, run_id: str) -> bool:
 
 def temporary_prefix(run_id: str) -> str:
     """Return the prefix of all temporary tables of a run."""
-    return f"{TEMPORARY}{begun_at(run_id).lower().replace('-', '_')}_"
+    return f"{TEMPORARY}{started_at(run_id).lower().replace('-', '_')}_"
 
 
 def is_temporary(table: CatalogTable) -> bool:

@@ -22,7 +22,7 @@ from bucketwheel.monitoring.publisher import OpenPublisher, open_aws_publisher
 from bucketwheel.monitoring.run_metrics import metric_values
 from bucketwheel.pipeline.services import RunRequest, utc_now
 from bucketwheel.runs.manifest import Manifest
-from bucketwheel.runs.summary import UNFINISHED, Failure, Summary, summarise
+from bucketwheel.runs.summary import UNFINISHED, Failure, Summary, summarize
 from bucketwheel.settings.loading import Configuration
 
 
@@ -78,7 +78,7 @@ class RunEndReporter:
     def _summary(self, manifest: Manifest, error: BaseException | None, values: Mapping[Metric, float]) -> Summary:
         numbers = {metric.name: value for metric, value in values.items()}
         failure = None if error is None else _failure(error)
-        return summarise(manifest, self._env, utc_now().isoformat(timespec="seconds"), failure, numbers)
+        return summarize(manifest, self._env, utc_now().isoformat(timespec="seconds"), failure, numbers)
 
     def _conclude(self, summary: Summary, services: Services, warnings: list[str]) -> None:
         """Send the notification, then write the summary, which includes warnings about what was not published."""

@@ -39,16 +39,16 @@ def expire(
     now: Callable[[], datetime] = utc_now,
     report: Report = lambda _: None,
 ) -> list[Expired]:
-    """Delete runs but the newest `keep` of each dataset and those that a catalog table points to.
+    """Delete all runs except the newest `keep` of each dataset and those that a catalog table points to.
 
-    Only runs that wrote their files to the end count for `keep`; the newest run of all is kept in any case, as
-    it may be resumed. A run whose manifest cannot be read is kept and reported as a warning. A deletion
-    that was broken off is finished by the next one.
+    Only runs that wrote all their files count for `keep`. The newest run is always kept, because it may be
+    resumed. Runs with an unreadable manifest are kept and reported as warnings. The next call completes an
+    interrupted deletion.
 
     Raises:
         SelectionError: `keep` is less than 1.
         LeaseError: another run holds the dataset.
-        CatalogError: the catalog shows nothing of what was published; nothing is deleted.
+        CatalogError: the catalog shows none of the published tables; nothing is deleted.
     """
     if keep < 1:
         raise SelectionError(f"--keep {keep}: keep at least 1 run")
@@ -62,13 +62,13 @@ def expire(
 
 
 def _configured(settings: Settings, report: Report) -> list[str]:
-    """Return the configured datasets that have runs; those that have runs and are not are reported."""
-    found = RunStore.of(settings).datasets()
-    unknown = [name for name in found if name not in settings.datasets]
+    """Return the configured datasets that have runs; report datasets with runs that are not configured."""
+    names = RunStore.of(settings).datasets()
+    unknown = [name for name in names if name not in settings.datasets]
     if unknown:
-        text = f"left alone, as no dataset of the configuration has the name: {', '.join(unknown)}"
+        text = f"skipped, not in the configuration: {', '.join(unknown)}"
         report(Progress("", "expire", "warning", message=text))
-    return [name for name in found if name in settings.datasets]
+    return [name for name in names if name in settings.datasets]
 
 
 def _expirable(services: Services, keep: int) -> list[str]:
@@ -83,13 +83,13 @@ def _expirable(services: Services, keep: int) -> list[str]:
     published = [manifest.run_id for manifest in manifests if any(stage in manifest.stages for stage in PUBLISHING)]
     if published and not shown.intersection(published):
         raise CatalogError(
-            f"{dataset}: the catalog shows no table of its runs, though {published[-1]} was published; nothing was "
+            f"{dataset}: the catalog has no table of its runs, although {published[-1]} was published; nothing was "
             "deleted. Check that catalog.path and catalog.database name the right one"
         )
-    begun = store.ids(dataset)
-    unreadable = {*begun} - {manifest.run_id for manifest in manifests}
-    kept = {*whole[-keep:], *begun[-1:], *unreadable, *shown}
-    return [run_id for run_id in store.traces(dataset) if run_id not in kept]
+    run_ids = store.ids(dataset)
+    unreadable = {*run_ids} - {manifest.run_id for manifest in manifests}
+    kept = {*whole[-keep:], *run_ids[-1:], *unreadable, *shown}
+    return [run_id for run_id in store.all_run_ids(dataset) if run_id not in kept]
 
 
 def _is_whole(manifest: Manifest) -> bool:
@@ -97,24 +97,24 @@ def _is_whole(manifest: Manifest) -> bool:
 
 
 def _shown(tables: Iterable[CatalogTable]) -> set[str]:
-    """Return whatever may be a run id in what the catalog shows; what a broken-off copy left does not count."""
+    """Return every possible run id in the catalog; tables that an interrupted copy left do not count."""
     counted = [table for table in tables if not is_temporary(table)]
     return {part for table in counted for part in (table.run_id or "", *run_ids_in(table.location))}
 
 
 def _delete(services: Services, run_id: str) -> Expired:
-    """Delete the manifest, the files, then what is left of the books: at no moment is it half a run."""
+    """Delete the manifest, then the files, then other metadata, so that a half-deleted run is never visible."""
     dataset, store, freed = services.dataset, services.runs, 0
     places = CopyStore(services.storage, store, dataset, run_id).outside_dataset()
-    store.forget(dataset, run_id)
+    store.delete_manifest(dataset, run_id)
     for table in services.catalog().tables():
         if is_temporary(table) and table.name.startswith(temporary_prefix(run_id)):
             services.catalog().remove(table)
     for entry in services.storage.list(join(store.target, dataset)):
         if entry.is_directory:
-            found = services.storage.list(entry.location)
+            children = services.storage.list(entry.location)
             places += [
-                child.location for child in found if child.is_directory and is_directory_of(child.name, run_id)
+                child.location for child in children if child.is_directory and is_directory_of(child.name, run_id)
             ]
     for place in places:
         freed += sum(file.bytes for file in services.storage.list(place))

@@ -24,7 +24,7 @@ from bucketwheel.stages.split import read_mapping
 
 _INPUT_FILES = "input files"
 _CODE = "code"
-# The packages that decide the bytes of files, with the options of the Parquet writer.
+# Packages that determine the bytes of files, including the options of the Parquet writer.
 _WRITERS = ("kernel", "engines")
 _SHOWN = 5
 
@@ -32,14 +32,14 @@ InputFile = tuple[str, int, str]
 _Stamps = dict[str, tuple[int, str]]
 
 
-def inputs_of(found: DiscoverResult) -> list[InputFile]:
+def inputs_of(discovered: DiscoverResult) -> list[InputFile]:
     """Return (path, bytes, modification time) of every input file."""
-    return [(file.path, file.bytes, file.modified) for file in found.files]
+    return [(file.path, file.bytes, file.modified) for file in discovered.files]
 
 
 @cache
 def code_digest() -> str:
-    """Return a digest of the source code that decides the bytes of files."""
+    """Return a digest of the source code that determines the bytes of files."""
     digest = hashlib.sha256()
     for package in _WRITERS:
         for name, content in sorted(_sources(files(bucketwheel) / package, package)):
@@ -73,7 +73,7 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
     }
     for name, part in (("buckets", settings.buckets), ("size", settings.size), ("split", settings.split)):
         parts |= {f"{name}.{key}": str(value) for key, value in part.model_dump(mode="json").items()}
-    # Settings of catalogs and executors decide no bytes.
+    # Settings of catalogs and executors do not change any byte.
     for name in dict.fromkeys((settings.engine, *settings.stages)):
         own = flatten(settings.plugins.get(name, {}), f"plugins.{name}.")
         parts |= {key: str(value) for key, value in own}
@@ -86,13 +86,13 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
 
 
 def check_unchanged(manifest: Manifest, services: Services) -> None:
-    """Check that configuration, input and code are those that the run began with.
+    """Check that configuration, input and code have not changed since the run started.
 
     Raises:
-        ResumeError: they are not; names every difference.
+        ResumeError: something has changed; the message lists every difference.
     """
-    found = manifest.discover
-    entries = data_files(services.storage, found.location)
+    discovered = manifest.discover
+    entries = data_files(services.storage, discovered.location)
     inputs = [(entry.location, entry.bytes, entry.modified) for entry in entries]
     before, now = manifest.fingerprint, fingerprint(services, inputs)
     changed = [
@@ -100,7 +100,7 @@ def check_unchanged(manifest: Manifest, services: Services) -> None:
         for name in sorted({*now, *before})
         if now.get(name) != before.get(name) and name != _INPUT_FILES
     ]
-    changed += _changed_files(inputs_of(found), inputs)
+    changed += _changed_files(inputs_of(discovered), inputs)
     if services.snapshot_dt not in (None, manifest.snapshot_dt):
         changed.append(f"snapshot_dt was {manifest.snapshot_dt}, is {services.snapshot_dt}")
     if changed:

@@ -1,4 +1,4 @@
-"""Writes what commands report to the logger `bucketwheel`, for users of the Python interface."""
+"""Log the progress of commands to the logger `bucketwheel`, for users of the Python interface."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def logged(report: Report) -> Report:
 
 @contextmanager
 def log_failure(dataset: str) -> Iterator[None]:
-    """Log the error that ends the block at ERROR, and raise it again."""
+    """Log an error in the block at level ERROR and raise it again."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Plan a run: read footers and the mapping, and change nothing."""
+"""Plan a run: read footers and the mapping without changing anything."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from bucketwheel.pipeline.services import RunRequest, make_services, selected_st
 from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, StageRecord
 from bucketwheel.settings import Settings
 
-_LOOKING = ("discover", "split", "size")
-# How many runs are looked at for one that tells how long this one takes.
-_EARLIER = 5
+_PLANNING = ("discover", "split", "size")
+# Maximum number of earlier runs to read for the estimate of the duration.
+_MOST_EARLIER = 5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The results of the stages that only look, the stages that would run, and what they cost.
+    """The planned stages, the results of those that only read, and the estimated cost.
 
-    `cost` is None where nothing has a price; `unread` says which earlier runs could not be looked at for it.
+    `cost` is None if the configured platform has no price. `unread` names earlier runs that could not be read
+    for the estimate.
     """
 
     dataset: str
@@ -37,15 +38,15 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings of all three, and what earlier runs could not be read."""
+        """Warnings of the three stages and of earlier runs that could not be read."""
         return (*self.discover.warnings, *self.split.warnings, *self.size.warnings, *self.unread)
 
 
 def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = utc_now) -> Plan:
-    """Return the plan of one dataset: the very stages that `run` would use, without its lease.
+    """Return the plan of one dataset, from the same stages as `run`, without its lease.
 
     Raises:
-        BucketwheelError: whatever would refuse the run before it reads a data page.
+        BucketwheelError: any error that the run would raise before it reads a data page.
     """
     stages = selected_stages(settings, request.stages)
     services = make_services(settings, request, lambda _: None, now)
@@ -60,29 +61,29 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
         versions={},
         runtime="",
     )
-    for name in _LOOKING:
+    for name in _PLANNING:
         result = plugins.stage(name, settings).run(manifest, services).model_dump(mode="json")
         manifest = manifest.with_stage(name, StageRecord(started=manifest.created, seconds=0, result=result))
-    found, size = manifest.discover, manifest.size
+    discovered, size = manifest.discover, manifest.size
     earlier, unread = _earlier(services)
     return Plan(
         dataset=request.dataset,
         stages=tuple(stages),
-        discover=found,
+        discover=discovered,
         split=manifest.split,
         size=size,
-        cost=estimate(settings, stages, found, size, earlier),
+        cost=estimate(settings, stages, discovered, size, earlier),
         unread=tuple(unread),
     )
 
 
 def _earlier(services: Services) -> tuple[list[Manifest], list[str]]:
-    """Return the newest runs where time costs money, and why some could not be read."""
+    """Return the newest runs if the platform charges for time, and why some could not be read."""
     if platform_of(services.settings) is None:
         return [], []
     unread: list[str] = []
     try:
         runs = services.runs.newest_first(services.dataset, unreadable=unread.append)
-        return list(islice(runs, _EARLIER)), unread
+        return list(islice(runs, _MOST_EARLIER)), unread
     except StorageError as error:
-        return [], [f"the cost does not go by earlier runs: {error}"]
+        return [], [f"cost estimated without earlier runs: {error}"]

@@ -11,15 +11,15 @@ from bucketwheel.settings import Settings
 
 
 def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> VerifyResult:
-    """Read the files of a finished run back again; writes nothing.
+    """Read and verify the files of a finished run; write nothing.
 
     Raises:
-        VerificationError: a file is not what the manifest says.
+        VerificationError: a file differs from the manifest.
         SelectionError: there is no such run, or it has not finished `bucket`.
     """
     runs = RunStore.of(settings)
     manifest = runs.find(run_id)
-    # What is published now says nothing about the files.
+    # The published run does not matter for the files of this one.
     quality = settings.quality.model_copy(update={"drift": "off", "max_rows_changed_percent": None})
     settings = settings.model_copy(update={"quality": quality})
     services = make_services(settings, RunRequest(manifest.dataset), report, utc_now, runs)

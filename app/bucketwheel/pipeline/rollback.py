@@ -22,13 +22,13 @@ from bucketwheel.settings import Settings
 def rollback(
     settings: Settings, run_id: str, report: Report = lambda _: None, now: Callable[[], datetime] = utc_now
 ) -> PublishResult:
-    """Point every catalog table that a run published at its files again; all of them or none.
+    """Point every catalog table that a run published to its files again; all tables or none.
 
-    Tables that only another run has stay where they are; `report` gets a warning that names them.
+    Tables that only other runs published stay unchanged; `report` gets a warning that lists them.
 
     Raises:
-        SelectionError: there is no such run, or it never published.
-        VerificationError: files of that run are gone.
+        SelectionError: no such run, or the run never published.
+        VerificationError: files of that run are missing.
         LeaseError: another run holds the dataset.
         CatalogError: see `publish.publish_all`.
     """
@@ -47,14 +47,14 @@ def rollback(
             prefix = prefixes(settings.catalog)[stage]
             tables += definitions(manifest, services, prefix, copies)
 
-        def note() -> None:
+        def write_snapshot() -> None:
             if "ctas" in published:
-                runs.note_published(manifest)
+                runs.write_published_snapshot(manifest)
 
-        result = publish_all(catalog, services.fence, tables, settings.catalog.adopt, note)
+        result = publish_all(catalog, services.fence, tables, settings.catalog.adopt, write_snapshot)
         left = sorted(table.name for table in _others(catalog.tables(), manifest))
     if left:
-        text = f"not part of {run_id} and left where they are: {', '.join(left)}"
+        text = f"not part of {run_id}, unchanged: {', '.join(left)}"
         report(Progress(manifest.dataset, "rollback", "warning", message=text))
     return result
 

@@ -24,7 +24,7 @@ _DATA = ("bucket", "verify")
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """The run as it ended; `changed` is False where everything had been done before."""
+    """A finished run; `changed` is False if it was already up to date."""
 
     manifest: Manifest
     changed: bool
@@ -37,12 +37,12 @@ def run(
     now: Callable[[], datetime] = utc_now,
     observer: Observer = lambda manifest, error, services: None,
 ) -> RunOutcome:
-    """Run the selected stages of one dataset; `selection.py` says in which run.
+    """Run the selected stages of one dataset; `select_run.py` chooses the run.
 
-    `observer` is called once something was done or has failed in a run that is in the books.
+    `observer` is called at the end of a run that did work or failed after its manifest was written.
 
     Raises:
-        BucketwheelError: see `errors.py`; a note on it gives the command that resumes.
+        BucketwheelError: see `errors.py`; a note on the error gives the command that resumes the run.
     """
     with log_failure(request.dataset):
         return _run(settings, request, report, now, observer)
@@ -53,7 +53,7 @@ def _run(
 ) -> RunOutcome:
     names = selected_stages(settings, request.stages)
     stages = [plugins.stage(name, settings) for name in names]
-    # What is not installed is better known before the heavy stage than after it.
+    # Report missing packages before the heavy stage, not after it.
     plugins.check(
         settings,
         engine=any(name in _DATA for name in names),
@@ -62,7 +62,9 @@ def _run(
     )
     services = make_services(settings, request, report, now)
     store = services.runs
-    with Lease(store.home(request.dataset), settings.lease.ttl_seconds, now, storage=services.storage) as lease:
+    with Lease(
+        store.metadata_directory(request.dataset), settings.lease.ttl_seconds, now, storage=services.storage
+    ) as lease:
         services = replace(services, fence=lease)
         manifest = select_run(store, services, stages, request)
         store.sweep(request.dataset, manifest.run_id)
@@ -74,11 +76,11 @@ def _run(
             checkpoints=BucketCheckpoints(services.storage, store, request.dataset, manifest.run_id),
             tables_filter=services.tables_filter or manifest.tables_filter,
         )
-        return _Work(store, services, request, observer).finish(manifest, stages)
+        return _StageRunner(store, services, request, observer).finish(manifest, stages)
 
 
-class _Work:
-    """Does what is left to do in one run."""
+class _StageRunner:
+    """Runs the stages of one run that are not done yet."""
 
     def __init__(self, store: RunStore, services: Services, request: RunRequest, observer: Observer) -> None:
         self._store = store
@@ -87,7 +89,7 @@ class _Work:
         self._request = request
 
     def finish(self, manifest: Manifest, stages: Sequence[Stage]) -> RunOutcome:
-        todo = [stage for stage in stages if not self._holds(manifest, stage.name)]
+        todo = [stage for stage in stages if not self._is_done(manifest, stage.name)]
         planned = self._planned(manifest, stages)
         complete = all(name in manifest.stages for name in planned)
         if not todo and (manifest.status == "finished" or not complete):
@@ -98,7 +100,7 @@ class _Work:
         )
         try:
             self._save(manifest)
-            # What is left of a run that was killed between the last note of its bucket stage and clearing up.
+            # A run may have been killed after its bucket stage was saved and before its checkpoints were deleted.
             self._clear(manifest)
             self._check_backends([stage.name for stage in todo])
             if any(stage.name in _DATA for stage in todo):
@@ -108,35 +110,39 @@ class _Work:
             manifest = manifest.model_copy(update=_ending(manifest))
             self._save(manifest)
         except BaseException as error:
-            failed = self._note_failure(manifest, error, [stage.name for stage in stages])
+            failed = self._record_failure(manifest, error, [stage.name for stage in stages])
             self._observer(failed, error, self._services)
             raise
         self._observer(manifest, None, self._services)
         return RunOutcome(manifest, changed=True)
 
-    def _holds(self, manifest: Manifest, stage: str) -> bool:
-        """Return whether a stage is done and, if it published, what it published is still shown."""
+    def _is_done(self, manifest: Manifest, stage: str) -> bool:
+        """Return whether a stage is done and the catalog still has the tables it published."""
         if stage not in manifest.stages:
             return False
         if stage not in PUBLISHING:
             return True
         result = manifest.result(stage, PublishResult)
         prefix = prefixes(self._services.settings.catalog)[stage]
-        wanted = {f"{prefix}{table.name}" for table in manifest.split.tables}
-        shown = wanted == {table.name for table in result.tables} and is_current(self._services.catalog(), result)
+        expected = {f"{prefix}{table.name}" for table in manifest.split.tables}
+        shown = expected == {table.name for table in result.tables} and is_current(self._services.catalog(), result)
         if stage != "ctas":
             return shown
-        return shown and result.method == self._services.settings.ctas.method and self._store.is_noted(manifest)
+        return (
+            shown
+            and result.method == self._services.settings.ctas.method
+            and self._store.is_published_snapshot(manifest)
+        )
 
     def _check_backends(self, todo: Sequence[str]) -> None:
-        """Refuse before the heavy stages what could not be published after them."""
+        """Check the catalog and the executor before the heavy stages, so that publishing does not fail after them."""
         if any(name in PUBLISHING for name in todo):
             self._services.catalog().check()
         if "ctas" in todo and self._services.settings.ctas.method != PROMOTE:
             self._services.executor().check()
 
     def _planned(self, manifest: Manifest, stages: Sequence[Stage]) -> tuple[str, ...]:
-        """Return all stages this run was ever asked for, so that resuming it goes on with them."""
+        """Return all stages that were ever selected for this run; resuming runs them too."""
         names = dict.fromkeys([*manifest.planned_stages, *(stage.name for stage in stages)])
         order = {name: place for place, name in enumerate(self._services.settings.stages)}
         return tuple(sorted(names, key=lambda name: order.get(name, len(order))))
@@ -159,7 +165,7 @@ class _Work:
         return manifest
 
     def _save(self, manifest: Manifest) -> None:
-        # A run that lost its lease may not write over what its follower has noted since.
+        # A run that lost its lease must not overwrite the manifest of the process that took over.
         with self._services.fence.guard():
             self._store.save(manifest)
 
@@ -169,32 +175,32 @@ class _Work:
                 self._services.checkpoints.clear()
                 self._services.storage.delete_directory(self._store.scratch(manifest.dataset, manifest.run_id))
 
-    def _note_failure(self, manifest: Manifest, error: BaseException, stages: Sequence[str]) -> Manifest:
-        """Note what became of the run, in the books and on the error, and return the manifest as it should be."""
+    def _record_failure(self, manifest: Manifest, error: BaseException, stages: Sequence[str]) -> Manifest:
+        """Record the failure in the manifest and on the exception; return the manifest with the failure."""
         kept, request = manifest.stages, self._request
         notes = tuple(getattr(error, "__notes__", ()))
-        told = {"status": "failed", "error": str(error) or type(error).__name__, "notes": notes}
+        failure = {"status": "failed", "error": str(error) or type(error).__name__, "notes": notes}
         try:
             if isinstance(error, VerificationError) and "bucket" in stages:
-                # Files that are not what they should be are written again, else resuming would never get past them.
+                # Resuming must write wrong files again, otherwise it would fail on them every time.
                 self._clear(manifest)
                 kept = {name: kept[name] for name in ("discover", "split", "size") if name in kept}
-            self._save(manifest.model_copy(update={**told, "stages": kept}))
-        except BucketwheelError as unsaved:
-            error.add_note(f"the failure could not be noted in the manifest: {unsaved}")
+            self._save(manifest.model_copy(update={**failure, "stages": kept}))
+        except BucketwheelError as save_error:
+            error.add_note(f"the failure could not be written to the manifest: {save_error}")
         selected = f" --stages {','.join(request.stages)}" if request.stages else ""
         command = request.command or f"bucketwheel run {request.dataset}{selected}"
         error.add_note(f"{RESUME}{command} --resume {manifest.run_id}")
-        return manifest.model_copy(update={**told, "stages": kept})
+        return manifest.model_copy(update={**failure, "stages": kept})
 
 
 def prefixes(catalog: CatalogSettings) -> dict[str, str]:
-    """Return what each publishing stage puts before the names of its tables."""
+    """Return the table name prefix of each publishing stage."""
     return {"register": catalog.staged_prefix, "ctas": catalog.final_prefix}
 
 
 def _tables(manifest: Manifest, stage: str) -> Iterator[Progress]:
-    """Yield what a stage did to each table."""
+    """Yield the progress of a stage for each table."""
     if stage == "verify":
         for table in manifest.result(stage, VerifyResult).tables:
             yield Progress(

@@ -1,4 +1,4 @@
-"""Puts together what a command asks for and the services that its stages use."""
+"""Build the services of a command from its settings and its request."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from bucketwheel.storage.locations import is_below
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What to run.
+    """The request of a command.
 
     Attributes:
         dataset: name of a configured dataset.
         stages: the selection; empty takes the configured stages.
         snapshot_dt: the snapshot; None takes the latest complete one.
-        tables_filter: tables to make; empty takes all.
+        tables_filter: tables to write; empty takes all.
         resume: a run id, `last`, or None for a new run.
-        command: the command line that was given, to build the one that resumes.
+        command: the command line of the user, for the hint that resumes the run.
     """
 
     dataset: str
@@ -64,7 +64,7 @@ def dataset_settings(settings: Settings, dataset: str) -> DatasetSettings:
     """Return the settings of one dataset.
 
     Raises:
-        SelectionError: it is not configured; lists those that are.
+        SelectionError: it is not configured; the message lists the configured datasets.
     """
     if dataset not in settings.datasets:
         known = ", ".join(settings.datasets) or "none"
@@ -72,8 +72,8 @@ def dataset_settings(settings: Settings, dataset: str) -> DatasetSettings:
     return settings.datasets[dataset]
 
 
-class Unleased:
-    """Stands in for the lease and the checkpoints where a command only looks."""
+class NoLease:
+    """Replaces the lease and the checkpoints in commands that only read."""
 
     def guard(self) -> AbstractContextManager[None]:
         """Refuse."""
@@ -89,7 +89,7 @@ class Unleased:
 
     def clear(self) -> None:
         """Refuse."""
-        raise LeaseError("this command holds no lease and may not forget buckets")
+        raise LeaseError("this command holds no lease and may not delete checkpoints")
 
 
 def make_services(
@@ -99,13 +99,13 @@ def make_services(
     now: Callable[[], datetime],
     runs: RunStore | None = None,
 ) -> Services:
-    """Return services without a lease; create engine and catalog on first use, once.
+    """Return services without a lease; each backend is created once, on first use.
 
-    `runs` is the store of a command that has opened one already.
+    `runs` is the run store, if the command has opened one already.
 
     Raises:
         SelectionError: the dataset is not configured.
-        ConfigError: source and target lie inside each other, or the executor cannot read the catalog.
+        ConfigError: source and target contain each other, or the executor cannot read the catalog.
     """
     plugins.check_copies(settings)
     runs = runs or RunStore.of(settings)
@@ -119,8 +119,8 @@ def make_services(
         catalog=cache(partial(plugins.catalog, settings)),
         catalog_class=partial(plugins.catalog_class, settings),
         executor=cache(partial(plugins.executor, settings)),
-        fence=Unleased(),
-        checkpoints=Unleased(),
+        fence=NoLease(),
+        checkpoints=NoLease(),
         report=logged(report),
         now=now,
         snapshot_dt=request.snapshot_dt,
@@ -134,8 +134,8 @@ def _check_paths(services: Services) -> None:
     target = _real(services.storage, services.settings.target)
     source = _real(services.storage, services.source.source)
     for inner, outer, text in (
-        (target, source, "target lies inside the source"),
-        (source, f"{target}/{services.dataset}", "the source lies inside what a run writes"),
+        (target, source, "the target is inside the source"),
+        (source, f"{target}/{services.dataset}", "the source is inside the output of a run"),
     ):
         if is_below(inner, outer):
             raise ConfigError(f"{text}: target {target}, source {source}; choose another target")
@@ -168,7 +168,7 @@ def _leased(
     settings: Settings, dataset: str, report: Report, now: Callable[[], datetime], runs: RunStore | None
 ) -> Iterator[Services]:
     services = make_services(settings, RunRequest(dataset), report, now, runs)
-    home = services.runs.home(dataset)
-    with Lease(home, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
+    directory = services.runs.metadata_directory(dataset)
+    with Lease(directory, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
         services.runs.sweep(dataset)
         yield replace(services, fence=lease)

@@ -1,6 +1,6 @@
-"""The record of a run: what each stage found and did, written after every stage.
+"""Manifest of a run: the result of each stage, written after every stage.
 
-A stage reads the results of earlier stages here and nowhere else.
+Stages read the results of earlier stages only from the manifest.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class SourceFile(Record):
 
     @property
     def rows(self) -> int:
-        """Rows of the file."""
+        """Number of rows of the file."""
         return sum(self.row_group_rows)
 
 
 class SourceColumn(Record):
     """One source column, summed over all files; sizes in bytes.
 
-    `dictionary_bytes` is the largest compressed dictionary page, or None where a column chunk has none.
-    `null_count` is the number of rows in which it is NULL, or None where the footers do not say.
+    `dictionary_bytes` is the largest compressed dictionary page, or None if a column chunk has none.
+    `null_count` is the number of rows in which the column is NULL, or None if the footers lack it.
     """
 
     name: str
@@ -55,7 +55,7 @@ class SourceColumn(Record):
 
 
 class DiscoverResult(Record):
-    """The snapshot that will be read."""
+    """Result of `discover`: the snapshot to read."""
 
     snapshot_dt: str
     location: str
@@ -69,12 +69,12 @@ class DiscoverResult(Record):
     warnings: tuple[str, ...] = ()
 
     def schema(self) -> pa.Schema:  # type: ignore[override]  # deprecated in Pydantic
-        """The Arrow schema that all files share."""
+        """Return the Arrow schema that all files share."""
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.schema_ipc)))
 
 
 class ColumnMapping(Record):
-    """A source column and its standardised name."""
+    """A source column and its standardized name."""
 
     source: str
     name: str
@@ -88,7 +88,7 @@ class TableColumns(Record):
 
 
 class SplitResult(Record):
-    """Which columns go to which table."""
+    """Result of `split`: the columns of each table."""
 
     keys: tuple[ColumnMapping, ...]
     tables: tuple[TableColumns, ...]
@@ -98,7 +98,7 @@ class SplitResult(Record):
 
 
 class TableSize(Record):
-    """What a table will be on disk, estimated from the footers."""
+    """Size of a table on disk, estimated from the footers."""
 
     name: str
     columns: int
@@ -108,7 +108,7 @@ class TableSize(Record):
 
 
 class SliceRecord(Record):
-    """A run of row groups of one source file."""
+    """Consecutive row groups of one source file."""
 
     index: int
     file: int
@@ -118,7 +118,7 @@ class SliceRecord(Record):
 
 
 class SizeResult(Record):
-    """How files are laid out, and the slices that the scan is cut into."""
+    """Result of `size`: the layout of the files and the slices of the scan."""
 
     bucket_count: int
     bucketed: bool
@@ -144,7 +144,7 @@ class FileRecord(Record):
 
 
 class BucketOutcome(Record):
-    """What became of one bucket: its files and the facts about its keys."""
+    """One written bucket: its files and counts of its keys."""
 
     bucket: int
     rows: int
@@ -157,7 +157,7 @@ class BucketOutcome(Record):
 
 
 class BucketResult(Record):
-    """All buckets, in order; a bucket without rows has no files."""
+    """Result of `bucket`: all buckets in order; a bucket without rows has no files."""
 
     rows: int
     empty_buckets: int
@@ -177,7 +177,7 @@ class VerifiedTable(Record):
 
 
 class NullShare(Record):
-    """How often a column is NULL.
+    """Share of NULLs in a column.
 
     Attributes:
         name: as in the source
@@ -191,7 +191,7 @@ class NullShare(Record):
 
 
 class TypeChange(Record):
-    """A column that has another type now.
+    """A column with a changed type.
 
     Attributes:
         name: as in the source
@@ -205,13 +205,13 @@ class TypeChange(Record):
 
 
 class KeyOverlap(Record):
-    """Distinct keys of two snapshots; a key with a NULL is none.
+    """Distinct keys of two snapshots; keys with a NULL do not count.
 
     Attributes:
         both: keys in both
         only_now: keys that the published snapshot does not have
         only_before: keys that only the published snapshot has
-        share: share of the published keys that this snapshot has too, 0 to 1; null where none was published
+        share: share of the published keys that this snapshot has too, 0 to 1; null if none was published
     """
 
     both: int
@@ -221,21 +221,21 @@ class KeyOverlap(Record):
 
 
 class Drift(Record):
-    """This snapshot against the one that was published when it was verified.
+    """Differences from the snapshot that was published when this one was verified.
 
     Attributes:
         run_id: the published run
         snapshot_dt: its snapshot
         rows_before: rows of the published snapshot
         rows: rows of this one
-        rows_changed_percent: by how much they differ, in percent of the published rows
+        rows_changed_percent: difference in percent of the published rows
         new_columns: columns of the source that the published snapshot does not have
         vanished_columns: columns that only the published snapshot has
-        changed_types: columns of both that have another type now
-        null_shares: columns of both whose NULLs the footers of both tell, in the order of this snapshot
-        null_shares_unknown: how many other columns are in both
-        keys: what the keys have in common; null where `quality.drift` is `counts`, or they were not compared
-        keys_not_compared: why not
+        changed_types: columns of both with a changed type
+        null_shares: columns of both whose footers count NULLs, in the order of this snapshot
+        null_shares_unknown: number of the other columns of both
+        keys: overlap of the keys; null if `quality.drift` is `counts` or the keys were not compared
+        keys_not_compared: reason why the keys were not compared
     """
 
     run_id: str
@@ -261,7 +261,7 @@ class KeyCounts(NamedTuple):
 
 
 class VerifyResult(Record):
-    """What reading everything back showed; `drift` is None where nothing was published before."""
+    """Result of `verify`; `drift` is None if nothing was published before."""
 
     rows: int
     key_checksum: int
@@ -273,7 +273,7 @@ class VerifyResult(Record):
 
 
 class PublishedTable(Record):
-    """A catalog table and where it pointed before."""
+    """A catalog table and its previous location."""
 
     name: str
     location: str
@@ -281,7 +281,7 @@ class PublishedTable(Record):
 
 
 class CopiedTable(Record):
-    """A table of the run as a SQL engine copied it: where, what is there, and what the statement cost."""
+    """A table that a SQL engine copied: its location and size, and the cost of the statement."""
 
     table: str
     location: str
@@ -295,7 +295,7 @@ class CopiedTable(Record):
 
 
 class PublishResult(Record):
-    """The tables that a stage published, and the copies that they show where a SQL engine made some."""
+    """Result of `register` and `ctas`: the published tables, and the copies that a SQL engine made."""
 
     tables: tuple[PublishedTable, ...]
     method: str = PROMOTE
@@ -307,7 +307,7 @@ ResultT = TypeVar("ResultT", bound=BaseModel)
 
 
 class StageRecord(Record):
-    """A stage that finished."""
+    """A finished stage."""
 
     started: str
     seconds: float
@@ -315,7 +315,7 @@ class StageRecord(Record):
 
     @cached_property
     def parsed(self) -> dict[type[BaseModel], BaseModel]:
-        """Cache of `parse`; no field, so neither dumps nor comparisons see it."""
+        """Return the cache of `parse`; it is not a field, so dumps and comparisons ignore it."""
         return {}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -328,7 +328,7 @@ class StageRecord(Record):
         """Return the result as `kind`; validate it on the first call only.
 
         Raises:
-            ValidationError: the result is no `kind`.
+            ValidationError: the result is not a `kind`.
         """
         if kind not in self.parsed:
             self.parsed[kind] = kind.model_validate(self.result)
@@ -349,7 +349,7 @@ RESULTS: Mapping[str, type[Record]] = {
 class Manifest(Record):
     """One run of one dataset.
 
-    `notes` tell what else is known of the failure in `error`, such as what tasks of Spark died of.
+    `notes` adds details to the failure in `error`, such as why Spark tasks failed.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -372,7 +372,7 @@ class Manifest(Record):
 
         Raises:
             SelectionError: the stage has not finished in this run.
-            StorageError: the manifest holds something else under its name.
+            StorageError: the manifest holds another kind of result under this name.
         """
         record = self.stages.get(stage)
         if record is None:
@@ -427,5 +427,5 @@ class Manifest(Record):
         return self.model_copy(update={"stages": {**self.stages, name: record}, "error": None, "notes": ()})
 
     def results(self) -> dict[str, Record]:
-        """Results of the built-in stages that finished, by stage name."""
+        """Return the results of the finished built-in stages by name."""
         return {name: self.result(name, kind) for name, kind in RESULTS.items() if name in self.stages}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,12 +11,12 @@ from pydantic import ValidationError
 
 from bucketwheel.errors import ChangedError, LeaseError, SelectionError, StorageError
 from bucketwheel.runs.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
+from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.summary import Summary
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, join
 
-RUN_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
-_HOME = "_bucketwheel"
+_METADATA = "_bucketwheel"
 _READERS = 8
 
 
@@ -27,7 +26,7 @@ class RunStore:
     def __init__(self, storage: Storage, target: str) -> None:
         self.storage = storage
         self.target = storage.absolute(target)
-        # Of each manifest, the version last seen, and what was written of which no answer came.
+        # By path: the version last read or written, and the content of a write that got no response.
         self._versions: dict[str, str] = {}
         self._unsure: dict[str, bytes] = {}
 
@@ -37,11 +36,11 @@ class RunStore:
         return cls(Storage.of(settings), settings.target)
 
     def summary_path(self, dataset: str, run_id: str) -> str:
-        """Where the summary of a run is."""
+        """Return the path of the summary of a run."""
         return join(self.directory(dataset, run_id), "summary.json")
 
     def save_summary(self, summary: Summary) -> None:
-        """Write the summary of a run over an earlier one, atomically.
+        """Write the summary of a run atomically, over an earlier one.
 
         Raises:
             StorageError: it cannot be written.
@@ -50,10 +49,10 @@ class RunStore:
         self.storage.write(self.summary_path(summary.dataset, summary.run), content.encode())
 
     def summary(self, dataset: str, run_id: str) -> Summary | None:
-        """Return the summary of a run, or None where it has none: it still runs, or was killed.
+        """Return the summary of a run, or None if the run has not ended or was killed.
 
         Raises:
-            StorageError: it cannot be read, or is damaged; names the file.
+            StorageError: the file cannot be read or is damaged.
         """
         path = self.summary_path(dataset, run_id)
         if not self.storage.exists(path):
@@ -61,47 +60,47 @@ class RunStore:
         try:
             return Summary.model_validate_json(self.storage.read(path))
         except ValidationError as error:
-            raise StorageError(f"{path}: is no summary that this version reads: {error}") from error
+            raise StorageError(f"{path}: is not a summary that this version can read: {error}") from error
 
-    def home(self, dataset: str) -> str:
-        """Where the books of a dataset are."""
-        return join(self.target, _HOME, dataset)
+    def metadata_directory(self, dataset: str) -> str:
+        """Return the directory of the run metadata of a dataset."""
+        return join(self.target, _METADATA, dataset)
 
     def directory(self, dataset: str, run_id: str) -> str:
-        """Where the manifest of a run is."""
-        return join(self.home(dataset), "runs", run_id)
+        """Return the directory of the metadata of one run."""
+        return join(self.metadata_directory(dataset), "runs", run_id)
 
     def data_directory(self, dataset: str, table: str, run_id: str) -> str:
-        """Where a run writes the files of one table."""
+        """Return the directory of the files that a run writes for one table."""
         return join(self.target, dataset, table, run_id)
 
     def scratch(self, dataset: str, run_id: str) -> str:
-        """Where unfinished files of a run are; outside of every table."""
+        """Return the directory of unfinished files of a run; it is outside every table."""
         return join(self.directory(dataset, run_id), "unfinished")
 
     def datasets(self) -> list[str]:
-        """Names of the datasets that have runs."""
-        return [entry.name for entry in self.storage.list(join(self.target, _HOME)) if entry.is_directory]
+        """Return the names of the datasets that have runs."""
+        return [entry.name for entry in self.storage.list(join(self.target, _METADATA)) if entry.is_directory]
 
     def ids(self, dataset: str) -> list[str]:
-        """Return the ids of all runs of a dataset that were begun and not deleted, oldest first."""
-        return [run_id for run_id in self.traces(dataset) if self.storage.exists(self.path(dataset, run_id))]
+        """Return the ids of the runs of a dataset that have a manifest, oldest first."""
+        return [run_id for run_id in self.all_run_ids(dataset) if self.storage.exists(self.path(dataset, run_id))]
 
-    def traces(self, dataset: str) -> list[str]:
-        """Return `ids` and those of runs that were killed while they were begun or deleted."""
-        found = self.storage.list(join(self.home(dataset), "runs"))
-        names = [entry.name for entry in found if entry.is_directory and RUN_ID.fullmatch(entry.name)]
-        return sorted(names, key=begun_at)
+    def all_run_ids(self, dataset: str) -> list[str]:
+        """Return `ids` and the ids of runs that were killed while they were created or deleted."""
+        entries = self.storage.list(join(self.metadata_directory(dataset), "runs"))
+        names = [entry.name for entry in entries if entry.is_directory and RUN_ID.fullmatch(entry.name)]
+        return sorted(names, key=started_at)
 
     def path(self, dataset: str, run_id: str) -> str:
-        """Where the manifest of a run is."""
+        """Return the path of the manifest of a run."""
         return join(self.directory(dataset, run_id), "manifest.json")
 
     def save(self, manifest: Manifest) -> None:
-        """Write the manifest, atomically, over what this writer last read or wrote of it.
+        """Write the manifest atomically, over the version that this writer last read or wrote.
 
         Raises:
-            LeaseError: somebody else has written it since; on S3, where nothing else keeps writers apart.
+            LeaseError: another process has written it since (on S3, which has no locks).
             StorageError: it cannot be written.
         """
         path = self.path(manifest.dataset, manifest.run_id)
@@ -112,13 +111,13 @@ class RunStore:
             try:
                 version = self.storage.replace(path, content, self._versions.get(path))
             except ChangedError:
-                found, version = self.storage.read_version(path)
-                if found != self._unsure.get(path):
+                current, version = self.storage.read_version(path)
+                if current != self._unsure.get(path):
                     raise
                 version = self.storage.replace(path, content, version)
         except ChangedError as error:
             raise LeaseError(
-                f"{path}: another run has written this manifest, so this one publishes nothing more; look at "
+                f"{path}: another run has written this manifest, so this one stops publishing; check "
                 "`bucketwheel runs`, then run again"
             ) from error
         except StorageError:
@@ -131,7 +130,7 @@ class RunStore:
         """Return the manifest of a run.
 
         Raises:
-            StorageError: it is not there, damaged, or written by a newer version; names the file.
+            StorageError: the file is missing, damaged, or written by a newer version.
         """
         path = self.path(dataset, run_id)
         content, self._versions[path] = self.storage.read_version(path)
@@ -141,29 +140,31 @@ class RunStore:
         except ValidationError as error:
             raise StorageError(f"{path}: {_unreadable(content, error)}") from error
         if (manifest.dataset, manifest.run_id) != (dataset, run_id):
-            raise StorageError(f"{path}: is the manifest of {manifest.dataset} {manifest.run_id}; move it back there")
+            raise StorageError(
+                f"{path}: is the manifest of {manifest.dataset} {manifest.run_id}; move it to that run's directory"
+            )
         return manifest
 
     def manifests(self, dataset: str, unreadable: Callable[[str], None] | None = None) -> list[Manifest]:
         """Return all runs of a dataset, oldest first; for `unreadable` see `newest_first`.
 
         Raises:
-            StorageError: a manifest cannot be read; names the file.
+            StorageError: a manifest cannot be read.
         """
         return [*self.newest_first(dataset, unreadable=unreadable)][::-1]
 
     def newest_first(
         self, dataset: str, prefix: str = "", unreadable: Callable[[str], None] | None = None
     ) -> Iterator[Manifest]:
-        """Yield the runs whose id begins with `prefix`, the newest first, each read when it is asked for.
+        """Yield the runs whose id begins with `prefix`, newest first; read each manifest lazily.
 
         Args:
-            dataset: its name.
-            prefix: what the ids begin with.
-            unreadable: called with a text for each manifest that cannot be read; None raises instead.
+            dataset: name of the dataset.
+            prefix: prefix of the run ids.
+            unreadable: called with a message for each manifest that cannot be read; None raises the error.
 
         Raises:
-            StorageError: a manifest cannot be read; names the file.
+            StorageError: a manifest cannot be read.
         """
         for run_id in reversed(self.ids(dataset)):
             if run_id.startswith(prefix):
@@ -175,13 +176,13 @@ class RunStore:
                     unreadable(str(error))
 
     def find(self, run_id: str, datasets: Sequence[str] = ()) -> Manifest:
-        """Return the run with this id, in any dataset; `last` is the one begun last.
+        """Return the run with this id, in any dataset; `last` is the one that started last.
 
         Raises:
-            SelectionError: there is none; names the latest.
+            SelectionError: no run has this id; the message lists the latest runs.
         """
         owners = {known: dataset for dataset in datasets or self.datasets() for known in self.ids(dataset)}
-        latest = sorted(owners, key=begun_at, reverse=True)
+        latest = sorted(owners, key=started_at, reverse=True)
         if run_id == "last" and latest:
             run_id = latest[0]
         if run_id in owners:
@@ -189,67 +190,62 @@ class RunStore:
         recent = ", ".join(latest[:3]) or "none"
         raise SelectionError(f"no run {run_id!r} below {self.target}; latest: {recent}")
 
-    def forget(self, dataset: str, run_id: str) -> None:
-        """Delete the manifest of a run: from here on it is no run, whatever is left of it."""
+    def delete_manifest(self, dataset: str, run_id: str) -> None:
+        """Delete the manifest of a run; without it, the run no longer exists for Bucketwheel."""
         self.storage.delete(self.path(dataset, run_id))
 
     def clear(self, dataset: str, run_id: str) -> None:
-        """Delete all that is left of the books of a run."""
+        """Delete the remaining metadata and unfinished uploads of a run."""
         self.storage.delete_directory(self.directory(dataset, run_id))
         self.storage.abandon_uploads(join(self.target, dataset), run_id)
 
     def sweep(self, dataset: str, run_id: str | None = None) -> None:
-        """Delete what killed writers left of the notes on a dataset and of the books of a run; needs the lease."""
-        for path in (self.note(dataset), *([self.path(dataset, run_id)] if run_id else [])):
+        """Delete temporary files that killed processes left in the metadata; the caller must hold the lease."""
+        for path in (self.snapshot_file(dataset), *([self.path(dataset, run_id)] if run_id else [])):
             self.storage.sweep(path.rpartition("/")[0])
 
-    def note(self, dataset: str) -> str:
-        """Where the published snapshot date is noted for other jobs."""
+    def snapshot_file(self, dataset: str) -> str:
+        """Return the path of the file that tells other jobs the published snapshot date."""
         return join(self.target, dataset, "metadata", "snapshot_dt.txt")
 
-    def note_published(self, manifest: Manifest) -> None:
-        """Note the snapshot date of a run that was published."""
-        content, version = self._noted(manifest.dataset)
-        wanted = (manifest.snapshot_dt or "").encode()
-        if content != wanted:
-            path = self.note(manifest.dataset)
+    def write_published_snapshot(self, manifest: Manifest) -> None:
+        """Write the snapshot date of a published run to `snapshot_file`."""
+        content, version = self._published_snapshot(manifest.dataset)
+        published = (manifest.snapshot_dt or "").encode()
+        if content != published:
+            path = self.snapshot_file(manifest.dataset)
             try:
-                self.storage.replace(path, wanted, version)
+                self.storage.replace(path, published, version)
             except ChangedError as error:
-                raise LeaseError(f"{path}: another run has written it at the same moment; run again") from error
+                raise LeaseError(f"{path}: another run wrote it at the same time; run again") from error
 
-    def is_noted(self, manifest: Manifest) -> bool:
-        """Return whether the snapshot date of this run is the one noted."""
-        return self._noted(manifest.dataset)[0] == (manifest.snapshot_dt or "").encode()
+    def is_published_snapshot(self, manifest: Manifest) -> bool:
+        """Return whether `snapshot_file` holds the snapshot date of this run."""
+        return self._published_snapshot(manifest.dataset)[0] == (manifest.snapshot_dt or "").encode()
 
-    def _noted(self, dataset: str) -> tuple[bytes | None, str | None]:
-        path = self.note(dataset)
+    def _published_snapshot(self, dataset: str) -> tuple[bytes | None, str | None]:
+        path = self.snapshot_file(dataset)
         return self.storage.read_version(path) if self.storage.exists(path) else (None, None)
-
-
-def begun_at(run_id: str) -> str:
-    """Return the part of a run id by which runs are in order."""
-    return run_id[11:]
 
 
 def _unreadable(content: bytes, error: ValidationError) -> str:
     try:
-        found = json.loads(content)
-        version = found.get("schema_version", SCHEMA_VERSION)
+        document = json.loads(content)
+        version = document.get("schema_version", SCHEMA_VERSION)
     except (ValueError, AttributeError):
-        return "is not a manifest, it may be damaged; restore it, or move the directory it is in away"
+        return "is not a manifest, it may be damaged; restore it, or move its directory away"
     if version != SCHEMA_VERSION:
         return (
             f"was written by another version of Bucketwheel (schema_version {version}, this one reads "
             f"{SCHEMA_VERSION}); use that version"
         )
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"])) or "the whole"
+    place = ".".join(map(str, first["loc"])) or "document"
     return f"is not a manifest ({place}: {first['msg']}), it may be damaged; restore it, or move its directory away"
 
 
 class BucketCheckpoints:
-    """The finished buckets of a run, one small file each, while the bucket stage runs."""
+    """The finished buckets of a run: one small file per bucket while the bucket stage runs."""
 
     def __init__(self, storage: Storage, store: RunStore, dataset: str, run_id: str) -> None:
         self._storage = storage
@@ -258,25 +254,25 @@ class BucketCheckpoints:
         self._abandon = partial(storage.abandon_uploads, join(store.target, dataset), run_id)
 
     def load(self) -> Mapping[int, BucketOutcome]:
-        """See `contracts.Checkpoints.load`; a bucket whose record or files are not whole does not count."""
+        """See `contracts.Checkpoints.load`; a bucket with an incomplete record or file is not finished."""
         sizes: dict[str, dict[str, int]] = {}
-        found = {}
-        noted = [entry.location for entry in self._storage.list(self._directory) if entry.name.endswith(".json")]
+        outcomes = {}
+        paths = [entry.location for entry in self._storage.list(self._directory) if entry.name.endswith(".json")]
         with ThreadPoolExecutor(_READERS) as pool:
-            contents = list(pool.map(self._storage.read, noted))
+            contents = list(pool.map(self._storage.read, paths))
         for content in contents:
             try:
                 outcome = BucketOutcome.model_validate_json(content)
             except ValidationError:
-                # Not flushed to disk when power failed, as checkpoints are not.
+                # Checkpoints are not flushed to disk, so a power failure may truncate one.
                 continue
             for file in outcome.files:
                 if file.table not in sizes:
                     listed = self._storage.list(self._data(file.table))
                     sizes[file.table] = {data.name: data.bytes for data in listed}
             if all(sizes[file.table].get(file.name) == file.bytes for file in outcome.files):
-                found[outcome.bucket] = outcome
-        return found
+                outcomes[outcome.bucket] = outcome
+        return outcomes
 
     def save(self, outcome: BucketOutcome) -> None:
         """See `contracts.Checkpoints.save`."""
@@ -284,6 +280,6 @@ class BucketCheckpoints:
         self._storage.write(path, outcome.model_dump_json().encode(), durable=False)
 
     def clear(self) -> None:
-        """Forget all of them, and what killed workers left of uploads; the manifest has them now."""
+        """Delete all checkpoints and unfinished uploads of killed workers; the manifest has the outcomes now."""
         self._storage.delete_directory(self._directory)
         self._abandon()

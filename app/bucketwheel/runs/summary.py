@@ -1,4 +1,4 @@
-"""How a run ended, in a small file of its own: what people and programs want to know without the whole manifest."""
+"""Summary of a run that ended: a small file for readers that do not need the whole manifest."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ SCHEMA_VERSION: Final = 1
 
 
 class _Part(BaseModel):
-    # A reader takes what a later version adds for what it does not know.
+    # Readers ignore fields that a later version adds.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-# The kind of a failure that is none: a selection of stages was done, and the run was asked for others before.
+# Kind of a run that did all selected stages but has planned stages left; not an exception class.
 UNFINISHED: Final = "Unfinished"
 
 
 class Failure(_Part):
-    """What a run failed with: the class of the error, its text, and the command that goes on from there."""
+    """A failure: the class of the error, its message, and the command that resumes the run."""
 
     kind: str
     message: str
@@ -30,7 +30,7 @@ class Failure(_Part):
 
 
 class TableSummary(_Part):
-    """A table as it was written."""
+    """A written table."""
 
     name: str
     rows: int
@@ -39,9 +39,9 @@ class TableSummary(_Part):
 
 
 class Summary(_Part):
-    """A run as it ended; `stages` has the seconds of each that finished.
+    """A run that ended; `stages` maps each finished stage to its seconds.
 
-    `rows` are those of the snapshot, `bytes` those of all files that were written; None before they are known.
+    `rows` counts the rows of the snapshot, `bytes` the size of all written files; None if not known yet.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -63,21 +63,21 @@ class Summary(_Part):
     metrics: Mapping[str, int | float]
 
 
-def summarise(
+def summarize(
     manifest: Manifest, environment: str, ended: str, failure: Failure | None, metrics: Mapping[str, int | float]
 ) -> Summary:
     """Return the summary of a run.
 
     Args:
-        manifest: as it was at the end.
+        manifest: the manifest at the end of the run.
         environment: the name of the configuration, such as ``prod``.
-        ended: when, as an ISO time.
-        failure: what it failed with; None where it did not.
+        ended: end time in ISO format.
+        failure: the failure, or None if the run succeeded.
         metrics: values of `metrics.METRICS` by name.
     """
     stages = {name: record.seconds for name, record in manifest.stages.items()}
     results = manifest.results()
-    found, written = results.get("discover"), results.get("bucket")
+    discovered, written = results.get("discover"), results.get("bucket")
     tables = _tables(written) if isinstance(written, BucketResult) else ()
     warnings = [str(text) for record in manifest.stages.values() for text in record.result.get("warnings", ())]
     return Summary(
@@ -92,7 +92,7 @@ def summarise(
         ended=ended,
         seconds=round(sum(stages.values()), 3),
         stages=stages,
-        rows=found.rows if isinstance(found, DiscoverResult) else None,
+        rows=discovered.rows if isinstance(discovered, DiscoverResult) else None,
         bytes=sum(table.bytes for table in tables) if tables else None,
         tables=tables,
         warnings=tuple(warnings),
@@ -101,11 +101,11 @@ def summarise(
 
 
 def _tables(written: BucketResult) -> tuple[TableSummary, ...]:
-    found: dict[str, list[int]] = {}
+    totals: dict[str, list[int]] = {}
     for outcome in written.outcomes:
         for file in outcome.files:
-            counts = found.setdefault(file.table, [0, 0, 0])
+            counts = totals.setdefault(file.table, [0, 0, 0])
             counts[0] += file.rows
             counts[1] += 1
             counts[2] += file.bytes
-    return tuple(TableSummary(name=name, rows=r, files=f, bytes=b) for name, (r, f, b) in sorted(found.items()))
+    return tuple(TableSummary(name=name, rows=r, files=f, bytes=b) for name, (r, f, b) in sorted(totals.items()))

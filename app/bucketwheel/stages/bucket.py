@@ -6,7 +6,7 @@ from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import EngineError
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
 from bucketwheel.stages.bucket_job import bucket_job
-from bucketwheel.stages.engine_warnings import reasons_told
+from bucketwheel.stages.engine_warnings import attach_engine_warnings
 
 
 class Bucket:
@@ -29,7 +29,7 @@ class Bucket:
         services.storage.make_directory(job.scratch)
         engine = services.engine()
         before = engine.statistics()
-        with reasons_told(services, self.name, engine):
+        with attach_engine_warnings(services, self.name, engine):
             for outcome in engine.bucket(job, frozenset(done), lambda r, b: self._report(services, job, r, b)):
                 services.checkpoints.save(outcome)
                 done[outcome.bucket] = outcome

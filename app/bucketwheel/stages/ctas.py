@@ -32,6 +32,10 @@ class Ctas:
         if settings.ctas.method != PROMOTE:
             copies, warnings = copy_tables(manifest, services)
         published = publish_run(
-            manifest, services, settings.catalog.final_prefix, lambda: services.runs.note_published(manifest), copies
+            manifest,
+            services,
+            settings.catalog.final_prefix,
+            lambda: services.runs.write_published_snapshot(manifest),
+            copies,
         )
         return PublishResult(tables=published.tables, method=settings.ctas.method, copies=copies, warnings=warnings)

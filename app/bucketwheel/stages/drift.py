@@ -19,7 +19,7 @@ from bucketwheel.errors import BucketwheelError, QualityError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
 from bucketwheel.runs.manifest import Drift, KeyCounts, KeyOverlap, Manifest, NullShare, TypeChange
-from bucketwheel.runs.store import RUN_ID, begun_at
+from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.storage import join
@@ -46,7 +46,7 @@ def published_run(manifest: Manifest, services: Services) -> Manifest | None:
     ]
     catalog = services.settings.catalog
     final = [table for table in found if _is_final(table, catalog)]
-    shown = max((table.run_id or "" for table in final or found), key=begun_at, default="")
+    shown = max((table.run_id or "" for table in final or found), key=started_at, default="")
     if shown in ("", manifest.run_id):
         return None
     return services.runs.load(manifest.dataset, shown)

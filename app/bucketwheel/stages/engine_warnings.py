@@ -9,7 +9,7 @@ from bucketwheel.contracts import Engine, Progress, Services
 
 
 @contextmanager
-def reasons_told(services: Services, stage: str, engine: Engine) -> Iterator[None]:
+def attach_engine_warnings(services: Services, stage: str, engine: Engine) -> Iterator[None]:
     """Where the block fails, report what the engine warns of and put it on the error: no result will tell it."""
     before = engine.statistics()
     try:

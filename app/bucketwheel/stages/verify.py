@@ -17,7 +17,7 @@ from bucketwheel.runs.manifest import (
 from bucketwheel.settings import Policy
 from bucketwheel.stages import drift
 from bucketwheel.stages.bucket_job import bucket_job
-from bucketwheel.stages.engine_warnings import reasons_told
+from bucketwheel.stages.engine_warnings import attach_engine_warnings
 from bucketwheel.storage import Entry
 
 # Of a directory that was emptied, or filled with other files, no message should have all the names.
@@ -44,7 +44,7 @@ class Verify:
         sizes = dict.fromkeys((table.name for table in job.tables), 0)
         engine = services.engine()
         before = engine.statistics()
-        with reasons_told(services, self.name, engine):
+        with attach_engine_warnings(services, self.name, engine):
             for check in engine.verify(
                 job,
                 written.outcomes,

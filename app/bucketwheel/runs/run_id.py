@@ -1,0 +1,33 @@
+"""Run ids: `<snapshot date>-<time at which the run started>-<6 random hex digits>`."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+RUN_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
+_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+_TIME_LENGTH = len("20251101T041109Z")
+_DATE_LENGTH = len("2025-10-22-")
+
+
+def new_run_id(snapshot_dt: str, started: datetime, existing: Sequence[str]) -> str:
+    """Return the id of a new run.
+
+    Args:
+        snapshot_dt: date of its snapshot.
+        started: time at which it started, in UTC.
+        existing: ids of the runs of the same dataset, oldest first.
+    """
+    # Ids sort by time in seconds. The new run must sort last, even within the same second or with a slow clock.
+    for newest in existing[-1:]:
+        previous = datetime.strptime(started_at(newest)[:_TIME_LENGTH], _TIME_FORMAT).replace(tzinfo=UTC)
+        started = max(started, previous + timedelta(seconds=1))
+    return f"{snapshot_dt}-{started.strftime(_TIME_FORMAT)}-{secrets.token_hex(3)}"
+
+
+def started_at(run_id: str) -> str:
+    """Return the part of a run id that sorts runs by start time."""
+    return run_id[_DATE_LENGTH:]
