@@ -1,4 +1,4 @@
-"""Disks that are full and places that may not be written or read: true ones, no pretence."""
+"""Full disks and denied permissions, on real file systems."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from project import NARROW, WIDE, Project, Result, environment
 Cannot = Callable[[str], NoReturn]
 Refused = Callable[..., Result]
 
-# In a mount namespace of its own: a small file system appears at a path, seen by this process alone.
+# Mount a small file system that only this process sees, in a new mount namespace.
 SMALL_DISK = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
 
-# Publishes the month before, runs into the full disk, looks at the catalog, frees the space and resumes.
+# Publish a month, fill the disk in the next run, compare the catalog, free the space and resume.
 STORY = """
 import json, os, shlex, subprocess, sys
 from pathlib import Path
@@ -50,7 +50,7 @@ print(json.dumps([full.exit_code, full.stderr, same, again.exit_code, again.stde
 
 
 def unshare(cannot: Cannot) -> list[str]:
-    """The start of a command line that gets a mount namespace of its own."""
+    """Return a command prefix that starts a new mount namespace."""
     if shutil.which("unshare") is None:
         cannot("there is no unshare (util-linux)")
     command = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
@@ -69,8 +69,8 @@ def on_small_disk(cannot: Cannot, size: str, small: Path, root: Path, **options:
         [*command, *story], capture_output=True, text=True, env=environment(), timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    found: list[Any] = json.loads(done.stdout)
-    return found
+    result: list[Any] = json.loads(done.stdout)
+    return result
 
 
 FULL = (
@@ -79,7 +79,7 @@ FULL = (
 )
 
 
-def test_a_full_target_fails_the_run_which_goes_on_when_there_is_space(tmp_path: Path, cannot: Cannot) -> None:
+def test_full_target_disk_fails_run_that_resumes_with_space(tmp_path: Path, cannot: Cannot) -> None:
     target = tmp_path / "project" / "out"
     code, stderr, same, again, text, published = on_small_disk(cannot, "4m", target, tmp_path, ballast=3_000_000)
     assert code == 1, stderr
@@ -91,7 +91,7 @@ def test_a_full_target_fails_the_run_which_goes_on_when_there_is_space(tmp_path:
     assert set(published.values()) == {20_000}
 
 
-def test_a_full_disk_for_spilling_fails_the_run_which_goes_on_without(tmp_path: Path, cannot: Cannot) -> None:
+def test_full_spill_disk_fails_run_that_resumes_without_spilling(tmp_path: Path, cannot: Cannot) -> None:
     spill = tmp_path / "spill"
     code, stderr, same, again, text, published = on_small_disk(
         cannot, "1m", spill, tmp_path, ballast=900_000, memory="100KB", storage={"spill_directory": str(spill)}
@@ -105,7 +105,7 @@ def test_a_full_disk_for_spilling_fails_the_run_which_goes_on_without(tmp_path: 
 
 
 def obedient() -> list[str]:
-    """The start of a command line that file permissions bind, for root too."""
+    """Return a command prefix that makes file permissions apply to root too."""
     if os.geteuid() != 0:
         return []
     # PR_CAPBSET_DROP of CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
@@ -115,7 +115,7 @@ def obedient() -> list[str]:
 
 @contextmanager
 def closed(path: Path, mode: int) -> Iterator[None]:
-    """Take permissions away for a while, so that what is left can be deleted."""
+    """Remove permissions inside a block and restore them, so that cleanup works."""
     before = path.stat().st_mode
     path.chmod(mode)
     try:
@@ -126,7 +126,7 @@ def closed(path: Path, mode: int) -> Iterator[None]:
 
 @pytest.fixture
 def bound(published: Project, cannot: Cannot, tmp_path: Path) -> Callable[..., Result]:
-    """Run the command line bound by permissions; see that it fails and the earlier month still answers."""
+    """Run a command bound by permissions; check that it fails and the published month stays."""
     probe = tmp_path / "probe"
     probe.mkdir()
     with closed(probe, 0o555):
@@ -149,16 +149,14 @@ def bound(published: Project, cannot: Cannot, tmp_path: Path) -> Callable[..., R
 DENIED = "permission denied; give this user access or choose another path"
 
 
-def test_a_target_that_may_not_be_written_is_named(published: Project, bound: Callable[..., Result]) -> None:
+def test_unwritable_target_is_named(published: Project, bound: Callable[..., Result]) -> None:
     result = bound(published.target, 0o555, 1, NARROW, "--conf", str(published.conf))
     assert f"error: {published.target}/{NARROW}/" in result.stderr
     assert DENIED in result.stderr
     assert not (published.target / NARROW).exists()
 
 
-def test_a_table_that_may_not_be_written_is_named_and_the_run_goes_on_later(
-    published: Project, bound: Callable[..., Result]
-) -> None:
+def test_unwritable_table_is_named_and_run_resumes(published: Project, bound: Callable[..., Result]) -> None:
     table = published.target / WIDE / "ibe_02"
     result = bound(table, 0o555, 1, WIDE)
     assert f"error: {table}/" in result.stderr
@@ -167,7 +165,7 @@ def test_a_table_that_may_not_be_written_is_named_and_the_run_goes_on_later(
     assert set(published.published().values()) == {1200}
 
 
-def test_a_source_file_that_may_not_be_read_is_named(
+def test_unreadable_source_file_is_named(
     published: Project, bound: Callable[..., Result], dirty: Callable[..., Sample]
 ) -> None:
     sample = dirty(None)
@@ -178,7 +176,7 @@ def test_a_source_file_that_may_not_be_read_is_named(
     assert "Write them again" not in result.stderr
 
 
-def test_a_source_directory_that_may_not_be_listed_is_named(
+def test_unlistable_source_directory_is_named(
     published: Project, bound: Callable[..., Result], dirty: Callable[..., Sample]
 ) -> None:
     sample = dirty(None)
@@ -187,14 +185,12 @@ def test_a_source_directory_that_may_not_be_listed_is_named(
     assert result.stderr == f"error: {sample.snapshot}/_SUCCESS: cannot check: {DENIED}\n"
 
 
-def test_a_configuration_that_may_not_be_read_is_named(published: Project, bound: Callable[..., Result]) -> None:
+def test_unreadable_configuration_is_named(published: Project, bound: Callable[..., Result]) -> None:
     path = published.conf / "base.yaml"
     assert bound(path, 0o000, 2, WIDE).stderr == f"error: {path}: cannot be read: Permission denied\n"
 
 
-def test_a_catalog_that_may_not_be_written_fails_before_any_table_has_moved(
-    published: Project, bound: Callable[..., Result]
-) -> None:
+def test_unwritable_catalog_fails_before_any_table_changes(published: Project, bound: Callable[..., Result]) -> None:
     result = bound(published.root, 0o555, 1, WIDE)
     assert f"error: {published.catalog}: cannot " in result.stderr
     assert DENIED in result.stderr

@@ -1,4 +1,4 @@
-"""Files that are cut off, foreign or corrupt."""
+"""Truncated, foreign and corrupt source files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Refused = Callable[..., Result]
 
 
 @pytest.mark.parametrize(("defect", "count", "name"), [("truncated_file", 3, "00002"), ("text_file", 4, "00003")])
-def test_a_file_without_a_footer_is_refused_by_name(
+def test_file_without_footer_is_named(
     published: Project, dirty: Dirty, refused: Refused, defect: str, count: int, name: str
 ) -> None:
     sample = dirty(defect)
@@ -28,9 +28,7 @@ def test_a_file_without_a_footer_is_refused_by_name(
     assert rest == ["Write them again, or take another snapshot with --snapshot-dt"]
 
 
-def test_all_unreadable_files_are_listed_not_just_the_first(
-    published: Project, dirty: Dirty, refused: Refused
-) -> None:
+def test_unreadable_files_are_all_listed(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty("text_file")
     published.use(sample)
     (sample.snapshot / "part-00000.parquet").write_bytes(b"")
@@ -53,7 +51,7 @@ def corrupt_chunks(path: Path) -> list[tuple[int, str]]:
     return found
 
 
-def test_a_corrupt_page_is_named_with_file_row_group_and_column(
+def test_corrupt_page_is_named_with_file_row_group_and_column(
     published: Project, dirty: Dirty, refused: Refused
 ) -> None:
     sample = dirty("corrupt_page")
@@ -66,9 +64,7 @@ def test_a_corrupt_page_is_named_with_file_row_group_and_column(
     assert "To go on from here: bucketwheel run" in result.stderr
 
 
-def test_a_corrupt_page_leaves_no_file_that_a_reader_of_the_table_would_find(
-    published: Project, dirty: Dirty, refused: Refused
-) -> None:
+def test_corrupt_page_leaves_no_visible_file(published: Project, dirty: Dirty, refused: Refused) -> None:
     published.use(dirty("corrupt_page"))
     (good,) = published.run_ids()
     refused(published, 3)
@@ -77,7 +73,7 @@ def test_a_corrupt_page_leaves_no_file_that_a_reader_of_the_table_would_find(
     assert written == {good}, f"files of {bad} lie in a table"
 
 
-def test_a_corrupt_page_of_a_column_that_no_table_has_does_not_matter(project: Project, dirty: Dirty) -> None:
+def test_corrupt_page_of_unmapped_column_is_ignored(project: Project, dirty: Dirty) -> None:
     sample = dirty("corrupt_page")
     lines = sample.mapping.read_text().splitlines(keepends=True)
     sample.mapping.write_text("".join(line for line in lines if "IBE8688_Age" not in line))

@@ -22,7 +22,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("defect", "text"), CASES)
-def test_policy_error_refuses_and_counts(
+def test_policy_error_refuses_keys_with_counts(
     published: Project, dirty: Dirty, refused: Refused, defect: str, text: str
 ) -> None:
     published.use(dirty(defect))
@@ -35,7 +35,7 @@ def test_policy_error_refuses_and_counts(
 
 @pytest.mark.parametrize("policy", ["warn", "allow"])
 @pytest.mark.parametrize(("defect", "text"), CASES)
-def test_policy_warn_publishes_and_says_so_and_allow_only_publishes(
+def test_policy_warn_publishes_with_warning_and_allow_without(
     published: Project, dirty: Dirty, defect: str, text: str, policy: str
 ) -> None:
     published.use(dirty(defect))
@@ -49,7 +49,7 @@ def test_policy_warn_publishes_and_says_so_and_allow_only_publishes(
     assert counts == {"null_keys": 0, "duplicate_keys": 0, defect: 12}
 
 
-def test_by_default_null_keys_are_refused_and_duplicates_are_warned_of(
+def test_default_policy_refuses_null_keys_and_warns_of_duplicates(
     published: Project, dirty: Dirty, refused: Refused
 ) -> None:
     published.use(dirty("null_keys"))
@@ -59,7 +59,7 @@ def test_by_default_null_keys_are_refused_and_duplicates_are_warned_of(
 
 
 @pytest.mark.parametrize(("defect", "_"), CASES)
-def test_refused_keys_can_be_accepted_afterwards_without_writing_anything_again(
+def test_refused_keys_are_accepted_on_resume_without_rewriting(
     published: Project, dirty: Dirty, refused: Refused, defect: str, _: str
 ) -> None:
     published.use(dirty(defect))

@@ -1,4 +1,4 @@
-"""Two runs at once, and a lease that a dead run has left."""
+"""Concurrent runs, and the lease of a dead run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from bucketwheel import api
 from project import NARROW, WIDE, Project, Result, environment
 
-# A run that says that it has got as far as the stage `bucket` and waits there for a line on stdin.
+# A run that prints a line at the start of stage `bucket` and then waits for a line on stdin.
 WAITING = """
 import sys
 from bucketwheel import api
@@ -33,7 +33,7 @@ print(outcome.manifest.status)
 
 @pytest.fixture
 def waiting(published: Project) -> Callable[[], subprocess.Popen[str]]:
-    """Start a run in another process and return it once it holds the lease and waits."""
+    """Start a run in another process; return the process when it holds the lease and waits."""
 
     def start() -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -54,7 +54,7 @@ def lease(project: Project) -> Path:
     return project.target / "_bucketwheel" / WIDE / "lease.json"
 
 
-def test_a_second_run_is_turned_away_by_name_of_the_first_which_ends_well(
+def test_second_run_is_refused_and_first_finishes(
     published: Project, refused: Callable[..., Result], waiting: Callable[[], subprocess.Popen[str]]
 ) -> None:
     first = waiting()
@@ -67,7 +67,7 @@ def test_a_second_run_is_turned_away_by_name_of_the_first_which_ends_well(
     assert not lease(published).exists()
 
 
-def test_another_process_is_turned_away_as_well_and_another_dataset_is_not(published: Project) -> None:
+def test_lease_refuses_other_process_but_not_other_dataset(published: Project) -> None:
     seen: list[Result] = []
 
     def progress(event: api.Progress) -> None:
@@ -82,7 +82,7 @@ def test_another_process_is_turned_away_as_well_and_another_dataset_is_not(publi
     assert f"process {os.getpid()} on " in same.stderr
 
 
-def test_the_lease_of_a_run_that_was_killed_here_is_taken_over_at_once(
+def test_lease_of_killed_local_run_is_taken_over_immediately(
     published: Project, waiting: Callable[[], subprocess.Popen[str]]
 ) -> None:
     published.set(lease={"ttl_seconds": 100_000})
@@ -96,7 +96,7 @@ def test_the_lease_of_a_run_that_was_killed_here_is_taken_over_at_once(
 
 
 @pytest.mark.parametrize("expired", [False, True])
-def test_the_lease_of_another_machine_counts_until_it_expires(
+def test_lease_of_other_machine_holds_until_it_expires(
     published: Project,
     waiting: Callable[[], subprocess.Popen[str]],
     refused: Callable[..., Result],
@@ -121,7 +121,7 @@ def test_the_lease_of_another_machine_counts_until_it_expires(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
-def test_a_lease_that_was_never_written_to_the_end_holds_nothing(published: Project, content: str) -> None:
+def test_truncated_lease_file_is_ignored(published: Project, content: str) -> None:
     lease(published).write_text(content)
     published.run()
     assert set(published.published().values()) == {1200}

@@ -1,4 +1,4 @@
-"""Mapping files with mistakes, and with harmless oddities."""
+"""Mapping files with mistakes and harmless oddities."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEADER = "OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN\n"
         ),
     ],
 )
-def test_rows_that_do_not_fit_the_snapshot_are_listed(
+def test_mapping_rows_without_column_are_listed(
     published: Project, dirty: Dirty, refused: Refused, defect: str, lines: list[str]
 ) -> None:
     sample = dirty(defect)
@@ -42,7 +42,7 @@ def test_rows_that_do_not_fit_the_snapshot_are_listed(
 
 
 @pytest.mark.parametrize("defect", ["mapping_bom", "mapping_blank_lines", "mapping_spaces"])
-def test_harmless_oddities_change_nothing(current: Project, dirty: Dirty, defect: str) -> None:
+def test_harmless_mapping_oddities_are_accepted(current: Project, dirty: Dirty, defect: str) -> None:
     before = current.content()
     current.use(dirty(defect))
     current.run()
@@ -50,7 +50,7 @@ def test_harmless_oddities_change_nothing(current: Project, dirty: Dirty, defect
     assert len(current.run_ids()) == 2
 
 
-def test_the_key_listed_as_a_column_is_ignored_with_a_warning(current: Project, dirty: Dirty) -> None:
+def test_key_in_mapping_is_ignored_with_warning(current: Project, dirty: Dirty) -> None:
     before = current.content()
     current.use(dirty("mapping_lists_key"))
     result = current.run()
@@ -60,7 +60,7 @@ def test_the_key_listed_as_a_column_is_ignored_with_a_warning(current: Project, 
     assert current.content() == before
 
 
-def test_another_header_is_refused_with_the_one_expected(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_wrong_mapping_header_error_shows_expected_one(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty("mapping_unknown_header")
     published.use(sample)
     result = refused(published, 2)
@@ -86,7 +86,7 @@ def test_another_header_is_refused_with_the_one_expected(published: Project, dir
         (HEADER.encode() + b"IBE_01,Customer_User_id\n", "table 'IBE_01' has no column but the key"),
     ],
 )
-def test_other_mistakes_name_the_file_and_the_line(
+def test_mapping_mistake_error_names_file_and_line(
     published: Project, dirty: Dirty, refused: Refused, content: bytes, message: str
 ) -> None:
     sample = dirty(None)
@@ -97,7 +97,7 @@ def test_other_mistakes_name_the_file_and_the_line(
     assert message in result.stderr
 
 
-def test_a_mapping_that_is_not_there_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_missing_mapping_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty(None)
     sample.mapping.unlink()
     published.use(sample)
@@ -107,9 +107,7 @@ def test_a_mapping_that_is_not_there_is_refused(published: Project, dirty: Dirty
     )
 
 
-def test_names_in_another_case_and_columns_in_another_order_of_the_file_are_fine(
-    current: Project, dirty: Dirty
-) -> None:
+def test_mapping_accepts_other_case_and_column_order(current: Project, dirty: Dirty) -> None:
     before = current.content()
     sample = dirty(None)
     swapped = [",".join(reversed(line.split(","))) for line in sample.mapping.read_text().lower().splitlines()]
@@ -119,7 +117,7 @@ def test_names_in_another_case_and_columns_in_another_order_of_the_file_are_fine
     assert current.content() == before
 
 
-def test_a_long_list_of_mistakes_is_cut(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_long_list_of_mapping_mistakes_is_cut(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty(None)
     with sample.mapping.open("a") as file:
         file.writelines(f"IBE_01,Wrong_{number}\n" for number in range(25))
@@ -129,7 +127,7 @@ def test_a_long_list_of_mistakes_is_cut(published: Project, dirty: Dirty, refuse
     assert "and 5 more" in lines
 
 
-def test_a_table_of_101_columns_is_refused_by_default(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_table_of_101_columns_is_refused_by_default(published: Project, dirty: Dirty, refused: Refused) -> None:
     published.use(dirty("table_of_101_columns"))
     result = refused(published, 2)
     assert (
@@ -138,7 +136,7 @@ def test_a_table_of_101_columns_is_refused_by_default(published: Project, dirty:
     ) in result.stderr
 
 
-def test_a_table_of_101_columns_can_become_two_that_lose_none(project: Project, dirty: Dirty) -> None:
+def test_table_of_101_columns_is_split_without_loss(project: Project, dirty: Dirty) -> None:
     project.use(dirty("table_of_101_columns", rows=90))
     project.run("--set", "split.columns_over_limit=parts")
     widths = {name: len(project.columns(name)) - 1 for name in project.published()}
@@ -147,7 +145,7 @@ def test_a_table_of_101_columns_can_become_two_that_lose_none(project: Project, 
     assert "bucketed_ibe_01" not in widths
 
 
-def test_a_table_of_101_columns_can_be_allowed(project: Project, dirty: Dirty) -> None:
+def test_table_of_101_columns_is_allowed_by_setting(project: Project, dirty: Dirty) -> None:
     project.use(dirty("table_of_101_columns", rows=90))
     project.run("--set", "split.columns_over_limit=allow")
     assert len(project.columns("bucketed_ibe_01")) == 102

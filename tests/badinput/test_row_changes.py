@@ -1,4 +1,4 @@
-"""A snapshot with far more or fewer rows than the published one, under `quality.max_rows_changed_percent`."""
+"""Snapshots whose row count exceeds `quality.max_rows_changed_percent`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Refused = Callable[..., Result]
 LIMIT = "quality.max_rows_changed_percent"
 
 
-def test_too_many_rows_are_refused_before_anything_is_written(published: Project, refused: Refused) -> None:
+def test_too_many_rows_are_refused_before_writing(published: Project, refused: Refused) -> None:
     (before,) = published.run_ids()
     files = set(published.target.rglob("*.parquet"))
     result = refused(published, 3, "--set", f"{LIMIT}=33")
@@ -35,7 +35,7 @@ def test_too_few_rows_are_refused(current: Project, dirty: Dirty, refused: Refus
 
 
 @pytest.mark.parametrize("limit", ["34", "null"])
-def test_what_was_refused_can_be_accepted(published: Project, refused: Refused, limit: str) -> None:
+def test_refused_rows_are_accepted_with_higher_limit(published: Project, refused: Refused, limit: str) -> None:
     result = refused(published, 3, "--set", f"{LIMIT}=20")
     resume = shlex.split(result.stderr.splitlines()[-1].removeprefix("To go on from here: "))
     accepted = published.cli(*resume[1:], "--set", f"{LIMIT}={limit}", "--output", "json")
@@ -46,23 +46,23 @@ def test_what_was_refused_can_be_accepted(published: Project, refused: Refused, 
     assert (drift["rows_before"], drift["rows"], round(drift["rows_changed_percent"], 2)) == (900, 1200, 33.33)
 
 
-def test_a_limit_refuses_no_first_run_and_no_rerun(project: Project) -> None:
+def test_limit_accepts_first_run_and_rerun(project: Project) -> None:
     for _ in range(2):
         project.run("--set", f"{LIMIT}=1")
     assert len(project.run_ids()) == 1
 
 
-def test_a_limit_that_is_never_looked_at_is_refused(published: Project, refused: Refused) -> None:
+def test_limit_without_drift_is_refused(published: Project, refused: Refused) -> None:
     result = refused(published, 2, "--set", f"{LIMIT}=20", "--set", "quality.drift=off")
     assert "max_rows_changed_percent is set, but drift is off; set drift to counts or keys" in result.stderr
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many"])
-def test_a_limit_has_to_be_a_share(published: Project, refused: Refused, value: str) -> None:
+def test_invalid_limit_is_refused(published: Project, refused: Refused, value: str) -> None:
     assert LIMIT in refused(published, 2, "--set", f"{LIMIT}={value}", dataset=WIDE).stderr
 
 
-def test_a_published_run_without_a_manifest_is_named_and_warned_of(published: Project, refused: Refused) -> None:
+def test_published_run_without_manifest_gives_warning(published: Project, refused: Refused) -> None:
     (before,) = published.run_ids()
     manifest = published.target / "_bucketwheel" / WIDE / "runs" / before / "manifest.json"
     manifest.unlink()

@@ -1,4 +1,4 @@
-"""Files whose schemas disagree; keys and columns that are missing, ambiguous or of a wrong type."""
+"""Conflicting schemas; missing, ambiguous and wrongly typed keys and columns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def rewrite(snapshot: Path, change: Callable[[pa.Table], pa.Table]) -> None:
         ("extra_column", "{last}: column 'IBE9999_Pilot' is not in {first}"),
     ],
 )
-def test_files_that_disagree_are_refused_by_file_and_column(
+def test_schema_conflict_error_names_file_and_column(
     published: Project, dirty: Dirty, refused: Refused, defect: str, problem: str
 ) -> None:
     sample = dirty(defect)
@@ -49,9 +49,7 @@ def test_files_that_disagree_are_refused_by_file_and_column(
     ]
 
 
-def test_every_disagreement_is_listed_and_a_long_list_is_cut(
-    published: Project, dirty: Dirty, refused: Refused
-) -> None:
+def test_schema_conflicts_are_listed_up_to_limit(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty("type_disagrees")
     published.use(sample)
     path = sample.snapshot / "part-00001.parquet"
@@ -66,7 +64,7 @@ def test_every_disagreement_is_listed_and_a_long_list_is_cut(
     assert lines[-2:] == ["and 12 more", "Write them with one schema"]
 
 
-def test_a_column_that_a_file_has_twice_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_duplicate_column_in_file_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty(None)
     published.use(sample)
     rewrite(sample.snapshot, lambda table: table.append_column(AGE, table[AGE]))
@@ -74,16 +72,14 @@ def test_a_column_that_a_file_has_twice_is_refused(published: Project, dirty: Di
     assert f"part-00001.parquet: column '{AGE}' appears more than once" in result.stderr
 
 
-def test_another_order_of_columns_is_fine(current: Project, dirty: Dirty) -> None:
+def test_other_column_order_is_accepted(current: Project, dirty: Dirty) -> None:
     before = current.content()
     current.use(dirty("order_differs"))
     current.run()
     assert current.content() == before
 
 
-def test_a_missing_key_is_refused_with_the_columns_there_are(
-    published: Project, dirty: Dirty, refused: Refused
-) -> None:
+def test_missing_key_error_lists_columns(published: Project, dirty: Dirty, refused: Refused) -> None:
     published.use(dirty("key_missing"))
     result = refused(published, 3)
     assert result.stderr.startswith(
@@ -92,21 +88,21 @@ def test_a_missing_key_is_refused_with_the_columns_there_are(
     )
 
 
-def test_a_key_with_a_typo_gets_a_guess(published: Project, refused: Refused) -> None:
+def test_key_with_typo_error_suggests_name(published: Project, refused: Refused) -> None:
     result = refused(published, 3, "--set", "datasets.infobase_attributes.key=Customer_Usr_id")
     assert f"key 'Customer_Usr_id' of infobase_attributes is not in the snapshot; did you mean '{KEY}'?" in (
         result.stderr
     )
 
 
-def test_a_key_in_another_case_is_accepted(current: Project, dirty: Dirty) -> None:
+def test_key_in_other_case_is_accepted(current: Project, dirty: Dirty) -> None:
     before = current.content()
     current.use(dirty("key_wrong_case"))
     current.run()
     assert current.content() == before
 
 
-def test_a_key_that_fits_two_columns_is_refused_with_both(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_ambiguous_key_error_names_both_columns(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty("key_wrong_case")
     published.use(sample)
     rewrite(sample.snapshot, lambda table: table.append_column(KEY.lower(), table[KEY.upper()]))
@@ -117,7 +113,7 @@ def test_a_key_that_fits_two_columns_is_refused_with_both(published: Project, di
     ) in result.stderr
 
 
-def test_a_key_that_is_written_exactly_so_wins_over_one_in_another_case(current: Project, dirty: Dirty) -> None:
+def test_key_with_exact_case_is_preferred(current: Project, dirty: Dirty) -> None:
     before = current.content()
     sample = dirty(None)
     current.use(sample)
@@ -127,14 +123,12 @@ def test_a_key_that_is_written_exactly_so_wins_over_one_in_another_case(current:
     assert current.content() == before
 
 
-def test_one_column_as_two_keys_is_refused(published: Project, refused: Refused) -> None:
+def test_same_column_as_two_keys_is_refused(published: Project, refused: Refused) -> None:
     result = refused(published, 3, "--set", f"datasets.infobase_attributes.key=[{KEY}, {KEY.upper()}]")
     assert f"key: columns '{KEY}' and '{KEY}' would both be called 'customer_user_id'" in result.stderr
 
 
-def test_of_columns_that_differ_in_case_the_one_mapped_exactly_is_taken_with_a_warning(
-    current: Project, dirty: Dirty
-) -> None:
+def test_column_with_exact_case_is_mapped_with_warning(current: Project, dirty: Dirty) -> None:
     before = current.content()
     sample = dirty("columns_differ_in_case")
     current.use(sample)
@@ -145,9 +139,7 @@ def test_of_columns_that_differ_in_case_the_one_mapped_exactly_is_taken_with_a_w
     assert current.content() == before
 
 
-def test_a_mapping_that_fits_two_columns_is_refused_with_both(
-    published: Project, dirty: Dirty, refused: Refused
-) -> None:
+def test_ambiguous_mapping_error_names_both_columns(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty("columns_differ_in_case")
     published.use(sample)
     sample.mapping.write_text(sample.mapping.read_text().replace(AGE, AGE.upper()))
@@ -156,7 +148,7 @@ def test_a_mapping_that_fits_two_columns_is_refused_with_both(
 
 
 @pytest.mark.parametrize("mapped", [True, False])
-def test_columns_that_differ_in_case_collide_where_both_are_taken(
+def test_columns_that_differ_in_case_collide_in_one_table(
     published: Project, dirty: Dirty, refused: Refused, mapped: bool
 ) -> None:
     sample = dirty("columns_differ_in_case")
@@ -173,7 +165,7 @@ def test_columns_that_differ_in_case_collide_where_both_are_taken(
     )
 
 
-def test_a_float_key_is_refused_with_the_types_that_work(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_float_key_error_lists_supported_types(published: Project, dirty: Dirty, refused: Refused) -> None:
     published.use(dirty("float_key"))
     result = refused(published, 3)
     assert f"error: key '{KEY}' is double, which readers do not bucket; use a column of boolean, tinyint" in (
@@ -182,7 +174,7 @@ def test_a_float_key_is_refused_with_the_types_that_work(published: Project, dir
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.decimal128(20, 2), pa.timestamp("us"), pa.binary()], ids=str)
-def test_other_types_that_have_no_bucket_hash_are_refused(
+def test_key_types_without_bucket_hash_are_refused(
     published: Project, dirty: Dirty, refused: Refused, kind: pa.DataType
 ) -> None:
     sample = dirty(None)

@@ -1,4 +1,4 @@
-"""Snapshots that are missing, incomplete, oddly named or empty."""
+"""Missing, incomplete, misnamed and empty snapshots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Refused = Callable[..., Result]
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_source_without_snapshots_is_refused(
+def test_source_without_snapshots_is_refused(
     published: Project, dirty: Dirty, refused: Refused, exists: bool
 ) -> None:
     sample = dirty("no_snapshot")
@@ -30,7 +30,7 @@ def test_a_source_without_snapshots_is_refused(
     )
 
 
-def test_an_incomplete_newest_snapshot_is_passed_over_with_a_warning(published: Project, dirty: Dirty) -> None:
+def test_incomplete_newest_snapshot_is_skipped_with_warning(published: Project, dirty: Dirty) -> None:
     published.use(dirty("newest_incomplete"))
     result = published.run()
     assert "warning: snapshot_dt 2025-11-21 is incomplete (_SUCCESS is missing); skipped" in result.stderr
@@ -38,9 +38,7 @@ def test_an_incomplete_newest_snapshot_is_passed_over_with_a_warning(published: 
     assert set(published.published().values()) == {1200}
 
 
-def test_an_incomplete_snapshot_that_was_asked_for_is_refused(
-    published: Project, dirty: Dirty, refused: Refused
-) -> None:
+def test_requested_incomplete_snapshot_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty("newest_incomplete")
     published.use(sample)
     result = refused(published, 3, "--snapshot-dt", "2025-11-21")
@@ -48,9 +46,7 @@ def test_an_incomplete_snapshot_that_was_asked_for_is_refused(
     assert "wait until it is loaded" in result.stderr
 
 
-def test_where_no_snapshot_is_complete_the_newest_is_named(
-    published: Project, dirty: Dirty, refused: Refused
-) -> None:
+def test_without_complete_snapshot_newest_is_named(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty("newest_incomplete")
     published.use(sample)
     (sample.snapshot / "_SUCCESS").unlink()
@@ -60,7 +56,7 @@ def test_where_no_snapshot_is_complete_the_newest_is_named(
     assert f"datasets.{WIDE}.complete_marker" in result.stderr
 
 
-def test_odd_directories_beside_the_snapshot_are_skipped_with_a_warning(current: Project, dirty: Dirty) -> None:
+def test_unexpected_directories_are_skipped_with_warning(current: Project, dirty: Dirty) -> None:
     before = current.content()
     current.use(dirty("odd_directories"))
     result = current.run()
@@ -73,9 +69,7 @@ def test_odd_directories_beside_the_snapshot_are_skipped_with_a_warning(current:
 
 
 @pytest.mark.parametrize("asked", ["2025-13-40", "latest"])
-def test_an_odd_directory_that_was_asked_for_is_named(
-    published: Project, dirty: Dirty, refused: Refused, asked: str
-) -> None:
+def test_requested_invalid_directory_is_named(published: Project, dirty: Dirty, refused: Refused, asked: str) -> None:
     published.use(dirty("odd_directories"))
     result = refused(published, 2, "--snapshot-dt", asked)
     assert result.stderr == (
@@ -85,35 +79,33 @@ def test_an_odd_directory_that_was_asked_for_is_named(
 
 
 @pytest.mark.parametrize("asked", ["20251022", "2025-10-22 ", "2025-W43-3"])
-def test_a_date_in_another_form_is_no_date(published: Project, refused: Refused, asked: str) -> None:
+def test_date_in_other_format_is_refused(published: Project, refused: Refused, asked: str) -> None:
     result = refused(published, 2, "--snapshot-dt", asked)
     assert f"snapshot_dt {asked!r} is not a date of the form YYYY-MM-DD; available: 2025-10-22" in result.stderr
 
 
-def test_a_snapshot_that_is_not_there_is_refused_and_those_there_are_listed(
-    published: Project, clean: Sample, refused: Refused
-) -> None:
+def test_missing_snapshot_error_lists_existing_ones(published: Project, clean: Sample, refused: Refused) -> None:
     result = refused(published, 2, "--snapshot-dt", "2025-10-23")
     assert result.stderr == (
         f"error: snapshot_dt 2025-10-23 does not exist in {clean.source}; available: 2025-10-22\n"
     )
 
 
-def test_a_snapshot_without_files_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_snapshot_without_files_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty("zero_files")
     published.use(sample)
     result = refused(published, 3)
     assert f"{sample.snapshot}: holds no Parquet file; load the snapshot again" in result.stderr
 
 
-def test_a_snapshot_without_rows_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_snapshot_without_rows_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:
     sample = dirty("zero_rows")
     published.use(sample)
     result = refused(published, 3)
     assert f"{sample.snapshot}: 3 files, but not one row; load the snapshot again" in result.stderr
 
 
-def test_files_without_rows_beside_others_are_fine(current: Project, dirty: Dirty, tmp_path: Path) -> None:
+def test_empty_files_beside_others_are_accepted(current: Project, dirty: Dirty, tmp_path: Path) -> None:
     before = current.content()
     good, empty = dirty(None), dirty("zero_rows")
     shutil.copy(empty.snapshot / "part-00000.parquet", good.snapshot / "part-00001a.parquet")
@@ -131,7 +123,7 @@ def test_hidden_and_marker_files_are_ignored(current: Project, dirty: Dirty) -> 
     assert len(current.run_ids()) == 2
 
 
-def test_a_visible_file_that_is_no_parquet_is_ignored_with_a_warning(project: Project, dirty: Dirty) -> None:
+def test_visible_non_parquet_file_is_ignored_with_warning(project: Project, dirty: Dirty) -> None:
     sample = dirty(None)
     (sample.snapshot / "README.txt").write_text("hello")
     project.use(sample)

@@ -1,4 +1,4 @@
-"""Names and values that the user got wrong, and paths that lie inside each other."""
+"""Wrong names and values, and nested source and target paths."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Refused = Callable[..., Result]
 
 
 @pytest.mark.parametrize("option", ["--tables-filter", "--TABLES_FILTER"])
-def test_a_table_filter_with_a_typo_gets_a_guess(published: Project, refused: Refused, option: str) -> None:
+def test_table_filter_with_typo_error_suggests_name(published: Project, refused: Refused, option: str) -> None:
     result = refused(published, 2, option, "ibe_01,ibe_O2")
     assert "error: table filter: no table 'ibe_O2'; did you mean 'ibe_02'? known: ibe_01, ibe_02, ibe_04" in (
         result.stderr
     )
 
 
-def test_a_table_filter_takes_names_as_the_mapping_writes_them(published: Project) -> None:
+def test_table_filter_accepts_names_of_the_mapping(published: Project) -> None:
     published.run("--tables-filter", "IBE_01, IBE_04")
-    found = published.published()
-    assert {name for name, rows in found.items() if rows == 1200} == {
+    tables = published.published()
+    assert {name for name, rows in tables.items() if rows == 1200} == {
         *("bucketed_ibe_01", "bucketed_ibe_04", "ext_ibe_01", "ext_ibe_04")
     }
-    assert found["bucketed_ibe_02"] == 900
+    assert tables["bucketed_ibe_02"] == 900
 
 
 @pytest.mark.parametrize(
@@ -43,21 +43,21 @@ def test_a_table_filter_takes_names_as_the_mapping_writes_them(published: Projec
         (("--tables-fitler", "ibe_01"), "No such option"),
     ],
 )
-def test_other_wrong_names_are_refused(
+def test_unknown_names_are_refused(
     published: Project, refused: Refused, arguments: tuple[str, ...], message: str
 ) -> None:
     result = refused(published, 2, *arguments)
     assert message in result.stderr
 
 
-def test_a_dataset_with_a_typo_gets_a_guess(published: Project, refused: Refused) -> None:
+def test_dataset_with_typo_error_suggests_name(published: Project, refused: Refused) -> None:
     result = refused(published, 2, dataset="infobase_atributes")
     assert result.stderr == (
         f"error: no dataset 'infobase_atributes'; did you mean '{WIDE}'? configured: {NARROW}, {WIDE}\n"
     )
 
 
-def test_a_wrong_key_and_a_wrong_type_are_reported_at_once(published: Project, refused: Refused) -> None:
+def test_wrong_setting_and_type_are_reported_together(published: Project, refused: Refused) -> None:
     published.set(buckts={"count": 3}, quality={"null_keys": "ignore"})
     result = refused(published, 2, "--set", "buckets.sort=maybe")
     base = published.conf / "base.yaml"
@@ -69,7 +69,7 @@ def test_a_wrong_key_and_a_wrong_type_are_reported_at_once(published: Project, r
     )
 
 
-def test_a_target_inside_the_source_is_refused(published: Project, refused: Refused) -> None:
+def test_target_inside_source_is_refused(published: Project, refused: Refused) -> None:
     source = published.settings["datasets"][WIDE]["source"]
     result = refused(published, 2, "--set", f"target={source}/made")
     assert result.stderr == (
@@ -78,12 +78,12 @@ def test_a_target_inside_the_source_is_refused(published: Project, refused: Refu
     assert not (Path(source) / "made").exists()
 
 
-def test_the_source_as_the_target_is_refused(published: Project, refused: Refused) -> None:
+def test_target_equal_to_source_is_refused(published: Project, refused: Refused) -> None:
     source = published.settings["datasets"][WIDE]["source"]
     assert "the target is inside the source" in refused(published, 2, "--set", f"target={source}").stderr
 
 
-def test_a_source_inside_what_runs_write_is_refused(published: Project, refused: Refused) -> None:
+def test_source_inside_target_is_refused(published: Project, refused: Refused) -> None:
     source = published.target / WIDE / "raw_input"
     result = refused(published, 2, "--set", f"datasets.{WIDE}.source={source}")
     assert result.stderr == (
@@ -92,9 +92,7 @@ def test_a_source_inside_what_runs_write_is_refused(published: Project, refused:
     )
 
 
-def test_another_spelling_of_the_path_does_not_hide_that_they_lie_inside_each_other(
-    published: Project, refused: Refused, tmp_path: Path
-) -> None:
+def test_nested_paths_are_detected_in_any_spelling(published: Project, refused: Refused, tmp_path: Path) -> None:
     source = published.settings["datasets"][WIDE]["source"]
     link = tmp_path / "link"
     link.symlink_to(source)
@@ -102,7 +100,7 @@ def test_another_spelling_of_the_path_does_not_hide_that_they_lie_inside_each_ot
         assert "the target is inside the source" in refused(published, 2, "--set", f"target={target}").stderr
 
 
-def test_a_neighbour_whose_name_starts_alike_is_not_inside(project: Project) -> None:
+def test_neighbor_with_common_prefix_is_not_nested(project: Project) -> None:
     source = project.settings["datasets"][WIDE]["source"]
     result = project.cli("plan", WIDE, "--set", f"target={source}_made")
     assert result.exit_code == 0, result.stderr

@@ -157,7 +157,7 @@ def test_an_interrupt_while_it_is_started_says_how_to_find_out(glue: Glue) -> No
     assert glue.submit(api.JobRequest(token=token)).state.run_id == run["Id"]
 
 
-def test_what_is_not_there_is_named(glue: Glue) -> None:
+def test_missing_file_is_named(glue: Glue) -> None:
     with pytest.raises(SelectionError, match=r"--job nobody: no such job in deploy.jobs; known: infobase-split-and"):
         glue.submit(api.JobRequest("nobody"))
     with pytest.raises(SelectionError, match="no dataset is called 'nobody'; known: infobase_attributes, address"):

@@ -1,4 +1,4 @@
-"""The site: it builds without a warning, its links hold, and it loads nothing from the network."""
+"""The site builds without warnings, its links resolve, and it loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from site_tools.build import make_site
 
     work = tmp_path_factory.mktemp("work")
-    made = tmp_path_factory.mktemp("made") / "site"
-    make_site(made, work)
-    return made
+    directory = tmp_path_factory.mktemp("built") / "site"
+    make_site(directory, work)
+    return directory
 
 
-def test_every_page_of_the_repository_is_there(site: Path) -> None:
+def test_site_has_every_page_of_repository(site: Path) -> None:
     pages = {path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md")}
     assert len(pages) > 10
     for page in pages:
@@ -50,7 +50,7 @@ def test_every_page_of_the_repository_is_there(site: Path) -> None:
     )
 
 
-def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+def test_links_resolve_and_pages_load_nothing_external(site: Path) -> None:
     links = 0
     for page in site.rglob("*.html"):
         text = page.read_text("utf-8")
@@ -58,7 +58,7 @@ def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -
             if page.name == "404.html" or target.startswith(("#", "data:", "javascript:")):
                 continue
             if re.match(r"(https?:)?//", target):
-                # A link that people may follow is fine, what browsers load by themselves is not.
+                # External links are allowed; resources that browsers load by themselves are not.
                 assert kind == "href", (page, target)
                 assert f'<a href="{target}"' in text, (page, target)
                 continue
@@ -68,7 +68,7 @@ def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(site: Path) -
     assert links > 500
 
 
-def test_the_search_needs_no_server(site: Path) -> None:
+def test_search_works_without_server(site: Path) -> None:
     assert '<script src="../iframe-worker.js">' in (site / "docs" / "s3.html").read_text("utf-8")
     index = (site / "search" / "search_index.js").read_text("utf-8")
     assert index.startswith("var __index = {")
@@ -84,7 +84,7 @@ def test_styles_and_pictures_load_nothing(site: Path) -> None:
         assert not re.search(r"url\(\s*[\"']?(https?:)?//|@import", text), path
 
 
-def test_pictures_show_the_commands_and_the_report_is_there(site: Path) -> None:
+def test_site_has_pictures_of_commands_and_report(site: Path) -> None:
     place = site / "docs" / "tour"
     shown = {
         name: "".join(ElementTree.parse(place / f"{name}.svg").getroot().itertext()).replace("\xa0", " ")
@@ -102,20 +102,20 @@ def test_pictures_show_the_commands_and_the_report_is_there(site: Path) -> None:
     assert "/project/" not in report
 
 
-def test_the_tour_has_a_picture_of_the_whole_report(site: Path, cannot: Callable[[str], NoReturn]) -> None:
+def test_tour_has_picture_of_whole_report(site: Path, cannot: Callable[[str], NoReturn]) -> None:
     if find_browser() is None:
         cannot("no browser is here; install chromium")
     content = (site / "docs" / "tour" / "report.png").read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", content[16:24])
-    # One window would be as high as it is wide, and cut the page off somewhere.
+    # A square window would cut off the page.
     assert (width, height > 1500) == (1200, True)
     page = (site / "docs" / "tour.html").read_text("utf-8")
     assert 'src="tour/report.png"' in page
     assert "<iframe" not in page
 
 
-def test_a_browser_that_fails_or_makes_nothing_stops_the_build(tmp_path: Path) -> None:
+def test_failing_browser_stops_build(tmp_path: Path) -> None:
     browser, page = tmp_path / "chromium", tmp_path / "page.html"
     page.write_text("<body></body>")
     browser.write_text("#!/bin/sh\necho 'no shared memory' >&2\nexit 1\n")
@@ -130,9 +130,7 @@ def test_a_browser_that_fails_or_makes_nothing_stops_the_build(tmp_path: Path) -
         photograph(str(browser), page, tmp_path / "page.png")
 
 
-def test_a_link_that_leads_nowhere_stops_the_build(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_link_stops_build(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from site_tools import build as builder
 
     root = tmp_path / "checkout"
@@ -146,7 +144,7 @@ def test_a_link_that_leads_nowhere_stops_the_build(
         builder.make_site(tmp_path / "site", tmp_path / "work", root)
 
 
-def test_without_a_browser_the_report_itself_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_embeds_report_without_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tour, "find_browser", lambda: None)
 
     def run(words: str, *_: object) -> str:

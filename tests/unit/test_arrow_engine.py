@@ -165,7 +165,7 @@ def test_first_failure_cancels_pending_bucket_groups(job: BucketJob, monkeypatch
 
 
 def test_closing_the_engine_iterator_ends_all_threads(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that went on would find an emptied store, and could write a file that lacks rows."""
+    """A surviving thread would read an emptied buffer and could write a file that lacks rows."""
     states = []
     closed = threading.Event()
     close = SpillBuffer.close

@@ -1,4 +1,4 @@
-"""Every command as its user sees it: exit code, stdout, stderr."""
+"""Exit code, stdout and stderr of every command."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_run_again_is_already_up_to_date(current: Project) -> None:
     assert result.stdout.startswith(f"{WIDE}: run {run_id} is already up to date\n")
     after = current.files()
     changed = {name for name in after if after[name] != before.get(name)}
-    # The lease comes and goes.
+    # The lease file is temporary.
     assert {name for name in changed if "lease" not in name} <= {"out/_bucketwheel/infobase_attributes"}
     assert set(before) - set(after) == set()
 
@@ -156,7 +156,7 @@ def test_run_json_prints_manifests_and_events(project: Project) -> None:
     assert sorted(event["bucket"] for event in done if "bucket" in event) == [0, 1, 2, 3]
     assert sum(event["rows"] for event in done if "bucket" in event) == 1200
     assert [event["table"] for event in done if event["stage"] == "register"] == [f"ext_{name}" for name in TABLES]
-    # All but what comes before a run has an id says which run it is of.
+    # Every event names its run, except those before the run has an id.
     assert [event["stage"] for event in events if "run" not in event and "stage" in event] == ["discover"] * 2
     assert json.loads(project.cli("run", "--output", "json").stdout)[1]["changed"] is False
 

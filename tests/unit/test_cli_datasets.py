@@ -1,4 +1,4 @@
-"""A run of all datasets of which one fails: what is done before is told."""
+"""A run of all datasets reports finished ones when a later one fails."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def test_run_json_second_dataset_fails_prints_first_manifest(half: Project) -> N
     done, _ = half.configuration().settings.datasets
     result = half.cli("run", "--output", "json")
     assert result.exit_code == 3
-    (found,) = json.loads(result.stdout)
-    assert (found["dataset"], found["status"], found["changed"]) == (done, "finished", True)
+    (manifest,) = json.loads(result.stdout)
+    assert (manifest["dataset"], manifest["status"], manifest["changed"]) == (done, "finished", True)

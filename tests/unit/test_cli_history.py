@@ -1,4 +1,4 @@
-"""Commands on runs that exist: runs, show, verify, rollback, expire, report."""
+"""Commands on existing runs: runs, show, verify, rollback, expire, report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from project import NARROW, WIDE, Project
 
 @pytest.fixture
 def two(published: Project) -> tuple[Project, str, str]:
-    """A project with a run of the month before and one of this month, which is published."""
+    """A project with runs of two months; the later one is published."""
     published.run()
     older, newer = published.run_ids()
     return published, older, newer

@@ -1,4 +1,4 @@
-"""The command that resumes, as it is printed, and what happens on Ctrl-C and on a terminal."""
+"""The printed resume command, Ctrl-C, and progress on a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from project import NARROW, WIDE, Project, Result, environment
 
 HINT = "To go on from here: "
 
-# An engine of another package that says when its work begins, and waits there for a signal.
+# A plugin engine that prints a line when its work starts, then waits for a signal.
 WAITING = """
 import signal, sys
 from bucketwheel.engines.arrow import ArrowEngine
@@ -35,12 +35,12 @@ class Waiting(ArrowEngine):
 
 @pytest.fixture
 def odd(tmp_path: Path, clean: Sample, no_flush: None) -> Project:
-    """A project at a path that a shell would take apart."""
+    """A project at a path that needs shell quoting."""
     return Project(tmp_path / 'it\'s a $HOME; "project" & more', clean)
 
 
 def obstruct(project: Project) -> Path:
-    """Make the catalog's directory a file: the run gets as far as publishing."""
+    """Replace the catalog's directory by a file, so that publishing fails."""
     obstacle = project.root / "in the way"
     obstacle.write_text("")
     project.set(catalog={"path": str(obstacle / "catalog.duckdb")})
@@ -54,7 +54,7 @@ def hint(stderr: str) -> str:
 
 
 def in_shell(project: Project, command: str) -> Result:
-    """Run a command line as it stands, where `bucketwheel` is an installed program."""
+    """Run a command line in a shell with `bucketwheel` on the path."""
     program = project.root / "bin" / "bucketwheel"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m bucketwheel "$@"\n')
@@ -138,7 +138,7 @@ def test_resume_without_dataset_uses_that_of_the_run(project: Project) -> None:
 
 @pytest.fixture
 def waiting(published: Project) -> Callable[..., subprocess.Popen[str]]:
-    """Start a run with an engine that waits, and return it once it does."""
+    """Start a run with a waiting engine; return the process when it waits."""
     packages = published.root / "packages"
     info = packages / "waiting-1.0.dist-info"
     info.mkdir(parents=True)
@@ -148,7 +148,7 @@ def waiting(published: Project) -> Callable[..., subprocess.Popen[str]]:
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            # A test run that is itself in the background of a shell was started with interrupts ignored.
+            # A shell starts background jobs with interrupts ignored; the test run may be one.
             ["env", "--default-signal=INT", *published.command("run", *arguments, "--engine", "waiting")],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -196,7 +196,7 @@ def test_interrupt_in_any_stage_exits_130(published: Project, monkeypatch: pytes
 
 
 def on_terminal(project: Project, *arguments: str) -> tuple[int, str, str]:
-    """Run with stderr on a pseudo-terminal of 90 columns; return exit code, stdout and what the terminal got."""
+    """Run with stderr on a pseudo-terminal of 90 columns; return exit code, stdout and terminal output."""
     ours, theirs = pty.openpty()
     env = environment(TERM="xterm", COLUMNS="90", LINES="24", NO_COLOR="1")
     with subprocess.Popen(
@@ -207,7 +207,7 @@ def on_terminal(project: Project, *arguments: str) -> tuple[int, str, str]:
         while True:
             try:
                 part = os.read(ours, 65536)
-            except OSError:  # What Linux says when the other side has closed.
+            except OSError:  # Linux raises this error when the other side has closed.
                 break
             if not part:
                 break

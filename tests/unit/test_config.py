@@ -21,7 +21,7 @@ Files = Callable[..., Path]
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    """Write base.yaml and files of environments."""
+    """Write base.yaml and the files of environments."""
 
     def write(base: str, **environments: str) -> Path:
         for name, text in {"base": base, "local": "", **environments}.items():
@@ -42,7 +42,7 @@ def problems(**arguments: Any) -> list[str]:
     return str(refused.value).splitlines()
 
 
-def test_later_sources_win_and_every_value_knows_its_origin(files: Files) -> None:
+def test_later_source_overrides_and_origin_is_recorded(files: Files) -> None:
     directory = files(
         "buckets: {count: 1, hash: spark, sort: false}\nengine: one\ntarget: /base\nthreads: 3",
         prod="buckets: {count: 2}\nengine: two\ntarget: /prod",
@@ -62,7 +62,7 @@ def test_later_sources_win_and_every_value_knows_its_origin(files: Files) -> Non
     assert (loaded.env, loaded.settings.buckets.count) == ("prod", 16)
 
 
-def test_false_zero_and_empty_count_as_given(files: Files) -> None:
+def test_false_zero_and_empty_override_defaults(files: Files) -> None:
     directory = files("buckets: {sort: true}\ncatalog: {staged_prefix: stage_, adopt: true, path: x}\nmemory: 1GB")
     loaded = loading.load(
         "local",
@@ -78,7 +78,7 @@ def test_false_zero_and_empty_count_as_given(files: Files) -> None:
     assert zero == ["memory (--set): should be greater than 0 or 'auto', not 0"]
 
 
-def test_a_mapping_given_by_a_flag_changes_what_it_names_and_nothing_else(files: Files) -> None:
+def test_mapping_in_flag_merges_into_settings(files: Files) -> None:
     directory = files("buckets: {count: 8, hash: spark}")
     loaded = loading.load(directory=directory, overrides=[("buckets", "{count: 32, sort: false}", "--set")])
     assert value(loaded, "buckets.count") == (32, "--set")
@@ -86,7 +86,7 @@ def test_a_mapping_given_by_a_flag_changes_what_it_names_and_nothing_else(files:
     assert value(loaded, "buckets.hash") == ("spark", f"{directory}/base.yaml")
 
 
-def test_flags_can_make_a_dataset_without_any_file() -> None:
+def test_flags_define_dataset_without_files() -> None:
     given = {"datasets.new.source": "s3://bucket/in", "datasets.new.key": "[a, b]", "threads": 2}
     loaded = api.load(overrides=given, environ={})
     assert loaded.settings.datasets["new"].key == ("a", "b")
@@ -94,14 +94,14 @@ def test_flags_can_make_a_dataset_without_any_file() -> None:
     assert loaded.settings.stages == STAGES
 
 
-def test_the_process_environment_is_read_by_default_in_the_api_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_api_reads_process_environment_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUCKETWHEEL__THREADS", "7")
     assert api.load().settings.threads == 7
     assert api.load(environ={}).settings.threads == "auto"
     assert loading.load().settings.threads == "auto"
 
 
-def test_every_bad_key_and_value_is_reported_at_once_with_its_origin(files: Files) -> None:
+def test_all_invalid_settings_are_reported_with_origin(files: Files) -> None:
     directory = files(
         "buckts: {count: 3}\nquality: {null_keys: ignore}\nbuckets: {count: 0, hash: x}\nmemory: 1XB\n"
         "datasets: {a: {sorce: x}, b: 5}",
@@ -144,7 +144,7 @@ def test_every_bad_key_and_value_is_reported_at_once_with_its_origin(files: File
         ("zzz", "zzz (--set): unknown setting; known: athena, aws, buckets, "),
     ],
 )
-def test_an_unknown_setting_gets_a_guess(name: str, hint: str) -> None:
+def test_unknown_setting_error_suggests_name(name: str, hint: str) -> None:
     dataset = [("datasets.a", {"source": "x", "key": "k"}, "--set")]
     assert problems(overrides=[*dataset, (name, "1", "--set")])[0].startswith(hint)
 
@@ -165,12 +165,12 @@ def test_an_unknown_setting_gets_a_guess(name: str, hint: str) -> None:
         ("buckets: {max_file_bytes: 1.5}", "buckets.max_file_bytes ({base}): expected a size such as"),
     ],
 )
-def test_files_that_are_no_settings_are_refused(files: Files, base: str, message: str) -> None:
+def test_files_without_settings_are_refused(files: Files, base: str, message: str) -> None:
     directory = files(base)
     assert message.format(base=directory / "base.yaml") in "\n".join(problems(directory=directory))
 
 
-def test_files_that_are_no_text_or_cannot_be_read_are_refused(files: Files) -> None:
+def test_undecodable_and_unreadable_files_are_refused(files: Files) -> None:
     directory = files("")
     (directory / "base.yaml").write_bytes(b"engine: \xff\xfe")
     assert problems(directory=directory)[0].startswith(f"{directory}/base.yaml: is not YAML: 'utf-8' codec")
@@ -188,15 +188,15 @@ def test_files_that_are_no_text_or_cannot_be_read_are_refused(files: Files) -> N
         (".", "--set: '.' is not the name of a setting"),
     ],
 )
-def test_names_that_cannot_be_assigned_to_are_refused(files: Files, name: str, message: str) -> None:
+def test_names_that_cannot_be_set_are_refused(files: Files, name: str, message: str) -> None:
     assert problems(directory=files("buckets: {count: 2}"), overrides=[(name, "1", "--set")]) == [message]
 
 
-def test_a_flag_that_is_no_yaml_names_itself() -> None:
+def test_flag_with_invalid_yaml_is_named() -> None:
     assert problems(overrides=[("stages", "[a", "--set")])[0].startswith("--set stages: '[a' is not a YAML value: ")
 
 
-def test_an_unknown_environment_lists_those_there_are(files: Files, tmp_path: Path) -> None:
+def test_unknown_environment_error_lists_known_ones(files: Files, tmp_path: Path) -> None:
     directory = files("", prod="", dev="")
     assert problems(env="prd", directory=directory) == [
         f"--env prd: {directory}/prd.yaml does not exist; did you mean 'prod'? (known: dev, local, prod)"
@@ -204,7 +204,7 @@ def test_an_unknown_environment_lists_those_there_are(files: Files, tmp_path: Pa
     assert problems(directory=tmp_path / "nowhere") == [f"--conf {tmp_path}/nowhere: no such directory"]
 
 
-def test_without_files_only_the_local_environment_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_files_only_local_environment_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     assert loading.load().settings == Settings()
@@ -230,18 +230,18 @@ def test_settings_are_frozen_at_every_level() -> None:
         ("2 b", 2),
     ],
 )
-def test_sizes_are_numbers_or_texts_with_a_unit(text: Any, size: int) -> None:
+def test_size_accepts_number_or_text_with_unit(text: Any, size: int) -> None:
     assert parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "MB", "1TB", "-1", "1 2", 1.5, None, True])
-def test_other_sizes_are_refused(text: Any) -> None:
+def test_invalid_size_is_refused(text: Any) -> None:
     with pytest.raises(ValueError, match="expected a size such as 512MB"):
         parse_bytes(text)
 
 
 @pytest.mark.parametrize("env", ["prod", "dev"])
-def test_the_cloud_environments_carry_the_setup_that_the_job_replaces(env: str) -> None:
+def test_cloud_environments_match_replaced_job(env: str) -> None:
     loaded = loading.load(env, CONF)
     settings, data = loaded.settings, f"s3://omc-flywheel-data-us-east-1-{env}"
     assert settings.target == f"{data}/omc_cleanroom_data"
@@ -259,7 +259,7 @@ def test_the_cloud_environments_carry_the_setup_that_the_job_replaces(env: str) 
     assert settings.storage.region is None
 
 
-def test_no_file_holds_an_account_id_a_region_of_its_own_or_a_secret() -> None:
+def test_configuration_has_no_account_region_or_secret() -> None:
     paths = list(CONF.glob("*.yaml"))
     assert len(paths) > 2
     for path in paths:
@@ -269,13 +269,13 @@ def test_no_file_holds_an_account_id_a_region_of_its_own_or_a_secret() -> None:
         assert "secret" not in text.lower()
 
 
-def test_base_yaml_says_what_the_built_in_defaults_say() -> None:
+def test_base_yaml_equals_built_in_defaults() -> None:
     base, built_in = loading.load("local", CONF).settings, Settings()
     assert base.model_dump(exclude={"datasets"}) == built_in.model_dump(exclude={"datasets"})
     assert set(base.datasets) == {"infobase_attributes", "addressable_ids"}
 
 
-def test_mappings_in_settings_are_frozen_too_and_can_be_sent_to_other_processes() -> None:
+def test_mappings_in_settings_are_frozen_and_picklable() -> None:
     settings = Settings.model_validate({"datasets": {"a": {"source": "in", "key": "k"}}})
     calls = {"__setitem__": ("b", 1), "update": ({"b": 1},), "setdefault": ("b", 1), "pop": ("a", None), "clear": ()}
     for mapping in (settings.datasets, settings.deploy.jobs, settings.glue.arguments):

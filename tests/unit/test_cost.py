@@ -1,4 +1,4 @@
-"""What a run costs: the figures of docs/reference/cost.md, worked out by hand."""
+"""The cost of a run, against the figures of docs/reference/cost.md calculated by hand."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def test_glue_costs_dpu_hours() -> None:
 
 
 @pytest.mark.parametrize(("kind", "dpu"), [("G.1X", 1), ("G.16X", 16), ("R.2X", 2), ("G.25X", None), ("", None)])
-def test_workers_have_as_many_dpu_as_their_type_says(kind: str, dpu: int | None) -> None:
+def test_worker_type_determines_dpu(kind: str, dpu: int | None) -> None:
     assert cost.dpus(kind) == dpu
 
 
-def test_emr_serverless_costs_vcpu_and_memory_of_all_workers_and_the_driver() -> None:
+def test_emr_serverless_costs_vcpu_and_memory_of_all_workers() -> None:
     chosen = settings(
         emr_serverless__cores=8, emr_serverless__memory_gb=60, emr_serverless__max_executors=9,
         emr_serverless__price_vcpu=0.05, emr_serverless__price_gb=0.006,
@@ -95,14 +95,14 @@ def test_emr_serverless_costs_vcpu_and_memory_of_all_workers_and_the_driver() ->
     assert found.workers == pytest.approx(40 * 0.05 + 300 * 0.006)
 
 
-def test_a_minute_is_billed_for_less() -> None:
+def test_shorter_run_is_billed_for_one_minute() -> None:
     found = cost.cost_of(finished("glue", {"discover": 3, "size": 0}), settings())
     assert found is not None
     assert found.seconds == 3
     assert found.usage["DPU-hours"] == pytest.approx(44 / 60)
 
 
-def test_what_runs_on_a_machine_of_ones_own_on_local_files_has_no_price() -> None:
+def test_local_run_on_local_files_has_no_cost() -> None:
     here = settings(engine="arrow", target="/data/out")
     run = finished("local", {"discover": 3, "size": 0})
     local = run.model_dump()
@@ -123,8 +123,8 @@ def outcomes(sizes: list[int]) -> BucketResult:
     return BucketResult(rows=300, empty_buckets=0, spilled_bytes=0, outcomes=made)
 
 
-def test_requests_are_counted_as_storage_makes_them() -> None:
-    # Small: one put, and all of it comes with opening. Large: 3 parts, begun and completed; opened and read.
+def test_requests_are_counted_like_those_of_storage() -> None:
+    # Small: one put, and opening reads all of it. Large: 3 parts plus start and completion; opened and read.
     run = finished(
         "local", {"discover": 1, "size": 1, "bucket": 1, "verify": 1}, bucket=outcomes([60_000, 20 * 2**20])
     )
@@ -142,7 +142,7 @@ def test_requests_are_counted_as_storage_makes_them() -> None:
     assert with_keys.reads == found.reads + 16
 
 
-def test_only_the_side_that_is_on_s3_has_requests() -> None:
+def test_only_s3_locations_have_requests() -> None:
     near = settings(engine="arrow", target="/data/out")
     found = cost.estimate(near, STAGES, snapshot(), layout())
     assert found is not None
@@ -151,7 +151,7 @@ def test_only_the_side_that_is_on_s3_has_requests() -> None:
 
 
 @pytest.mark.parametrize(("method", "scanned"), [("athena", 3 * 10**12), ("trino", 0)])
-def test_scans_of_athena_have_a_price_and_those_of_trino_none(method: str, scanned: int) -> None:
+def test_athena_scans_are_priced_and_trino_scans_are_not(method: str, scanned: int) -> None:
     copies = tuple(
         CopiedTable(
             table=name, location="", rows=1, files=1, bytes=1, sorted=True, query_id="", bytes_scanned=b, seconds=1
@@ -167,7 +167,7 @@ def test_scans_of_athena_have_a_price_and_those_of_trino_none(method: str, scann
     assert found.scans == pytest.approx(scanned / 10**12 * 5)
 
 
-def test_a_copy_by_athena_scans_every_table_and_its_keys() -> None:
+def test_athena_copy_scans_every_table_and_keys() -> None:
     by_athena = settings(
         ctas__method="athena", catalog__kind="glue", buckets__count=4, athena__output_location="s3://lake/results"
     )
@@ -180,14 +180,14 @@ def test_a_copy_by_athena_scans_every_table_and_its_keys() -> None:
     assert without.scanned_bytes == 0
 
 
-def test_an_estimate_goes_by_the_newest_run_that_finished_there() -> None:
+def test_estimate_scales_newest_finished_run_of_platform() -> None:
     newer, older = finished("glue"), finished("glue", dict.fromkeys(STAGES, 1.0))
     newer = newer.model_copy(update={"run_id": "newer"})
     elsewhere = finished("emr-serverless")
     failed = finished("glue").model_copy(update={"status": "failed"})
     partial = finished("glue", {"discover": 5, "size": 5})
     earlier = [elsewhere, failed, partial, newer, older]
-    # Half as much to read: half the time of bucket and verify, and all of the rest.
+    # Half the bytes to read: half the time of bucket and verify, the full time of other stages.
     half = layout(bytes_to_read=400 * MB)
     found = cost.estimate(settings(), STAGES, snapshot(), half, earlier)
     assert found is not None
@@ -208,7 +208,7 @@ def test_an_estimate_goes_by_the_newest_run_that_finished_there() -> None:
         ),
     ],
 )
-def test_without_such_a_run_an_estimate_goes_by_the_speed_that_is_set(changes: dict[str, Any], cores: int) -> None:
+def test_estimate_without_earlier_run_uses_configured_speed(changes: dict[str, Any], cores: int) -> None:
     slow = settings(cost__mb_per_core_second=0.1, **changes)
     found = cost.estimate(slow, STAGES, snapshot(), layout(), [finished("local")])
     assert found is not None
@@ -222,7 +222,7 @@ def test_without_such_a_run_an_estimate_goes_by_the_speed_that_is_set(changes: d
     assert nothing_heavy.seconds == 0
 
 
-def test_the_text_says_dollars_and_what_they_rest_on() -> None:
+def test_cost_text_has_dollars_and_basis() -> None:
     found = cost.Cost("glue", 3600, {"DPU-hours": 44}, 19.36, 12_345, 678, 0.008, 2 * 10**12, 10, "1 s of stages")
     shown = text.run_text(finished("glue", {"discover": 1}), True, found)
     assert shown.splitlines()[-2:] == [
@@ -237,12 +237,12 @@ def test_the_text_says_dollars_and_what_they_rest_on() -> None:
     ]
 
 
-def test_a_document_adds_up() -> None:
+def test_cost_document_has_total() -> None:
     found = cost.Cost("glue", 1, {"DPU-hours": 1}, 0.44, 1, 2, 0.01, 3, 0.5, "why")
     assert json.loads(json.dumps(found.document()))["dollars"] == pytest.approx(0.95)
 
 
-def test_commands_show_no_cost_on_a_laptop(project: Project) -> None:
+def test_commands_show_no_cost_of_local_run(project: Project) -> None:
     planned = project.cli("plan", WIDE)
     done = project.run()
     shown = project.cli("show", "last", "--output", "json")
@@ -251,10 +251,10 @@ def test_commands_show_no_cost_on_a_laptop(project: Project) -> None:
     assert json.loads(project.cli("plan", WIDE, "--output", "json").stdout)[WIDE]["cost"] is None
 
 
-def test_commands_show_the_cost_of_a_job(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_show_cost_of_job(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUCKETWHEEL_RUNTIME", "glue")
     done = project.run("--set", "glue.price=1")
-    # 10 workers of 4 DPU for the least time.
+    # 10 workers of 4 DPU for the minimum billed time.
     assert "cost: at most 0.67 dollars: 0.67 DPU-hours 0.67, 0 S3 reads and 0 S3 writes 0.00" in done.stdout
     (shown,) = [json.loads(project.cli("show", "last", "--set", "glue.price=1", "--output", "json").stdout)["cost"]]
     assert shown["dollars"] == pytest.approx(40 / 60)

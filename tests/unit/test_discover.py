@@ -27,39 +27,39 @@ def discover(project: Project, dataset: str = WIDE, snapshot_dt: str | None = No
 
 @pytest.fixture(scope="module")
 def broad(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    """A sample with columns of every kind, lists among them."""
+    """A sample with columns of every kind, including lists."""
     spec = SampleSpec(rows=900, tables=2, columns=33, files=2, row_group_rows=200)
     return write_sample(tmp_path_factory.mktemp("broad"), spec)
 
 
-def test_rows_bytes_and_columns_are_those_of_the_footers(project: Project, broad: Sample) -> None:
+def test_discover_reads_rows_bytes_and_columns_from_footers(project: Project, broad: Sample) -> None:
     project.use(broad)
-    found = discover(project)
+    result = discover(project)
     footers = {path: pq.read_metadata(path) for path in sorted(broad.snapshot.glob("*.parquet"))}
-    assert (found.snapshot_dt, found.location, found.rows) == ("2025-10-22", str(broad.snapshot), 900)
-    assert found.bytes == broad.bytes
-    assert [(file.path, file.bytes, file.rows) for file in found.files] == [
+    assert (result.snapshot_dt, result.location, result.rows) == ("2025-10-22", str(broad.snapshot), 900)
+    assert result.bytes == broad.bytes
+    assert [(file.path, file.bytes, file.rows) for file in result.files] == [
         (str(path), path.stat().st_size, footer.num_rows) for path, footer in footers.items()
     ]
-    assert [file.row_group_rows for file in found.files] == [(200, 200, 50), (200, 200, 50)]
+    assert [file.row_group_rows for file in result.files] == [(200, 200, 50), (200, 200, 50)]
     chunks: dict[str, list[pq.ColumnChunkMetaData]] = {}
     for footer in footers.values():
         for group in range(footer.num_row_groups):
             for index in range(footer.num_columns):
                 chunk = footer.row_group(group).column(index)
                 chunks.setdefault(chunk.path_in_schema.partition(".")[0], []).append(chunk)
-    assert [column.name for column in found.columns] == list(chunks)
-    for column in found.columns:
+    assert [column.name for column in result.columns] == list(chunks)
+    for column in result.columns:
         of_column = chunks[column.name]
         assert column.compressed_bytes == sum(chunk.total_compressed_size for chunk in of_column)
         assert column.uncompressed_bytes == sum(chunk.total_uncompressed_size for chunk in of_column)
         coded = all(chunk.dictionary_page_offset for chunk in of_column)
         assert (column.dictionary_bytes is not None) is coded, column.name
-    assert found.schema().names == list(chunks)
-    assert {str(field.type) for field in found.schema()} >= {"string", "int16", "list<element: string>"}
+    assert result.schema().names == list(chunks)
+    assert {str(field.type) for field in result.schema()} >= {"string", "int16", "list<element: string>"}
 
 
-def test_no_data_page_is_touched(project: Project, broad: Sample, tmp_path: Path) -> None:
+def test_discover_reads_no_data_page(project: Project, broad: Sample, tmp_path: Path) -> None:
     copy = shutil.copytree(broad.directory, tmp_path / "copy")
     source = copy / "opus" / WIDE / "raw_input"
     project.set(datasets={WIDE: {**project.settings["datasets"][WIDE], "source": str(source)}})
@@ -74,7 +74,7 @@ def test_no_data_page_is_touched(project: Project, broad: Sample, tmp_path: Path
 
 
 @pytest.mark.parametrize(("marker", "taken"), [("_SUCCESS", "2025-10-22"), (None, "2025-12-01")])
-def test_the_latest_snapshot_is_taken_that_is_complete_where_a_marker_is_asked_for(
+def test_discover_selects_latest_complete_snapshot(
     project: Project, dirty: Callable[..., Sample], marker: str | None, taken: str
 ) -> None:
     sample = dirty(None)
@@ -89,7 +89,7 @@ def test_the_latest_snapshot_is_taken_that_is_complete_where_a_marker_is_asked_f
     assert discover(project, snapshot_dt="2024-12-31").location.endswith("/snapshot_dt=2024-12-31")
 
 
-def test_files_in_directories_below_and_in_other_spellings_of_the_suffix_count(tmp_path: Path) -> None:
+def test_discover_accepts_nested_files_and_any_suffix_case(tmp_path: Path) -> None:
     for name in ("b.parquet", "a.PARQUET", "deep/er/c.parq", "x.parquet.crc", "_x.parquet", ".y.parquet"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,14 +99,14 @@ def test_files_in_directories_below_and_in_other_spellings_of_the_suffix_count(t
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"" if name == "empty.txt" else b"x")
     warnings: list[str] = []
-    found = data_files(Storage(StorageSettings()), str(tmp_path), warnings)
-    assert [entry.location.removeprefix(f"{tmp_path}/") for entry in found] == [
+    result = data_files(Storage(StorageSettings()), str(tmp_path), warnings)
+    assert [entry.location.removeprefix(f"{tmp_path}/") for entry in result] == [
         *("a.PARQUET", "b.parquet", "deep/er/c.parq")
     ]
     assert warnings == [f"{tmp_path}: ignored notes.txt: not named .parquet"]
 
 
-def test_a_hidden_directory_above_the_snapshot_hides_nothing(tmp_path: Path) -> None:
+def test_discover_ignores_hidden_directory_above_snapshot(tmp_path: Path) -> None:
     place = tmp_path / ".cache" / "_data" / "snapshot_dt=2025-10-22"
     place.mkdir(parents=True)
     (place / "a.parquet").write_bytes(b"x")
@@ -136,7 +136,7 @@ def write(project: Project, table: pa.Table, **options: object) -> None:
     ],
     ids=str,
 )
-def test_keys_of_every_type_that_readers_bucket_are_accepted(project: Project, kind: pa.DataType, name: str) -> None:
+def test_discover_accepts_every_bucketable_key_type(project: Project, kind: pa.DataType, name: str) -> None:
     values = pa.array([True, False]) if pa.types.is_boolean(kind) else pa.array([1, 2], pa.int32())
     if name in ("string", "tinyint", "smallint", "bigint"):
         values = values.cast(pa.string() if name == "string" else kind)
@@ -144,58 +144,58 @@ def test_keys_of_every_type_that_readers_bucket_are_accepted(project: Project, k
     assert discover(project, NARROW).key_types == (name,)
 
 
-def test_nested_columns_and_names_with_dots_are_summed_under_their_top(project: Project) -> None:
+def test_nested_columns_are_summed_under_top_level_name(project: Project) -> None:
     nested = pa.array([{"b": [{"c": 1, "d": "x"}]}, None])
     write(project, pa.table({KEY: ["1", "2"], "a": nested, "a.b": ["p", "q"]}))
-    found = {column.name: column for column in discover(project, NARROW).columns}
-    assert set(found) == {KEY, "a", "a.b"}
-    assert all(column.compressed_bytes > 0 for column in found.values())
+    result = {column.name: column for column in discover(project, NARROW).columns}
+    assert set(result) == {KEY, "a", "a.b"}
+    assert all(column.compressed_bytes > 0 for column in result.values())
 
 
-def test_nulls_are_counted_where_the_footers_tell_them(project: Project) -> None:
+def test_nulls_are_counted_from_footer_statistics(project: Project) -> None:
     columns = {
         KEY: ["1", None, "3", "4"],
         "none": [1, 2, 3, 4],
         "all": pa.array([None] * 4, pa.string()),
         "coded": pa.array(["x", None, "x", None]).dictionary_encode(),
-        # Two of these rows are NULL; more NULLs are inside.
+        # Two of these rows are NULL; the lists contain more NULLs.
         "nested": [{"a": None}, None, {"a": 1}, None],
         "list": [[None, None], None, [], [1]],
-        "untold": [None, 1, 2, 3],
+        "without": [None, 1, 2, 3],
     }
-    told = [KEY, "none", "all", "coded", "nested.a", "list.list.element"]
-    write(project, pa.table(columns), row_group_size=3, write_statistics=told)
-    found = {column.name: column.null_count for column in discover(project, NARROW).columns}
-    assert found == {KEY: 1, "none": 0, "all": 4, "coded": 2, "nested": None, "list": None, "untold": None}
+    with_statistics = [KEY, "none", "all", "coded", "nested.a", "list.list.element"]
+    write(project, pa.table(columns), row_group_size=3, write_statistics=with_statistics)
+    result = {column.name: column.null_count for column in discover(project, NARROW).columns}
+    assert result == {KEY: 1, "none": 0, "all": 4, "coded": 2, "nested": None, "list": None, "without": None}
 
 
-def test_one_file_without_statistics_leaves_the_nulls_unknown(project: Project) -> None:
+def test_nulls_are_unknown_if_one_file_lacks_statistics(project: Project) -> None:
     table = pa.table({KEY: ["1", "2"], "v": [None, 1]})
     write(project, table)
     pq.write_table(table, project.root / "in" / "snapshot_dt=2025-10-22" / "b.parquet", write_statistics=[KEY])
-    found = {column.name: column.null_count for column in discover(project, NARROW).columns}
-    assert found == {KEY: 0, "v": None}
+    result = {column.name: column.null_count for column in discover(project, NARROW).columns}
+    assert result == {KEY: 0, "v": None}
 
 
-def test_a_type_of_somebodys_own_counts_with_all_the_columns_that_it_is_stored_in(project: Project) -> None:
+def test_extension_type_counts_all_its_stored_columns(project: Project) -> None:
     pair = pa.ExtensionArray.from_storage(Pair(), pa.array([{"a": 1, "b": "x"}], Pair().storage_type))
     pa.register_extension_type(Pair())
     try:
         write(project, pa.table({KEY: ["1"], "p": pair, "last": ["x" * 50_000]}))
-        found = {column.name: column.uncompressed_bytes for column in discover(project, NARROW).columns}
+        result = {column.name: column.uncompressed_bytes for column in discover(project, NARROW).columns}
     finally:
         pa.unregister_extension_type("tests.pair")
-    assert found["p"] < 1000
-    assert found["last"] > 50_000
+    assert result["p"] < 1000
+    assert result["last"] > 50_000
 
 
-def test_what_writers_note_in_the_footer_is_left_out_of_the_schema(project: Project) -> None:
+def test_schema_omits_metadata_of_footer(project: Project) -> None:
     table = pa.table({KEY: ["1"], "v": [1]}).replace_schema_metadata({"pandas": "{}", "secret": "x"})
     write(project, table)
     assert discover(project, NARROW).schema().metadata is None
 
 
-def test_a_key_is_found_exactly_else_without_case() -> None:
+def test_key_is_matched_exactly_then_without_case() -> None:
     assert find_key("ID", ["id", "ID"], "d") == "ID"
     assert find_key("ID", ["x", "Id"], "d") == "Id"
     with pytest.raises(SchemaError, match=r"key 'ID' of d fits 'id' and 'Id'; set datasets\.d\.key to one of"):
@@ -210,5 +210,5 @@ def test_a_key_is_found_exactly_else_without_case() -> None:
 def test_several_keys_keep_their_order(project: Project) -> None:
     write(project, pa.table({"a": [1], "B": ["x"], "c": [2]}))
     project.set(datasets={NARROW: {"source": str(project.root / "in"), "key": ["b", "A"]}})
-    found = discover(project, NARROW)
-    assert (found.keys, found.key_types) == (("B", "a"), ("string", "bigint"))
+    result = discover(project, NARROW)
+    assert (result.keys, result.key_types) == (("B", "a"), ("string", "bigint"))

@@ -1,4 +1,4 @@
-"""The reference has every command, option and setting, and no setting that does not exist."""
+"""The reference documents every command, option and setting, and no other setting."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def setting_names(model: type[BaseModel], prefix: str = "") -> list[str]:
     return names
 
 
-def test_the_reference_lists_exactly_the_settings_there_are() -> None:
+def test_reference_lists_exactly_existing_settings() -> None:
     listed = re.findall(r"^\| `([^`]+)` \|", (DOCS / "settings.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(setting_names(Settings))
 
 
 def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
-    """Every command that does something, by all the words that name it."""
-    found: dict[str, click.Command] = {}
+    """Return every runnable command by its full name."""
+    by_name: dict[str, click.Command] = {}
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
-            found |= commands(command, f"{prefix}{name} ")
+            by_name |= commands(command, f"{prefix}{name} ")
         else:
-            found[f"{prefix}{name}"] = command
-    return found
+            by_name[f"{prefix}{name}"] = command
+    return by_name
 
 
 @pytest.mark.parametrize(("name", "command"), commands(cli).items())
-def test_the_reference_has_the_command_and_its_options(name: str, command: click.Command) -> None:
+def test_reference_has_command_and_options(name: str, command: click.Command) -> None:
     text = (DOCS / "commands.md").read_text()
     assert re.search(rf"^## `{name}[ `]", text, re.MULTILINE)
     for parameter in command.params:
@@ -59,20 +59,20 @@ def test_the_reference_has_the_command_and_its_options(name: str, command: click
             assert all(f"`{option}`" in text for option in names), names
 
 
-def test_the_reference_has_every_metric() -> None:
+def test_reference_has_every_metric() -> None:
     table = (DOCS.parent / "deploy.md").read_text().partition("| metric | unit |")[2]
     listed = re.findall(r"^\| `([A-Za-z]+)` \|", table, re.MULTILINE)
     assert listed == [metric.name for metric in METRICS]
 
 
-def test_the_reference_has_every_field_of_a_summary() -> None:
+def test_reference_has_every_field_of_summary() -> None:
     table = (DOCS / "observability.md").read_text().partition("## Summary")[2]
     cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
     listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(listed) == sorted(Summary.model_fields)
 
 
-def test_the_reference_has_every_field_of_the_log() -> None:
+def test_reference_has_every_field_of_log() -> None:
     text = (DOCS / "observability.md").read_text().partition("## Log")[2].partition("## Metrics")[0]
     assert fields(Progress)
     assert all(f"`{field.name}`" in text for field in fields(Progress))

@@ -1,4 +1,4 @@
-"""Groups of buckets that are gathered as one."""
+"""Bucket groups that the kernel gathers at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be seen of the images without Docker: integration/images looks at the images themselves."""
+"""Checks of the image files that need no Docker; integration/images checks the images themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCKS = ("requirements.txt", "offline/base.txt", "offline/localstack.txt", "offl
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
-    """The instructions of docker/Dockerfile, by stage; what comes before the first is "", the last is "default"."""
+    """Return the instructions of docker/Dockerfile by stage; "" precedes the first stage, "default" is the last."""
     text = re.sub(r"^#.*\n", "", (ROOT / "docker" / "Dockerfile").read_text(), flags=re.MULTILINE)
     found: dict[str, list[tuple[str, str]]] = {"": []}
     name = ""
@@ -30,12 +30,12 @@ def stages() -> dict[str, list[tuple[str, str]]]:
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Versions by name, in lower case and with dashes."""
+    """Return versions by normalized package name."""
     found = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\\n]+)", lock.read_text(), re.MULTILINE)
     return {name.lower().replace("_", "-"): version for name, version in found}
 
 
-def test_the_bases_start_as_they_did() -> None:
+def test_default_image_keeps_entry_point_of_base() -> None:
     # EMR Serverless refuses an image with another working directory, entry point or user.
     found = stages()
     assert found[""] == [("ARG", "BASE_IMAGE=public.ecr.aws/glue/aws-glue-libs:5")]
@@ -48,7 +48,7 @@ def test_the_bases_start_as_they_did() -> None:
     assert names.isdisjoint({"JAVA_HOME", "SPARK_HOME", "PATH"})
 
 
-def test_a_change_of_the_code_leaves_the_dependencies_alone() -> None:
+def test_dependency_layer_does_not_copy_code() -> None:
     found = stages()
     assert [words for op, words in found["dependencies"] if op == "COPY"] == [
         "docker/ca/ /tmp/ca/",
@@ -59,21 +59,21 @@ def test_a_change_of_the_code_leaves_the_dependencies_alone() -> None:
     assert copied[-1] == "app /opt/bucketwheel/app"
 
 
-def test_what_is_run_neither_installs_anything_nor_has_seen_the_certificates_of_the_build() -> None:
+def test_final_stage_has_no_install_and_no_build_certificates() -> None:
     text = str(stages()["app"])
     assert "docker/ca" not in text
     assert "pip" not in text
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_everything_that_is_installed_has_a_version_and_a_hash(lock: str) -> None:
+def test_installed_packages_have_version_and_hash(lock: str) -> None:
     lines = (ROOT / "docker" / lock).read_text().replace("\\\n", " ").splitlines()
     entries = [line for line in lines if line and not line.startswith("#")]
     assert len(entries) > 10
     assert [line for line in entries if not re.match(r"[^ ]+==[^ ]+( +--hash=sha256:[0-9a-f]{64})+ *$", line)] == []
 
 
-def test_the_image_has_what_the_package_asks_for_at_the_versions_that_are_tested() -> None:
+def test_image_has_requirements_at_tested_versions() -> None:
     image, floor = pins(ROOT / "docker" / "requirements.txt"), pins(ROOT / "constraints-floor.txt")
     assert {name: floor[name] for name in image if name in floor} == {n: v for n, v in image.items() if n in floor}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -82,7 +82,7 @@ def test_the_image_has_what_the_package_asks_for_at_the_versions_that_are_tested
         assert Version(image[requirement.name]) in requirement.specifier, requirement
 
 
-def test_the_image_and_the_archive_have_the_versions_of_glue() -> None:
+def test_image_and_archive_have_versions_of_glue() -> None:
     image, glue = pins(ROOT / "docker" / "requirements.txt"), pins(ROOT / "docker" / "offline" / "base.in")
     shared = {name for name in image if name in glue}
     assert shared == {"boto3", "botocore", "numpy", "pandas", "pyarrow", "python-dateutil", "pytz", "urllib3"}

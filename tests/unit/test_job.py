@@ -1,4 +1,4 @@
-"""A run as a job: arguments as platforms pass them, and how it ends."""
+"""The job entry point: arguments as platforms pass them, and exit behavior."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def own_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job(project: Project, *arguments: str) -> Result:
-    """Run the job, which returns or raises; its exit code would be that of the Python that runs it."""
+    """Run the job entry point, which returns or raises instead of exiting."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         job_cli.main([*arguments, "--config-dir", str(project.conf)])

@@ -1,4 +1,4 @@
-"""requirements.lock is in step with pyproject.toml and constraints.txt."""
+"""requirements.lock matches pyproject.toml and constraints.txt."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_lock_satisfies_every_requirement_of_the_project() -> None:
         assert requirement.specifier.contains(lock[canonicalize_name(requirement.name)]), requirement
 
 
-def test_lock_has_the_versions_of_the_constraints() -> None:
+def test_lock_has_versions_of_constraints() -> None:
     lock, constraints = pins("requirements.lock"), pins("constraints.txt")
     shared = lock.keys() & constraints.keys()
     assert len(shared) > 100
     assert {name: lock[name] for name in shared} == {name: constraints[name] for name in shared}
-    # The constraints hold what one Linux environment needs; pip is what installs it.
+    # The constraints list one Linux environment without pip, its installer.
     assert constraints.keys() - lock.keys() <= {"pip"}
 
 

@@ -1,4 +1,4 @@
-"""The names that earlier jobs gave to arguments, in `run` and `plan`."""
+"""Argument names of earlier jobs in `run` and `plan`."""
 
 from __future__ import annotations
 

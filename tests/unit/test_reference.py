@@ -1,4 +1,4 @@
-"""The reference is what `make docs` makes of the code; see test_docs.py for what has to be in it."""
+"""`make docs` reproduces the reference; test_docs.py checks its contents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_no_generated_part_is_stale(page: Path) -> None:
     assert renewed(text, MAKERS) == text, "run `make docs`"
 
 
-def test_every_part_is_on_a_page() -> None:
+def test_every_generated_part_is_on_a_page() -> None:
     assert {name for page in pages(ROOT) for name in part_names(page.read_text("utf-8"))} == set(MAKERS)
 
 
@@ -34,20 +34,20 @@ def first_cells(page: str) -> set[str]:
     return set(re.findall(r"^\| `([^`]+)`", (DOCS / page).read_text("utf-8"), re.MULTILINE))
 
 
-def test_every_setting_says_what_it_does() -> None:
+def test_every_setting_has_description() -> None:
     rows = re.findall(r"^\| `.*\|$", (DOCS / "settings.md").read_text("utf-8"), re.MULTILINE)
     assert len(rows) == len(list(leaves(Settings)))
     assert [row for row in rows if re.search(r"\| +\|$", row)] == []
 
 
-def test_the_reference_has_every_metric_error_and_record() -> None:
+def test_reference_has_every_metric_error_and_record() -> None:
     assert {metric.name for metric in METRICS} <= first_cells("metrics.md")
     assert {kind.__name__ for kind in error_classes()} <= first_cells("errors.md")
     sections = re.findall(r"^### `(\w+)`", (DOCS / "manifest.md").read_text("utf-8"), re.MULTILINE)
     assert set(sections) == {kind.__name__ for kind in records()}
 
 
-def test_words_of_a_row_are_kept_where_the_code_has_none_and_new_rows_come_in() -> None:
+def test_update_keeps_written_cells_and_adds_new_rows() -> None:
     page = "a\n<!-- begin x -->\n| `old` | 1 | by hand |\n| `gone` | 2 | x |\n<!-- end -->\nb\n"
 
     def make(old: object) -> str:
@@ -61,7 +61,7 @@ def test_words_of_a_row_are_kept_where_the_code_has_none_and_new_rows_come_in() 
     assert rows == {("Manifest", "a"): "c \\| d", ("Manifest", "e"): ""}
 
 
-def test_help_comes_from_the_field_then_from_the_docstring() -> None:
+def test_help_comes_from_field_then_docstring() -> None:
     class Model(BaseModel):
         """A record.
 

@@ -22,13 +22,13 @@ def sized(table_bytes: int, rows: int = 1_000_000, **overrides: Any) -> SizeResu
     return size(discovered(columns, [[rows]]), **overrides)
 
 
-def test_bytes_of_a_table_are_those_of_its_columns_and_the_key() -> None:
+def test_table_bytes_are_sum_of_columns_and_key() -> None:
     result = size(discovered([column("Key", 10), column("A", 200), column("B", 3000)]))
     assert [(table.name, table.bytes, table.columns) for table in result.tables] == [("addressable_ids", 3210, 2)]
     assert result.bytes_to_read == 3210
 
 
-def test_the_settings_of_the_layout_are_carried_along() -> None:
+def test_layout_settings_are_copied_to_result() -> None:
     result = sized(GB, buckets={"count": 64, "hash": "spark", "sort": False, "max_file_bytes": "10MB"})
     assert (result.bucket_count, result.hash, result.sort, result.max_file_bytes) == (64, "spark", False, 10_000_000)
     assert result.bucketed
@@ -36,7 +36,7 @@ def test_the_settings_of_the_layout_are_carried_along() -> None:
 
 
 @given(st.integers(100_000_000, 10**14))
-def test_an_automatic_count_is_a_power_of_two_that_makes_files_of_100_mb_to_1_gb(table_bytes: int) -> None:
+def test_automatic_count_is_power_of_two_for_100_mb_files(table_bytes: int) -> None:
     count = sized(table_bytes, buckets__count="auto").bucket_count
     assert count & (count - 1) == 0
     assert 100 * 10**6 <= table_bytes / count <= 10**9
@@ -45,11 +45,11 @@ def test_an_automatic_count_is_a_power_of_two_that_makes_files_of_100_mb_to_1_gb
 
 
 @given(st.integers(2, 99_999_999))
-def test_a_small_table_gets_one_bucket(table_bytes: int) -> None:
+def test_small_table_gets_one_bucket(table_bytes: int) -> None:
     assert sized(table_bytes, buckets__count="auto").bucket_count == 1
 
 
-def test_an_automatic_count_is_made_for_the_largest_table() -> None:
+def test_automatic_count_is_set_by_largest_table() -> None:
     columns = [column("Key", 10**8), *(column(f"c{number}", 10**9) for number in range(6))]
     limits = {"split__columns_over_limit": "parts", "split__column_limit": 4}
     result = size(discovered(columns), buckets__count="auto", **limits)
@@ -58,29 +58,27 @@ def test_an_automatic_count_is_made_for_the_largest_table() -> None:
 
 
 @given(st.integers(2, 10**13), st.integers(1, 8), st.integers(1, 1000))
-def test_without_buckets_there_are_so_many_files_a_gigabyte_up_to_a_limit(
-    table_bytes: int, files_per_gb: int, most: int
-) -> None:
+def test_unbucketed_files_per_gigabyte_have_limit(table_bytes: int, files_per_gb: int, most: int) -> None:
     limits = {"size__files_per_gb": files_per_gb, "size__max_files": most}
     result = sized(table_bytes, buckets__count="none", **limits)
     assert not result.bucketed
     assert result.bucket_count == max(1, min(most, math.ceil(table_bytes / GB * files_per_gb)))
 
 
-def test_by_default_two_files_a_gigabyte_and_at_most_256() -> None:
+def test_default_is_two_files_per_gigabyte_up_to_256() -> None:
     assert sized(17 * GB, buckets__count="none").bucket_count == 34
     assert sized(500 * GB, buckets__count="none").bucket_count == 256
     assert sized(1000, buckets__count="none").bucket_count == 1
 
 
-def test_files_are_counted_with_the_copies_of_buckets_that_are_too_large_for_one() -> None:
+def test_file_count_includes_split_buckets() -> None:
     assert sized(4 * GB, buckets={"count": 4, "max_file_bytes": "1GiB"}).tables[0].files == 4
     assert sized(4 * GB + 5, buckets={"count": 4, "max_file_bytes": "1GiB"}).tables[0].files == 8
     # No more files than rows.
     assert sized(4 * GB, rows=3).tables[0].files == 3
 
 
-def test_row_groups_have_the_size_asked_for_but_at_most_a_quarter_of_a_file() -> None:
+def test_row_group_size_is_at_most_a_quarter_of_file() -> None:
     assert sized(GB, rows=2**20, size__row_group_bytes="1MiB").tables[0].row_group_rows == 1024
     assert sized(GB, rows=2**20, buckets__max_file_bytes="2MiB").tables[0].row_group_rows == 512
     assert sized(GB, rows=1, size__row_group_bytes="1MiB").tables[0].row_group_rows == 1
@@ -99,7 +97,7 @@ def test_slices_cover_every_row_group_once_and_in_order(files: list[list[int]], 
         rows = [files[part.file][group] for group in groups]
         assert part.rows == sum(rows) > 0
         covered += [(part.file, group) for group in groups]
-        # A slice that could have ended earlier is of a size that fits into memory several times.
+        # A slice that could have ended earlier fits into memory several times.
         filled = [count for count in rows if count]
         assert len(filled) == 1 or part.rows * result.decoded_bytes_per_row <= 64 * 2**20
     every = [(file, group) for file, groups in enumerate(files) for group in range(len(groups))]
@@ -121,7 +119,7 @@ def test_slices_cover_every_row_group_once_and_in_order(files: list[list[int]], 
     ],
     ids=str,
 )
-def test_columns_with_small_dictionaries_stay_dictionaries(
+def test_small_dictionary_columns_stay_dictionaries(
     kind: pa.DataType, dictionary_bytes: int | None, coded: bool
 ) -> None:
     columns = [column("Key", dictionary_bytes=10), column("A", dictionary_bytes=dictionary_bytes)]
@@ -129,14 +127,14 @@ def test_columns_with_small_dictionaries_stay_dictionaries(
     assert result.dictionary_columns == (("A",) if coded else ())
 
 
-def test_a_row_takes_what_its_columns_take_when_decoded() -> None:
+def test_row_bytes_are_sum_of_decoded_columns() -> None:
     columns = [column("Key", uncompressed_bytes=20_000), column("A"), column("B", uncompressed_bytes=30_000)]
     result = size(discovered(columns, types={"A": pa.int64()}))
     # 20 and 30 bytes of text a row with 4 bytes of offset each; 8 bytes of number and its validity bit.
     assert result.decoded_bytes_per_row == 24 + 34 + 8
 
 
-def test_many_small_files_get_a_warning_that_says_what_to_do_unless_chosen_automatically() -> None:
+def test_many_small_files_give_warning_unless_automatic() -> None:
     (warning,) = sized(10**6, buckets__count=256).warnings
     assert warning == (
         "256 buckets make files of 0.00 MB in the largest table; joins read better with files of 100 MB to 1 GB: "
@@ -156,11 +154,13 @@ def test_many_small_files_get_a_warning_that_says_what_to_do_unless_chosen_autom
         ({"memory": "100MB", "buckets__count": 1, "engine": "spark"}, False),
     ],
 )
-def test_a_bucket_larger_than_the_memory_for_it_is_warned_of(changes: dict[str, Any], warned: bool) -> None:
+def test_bucket_larger_than_memory_gives_warning(changes: dict[str, Any], warned: bool) -> None:
     warnings = sized(400 * 10**6, **changes).warnings
-    told = [text for text in warnings if text.startswith("gathering one bucket of 1,000,000 rows takes about ")]
-    assert bool(told) is warned
+    memory_warnings = [
+        text for text in warnings if text.startswith("gathering one bucket of 1,000,000 rows takes about ")
+    ]
+    assert bool(memory_warnings) is warned
     if warned:
-        assert told[0].endswith(
+        assert memory_warnings[0].endswith(
             "memory=100000000 allows 40 MB for it, which will be exceeded; raise buckets.count or memory"
         )

@@ -51,9 +51,9 @@ def test_local_spark_submit_session_binds_to_loopback() -> None:
     wanted = session_settings(LOCAL, {"spark.master": "local[*]"}, False, {})
     assert one_machine.items() <= wanted.items()
     assert "spark.driver.memory" not in wanted
-    told = {"spark.master": "local[2]", "spark.ui.enabled": "true", "spark.driver.host": "10.0.0.5"}
-    wanted = session_settings(LOCAL, told, False, {})
-    assert told.keys().isdisjoint(wanted)
+    platform = {"spark.master": "local[2]", "spark.ui.enabled": "true", "spark.driver.host": "10.0.0.5"}
+    wanted = session_settings(LOCAL, platform, False, {})
+    assert platform.keys().isdisjoint(wanted)
 
 
 def test_endpoint_and_region_come_from_environment() -> None:
@@ -66,7 +66,7 @@ def test_endpoint_and_region_come_from_environment() -> None:
     assert wanted[f"{fs}.endpoint.region"] == "eu-west-2"
     wanted = session_settings(remote, {}, False, {**environ, "AWS_ENDPOINT_URL_S3": "http://s3:2"})
     assert wanted[f"{fs}.endpoint"] == "http://s3:2"
-    # A setting goes before the environment, and the environment may be told to keep out.
+    # A setting overrides the environment; AWS_IGNORE_CONFIGURED_ENDPOINT_URLS disables the environment.
     assert session_settings(REMOTE, {}, False, environ)[f"{fs}.endpoint"] == "http://127.0.0.1:4566"
     ignored = {**environ, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}
     assert f"{fs}.endpoint" not in session_settings(remote, {}, False, ignored)
@@ -127,6 +127,6 @@ def test_error_says_that_jvm_has_ended(error: Exception) -> None:
 
     gone: Any = Gone()
     _cancel(gone, "group")
-    told = _engine_error(error)
-    assert isinstance(told, EngineError)
-    assert str(told) == f"spark: the JVM of the driver has ended ({error})"
+    wrapped = _engine_error(error)
+    assert isinstance(wrapped, EngineError)
+    assert str(wrapped) == f"spark: the JVM of the driver has ended ({error})"

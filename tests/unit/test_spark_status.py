@@ -16,11 +16,11 @@ def test_summary_of_lost_executor_has_reason_without_py4j() -> None:
         "stage failure: Task 0 in stage 1.0 failed 4 times, most recent failure: Lost task 0.3 in stage 1.0 (TID 9): "
         "ExecutorLostFailure Reason: Command exited with code 137\nDriver stacktrace:\n\tat org.apache.spark.X\n"
     )
-    told = summarize_error(text)
-    assert told.startswith("org.apache.spark.SparkException: Job aborted due to stage failure")
-    assert "code 137 (short of memory?" in told
-    assert ADVICE in told
-    assert "\n" not in told
+    summary = summarize_error(text)
+    assert summary.startswith("org.apache.spark.SparkException: Job aborted due to stage failure")
+    assert "code 137 (short of memory?" in summary
+    assert ADVICE in summary
+    assert "\n" not in summary
 
 
 def test_summary_of_python_exception_has_its_last_line() -> None:
@@ -29,16 +29,16 @@ def test_summary_of_python_exception_has_its_last_line() -> None:
         "was the direct cause of the following exception:\n\nTraceback (most recent call last):\n  File b.py\n"
         "pyarrow.lib.ArrowMemoryError: malloc of size 64 failed\n"
     )
-    told = summarize_error(f"\n  An exception was thrown from the Python worker. Please see below.\n{raised}")
-    assert told.startswith("a Python worker failed: pyarrow.lib.ArrowMemoryError: malloc of size 64 failed (short")
-    told = summarize_error(f"org.apache.spark.api.python.PythonException: {raised}{STACK}")
-    assert told.startswith("org.apache.spark.api.python.PythonException: pyarrow.lib.ArrowMemoryError: malloc of")
-    assert ADVICE in told
+    summary = summarize_error(f"\n  An exception was thrown from the Python worker. Please see below.\n{raised}")
+    assert summary.startswith("a Python worker failed: pyarrow.lib.ArrowMemoryError: malloc of size 64 failed (short")
+    summary = summarize_error(f"org.apache.spark.api.python.PythonException: {raised}{STACK}")
+    assert summary.startswith("org.apache.spark.api.python.PythonException: pyarrow.lib.ArrowMemoryError: malloc of")
+    assert ADVICE in summary
 
 
 def test_summary_of_bucketwheel_error_has_type_and_message() -> None:
-    told = "bucketwheel-failure:" + json.dumps(["StorageError", "s3://b/k: PutObject failed", []])
-    text = f"PythonException: Traceback (most recent call last):\n  File x\nRuntimeError: {told}\n{STACK}"
+    summary = "bucketwheel-failure:" + json.dumps(["StorageError", "s3://b/k: PutObject failed", []])
+    text = f"PythonException: Traceback (most recent call last):\n  File x\nRuntimeError: {summary}\n{STACK}"
     assert summarize_error(text) == "StorageError: s3://b/k: PutObject failed"
 
 

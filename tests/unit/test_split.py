@@ -34,18 +34,18 @@ def layout(result: SplitResult) -> dict[str, list[tuple[str, str]]]:
     return {table.name: [(c.source, c.name) for c in table.columns] for table in result.tables}
 
 
-def test_without_a_mapping_all_columns_but_the_key_make_one_table_of_the_datasets_name() -> None:
+def test_split_without_mapping_makes_one_table_of_all_columns() -> None:
     result = split(snapshot("Hashed Email", "B"))
     assert layout(result) == {DATASET: [("Hashed Email", "hashed_email"), ("B", "b")]}
     assert [(key.source, key.name) for key in result.keys] == [("Key", "key")]
     assert (result.unmapped, result.mapping_sha256, result.warnings) == ((), None, ())
 
 
-def test_a_snapshot_of_nothing_but_the_key_is_a_table_of_the_key() -> None:
+def test_split_of_key_only_snapshot_makes_key_table() -> None:
     assert layout(split(snapshot())) == {DATASET: []}
 
 
-def test_tables_and_columns_keep_the_order_of_the_mapping(tmp_path: Path) -> None:
+def test_tables_and_columns_keep_order_of_mapping(tmp_path: Path) -> None:
     result = mapped(tmp_path, "T2,B\nT1,C\nT2,A\n", snapshot("A", "B", "C", "D"))
     assert layout(result) == {"t2": [("B", "b"), ("A", "a")], "t1": [("C", "c")]}
     assert result.unmapped == ("D",)
@@ -53,18 +53,18 @@ def test_tables_and_columns_keep_the_order_of_the_mapping(tmp_path: Path) -> Non
     assert result.mapping_sha256
 
 
-def test_a_column_may_go_to_several_tables(tmp_path: Path) -> None:
+def test_column_can_be_in_several_tables(tmp_path: Path) -> None:
     assert layout(mapped(tmp_path, "T1,A\nT2,A\n", snapshot("A"))) == {"t1": [("A", "a")], "t2": [("A", "a")]}
 
 
-def test_names_match_exactly_and_else_without_case_where_one_column_fits(tmp_path: Path) -> None:
+def test_names_match_exactly_then_without_case(tmp_path: Path) -> None:
     result = mapped(tmp_path, "T1,Abc\nT1,DEF\n", snapshot("abc", "Abc", "ABC", "def"))
     assert layout(result) == {"t1": [("Abc", "abc"), ("def", "def")]}
     with pytest.raises(MappingError, match="line 2: 'aBC' fits 'abc' and 'Abc'; write it as one of them"):
         mapped(tmp_path, "T1,aBC\n", snapshot("abc", "Abc"))
 
 
-def test_a_long_list_of_unmapped_columns_is_counted_whole_and_shown_cut(tmp_path: Path) -> None:
+def test_long_list_of_unmapped_columns_is_cut(tmp_path: Path) -> None:
     names = [f"c{number:02}" for number in range(30)]
     (warning,) = mapped(tmp_path, "T1,c00\n", snapshot(*names)).warnings
     assert warning.startswith("29 columns of the snapshot are in no table: c01, ")
@@ -79,46 +79,46 @@ def test_a_long_list_of_unmapped_columns_is_counted_whole_and_shown_cut(tmp_path
         (("--",), "addressable_ids: column '--' has no letter or digit to make a name of"),
     ],
 )
-def test_columns_without_a_name_of_their_own_are_refused(names: tuple[str, ...], message: str) -> None:
+def test_columns_with_colliding_names_are_refused(names: tuple[str, ...], message: str) -> None:
     with pytest.raises(SchemaError, match=message):
         split(snapshot(*names))
 
 
-def test_columns_of_one_name_may_be_in_different_tables(tmp_path: Path) -> None:
+def test_columns_of_same_name_can_be_in_different_tables(tmp_path: Path) -> None:
     result = mapped(tmp_path, "T1,a b\nT2,a_b\n", snapshot("a b", "a_b"))
     assert layout(result) == {"t1": [("a b", "a_b")], "t2": [("a_b", "a_b")]}
 
 
-def test_a_dataset_whose_name_makes_no_table_name_is_refused() -> None:
+def test_dataset_name_without_table_name_is_refused() -> None:
     with pytest.raises(SelectionError, match="dataset '--' has no letter or digit to make the name of a table of"):
         split(snapshot("A"), dataset="--")
 
 
-def test_types_that_catalogs_do_not_know_are_refused_before_any_work_unless_unmapped(tmp_path: Path) -> None:
+def test_mapped_types_unknown_to_catalogs_are_refused(tmp_path: Path) -> None:
     found = snapshot("A", "B", A=pa.null())
     with pytest.raises(SchemaError, match="column 'A' has type null, which Hive catalogs cannot name; leave it unm"):
         split(found)
     assert layout(mapped(tmp_path, "T1,B\n", found)) == {"t1": [("B", "b")]}
 
 
-def test_the_table_filter_takes_tables_in_the_order_of_the_mapping(tmp_path: Path) -> None:
+def test_table_filter_keeps_order_of_mapping(tmp_path: Path) -> None:
     found = snapshot("A", "B", "C")
     result = mapped(tmp_path, "T1,A\nT2,B\nT 3,C\n", found, "t-3", "T1")
     assert list(layout(result)) == ["t1", "t_3"]
-    # What is not asked for is mapped all the same.
+    # Tables outside the filter count as mapped.
     assert result.unmapped == ()
     with pytest.raises(SelectionError, match=r"table filter: no table 'x'; known: t1, t2, t_3"):
         mapped(tmp_path, "T1,A\nT2,B\nT 3,C\n", found, "x")
 
 
-def test_a_part_that_is_called_like_another_table_is_refused(tmp_path: Path) -> None:
+def test_part_named_like_another_table_is_refused(tmp_path: Path) -> None:
     lines = "T1,A\nT1,B\nT1_part_1,C\n"
     limits = {"split__columns_over_limit": "parts", "split__column_limit": 1}
     with pytest.raises(MappingError, match="two tables are called 't1_part_1'; rename one in the mapping"):
         mapped(tmp_path, lines, snapshot("A", "B", "C"), **limits)
 
 
-def test_the_limit_counts_value_columns_alone() -> None:
+def test_column_limit_counts_only_value_columns() -> None:
     names = [f"c{number}" for number in range(100)]
     assert len(split(snapshot(*names)).tables[0].columns) == 100
     with pytest.raises(MappingError, match="table 'addressable_ids' has 101 columns, a Clean Rooms allow-list holds"):
@@ -126,7 +126,7 @@ def test_the_limit_counts_value_columns_alone() -> None:
 
 
 @given(count=st.integers(1, 600), limit=st.integers(1, 120))
-def test_parts_lose_no_column_and_are_as_even_as_they_can_be(count: int, limit: int) -> None:
+def test_parts_are_even_and_keep_every_column(count: int, limit: int) -> None:
     names = [f"c{number}" for number in range(count)]
     result = split(snapshot(*names), split__columns_over_limit="parts", split__column_limit=limit)
     widths = [len(table.columns) for table in result.tables]
@@ -139,7 +139,7 @@ def test_parts_lose_no_column_and_are_as_even_as_they_can_be(count: int, limit: 
 
 
 @given(st.text(max_size=20))
-def test_standard_names_are_plain_and_stay_what_they_are(name: str) -> None:
+def test_standard_names_are_idempotent(name: str) -> None:
     standard = standard_name(name)
     assert set(standard) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
     assert not standard.startswith("_")
@@ -149,9 +149,7 @@ def test_standard_names_are_plain_and_stay_what_they_are(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [pa.uint32(), pa.uint64(), pa.float16(), pa.list_(pa.uint64())], ids=str)
-def test_types_that_only_readers_of_the_files_get_right_are_for_duckdb_alone(
-    kind: pa.DataType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_types_only_in_files_are_for_duckdb_only(kind: pa.DataType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "of_a_plugin", "memory_catalog:MemoryCatalog")
     found = snapshot("A", A=kind)
     assert layout(split(found)) == {DATASET: [("A", "a")]}
@@ -162,7 +160,7 @@ def test_types_that_only_readers_of_the_files_get_right_are_for_duckdb_alone(
             split(found, **{"catalog.kind": catalog})
 
 
-def test_names_as_long_as_glue_takes_them_pass(tmp_path: Path) -> None:
+def test_names_up_to_glue_limit_are_accepted(tmp_path: Path) -> None:
     table, value = "t" * (255 - len("bucketed_")), "c" * 255
     result = mapped(tmp_path, f"{table},{value}\n", snapshot(value), **{"catalog.kind": "glue"})
     assert layout(result) == {table: [(value, value)]}
@@ -172,9 +170,7 @@ def test_names_as_long_as_glue_takes_them_pass(tmp_path: Path) -> None:
     ("prefixes", "setting"),
     [({}, "final_prefix"), ({"catalog.staged_prefix": "before_they_are_"}, "staged_prefix")],
 )
-def test_a_table_whose_name_is_too_long_for_glue_is_refused_before_any_work(
-    tmp_path: Path, prefixes: dict[str, str], setting: str
-) -> None:
+def test_table_name_too_long_for_glue_is_refused(tmp_path: Path, prefixes: dict[str, str], setting: str) -> None:
     table = "t" * 247
     found = snapshot("A")
     with pytest.raises(
@@ -184,20 +180,20 @@ def test_a_table_whose_name_is_too_long_for_glue_is_refused_before_any_work(
     assert mapped(tmp_path, f"{table},A\n", found, **prefixes)
 
 
-def test_a_column_whose_name_is_too_long_for_glue_is_refused_before_any_work() -> None:
+def test_column_name_too_long_for_glue_is_refused() -> None:
     name = "c" * 256
     with pytest.raises(
         SchemaError, match=f"column '{name}' would have a name of 256 characters, catalog glue takes 255"
     ):
         split(snapshot(name), **{"catalog.kind": "glue"})
     assert split(snapshot(name))
-    # A key has a name as other columns do.
+    # Key names collide like those of other columns.
     key = discovered([column("k" * 256), column("B")], keys=["k" * 256])
     with pytest.raises(SchemaError, match=r"column 'k+' would have a name of 256 characters"):
         split(key, **{"catalog.kind": "glue"})
 
 
-def test_a_type_whose_text_is_too_long_for_glue_is_refused_before_any_work() -> None:
+def test_type_text_too_long_for_glue_is_refused() -> None:
     wide = pa.struct([(f"field_number_{number:08d}", pa.decimal128(38, 10)) for number in range(4000)])
     found = snapshot("A", A=wide)
     with pytest.raises(
@@ -208,7 +204,7 @@ def test_a_type_whose_text_is_too_long_for_glue_is_refused_before_any_work() -> 
 
 
 class Narrow(MemoryCatalog):
-    """A catalog with limits of its own."""
+    """A catalog that declares narrow limits."""
 
     longest_name = 12
     longest_type = 6
@@ -221,7 +217,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> str:
     return "narrow"
 
 
-def test_split_refuses_what_exceeds_the_limits_the_catalog_declares(narrow: str, tmp_path: Path) -> None:
+def test_split_respects_limits_declared_by_catalog(narrow: str, tmp_path: Path) -> None:
     with pytest.raises(MappingError, match=r"table 'letters' .* of 16 characters .*, catalog narrow takes 12"):
         mapped(tmp_path, "letters,A\n", snapshot("A"), **{"catalog.kind": narrow})
     with pytest.raises(SchemaError, match=r"column 'a_column_name' .* of 13 characters, catalog narrow takes 12"):
@@ -231,13 +227,13 @@ def test_split_refuses_what_exceeds_the_limits_the_catalog_declares(narrow: str,
         mapped(tmp_path, "t,A\n", wide, **{"catalog.kind": narrow})
 
 
-def test_split_works_without_the_packages_of_the_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_works_without_packages_of_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "bucketwheel.catalogs.duckdb", raising=False)
     monkeypatch.setitem(sys.modules, "duckdb", None)
     assert layout(split(snapshot("A"))) == {DATASET: [("A", "a")]}
 
 
-def test_a_catalog_that_declares_no_capabilities_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalog_without_capabilities_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(MemoryCatalog, "typed")
     monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "bare", "memory_catalog:MemoryCatalog")
     with pytest.raises(SelectionError, match="catalog 'bare' does not declare typed; set these as attributes of"):

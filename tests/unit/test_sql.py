@@ -23,7 +23,7 @@ from stage_support import Pair
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
-def test_whole_statements_are_those_of_the_golden_file(golden: Callable[[str, str], None]) -> None:
+def test_statements_match_golden_file(golden: Callable[[str, str], None]) -> None:
     location = "/data/it's [here]/*?/ibe_01/2025-10-22-20251101T041109Z-3f9a1c"
     statements = [
         sql.parquet_view("omc_flywheel_local", "bucketed_ibe_01", "/out/ibe_01/2025-10-22-20251101T041109Z-3f9a1c"),
@@ -52,7 +52,7 @@ def a_copy(table: str = "ibe_01", **changes: Any) -> TableCopy:
     )
 
 
-def test_statements_for_athena_are_those_of_the_golden_file(golden: Callable[[str, str], None]) -> None:
+def test_athena_statements_match_golden_file(golden: Callable[[str, str], None]) -> None:
     statements = [
         athena.copy_statement(a_copy(), "omc_flywheel_prod"),
         athena.copy_statement(
@@ -67,7 +67,7 @@ def test_statements_for_athena_are_those_of_the_golden_file(golden: Callable[[st
     golden("athena.sql", "".join(f"{statement};\n\n" for statement in statements))
 
 
-def test_statements_for_trino_are_those_of_the_golden_file(golden: Callable[[str, str], None]) -> None:
+def test_trino_statements_match_golden_file(golden: Callable[[str, str], None]) -> None:
     statements = [
         trino.copy_statement(a_copy(), "hive", "omc_flywheel_prod", False),
         trino.copy_statement(replace(a_copy("it's"), hash="hive_v2"), "hive", 'odd "schema"', True),
@@ -79,18 +79,18 @@ def test_statements_for_trino_are_those_of_the_golden_file(golden: Callable[[str
 
 
 @pytest.mark.parametrize("name", ["plain", "select", "1st", "UPPER", "a_b", "x" * 255])
-def test_names_that_athena_can_read_pass(name: str) -> None:
+def test_names_readable_by_athena_are_accepted(name: str) -> None:
     sql.check_plain_name("catalog.database", name)
 
 
 @pytest.mark.parametrize("name", ["", "with space", "hy-phen", "größe", 'x"', "a.b", "a`b", "x" * 256, "new\nline"])
-def test_names_that_athena_cannot_read_are_refused_with_their_setting(name: str) -> None:
+def test_names_unreadable_by_athena_are_refused_with_setting(name: str) -> None:
     with pytest.raises(ConfigError, match=r"^catalog\.database: .* is not a name that Athena can read; use at most"):
         sql.check_plain_name("catalog.database", name)
 
 
 @pytest.mark.parametrize("field", ["a:b", "a b", "a,b", "a>b", "a<b", "", 'a"b', "a`b"])
-def test_a_field_whose_name_would_break_the_name_of_its_type_is_refused(field: str) -> None:
+def test_field_name_that_breaks_type_text_is_refused(field: str) -> None:
     with pytest.raises(SchemaError, match=r"^column 'My Column' has a field .*, which Hive catalogs cannot name"):
         hive_type(pa.struct([("fine", pa.int8()), (field, pa.string())]), "My Column")
 
@@ -102,9 +102,7 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @given(text=texts)
-def test_quoted_identifiers_and_literals_come_back_as_they_were(
-    connection: duckdb.DuckDBPyConnection, text: str
-) -> None:
+def test_quoted_identifiers_and_literals_round_trip(connection: duckdb.DuckDBPyConnection, text: str) -> None:
     found = connection.execute(f"SELECT {sql.literal(text)} AS {sql.quoted(text)}")
     assert found.description
     assert found.description[0][0] == text
@@ -121,7 +119,7 @@ def test_quoted_identifiers_and_literals_come_back_as_they_were(
         ("", '""', "''"),
     ],
 )
-def test_quotes_are_doubled_and_backslashes_left_alone(text: str, identifier: str, literal: str) -> None:
+def test_quotes_are_doubled_and_backslashes_kept(text: str, identifier: str, literal: str) -> None:
     assert (sql.quoted(text), sql.literal(text)) == (identifier, literal)
 
 
@@ -146,7 +144,7 @@ def test_quotes_are_doubled_and_backslashes_left_alone(text: str, identifier: st
         "$HOME;--",
     ],
 )
-def test_a_view_shows_the_files_of_its_directory_and_of_no_other(tmp_path: Path, name: str) -> None:
+def test_view_reads_files_of_its_directory_only(tmp_path: Path, name: str) -> None:
     places = {name: 1, "plain but other": 2, "starx": 3, "questionx": 4, "b": 5, "a": 6, "brackets": 7}
     for place, value in places.items():
         directory = tmp_path / place
@@ -166,7 +164,7 @@ def test_a_view_shows_the_files_of_its_directory_and_of_no_other(tmp_path: Path,
         assert connection.execute("SELECT count(*) FROM duckdb_views() WHERE schema_name = 's'").fetchall() == [(0,)]
 
 
-def test_a_path_that_duckdb_cannot_list_is_refused() -> None:
+def test_path_that_duckdb_cannot_list_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^/a\\b: DuckDB treats a backslash as a path separator; choose"):
         sql.parquet_view("s", "v", "/a\\b")
 
@@ -211,7 +209,7 @@ def test_a_path_that_duckdb_cannot_list_is_refused() -> None:
     ],
     ids=str,
 )
-def test_hive_has_a_name_for_every_type_of_parquet(kind: pa.DataType, name: str) -> None:
+def test_every_parquet_type_has_hive_name(kind: pa.DataType, name: str) -> None:
     assert hive_type(kind, "c") == name
 
 
@@ -220,7 +218,7 @@ def test_hive_has_a_name_for_every_type_of_parquet(kind: pa.DataType, name: str)
     [pa.null(), pa.decimal256(50, 2), pa.list_(pa.null()), pa.struct([("a", pa.month_day_nano_interval())])],
     ids=str,
 )
-def test_types_that_hive_cannot_name_are_refused_by_column(kind: pa.DataType) -> None:
+def test_types_without_hive_name_are_refused_by_column(kind: pa.DataType) -> None:
     with pytest.raises(SchemaError, match=r"^column 'My Column' has type .*, which Hive catalogs cannot name"):
         hive_type(kind, "My Column")
 
@@ -240,9 +238,7 @@ def test_types_that_hive_cannot_name_are_refused_by_column(kind: pa.DataType) ->
     ],
     ids=str,
 )
-def test_types_that_readers_of_the_nearest_one_get_wrong_are_for_readers_of_the_files_alone(
-    kind: pa.DataType, name: str, text: str
-) -> None:
+def test_types_without_exact_hive_type_are_for_files_only(kind: pa.DataType, name: str, text: str) -> None:
     with pytest.raises(SchemaError, match=f"^column 'My Column' has {text}.*or leave the column unmapped"):
         hive_type(kind, "My Column")
     assert hive_type(kind, "My Column", exact=False) == name

@@ -23,7 +23,7 @@ def files(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
 
 
-def test_what_is_written_is_read_and_replaced(storage: Storage, tmp_path: Path) -> None:
+def test_written_file_is_read_and_replaced(storage: Storage, tmp_path: Path) -> None:
     location = str(tmp_path / "a" / "b.json")
     assert not storage.exists(location)
     storage.write(location, b"one")
@@ -35,7 +35,7 @@ def test_what_is_written_is_read_and_replaced(storage: Storage, tmp_path: Path) 
     assert files(tmp_path) == ["a/b.json"]
 
 
-def test_a_failed_write_leaves_the_old_content_and_nothing_beside_it(
+def test_failed_write_keeps_old_content_and_no_other_file(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location = str(tmp_path / "manifest.json")
@@ -51,20 +51,20 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_beside_it(
     assert files(tmp_path) == ["manifest.json"]
 
 
-def test_a_write_survives_a_power_cut_only_where_asked(
+def test_durable_write_syncs_file_and_directory(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
     storage.write(str(tmp_path / "a"), b"x")
-    # The file itself while it has its first name, then the directory that tells the new one.
+    # First the file under its temporary name, then the directory that holds the new name.
     assert [path.parent if path.suffix == ".tmp" else path for path in synced] == [tmp_path, tmp_path]
     synced.clear()
     storage.write(str(tmp_path / "b"), b"x", durable=False)
     assert synced == []
 
 
-def test_readers_never_see_half_of_a_write(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_never_see_partial_write(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     location = str(tmp_path / "x")
     storage.write(location, b"old")
     replace, seen = Path.replace, []
@@ -78,7 +78,7 @@ def test_readers_never_see_half_of_a_write(storage: Storage, tmp_path: Path, mon
     assert seen == [(b"old", b"new")]
 
 
-def test_a_new_file_appears_when_its_block_ends(storage: Storage, tmp_path: Path) -> None:
+def test_created_file_appears_at_end_of_block(storage: Storage, tmp_path: Path) -> None:
     location, scratch = str(tmp_path / "t" / "f"), str(tmp_path / "scratch")
     storage.make_directory(scratch)
     with storage.create(location, scratch) as stream:
@@ -100,9 +100,7 @@ def write_half(storage: Storage, location: str, scratch: str, error: BaseExcepti
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), OSError(5, "Input/output error")])
-def test_a_block_that_fails_leaves_neither_the_file_nor_its_draft(
-    storage: Storage, tmp_path: Path, error: BaseException
-) -> None:
+def test_failed_block_leaves_no_file(storage: Storage, tmp_path: Path, error: BaseException) -> None:
     expected = StorageError if isinstance(error, OSError) else type(error)
     storage.make_directory(str(tmp_path / "scratch"))
     with pytest.raises(expected):
@@ -131,7 +129,7 @@ def test_create_fails_when_run_is_deleted_while_writing(storage: Storage, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_place_of_a_directory_is_named(storage: Storage, tmp_path: Path) -> None:
+def test_file_in_place_of_directory_is_named(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     location = str(tmp_path / "file" / "below")
     with pytest.raises(StorageError, match=f"{location}: cannot write"):
@@ -143,7 +141,7 @@ def test_a_file_in_place_of_a_directory_is_named(storage: Storage, tmp_path: Pat
     assert files(tmp_path) == ["file"]
 
 
-def test_a_directory_in_place_of_a_file_is_named(storage: Storage, tmp_path: Path) -> None:
+def test_directory_in_place_of_file_is_named(storage: Storage, tmp_path: Path) -> None:
     location = str(tmp_path / "directory")
     Path(location).mkdir()
     with pytest.raises(StorageError, match=f"{location}: cannot write"):
@@ -155,7 +153,7 @@ def test_a_directory_in_place_of_a_file_is_named(storage: Storage, tmp_path: Pat
     assert files(tmp_path) == []
 
 
-def test_what_is_not_there_is_named(storage: Storage, tmp_path: Path) -> None:
+def test_missing_file_is_named(storage: Storage, tmp_path: Path) -> None:
     location = str(tmp_path / "missing")
     with pytest.raises(StorageError, match=f"{location}: cannot read: it does not exist"):
         storage.read(location)
@@ -166,13 +164,11 @@ def test_what_is_not_there_is_named(storage: Storage, tmp_path: Path) -> None:
     storage.delete_directory(location)
 
 
-def test_denied_access_is_told_with_what_to_do(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_denied_access_error_has_fix(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def deny(*_: Any, **__: Any) -> NoReturn:
         raise PermissionError(13, "Permission denied")
 
-    # Not by chmod: tests may run as root, who is denied nothing.
+    # chmod does not work here: tests may run as root.
     monkeypatch.setattr(Path, "mkdir", deny)
     location = str(tmp_path / "new" / "file")
     with pytest.raises(StorageError, match=rf"{location}: cannot write: permission denied; give this user"):
@@ -181,7 +177,7 @@ def test_denied_access_is_told_with_what_to_do(
         storage.make_directory(location)
 
 
-def test_a_listing_is_sorted_and_tells_size_time_and_kind(storage: Storage, tmp_path: Path) -> None:
+def test_list_is_sorted_with_size_time_and_kind(storage: Storage, tmp_path: Path) -> None:
     for name, content in (("b", b"xx"), ("a/c", b""), ("a.txt", b"y")):
         storage.write(str(tmp_path / name), content)
     flat = storage.list(str(tmp_path))
@@ -195,13 +191,13 @@ def test_a_listing_is_sorted_and_tells_size_time_and_kind(storage: Storage, tmp_
         assert not moment.utcoffset()
 
 
-def test_a_listing_of_a_file_is_refused(storage: Storage, tmp_path: Path) -> None:
+def test_list_of_file_is_refused(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=f"{tmp_path / 'file'}: cannot list"):
         storage.list(str(tmp_path / "file"))
 
 
-def test_only_the_file_or_directory_named_is_deleted(storage: Storage, tmp_path: Path) -> None:
+def test_delete_removes_only_named_path(storage: Storage, tmp_path: Path) -> None:
     for name in ("run1/a", "run1/deep/b", "run10/a", "other"):
         storage.write(str(tmp_path / name), b"")
     storage.delete_directory(str(tmp_path / "run1"))
@@ -235,7 +231,7 @@ def test_flush_syncs_local_disks_only(storage: Storage, monkeypatch: pytest.Monk
         (OSError(5, "Input/output error"), "/p: cannot spill to: [Errno 5] Input/output error"),
     ],
 )
-def test_errors_of_the_system_name_place_action_and_way_out(error: OSError, said: str) -> None:
+def test_os_errors_name_location_action_and_fix(error: OSError, said: str) -> None:
     with pytest.raises(StorageError) as caught, wrap_os_errors("/p", "spill to"):
         raise error
     assert said in str(caught.value)
@@ -243,8 +239,8 @@ def test_errors_of_the_system_name_place_action_and_way_out(error: OSError, said
     assert caught.value.exit_code == 1
 
 
-def test_errors_of_our_own_pass_untouched() -> None:
-    own = StorageError("already told")
+def test_own_errors_are_not_wrapped() -> None:
+    own = StorageError("already wrapped")
     with pytest.raises(StorageError) as caught, wrap_os_errors("/p", "write"):
         raise own
     assert caught.value is own

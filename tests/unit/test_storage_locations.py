@@ -21,13 +21,13 @@ def storage() -> Storage:
 
 
 @pytest.mark.parametrize("scheme", ["s3", "s3a", "s3n", "S3"])
-def test_s3_locations_of_every_scheme_mean_the_same(storage: Storage, scheme: str) -> None:
+def test_s3_schemes_are_equivalent(storage: Storage, scheme: str) -> None:
     assert is_s3(f"{scheme}://bucket/key")
     assert storage.absolute(f"{scheme}://bucket/some/key.parquet") == "s3://bucket/some/key.parquet"
 
 
 @pytest.mark.parametrize("location", ["s3://", "s3a:///key"])
-def test_a_location_without_a_bucket_is_refused(storage: Storage, location: str) -> None:
+def test_location_without_bucket_is_refused(storage: Storage, location: str) -> None:
     with pytest.raises(StorageError, match=f"{location}: names no bucket; write s3://bucket/prefix"):
         storage.absolute(location)
 
@@ -43,7 +43,7 @@ def test_a_location_without_a_bucket_is_refused(storage: Storage, location: str)
         ("s3a://b/[x] ü", "b/[x] ü"),
     ],
 )
-def test_keys_are_taken_as_they_are_written(storage: Storage, location: str, path: str) -> None:
+def test_keys_are_not_decoded(storage: Storage, location: str, path: str) -> None:
     assert storage.absolute(location) == f"s3://{path}"
     assert "/".join(bucket_and_key(storage.absolute(location))).rstrip("/") == path
 
@@ -61,19 +61,19 @@ def test_keys_are_taken_as_they_are_written(storage: Storage, location: str, pat
         ("/data/./a/../x", "/data/x"),
     ],
 )
-def test_local_paths_and_file_uris_lead_to_the_local_disk(storage: Storage, location: str, path: str) -> None:
+def test_local_paths_and_file_uris_use_local_disk(storage: Storage, location: str, path: str) -> None:
     assert storage.absolute(location) == path
     assert not is_s3(location)
 
 
-def test_relative_paths_start_where_the_process_does(
+def test_relative_paths_use_working_directory(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert storage.absolute("out/x") == str(tmp_path / "out" / "x")
 
 
-def test_catalogs_get_s3_uris_of_one_scheme(storage: Storage) -> None:
+def test_catalog_uris_use_one_s3_scheme(storage: Storage) -> None:
     assert storage.absolute("s3a://b/p/") == "s3://b/p"
 
 
@@ -87,11 +87,11 @@ def test_unknown_schemes_are_refused_by_name(storage: Storage, location: str) ->
 
 
 @given(st.text(min_size=1).filter(lambda text: "\0" not in text))
-def test_any_key_comes_back_from_its_uri(key: str) -> None:
+def test_any_key_round_trips_through_uri(key: str) -> None:
     assert bucket_and_key(Storage(SETTINGS).absolute(f"s3://b/{key}x")) == ("b", f"{key}x")
 
 
-def test_locations_are_put_together_and_taken_apart() -> None:
+def test_locations_are_joined_and_split() -> None:
     assert join("s3://b/p/", "/q/", "r") == "s3://b/p/q/r"
     assert join("/", "x") == "/x"
     assert join("out") == "out"
@@ -99,5 +99,5 @@ def test_locations_are_put_together_and_taken_apart() -> None:
     assert name_of("/data/dir/") == "dir"
 
 
-def test_a_storage_travels_to_other_processes_with_its_settings(storage: Storage) -> None:
+def test_storage_is_picklable_with_settings(storage: Storage) -> None:
     assert pickle.loads(pickle.dumps(storage)).settings == SETTINGS

@@ -32,7 +32,7 @@ def plan(**overrides: Any) -> Plan:
         column("Z", 3),
     ]
     found = discovered(columns, [[1_000_000] * 94] * 3 + [[1_000_000] * 92])
-    # So much that the texts are the same on any machine.
+    # Fixed, so that the texts are the same on every machine.
     parts: dict[str, Any] = {"split__columns_over_limit": "parts", "memory": 2**36, **overrides}
     return Plan("addressable_ids", STAGES, found, split(found, **parts), size(found, **parts))
 

@@ -235,7 +235,7 @@ def texts(column: pa.ChunkedArray) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["list of dictionary", "struct of dictionary"])
 def test_nested_dictionaries_are_read_across_row_groups(tmp_path: Path, kind: str) -> None:
-    # pyarrow refuses to read them in one go.
+    # pyarrow cannot read several row groups of them at once.
     source = people(numbered(6), Value=VALUES[kind]())
     files = write_files(tmp_path / "source", [source], 2)
     job = make_job(tmp_path, files, {"t": ["Value"]}, groups_per_slice=3, bucket_count=1)
