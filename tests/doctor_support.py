@@ -1,4 +1,4 @@
-"""What the prod configuration expects to find on AWS, and how findings are looked at."""
+"""The AWS resources that the prod configuration requires, and helpers to check the results of `doctor`."""
 
 from __future__ import annotations
 

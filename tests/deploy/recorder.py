@@ -102,7 +102,7 @@ def _of_s3(operation: str, params: Mapping[str, Any], status: int) -> Iterator[C
     elif operation in _ON_OBJECT:
         yield _call(_ON_OBJECT[operation], f"{bucket}/{params['Key']}")
         if status == 404:
-            # Only who may list there is told that there is nothing; all others are told that it is forbidden.
+            # S3 answers 404 only to callers that may list the bucket, and 403 to all others.
             yield _call("s3:ListBucket", bucket, {"s3:prefix": params["Key"]})
     else:
         raise LookupError(f"s3 {operation}: say here what a policy has to allow for it")

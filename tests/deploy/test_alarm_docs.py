@@ -1,4 +1,4 @@
-"""Whoever is paged finds the alarm's name in the operations guide."""
+"""The operations guide explains every alarm by its name."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_a_change_is_shown_and_made_and_nothing_is_done_where_nothing_changed(ac
 
 def test_no_changes_are_no_failure(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     account.apply()
-    # moto reports every resource as changed; AWS reports a failed change set that says so.
+    # moto reports every resource as changed; AWS reports a failed change set with this reason.
     refuse_change_set(account, monkeypatch, "The submitted information didn't contain changes. Submit different")
     account.asked.clear()
     again = account.apply()

@@ -81,7 +81,7 @@ def test_buckets_that_exist_already_are_named_where_they_were_to_be_made(
     )
     client = clients.client("s3", account.configuration().settings.aws)
     monkeypatch.setattr(client, "head_bucket", Refuses("HeadBucket", "head_bucket", "403").head_bucket)  # type: ignore[attr-defined]
-    # Somebody else's.
+    # The bucket belongs to another account.
     with pytest.raises(
         DeployError, match=f"AWS::S3::Bucket {LOGS}, AWS::S3::Bucket {DATA}, AWS::S3::Bucket {RESULTS}"
     ):

@@ -68,13 +68,13 @@ def test_by_hand_it_takes_a_snapshot_a_filter_and_datasets(machine: Machine) -> 
         assert (arguments["--SNAPSHOT_DT"], arguments["--TABLES_FILTER"]) == ("2025-10-22", "IBE_01,IBE_04")
 
 
-def test_a_job_that_fails_ends_the_run_and_is_told(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_job_ends_run_and_sends_notice(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, lambda run: run.job_name.endswith("register-staged-tables"))
     assert machine.run({}) == "FAILED"
     assert len(machine.runs()["register-staged-tables"]) == 1
     assert "create-athena-bucketed-tables" not in machine.runs()
     (notice,) = machine.notices()
-    # Of a failure inside a map moto does not keep the job's own message.
+    # moto does not keep the job's own message of a failure inside a map.
     assert notice.startswith("States.")
     assert "Execution arn:aws:states:" in notice
 
@@ -108,7 +108,7 @@ def test_a_job_that_fails_is_tried_again_as_often_as_said(
     found = machine.runs()
     assert len(found["addressable-bucket"]) == runs
     assert len(found["infobase-split-and-bucket"]) == 1
-    # Of a branch that failed after tries moto makes an error that no `Catch` takes, so no notice is looked for.
+    # moto turns a branch that failed after retries into an error that no `Catch` handles, so notices are not checked.
     assert ("register-staged-tables" in found) is (status == "SUCCEEDED")
 
 
@@ -130,12 +130,12 @@ def test_a_dataset_that_there_is_not_ends_the_run_where_each_has_its_own_job(sta
 
 
 @pytest.mark.parametrize(("slow", "status", "error"), [(False, "SUCCEEDED", None), (True, "FAILED", "RunSlow")])
-def test_the_watch_fails_where_a_run_goes_on_and_not_where_it_has_ended(
+def test_timeout_watchdog_fails_only_while_run_is_running(
     states: None, monkeypatch: pytest.MonkeyPatch, slow: bool, status: str, error: str | None
 ) -> None:
     run, watch = Machine(), Machine("SlowWatch")
     if slow:
-        # moto lets a run end as soon as its state is looked at.
+        # moto ends a run at the first request for its state.
         monkeypatch.setattr(FakeJobRun, "status", property(lambda _: "RUNNING"))
     execution = run.start({})
     if not slow:

@@ -1,4 +1,4 @@
-"""What a run left on the target, as whoever submitted it gets it: read, damaged, out of reach."""
+"""`submit` reads the summary of a run from the target, and reports a damaged or unreadable one."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_jobs_have_the_names_that_production_uses_and_are_selections_of_one_scri
         assert arguments["--python-virtual-env"] == f"{PACKAGE}/environment.tar.gz"
         assert (arguments["--env"], arguments["--config-dir"]) == ("prod", f"{PACKAGE}/conf")
         assert resolved(arguments["--notices-topic"], rendered()["Resources"]) == TOPIC_ARN
-        # Spark's settings, of which there are none, and not our directory.
+        # `--conf` would be Spark's settings, not our directory; the job has none.
         assert "--conf" not in arguments
         assert job["Tags"] == {"application": "bucketwheel", "environment": "prod"}
 

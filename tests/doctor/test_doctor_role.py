@@ -1,4 +1,4 @@
-"""`doctor` and who may assume roles: the platform that of the jobs, whoever asks their own."""
+"""`doctor` checks who may assume roles: the platform the role of the jobs, the caller a role of its own."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_credentials_role_not_assumable_is_named(
 
 
 def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Calls of AWS, of which only moto's STS lets everybody be anybody."""
+    """Wrap calls of AWS so that STS denies AssumeRole, which moto would allow to all callers."""
 
     def answer(self: Any, operation: str, arguments: Any) -> Any:
         if operation == "AssumeRole":

@@ -273,7 +273,7 @@ def test_sample_data_runs(project: Project, tmp_path: Path) -> None:
         "sample", str(tmp_path / "made"), "--rows", "500", "--tables", "2", "--columns", "3", "--files", "1"
     )
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.startswith("500 people, 2 tables of 3 columns, 1 files, ")
+    assert result.stdout.startswith("500 people, 2 tables of 3 columns, 1 file, ")
     data = tmp_path / "made" / "opus"
     settings = [f"datasets.{name}.source={data}/{name}/raw_input" for name in (WIDE, NARROW)]
     settings.append(f"datasets.{WIDE}.mapping={data}/{WIDE}/mapping.csv")

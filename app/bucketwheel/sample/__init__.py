@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.errors import ConfigError, MissingDependencyError, did_you_mean
+from bucketwheel.report.formatting import counted
 from bucketwheel.sample.columns import KEY, Column, addressable_columns, wide_columns
 from bucketwheel.sample.dirty import DIRTY, CleanSample, add_defect, mapping_csv
 from bucketwheel.storage import wrap_os_errors
@@ -141,8 +142,8 @@ def _write(directory: Path, spec: SampleSpec, writer: _Writer) -> Sample:
         rows=spec.rows,
         bytes=size,
         addressable_bytes=sum(f.stat().st_size for f in narrow_files),
-        description=f"{spec.rows:,} people, {spec.tables} tables of {spec.columns} columns, "
-        f"{len(files)} files, {size / 1e6:,.1f} MB, written by {spec.writer}{defect}",
+        description=f"{spec.rows:,} people, {counted(spec.tables, 'table')} of {counted(spec.columns, 'column')}, "
+        f"{counted(len(files), 'file')}, {size / 1e6:,.1f} MB, written by {spec.writer}{defect}",
     )
 
 

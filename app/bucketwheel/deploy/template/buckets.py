@@ -1,4 +1,4 @@
-"""Buckets and their key: created only if the configuration says so, and never deleted with the stack."""
+"""Buckets and their key: created only if the configuration requests it, and never deleted with the stack."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def joined(parts: Iterable[Resources]) -> Resources:
     """Return the resources of all parts.
 
     Raises:
-        ConfigError: two have the same logical id, of which one would be lost; names both.
+        ConfigError: two resources have the same logical id; one would overwrite the other. The message names both.
     """
     made: Resources = {}
     for part in parts:

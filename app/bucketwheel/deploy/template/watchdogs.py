@@ -54,7 +54,7 @@ def watch_definition(deployment: Deployment) -> State:
 def slow_definition(deployment: Deployment, minutes: int) -> State:
     """Return the state machine that starts with each run and fails if the run takes longer than `minutes`.
 
-    The metric for the duration of executions exists only after they end.
+    A metric cannot do this: CloudWatch has the duration of an execution only after its end.
     """
     return {
         "Comment": f"Bucketwheel, {deployment.env}: fails if a run takes longer than {minutes} minutes",
@@ -75,14 +75,18 @@ def slow_definition(deployment: Deployment, minutes: int) -> State:
                         "BackoffRate": 2.0,
                     }
                 ],
-                "Next": "Goes on",
+                "Next": "Is running",
             },
-            "Goes on": {
+            "Is running": {
                 "Type": "Choice",
                 "Choices": [{"Variable": "$.status", "StringEquals": "RUNNING", "Next": "Slow"}],
                 "Default": "Done",
             },
             "Done": {"Type": "Succeed"},
-            "Slow": {"Type": "Fail", "Error": "RunSlow", "Cause": f"The run goes on after {minutes} minutes"},
+            "Slow": {
+                "Type": "Fail",
+                "Error": "RunSlow",
+                "Cause": f"The run still runs after {minutes} minutes",
+            },
         },
     }
