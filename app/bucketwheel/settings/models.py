@@ -200,7 +200,7 @@ class AwsSettings(Frozen):
             `AWS_ENDPOINT_URL_<SERVICE>`.
         connect_seconds: Longest wait for a connection.
         read_seconds: Longest wait for an answer; of a Trino that copies tables, too.
-        attempts: How often one call is tried, with growing pauses, where AWS throttles or fails.
+        attempts: Maximum attempts per call (exponential backoff) if AWS throttles it or fails.
     """
 
     region: str | None = None
@@ -224,7 +224,7 @@ class StorageSettings(Frozen):
         requester_pays: Pay for requests to buckets that want this of others than their owner.
         connect_seconds: Longest wait for a connection; null takes `aws.connect_seconds`.
         read_seconds: Longest wait for the next bytes of an answer; null takes `aws.read_seconds`.
-        attempts: How often one call is tried, with growing pauses; null takes `aws.attempts`.
+        attempts: Maximum attempts per call (exponential backoff); null: `aws.attempts`.
         spill_directory: A local directory for spilled pieces; null takes the system's temporary directory.
     """
 
@@ -277,7 +277,7 @@ class Settings(Frozen):
         memory: Budget of the arrow engine: `auto` (half of what machine or container allows), or a size such as
             `512MB`. Past two fifths of it, pieces spill to disk.
         threads: Threads of the arrow engine; `auto` takes every core this process may use.
-        target: Where tables and the books are written: a local path or `s3://bucket/prefix`.
+        target: Location of the tables and run metadata: a local path or `s3://bucket/prefix`.
         stages: The pipeline, in order. Stages of other packages are added here.
         plugins: Settings of stages and backends of other packages, by name (`plugins.md`).
     """

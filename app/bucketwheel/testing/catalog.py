@@ -125,7 +125,7 @@ class CatalogContract:
             catalog.remove(first)
 
     def test_names_are_looked_up_without_case(self, catalog: Catalog, tmp_path: Path) -> None:
-        """Names are looked up without case."""
+        """Names match without regard to case."""
         first = catalog.put(table_at(tmp_path, "Mixed_Case"), None)
         assert first.name.lower() == "mixed_case"
         assert catalog.get("mixed_case") == catalog.get("MIXED_CASE") == first
@@ -187,7 +187,7 @@ class CatalogContract:
     def test_foreign_table_is_looked_up_without_case(
         self, catalog: Catalog, tmp_path: Path, add_foreign: AddForeign
     ) -> None:
-        """Foreign table is looked up without case."""
+        """The name of a foreign table matches without regard to case."""
         add_foreign("Mine")
         found = catalog.get("mine")
         assert found is not None
