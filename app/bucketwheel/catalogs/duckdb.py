@@ -207,7 +207,8 @@ class DuckdbCatalog:
         return file_lock(
             self._path.with_name(f".{self._path.name}.lock"),
             lambda: CatalogError(
-                f"{self._path}: another process is changing the catalog and does not get done; wait for it, or end it"
+                f"{self._path}: timed out waiting for another process to update the catalog; wait for it to "
+                "finish, or stop it"
             ),
         )
 

@@ -171,7 +171,7 @@ class GlueCatalog:
     def _refuse_outside(self, table: CatalogTable) -> None:
         if not is_below(table.location, self.target):
             raise CatalogError(
-                f"table {table.name!r}: its location {table.location} is outside of the target {self.target}, where "
+                f"table {table.name!r}: its location {table.location} is outside the target {self.target}, where "
                 "expire would never find it; set target to a directory above it"
             )
 

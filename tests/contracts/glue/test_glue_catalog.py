@@ -117,7 +117,7 @@ def test_a_missing_database_is_named_where_none_is_to_be_made(aws: str, tmp_path
 
 def test_a_location_outside_of_the_target_is_refused(catalog: GlueCatalog, tmp_path: Path) -> None:
     for location in ("s3://elsewhere/t", f"{tmp_path}-more/t"):
-        with pytest.raises(CatalogError, match=f"'t': its location {location} is outside of the target"):
+        with pytest.raises(CatalogError, match=f"'t': its location {location} is outside the target"):
             catalog.put(replace(table_at(tmp_path, "t"), location=location), None)
     assert list(catalog.tables()) == []
 
