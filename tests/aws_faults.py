@@ -1,4 +1,4 @@
-"""Faults between a boto3 client and its service (refusals, lost answers, time-outs), by botocore's event hooks."""
+"""Inject refusals, lost responses and timeouts between a boto3 client and its service, through botocore's events."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class _Body:
 
 
 def refusal(code: str, status: int = 400, message: str = "no") -> Fault:
-    """The service says no, and does nothing."""
+    """Return a fault: the service refuses the call and does nothing."""
 
-    def answer(request: Any) -> AWSResponse:
+    def respond(request: Any) -> AWSResponse:
         body = json.dumps({"__type": code, "Message": message, "message": message}).encode()
         return AWSResponse(request.url, status, {"x-amzn-ErrorType": code}, _Body(body))
 
-    return answer
+    return respond
 
 
 def timeout(request: Any) -> None:
-    """Nobody answers, and nothing is done."""
+    """Fail as if the service could not be reached; the call has no effect."""
     raise ConnectTimeoutError(endpoint_url=request.url)
 
 
-def lost_answer(request: Any) -> None:
-    """The service does it, and its answer never arrives."""
+def lost_response(request: Any) -> None:
+    """Carry out the call, then fail as if the response was lost."""
     session = URLLib3Session()
     try:
         session.send(request)
@@ -51,7 +51,7 @@ def lost_answer(request: Any) -> None:
 
 
 class Faults:
-    """Faults for the next calls of an operation, in turn; `calls` counts all of them."""
+    """Faults for the next calls of each operation; `calls` counts all calls."""
 
     def __init__(self) -> None:
         self.calls: dict[str, int] = {}
@@ -59,28 +59,28 @@ class Faults:
         self._always: dict[str, Fault] = {}
 
     def plan(self, operation: str, *faults: Fault | None) -> None:
-        """Let the next calls meet these; None lets one through."""
+        """Apply these faults to the next calls, in order; None passes a call on."""
         self._planned.setdefault(operation, []).extend(faults)
 
     def always(self, operation: str, fault: Fault) -> None:
-        """Let every call meet this one."""
+        """Apply this fault to every call without a planned one."""
         self._always[operation] = fault
 
-    def meet(self, request: Any, event_name: str, **_: Any) -> Any:
+    def intercept(self, request: Any, event_name: str, **_: Any) -> Any:
         operation = event_name.rpartition(".")[2]
         self.calls[operation] = self.calls.get(operation, 0) + 1
-        waiting = self._planned.get(operation)
-        fault = waiting.pop(0) if waiting else self._always.get(operation)
+        planned = self._planned.get(operation)
+        fault = planned.pop(0) if planned else self._always.get(operation)
         return fault(request) if fault else None
 
 
 @contextmanager
 def faulty(client: Any) -> Iterator[Faults]:
-    """Put faults between this client and its service while the block runs."""
+    """Inject faults between this client and its service while the block runs."""
     faults = Faults()
     event = f"before-send.{client.meta.service_model.service_id.hyphenize()}"
-    client.meta.events.register(event, faults.meet)
+    client.meta.events.register(event, faults.intercept)
     try:
         yield faults
     finally:
-        client.meta.events.unregister(event, faults.meet)
+        client.meta.events.unregister(event, faults.intercept)

@@ -1,8 +1,7 @@
-"""AWS's services on 127.0.0.1, by moto, for tests that go through boto3 and HTTP.
+"""Serve AWS on 127.0.0.1 with moto, for tests that use boto3 over HTTP.
 
-moto's Glue is laxer than AWS's: it takes stale versions, keeps the case of names, begins to count versions at 1 and
-gives every list on one page. `strict_glue` puts that right as far as the tests need it. What holds with it holds for
-AWS only as far as AWS does what its documentation says.
+moto's Glue is less strict than AWS: it accepts stale versions, keeps the case of names, counts versions from 1 and
+returns every list on one page. `strict_glue` corrects this as the AWS documentation describes it.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ PAGE = 3
 
 @contextmanager
 def served() -> Iterator[str]:
-    """Serve AWS on a free port; yields its endpoint."""
-    # The server's log of requests is a logger of this whole process.
+    """Serve AWS on a free port and yield the endpoint."""
+    # The server logs requests to a logger of the whole process.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -47,13 +46,13 @@ def served() -> Iterator[str]:
 
 
 def reset(endpoint: str) -> None:
-    """Empty AWS: all that is in this process, whichever server it came by."""
-    with urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")) as answer:
-        assert answer.status == 200
+    """Delete everything in moto; all servers of this process share its state."""
+    with urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")) as response:
+        assert response.status == 200
 
 
 def plain_client(service: str, endpoint: str) -> Any:
-    """A client of our own, beside the one under test."""
+    """Return a client that is independent of the one under test."""
     return boto3.client(
         service,
         endpoint_url=endpoint,
@@ -91,17 +90,17 @@ def strict_glue() -> Iterator[None]:
             return real_update(self)
 
     def as_dict(self: FakeTable, version: str | None = None) -> dict[str, Any]:
-        shown = real_dict(self, version)
-        return {**shown, "VersionId": str(int(shown["VersionId"]) - 1)}
+        table = real_dict(self, version)
+        return {**table, "VersionId": str(int(table["VersionId"]) - 1)}
 
     def pages(self: GlueResponse) -> ActionResult:
         result: Any = real_list(self).result
-        found = result["TableList"]
+        tables = result["TableList"]
         start = int(self.parameters.get("NextToken") or 0)
-        answer: dict[str, Any] = {"TableList": found[start : start + PAGE]}
-        if start + PAGE < len(found):
-            answer["NextToken"] = str(start + PAGE)
-        return ActionResult(answer)
+        response: dict[str, Any] = {"TableList": tables[start : start + PAGE]}
+        if start + PAGE < len(tables):
+            response["NextToken"] = str(start + PAGE)
+        return ActionResult(response)
 
     with (
         mock.patch.object(GlueBackend, "create_table", create),

@@ -1,4 +1,4 @@
-"""Athena over HTTP: moto's workgroups and protocol, with `fake_sql` carrying out what moto only notes."""
+"""Athena over HTTP: workgroups and protocol are moto's, `fake_sql` executes the queries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Query:
 
 
 class FakeAthena:
-    """The queries of one test."""
+    """The queries of one test; also records which ones were stopped."""
 
     def __init__(self, sql: TinySql, results: str) -> None:
         self.sql = sql
@@ -43,30 +43,30 @@ class FakeAthena:
         token = request["ClientRequestToken"]
         if token not in self._tokens:
             self._tokens[token] = query_id = str(uuid.uuid4())
-            self.queries[query_id] = self._begun(query_id, request)
+            self.queries[query_id] = self._new_query(query_id, request)
         return self._tokens[token]
 
-    def _begun(self, query_id: str, request: dict[str, Any]) -> Query:
+    def _new_query(self, query_id: str, request: dict[str, Any]) -> Query:
         text = request["QueryString"]
         query = Query(text, request, ["QUEUED", "RUNNING", "SUCCEEDED"])
-        if plan := self.sql.meet(text):
+        if plan := self.sql.begin(text):
             query.plan, query.reason = plan, f"{plan.name}: {plan.message}" if plan.name else plan.message
             query.states[-1] = "RUNNING" if plan.hang else "FAILED"
             if written := self.sql.written.get(text):
                 query.manifest = join(self.results, f"{query_id}-manifest.csv")
-                self.sql.storage.write(query.manifest, "".join(f"{place}\n" for place in written).encode())
+                self.sql.storage.write(query.manifest, "".join(f"{location}\n" for location in written).encode())
             return query
         try:
             query.rows = self.sql.execute(text, query_id)
-        except SqlRefusedError as failure:
-            query.states[-1], query.reason = "FAILED", str(failure)
+        except SqlRefusedError as error:
+            query.states[-1], query.reason = "FAILED", str(error)
         return query
 
     def stop(self, query_id: str) -> None:
         self.stopped.append(query_id)
         self.queries[query_id].states = ["CANCELLED"]
 
-    def shown(self, query_id: str) -> dict[str, Any]:
+    def execution(self, query_id: str) -> dict[str, Any]:
         query = self.queries[query_id]
         state = query.states.pop(0) if len(query.states) > 1 else query.states[0]
         status: dict[str, Any] = {"State": state, "StateChangeReason": query.reason}
@@ -84,26 +84,26 @@ class FakeAthena:
 
 
 @contextmanager
-def athena_runs(double: FakeAthena) -> Iterator[FakeAthena]:
-    """Let moto's Athena hand queries to the double."""
+def athena_served(fake: FakeAthena) -> Iterator[FakeAthena]:
+    """Let moto's Athena pass its queries to `fake`."""
 
     def start(self: AthenaResponse) -> str:
-        return json.dumps({"QueryExecutionId": double.start(json.loads(self.body))})
+        return json.dumps({"QueryExecutionId": fake.start(json.loads(self.body))})
 
-    def look(self: AthenaResponse) -> str:
-        return json.dumps({"QueryExecution": double.shown(self._get_param("QueryExecutionId"))})
+    def get(self: AthenaResponse) -> str:
+        return json.dumps({"QueryExecution": fake.execution(self._get_param("QueryExecutionId"))})
 
     def stop(self: AthenaResponse) -> str:
-        double.stop(self._get_param("QueryExecutionId"))
+        fake.stop(self._get_param("QueryExecutionId"))
         return "{}"
 
     def results(self: AthenaResponse) -> str:
-        return json.dumps({"ResultSet": {"Rows": double.result(self._get_param("QueryExecutionId"))}})
+        return json.dumps({"ResultSet": {"Rows": fake.result(self._get_param("QueryExecutionId"))}})
 
     with (
         mock.patch.object(AthenaResponse, "start_query_execution", start),
-        mock.patch.object(AthenaResponse, "get_query_execution", look),
+        mock.patch.object(AthenaResponse, "get_query_execution", get),
         mock.patch.object(AthenaResponse, "stop_query_execution", stop),
         mock.patch.object(AthenaResponse, "get_query_results", results),
     ):
-        yield double
+        yield fake

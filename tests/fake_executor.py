@@ -1,4 +1,4 @@
-"""A SQL executor in this process that keeps every promise of the contract."""
+"""An in-process SQL executor that fulfills the whole contract."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fake_sql import SqlRefusedError, TinySql
 
 
 class FakeExecutor:
-    """Works on a `TinySql`."""
+    """Executes statements on a `TinySql`."""
 
     writers: int | None = 1000
     hashes: tuple[str, ...] = ("hive_v1", "hive_v2")
@@ -30,15 +30,15 @@ class FakeExecutor:
         self._numbers = itertools.count()
 
     def check(self) -> None:
-        """Nothing can be wrong with it."""
+        """Pass: there is nothing to check."""
 
     def copy(self, copy: TableCopy, stop: Event) -> Statement:
         text = copy_statement(copy, "fake", "db", False)
         try:
             return self._execute(text, f"copy of {copy.source.name}", stop)
         except ExecutorError:
-            for place in self.sql.written.pop(text, []):
-                self.sql.storage.delete(place)
+            for location in self.sql.written.pop(text, []):
+                self.sql.storage.delete(location)
             raise
 
     def keys(self, table: str, columns: Sequence[str], stop: Event) -> Statement:
@@ -49,7 +49,7 @@ class FakeExecutor:
 
     def _execute(self, text: str, thing: str, stop: Event) -> Statement:
         query_id = f"fake-{next(self._numbers)}"
-        plan = self.sql.meet(text)
+        plan = self.sql.begin(text)
         if plan and plan.hang:
             if stop.wait(self._timeout):
                 raise ExecutorError(f"{thing} was cancelled because the run is being stopped")
@@ -58,6 +58,6 @@ class FakeExecutor:
             if plan:
                 raise SqlRefusedError(plan.name, plan.message)
             rows = tuple(self.sql.execute(text, query_id))
-        except SqlRefusedError as caught:
-            raise failure(thing, str(caught)) from caught
+        except SqlRefusedError as error:
+            raise failure(thing, str(error)) from error
         return Statement(query_id, rows, 1, 0.0)

@@ -1,4 +1,4 @@
-"""What stands in for IAM where moto has nothing, and for services that refuse."""
+"""Fakes of IAM calls that moto lacks, and of services that refuse a call."""
 
 # ruff: noqa: N803 the arguments are called as botocore calls them
 from __future__ import annotations
@@ -12,7 +12,7 @@ from deploy_support import allows
 
 
 class Refuses:
-    """Says no to one call, in the place of a service."""
+    """A client whose one method fails with an AWS error code."""
 
     def __init__(self, operation: str, method: str, code: str) -> None:
         def refuse(**_: Any) -> Any:
@@ -22,7 +22,7 @@ class Refuses:
 
 
 class Simulator:
-    """Evaluates policies as IAM does, in the place of what moto does not have."""
+    """A client of IAM's policy simulator, which moto lacks; `asked` lists the simulated actions."""
 
     def __init__(self, statements: list[dict[str, Any]], trust: dict[str, Any] | None = None) -> None:
         self.statements = statements

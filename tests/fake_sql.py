@@ -1,7 +1,7 @@
-"""The few statements that our executors send, carried out on a catalog and a storage; with failures on demand.
+"""Execute the statements of Bucketwheel's executors on a catalog and a storage, with planned failures.
 
-It stands in for Athena's and Trino's insides. A copy is made by copying the source's files, which already are the
-buckets that a CTAS of the same hash and count would write; what its definition says comes from the statement.
+This is the engine behind the fakes of Athena and Trino. It copies the files of the source, which already are the
+buckets that a CTAS of the same hash and count would write; the definition of the copy comes from the statement.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAMES = re.compile(r'"((?:[^"]|"")*)"|`((?:[^`]|``)*)`')
 
 
 class SqlRefusedError(Exception):
-    """What an engine says; `name` is Trino's for the error."""
+    """An error of the engine; `name` is Trino's error name."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(f"{name}: {message}")
@@ -36,9 +36,9 @@ class SqlRefusedError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to happen to a statement: fail with this name and message, or hang until it is cancelled.
+    """Planned outcome of a statement: it fails with this name and message, or hangs until it is cancelled.
 
-    `number` is Athena's error type. Of a copy, the first file is written before.
+    `number` is Athena's error type. A copy writes its first file before it fails.
     """
 
     name: str = ""
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass
 class TinySql:
-    """The engine; `statements` has all that were begun, `written` the files of those that failed."""
+    """The engine; `statements` lists all statements, `written` the files of failed copies."""
 
     catalog: Catalog
     storage: Storage
@@ -62,46 +62,46 @@ class TinySql:
     file_name: Callable[[str], str] = lambda name: name.replace("_0.snappy.parquet", "_0_made_by_sql")
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def plan(self, beginning: str, plan: Plan, times: int = 1) -> None:
-        """Let the next statements that contain this meet the plan."""
-        self.plans += [(beginning, plan)] * times
+    def plan(self, part: str, plan: Plan, times: int = 1) -> None:
+        """Apply the plan to the next statements that contain `part`."""
+        self.plans += [(part, plan)] * times
 
-    def meet(self, text: str) -> Plan | None:
-        """Note the statement; return its plan, after writing what a failed copy leaves behind."""
+    def begin(self, text: str) -> Plan | None:
+        """Record the statement and return its plan; for a copy, write the file that it leaves behind first."""
         with self.lock:
             self.statements.append(text)
-            found = next((planned for planned in self.plans if planned[0] in text), None)
-            if found is None:
+            planned = next((entry for entry in self.plans if entry[0] in text), None)
+            if planned is None:
                 return None
-            self.plans.remove(found)
+            self.plans.remove(planned)
         if create := _CREATE.fullmatch(text):
             self.written[text] = self._copy_files(create, "", 1)[1]
-        return found[1]
+        return planned[1]
 
     def execute(self, text: str, query_id: str) -> list[tuple[str | None, ...]]:
-        """Carry the statement out.
+        """Execute a statement and return its rows.
 
         Raises:
-            SqlRefusedError: it cannot be.
+            SqlRefusedError: the statement is not supported, or a table or location is missing or exists.
         """
         if create := _CREATE.fullmatch(text):
             return self._create(create, query_id)
         if keys := _KEYS.fullmatch(text):
             return [self._keys(self._table(keys[2]), names_in(keys[1]))]
         if drop := _DROP.fullmatch(text):
-            found = self.catalog.get(names_in(drop[1])[-1])
-            if found:
-                self.catalog.remove(found)
+            dropped = self.catalog.get(names_in(drop[1])[-1])
+            if dropped:
+                self.catalog.remove(dropped)
             return []
         if text == "SHOW CATALOGS":
             return [("system",), ("hive",)]
         raise SqlRefusedError("SYNTAX_ERROR", f"line 1:1: mismatched input {text[:20]!r}")
 
     def _table(self, name: str) -> CatalogTable:
-        found = self.catalog.get(names_in(name)[-1])
-        if found is None:
+        table = self.catalog.get(names_in(name)[-1])
+        if table is None:
             raise SqlRefusedError("TABLE_NOT_FOUND", f"line 1:15: Table {name} does not exist")
-        return found
+        return table
 
     def _create(self, create: re.Match[str], query_id: str) -> list[tuple[str | None, ...]]:
         name, source = names_in(create[1])[-1], self._table(create[4])
@@ -110,15 +110,15 @@ class TinySql:
         if names_in(create[3]) != [column for column, _ in source.columns]:
             raise SqlRefusedError("COLUMN_NOT_FOUND", "line 1:1: columns differ")
         location, _ = self._copy_files(create, query_id, None)
-        made = replace(source, name=name, location=location, sorted=False, version=None, native={})
-        self.catalog.put(replace(made, **buckets_in(create[2])), None)
+        copy = replace(source, name=name, location=location, sorted=False, version=None, native={})
+        self.catalog.put(replace(copy, **buckets_in(create[2])), None)
         return [("3",)]
 
     def _copy_files(self, create: re.Match[str], query_id: str, limit: int | None) -> tuple[str, list[str]]:
-        given = re.search(r"external_location = '([^']*)/'", create[2])
-        if given and self.enforced:
+        external = re.search(r"external_location = '([^']*)/'", create[2])
+        if external and self.enforced:
             raise SqlRefusedError("INVALID_TABLE_PROPERTY", "external_location is not allowed in this workgroup")
-        location = given[1] if given else f"{self.enforced}/tables/{query_id}"
+        location = external[1] if external else f"{self.enforced}/tables/{query_id}"
         if self.storage.list(location):
             raise SqlRefusedError(
                 "HIVE_PATH_ALREADY_EXISTS", f"Target directory for table already exists: {location}"
@@ -126,9 +126,9 @@ class TinySql:
         written = []
         files = self.storage.list(self._table(create[4]).location)
         for entry in files[: len(files) - 1 if self.lose_rows else limit]:
-            place = join(location, self.file_name(entry.name))
-            self.storage.write(place, self.storage.read(entry.location))
-            written.append(place)
+            path = join(location, self.file_name(entry.name))
+            self.storage.write(path, self.storage.read(entry.location))
+            written.append(path)
         return location, written
 
     def _keys(self, table: CatalogTable, columns: Sequence[str]) -> tuple[str | None, ...]:
@@ -144,7 +144,7 @@ class TinySql:
 
 
 def buckets_in(properties: str) -> dict[str, Any]:
-    """Return what the properties of a CTAS say of buckets, as the definition that an engine makes of them."""
+    """Return the fields of a table definition that the properties of a CTAS set for its buckets."""
     columns = re.search(r"bucketed_by = ARRAY\[(.*)\]", properties)
     count = re.search(r"bucket_count = (\d+)", properties)
     version = re.search(r"bucketing_version = (\d+)", properties)

@@ -1,4 +1,4 @@
-"""A server that speaks as much of Trino's protocol as its client needs, before `fake_sql`; it is not Trino."""
+"""Serve the part of Trino's protocol that its client uses, with `fake_sql` as the engine."""
 
 from __future__ import annotations
 
@@ -31,65 +31,65 @@ class FakeTrino:
 
     def begin(self, text: str) -> dict[str, Any]:
         query_id = f"20261123_000000_{next(self._numbers):05d}_abcde"
-        self._texts[query_id], self._plans[query_id] = text, self.sql.meet(text)
-        return {**self._answer(query_id, "QUEUED"), "nextUri": self._next(query_id)}
+        self._texts[query_id], self._plans[query_id] = text, self.sql.begin(text)
+        return {**self._state(query_id, "QUEUED"), "nextUri": self._next(query_id)}
 
-    def go_on(self, query_id: str) -> dict[str, Any]:
+    def advance(self, query_id: str) -> dict[str, Any]:
         plan = self._plans[query_id]
         if plan and plan.hang and query_id not in self.cancelled:
-            return {**self._answer(query_id, "RUNNING"), "nextUri": self._next(query_id)}
+            return {**self._state(query_id, "RUNNING"), "nextUri": self._next(query_id)}
         try:
             if plan:
                 cancelled = query_id in self.cancelled
                 raise SqlRefusedError("USER_CANCELED", "") if cancelled else SqlRefusedError(plan.name, plan.message)
             rows = self.sql.execute(self._texts[query_id], query_id)
-        except SqlRefusedError as failure:
-            error = {
-                "message": failure.message,
+        except SqlRefusedError as error:
+            details = {
+                "message": error.message,
                 "errorCode": 1,
-                "errorName": failure.name,
-                "errorType": "USER_ERROR" if failure.name == "SYNTAX_ERROR" else "EXTERNAL",
+                "errorName": error.name,
+                "errorType": "USER_ERROR" if error.name == "SYNTAX_ERROR" else "EXTERNAL",
             }
-            return {**self._answer(query_id, "FAILED"), "error": error}
+            return {**self._state(query_id, "FAILED"), "error": details}
         kind = {"rawType": "varchar", "arguments": [{"kind": "LONG", "value": 2147483647}]}
         columns = [
             {"name": f"_col{number}", "type": "varchar", "typeSignature": kind}
             for number in range(len(rows[0]) if rows else 1)
         ]
-        return {**self._answer(query_id, "FINISHED"), "columns": columns, "data": rows}
+        return {**self._state(query_id, "FINISHED"), "columns": columns, "data": rows}
 
     def _next(self, query_id: str) -> str:
         return f"http://127.0.0.1:{self.port}/v1/statement/executing/{query_id}"
 
-    def _answer(self, query_id: str, state: str) -> dict[str, Any]:
+    def _state(self, query_id: str, state: str) -> dict[str, Any]:
         stats = {"state": state, "physicalInputBytes": READ, "queued": False, "scheduled": True}
         return {"id": query_id, "infoUri": self._next(query_id), "stats": stats}
 
 
 @contextmanager
 def trino_served(sql: TinySql) -> Iterator[FakeTrino]:
-    """Serve on a free port of 127.0.0.1."""
-    double = FakeTrino(sql)
+    """Serve a fake Trino on a free port of 127.0.0.1."""
+    fake = FakeTrino(sql)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             text = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            double.headers = dict(self.headers.items())
-            if double.refuse:
-                self._answered(503, {})
+            fake.headers = dict(self.headers.items())
+            if fake.refuse:
+                self._respond(503, {})
             else:
-                self._answered(200, double.begin(text))
+                self._respond(200, fake.begin(text))
 
         def do_GET(self) -> None:
-            self._answered(200, double.go_on(self.path.rpartition("/")[2]))
+            self._respond(200, fake.advance(self.path.rpartition("/")[2]))
 
         def do_DELETE(self) -> None:
-            double.cancelled.append(self.path.rpartition("/")[2])
-            self._answered(204, None)
+            fake.cancelled.append(self.path.rpartition("/")[2])
+            self._respond(204, None)
 
-        def _answered(self, status: int, body: object) -> None:
+        def _respond(self, status: int, body: object) -> None:
             content = b"" if body is None else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -102,11 +102,11 @@ def trino_served(sql: TinySql) -> Iterator[FakeTrino]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    double.port = server.server_address[1]
+    fake.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield double
+        yield fake
     finally:
         server.shutdown()
         thread.join()

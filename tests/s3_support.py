@@ -1,4 +1,4 @@
-"""A bucket as it is seen from outside, and projects whose input and target are in it."""
+"""A test bucket, and projects whose input and target are in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from project import NARROW, WIDE, Project
 
 
 class Bucket:
-    """One bucket and a client of its own for it."""
+    """A bucket and an independent client."""
 
     def __init__(self, client: Any, name: str) -> None:
         self.client = client
@@ -28,20 +28,20 @@ class Bucket:
         return content
 
     def head(self, key: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.head_object(Bucket=self.name, Key=key)
-        return found
+        head: dict[str, Any] = self.client.head_object(Bucket=self.name, Key=key)
+        return head
 
     def keys(self, prefix: str = "") -> list[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
-        return sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
+        return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
 
     def uploads(self) -> list[str]:
-        """Keys of uploads that were begun and neither completed nor abandoned."""
-        found = self.client.list_multipart_uploads(Bucket=self.name)
-        return [upload["Key"] for upload in found.get("Uploads", ())]
+        """Return the keys of unfinished uploads."""
+        page = self.client.list_multipart_uploads(Bucket=self.name)
+        return [upload["Key"] for upload in page.get("Uploads", ())]
 
-    def take(self, sample: Sample) -> dict[str, Any]:
-        """Copy a sample here; return the settings of its datasets, the first by s3a and the second by s3."""
+    def upload(self, sample: Sample) -> dict[str, Any]:
+        """Upload a sample and return the settings of its datasets, the first with `s3a://` and the second with `s3://`."""
         for path in sorted(sample.directory.rglob("*")):
             if path.is_file():
                 self.put(f"in/{path.relative_to(sample.directory)}", path.read_bytes())
@@ -57,13 +57,13 @@ class Bucket:
         }
 
     def project(self, root: Path, sample: Sample, target: str = "out") -> Project:
-        """A project whose input and target are here; its catalog is a local file."""
-        made = Project(root, sample)
-        made.set(target=self.uri(target), datasets=self.take(sample))
-        return made
+        """Return a project with input and target in this bucket; its catalog is a local file."""
+        project = Project(root, sample)
+        project.set(target=self.uri(target), datasets=self.upload(sample))
+        return project
 
     def hashes(self, target: str = "out", run_id: str = "") -> dict[str, str]:
-        """SHA-256 of every data file below a target, or of one run's there, by table and name."""
+        """Return the SHA-256 of every data file below a target, or of one run, by table and name."""
         return {
             without_run(key.removeprefix(f"{target}/")): hashlib.sha256(self.get(key)).hexdigest()
             for key in self.keys(f"{target}/")
@@ -72,7 +72,7 @@ class Bucket:
 
 
 def local_hashes(target: Path) -> dict[str, str]:
-    """SHA-256 of every data file below a local target, by table and name."""
+    """Return the SHA-256 of every data file below a local target, by table and name."""
     return {
         without_run(str(path.relative_to(target))): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in target.rglob("*.parquet")

@@ -1,1 +1,1 @@
-"""Things that go wrong on purpose."""
+"""Fault injection for tests."""

@@ -1,7 +1,7 @@
-"""A proxy in front of an S3 endpoint that logs every request and lets some of them go wrong.
+"""A proxy in front of an S3 endpoint that records every request and injects faults.
 
-A plan looks at a request and says what happens to it; `seeded` makes plans that hit a share of all requests,
-the same ones for the same seed whatever order threads send them in. Usable for any server that speaks HTTP:
+A plan returns the fault for a request. `seeded` returns a plan that faults a share of all requests: the same ones for
+the same seed, in whatever order threads send them. The proxy works with any HTTP server:
 
     with FaultProxy("http://127.0.0.1:4566", seeded(7, 0.1)) as proxy:
         ...  # AWS_ENDPOINT_URL_S3=proxy.url
@@ -24,9 +24,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-# 500 Internal Error; 503 SlowDown; connection reset before the request is passed on; answer cut off in its
-# middle; answer lost after the request took effect; answer delayed. A plan may say any other status and code
-# too, such as "403 AccessDenied".
+# 500 InternalError; 503 SlowDown; connection reset before the request is passed on; response truncated; response
+# lost after the request took effect; response delayed. A plan may return any other status and code too, such as
+# "403 AccessDenied".
 KINDS = ("500", "503", "reset", "cut", "lost", "delay")
 
 _NAMES = {"500": "InternalError", "503": "SlowDown"}
@@ -36,7 +36,7 @@ _HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sent; `number` counts requests with the same method and target, from 0."""
+    """A request of a client; `number` counts requests with the same method and target, from 0."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answered:
-    """A request with the status and the number of bytes in the answer; 0 where none was given."""
+    """A request with the status and the size in bytes of its response; both are 0 if there was none."""
 
     request: Request
     status: int
@@ -65,15 +65,15 @@ Plan = Callable[[Request], "str | None"]
 
 
 def healthy(_: Request) -> str | None:
-    """Let everything through."""
+    """Inject no fault."""
     return None
 
 
 def seeded(seed: int, share: float, kinds: Sequence[str] = KINDS) -> Plan:
-    """Return a plan that hits `share` of all requests, each with one of `kinds`."""
+    """Return a plan that faults `share` of all requests, each with one of `kinds`."""
 
     def plan(request: Request) -> str | None:
-        # Buckets, runs and uploads have other names each time.
+        # The names of buckets, runs and uploads differ between test runs.
         key, part = _RUN.sub("RUN", request.key), request.headers.get("range", "")
         text = f"{seed} {request.method} {key} {sorted(request.query)} {part} {request.number}"
         drawn = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
@@ -85,13 +85,13 @@ def seeded(seed: int, share: float, kinds: Sequence[str] = KINDS) -> Plan:
 
 
 class FaultProxy:
-    """Serves on 127.0.0.1 while it is entered; `url` is where, `answered` is what it has seen.
+    """Proxy on 127.0.0.1, used as a context manager; `answered` records all requests.
 
     Args:
-        upstream: the endpoint behind it.
-        plan: what happens to each request; may be replaced at any time.
-        delay_seconds: how long a delay takes.
-        serialise: let conditional puts through one at a time, for servers that check and write in two steps.
+        upstream: endpoint behind the proxy.
+        plan: returns the fault of each request; may be replaced at any time.
+        delay_seconds: length of a delay, in seconds.
+        serialize: pass conditional puts on one at a time, for servers that check and write in two steps.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class FaultProxy:
         upstream: str,
         plan: Plan = healthy,
         delay_seconds: float = 0.2,
-        serialise: bool = False,
+        serialize: bool = False,
         port: int = 0,
     ) -> None:
         self.plan = plan
         self.delay_seconds = delay_seconds
-        self.serialise = serialise
+        self.serialize = serialize
         self.answered: list[Answered] = []
         split = urlsplit(upstream)
         self._address = (split.hostname or "127.0.0.1", split.port or 80)
@@ -130,7 +130,7 @@ class FaultProxy:
         self._thread.join()
 
     def request(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Request:
-        """Return the request as plans see it."""
+        """Return a request as the argument of a plan, with its number."""
         split = urlsplit(target)
         with self._lock:
             number = self._seen[method, target]
@@ -138,13 +138,13 @@ class FaultProxy:
         query = parse_qs(split.query, keep_blank_values=True)
         return Request(method, unquote(split.path), query, headers, number, body)
 
-    def note(self, answered: Answered) -> None:
-        """Add to the log."""
+    def record(self, answered: Answered) -> None:
+        """Record a request."""
         with self._lock:
             self.answered.append(answered)
 
     def connect(self) -> http.client.HTTPConnection:
-        """Return a connection to what is behind."""
+        """Return a connection to the upstream endpoint."""
         return http.client.HTTPConnection(*self._address, timeout=60)
 
 
@@ -153,17 +153,17 @@ class _Server(ThreadingHTTPServer):
     proxy: FaultProxy
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients that give up are what this is for."""
+        """Log nothing: clients close connections because of the injected faults."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Answers are small and written in two steps, which Nagle's algorithm would put 40 ms between.
+    # Responses are small and written in two steps; Nagle's algorithm would delay the second by 40 ms.
     disable_nagle_algorithm = True
     server: _Server
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def _serve(self) -> None:
         proxy = self.server.proxy
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = proxy.request(self.command, self.path, headers, body)
         fault = proxy.plan(request)
         if fault == "reset":
-            proxy.note(Answered(request, 0, 0, fault))
+            proxy.record(Answered(request, 0, 0, fault))
             self._reset()
             return
         if (fault or "")[:3].isdigit():
@@ -180,14 +180,14 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault == "delay":
             time.sleep(proxy.delay_seconds)
-        status, answer_headers, content = self._pass_on(request)
+        status, response_headers, content = self._pass_on(request)
         if fault == "lost":
-            proxy.note(Answered(request, status, 0, fault))
+            proxy.record(Answered(request, status, 0, fault))
             self._reset()
             return
         sent = content[: len(content) // 2] if fault == "cut" else content
-        proxy.note(Answered(request, status, len(sent), fault))
-        self._answer(status, answer_headers, sent, len(content))
+        proxy.record(Answered(request, status, len(sent), fault))
+        self._respond(status, response_headers, sent, len(content))
         if fault == "cut":
             self._reset()
 
@@ -196,28 +196,28 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, request: Request, fault: str) -> None:
         code, _, name = fault.partition(" ")
         text = f"<Error><Code>{name or _NAMES[code]}</Code><Message>as planned</Message></Error>".encode()
-        self.server.proxy.note(Answered(request, int(code), len(text), fault))
-        self._answer(int(code), [("Content-Type", "application/xml")], text, len(text))
+        self.server.proxy.record(Answered(request, int(code), len(text), fault))
+        self._respond(int(code), [("Content-Type", "application/xml")], text, len(text))
 
     def _pass_on(self, request: Request) -> tuple[int, list[tuple[str, str]], bytes]:
         proxy = self.server.proxy
         headers = {name: value for name, value in request.headers.items() if name not in _HOP}
-        conditional = proxy.serialise and request.method == "PUT" and {"if-match", "if-none-match"} & set(headers)
+        conditional = proxy.serialize and request.method == "PUT" and {"if-match", "if-none-match"} & set(headers)
         if conditional:
             proxy.puts.acquire()
         try:
             connection = proxy.connect()
             try:
                 connection.request(request.method, self.path, request.body, headers)
-                answer = connection.getresponse()
-                return answer.status, answer.getheaders(), answer.read()
+                response = connection.getresponse()
+                return response.status, response.getheaders(), response.read()
             finally:
                 connection.close()
         finally:
             if conditional:
                 proxy.puts.release()
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes, length: int) -> None:
+    def _respond(self, status: int, headers: list[tuple[str, str]], content: bytes, length: int) -> None:
         self.send_response_only(status)
         for name, value in headers:
             if name.lower() not in _HOP | {"content-length"} or (
@@ -231,14 +231,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _reset(self) -> None:
-        # A socket that is closed without lingering sends a reset.
+        # Closing a socket with a linger time of 0 sends a reset.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
 
 
 def main() -> None:
     """Serve until interrupted: PYTHONPATH=integration python -m faults.proxy http://127.0.0.1:4566 --seed 7."""
-    parser = argparse.ArgumentParser(description="A proxy that lets a share of requests go wrong")
+    parser = argparse.ArgumentParser(description="Proxy that injects faults into a share of all requests")
     parser.add_argument("upstream")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=0.1)

@@ -1,4 +1,4 @@
-"""What every SQL executor promises; a test class per executor inherits this and brings `engine`, `make`, `target`."""
+"""Contract of SQL executors; each test class inherits it and provides the fixtures `engine`, `make` and `target`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MakeExecutor = Callable[..., SqlExecutor]
 
 
 def source_in(engine: TinySql, target: str, name: str = "ext_ibe_01") -> CatalogTable:
-    """Publish a table of two bucket files."""
+    """Publish a table of two bucket files and return it."""
     location = join(target, "people", name, "run")
     for bucket in range(2):
         rows = {"customer_user_id": [f"{bucket}a", f"{bucket}ü"], "select": [1, None], "1st": ["x", "y"]}
@@ -50,7 +50,7 @@ def source_in(engine: TinySql, target: str, name: str = "ext_ibe_01") -> Catalog
 
 
 class ExecutorContract:
-    """The tests."""
+    """Tests that every SQL executor passes."""
 
     @pytest.fixture
     def source(self, engine: TinySql, target: str) -> CatalogTable:
@@ -58,42 +58,40 @@ class ExecutorContract:
 
     @pytest.fixture
     def executor(self, make: MakeExecutor) -> SqlExecutor:
-        made = make()
-        made.check()
-        return made
+        executor = make()
+        executor.check()
+        return executor
 
     @pytest.fixture
     def copy(self, source: CatalogTable, target: str) -> TableCopy:
         return TableCopy(source, "tmp_copy", join(target, "people", "ext_ibe_01", "ctas-run-1"), "hive_v1")
 
-    def test_a_copy_is_a_table_of_its_own_at_the_place_given(
-        self, executor: SqlExecutor, engine: TinySql, copy: TableCopy
-    ) -> None:
+    def test_copy_creates_table_at_location(self, executor: SqlExecutor, engine: TinySql, copy: TableCopy) -> None:
         statement = executor.copy(copy, Event())
-        made = engine.catalog.get("tmp_copy")
-        assert made is not None
-        assert made.location == copy.location
-        assert (made.columns, made.bucket_columns, made.bucket_count) == (COLUMNS, ("customer_user_id",), 2)
+        table = engine.catalog.get("tmp_copy")
+        assert table is not None
+        assert table.location == copy.location
+        assert (table.columns, table.bucket_columns, table.bucket_count) == (COLUMNS, ("customer_user_id",), 2)
         assert statement.query_id
         assert statement.bytes_scanned > 0
         assert engine.catalog.get("ext_ibe_01") == copy.source
 
     @pytest.mark.parametrize(("columns", "count"), [(("select", "customer_user_id"), 8), ((), 0)])
-    def test_a_copy_has_the_buckets_that_were_asked_for(
+    def test_copy_has_requested_buckets(
         self, executor: SqlExecutor, engine: TinySql, copy: TableCopy, columns: tuple[str, ...], count: int
     ) -> None:
         source = replace(copy.source, bucket_columns=columns, bucket_count=count)
         assert executor.hashes
         for scheme in executor.hashes:
             executor.copy(replace(copy, source=source, location=f"{copy.location}{scheme}", hash=scheme), Event())
-            made = engine.catalog.get("tmp_copy")
-            assert made is not None
-            assert (made.bucket_columns, made.bucket_count) == (columns, count)
+            table = engine.catalog.get("tmp_copy")
+            assert table is not None
+            assert (table.bucket_columns, table.bucket_count) == (columns, count)
             versions = {"hive_v1": "1", "hive_v2": "2"}
-            assert made.parameters.get("bucketing_version", "1") == (versions[scheme] if count else "1")
+            assert table.parameters.get("bucketing_version", "1") == (versions[scheme] if count else "1")
             executor.drop("tmp_copy", Event())
 
-    def test_keys_are_the_same_of_a_table_and_its_copy_and_of_no_other(
+    def test_keys_match_only_between_table_and_its_copy(
         self, executor: SqlExecutor, engine: TinySql, copy: TableCopy
     ) -> None:
         executor.copy(copy, Event())
@@ -105,9 +103,7 @@ class ExecutorContract:
         engine.storage.delete(engine.storage.list(str(copy.location))[0].location)
         assert executor.keys("tmp_copy", columns, Event()).rows != expected.rows
 
-    def test_what_is_dropped_is_gone_and_its_files_are_not(
-        self, executor: SqlExecutor, engine: TinySql, copy: TableCopy
-    ) -> None:
+    def test_drop_removes_table_but_not_files(self, executor: SqlExecutor, engine: TinySql, copy: TableCopy) -> None:
         executor.copy(copy, Event())
         for _ in range(2):
             executor.drop("tmp_copy", Event())
@@ -129,7 +125,7 @@ class ExecutorContract:
             (Plan("ADMINISTRATIVELY_KILLED", "Query killed. Message: lunch"), ExecutorError, "lunch"),
         ],
     )
-    def test_failures_are_told_by_their_cause(
+    def test_failure_determines_error_class(
         self,
         executor: SqlExecutor,
         engine: TinySql,
@@ -144,44 +140,42 @@ class ExecutorContract:
         assert type(caught.value) is kind
         assert engine.catalog.get("tmp_copy") is None
 
-    def test_a_copy_is_cancelled_when_the_run_is_stopped(
+    def test_copy_is_cancelled_when_run_is_stopped(
         self, executor: SqlExecutor, engine: TinySql, copy: TableCopy
     ) -> None:
         engine.plan("CREATE TABLE", Plan(hang=True))
         stop = Event()
         timer = threading.Timer(0.4, stop.set)
         timer.start()
-        began = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(ExecutorError, match="cancelled because the run is being stopped"):
             executor.copy(copy, stop)
         timer.join()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - started < 10
 
-    def test_a_copy_that_takes_too_long_is_cancelled(
-        self, make: MakeExecutor, engine: TinySql, copy: TableCopy
-    ) -> None:
+    def test_copy_is_cancelled_on_timeout(self, make: MakeExecutor, engine: TinySql, copy: TableCopy) -> None:
         engine.plan("CREATE TABLE", Plan(hang=True))
         with pytest.raises(ExecutorResourcesError, match=r"did not end within 0.3 s and was cancelled"):
             make(timeout=0.3).copy(copy, Event())
 
-    def test_a_place_that_is_not_empty_is_refused(
+    def test_copy_refuses_location_that_is_not_empty(
         self, executor: SqlExecutor, engine: TinySql, copy: TableCopy
     ) -> None:
-        kept = join(str(copy.location), "dear")
-        engine.storage.write(kept, b"to somebody")
+        kept = join(str(copy.location), "existing")
+        engine.storage.write(kept, b"content")
         with pytest.raises(StatementError, match="HIVE_PATH_ALREADY_EXISTS"):
             executor.copy(copy, Event())
-        assert engine.storage.read(kept) == b"to somebody"
+        assert engine.storage.read(kept) == b"content"
 
-    def test_a_missing_table_is_named(self, executor: SqlExecutor, engine: TinySql) -> None:
+    def test_keys_of_missing_table_name_the_table(self, executor: SqlExecutor, engine: TinySql) -> None:
         with pytest.raises(StatementError, match=r"TABLE_NOT_FOUND.*nowhere"):
             executor.keys("nowhere", ["a"], Event())
 
-    def test_several_threads_may_use_it(self, executor: SqlExecutor, engine: TinySql, target: str) -> None:
+    def test_executor_is_thread_safe(self, executor: SqlExecutor, engine: TinySql, target: str) -> None:
         def work(number: int) -> tuple[tuple[str | None, ...], ...]:
             source = source_in(engine, target, f"ext_{number}")
-            place = join(target, "people", source.name, "ctas")
-            executor.copy(TableCopy(source, f"tmp_{number}", place, "hive_v1"), Event())
+            location = join(target, "people", source.name, "ctas")
+            executor.copy(TableCopy(source, f"tmp_{number}", location, "hive_v1"), Event())
             return executor.keys(f"tmp_{number}", ["customer_user_id"], Event()).rows
 
         with ThreadPoolExecutor(4) as pool:

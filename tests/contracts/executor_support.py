@@ -1,4 +1,4 @@
-"""Athena, Glue and S3 of one test, all by moto."""
+"""Settings and engine of one test on moto's Athena, Glue and S3."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fake_sql import TinySql
 
 
 def athena_settings(endpoint: str, aws: dict[str, Any] | None = None, **athena: Any) -> Settings:
-    """Settings with a bucket and a database that no other test uses."""
-    given = glue_settings(endpoint, "unused", aws)
-    bucket = given.catalog.database.replace("_", "-")
+    """Return settings with a new bucket and a new database."""
+    settings = glue_settings(endpoint, "unused", aws)
+    bucket = settings.catalog.database.replace("_", "-")
     plain_client("s3", endpoint).create_bucket(Bucket=bucket)
-    return given.model_copy(
+    return settings.model_copy(
         update={
             "target": f"s3://{bucket}/target",
             "storage": StorageSettings(endpoint_url=endpoint, region="us-east-1"),

@@ -1,4 +1,4 @@
-"""Register and ctas on Glue, S3 and Athena, all by moto; Athena's queries are carried out by `fake_sql`."""
+"""Stages register and ctas on moto's Glue, S3 and Athena; `fake_sql` executes the queries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bucketwheel.settings import Settings
 from bucketwheel.stages.ctas import Ctas
 from bucketwheel.stages.register import Register
 from bucketwheel.storage import join
-from fake_athena import FakeAthena, athena_runs
+from fake_athena import FakeAthena, athena_served
 from fake_sql import Plan, TinySql
 from runs_support import DATASET, JANUARY, Case
 
@@ -35,13 +35,13 @@ class Fence:
 
 @dataclass
 class Uploaded:
-    """A run that is verified, with its files on S3."""
+    """A verified run with its files on S3."""
 
     settings: Settings
     services: Services
     manifest: Manifest
     engine: TinySql
-    double: FakeAthena
+    fake: FakeAthena
 
     def register(self) -> None:
         result = Register().run(self.manifest, self.services)
@@ -51,12 +51,12 @@ class Uploaded:
     def ctas(self) -> PublishResult:
         return Ctas().run(self.manifest, self.services)
 
-    def shown(self) -> dict[str, str]:
+    def locations(self) -> dict[str, str]:
         return {table.name: table.location for table in self.services.catalog().tables()}
 
     def copies(self) -> list[str]:
-        found = self.services.storage.list(join(self.settings.target, DATASET), recursive=True)
-        return [entry.location for entry in found if "/ctas-" in entry.location and not entry.is_directory]
+        entries = self.services.storage.list(join(self.settings.target, DATASET), recursive=True)
+        return [entry.location for entry in entries if "/ctas-" in entry.location and not entry.is_directory]
 
 
 @pytest.fixture
@@ -72,36 +72,34 @@ def uploaded(aws: str, tmp_path: Path, no_flush: None) -> Iterator[Uploaded]:
             s3.upload_file(str(path), settings.target.split("/")[2], f"target/{path.relative_to(case.target)}")
     services = make_services(settings, RunRequest(DATASET), lambda _: None, utc_now)
     engine = s3_engine(settings)
-    with athena_runs(FakeAthena(engine, str(settings.athena.output_location))) as double:
-        yield Uploaded(settings, replace(services, fence=Fence()), manifest, engine, double)
+    with athena_served(FakeAthena(engine, str(settings.athena.output_location))) as fake:
+        yield Uploaded(settings, replace(services, fence=Fence()), manifest, engine, fake)
 
 
-def test_final_tables_are_flipped_to_copies_and_temporary_ones_are_gone(uploaded: Uploaded) -> None:
+def test_ctas_publishes_copies_and_drops_temporary_tables(uploaded: Uploaded) -> None:
     uploaded.register()
     result = uploaded.ctas()
     assert [copy.bytes_scanned for copy in result.copies] == [2 * 4711] * 2
-    assert all(copy.query_id in uploaded.double.queries for copy in result.copies)
-    assert sorted(uploaded.shown()) == ["bucketed_people_1", "bucketed_people_2", "ext_people_1", "ext_people_2"]
-    assert {name: place for name, place in uploaded.shown().items() if name.startswith("bucketed_")} == {
+    assert all(copy.query_id in uploaded.fake.queries for copy in result.copies)
+    assert sorted(uploaded.locations()) == ["bucketed_people_1", "bucketed_people_2", "ext_people_1", "ext_people_2"]
+    assert {name: location for name, location in uploaded.locations().items() if name.startswith("bucketed_")} == {
         f"bucketed_{copy.table}": copy.location for copy in result.copies
     }
     assert result.warnings == ("copies are not sorted within their buckets, as promoted files are",)
-    texts = [query.text.split(" ")[0] for query in uploaded.double.queries.values()]
+    texts = [query.text.split(" ")[0] for query in uploaded.fake.queries.values()]
     assert sorted(texts) == ["CREATE"] * 2 + ["DROP"] * 2 + ["SELECT"] * 3
 
 
-def test_a_failed_copy_leaves_no_file_and_no_table(uploaded: Uploaded) -> None:
+def test_failed_copy_leaves_no_file_and_no_table(uploaded: Uploaded) -> None:
     uploaded.register()
     uploaded.engine.plan("CREATE TABLE", Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"), times=2)
     with pytest.raises(ExecutorError, match="HIVE_TOO_MANY_OPEN_PARTITIONS"):
         uploaded.ctas()
-    assert sorted(uploaded.shown()) == ["ext_people_1", "ext_people_2"]
+    assert sorted(uploaded.locations()) == ["ext_people_1", "ext_people_2"]
     assert uploaded.copies() == []
 
 
-def test_a_copy_whose_start_is_throttled_to_the_end_is_begun_again_in_a_fresh_place(
-    uploaded: Uploaded, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_throttled_copy_is_retried_in_new_directory(uploaded: Uploaded, monkeypatch: pytest.MonkeyPatch) -> None:
     uploaded.register()
     monkeypatch.setattr(copy_tables, "_PAUSE_SECONDS", 0)
     catalog = uploaded.settings.catalog.model_copy(update={"retry_seconds": 0})
@@ -110,24 +108,24 @@ def test_a_copy_whose_start_is_throttled_to_the_end_is_begun_again_in_a_fresh_pl
     services = make_services(settings, RunRequest(DATASET), lambda _: None, utc_now)
     uploaded.services = replace(services, fence=Fence())
     with faulty(aws_module.client("athena", settings.aws)) as faults:
-        # After the keys of the source comes the first copy.
+        # The second query is the first copy, after the keys of the source.
         faults.plan("StartQueryExecution", None, refusal("TooManyRequestsException"))
         uploaded.ctas()
         # Keys of the source; copy, keys and drop of two tables; the copy that was not started.
         assert faults.calls["StartQueryExecution"] == 1 + 2 * 3 + 1
-    assert len(uploaded.shown()) == 4
+    assert len(uploaded.locations()) == 4
 
 
-def test_a_catalog_that_refuses_the_last_flip_puts_the_others_back(uploaded: Uploaded) -> None:
+def test_refused_last_update_rolls_back_the_others(uploaded: Uploaded) -> None:
     uploaded.register()
-    before = uploaded.shown()
+    before = uploaded.locations()
     with faulty(aws_module.client("glue", uploaded.settings.aws)) as faults:
-        # Two temporary tables and the first final one are made; the last one is refused.
+        # Two temporary tables and the first final one are created; the last one is refused.
         faults.plan("CreateTable", None, None, None, refusal("AccessDeniedException"))
         with pytest.raises(CatalogError, match="CreateTable was denied"):
             uploaded.ctas()
-    assert uploaded.shown() == before
-    statements = len(uploaded.double.queries)
+    assert uploaded.locations() == before
+    statements = len(uploaded.fake.queries)
     uploaded.ctas()
-    assert len(uploaded.double.queries) == statements
-    assert len(uploaded.shown()) == 4
+    assert len(uploaded.fake.queries) == statements
+    assert len(uploaded.locations()) == 4

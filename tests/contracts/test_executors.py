@@ -12,7 +12,7 @@ from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.executors.trino import TrinoExecutor
 from bucketwheel.settings import CatalogSettings, CtasSettings, Settings, StorageSettings, TrinoSettings
 from bucketwheel.storage import Storage
-from fake_athena import FakeAthena, athena_runs
+from fake_athena import FakeAthena, athena_served
 from fake_executor import FakeExecutor
 from fake_sql import TinySql
 from fake_trino import trino_served
@@ -48,12 +48,12 @@ class TestAthenaExecutor(ExecutorContract):
 
     @pytest.fixture
     def make(self, settings: Settings, engine: TinySql) -> Iterator[MakeExecutor]:
-        def made(timeout: float = 60) -> AthenaExecutor:
+        def make_executor(timeout: float = 60) -> AthenaExecutor:
             ctas = settings.ctas.model_copy(update={"timeout_seconds": timeout})
             return AthenaExecutor(settings.model_copy(update={"ctas": ctas}))
 
-        with athena_runs(FakeAthena(engine, str(settings.athena.output_location))):
-            yield made
+        with athena_served(FakeAthena(engine, str(settings.athena.output_location))):
+            yield make_executor
 
 
 class TestTrinoExecutor(ExecutorContract):
@@ -69,7 +69,7 @@ class TestTrinoExecutor(ExecutorContract):
     def make(self, engine: TinySql, target: str) -> Iterator[MakeExecutor]:
         with trino_served(engine) as server:
 
-            def made(timeout: float = 60, **changes: Any) -> TrinoExecutor:
+            def make_executor(timeout: float = 60, **changes: Any) -> TrinoExecutor:
                 return TrinoExecutor(
                     Settings(
                         target=target,
@@ -79,4 +79,4 @@ class TestTrinoExecutor(ExecutorContract):
                     )
                 )
 
-            yield made
+            yield make_executor

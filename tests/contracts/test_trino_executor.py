@@ -1,4 +1,4 @@
-"""Trino: how it is reached, what is refused beforehand, and what becomes of a server that is not well."""
+"""The Trino executor: session, checks, and failures of the server or of a query."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def engine() -> TinySql:
 
 @pytest.fixture
 def server(engine: TinySql) -> Iterator[FakeTrino]:
-    with trino_served(engine) as double:
-        yield double
+    with trino_served(engine) as fake:
+        yield fake
 
 
 def executor_at(port: int, **changes: Any) -> TrinoExecutor:
@@ -41,21 +41,21 @@ def executor_at(port: int, **changes: Any) -> TrinoExecutor:
     )
 
 
-def test_the_session_keeps_times_and_writes_snappy(server: FakeTrino) -> None:
+def test_session_sets_timestamp_precision_and_codec(server: FakeTrino) -> None:
     executor_at(server.port, user="me").check()
-    given = server.headers
-    assert (given["X-Trino-User"], given["X-Trino-Catalog"], given["X-Trino-Schema"]) == ("me", "hive", "omc")
-    assert "hive.compression_codec=SNAPPY" in given["X-Trino-Session"]
-    assert "hive.timestamp_precision=MICROSECONDS" in given["X-Trino-Session"]
-    assert "Authorization" not in given
+    headers = server.headers
+    assert (headers["X-Trino-User"], headers["X-Trino-Catalog"], headers["X-Trino-Schema"]) == ("me", "hive", "omc")
+    assert "hive.compression_codec=SNAPPY" in headers["X-Trino-Session"]
+    assert "hive.timestamp_precision=MICROSECONDS" in headers["X-Trino-Session"]
+    assert "Authorization" not in headers
 
 
-def test_a_catalog_that_trino_does_not_have_is_named_with_those_it_has(server: FakeTrino) -> None:
+def test_check_with_missing_catalog_names_existing_ones(server: FakeTrino) -> None:
     with pytest.raises(ConfigError, match=r"trino\.catalog: Trino at 127\.0\.0\.1:\d+ has no catalog 'lake'.*hive"):
         executor_at(server.port, catalog="lake").check()
 
 
-def test_a_server_that_is_not_there_is_named(server: FakeTrino, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_with_unreachable_server_names_address(server: FakeTrino, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(ExecutorBusyError, match=r"127\.0\.0\.1:1 \(catalogs\): cannot be reached.*trino\.host"):
         executor_at(1).check()
@@ -64,9 +64,7 @@ def test_a_server_that_is_not_there_is_named(server: FakeTrino, monkeypatch: pyt
         executor_at(server.port).check()
 
 
-def test_a_query_that_is_killed_in_the_middle_is_a_failure(
-    server: FakeTrino, engine: TinySql, tmp_path: Path
-) -> None:
+def test_killed_query_raises_executor_error(server: FakeTrino, engine: TinySql, tmp_path: Path) -> None:
     source = source_in(engine, str(tmp_path))
     engine.plan("CREATE TABLE", Plan("ADMINISTRATIVELY_KILLED", "Query killed."))
     copy = TableCopy(source, "tmp", str(tmp_path / "ctas"), "hive_v1")
@@ -76,7 +74,7 @@ def test_a_query_that_is_killed_in_the_middle_is_a_failure(
         executor_at(server.port).copy(copy, Event())
 
 
-def test_a_query_that_is_cancelled_is_cancelled_in_trino(server: FakeTrino, engine: TinySql, tmp_path: Path) -> None:
+def test_interrupt_cancels_query_in_trino(server: FakeTrino, engine: TinySql, tmp_path: Path) -> None:
     source = source_in(engine, str(tmp_path))
     engine.plan("CREATE TABLE", Plan(hang=True))
 
@@ -89,7 +87,7 @@ def test_a_query_that_is_cancelled_is_cancelled_in_trino(server: FakeTrino, engi
     assert len(server.cancelled) >= 1
 
 
-def test_a_password_is_taken_from_the_environment_only(server: FakeTrino, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_refuses_password_without_https(server: FakeTrino, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRINO_PASSWORD", "secret")
     with pytest.raises(ConfigError, match=r"TRINO_PASSWORD is set.*trino\.https=true"):
         executor_at(server.port).check()

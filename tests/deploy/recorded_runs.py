@@ -33,7 +33,7 @@ from bucketwheel.sample import Sample
 from bucketwheel.settings import AwsSettings, StorageSettings
 from bucketwheel.storage import Storage, s3_client, s3_upload
 from deploy_support import REGION, ROOT, configuration
-from fake_athena import FakeAthena, athena_runs
+from fake_athena import FakeAthena, athena_served
 from fake_sql import Plan, TinySql
 from project import NARROW, WIDE
 
@@ -121,9 +121,9 @@ def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[s
         _fresh_clients(),
     ):
         account = Account(endpoint, recorder)
-        with athena_runs(_double(account)) as athena:
+        with athena_served(_double(account)) as athena:
             recorder.listen(clients.session())
-            clients.session().events.register("before-send", faults.meet)
+            clients.session().events.register("before-send", faults.intercept)
             account.deliver(months[0], but=".csv")
             with account.noted("no mapping yet"), pytest.raises(JobFailedError, match=r"mapping .* does not exist"):
                 account.job("pipeline", WIDE)

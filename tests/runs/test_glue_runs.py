@@ -18,7 +18,7 @@ from bucketwheel.pipeline.expire import expire
 from bucketwheel.pipeline.rollback import rollback
 from bucketwheel.runs.manifest import PublishResult
 from bucketwheel.storage import Storage
-from fake_athena import FakeAthena, athena_runs
+from fake_athena import FakeAthena, athena_served
 from fake_sql import TinySql
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH
 
@@ -31,7 +31,7 @@ def athena(cloud: Cloud) -> Iterator[FakeAthena]:
     cloud.changes |= {"athena__output_location": f"{results}/", "ctas__method": "athena", "ctas__poll_seconds": 0.05}
     settings = cloud.settings()
     engine = TinySql(GlueCatalog(settings), Storage.of(settings))
-    with athena_runs(FakeAthena(engine, results)) as fake:
+    with athena_served(FakeAthena(engine, results)) as fake:
         yield fake
 
 

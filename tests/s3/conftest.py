@@ -21,7 +21,7 @@ from s3_support import Bucket
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """Where a server is that speaks S3; the tests know no more of it. S3_ENDPOINT names one that runs already."""
+    """Endpoint of a moto server, or of the running S3 server that S3_ENDPOINT names."""
     if running := os.environ.get("S3_ENDPOINT"):
         yield running
         return
@@ -31,15 +31,15 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def proxy(s3_endpoint: str) -> Iterator[FaultProxy]:
-    """A proxy in front of the server that lets everything through until a plan is set."""
-    # The stand-in server checks the condition of a put and writes in two steps.
-    with FaultProxy(s3_endpoint, serialise=True) as started:
-        yield started
+    """Proxy in front of the server; it passes every request on until a test sets a plan."""
+    # moto checks the condition of a put and writes in two steps.
+    with FaultProxy(s3_endpoint, serialize=True) as running_proxy:
+        yield running_proxy
 
 
 @pytest.fixture(autouse=True)
 def s3_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, proxy: FaultProxy) -> Iterator[None]:
-    """Credentials and an endpoint as a user sets them, and no time lost between one try and the next."""
+    """Set credentials and endpoint in the environment, as a user does, and shorten the pauses between attempts."""
     for name, value in (
         ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
@@ -52,12 +52,12 @@ def s3_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, proxy: Fault
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.001)
     monkeypatch.setattr(s3, "_PAUSE", 0.001)
-    forget_clients()
+    close_clients()
     yield
-    forget_clients()
+    close_clients()
 
 
-def forget_clients() -> None:
+def close_clients() -> None:
     for client in s3_client._clients.values():
         client.close()
     s3_client._clients.clear()
@@ -66,7 +66,7 @@ def forget_clients() -> None:
 
 @pytest.fixture
 def bucket(s3_endpoint: str) -> Iterator[Bucket]:
-    """A bucket of this test's own, as the server has it, past the proxy."""
+    """A new bucket for one test; its client bypasses the proxy."""
     client: Any = boto3.client(
         "s3",
         endpoint_url=s3_endpoint,

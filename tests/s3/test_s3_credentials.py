@@ -1,8 +1,9 @@
-"""Credentials that end in the middle of a run, are missing, or do not reach everywhere."""
+"""Credentials that expire during a run, are missing, or lack permissions."""
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,11 +19,11 @@ from s3_support import Bucket, local_hashes
 
 
 class Role:
-    """Hands out credentials as a container's role does; each set is good for some requests only."""
+    """Serves credentials as a container role does, and counts the sets it has issued."""
 
     def __init__(self) -> None:
-        self.given = 0
-        self.good_for_seconds = 3600.0
+        self.issued = 0
+        self.lifetime_seconds = 3600.0
         role = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -30,17 +31,17 @@ class Role:
                 pass
 
             def do_GET(self) -> None:
-                role.given += 1
-                ends = datetime.now(UTC) + timedelta(seconds=role.good_for_seconds)
-                answer = {
-                    "AccessKeyId": f"AKID{role.given}",
+                role.issued += 1
+                expires = datetime.now(UTC) + timedelta(seconds=role.lifetime_seconds)
+                response = {
+                    "AccessKeyId": f"AKID{role.issued}",
                     "SecretAccessKey": "secret",
-                    "Token": f"token-{role.given}",
-                    "Expiration": ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    "Token": f"token-{role.issued}",
+                    "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 }
                 self.send_response(200)
                 self.end_headers()
-                self.wfile.write(json.dumps(answer).encode())
+                self.wfile.write(json.dumps(response).encode())
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/role"
@@ -48,54 +49,54 @@ class Role:
 
 @pytest.fixture
 def role(monkeypatch: pytest.MonkeyPatch) -> Iterator[Role]:
-    made = Role()
-    thread = threading.Thread(target=made.server.serve_forever, args=(0.02,))
+    server = Role()
+    thread = threading.Thread(target=server.server.serve_forever, args=(0.02,))
     thread.start()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", made.url)
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.url)
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
     thread.join()
 
 
-def key_of(request: Request) -> str:
+def access_key_of(request: Request) -> str:
     return request.headers["authorization"].partition("Credential=")[2].partition("/")[0]
 
 
-def test_credentials_about_to_end_are_renewed_before_they_do(
+def test_run_renews_credentials_before_they_expire(
     bucket: Bucket, tmp_path: Path, clean: Sample, role: Role, proxy: FaultProxy, current: Project
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
-    # botocore asks for new ones some minutes before the end, so these are renewed all the time.
-    role.good_for_seconds = 700
+    # botocore renews credentials minutes before they expire, so it renews these on every use.
+    role.lifetime_seconds = 700
     project.run()
-    used = {key_of(one.request) for one in proxy.answered}
+    used = {access_key_of(one.request) for one in proxy.answered}
     assert len(used) > 5
     assert bucket.hashes() == local_hashes(current.target)
 
 
-def test_credentials_refused_as_expired_are_looked_for_anew_and_the_run_goes_on(
+def test_run_reloads_credentials_refused_as_expired(
     bucket: Bucket, tmp_path: Path, clean: Sample, role: Role, proxy: FaultProxy, current: Project
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
     uses: dict[str, int] = {}
 
     def plan(request: Request) -> str | None:
-        key = key_of(request)
+        key = access_key_of(request)
         uses[key] = uses.get(key, 0) + 1
         return "400 ExpiredToken" if uses[key] > 20 else None
 
     proxy.plan = plan
     project.run()
-    assert 3 < role.given <= len(proxy.answered) / 10
+    assert 3 < role.issued <= len(proxy.answered) / 10
     assert any(one.status == 400 for one in proxy.answered)
     assert bucket.hashes() == local_hashes(current.target)
     assert bucket.uploads() == []
 
 
-def test_credentials_that_stay_expired_end_the_run_in_words_and_it_can_be_resumed(
+def test_run_with_expired_credentials_fails_and_can_be_resumed(
     bucket: Bucket, tmp_path: Path, clean: Sample, proxy: FaultProxy, current: Project
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
@@ -110,7 +111,7 @@ def test_credentials_that_stay_expired_end_the_run_in_words_and_it_can_be_resume
     assert bucket.hashes() == local_hashes(current.target)
 
 
-def test_a_run_without_credentials_says_so_and_writes_nothing(
+def test_run_without_credentials_fails_and_writes_nothing(
     bucket: Bucket, tmp_path: Path, clean: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
@@ -123,7 +124,7 @@ def test_a_run_without_credentials_says_so_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("method", "prefix", "said"),
+    ("method", "prefix", "message"),
     [
         (
             "GET",
@@ -134,15 +135,13 @@ def test_a_run_without_credentials_says_so_and_writes_nothing(
         ("PUT", "out/_bucketwheel/", "lease.json: PutObject was denied .* s3:PutObject on arn:aws:s3:::{}/out/_"),
     ],
 )
-def test_no_permission_on_one_prefix_names_action_and_object(
-    bucket: Bucket, tmp_path: Path, clean: Sample, proxy: FaultProxy, method: str, prefix: str, said: str
+def test_denied_prefix_names_action_and_object(
+    bucket: Bucket, tmp_path: Path, clean: Sample, proxy: FaultProxy, method: str, prefix: str, message: str
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
     proxy.plan = lambda r: "403 AccessDenied" if r.method == method and r.key.startswith(prefix) else None
     result = project.cli("run", WIDE)
     assert result.exit_code == 1
-    import re
-
-    assert re.search(said.format(bucket.name), result.stderr), result.stderr
+    assert re.search(message.format(bucket.name), result.stderr), result.stderr
     assert not project.catalog.exists()
     assert bucket.uploads() == []

@@ -1,4 +1,4 @@
-"""Errors of S3 in words: what was tried on what, why it failed, and what to do."""
+"""Messages of S3 errors: the operation, the object, the reason and the fix."""
 
 from __future__ import annotations
 
@@ -23,20 +23,26 @@ def write_parts(storage: Storage, location: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "operation", "needs", "on"),
+    ("action", "operation", "permission", "resource"),
     [
         (Storage.read, "GetObject", "s3:GetObject", "{}/p/x"),
-        (lambda storage, place: storage.open(place), "GetObject", "s3:GetObject", "{}/p/x"),
+        (lambda storage, location: storage.open(location), "GetObject", "s3:GetObject", "{}/p/x"),
         (Storage.list, "ListObjectsV2", "s3:ListBucket", "{};"),
         (Storage.exists, "ListObjectsV2", "s3:ListBucket", "{};"),
-        (lambda storage, place: storage.write(place, b""), "PutObject", "s3:PutObject", "{}/p/x"),
+        (lambda storage, location: storage.write(location, b""), "PutObject", "s3:PutObject", "{}/p/x"),
         (write_parts, "PutObject", "s3:PutObject", "{}/p/x"),
         (Storage.delete, "DeleteObject", "s3:DeleteObject", "{}/p/x"),
         (Storage.delete_directory, "ListMultipartUploads", "s3:ListBucketMultipartUploads", "{};"),
     ],
 )
-def test_what_is_denied_names_the_action_the_object_and_the_permission(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy, action: Action, operation: str, needs: str, on: str
+def test_denied_call_names_action_object_and_permission(
+    storage: Storage,
+    bucket: Bucket,
+    proxy: FaultProxy,
+    action: Action,
+    operation: str,
+    permission: str,
+    resource: str,
 ) -> None:
     bucket.put("p/x")
     proxy.plan = lambda _: "403 AccessDenied"
@@ -44,13 +50,13 @@ def test_what_is_denied_names_the_action_the_object_and_the_permission(
         action(storage, bucket.uri("p/x"))
     text = str(caught.value)
     assert text.startswith(f"s3://{bucket.name}/p/x")
-    assert f": {operation} was denied (as planned); the role needs {needs} on arn:aws:s3:::" in text
-    assert on.format(bucket.name).rstrip(";") in text.partition("arn:aws:s3:::")[2]
+    assert f": {operation} was denied (as planned); the role needs {permission} on arn:aws:s3:::" in text
+    assert resource.format(bucket.name).rstrip(";") in text.partition("arn:aws:s3:::")[2]
     assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("400 ExpiredToken", "GetObject: the credentials have expired (as planned); renew them, then resume"),
         ("403 InvalidAccessKeyId", "GetObject: the credentials are not valid (as planned); check AWS_PROFILE"),
@@ -61,30 +67,28 @@ def test_what_is_denied_names_the_action_the_object_and_the_permission(
         ("500", "GetObject failed: InternalError: as planned"),
     ],
 )
-def test_what_s3_refuses_is_told_with_the_way_out(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy, fault: str, said: str
+def test_refused_call_names_reason_and_fix(
+    storage: Storage, bucket: Bucket, proxy: FaultProxy, fault: str, message: str
 ) -> None:
     proxy.plan = lambda _: fault
     with pytest.raises(StorageError) as caught:
         storage.read(bucket.uri("x"))
-    assert f"s3://{bucket.name}/x: {said}" in str(caught.value)
+    assert f"s3://{bucket.name}/x: {message}" in str(caught.value)
 
 
-def test_a_bucket_that_does_not_exist_is_named(storage: Storage, bucket: Bucket) -> None:
+def test_missing_bucket_is_named(storage: Storage, bucket: Bucket) -> None:
     for action in (Storage.list, Storage.read, Storage.exists, Storage.delete_directory):
         with pytest.raises(StorageError, match="the bucket 'test-no-such' does not exist; create it, or correct"):
             action(storage, "s3://test-no-such/x")
 
 
-def test_a_bucket_in_another_region_that_cannot_be_followed_is_told(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy
-) -> None:
+def test_bucket_in_another_region_names_setting(storage: Storage, bucket: Bucket, proxy: FaultProxy) -> None:
     proxy.plan = lambda request: "301 PermanentRedirect" if request.method == "GET" else None
     with pytest.raises(StorageError, match=r"the bucket is in another region; set storage\.region="):
         storage.read(bucket.uri("x"))
 
 
-def test_an_endpoint_that_does_not_answer_is_told() -> None:
+def test_unreachable_endpoint_is_named() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -95,7 +99,7 @@ def test_an_endpoint_that_does_not_answer_is_told() -> None:
             storage.read("s3://b/x")
 
 
-def test_an_endpoint_that_is_silent_is_given_up_after_its_time(bucket: Bucket, proxy: FaultProxy) -> None:
+def test_silent_endpoint_fails_after_read_timeout(bucket: Bucket, proxy: FaultProxy) -> None:
     proxy.plan = lambda _: "delay"
     proxy.delay_seconds = 1
     storage = Storage(StorageSettings(read_seconds=0.05, attempts=3))
@@ -103,21 +107,21 @@ def test_an_endpoint_that_is_silent_is_given_up_after_its_time(bucket: Bucket, p
         storage.list(bucket.uri("x"))
 
 
-def test_as_often_as_asked_and_no_more(bucket: Bucket, proxy: FaultProxy) -> None:
+def test_throttled_call_is_attempted_as_often_as_configured(bucket: Bucket, proxy: FaultProxy) -> None:
     proxy.plan = lambda _: "503"
     with pytest.raises(StorageError):
         Storage(StorageSettings(attempts=3)).list(bucket.uri("x"))
     assert len(proxy.answered) == 3
 
 
-def test_missing_credentials_are_told(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_fail_with_fix(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(StorageError, match=r"/x: no AWS credentials were found .*; give this machine a role"):
         Storage(StorageSettings()).read(bucket.uri("x"))
 
 
-def test_settings_of_all_services_hold_for_s3_where_it_has_none(proxy: FaultProxy) -> None:
+def test_unset_storage_settings_come_from_aws_settings(proxy: FaultProxy) -> None:
     from bucketwheel.settings import AwsSettings, Settings
 
     aws = AwsSettings(region="eu-west-3", endpoint_url="http://a:1", attempts=2, read_seconds=7)
@@ -132,6 +136,6 @@ def test_settings_of_all_services_hold_for_s3_where_it_has_none(proxy: FaultProx
     assert (own.region, own.endpoint_url, own.attempts) == ("eu-west-1", "http://a:1", 5)
 
 
-def test_a_key_without_its_kind_of_encryption_is_refused() -> None:
+def test_kms_key_without_sse_kms_is_refused() -> None:
     with pytest.raises(ValueError, match="kms_key is set, but encryption is SSE-S3; set it to SSE-KMS"):
         StorageSettings(kms_key="k", encryption="SSE-S3")

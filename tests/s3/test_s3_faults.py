@@ -1,4 +1,4 @@
-"""Whole runs while a share of all requests goes wrong: the right bytes, or a clear error and nothing published."""
+"""Runs while a share of the requests fails: they write the same bytes, or fail with an error and publish nothing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ EXPECTED = re.compile(
 )
 
 
-def nothing_odd(bucket: Bucket) -> bool:
-    """Whether nothing is there but data files and books."""
+def has_only_expected_keys(bucket: Bucket) -> bool:
+    """Return whether the target holds only data files and run metadata."""
     return all(EXPECTED.fullmatch(key) for key in bucket.keys("out/"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(24))
-def test_a_run_with_a_tenth_of_all_requests_failing_writes_the_right_bytes(
+def test_run_with_tenth_of_requests_failing_writes_same_bytes(
     bucket: Bucket, tmp_path: Path, clean: Sample, current: Project, proxy: FaultProxy, seed: int
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
@@ -43,11 +43,11 @@ def test_a_run_with_a_tenth_of_all_requests_failing_writes_the_right_bytes(
     assert bucket.hashes() == local_hashes(current.target)
     assert project.cli("verify", "last").exit_code == 0
     assert bucket.uploads() == []
-    assert nothing_odd(bucket)
+    assert has_only_expected_keys(bucket)
 
 
-def shown(project: Project) -> dict[str, str]:
-    """The files of each table in the catalog; its views are not looked into."""
+def published_locations(project: Project) -> dict[str, str]:
+    """Return the location of each table in the catalog."""
     return {table.name: table.location for table in plugins.catalog(project.configuration().settings).tables()}
 
 
@@ -56,66 +56,66 @@ def run_ids(project: Project) -> list[str]:
 
 
 def check_whole(before: Mapping[str, str], after: Mapping[str, str], run_id: str) -> None:
-    """Raise unless the tables of each kind show all what they showed, or all what the run has written and verified.
+    """Check that all tables of one kind are published from the same run: the new one, or all from the one before.
 
-    `register` is the whole of the staged tables and `ctas` of the final ones: where it is between the two that a
-    run fails, the staged ones are of this run and stay. Final tables never are ahead of them.
+    Stage `register` publishes the staged tables and `ctas` the final ones. If a run fails between the two, the
+    staged tables of the new run stay; final tables are never ahead of staged ones.
     """
     new = {}
     for prefix in ("ext_", "bucketed_"):
         names = [f"{prefix}ibe_{number}" for number in ("01", "02", "04")]
-        places = [after.get(name) for name in names]
-        new[prefix] = all(place and place.endswith(f"/{run_id}") for place in places)
-        assert new[prefix] or places == [before.get(name) for name in names]
+        locations = [after.get(name) for name in names]
+        new[prefix] = all(location and location.endswith(f"/{run_id}") for location in locations)
+        assert new[prefix] or locations == [before.get(name) for name in names]
     assert new["ext_"] or not new["bucketed_"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 116))
-def test_a_run_that_gives_up_publishes_nothing_by_halves_and_goes_on_later(
+def test_failed_run_publishes_all_or_nothing_and_resumes(
     bucket: Bucket, tmp_path: Path, clean: Sample, earlier: Sample, current: Project, proxy: FaultProxy, seed: int
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
     if seed % 4 == 1:
-        project.set(datasets=bucket.take(earlier))
+        project.set(datasets=bucket.upload(earlier))
         project.run()
-        project.set(datasets=bucket.take(clean))
-    before, runs_before = shown(project), run_ids(project)
-    # The first request that goes wrong ends the run, wherever it is.
+        project.set(datasets=bucket.upload(clean))
+    before, runs_before = published_locations(project), run_ids(project)
+    # The first failed request ends the run.
     project.set(storage={"attempts": 1})
     proxy.delay_seconds = 0.02
     proxy.answered.clear()
     share = seeded(seed, 0.025, ("500", "503", "reset", "cut", "lost"))
 
     def plan(request: Request) -> str | None:
-        # The last request of all that a run cannot do without, where none has gone wrong before.
+        # If no earlier request failed, the last required request does.
         last = request.method == "PUT" and request.key.endswith("/snapshot_dt.txt")
         return share(request) or ("503" if last else None)
 
     proxy.plan = plan
-    # A process of its own: where giving the lease back fails too, the next run sees that its holder is dead.
-    ended = project.process("run", WIDE)
+    # A separate process: if the release of the lease fails too, the next run sees that the holder is dead.
+    failed = project.process("run", WIDE)
     proxy.plan = lambda _: None
     assert any(one.fault for one in proxy.answered)
-    assert ended.exit_code in (1, 4), ended.stderr
-    assert "error: s3://" in ended.stderr or "error: another run" in ended.stderr
+    assert failed.exit_code in (1, 4), failed.stderr
+    assert "error: s3://" in failed.stderr or "error: another run" in failed.stderr
     assert bucket.uploads() == []
-    assert nothing_odd(bucket)
+    assert has_only_expected_keys(bucket)
 
     project.set(storage={"attempts": 8})
-    begun = [run_id for run_id in run_ids(project) if run_id not in runs_before]
-    check_whole(before, shown(project), begun[0] if begun else "none")
-    result = project.cli("run", WIDE, *(["--resume", "last"] if begun else []))
+    new_runs = [run_id for run_id in run_ids(project) if run_id not in runs_before]
+    check_whole(before, published_locations(project), new_runs[0] if new_runs else "none")
+    result = project.cli("run", WIDE, *(["--resume", "last"] if new_runs else []))
     assert result.exit_code == 0, result.stderr
-    after = shown(project)
+    after = published_locations(project)
     assert sorted(after) == sorted(f"{prefix}ibe_{n}" for prefix in ("bucketed_", "ext_") for n in ("01", "02", "04"))
     (run_id,) = {location.rpartition("/")[2] for location in after.values()}
     check_whole(before, after, run_id)
     assert bucket.hashes(run_id=run_id) == local_hashes(current.target)
-    assert nothing_odd(bucket)
+    assert has_only_expected_keys(bucket)
 
 
-def test_a_run_in_which_little_works_at_first_try_writes_the_right_bytes(
+def test_run_with_third_of_requests_failing_writes_same_bytes(
     bucket: Bucket, tmp_path: Path, clean: Sample, current: Project, proxy: FaultProxy
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
@@ -123,11 +123,11 @@ def test_a_run_in_which_little_works_at_first_try_writes_the_right_bytes(
     proxy.plan = seeded(1, 0.3)
     project.run()
     assert bucket.hashes() == local_hashes(current.target)
-    assert nothing_odd(bucket)
+    assert has_only_expected_keys(bucket)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_first_try_of_a_put_may_go_wrong(
+def test_run_with_every_first_put_failing_writes_same_bytes(
     bucket: Bucket, tmp_path: Path, clean: Sample, current: Project, proxy: FaultProxy, kind: str
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
@@ -143,16 +143,16 @@ def test_every_first_try_of_a_put_may_go_wrong(
     proxy.plan = plan
     project.run()
     assert bucket.hashes() == local_hashes(current.target)
-    assert nothing_odd(bucket)
+    assert has_only_expected_keys(bucket)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_uploads_in_parts_come_through_faults_whole(
+def test_multipart_upload_with_faults_is_complete(
     bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, storage: Storage, seed: int
 ) -> None:
     monkeypatch.setattr(s3_upload, "_PART", 5 * 2**20)
     content = bytes([seed]) * (12 * 2**20)
-    # The middle of an answer to the completion may be missing too, or all of it.
+    # The response to the completion may also be truncated or lost.
     proxy.plan = seeded(seed, 0.4, ("500", "503", "reset", "lost", "cut"))
     with storage.create(bucket.uri("out/x"), "unused") as stream:
         stream.write(content)
@@ -162,9 +162,7 @@ def test_uploads_in_parts_come_through_faults_whole(
     assert bucket.uploads() == []
 
 
-def test_two_runs_at_once_on_s3_end_with_one_that_did_it(
-    bucket: Bucket, tmp_path: Path, clean: Sample, current: Project
-) -> None:
+def test_second_run_during_first_is_refused(bucket: Bucket, tmp_path: Path, clean: Sample, current: Project) -> None:
     project = bucket.project(tmp_path / "p", clean)
     seen = []
 
@@ -182,24 +180,24 @@ def test_two_runs_at_once_on_s3_end_with_one_that_did_it(
     assert bucket.hashes() == local_hashes(current.target)
 
 
-def test_of_two_processes_started_at_the_same_moment_one_does_it(
+def test_two_simultaneous_processes_only_one_runs(
     bucket: Bucket, tmp_path: Path, clean: Sample, current: Project, proxy: FaultProxy
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
     both = threading.Barrier(2, timeout=60)
 
     def plan(request: Request) -> None:
-        # Neither gets the lease before both have seen that it is free.
+        # Both processes see a free lease before either takes it.
         if request.method == "PUT" and request.key.endswith("/lease.json") and request.number < 2:
             both.wait()
 
     proxy.plan = plan
     with ThreadPoolExecutor(2) as pool:
         one, other = sorted(
-            pool.map(lambda _: project.process("run", WIDE), range(2)), key=lambda ended: ended.exit_code
+            pool.map(lambda _: project.process("run", WIDE), range(2)), key=lambda result: result.exit_code
         )
     assert (one.exit_code, other.exit_code) == (0, 4), one.stderr + other.stderr
     assert re.search("another run (took|holds) the lease", other.stderr)
     assert bucket.hashes() == local_hashes(current.target)
-    assert len({place.rpartition("/")[2] for place in shown(project).values()}) == 1
-    assert nothing_odd(bucket)
+    assert len({location.rpartition("/")[2] for location in published_locations(project).values()}) == 1
+    assert has_only_expected_keys(bucket)

@@ -1,7 +1,8 @@
-"""The lease on S3: what every lease does, and what conditional puts and lost answers make of it."""
+"""The lease on S3: the contract of every lease, conditional puts and lost responses."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from s3_support import Bucket
 
 
 class S3LeaseDirectory(LeaseDirectory):
-    """The lease below one prefix."""
+    """Lease directory below an S3 prefix."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.path = bucket.uri("out/_bucketwheel/people")
@@ -57,9 +58,7 @@ def is_put(request: Request) -> bool:
     return request.method == "PUT" and request.key.endswith("lease.json")
 
 
-def test_every_change_of_the_lease_is_conditional(
-    directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
-) -> None:
+def test_lease_writes_are_conditional(directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy) -> None:
     with directory.lease(clock) as lease:
         assert lease.renew()
     puts = [one.request.headers for one in proxy.answered if is_put(one.request)]
@@ -71,7 +70,7 @@ def test_every_change_of_the_lease_is_conditional(
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_put_of_which_the_answer_was_lost_is_known_for_its_own(
+def test_lease_write_with_lost_response_succeeds(
     directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy, number: int
 ) -> None:
     lost = []
@@ -94,13 +93,13 @@ def test_a_put_of_which_the_answer_was_lost_is_known_for_its_own(
         pass
 
 
-def test_a_lease_taken_between_looking_and_taking_is_not_taken_again(
+def test_enter_fails_when_lease_is_taken_concurrently(
     directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
 ) -> None:
     def plan(request: Request) -> str | None:
         if is_put(request) and not request.number:
             proxy.plan = lambda _: None
-            # Another machine, whose process is not looked for here.
+            # A holder on another host, whose process is not checked.
             directory.put(
                 '{"token": "t", "host": "other", "pid": 1, "process_started": 0.0, "acquired": "", "expires": ""}'
             )
@@ -112,7 +111,7 @@ def test_a_lease_taken_between_looking_and_taking_is_not_taken_again(
     assert directory.stored()["token"] == "t"
 
 
-def test_a_guard_renews_a_lease_that_is_about_to_expire_and_no_other(
+def test_guard_renews_only_lease_about_to_expire(
     directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
 ) -> None:
     with directory.lease(clock) as lease:
@@ -127,7 +126,7 @@ def test_a_guard_renews_a_lease_that_is_about_to_expire_and_no_other(
                 directory.lease(clock).__enter__()
 
 
-def test_a_holder_followed_while_it_renews_does_not_publish(
+def test_guard_fails_when_lease_is_taken_during_renewal(
     directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
 ) -> None:
     with directory.lease(clock) as lease:
@@ -141,19 +140,16 @@ def test_a_holder_followed_while_it_renews_does_not_publish(
 
         proxy.plan = plan
         with pytest.raises(LeaseError, match=r"lost the lease s3://.* holds it now"), lease.guard():
-            pytest.fail("it may not publish")
+            pytest.fail("the guard of a lost lease let its holder publish")
         assert directory.stored()["token"] == "follower"
 
 
-def test_the_guard_of_one_thread_keeps_no_renewal_back(directory: S3LeaseDirectory, clock: Clock) -> None:
-    with directory.lease(clock) as lease, lease.guard():
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(lease.renew).result(30)
+def test_guard_does_not_block_renewal_by_another_thread(directory: S3LeaseDirectory, clock: Clock) -> None:
+    with directory.lease(clock) as lease, lease.guard(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lease.renew).result(30)
 
 
-def test_a_lease_that_cannot_be_read_is_an_error_in_words(
+def test_guard_with_unreadable_lease_names_permission(
     directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy
 ) -> None:
     with directory.lease(clock) as lease:
@@ -162,7 +158,7 @@ def test_a_lease_that_cannot_be_read_is_an_error_in_words(
             pass
 
 
-def test_a_lease_that_cannot_be_freed_is_not_held_against_a_run(
+def test_exit_ignores_lease_that_cannot_be_released(
     directory: S3LeaseDirectory, clock: Clock, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     with directory.lease(clock):

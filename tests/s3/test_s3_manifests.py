@@ -1,4 +1,4 @@
-"""Manifests on S3 are written only over what their writer last saw."""
+"""Manifests on S3: a writer replaces only the version that it wrote or read last."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def is_manifest_put(request: Request) -> bool:
     return request.method == "PUT" and request.key.endswith("manifest.json")
 
 
-def test_a_writer_goes_on_from_what_it_wrote_or_read(bucket: Bucket, manifest: Manifest) -> None:
+def test_save_succeeds_after_own_save_or_load(bucket: Bucket, manifest: Manifest) -> None:
     first = store(bucket)
     first.save(manifest)
     first.save(changed(manifest, "failed"))
@@ -59,62 +59,56 @@ def test_a_writer_goes_on_from_what_it_wrote_or_read(bucket: Bucket, manifest: M
     assert status(bucket) == "finished"
 
 
-def test_a_writer_that_was_followed_is_told_and_changes_nothing(bucket: Bucket, manifest: Manifest) -> None:
-    zombie, follower = store(bucket), store(bucket)
-    zombie.save(manifest)
+def test_save_fails_after_save_of_another_writer(bucket: Bucket, manifest: Manifest) -> None:
+    late, follower = store(bucket), store(bucket)
+    late.save(manifest)
     follower.load("people", RUN)
     follower.save(changed(manifest, "finished"))
     with pytest.raises(LeaseError, match=rf"{RUN}/manifest.json: another run has written this manifest, so this one"):
-        zombie.save(changed(manifest, "failed"))
+        late.save(changed(manifest, "failed"))
     assert status(bucket) == "finished"
 
 
-def test_two_writers_cannot_begin_the_same_run(bucket: Bucket, manifest: Manifest) -> None:
+def test_save_fails_when_manifest_exists(bucket: Bucket, manifest: Manifest) -> None:
     store(bucket).save(manifest)
     with pytest.raises(LeaseError):
         store(bucket).save(changed(manifest, "failed"))
 
 
-def test_a_manifest_deleted_meanwhile_does_not_come_back(bucket: Bucket, manifest: Manifest) -> None:
-    zombie = store(bucket)
-    zombie.save(manifest)
+def test_save_fails_when_manifest_was_deleted(bucket: Bucket, manifest: Manifest) -> None:
+    late = store(bucket)
+    late.save(manifest)
     store(bucket).delete_manifest("people", RUN)
     with pytest.raises((LeaseError, StorageError)):
-        zombie.save(changed(manifest, "failed"))
+        late.save(changed(manifest, "failed"))
     assert bucket.keys() == []
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_save_of_which_the_answer_was_lost_is_known_for_its_own(
-    bucket: Bucket, manifest: Manifest, proxy: FaultProxy, number: int
-) -> None:
+def test_save_with_lost_response_succeeds(bucket: Bucket, manifest: Manifest, proxy: FaultProxy, number: int) -> None:
     proxy.plan = lambda request: "lost" if is_manifest_put(request) and request.number == 2 * number else None
-    one = store(bucket)
-    one.save(manifest)
-    one.save(changed(manifest, "failed"))
-    one.save(changed(manifest, "finished"))
+    writer = store(bucket)
+    writer.save(manifest)
+    writer.save(changed(manifest, "failed"))
+    writer.save(changed(manifest, "finished"))
     assert status(bucket) == "finished"
     assert sum(answered.fault == "lost" for answered in proxy.answered) == 1
 
 
-def test_a_save_that_never_got_an_answer_does_not_lock_its_writer_out(
-    bucket: Bucket, manifest: Manifest, proxy: FaultProxy
-) -> None:
-    one = store(bucket)
-    one.save(manifest)
-    # The put takes effect; then nothing answers any more, for as long as is tried.
+def test_save_succeeds_after_save_without_response(bucket: Bucket, manifest: Manifest, proxy: FaultProxy) -> None:
+    writer = store(bucket)
+    writer.save(manifest)
+    # The put takes effect, but its response and all further requests are lost.
     proxy.plan = lambda request: "lost" if is_manifest_put(request) else "reset"
     with pytest.raises(StorageError):
-        one.save(changed(manifest, "failed"))
+        writer.save(changed(manifest, "failed"))
     proxy.plan = lambda _: None
     assert status(bucket) == "failed"
-    one.save(changed(manifest, "finished"))
+    writer.save(changed(manifest, "finished"))
     assert status(bucket) == "finished"
 
 
-def test_a_run_whose_manifest_another_one_wrote_publishes_nothing(
-    bucket: Bucket, tmp_path: Path, clean: Sample
-) -> None:
+def test_run_publishes_nothing_when_manifest_was_modified(bucket: Bucket, tmp_path: Path, clean: Sample) -> None:
     project = bucket.project(tmp_path / "p", clean)
 
     def progress(event: api.Progress) -> None:

@@ -1,4 +1,4 @@
-"""Objects written, listed, read and deleted, against a server that speaks S3."""
+"""Write, list, read and delete objects on an S3 server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, fetch
 from s3_support import Bucket
 
-ODD = [
+SPECIAL_KEYS = [
     "a b",
     "snapshot_dt=2025-10-22",
     "100%",
@@ -32,7 +32,7 @@ ODD = [
 ]
 
 
-def test_objects_are_written_read_listed_and_deleted(storage: Storage, bucket: Bucket) -> None:
+def test_storage_writes_reads_lists_and_deletes_objects(storage: Storage, bucket: Bucket) -> None:
     storage.write(bucket.uri("p/x"), b"one")
     with storage.create(bucket.uri("p/q/y", "s3a"), "unused") as stream:
         stream.write(b"two")
@@ -66,7 +66,7 @@ def test_objects_are_written_read_listed_and_deleted(storage: Storage, bucket: B
     assert storage.list(bucket.uri("p")) == []
 
 
-def test_a_key_that_only_begins_like_a_directory_is_not_in_it(storage: Storage, bucket: Bucket) -> None:
+def test_list_excludes_keys_that_share_only_a_prefix(storage: Storage, bucket: Bucket) -> None:
     for key in ("run1/a", "run1/deep/b", "run10/a", "run1.txt", "run1-x/a"):
         bucket.put(key)
     assert [entry.name for entry in storage.list(bucket.uri("run1"))] == ["a", "deep"]
@@ -75,11 +75,11 @@ def test_a_key_that_only_begins_like_a_directory_is_not_in_it(storage: Storage, 
     assert bucket.keys() == ["run1-x/a", "run1.txt", "run10/a"]
 
 
-def test_folder_objects_are_directories_and_no_files(storage: Storage, bucket: Bucket) -> None:
+def test_list_returns_folder_objects_as_directories(storage: Storage, bucket: Bucket) -> None:
     for key in ("p/", "p/empty/", "p/full/", "p/full/x", "p/_SUCCESS"):
         bucket.put(key)
-    found = storage.list(bucket.uri("p"))
-    assert [(e.name, e.is_directory) for e in found] == [("_SUCCESS", False), ("empty", True), ("full", True)]
+    flat = storage.list(bucket.uri("p"))
+    assert [(e.name, e.is_directory) for e in flat] == [("_SUCCESS", False), ("empty", True), ("full", True)]
     deep = storage.list(bucket.uri("p"), recursive=True)
     assert [e.name for e in deep if not e.is_directory] == ["_SUCCESS", "x"]
     assert {e.name for e in deep if e.is_directory} == {"empty", "full"}
@@ -88,8 +88,8 @@ def test_folder_objects_are_directories_and_no_files(storage: Storage, bucket: B
     assert bucket.keys() == []
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_any_character_of_a_key_is_taken_as_it_is(storage: Storage, bucket: Bucket, name: str) -> None:
+@pytest.mark.parametrize("name", SPECIAL_KEYS)
+def test_keys_with_special_characters_are_kept_literally(storage: Storage, bucket: Bucket, name: str) -> None:
     location = bucket.uri(f"{name}/{name}.parquet")
     with storage.create(location, "unused") as stream:
         stream.write(b"content")
@@ -107,9 +107,7 @@ def test_any_character_of_a_key_is_taken_as_it_is(storage: Storage, bucket: Buck
     assert bucket.keys() == []
 
 
-def test_listings_and_deletions_of_more_than_a_thousand_objects_are_whole(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy
-) -> None:
+def test_list_and_delete_more_than_a_thousand_objects(storage: Storage, bucket: Bucket, proxy: FaultProxy) -> None:
     keys = [f"p/{number:05d}" for number in range(1_203)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(bucket.put, keys))
@@ -122,7 +120,7 @@ def test_listings_and_deletions_of_more_than_a_thousand_objects_are_whole(
     assert len(deletions) == 2
 
 
-def test_objects_that_were_not_deleted_are_an_error_that_names_one(
+def test_delete_directory_names_object_that_was_not_deleted(
     storage: Storage, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put("p/x")
@@ -141,14 +139,14 @@ def test_objects_that_were_not_deleted_are_an_error_that_names_one(
         storage.delete_directory(bucket.uri("p"))
 
 
-def test_a_whole_bucket_is_never_deleted(storage: Storage, bucket: Bucket) -> None:
+def test_delete_directory_refuses_whole_bucket(storage: Storage, bucket: Bucket) -> None:
     bucket.put("x")
     with pytest.raises(StorageError, match="is a whole bucket"):
         storage.delete_directory(bucket.uri(""))
     assert bucket.keys() == ["x"]
 
 
-def test_a_replacement_holds_to_the_version_that_was_read(storage: Storage, bucket: Bucket) -> None:
+def test_replace_fails_when_version_differs(storage: Storage, bucket: Bucket) -> None:
     location = bucket.uri("x")
     first = storage.replace(location, b"one", None)
     assert storage.read_version(location) == (b"one", first)
@@ -170,9 +168,7 @@ def read_all(settings: StorageSettings, location: str, results: Queue[bytes]) ->
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_processes_that_are_started_in_the_middle_of_reading_have_connections_of_their_own(
-    bucket: Bucket, method: str
-) -> None:
+def test_child_process_opens_its_own_connections(bucket: Bucket, method: str) -> None:
     content = os.urandom(300_000)
     bucket.put("x", content)
     context: Any = multiprocessing.get_context(method)
@@ -189,7 +185,7 @@ def test_processes_that_are_started_in_the_middle_of_reading_have_connections_of
     results.join_thread()
 
 
-def test_the_region_is_that_of_the_settings_or_of_the_environment(
+def test_region_comes_from_settings_or_environment(
     storage: Storage, bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-west-3")
@@ -199,13 +195,13 @@ def test_the_region_is_that_of_the_settings_or_of_the_environment(
     assert signed == ["eu-west-3", "eu-north-1"]
 
 
-def test_path_style_and_host_style_are_chosen(proxy: FaultProxy) -> None:
+def test_path_style_setting_selects_url_style(proxy: FaultProxy) -> None:
     from bucketwheel.storage.s3_client import _client
 
     def url(**settings: Any) -> str:
         client = _client(StorageSettings(region="eu-west-1", **settings))
-        made: str = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "k"})
-        return made.partition("?")[0]
+        presigned: str = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "k"})
+        return presigned.partition("?")[0]
 
     assert url() == f"{proxy.url}/bucket/k"
     assert url(endpoint_url="https://s3.example.com") == "https://s3.example.com/bucket/k"

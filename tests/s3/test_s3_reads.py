@@ -1,4 +1,4 @@
-"""What reading costs: few requests, little more than the bytes that are needed, and what happens when it breaks."""
+"""Reads from S3: number of requests, bytes transferred and failures."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from bucketwheel.storage import Storage, fetch, ranged
 from s3_support import Bucket
 
 ROWS, GROUPS = 60_000, 3
-WANTED = ("c3", "c4", "c9")
+COLUMNS = ("c3", "c4", "c9")
 
 
 @pytest.fixture(scope="module")
 def content() -> bytes:
-    """A file of 20 columns of random numbers, some 160 kB for each of 3 row groups."""
+    """A file with 20 columns of random numbers and 3 row groups, about 160 kB per column chunk."""
     numbers = np.random.default_rng(1)
     columns: dict[str, Any] = {"key": [f"person {number:08d}" for number in range(ROWS)]}
     columns |= {f"c{number}": numbers.integers(0, 2**62, ROWS) for number in range(20)}
@@ -38,8 +38,8 @@ def content() -> bytes:
 
 
 def job(path: str) -> tuple[BucketJob, Slice]:
-    table = TableLayout("t", f"{path}-out", tuple((name, name) for name in WANTED), ROWS, b"")
-    made = BucketJob(
+    table = TableLayout("t", f"{path}-out", tuple((name, name) for name in COLUMNS), ROWS, b"")
+    bucket_job = BucketJob(
         storage=StorageSettings(),
         slices=(),
         keys=(("key", "key"),),
@@ -53,12 +53,12 @@ def job(path: str) -> tuple[BucketJob, Slice]:
         decoded_bytes_per_row=100,
         scratch=f"{path}-scratch",
     )
-    return made, Slice(0, path, tuple(range(GROUPS)), ROWS)
+    return bucket_job, Slice(0, path, tuple(range(GROUPS)), ROWS)
 
 
 def rows_of(path: str, max_rows: int = 10**9) -> pa.Table:
-    made, part = job(path)
-    return pa.Table.from_batches([one.batch for one in scatter(made, part, max_rows, UnifiedDictionaries())])
+    bucket_job, part = job(path)
+    return pa.Table.from_batches([one.batch for one in scatter(bucket_job, part, max_rows, UnifiedDictionaries())])
 
 
 def reads(answered: list[Answered]) -> list[Answered]:
@@ -67,36 +67,34 @@ def reads(answered: list[Answered]) -> list[Answered]:
 
 def needed(content: bytes) -> int:
     metadata = pq.read_metadata(io.BytesIO(content))
-    ranges = chunk_ranges(metadata, range(GROUPS), {"key", *WANTED})
+    ranges = chunk_ranges(metadata, range(GROUPS), {"key", *COLUMNS})
     return sum(length for _, length in ranges)
 
 
-def test_a_slice_takes_one_request_for_its_footer_and_one_for_each_run_of_its_columns(
+def test_scatter_sends_one_request_per_footer_and_column_run(
     bucket: Bucket, proxy: FaultProxy, content: bytes, tmp_path: Path
 ) -> None:
     bucket.put("in/x.parquet", content)
     local = tmp_path / "x.parquet"
     local.write_bytes(content)
-    found = rows_of(bucket.uri("in/x.parquet"))
-    assert found.equals(rows_of(str(local)))
-    # In each row group: the key; c3 and c4 side by side; c9, which the next group's key does not touch.
+    rows = rows_of(bucket.uri("in/x.parquet"))
+    assert rows.equals(rows_of(str(local)))
+    # One request each in every row group: the key; c3 and c4, which are adjacent; c9.
     assert len(reads(proxy.answered)) == 1 + 3 * GROUPS
     assert {one.request.method for one in proxy.answered} == {"GET"}
-    taken = sum(one.bytes for one in proxy.answered)
+    transferred = sum(one.bytes for one in proxy.answered)
     assert needed(content) < len(content) / 4
-    assert taken < needed(content) * 1.05 + 64 * 2**10
+    assert transferred < needed(content) * 1.05 + 64 * 2**10
 
 
-def test_a_slice_read_in_small_batches_takes_no_more_requests(
-    bucket: Bucket, proxy: FaultProxy, content: bytes
-) -> None:
+def test_scatter_in_small_batches_sends_no_more_requests(bucket: Bucket, proxy: FaultProxy, content: bytes) -> None:
     bucket.put("in/x.parquet", content)
-    found = rows_of(bucket.uri("in/x.parquet"), max_rows=7_000)
-    assert found.num_rows == ROWS
+    rows = rows_of(bucket.uri("in/x.parquet"), max_rows=7_000)
+    assert rows.num_rows == ROWS
     assert len(reads(proxy.answered)) == 1 + 3 * GROUPS
 
 
-def test_large_runs_are_cut_and_read_side_by_side(
+def test_large_ranges_are_split_into_parallel_requests(
     bucket: Bucket, proxy: FaultProxy, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put("in/x.parquet", content)
@@ -107,7 +105,7 @@ def test_large_runs_are_cut_and_read_side_by_side(
     assert before.num_rows == ROWS
 
 
-def test_columns_that_lie_close_are_one_request_and_those_far_apart_are_not() -> None:
+def test_merged_groups_only_close_ranges() -> None:
     hole = ranged._HOLE
     assert ranged.merged([(10, 5), (0, 10)]) == [[(0, 10), (10, 5)]]
     assert ranged.merged([(0, 10), (10 + hole, 5)]) == [[(0, 10), (10 + hole, 5)]]
@@ -117,7 +115,7 @@ def test_columns_that_lie_close_are_one_request_and_those_far_apart_are_not() ->
 
 
 @pytest.mark.parametrize("size", [0, 1, 64 * 2**10 - 1, 64 * 2**10, 64 * 2**10 + 1, 300_000])
-def test_any_part_of_a_file_of_any_size_is_read_as_it_is(storage: Storage, bucket: Bucket, size: int) -> None:
+def test_read_returns_any_range_of_any_file_size(storage: Storage, bucket: Bucket, size: int) -> None:
     content, draw = os.urandom(size), random.Random(size)
     bucket.put("x", content)
     with storage.open(bucket.uri("x")) as stream:
@@ -133,9 +131,7 @@ def test_any_part_of_a_file_of_any_size_is_read_as_it_is(storage: Storage, bucke
 
 
 @pytest.mark.parametrize("kind", ["cut", "reset", "503", "500", "lost"])
-def test_answers_that_break_off_are_asked_for_again(
-    bucket: Bucket, proxy: FaultProxy, content: bytes, kind: str
-) -> None:
+def test_interrupted_reads_are_retried(bucket: Bucket, proxy: FaultProxy, content: bytes, kind: str) -> None:
     bucket.put("in/x.parquet", content)
     seen: set[str] = set()
 
@@ -150,16 +146,14 @@ def test_answers_that_break_off_are_asked_for_again(
     assert sum(one.fault == kind for one in proxy.answered) == 1 + 3 * GROUPS
 
 
-def test_answers_that_always_break_off_are_an_error_that_names_the_file(
-    bucket: Bucket, proxy: FaultProxy, content: bytes
-) -> None:
+def test_repeatedly_interrupted_read_names_file(bucket: Bucket, proxy: FaultProxy, content: bytes) -> None:
     bucket.put("in/x.parquet", content)
     proxy.plan = lambda _: "cut"
     with pytest.raises(StorageError, match=rf"s3://{bucket.name}/in/x.parquet: reading broke off 8 times"):
         rows_of(bucket.uri("in/x.parquet"))
 
 
-def test_a_file_replaced_while_it_is_read_is_an_error(bucket: Bucket, proxy: FaultProxy, content: bytes) -> None:
+def test_read_fails_when_file_is_replaced(bucket: Bucket, proxy: FaultProxy, content: bytes) -> None:
     bucket.put("in/x.parquet", content)
 
     def plan(request: Request) -> str | None:
@@ -172,7 +166,7 @@ def test_a_file_replaced_while_it_is_read_is_an_error(bucket: Bucket, proxy: Fau
         rows_of(bucket.uri("in/x.parquet"))
 
 
-def test_a_damaged_page_is_told_from_a_network_that_fails(bucket: Bucket, content: bytes) -> None:
+def test_damaged_page_names_row_group_and_column(bucket: Bucket, content: bytes) -> None:
     metadata = pq.read_metadata(io.BytesIO(content))
     chunk = metadata.row_group(1).column(metadata.schema.names.index("c4"))
     damaged = bytearray(content)
@@ -182,7 +176,7 @@ def test_a_damaged_page_is_told_from_a_network_that_fails(bucket: Bucket, conten
         rows_of(bucket.uri("in/x.parquet"))
 
 
-def test_a_file_that_is_not_there_is_named(storage: Storage, bucket: Bucket) -> None:
+def test_missing_object_is_named(storage: Storage, bucket: Bucket) -> None:
     with pytest.raises(FileNotFoundError):
         storage.open(bucket.uri("x"))
     with pytest.raises(StorageError, match=r"/x: cannot read: it does not exist"):

@@ -1,4 +1,4 @@
-"""Whole runs with input and target on S3: the same bytes as on disk, and every command works on them."""
+"""Runs with input and target on S3 write the same bytes as on disk, and every command works."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from s3_support import Bucket, local_hashes
 
 @pytest.fixture
 def reference(current: Project) -> dict[str, str]:
-    """What a run on local disk writes."""
+    """Hashes of the files that a run on local disk writes."""
     return local_hashes(current.target)
 
 
-def test_a_run_on_s3_writes_the_bytes_of_a_run_on_disk_and_leaves_nothing_else(
+def test_run_writes_same_bytes_as_on_disk_and_nothing_else(
     bucket: Bucket, tmp_path: Path, clean: Sample, reference: dict[str, str]
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
@@ -43,7 +43,7 @@ def test_a_run_on_s3_writes_the_bytes_of_a_run_on_disk_and_leaves_nothing_else(
     assert bucket.get(f"out/{WIDE}/metadata/snapshot_dt.txt") == b"2025-10-22"
 
 
-def test_a_second_run_changes_nothing(bucket: Bucket, tmp_path: Path, clean: Sample) -> None:
+def test_second_run_changes_no_object(bucket: Bucket, tmp_path: Path, clean: Sample) -> None:
     project = bucket.project(tmp_path / "p", clean)
     project.run()
     lease = f"out/_bucketwheel/{WIDE}/lease.json"
@@ -52,27 +52,27 @@ def test_a_second_run_changes_nothing(bucket: Bucket, tmp_path: Path, clean: Sam
     assert {key: bucket.head(key)["LastModified"] for key in bucket.keys("out/") if key != lease} == before
 
 
-def test_what_was_done_on_s3_can_be_listed_verified_gone_back_to_and_expired(
+def test_runs_can_be_listed_verified_rolled_back_and_expired(
     bucket: Bucket, tmp_path: Path, clean: Sample, earlier: Sample
 ) -> None:
     project = bucket.project(tmp_path / "p", earlier)
     project.run()
-    project.set(datasets=bucket.take(clean))
+    project.set(datasets=bucket.upload(clean))
     project.run()
     old, new = (run["run_id"] for run in json.loads(project.cli("runs", "--output", "json").stdout))
     for run_id in (old, new):
         assert project.cli("verify", run_id).exit_code == 0
-    rolled = project.cli("rollback", old)
-    assert rolled.exit_code == 0, rolled.stderr
+    rollback = project.cli("rollback", old)
+    assert rollback.exit_code == 0, rollback.stderr
     assert bucket.get(f"out/{WIDE}/metadata/snapshot_dt.txt").decode() == "2025-09-22"
     assert project.cli("rollback", new).exit_code == 0
-    gone = project.cli("expire", "--keep", "1")
-    assert gone.exit_code == 0, gone.stderr
+    expire = project.cli("expire", "--keep", "1")
+    assert expire.exit_code == 0, expire.stderr
     assert [key for key in bucket.keys("out/") if old in key] == []
     assert [key for key in bucket.keys("out/") if new in key]
 
 
-def test_a_run_that_failed_goes_on_from_its_last_bucket(
+def test_resume_continues_after_last_finished_bucket(
     bucket: Bucket, tmp_path: Path, clean: Sample, reference: dict[str, str], proxy: FaultProxy
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
@@ -80,21 +80,21 @@ def test_a_run_that_failed_goes_on_from_its_last_bucket(
     failed = project.cli("run", WIDE)
     assert failed.exit_code == 1
     assert "s3:PutObject on arn:aws:s3:::" in failed.stderr
-    done = {key for key in bucket.keys("out/") if "/buckets/" in key}
-    assert done
+    finished = {key for key in bucket.keys("out/") if "/buckets/" in key}
+    assert finished
     assert project.catalog.exists() is False
     proxy.plan = healthy
     proxy.answered.clear()
     result = project.cli("run", WIDE, "--resume", "last")
     assert result.exit_code == 0, result.stderr
     written = {name_of(one.request.key)[:6] for one in proxy.answered if one.request.method == "PUT"}
-    assert not {name_of(key).removesuffix(".json") for key in done} & written
+    assert not {name_of(key).removesuffix(".json") for key in finished} & written
     assert bucket.hashes() == reference
     assert bucket.uploads() == []
     assert [key for key in bucket.keys("out/") if "/buckets/" in key] == []
 
 
-def test_the_catalog_names_the_files_on_s3(bucket: Bucket, tmp_path: Path, clean: Sample) -> None:
+def test_catalog_names_s3_locations(bucket: Bucket, tmp_path: Path, clean: Sample) -> None:
     project = bucket.project(tmp_path / "p", clean)
     result = project.cli("run", NARROW)
     assert result.exit_code == 0, result.stderr
@@ -102,18 +102,18 @@ def test_the_catalog_names_the_files_on_s3(bucket: Bucket, tmp_path: Path, clean
     assert f"s3://{bucket.name}/out/{NARROW}/" in shown.stdout
 
 
-def test_snapshots_as_other_programs_leave_them_on_s3_are_read(
+def test_snapshot_with_odd_keys_is_read(
     bucket: Bucket, tmp_path: Path, clean: Sample, reference: dict[str, str]
 ) -> None:
     project = Project(tmp_path / "p", clean)
-    odd = "in put/ü 100%+#?=[x]:é"
-    snapshot = f"{odd}/snapshot_dt=2025-10-22"
+    prefix = "in put/ü 100%+#?=[x]:é"
+    snapshot = f"{prefix}/snapshot_dt=2025-10-22"
     for key in (
-        f"{odd}/",
+        f"{prefix}/",
         f"{snapshot}/",
         f"{snapshot}/part=a b/",
-        f"{odd}/snapshot_dt=2025-11-22/",
-        f"{odd}/_tmp/x",
+        f"{prefix}/snapshot_dt=2025-11-22/",
+        f"{prefix}/_tmp/x",
     ):
         bucket.put(key)
     # The first page of the listing ends before the first file.
@@ -127,7 +127,7 @@ def test_snapshots_as_other_programs_leave_them_on_s3_are_read(
         target=bucket.uri("out/ä b+c", "s3a"),
         datasets={
             WIDE: {
-                "source": bucket.uri(odd, "s3n"),
+                "source": bucket.uri(prefix, "s3n"),
                 "mapping": bucket.uri("mapping #1.csv"),
                 "key": "Customer_User_id",
                 "complete_marker": "_SUCCESS",
@@ -140,7 +140,7 @@ def test_snapshots_as_other_programs_leave_them_on_s3_are_read(
     assert project.cli("verify", "last").exit_code == 0
 
 
-def test_a_killed_run_is_followed_at_once_and_leaves_nothing(
+def test_killed_run_is_taken_over_and_leaves_no_upload(
     bucket: Bucket, tmp_path: Path, clean: Sample, reference: dict[str, str], proxy: FaultProxy
 ) -> None:
     project = bucket.project(tmp_path / "p", clean)
@@ -150,11 +150,11 @@ def test_a_killed_run_is_followed_at_once_and_leaves_nothing(
     def plan(request: Request) -> str | None:
         if request.method == "PUT" and request.key.endswith("000001_0.snappy.parquet"):
             written.set()
-            # Until the process is gone, and no longer than a test may take.
-            gone.wait(60)
+            # Blocks until the process has been killed, with a limit for a failing test.
+            killed.wait(60)
         return None
 
-    gone = threading.Event()
+    killed = threading.Event()
     proxy.plan = plan
     process = subprocess.Popen(project.command("run", WIDE), env=environment(), stderr=subprocess.DEVNULL)
     assert written.wait(60)
@@ -162,7 +162,7 @@ def test_a_killed_run_is_followed_at_once_and_leaves_nothing(
     bucket.client.create_multipart_upload(Bucket=bucket.name, Key=left)
     process.kill()
     process.wait()
-    gone.set()
+    killed.set()
     proxy.plan = healthy
     assert json.loads(bucket.get(f"out/_bucketwheel/{WIDE}/lease.json"))["pid"] == process.pid
     result = project.cli("run", WIDE, "--resume", "last")
@@ -171,7 +171,7 @@ def test_a_killed_run_is_followed_at_once_and_leaves_nothing(
     assert bucket.uploads() == []
 
 
-def test_a_run_that_was_taken_over_publishes_nothing(bucket: Bucket, tmp_path: Path, clean: Sample) -> None:
+def test_run_that_lost_its_lease_publishes_nothing(bucket: Bucket, tmp_path: Path, clean: Sample) -> None:
     project = bucket.project(tmp_path / "p", clean)
     lease = f"out/_bucketwheel/{WIDE}/lease.json"
 

@@ -1,4 +1,4 @@
-"""Every entry point that takes a location accepts the same spellings of an S3 URI and refuses the same others."""
+"""Every entry point accepts the same schemes of S3 URIs and refuses all others."""
 
 from __future__ import annotations
 
@@ -75,19 +75,19 @@ RESOLVERS: dict[str, Callable[[str], str]] = {
     "glue table": glue_table,
     "glue target": glue_target,
 }
-# Athena and Glue keep what they were given; only settings are refused.
+# Only settings are checked; locations in requests and tables come from AWS.
 REFUSING = sorted(RESOLVERS.keys() - {"athena request", "glue table"})
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("entry", RESOLVERS)
-def test_every_entry_point_turns_every_scheme_into_s3(entry: str, scheme: str) -> None:
+def test_entry_points_normalize_every_scheme_to_s3(entry: str, scheme: str) -> None:
     assert RESOLVERS[entry](f"{scheme}://bucket/Some/key") == "s3://bucket/Some/key"
 
 
 @pytest.mark.parametrize("location", OTHERS)
 @pytest.mark.parametrize("entry", REFUSING)
-def test_every_entry_point_refuses_other_schemes(entry: str, location: str) -> None:
+def test_entry_points_refuse_other_schemes(entry: str, location: str) -> None:
     with pytest.raises(BucketwheelError, match=location):
         RESOLVERS[entry](location)
 

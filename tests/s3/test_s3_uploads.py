@@ -1,4 +1,4 @@
-"""Objects made while their content is written: whole or not at all, encrypted and paid for as asked."""
+"""Streamed uploads: complete or absent, with the configured encryption and requester pays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s3_support import Bucket
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The least that S3 takes for a part that is not the last."""
+    """Set the part size to the minimum that S3 accepts, and return it."""
     size = 5 * 2**20
     monkeypatch.setattr(s3_upload, "_PART", size)
     return size
@@ -32,7 +32,7 @@ def write(storage: Storage, location: str, content: bytes, error: BaseException 
             raise error
 
 
-def test_a_large_object_is_sent_in_parts_and_appears_whole(
+def test_large_object_is_uploaded_in_parts(
     storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int
 ) -> None:
     content = bytes(range(256)) * (small_parts * 3 // 256 + 1)
@@ -46,7 +46,7 @@ def test_a_large_object_is_sent_in_parts_and_appears_whole(
 
 @pytest.mark.parametrize("size", [0, 10, 12 * 2**20])
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), OSError(5, "Input/output error")])
-def test_a_block_that_fails_leaves_neither_an_object_nor_an_upload(
+def test_failed_block_leaves_no_object_and_no_upload(
     storage: Storage, bucket: Bucket, small_parts: int, size: int, error: BaseException
 ) -> None:
     expected = StorageError if isinstance(error, OSError) else type(error)
@@ -56,18 +56,18 @@ def test_a_block_that_fails_leaves_neither_an_object_nor_an_upload(
     assert bucket.uploads() == []
 
 
-@pytest.mark.parametrize("which", ["uploads", "partNumber", "uploadId"])
-def test_a_part_that_is_refused_leaves_nothing_and_says_why(
-    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int, which: str
+@pytest.mark.parametrize("query", ["uploads", "partNumber", "uploadId"])
+def test_refused_part_names_reason_and_leaves_nothing(
+    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int, query: str
 ) -> None:
-    proxy.plan = lambda r: "403 AccessDenied" if which in r.query and r.method in ("PUT", "POST") else None
+    proxy.plan = lambda r: "403 AccessDenied" if query in r.query and r.method in ("PUT", "POST") else None
     with pytest.raises(StorageError, match=rf"s3://{bucket.name}/x: \w+ was denied .* s3:PutObject on"):
         write(storage, bucket.uri("x"), b"z" * small_parts * 3)
     assert bucket.keys() == []
     assert bucket.uploads() == []
 
 
-def test_a_completion_of_which_the_answer_was_lost_is_known_for_its_own(
+def test_completion_with_lost_response_succeeds(
     storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int
 ) -> None:
     proxy.plan = lambda r: "lost" if r.method == "POST" and "uploadId" in r.query and not r.number else None
@@ -77,7 +77,7 @@ def test_a_completion_of_which_the_answer_was_lost_is_known_for_its_own(
     assert any(one.fault == "lost" for one in proxy.answered)
 
 
-def test_an_object_of_another_writer_is_not_taken_for_an_own_completion(
+def test_failed_completion_keeps_object_of_another_writer(
     storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int
 ) -> None:
     bucket.put("x", b"old")
@@ -88,7 +88,7 @@ def test_an_object_of_another_writer_is_not_taken_for_an_own_completion(
     assert bucket.uploads() == []
 
 
-def test_an_upload_whose_beginning_was_lost_is_not_left(
+def test_upload_with_lost_start_response_is_aborted(
     storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int
 ) -> None:
     proxy.plan = lambda r: "lost" if "uploads" in r.query and r.method == "POST" and not r.number else None
@@ -97,9 +97,7 @@ def test_an_upload_whose_beginning_was_lost_is_not_left(
     assert bucket.uploads() == []
 
 
-def test_uploads_of_killed_writers_are_abandoned_where_they_belong_to_the_run(
-    storage: Storage, bucket: Bucket
-) -> None:
+def test_abandon_uploads_aborts_only_uploads_of_the_run(storage: Storage, bucket: Bucket) -> None:
     for key in ("out/d/t/run1/x", "out/d/t/run10/x", "out/d/t/run1", "out/d2/t/run1/x"):
         bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
     storage.abandon_uploads(bucket.uri("out/d"), "run1")
@@ -109,15 +107,15 @@ def test_uploads_of_killed_writers_are_abandoned_where_they_belong_to_the_run(
 
 
 @pytest.mark.parametrize(
-    ("settings", "found"),
+    ("settings", "expected"),
     [
         ({"encryption": "SSE-S3"}, ("AES256", None)),
         ({"encryption": "SSE-KMS"}, ("aws:kms", None)),
         ({"encryption": "SSE-KMS", "kms_key": "arn:aws:kms:us-east-1:1:key/k"}, ("aws:kms", "k")),
     ],
 )
-def test_all_that_is_written_is_encrypted_as_asked(
-    bucket: Bucket, small_parts: int, settings: dict[str, Any], found: tuple[str, str | None]
+def test_every_write_uses_configured_encryption(
+    bucket: Bucket, small_parts: int, settings: dict[str, Any], expected: tuple[str, str | None]
 ) -> None:
     storage = pickle.loads(pickle.dumps(Storage(StorageSettings(**settings))))
     storage.write(bucket.uri("a"), b"x")
@@ -126,11 +124,11 @@ def test_all_that_is_written_is_encrypted_as_asked(
     write(storage, bucket.uri("d"), b"x" * small_parts * 2)
     for key in "abcd":
         head = bucket.head(key)
-        assert head["ServerSideEncryption"] == found[0]
-        assert (head.get("SSEKMSKeyId") or "").rpartition("/")[2] == (found[1] or "")
+        assert head["ServerSideEncryption"] == expected[0]
+        assert (head.get("SSEKMSKeyId") or "").rpartition("/")[2] == (expected[1] or "")
 
 
-def test_every_request_says_who_pays_where_asked(bucket: Bucket, proxy: FaultProxy, small_parts: int) -> None:
+def test_every_request_has_requester_pays_header(bucket: Bucket, proxy: FaultProxy, small_parts: int) -> None:
     storage = Storage(StorageSettings(requester_pays=True))
     write(storage, bucket.uri("d/x"), b"x" * small_parts * 2)
     with storage.open(bucket.uri("d/x")) as stream:
@@ -141,10 +139,10 @@ def test_every_request_says_who_pays_where_asked(bucket: Bucket, proxy: FaultPro
     assert {one.request.headers.get("x-amz-request-payer") for one in proxy.answered} == {"requester"}
 
 
-def test_an_upload_begun_without_checksums_is_completed_without(
+def test_upload_started_without_checksums_completes_without(
     storage: Storage, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 refuses parts with checksums then, which botocore adds to every part; moto takes them."""
+    """Such an upload must omit the checksums that botocore adds to parts: S3 refuses them, moto does not."""
     completed: list[dict[str, Any]] = []
     real = S3Client.call
 

@@ -1,4 +1,4 @@
-"""Views of files on S3, made by a DuckDB that cannot read S3."""
+"""Views of files on S3, created by a DuckDB without access to S3."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ TABLE = pa.table(
 
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as made:
-        made.execute("SET autoinstall_known_extensions = false")
-        made.execute("SET autoload_known_extensions = false")
-        yield made
+    with duckdb.connect() as opened:
+        opened.execute("SET autoinstall_known_extensions = false")
+        opened.execute("SET autoload_known_extensions = false")
+        yield opened
 
 
 def columns(connection: duckdb.DuckDBPyConnection, view: str) -> list[tuple[str, str]]:
@@ -50,27 +50,27 @@ def columns(connection: duckdb.DuckDBPyConnection, view: str) -> list[tuple[str,
     ).fetchall()
 
 
-def test_a_view_of_files_on_s3_has_the_columns_of_one_on_disk(
+def test_view_on_s3_has_same_columns_as_on_disk(
     connection: duckdb.DuckDBPyConnection, storage: Storage, bucket: Bucket, tmp_path: Path
 ) -> None:
     sink = io.BytesIO()
     pq.write_table(TABLE, sink, store_schema=False)
     bucket.put("t/it's/000000_0.snappy.parquet", sink.getvalue())
     (tmp_path / "x.parquet").write_bytes(sink.getvalue())
-    far = bucket.uri("t/it's")
-    for name, location in (("far", far), ("near", str(tmp_path))):
+    remote = bucket.uri("t/it's")
+    for name, location in (("remote", remote), ("local", str(tmp_path))):
         with viewable(connection, storage, location):
             connection.execute(parquet_view("main", name, location))
-    assert columns(connection, "far") == columns(connection, "near")
-    assert [name for name, _ in columns(connection, "far")] == TABLE.schema.names
-    (text,) = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'far'").fetchall()[0]
-    assert f"read_parquet('{far.replace(chr(39), 2 * chr(39))}/*.parquet'" in text
+    assert columns(connection, "remote") == columns(connection, "local")
+    assert [name for name, _ in columns(connection, "remote")] == TABLE.schema.names
+    (text,) = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'remote'").fetchall()[0]
+    assert f"read_parquet('{remote.replace(chr(39), 2 * chr(39))}/*.parquet'" in text
     assert "parquet_scan" not in text
-    # Nothing of the detour is left: names mean what they meant.
-    assert connection.execute("SELECT count(*) FROM near").fetchall() == [(1,)]
+    # The replacement of table functions ends with the block.
+    assert connection.execute("SELECT count(*) FROM local").fetchall() == [(1,)]
 
 
-def test_a_place_without_files_cannot_be_shown(
+def test_viewable_fails_without_parquet_files(
     connection: duckdb.DuckDBPyConnection, storage: Storage, bucket: Bucket
 ) -> None:
     bucket.put("t/_SUCCESS")

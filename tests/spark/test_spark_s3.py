@@ -42,7 +42,7 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture
 def proxy(endpoint: str) -> Iterator[FaultProxy]:
     """What driver and executors reach the server by."""
-    with FaultProxy(endpoint, serialise=True, delay_seconds=0.1) as started:
+    with FaultProxy(endpoint, serialize=True, delay_seconds=0.1) as started:
         yield started
 
 
@@ -94,7 +94,7 @@ def far(
     client.create_bucket(Bucket=bucket.name)
     scene.project.set(
         target=bucket.uri("out"),
-        datasets=bucket.take(larger),
+        datasets=bucket.upload(larger),
         storage={"endpoint_url": proxy.url, "region": "us-east-1"},
     )
     yield Far(scene.cluster, scene.server, scene.project, scene.expected, scene.rows, bucket=bucket)
@@ -156,9 +156,7 @@ def test_credentials_of_executors_that_have_expired_are_looked_for_anew(far: Far
     far.check()
 
 
-def test_credentials_that_stay_expired_end_the_run_in_words_and_it_can_be_resumed(
-    far: Far, proxy: FaultProxy
-) -> None:
+def test_run_with_expired_credentials_fails_and_can_be_resumed(far: Far, proxy: FaultProxy) -> None:
     proxy.plan = lambda r: "400 ExpiredToken" if r.key.endswith("/000001_0.snappy.parquet") else None
     far.begin()
     answer = far.refused()

@@ -1,1 +1,1 @@
-"""AWS: clients, one retry and one map of errors for every service."""
+"""AWS clients, retries and error messages of all services."""

@@ -59,7 +59,7 @@ def is_expired(error: BaseException) -> bool:
 
 
 def is_throttled(error: BaseException) -> bool:
-    """Return whether AWS throttled the call or the service was out of order."""
+    """Return whether AWS throttled the call or the service had an internal error."""
     return code_of(error) in _THROTTLED
 
 

@@ -34,9 +34,7 @@ from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below, with_s3_scheme
 
 _INVALID = "InvalidRequestException"
-_MALFORMED = (
-    r"MALFORMED_QUERY|(?:mismatched|extraneous) input|no viable alternative|line \d+:\d+:|Queries of this type"
-)
+_MALFORMED = r"MALFORMED_QUERY|(?:mismatched|extraneous) input|no viable \w+|line \d+:\d+:|Queries of this type"
 _ENDED = {"SUCCEEDED", "FAILED", "CANCELLED"}
 _FIRST_PAUSE = 0.25
 # A stopped query ends within seconds; only then is the list of its files complete.
@@ -51,7 +49,7 @@ _CAUSES: dict[type[ExecutorError], set[int]] = {
 
 
 class AthenaExecutor:
-    """Statements in one workgroup, on one database of the Glue catalog."""
+    """SQL executor on one Athena workgroup and one database of the Glue catalog."""
 
     writers: int | None = WRITERS["athena"]
     hashes: tuple[str, ...] = ("hive_v1",)
@@ -127,13 +125,13 @@ class AthenaExecutor:
             query_id = self._start(text)
             thing = f"Athena query {query_id} ({purpose})"
             try:
-                found = self._wait(query_id, thing, stop)
+                query = self._wait(query_id, thing, stop)
             except BaseException as error:
                 self._cancel(query_id, error)
                 raise
-            self._raise_failure(found, thing)
+            self._raise_failure(query, thing)
             rows = tuple(self._rows(query_id)) if with_rows else ()
-        statistics = found.get("Statistics", {})
+        statistics = query.get("Statistics", {})
         return Statement(
             query_id, rows, statistics.get("DataScannedInBytes", 0), round(time.monotonic() - started, 3)
         )
@@ -162,22 +160,22 @@ class AthenaExecutor:
         }
         if athena.output_location and not self.chooses_location:
             request["ResultConfiguration"] = {"OutputLocation": with_s3_scheme(athena.output_location)}
-        answer = retry_throttled(lambda: self._athena.start_query_execution(**request), self._retry)
-        return str(answer["QueryExecutionId"])
+        response = retry_throttled(lambda: self._athena.start_query_execution(**request), self._retry)
+        return str(response["QueryExecutionId"])
 
-    def _look(self, query_id: str) -> dict[str, Any]:
-        answer = retry_throttled(lambda: self._athena.get_query_execution(QueryExecutionId=query_id), self._retry)
-        found: dict[str, Any] = answer["QueryExecution"]
-        return found
+    def _get_query(self, query_id: str) -> dict[str, Any]:
+        response = retry_throttled(lambda: self._athena.get_query_execution(QueryExecutionId=query_id), self._retry)
+        query: dict[str, Any] = response["QueryExecution"]
+        return query
 
     def _wait(self, query_id: str, thing: str, stop: Event) -> dict[str, Any]:
         """Return the query once it has ended."""
         limit, pause = self._settings.ctas.timeout_seconds, _FIRST_PAUSE
         deadline = time.monotonic() + limit
         while True:
-            found = self._look(query_id)
-            if found["Status"]["State"] in _ENDED:
-                return found
+            query = self._get_query(query_id)
+            if query["Status"]["State"] in _ENDED:
+                return query
             if time.monotonic() > deadline:
                 raise ExecutorResourcesError(
                     f"{thing} did not end within {limit:g} s and was cancelled; raise ctas.timeout_seconds, or set "
@@ -193,14 +191,16 @@ class AthenaExecutor:
         try:
             retry_throttled(lambda: self._athena.stop_query_execution(QueryExecutionId=query_id), self._retry)
             deadline = time.monotonic() + _STOP_SECONDS
-            while (found := self._look(query_id))["Status"]["State"] not in _ENDED and time.monotonic() < deadline:
+            while (query := self._get_query(query_id))["Status"][
+                "State"
+            ] not in _ENDED and time.monotonic() < deadline:
                 time.sleep(_FIRST_PAUSE)
-            self._clean(found, cause)
+            self._clean(query, cause)
         except Exception as error:  # noqa: BLE001 the cause is what counts
             cause.add_note(f"Athena query {query_id} may continue: it could not be cancelled: {error}")
 
-    def _raise_failure(self, found: dict[str, Any], thing: str) -> None:
-        status = found["Status"]
+    def _raise_failure(self, query: dict[str, Any], thing: str) -> None:
+        status = query["Status"]
         if status["State"] == "SUCCEEDED":
             return
         details = status.get("AthenaError", {})
@@ -210,13 +210,13 @@ class AthenaExecutor:
         if kind is None and details.get("Retryable"):
             kind = ExecutorBusyError
         error = failure(thing, message, kind)
-        self._clean(found, error)
+        self._clean(query, error)
         raise error
 
-    def _clean(self, found: dict[str, Any], cause: BaseException) -> None:
+    def _clean(self, query: dict[str, Any], cause: BaseException) -> None:
         """Delete the files in the query's manifest that lie below the target."""
-        manifest = found.get("Statistics", {}).get("DataManifestLocation")
-        if not manifest or found["Status"]["State"] == "SUCCEEDED":
+        manifest = query.get("Statistics", {}).get("DataManifestLocation")
+        if not manifest or query["Status"]["State"] == "SUCCEEDED":
             return
         try:
             for line in self._storage.read(manifest).decode().splitlines():
@@ -228,8 +228,8 @@ class AthenaExecutor:
 
     def _rows(self, query_id: str) -> Iterator[tuple[str | None, ...]]:
         """Yield the rows of a SELECT, whose first one is the header."""
-        answer = retry_throttled(lambda: self._athena.get_query_results(QueryExecutionId=query_id), self._retry)
-        for row in answer["ResultSet"]["Rows"][1:]:
+        response = retry_throttled(lambda: self._athena.get_query_results(QueryExecutionId=query_id), self._retry)
+        for row in response["ResultSet"]["Rows"][1:]:
             yield tuple(cell.get("VarCharValue") for cell in row["Data"])
 
 

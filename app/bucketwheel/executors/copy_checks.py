@@ -51,18 +51,18 @@ class CopyChecks:
             raise ExecutorError(f"{copy.name}: the engine wrote it to {table.location}, outside the target")
         return table
 
-    def keys(self, source: str, found: Statement, expected: Statement) -> None:
+    def keys(self, source: str, actual: Statement, expected: Statement) -> None:
         """Compare the engine's row count and key checksums of a copy with those of its source."""
-        if found.rows != expected.rows or found.rows[0][0] != str(self._rows):
+        if actual.rows != expected.rows or actual.rows[0][0] != str(self._rows):
             raise ExecutorError(
-                f"copy of {source}: rows and key checksums are {found.rows}, those of its source {expected.rows}, "
+                f"copy of {source}: rows and key checksums are {actual.rows}, those of its source {expected.rows}, "
                 f"and the run has {self._rows} rows; nothing was published"
             )
 
-    def buckets(self, copy: TableCopy, location: str, go_on: Callable[[], None]) -> None:
-        """Read the keys of a copy back: the run's, each in the bucket that readers take its file for."""
+    def buckets(self, copy: TableCopy, location: str, check_stop: Callable[[], None]) -> None:
+        """Check that the files of a copy hold the keys of the run, each in its bucket; `check_stop` may raise."""
         try:
-            rows, checksum = verify_copy(self._services.storage, location, self._keys, go_on)
+            rows, checksum = verify_copy(self._services.storage, location, self._keys, check_stop)
         except VerificationError as error:
             # The files of the run are correct, so another attempt at the copy may succeed.
             raise ExecutorError(

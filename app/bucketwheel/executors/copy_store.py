@@ -46,8 +46,8 @@ class CopyStore:
 
     def directories(self, table: str) -> list[str]:
         """Return the directories of all copies of a table, finished or not."""
-        found = self._storage.list(join(self._store.target, self._dataset, table))
-        return [entry.location for entry in found if entry.name.startswith(f"ctas-{self._run_id}-")]
+        entries = self._storage.list(join(self._store.target, self._dataset, table))
+        return [entry.location for entry in entries if entry.name.startswith(f"ctas-{self._run_id}-")]
 
     def temporary_name(self, table: str, attempt_id: str) -> str:
         """Return the name of the temporary table."""

@@ -112,17 +112,17 @@ class _Work:
     def _staged(self, settings: Settings) -> list[_Table]:
         names = [table.name for table in self._manifest.split.tables]
         prefix = settings.catalog.staged_prefix
-        wanted = definitions(self._manifest, self._services, prefix)
+        staged = definitions(self._manifest, self._services, prefix)
         shown = {table.name.lower(): table for table in self._services.catalog().tables()}
-        for table in wanted:
-            found = shown.get(table.name.lower())
-            if found is None or not same_location(found.location, table.location):
+        for table in staged:
+            published = shown.get(table.name.lower())
+            if published is None or not same_location(published.location, table.location):
                 raise SelectionError(
                     f"ctas.method is {settings.ctas.method}, which copies {table.name}, and the catalog does not "
                     f"show that of run {self._manifest.run_id}; publish it first: --stages register,ctas --resume "
                     f"{self._manifest.run_id}"
                 )
-        return [_Table(name, table) for name, table in zip(names, wanted, strict=True)]
+        return [_Table(name, table) for name, table in zip(names, staged, strict=True)]
 
     def sweep(self) -> None:
         """Delete the remains of a killed attempt: temporary tables and unused files."""
@@ -144,7 +144,7 @@ class _Work:
         done = self._done()
         todo = [table for table in self._tables if table.name not in done]
         if todo:
-            # Stage verify has proved that all tables of the run have the same keys, so one source is enough.
+            # Stage verify checked that all tables of the run have the same keys, so one source is enough.
             keys = [key.name for key in self._manifest.split.keys]
             expected = self._executor.keys(self._tables[0].source.name, keys, self._stop)
             done |= self._copy_all(todo, keys, expected)
@@ -166,15 +166,15 @@ class _Work:
         with ThreadPoolExecutor(min(self._ctas.concurrency, len(todo))) as pool:
             futures = {pool.submit(self._copy, table, keys, expected): table.name for table in todo}
             try:
-                made = {}
+                copies = {}
                 for future in as_completed(futures):
-                    copy = made[futures[future]] = future.result()
+                    copy = copies[futures[future]] = future.result()
                     done = Progress(self._services.dataset, "ctas", "advanced", rows=copy.rows, bytes=copy.bytes)
                     self._services.report(done)
                     self._services.report(
                         replace(done, state="done", table=copy.table, files=copy.files, seconds=copy.seconds)
                     )
-                return made
+                return copies
             except BaseException as error:
                 # Interrupts included: the thread of each running statement cancels it.
                 self._stop.set()
@@ -200,13 +200,13 @@ class _Work:
         while True:
             left -= 1
             try:
-                made = self._attempt(table, keys, expected)
+                copy = self._attempt(table, keys, expected)
             except ExecutorBusyError:
                 if not left or self._stop.wait(_PAUSE_SECONDS):
                     raise
             else:
-                self._copies.record(self._ctas.method, made)
-                return made
+                self._copies.record(self._ctas.method, copy)
+                return copy
 
     def _attempt(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
         attempt_id = secrets.token_hex(3)
@@ -215,8 +215,8 @@ class _Work:
         try:
             statement = self._executor.copy(copy, self._stop)
             shown = self._checks.definition(copy)
-            found = self._executor.keys(copy.name, keys, self._stop)
-            self._checks.keys(table.source.name, found, expected)
+            actual = self._executor.keys(copy.name, keys, self._stop)
+            self._checks.keys(table.source.name, actual, expected)
             self._checks.buckets(copy, shown.location, self._check_stop)
             files, size = count_files(self._services.storage, shown.location)
             self._executor.drop(copy.name, self._stop)
@@ -226,12 +226,12 @@ class _Work:
         return CopiedTable(
             table=table.name,
             location=shown.location,
-            rows=int(found.rows[0][0] or 0),
+            rows=int(actual.rows[0][0] or 0),
             files=files,
             bytes=size,
             sorted=self._executor.sorts and table.source.sorted,
             query_id=statement.query_id,
-            bytes_scanned=statement.bytes_scanned + found.bytes_scanned,
+            bytes_scanned=statement.bytes_scanned + actual.bytes_scanned,
             seconds=statement.seconds,
         )
 
@@ -242,10 +242,10 @@ class _Work:
     def _clean(self, copy: TableCopy, cause: BaseException) -> None:
         """Delete a failed copy; add a note to the cause if that fails."""
         try:
-            made = self._services.catalog().get(copy.name)
-            if made is not None:
-                self._services.catalog().remove(made)
-            for location in {copy.location, made.location if made else None} - {None}:
+            table = self._services.catalog().get(copy.name)
+            if table is not None:
+                self._services.catalog().remove(table)
+            for location in {copy.location, table.location if table else None} - {None}:
                 self._delete(str(location))
         except BucketwheelError as error:
             cause.add_note(f"parts of the failed copy {copy.name} may remain until expire deletes them: {error}")

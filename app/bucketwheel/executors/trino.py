@@ -21,13 +21,13 @@ from bucketwheel.errors import ConfigError, ExecutorBusyError, ExecutorError, Ex
 from bucketwheel.executors.error_mapping import failure
 from bucketwheel.settings import Settings
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _STOP_SECONDS = 30.0
 _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
 
 
 class TrinoExecutor:
-    """Statements on one Trino catalog, which must show the tables of Bucketwheel's catalog."""
+    """SQL executor on one Trino catalog, which must show the tables of Bucketwheel's catalog."""
 
     # Trino chooses the number of writers per query, and each has its own limit.
     writers: int | None = None
@@ -46,7 +46,7 @@ class TrinoExecutor:
         """See `contracts.SqlExecutor.check`; reads the names of Trino's catalogs."""
         if os.environ.get("TRINO_PASSWORD") and not self._trino.https:
             raise ConfigError(
-                "trino.https: TRINO_PASSWORD is set, which Trino takes over TLS only; set trino.https=true"
+                "trino.https: TRINO_PASSWORD is set, which Trino accepts over TLS only; set trino.https=true"
             )
         catalogs = [str(row[0]) for row in self._execute("SHOW CATALOGS", "catalogs", Event()).rows]
         if self._trino.catalog not in catalogs:
@@ -75,7 +75,7 @@ class TrinoExecutor:
     def _named(self, table: str) -> str:
         return sql.name_of(self._trino.catalog, self._database, table)
 
-    def _connected(self) -> Any:
+    def _connect(self) -> Any:
         password, user = os.environ.get("TRINO_PASSWORD"), self._trino.user
         catalog = self._trino.catalog
         # trino has no type annotations here.
@@ -99,7 +99,7 @@ class TrinoExecutor:
 
     def _execute(self, text: str, purpose: str, stop: Event) -> Statement:
         started = time.monotonic()
-        with self._wrap_errors(purpose), closing(self._connected()) as connection:
+        with self._wrap_errors(purpose), closing(self._connect()) as connection:
             cursor = connection.cursor()
 
             def work() -> list[Sequence[object]]:
@@ -128,7 +128,7 @@ class TrinoExecutor:
         threading.Thread(target=_resolve, args=(future, work), daemon=True).start()
         try:
             while not future.done():
-                wait([future], _LOOK_SECONDS)
+                wait([future], _POLL_SECONDS)
                 if stop.is_set() and not future.done():
                     raise ExecutorError(f"Trino ({purpose}) was cancelled because the run is being stopped")
                 if time.monotonic() > deadline and not future.done():
@@ -173,7 +173,7 @@ def _cancel(cursor: Any, future: Future[Any], cause: BaseException) -> None:
         # Before Trino's first response there is nothing to cancel.
         while not future.done() and time.monotonic() < deadline:
             cursor.cancel()
-            wait([future], _LOOK_SECONDS)
+            wait([future], _POLL_SECONDS)
     except Exception as error:  # noqa: BLE001 the cause is what counts
         cause.add_note(f"the query may continue in Trino: it could not be cancelled: {error}")
 

@@ -41,7 +41,7 @@ class Holder:
     expires: str
 
     def is_dead_here(self) -> bool:
-        """Return whether the holder ran on this machine and has ended."""
+        """Return whether the holder ran on this host and has ended."""
         return self.host == _host() and _started(self.pid) != self.process_started
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Holder:
 
 
 def _host() -> str:
-    """Return an id of the space of process ids that this process lives in."""
+    """Return the id of this host and of the process id namespace of this process."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     namespace = Path("/proc/self/ns/pid")
     # Containers may share the name and boot id of a host, but not its process ids.
@@ -76,7 +76,7 @@ def _started(pid: int) -> float | None:
 class LeaseFile(Protocol):
     """File that holds a lease and prevents concurrent changes.
 
-    `excludes` tells whether `locked` excludes other writers.
+    `excludes` is True if `locked` excludes other writers.
     """
 
     name: str
@@ -138,7 +138,7 @@ class Lease:
         self._token = uuid.uuid4().hex
         self._acquired = ""
         self._due = now()
-        self._trouble = ""
+        self._renewal_error = ""
         self._mutex = threading.RLock()
         self._depth = 0
         self._stop = threading.Event()
@@ -171,7 +171,7 @@ class Lease:
                 if self._is_held(self._read()):
                     self._file.delete()
         except BucketwheelError:
-            # This never changes the result of the run; a remaining lease is void once this process ends.
+            # This never changes the result of the run; a remaining lease becomes invalid when this process ends.
             return
 
     @contextmanager
@@ -212,14 +212,16 @@ class Lease:
             if not self._is_held(self._read()):
                 return False
             self._write()
-            self._trouble = ""
+            self._renewal_error = ""
             return True
 
     def _is_held(self, holder: Holder | None) -> bool:
         return holder is not None and holder.token == self._token
 
     def _raise_lost(self, holder: Holder | None) -> NoReturn:
-        why = f"it could not be renewed: {self._trouble}" if self._trouble else "it was not renewed in time"
+        why = (
+            f"it could not be renewed: {self._renewal_error}" if self._renewal_error else "it was not renewed in time"
+        )
         raise LeaseError(
             f"this run lost the lease {self._file.name} ({holder or 'nobody'} holds it now) and will not "
             f"publish; {why} (lease.ttl_seconds={self._ttl:g})"
@@ -227,14 +229,14 @@ class Lease:
 
     def _renew_until_stopped(self) -> None:
         held = True
-        while held and not self._stop.wait(self._ttl / (12 if self._trouble else 3)):
+        while held and not self._stop.wait(self._ttl / (12 if self._renewal_error else 3)):
             held = self._try_to_renew()
 
     def _try_to_renew(self) -> bool:
         try:
             return self.renew()
         except Exception as error:  # noqa: BLE001 a thread that ends here would lose the lease silently
-            self._trouble = str(error) or type(error).__name__
+            self._renewal_error = str(error) or type(error).__name__
             return True
 
     def _read(self) -> Holder | None:

@@ -26,7 +26,7 @@ class LocalFiles:
 
     def list(self, path: str, recursive: bool) -> list[Entry]:
         """Return the entries below a directory, in any order."""
-        found = _LOCAL.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
+        infos = _LOCAL.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
         return [
             Entry(
                 info.path,
@@ -35,7 +35,7 @@ class LocalFiles:
                 info.mtime.isoformat() if info.mtime else "",
                 info.type == fs.FileType.Directory,
             )
-            for info in found
+            for info in infos
         ]
 
     def exists(self, path: str) -> bool:

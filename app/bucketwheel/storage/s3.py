@@ -24,7 +24,7 @@ _WRITE_BUFFER = 2**20
 _DELETED_AT_ONCE = 1000
 _PAUSE = 0.1
 _MAX_PAUSE = 5
-_BROKEN_BODY = (HTTPClientError, IncompleteReadError)
+_INTERRUPTED = (HTTPClientError, IncompleteReadError)
 _SSE = {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}
 
 
@@ -46,15 +46,15 @@ class S3Objects:
         prefix = f"{key}/" if key else ""
         entries = []
         for page in self._pages(bucket, prefix, "" if recursive else "/"):
-            entries += [_directory(bucket, found["Prefix"]) for found in page.get("CommonPrefixes", ())]
-            for found in page.get("Contents", ()):
-                if found["Key"].endswith("/"):
+            entries += [_directory(bucket, common["Prefix"]) for common in page.get("CommonPrefixes", ())]
+            for listed in page.get("Contents", ()):
+                if listed["Key"].endswith("/"):
                     # Consoles and some writers create such keys for folders; the prefix itself is not an entry.
-                    entries += [_directory(bucket, found["Key"])] if found["Key"] != prefix else []
+                    entries += [_directory(bucket, listed["Key"])] if listed["Key"] != prefix else []
                     continue
-                modified = found["LastModified"].isoformat()
-                name = found["Key"].rpartition("/")[2]
-                entries.append(Entry(f"s3://{bucket}/{found['Key']}", name, found["Size"], modified, False))
+                modified = listed["LastModified"].isoformat()
+                name = listed["Key"].rpartition("/")[2]
+                entries.append(Entry(f"s3://{bucket}/{listed['Key']}", name, listed["Size"], modified, False))
         return entries
 
     def exists(self, path: str) -> bool:
@@ -63,7 +63,9 @@ class S3Objects:
         for prefix in (key, f"{key}/" if key else ""):
             page = self._client.call("list_objects_v2", bucket, Prefix=prefix, MaxKeys=1)
             # A listing returns the key itself before longer keys.
-            if any(found["Key"] == key or found["Key"].startswith(f"{key}/") for found in page.get("Contents", ())):
+            if any(
+                listed["Key"] == key or listed["Key"].startswith(f"{key}/") for listed in page.get("Contents", ())
+            ):
                 return True
         return not key
 
@@ -71,17 +73,17 @@ class S3Objects:
         """Open an object for ranged reads; the same request reads its end."""
         bucket, key = bucket_and_key(path)
         try:
-            end, answer = self._get(bucket, key, f"bytes=-{_END}")
+            end, response = self._get(bucket, key, f"bytes=-{_END}")
         except StorageError as error:
             if code_behind(error) != "InvalidRange":
                 raise
             # S3 refuses any range of an empty object.
-            end, answer = self._get(bucket, key)
-        size = int(answer.get("ContentRange", f"/{len(end)}").rpartition("/")[2])
+            end, response = self._get(bucket, key)
+        size = int(response.get("ContentRange", f"/{len(end)}").rpartition("/")[2])
 
         def read(offset: int, length: int) -> bytes:
             try:
-                return self._get(bucket, key, f"bytes={offset}-{offset + length - 1}", IfMatch=answer["ETag"])[0]
+                return self._get(bucket, key, f"bytes={offset}-{offset + length - 1}", IfMatch=response["ETag"])[0]
             except (ChangedError, FileNotFoundError) as error:
                 raise StorageError(f"{path}: was replaced or deleted while it was read; start again") from error
 
@@ -89,8 +91,8 @@ class S3Objects:
 
     def read(self, path: str) -> tuple[bytes, str]:
         """Return the content of an object and its ETag."""
-        content, answer = self._get(*bucket_and_key(path))
-        return content, answer["ETag"]
+        content, response = self._get(*bucket_and_key(path))
+        return content, response["ETag"]
 
     def write(self, path: str, content: bytes, durable: bool) -> None:
         """Replace an object in one put; S3 objects are always durable."""
@@ -110,16 +112,16 @@ class S3Objects:
 
     def _put(self, path: str, content: bytes, **condition: str) -> str:
         bucket, key = bucket_and_key(path)
-        answer = self._client.call("put_object", bucket, key, Body=content, **condition, **self._options)
-        return str(answer["ETag"])
+        response = self._client.call("put_object", bucket, key, Body=content, **condition, **self._options)
+        return str(response["ETag"])
 
     def _confirm_own_write(self, path: str, content: bytes, refusal: Exception) -> str:
         """Return the ETag if an earlier attempt succeeded although its response was lost."""
         try:
-            found, etag = self.read(path)
+            current, etag = self.read(path)
         except FileNotFoundError:
-            found, etag = b"", ""
-        if etag and found == content:
+            current, etag = b"", ""
+        if etag and current == content:
             return etag
         raise ChangedError(f"{path}: modified concurrently by another writer") from refusal
 
@@ -155,7 +157,7 @@ class S3Objects:
             raise StorageError(f"{path}: is a whole bucket, which Bucketwheel never deletes; name a prefix")
         abandon_uploads(self._client, bucket, f"{key}/", lambda _: True)
         for page in self._pages(bucket, f"{key}/", ""):
-            keys = [{"Key": found["Key"]} for found in page.get("Contents", ())]
+            keys = [{"Key": listed["Key"]} for listed in page.get("Contents", ())]
             for start in range(0, len(keys), _DELETED_AT_ONCE):
                 self._delete_keys(bucket, keys[start : start + _DELETED_AT_ONCE])
 
@@ -165,14 +167,14 @@ class S3Objects:
     def abandon_uploads(self, path: str, part: str) -> None:
         """Abort uploads to keys below a prefix that have `part` as a path component."""
         bucket, key = bucket_and_key(path)
-        abandon_uploads(self._client, bucket, f"{key}/", lambda found: f"/{part}/" in f"/{found}")
+        abandon_uploads(self._client, bucket, f"{key}/", lambda upload_key: f"/{part}/" in f"/{upload_key}")
 
     def flush(self) -> None:
         """Do nothing: S3 objects are always durable."""
 
     def _delete_keys(self, bucket: str, keys: Sequence[dict[str, str]]) -> None:
-        answer = self._client.call("delete_objects", bucket, Delete={"Objects": keys, "Quiet": True})
-        errors = answer.get("Errors", [])
+        response = self._client.call("delete_objects", bucket, Delete={"Objects": keys, "Quiet": True})
+        errors = response.get("Errors", [])
         if errors:
             first = errors[0]
             raise StorageError(
@@ -190,11 +192,11 @@ class S3Objects:
             more["ContinuationToken"] = page["NextContinuationToken"]
 
     def _get(self, bucket: str, key: str, part: str = "", **condition: str) -> tuple[bytes, Any]:
-        """Return content and response; botocore does not retry a body that breaks off."""
-        named = {"Range": part} if part else {}
+        """Return content and response; this retries interrupted bodies, which botocore does not."""
+        range_header = {"Range": part} if part else {}
 
         def get() -> tuple[bytes, Any]:
-            response = self._client.call("get_object", bucket, key, **named, **condition)
+            response = self._client.call("get_object", bucket, key, **range_header, **condition)
             body = response["Body"]
             try:
                 return body.read(), response
@@ -203,8 +205,8 @@ class S3Objects:
 
         pauses = (min(_PAUSE * 2**attempt, _MAX_PAUSE) for attempt in range(1, self._attempts))
         try:
-            return retry(get, lambda error: isinstance(error, _BROKEN_BODY), pauses)
-        except _BROKEN_BODY as error:
+            return retry(get, lambda error: isinstance(error, _INTERRUPTED), pauses)
+        except _INTERRUPTED as error:
             raise StorageError(
                 f"s3://{bucket}/{key}: reading broke off {self._attempts} times ({error}); check the network, or "
                 "raise storage.attempts"

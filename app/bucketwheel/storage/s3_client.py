@@ -1,4 +1,4 @@
-"""Call S3: one client per process, conditional puts and requester pays with any botocore, explained errors."""
+"""Call S3: one client per process, conditional puts, requester pays and error messages with a fix."""
 
 from __future__ import annotations
 
@@ -69,19 +69,19 @@ class S3Client:
             ChangedError: a condition of the call does not hold.
             StorageError: any other error.
         """
-        named = {"Bucket": bucket, **({"Key": key} if key else {})}
+        target = {"Bucket": bucket, **({"Key": key} if key else {})}
         client = _client(self._settings)
         try:
             try:
-                return getattr(client, operation)(**named, **parameters)
+                return getattr(client, operation)(**target, **parameters)
             except ClientError as error:
                 # The credentials file may have changed since it was read, or a role's session was revoked.
                 if not is_expired(error):
                     raise
-                renewed = _renewed(self._settings, client)
-                return getattr(renewed, operation)(**named, **parameters)
+                renewed = _renew(self._settings, client)
+                return getattr(renewed, operation)(**target, **parameters)
         except ClientError as error:
-            raise _explained(error, bucket, key, parameters.get("Prefix", "")) from error
+            raise _explain(error, bucket, key, parameters.get("Prefix", "")) from error
         except BotoCoreError as error:
             raise StorageError(f"s3://{bucket}/{key}: {_explain_no_response(error, client)}") from error
 
@@ -99,12 +99,12 @@ def _client(settings: StorageSettings) -> Any:
 
 
 def _new_client(settings: StorageSettings) -> Any:
-    usual = AwsSettings()
+    defaults = AwsSettings()
     style = {None: "auto", True: "path", False: "virtual"}[settings.path_style]
     config = clients.client_config(
-        settings.connect_seconds or usual.connect_seconds,
-        settings.read_seconds or usual.read_seconds,
-        settings.attempts or usual.attempts,
+        settings.connect_seconds or defaults.connect_seconds,
+        settings.read_seconds or defaults.read_seconds,
+        settings.attempts or defaults.attempts,
         s3={"addressing_style": style},
         max_pool_connections=_CONNECTIONS,
     )
@@ -118,7 +118,7 @@ def _new_client(settings: StorageSettings) -> Any:
     return client
 
 
-def _renewed(settings: StorageSettings, expired: Any) -> Any:
+def _renew(settings: StorageSettings, expired: Any) -> Any:
     with _lock:
         # Only the first of the failed threads reloads the credentials.
         if _clients.get(settings) is expired:
@@ -140,15 +140,15 @@ def _add_request_payer(params: dict[str, Any], **_: Any) -> None:
     params["headers"]["x-amz-request-payer"] = "requester"
 
 
-def _explained(error: ClientError, bucket: str, key: str, prefix: str) -> Exception:
+def _explain(error: ClientError, bucket: str, key: str, prefix: str) -> Exception:
     code, operation = code_of(error), error.operation_name
     message = error.response.get("Error", {}).get("Message") or code
-    place = f"s3://{bucket}/{key or prefix}"
+    location = f"s3://{bucket}/{key or prefix}"
     if code in _NOT_THERE:
-        return FileNotFoundError(2, "no such object", place)
+        return FileNotFoundError(2, "no such object", location)
     if code in _CHANGED:
-        return ChangedError(f"{place}: modified concurrently by another writer")
-    return StorageError(f"{place}: {_why(code, operation, message, bucket, key, error)}")
+        return ChangedError(f"{location}: modified concurrently by another writer")
+    return StorageError(f"{location}: {_why(code, operation, message, bucket, key, error)}")
 
 
 def _why(code: str, operation: str, message: str, bucket: str, key: str, error: ClientError) -> str:

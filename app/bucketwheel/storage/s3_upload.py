@@ -103,10 +103,10 @@ class Upload(io.RawIOBase):
 
     def _send(self, size: int) -> None:
         if not self._id:
-            answer = self._call("create_multipart_upload", Metadata={_MARK: self._mark}, **self._options)
-            self._id = answer["UploadId"]
-            self._sum = f"Checksum{answer['ChecksumAlgorithm']}" if answer.get("ChecksumAlgorithm") else ""
-            self._repeated = bool(answer["ResponseMetadata"].get("RetryAttempts"))
+            response = self._call("create_multipart_upload", Metadata={_MARK: self._mark}, **self._options)
+            self._id = response["UploadId"]
+            self._sum = f"Checksum{response['ChecksumAlgorithm']}" if response.get("ChecksumAlgorithm") else ""
+            self._repeated = bool(response["ResponseMetadata"].get("RetryAttempts"))
         while len(self._pending) >= _IN_FLIGHT:
             self._parts.append(self._pending.popleft().result())
         content, number = bytes(memoryview(self._buffer)[:size]), self._sent + 1
@@ -114,10 +114,10 @@ class Upload(io.RawIOBase):
         self._pending.append(pool().submit(self._send_part, number, content))
 
     def _send_part(self, number: int, content: bytes) -> dict[str, Any]:
-        answer = self._call("upload_part", UploadId=self._id, PartNumber=number, Body=content)
+        response = self._call("upload_part", UploadId=self._id, PartNumber=number, Body=content)
         # S3 refuses to complete an upload that began without checksums with those that botocore adds to parts.
-        sums = {self._sum: answer[self._sum]} if self._sum in answer else {}
-        return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+        sums = {self._sum: response[self._sum]} if self._sum in response else {}
+        return {"PartNumber": number, "ETag": response["ETag"], **sums}
 
     def _finish(self) -> None:
         try:
@@ -129,10 +129,10 @@ class Upload(io.RawIOBase):
 
     def _is_in_place(self) -> bool:
         try:
-            answer = self._call("head_object")
+            response = self._call("head_object")
         except FileNotFoundError:
             return False
-        return bool(answer.get("Metadata", {}).get(_MARK) == self._mark)
+        return bool(response.get("Metadata", {}).get(_MARK) == self._mark)
 
     def _sweep(self) -> None:
         """Abort the unknown upload that a lost response to its creation left behind."""

@@ -1,4 +1,4 @@
-"""One Athena with its Glue and S3, a table to copy, and faults on the way to it."""
+"""Fixtures: a fake Athena with Glue and S3, a table to copy, and injected faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bucketwheel.contracts import TableCopy
 from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.settings import Settings
 from bucketwheel.storage import join
-from fake_athena import FakeAthena, athena_runs
+from fake_athena import FakeAthena, athena_served
 from fake_sql import TinySql
 
 
@@ -29,19 +29,19 @@ def engine(settings: Settings) -> TinySql:
 
 
 @pytest.fixture
-def double(engine: TinySql, settings: Settings) -> Iterator[FakeAthena]:
-    with athena_runs(FakeAthena(engine, str(settings.athena.output_location))) as running:
-        yield running
+def fake(engine: TinySql, settings: Settings) -> Iterator[FakeAthena]:
+    with athena_served(FakeAthena(engine, str(settings.athena.output_location))) as fake:
+        yield fake
 
 
 @pytest.fixture
 def faults(settings: Settings) -> Iterator[Faults]:
-    with faulty(aws_module.client("athena", settings.aws)) as planned:
-        yield planned
+    with faulty(aws_module.client("athena", settings.aws)) as injected:
+        yield injected
 
 
 @pytest.fixture
-def executor(settings: Settings, double: FakeAthena) -> AthenaExecutor:
+def executor(settings: Settings, fake: FakeAthena) -> AthenaExecutor:
     return AthenaExecutor(settings)
 
 

@@ -1,4 +1,4 @@
-"""Athena: what it is asked, what becomes of queries that fail, and what is refused beforehand."""
+"""The Athena executor: requests, failed queries and the checks of the workgroup."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from bucketwheel.errors import (
 from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.settings import Settings
 from bucketwheel.storage import join
-from fake_athena import FakeAthena, athena_runs
+from fake_athena import FakeAthena, athena_served
 from fake_sql import Plan, TinySql
 
 
-def left(engine: TinySql, copy: TableCopy) -> list[str]:
+def remaining_files(engine: TinySql, copy: TableCopy) -> list[str]:
     return [entry.name for entry in engine.storage.list(str(copy.location))]
 
 
@@ -38,16 +38,16 @@ def group(aws: str, name: str, **configuration: Any) -> str:
     return name
 
 
-def test_a_query_names_workgroup_database_catalog_result_place_and_a_token(
-    executor: AthenaExecutor, double: FakeAthena, copy: TableCopy, settings: Settings
+def test_query_request_has_all_parameters_and_a_token(
+    executor: AthenaExecutor, fake: FakeAthena, copy: TableCopy, settings: Settings
 ) -> None:
     statement = executor.copy(copy, Event())
-    (request,) = [query.request for query in double.queries.values()]
+    (request,) = [query.request for query in fake.queries.values()]
     assert request["WorkGroup"] == "primary"
     assert request["QueryExecutionContext"] == {"Database": settings.catalog.database, "Catalog": "AwsDataCatalog"}
     assert request["ResultConfiguration"] == {"OutputLocation": settings.athena.output_location}
     assert 32 <= len(request["ClientRequestToken"]) <= 128
-    assert statement.query_id in double.queries
+    assert statement.query_id in fake.queries
     assert statement.bytes_scanned == 4711
 
 
@@ -61,10 +61,10 @@ def test_a_query_names_workgroup_database_catalog_result_place_and_a_token(
         (Plan(message="something inside", number=200, retryable=True), ExecutorBusyError),
         (Plan(message="cannot", number=1501), ExecutorDeniedError),
         (Plan(message="mismatched", number=1006), StatementError),
-        # The number says no more than that the user did something; the name in the text decides.
+        # This error type only means a user error; the text determines the class.
         (Plan(message="Access Denied (Service: Amazon S3; Status Code: 403)", number=1003), ExecutorDeniedError),
         (
-            Plan("PERMISSION_DENIED", "Insufficient Lake Formation permission(s) on t", number=1004),
+            Plan("PERMISSION_DENIED", "Insufficient Lake Formation permissions on t", number=1004),
             ExecutorDeniedError,
         ),
         (Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit", number=1009), TooManyWritersError),
@@ -72,7 +72,7 @@ def test_a_query_names_workgroup_database_catalog_result_place_and_a_token(
         (Plan(message=""), ExecutorError),
     ],
 )
-def test_the_error_type_of_athena_tells_the_cause(
+def test_athena_error_type_determines_error_class(
     executor: AthenaExecutor, engine: TinySql, copy: TableCopy, plan: Plan, kind: type[ExecutorError]
 ) -> None:
     engine.plan("CREATE TABLE", plan)
@@ -81,40 +81,40 @@ def test_the_error_type_of_athena_tells_the_cause(
     assert type(caught.value) is kind
 
 
-def test_a_failed_copy_is_cleaned_by_its_data_manifest(
-    executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy: TableCopy
+def test_failed_copy_deletes_files_of_its_data_manifest(
+    executor: AthenaExecutor, engine: TinySql, fake: FakeAthena, copy: TableCopy
 ) -> None:
     kept = join(str(copy.location), "not_in_the_manifest")
     engine.plan("CREATE TABLE", Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"))
-    # Written after the query has begun, by somebody else.
-    real = double.shown
+    # Another writer writes this file after the query has started.
+    real = fake.execution
 
-    def shown(query_id: str) -> dict[str, Any]:
+    def execution(query_id: str) -> dict[str, Any]:
         engine.storage.write(kept, b"x")
         return real(query_id)
 
-    double.shown = shown  # type: ignore[method-assign]
+    fake.execution = execution  # type: ignore[method-assign]
     with pytest.raises(TooManyWritersError):
         executor.copy(copy, Event())
-    assert [query.manifest for query in double.queries.values()] != [None]
-    assert left(engine, copy) == ["not_in_the_manifest"]
+    assert [query.manifest for query in fake.queries.values()] != [None]
+    assert remaining_files(engine, copy) == ["not_in_the_manifest"]
 
 
-def test_a_data_manifest_that_lists_files_of_others_deletes_none_of_them(
+def test_files_outside_target_in_data_manifest_are_kept(
     executor: AthenaExecutor, engine: TinySql, copy: TableCopy, settings: Settings
 ) -> None:
     bucket = settings.target.split("/")[2]
-    theirs = f"s3://{bucket}/elsewhere/file.parquet"
-    engine.storage.write(theirs, b"dear to somebody")
+    foreign = f"s3://{bucket}/elsewhere/file.parquet"
+    engine.storage.write(foreign, b"content")
     engine.plan("CREATE TABLE", Plan(message="no"))
-    engine.written = _Adding(theirs)
+    engine.written = _WithForeignFile(foreign)
     with pytest.raises(ExecutorError):
         executor.copy(copy, Event())
-    assert engine.storage.read(theirs) == b"dear to somebody"
-    assert left(engine, copy) == []
+    assert engine.storage.read(foreign) == b"content"
+    assert remaining_files(engine, copy) == []
 
 
-class _Adding(dict[str, list[str]]):
+class _WithForeignFile(dict[str, list[str]]):
     def __init__(self, more: str) -> None:
         super().__init__()
         self._more = more
@@ -123,19 +123,19 @@ class _Adding(dict[str, list[str]]):
         super().__setitem__(key, [*value, self._more])
 
 
-def test_a_data_manifest_that_cannot_be_read_becomes_a_note(
-    executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy: TableCopy
+def test_unreadable_data_manifest_adds_note(
+    executor: AthenaExecutor, engine: TinySql, fake: FakeAthena, copy: TableCopy
 ) -> None:
     engine.plan("CREATE TABLE", Plan(message="no"))
-    double.results = "s3://no-such-bucket-of-ours/x"
-    engine.storage = _Deaf(engine.storage)  # type: ignore[assignment]
+    fake.results = "s3://no-such-bucket-of-ours/x"
+    engine.storage = _NoManifests(engine.storage)  # type: ignore[assignment]
     with pytest.raises(ExecutorError, match="failed: no") as caught:
         executor.copy(copy, Event())
     assert "may remain" in "\n".join(caught.value.__notes__)
 
 
-class _Deaf:
-    """A storage that does not write manifests."""
+class _NoManifests:
+    """A storage that drops data manifests."""
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage
@@ -148,20 +148,18 @@ class _Deaf:
             self._storage.write(location, content)
 
 
-def test_a_query_that_is_cancelled_is_stopped_and_cleaned(
-    settings: Settings, engine: TinySql, double: FakeAthena, copy: TableCopy
+def test_cancelled_query_is_stopped_and_its_files_deleted(
+    settings: Settings, engine: TinySql, fake: FakeAthena, copy: TableCopy
 ) -> None:
     engine.plan("CREATE TABLE", Plan(hang=True))
     ctas = settings.ctas.model_copy(update={"timeout_seconds": 0.2})
     with pytest.raises(ExecutorResourcesError):
         AthenaExecutor(settings.model_copy(update={"ctas": ctas})).copy(copy, Event())
-    assert double.stopped == list(double.queries)
-    assert left(engine, copy) == []
+    assert fake.stopped == list(fake.queries)
+    assert remaining_files(engine, copy) == []
 
 
-def test_an_interrupt_stops_the_query(
-    executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy: TableCopy
-) -> None:
+def test_interrupt_stops_query(executor: AthenaExecutor, engine: TinySql, fake: FakeAthena, copy: TableCopy) -> None:
     engine.plan("CREATE TABLE", Plan(hang=True))
 
     class Interrupted(Event):
@@ -170,67 +168,65 @@ def test_an_interrupt_stops_the_query(
 
     with pytest.raises(KeyboardInterrupt):
         executor.copy(copy, Interrupted())
-    assert double.stopped == list(double.queries)
+    assert fake.stopped == list(fake.queries)
 
 
-def test_a_workgroup_that_is_missing_or_disabled_is_refused_beforehand(
-    aws: str, settings: Settings, faults: Faults
-) -> None:
+def test_check_refuses_missing_or_disabled_workgroup(aws: str, settings: Settings, faults: Faults) -> None:
     faults.plan("GetWorkGroup", refusal("InvalidRequestException", message="WorkGroup nowhere is not found."))
     with pytest.raises(ConfigError, match=r"athena\.workgroup: Athena has no workgroup 'primary'"):
         AthenaExecutor(settings).check()
 
     def disabled(request: Any) -> Any:
-        answer = refusal("x", 200)(request)
-        answer.raw = type(answer.raw)(b'{"WorkGroup": {"Name": "primary", "State": "DISABLED"}}')
-        return answer
+        response = refusal("x", 200)(request)
+        response.raw = type(response.raw)(b'{"WorkGroup": {"Name": "primary", "State": "DISABLED"}}')
+        return response
 
     faults.plan("GetWorkGroup", disabled)
     with pytest.raises(ConfigError, match=r"workgroup 'primary' is disabled; enable it"):
         AthenaExecutor(settings).check()
 
 
-def test_a_missing_result_location_is_refused_beforehand(aws: str) -> None:
+def test_check_refuses_missing_output_location(aws: str) -> None:
     with pytest.raises(ConfigError, match=r"athena\.output_location: is not set, and workgroup 'primary' has none"):
         AthenaExecutor(athena_settings(aws, output_location=None)).check()
-    own = group(
+    workgroup = group(
         aws,
         "with-results",
         ResultConfiguration={"OutputLocation": "s3://results/"},
         EnforceWorkGroupConfiguration=False,
     )
-    AthenaExecutor(athena_settings(aws, output_location=None, workgroup=own)).check()
+    AthenaExecutor(athena_settings(aws, output_location=None, workgroup=workgroup)).check()
 
 
-def test_a_workgroup_that_enforces_a_place_outside_of_the_target_is_refused_beforehand(aws: str) -> None:
-    enforced = group(aws, "enforcing", ResultConfiguration={"OutputLocation": "s3://theirs/athena/"})
-    with pytest.raises(ConfigError, match=r"enforces its output location s3://theirs/athena/, .*outside.*promote"):
+def test_check_refuses_enforced_location_outside_target(aws: str) -> None:
+    enforced = group(aws, "enforcing", ResultConfiguration={"OutputLocation": "s3://foreign/athena/"})
+    with pytest.raises(ConfigError, match=r"enforces its output location s3://foreign/athena/, .*outside.*promote"):
         AthenaExecutor(athena_settings(aws, workgroup=enforced)).check()
 
 
-def test_a_workgroup_that_enforces_a_place_below_the_target_chooses_where_tables_go(aws: str) -> None:
+def test_enforced_location_below_target_determines_table_location(aws: str) -> None:
     settings = athena_settings(aws)
-    place = f"{settings.target}/athena"
-    name = group(aws, f"own-{settings.catalog.database}", ResultConfiguration={"OutputLocation": f"{place}/"})
+    location = f"{settings.target}/athena"
+    name = group(aws, f"own-{settings.catalog.database}", ResultConfiguration={"OutputLocation": f"{location}/"})
     athena = settings.athena.model_copy(update={"workgroup": name})
     settings = settings.model_copy(update={"athena": athena})
-    engine = s3_engine(settings, enforced=place)
+    engine = s3_engine(settings, enforced=location)
     copy = TableCopy(source_in(engine, settings.target), "tmp_copy", None, "hive_v1")
-    with athena_runs(FakeAthena(engine, place)) as double:
+    with athena_served(FakeAthena(engine, location)) as fake:
         executor = AthenaExecutor(settings)
         executor.check()
         assert executor.chooses_location
         statement = executor.copy(copy, Event())
-    (request,) = [query.request for query in double.queries.values()]
+    (request,) = [query.request for query in fake.queries.values()]
     assert "ResultConfiguration" not in request
     assert "external_location" not in request["QueryString"]
-    made = engine.catalog.get("tmp_copy")
-    assert made is not None
-    assert made.location == f"{place}/tables/{statement.query_id}"
+    table = engine.catalog.get("tmp_copy")
+    assert table is not None
+    assert table.location == f"{location}/tables/{statement.query_id}"
 
 
-def test_a_layout_without_buckets_is_copied_without(
-    executor: AthenaExecutor, double: FakeAthena, copy: TableCopy
+def test_copy_without_buckets_has_no_bucket_properties(
+    executor: AthenaExecutor, fake: FakeAthena, copy: TableCopy
 ) -> None:
     executor.copy(replace(copy, source=replace(copy.source, bucket_columns=(), bucket_count=0)), Event())
-    assert {"bucket" in query.text for query in double.queries.values()} == {False}
+    assert {"bucket" in query.text for query in fake.queries.values()} == {False}

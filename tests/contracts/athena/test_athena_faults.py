@@ -1,4 +1,4 @@
-"""What becomes of faults on the way to Athena, and of what it refuses."""
+"""Faults between the Athena executor and Athena, and refusals of Athena."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from executor_support import athena_settings
 
-from aws_faults import Fault, Faults, faulty, lost_answer, refusal, timeout
+from aws_faults import Fault, Faults, faulty, lost_response, refusal, timeout
 from bucketwheel.aws import clients as aws_module
 from bucketwheel.contracts import TableCopy
 from bucketwheel.errors import BucketwheelError, ExecutorBusyError, ExecutorDeniedError, ExecutorError, StatementError
@@ -25,8 +25,8 @@ INVALID = "InvalidRequestException"
 OPERATIONS = ["StartQueryExecution", "GetQueryExecution", "GetQueryResults", "GetWorkGroup", "StopQueryExecution"]
 
 
-def use_all(executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy: TableCopy) -> None:
-    """Call every operation there is: a copy that is stopped, one that is not, and its keys."""
+def use_all(executor: AthenaExecutor, engine: TinySql, fake: FakeAthena, copy: TableCopy) -> None:
+    """Call every operation: check, a stopped copy, a finished copy and its keys."""
     executor.check()
     stop = Event()
     stop.set()
@@ -34,39 +34,39 @@ def use_all(executor: AthenaExecutor, engine: TinySql, double: FakeAthena, copy:
     with pytest.raises(ExecutorError, match="was cancelled because the run is being stopped") as caught:
         executor.copy(copy, stop)
     assert not getattr(caught.value, "__notes__", [])
-    assert set(double.stopped) == set(double.queries)
+    assert set(fake.stopped) == set(fake.queries)
     executor.copy(copy, Event())
     assert executor.keys("tmp_copy", ["customer_user_id"], Event()).rows
-    assert len(double.queries) == 3
+    assert len(fake.queries) == 3
 
 
-def test_a_start_whose_answer_got_lost_does_not_start_a_second_query(
-    executor: AthenaExecutor, double: FakeAthena, faults: Faults, copy: TableCopy
+def test_start_with_lost_response_starts_one_query(
+    executor: AthenaExecutor, fake: FakeAthena, faults: Faults, copy: TableCopy
 ) -> None:
-    faults.plan("StartQueryExecution", lost_answer)
+    faults.plan("StartQueryExecution", lost_response)
     executor.copy(copy, Event())
     assert faults.calls["StartQueryExecution"] == 2
-    assert len(double.queries) == 1
+    assert len(fake.queries) == 1
 
 
-# botocore gives up after two.
-@pytest.mark.parametrize("planned", [[BUSY], [BROKEN], [timeout], [lost_answer], [BUSY] * 5])
+# botocore gives up after two attempts.
+@pytest.mark.parametrize("planned", [[BUSY], [BROKEN], [timeout], [lost_response], [BUSY] * 5])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_what_passes_is_waited_for(
+def test_temporary_faults_are_retried(
     executor: AthenaExecutor,
     engine: TinySql,
-    double: FakeAthena,
+    fake: FakeAthena,
     faults: Faults,
     copy: TableCopy,
     operation: str,
     planned: list[Fault],
 ) -> None:
     faults.plan(operation, *planned)
-    use_all(executor, engine, double, copy)
+    use_all(executor, engine, fake, copy)
     assert faults.calls[operation] > len(planned)
 
 
-def test_a_query_that_cannot_be_stopped_is_named(
+def test_query_that_cannot_be_stopped_is_named(
     executor: AthenaExecutor, engine: TinySql, faults: Faults, copy: TableCopy
 ) -> None:
     engine.plan("CREATE TABLE", Plan(hang=True))
@@ -78,8 +78,8 @@ def test_a_query_that_cannot_be_stopped_is_named(
     assert "may continue: it could not be cancelled" in "\n".join(caught.value.__notes__)
 
 
-def failing(executor: AthenaExecutor, copy: TableCopy, operation: str) -> BucketwheelError:
-    """What a call to Athena ends with that meets this operation."""
+def error_of(executor: AthenaExecutor, copy: TableCopy, operation: str) -> BucketwheelError:
+    """Return the error of an executor call that uses this operation."""
 
     def keys() -> object:
         executor.copy(copy, Event())
@@ -92,29 +92,29 @@ def failing(executor: AthenaExecutor, copy: TableCopy, operation: str) -> Bucket
 
 
 @pytest.mark.parametrize("operation", OPERATIONS[:4])
-def test_what_is_denied_is_named_with_its_action_and_the_workgroup(
+def test_denied_call_names_action_and_workgroup(
     executor: AthenaExecutor, faults: Faults, copy: TableCopy, operation: str
 ) -> None:
     faults.always(operation, DENIED)
-    error = failing(executor, copy, operation)
+    error = error_of(executor, copy, operation)
     assert type(error) is ExecutorDeniedError
     assert f"workgroup primary): {operation} was denied (not authorized to perform this)" in str(error)
     assert "the role needs permission for this action" in str(error)
-    # A query that cannot be looked at is stopped, and then looked at once more.
+    # After the status request fails, the executor stops the query and requests its status once more.
     assert faults.calls[operation] == (2 if operation == "GetQueryExecution" else 1)
 
 
 @pytest.mark.parametrize("fault", [BUSY, BROKEN])
 @pytest.mark.parametrize("operation", OPERATIONS[:4])
-def test_throttling_without_end_is_an_engine_that_is_busy(
-    aws: str, engine: TinySql, double: FakeAthena, copy: TableCopy, operation: str, fault: Fault
+def test_persistent_throttling_raises_busy_error(
+    aws: str, engine: TinySql, fake: FakeAthena, copy: TableCopy, operation: str, fault: Fault
 ) -> None:
     settings = athena_settings(aws, {"attempts": 1})
     catalog = settings.catalog.model_copy(update={"retry_seconds": 0.3, "database": engine.catalog.database})  # type: ignore[attr-defined]
     settings = settings.model_copy(update={"catalog": catalog})
     with faulty(aws_module.client("athena", settings.aws)) as faults:
         faults.always(operation, fault)
-        error = failing(AthenaExecutor(settings), copy, operation)
+        error = error_of(AthenaExecutor(settings), copy, operation)
         assert faults.calls[operation] > 1
     assert type(error) is ExecutorBusyError
     assert f"workgroup primary): {operation} failed: " in str(error)
@@ -122,11 +122,11 @@ def test_throttling_without_end_is_an_engine_that_is_busy(
 
 
 def malformed(request: Any) -> Any:
-    """Athena's refusal of a statement whose message alone would tell nothing."""
-    answer = refusal(INVALID)(request)
+    """Refuse a statement with an error code of Athena and a meaningless message."""
+    response = refusal(INVALID)(request)
     content = {"__type": INVALID, "AthenaErrorCode": "MALFORMED_QUERY", "Message": "no"}
-    answer.raw = type(answer.raw)(json.dumps(content).encode())
-    return answer
+    response.raw = type(response.raw)(json.dumps(content).encode())
+    return response
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ def malformed(request: Any) -> Any:
         (timeout, ExecutorError, "Connect timeout"),
     ],
 )
-def test_what_athena_does_not_begin_tells_its_cause(
+def test_refused_start_determines_error_class(
     executor: AthenaExecutor, faults: Faults, copy: TableCopy, fault: Fault, kind: type[ExecutorError], text: str
 ) -> None:
     faults.always("StartQueryExecution", fault)
-    error = failing(executor, copy, "StartQueryExecution")
+    error = error_of(executor, copy, "StartQueryExecution")
     assert type(error) is kind
     assert "Athena (copy of ext_ibe_01, workgroup primary): " in str(error)
     assert text in str(error)

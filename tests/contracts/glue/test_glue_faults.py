@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from glue_support import glue_settings
 
-from aws_faults import Fault, Faults, faulty, lost_answer, refusal, timeout
+from aws_faults import Fault, Faults, faulty, lost_response, refusal, timeout
 from aws_server import plain_client
 from bucketwheel.aws import clients as aws_module
 from bucketwheel.catalogs.glue import GlueCatalog
@@ -27,10 +27,10 @@ CALLS = {"GetTables": 2, "GetTable": 5, "CreateTable": 2, "CreateDatabase": 1, "
 
 # botocore gives up after two.
 @pytest.mark.parametrize(
-    "planned", [[BUSY], [BROKEN], [timeout], [refusal("OperationTimeoutException")], [lost_answer], [BUSY] * 5]
+    "planned", [[BUSY], [BROKEN], [timeout], [refusal("OperationTimeoutException")], [lost_response], [BUSY] * 5]
 )
 @pytest.mark.parametrize("operation", CALLS)
-def test_what_passes_is_waited_for(
+def test_temporary_faults_are_retried(
     catalog: GlueCatalog, faults: Faults, tmp_path: Path, operation: str, planned: list[Fault]
 ) -> None:
     faults.plan(operation, *planned)
@@ -100,7 +100,7 @@ def test_a_creation_that_succeeded_though_its_answer_got_lost_is_a_success(
     catalog: GlueCatalog, faults: Faults, tmp_path: Path
 ) -> None:
     catalog.put(table_at(tmp_path, "other"), None)
-    faults.plan("CreateTable", lost_answer)
+    faults.plan("CreateTable", lost_response)
     made = catalog.put(table_at(tmp_path, "t"), None)
     assert faults.calls["CreateTable"] == 4
     assert catalog.get("t") == made
@@ -110,7 +110,7 @@ def test_an_update_that_succeeded_though_its_answer_got_lost_is_a_success(
     catalog: GlueCatalog, faults: Faults, tmp_path: Path
 ) -> None:
     first = catalog.put(table_at(tmp_path, "t"), None)
-    faults.plan("UpdateTable", lost_answer)
+    faults.plan("UpdateTable", lost_response)
     second = catalog.put(table_at(tmp_path, "t", "second"), first)
     assert faults.calls["UpdateTable"] == 2
     assert catalog.get("t") == second
@@ -121,7 +121,7 @@ def test_a_deletion_that_succeeded_though_its_answer_got_lost_is_a_success(
     catalog: GlueCatalog, faults: Faults, tmp_path: Path
 ) -> None:
     first = catalog.put(table_at(tmp_path, "t"), None)
-    faults.plan("DeleteTable", lost_answer)
+    faults.plan("DeleteTable", lost_response)
     catalog.remove(first)
     assert catalog.get("t") is None
 
