@@ -187,6 +187,6 @@ def test_a_writer_that_hangs_is_waited_for_only_so_long(tmp_path: Path, monkeypa
     monkeypatch.setattr("bucketwheel.catalogs.duckdb.file_lock", impatient)
     with (
         file_lock(tmp_path / ".catalog.duckdb.lock", lambda: CatalogError("never")),
-        pytest.raises(CatalogError, match="another process is changing the catalog"),
+        pytest.raises(CatalogError, match="another process to update the catalog"),
     ):
         catalog.put(table_at(tmp_path, "t"), None)
