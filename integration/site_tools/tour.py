@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +21,8 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-# Width of the terminal in columns, the same in all pictures, so that letters have one size.
-_COLUMNS = 150
+# Size of the terminal, the same in all pictures, so that letters have one size.
+_COLUMNS, _ROWS = 100, 40
 _SECONDS = 120
 # Width of the report's picture in pixels; its height is that of the page.
 _PAGE_WIDTH = 1200
@@ -117,30 +121,60 @@ def _shown(step: Step, shown: Path, output: str) -> str:
 
 
 def run(words: str, project: Path, root: Path, conf: Path | None = None) -> str:
-    """Run a command and return its output, both streams interleaved.
+    """Run a command in a terminal of its own and return what the terminal shows at the end, with its colors.
 
     Raises:
         RuntimeError: it failed.
     """
     environment = _environment(root) if conf is None else {**_environment(root), "BUCKETWHEEL_CONF": str(conf)}
-    done = subprocess.run(
-        [sys.executable, "-m", "bucketwheel", *words.split()],
-        cwd=project,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"bucketwheel {words} ended with {done.returncode}:\n{done.stdout}")
-    return done.stdout.replace(f"{project.resolve()}/", "")
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (_ROWS, _COLUMNS))
+    command = [sys.executable, "-m", "bucketwheel", *words.split()]
+    with subprocess.Popen(command, cwd=project, env=environment, stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        stop = threading.Timer(_SECONDS, process.kill)
+        stop.start()
+        written = _read(ours)
+        process.wait()
+        stop.cancel()
+    output = screen(written)
+    if process.returncode:
+        raise RuntimeError(f"bucketwheel {words} ended with {process.returncode}:\n{output}")
+    return output.replace(f"{project.resolve()}/", "")
+
+
+def _read(terminal: int) -> str:
+    """Read everything that is written to a terminal until its last writer ends, and close it."""
+    with os.fdopen(terminal, "rb", buffering=0) as stream:
+        content = b""
+        # On Linux, reading fails once the last writer has closed the terminal.
+        with contextlib.suppress(OSError):
+            while part := stream.read(65536):
+                content += part
+    return content.decode()
+
+
+def screen(written: str) -> str:
+    """Return the lines that a terminal shows after this text: progress bars move the cursor up and erase lines."""
+    lines, row = [""], 0
+    for token in re.findall(r"\x1b\[[?0-9;]*[A-Za-z]|\n|\r|[^\x1b\n\r]+", written):
+        if token == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif up := re.fullmatch(r"\x1b\[(\d*)A", token):
+            row = max(row - int(up[1] or 1), 0)
+        elif token == "\x1b[2K":
+            lines[row] = ""
+        elif token != "\r" and not token.startswith("\x1b[?"):
+            lines[row] += token
+    return "\n".join(lines)
 
 
 def _environment(root: Path) -> Mapping[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BUCKETWHEEL", "AWS_"))}
-    return {**kept, "PYTHONPATH": str(root / "app")}
+    kept.pop("COLUMNS", None)
+    kept.pop("NO_COLOR", None)
+    return {**kept, "PYTHONPATH": str(root / "app"), "TERM": "xterm-256color"}
 
 
 def picture(command: str, output: str) -> str:
@@ -148,18 +182,15 @@ def picture(command: str, output: str) -> str:
     console = Console(record=True, width=_COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {command}", style="bold"))
     for line in output.rstrip().splitlines():
-        console.print(Text(line, style=_style(line)), highlight=False)
+        text = Text.from_ansi(line)
+        # Like a terminal, break after the last column and not between words.
+        for part in text.divide(range(_COLUMNS, len(text), _COLUMNS)):
+            console.print(part, highlight=False)
     # The picture would cut off the descenders of the last line.
     console.print()
     form = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     form = form.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace")
     return console.export_svg(title="bucketwheel", code_format=form, unique_id=command.split()[1])
-
-
-def _style(line: str) -> str:
-    if line.startswith("ok "):
-        return "green"
-    return "yellow" if line.startswith("warning") or ": warning:" in line else "default"
 
 
 def find_browser() -> str | None:
