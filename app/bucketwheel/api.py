@@ -1,6 +1,6 @@
 """The Python interface, for notebooks and other programs.
 
-The command line does its work by nothing else; beside it, it has ways to show things on a terminal (`observe`).
+The command line uses only this interface.
 
     from bucketwheel import api
 
@@ -9,7 +9,7 @@ The command line does its work by nothing else; beside it, it has ways to show t
     outcome = api.run(config, "infobase_attributes", progress=print)
     print(outcome.manifest.run_id)
 
-Every function raises errors of `bucketwheel.errors` and nothing else on purpose.
+Functions raise errors of `bucketwheel.errors`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from bucketwheel.settings import loading as _config
 from bucketwheel.settings.loading import Configuration
 from bucketwheel.storage import Storage as _Storage
 from bucketwheel.storage import is_s3 as _is_s3
-from bucketwheel.storage import wrap_os_errors as _translated
+from bucketwheel.storage import wrap_os_errors as _wrap_os_errors
 from bucketwheel.submit.request import JobRequest, Platform
 
 if TYPE_CHECKING:
@@ -86,19 +86,19 @@ def load(
 
 
 def local_directory(directory: str, scratch: Path | str) -> str:
-    """Return where the configuration files of `directory` are on this disk: on S3, they are copied to `scratch`.
+    """Return a local directory with the configuration files of `directory`; copy them from S3 to `scratch`.
 
     Raises:
-        ConfigError: there are none.
-        StorageError: S3 refused.
+        ConfigError: there are no configuration files.
+        StorageError: S3 denied access.
     """
     if not _is_s3(directory):
         return directory
     storage = _Storage(_StorageSettings())
-    found = [entry for entry in storage.list(directory) if entry.name.endswith(".yaml")]
-    if not found:
-        raise _ConfigError(f"--conf {directory}: no .yaml files are there; put base.yaml and <env>.yaml there")
-    for entry in found:
+    files = [entry for entry in storage.list(directory) if entry.name.endswith(".yaml")]
+    if not files:
+        raise _ConfigError(f"--conf {directory}: no .yaml files; put base.yaml and <env>.yaml there")
+    for entry in files:
         (Path(scratch) / entry.name).write_bytes(storage.read(entry.location))
     return str(scratch)
 
@@ -110,7 +110,7 @@ def plan(
     snapshot_dt: str | None = None,
     tables: Sequence[str] = (),
 ) -> Plan:
-    """Return what `run` would do; reads footers only and writes nothing."""
+    """Return the plan of a run; read only footers and write nothing."""
     return _plan.plan(config.settings, RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables)))
 
 
@@ -132,11 +132,11 @@ def run(
         dataset: a configured dataset.
         stages: a selection; empty runs all.
         snapshot_dt: YYYY-MM-DD; None takes the latest complete snapshot.
-        tables: a selection of tables; empty makes all.
+        tables: a selection of tables; empty writes all.
         resume: a run id or `last`.
         progress: called with every `Progress`, from the calling thread.
-        command: what to show as the command that resumes, in the notes of an error.
-        log: called with metrics as a line for CloudWatch, where they go that way; None writes to stderr.
+        command: command line to show in the hint that resumes the run.
+        log: called with each line of embedded metrics for CloudWatch; None writes to stderr.
     """
     request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, command)
     reporter = _RunEndReporter(config, request, progress, log)
@@ -152,12 +152,12 @@ def runs(
 ) -> list[Manifest]:
     """Return the manifests of all runs, oldest first within a dataset.
 
-    `unreadable` is called with a text for each manifest that is damaged or of another version; without it
-    the first of them is an error.
+    `unreadable` is called with a message for each manifest that is damaged or of another version; without it,
+    the first such manifest raises an error.
     """
     store = _RunStore.of(config.settings)
     names = [dataset] if dataset else store.datasets()
-    return [found for name in names for found in store.manifests(name, unreadable)]
+    return [run for name in names for run in store.manifests(name, unreadable)]
 
 
 def manifest(config: Configuration, run_id: str) -> Manifest:
@@ -166,14 +166,14 @@ def manifest(config: Configuration, run_id: str) -> Manifest:
 
 
 def summary(config: Configuration, run_id: str) -> Summary | None:
-    """Return how a run ended; None while it runs, or where it was killed."""
+    """Return the summary of a run; None while it runs, or if it was killed."""
     store = _RunStore.of(config.settings)
-    found = store.find(run_id)
-    return store.summary(found.dataset, found.run_id)
+    run = store.find(run_id)
+    return store.summary(run.dataset, run.run_id)
 
 
 def verify(config: Configuration, run_id: str, progress: Report = lambda _: None) -> VerifyResult:
-    """Look at the files of a run again, their footers and their keys, and compare them with its manifest."""
+    """Read footers and keys of the files of a run and compare them with its manifest."""
     return _reverify.verify(config.settings, run_id, progress)
 
 
@@ -185,30 +185,30 @@ def rollback(config: Configuration, run_id: str, progress: Report = lambda _: No
 def expire(
     config: Configuration, keep: int, datasets: Sequence[str] = (), progress: Report = lambda _: None
 ) -> list[Expired]:
-    """Delete old runs that no catalog table points to, but the newest `keep`."""
+    """Delete old runs that no catalog table points to, except the newest `keep`."""
     return _expire.expire(config.settings, keep, datasets, report=progress)
 
 
 def report(config: Configuration, run_id: str) -> str:
     """Return one self-contained HTML page about a run."""
-    found = manifest(config, run_id)
-    return _report.render(found, cost(config, found))
+    run = manifest(config, run_id)
+    return _report.render(run, cost(config, run))
 
 
 def write_report(config: Configuration, run_id: str, to: Path | str | None = None) -> Path:
-    """Write the page about a run and return where it is: `to`, or `bucketwheel-<run id>.html` in this directory."""
-    found = manifest(config, run_id)
-    return _written(_report.render(found, cost(config, found)), to or f"bucketwheel-{found.run_id}.html")
+    """Write the HTML page about a run; return its path: `to`, or `bucketwheel-<run id>.html` in this directory."""
+    run = manifest(config, run_id)
+    return _written(_report.render(run, cost(config, run)), to or f"bucketwheel-{run.run_id}.html")
 
 
 def _written(text: str, to: Path | str) -> Path:
-    with _translated(str(to), "write"):
+    with _wrap_os_errors(str(to), "write"):
         Path(to).write_text(text, encoding="utf-8")
     return Path(to)
 
 
 def cost(config: Configuration, run: Manifest) -> Cost | None:
-    """Return what a run cost at the configured prices; None where it used nothing that has one."""
+    """Return the cost of a run at the configured prices; None if nothing has a price."""
     return _cost.cost_of(run, config.settings)
 
 
@@ -224,43 +224,43 @@ def package(
     archive: Path | str | None = None,
     without_archive: bool = False,
 ) -> Package:
-    """Pack what Glue and EMR Serverless take; see `deploy.packaging.package`."""
+    """Build the package for Glue and EMR Serverless; see `packaging.package`."""
     return _packaging.package(config, to, source, archive, without_archive)
 
 
 def upload(config: Configuration, packed: Package, to: str | None = None) -> Package:
-    """Put a package on S3, below `to` or `deploy.artifacts`, under a name from its content."""
+    """Upload a package to S3, below `to` or `deploy.artifacts`, under a name that is a hash of its content."""
     return _packaging.upload(config, packed, to)
 
 
 def deploy_render(config: Configuration, form: Literal["yaml", "json"] = "yaml", to: Path | str | None = None) -> str:
-    """Return the CloudFormation template of the environment; with `to`, write it there, too."""
-    made = _template.text(_template.template(config.settings, config.env), form)
+    """Return the CloudFormation template of the environment; with `to`, also write it to that file."""
+    template = _template.text(_template.template(config.settings, config.env), form)
     if to is not None:
-        _written(made, to)
-    return made
+        _written(template, to)
+    return template
 
 
 def deploy_diff(config: Configuration) -> str:
-    """Return how the template differs from that of the stack, as a unified diff; empty where it does not."""
-    done: str = aws_module("bucketwheel.deploy.stack", "deploy").diff(config)
-    return done
+    """Return a unified diff between the template of the stack and the current one; empty if they are equal."""
+    result: str = aws_module("bucketwheel.deploy.stack", "deploy").diff(config)
+    return result
 
 
 def deploy_apply(
-    config: Configuration, agree: Callable[[str], bool], say: Callable[[str], None] = lambda _: None
+    config: Configuration, confirm: Callable[[str], bool], echo: Callable[[str], None] = lambda _: None
 ) -> Applied:
-    """Make or change the stack, once `agree` was shown what will happen and returned True."""
-    done: Applied = aws_module("bucketwheel.deploy.stack", "deploy").apply(config, agree, say)
-    return done
+    """Create or change the stack if `confirm`, called with the planned changes, returns True."""
+    result: Applied = aws_module("bucketwheel.deploy.stack", "deploy").apply(config, confirm, echo)
+    return result
 
 
 def deploy_destroy(
-    config: Configuration, agree: Callable[[str], bool], say: Callable[[str], None] = lambda _: None
+    config: Configuration, confirm: Callable[[str], bool], echo: Callable[[str], None] = lambda _: None
 ) -> bool:
-    """Delete the stack, once `agree` was shown what goes and returned True; tables and their files stay."""
-    done: bool = aws_module("bucketwheel.deploy.stack", "deploy").destroy(config, agree, say)
-    return done
+    """Delete the stack if `confirm`, called with the list of resources, returns True; tables and their files stay."""
+    result: bool = aws_module("bucketwheel.deploy.stack", "deploy").destroy(config, confirm, echo)
+    return result
 
 
 def submit(
@@ -273,10 +273,10 @@ def submit(
     report: Callable[[Update], None] = lambda _: None,
     started: Callable[[str, str], None] = lambda _, __: None,
 ) -> Submitted:
-    """Start a job on AWS and follow it; see `deploy.submit.submit`."""
+    """Start a job on AWS and follow it; see `submit.submit`."""
     module = aws_module("bucketwheel.submit.submit", "submit")
-    done: Submitted = module.submit(config, platform, request, wait, wait_minutes, stop, report, started)
-    return done
+    result: Submitted = module.submit(config, platform, request, wait, wait_minutes, stop, report, started)
+    return result
 
 
 def doctor(
@@ -286,5 +286,5 @@ def doctor(
     environ: Mapping[str, str] | None = None,
     seconds: float = 30,
 ) -> list[Finding]:
-    """Look at all that runs and jobs need, within `seconds`; the rest is as for `load`, whose errors are findings."""
+    """Check everything that runs and jobs need, within `seconds`; other arguments as for `load`."""
     return _doctor.diagnose(lambda: load(env, directory, overrides, environ), seconds)

@@ -1,6 +1,6 @@
-"""What a run costs on AWS, at the configured prices: workers, requests to S3, bytes scanned by Athena.
+"""Compute the cost of a run on AWS at the configured prices: workers, S3 requests, bytes scanned by Athena.
 
-`docs/reference/cost.md` has the formula. What runs on a machine of one's own has no price.
+`docs/reference/cost.md` has the formula. Runs on your own machines have no price.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _DATA = ("bucket", "verify")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run takes and what that costs.
+    """Resources of a run and their cost.
 
     Attributes:
-        platform: `glue` or `emr-serverless`; None where workers have no price.
+        platform: `glue` or `emr-serverless`; None if workers have no price.
         seconds: time of the workers.
         usage: DPU-hours, or vCPU-hours and GB-hours, by these names.
-        workers: dollars for them.
+        workers: dollars for `usage`.
         reads: GET requests to S3.
         writes: PUT and LIST requests to S3.
         requests: dollars for both.
-        scanned_bytes: what Athena scans.
-        scans: dollars for that.
-        basis: what the figures rest on, in words.
+        scanned_bytes: bytes that Athena scans.
+        scans: dollars for `scanned_bytes`.
+        basis: explanation of the figures.
     """
 
     platform: str | None
@@ -53,37 +53,37 @@ class Cost:
 
     @property
     def dollars(self) -> float:
-        """All of it."""
+        """Total dollars."""
         return self.workers + self.requests + self.scans
 
     def document(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return a document for JSON."""
         return {"dollars": self.dollars, **vars(self)}
 
 
 def dpus(worker_type: str) -> int | None:
-    """Return the DPUs of a worker of Glue, such as 4 of `G.4X`; None for a type that is not known."""
+    """Return the DPUs of a worker of Glue, such as 4 of `G.4X`; None for an unknown type."""
     return _DPUS.get(worker_type.partition(".")[2])
 
 
 def glue_dollars(dpu_hours: float, settings: GlueJobSettings) -> float:
-    """Return what so many DPU-hours cost."""
+    """Return the dollars for this many DPU-hours."""
     return dpu_hours * settings.price
 
 
 def emr_dollars(vcpu_hours: float, gb_hours: float, settings: EmrServerlessSettings) -> float:
-    """Return what so many vCPU-hours and GB-hours of memory cost."""
+    """Return the dollars for vCPU-hours and GB-hours."""
     return vcpu_hours * settings.price_vcpu + gb_hours * settings.price_gb
 
 
 def run_cost(manifest: Manifest, settings: Settings) -> float | None:
-    """Return the dollars that a run cost so far; None where it used nothing that has a price here."""
+    """Return the dollars that a run cost so far; None if nothing has a price."""
     cost = cost_of(manifest, settings)
     return None if cost is None else cost.dollars
 
 
 def cost_of(manifest: Manifest, settings: Settings) -> Cost | None:
-    """Return what a run cost, from the seconds of its stages; None where it used nothing that has a price here."""
+    """Return what a run cost, from the seconds of its stages; None if nothing has a price."""
     platform = manifest.runtime if manifest.runtime in ("glue", "emr-serverless") else None
     reads = writes = 0
     if {"discover", "size"} <= manifest.stages.keys():
@@ -102,7 +102,7 @@ def cost_of(manifest: Manifest, settings: Settings) -> Cost | None:
 
 
 def platform_of(settings: Settings) -> str | None:
-    """Return where a run with these settings is going to be, or None where it has no price: not on AWS."""
+    """Return the AWS platform of a run with these settings, or None for a run outside AWS."""
     on_aws = settings.engine == "spark" and is_s3(settings.target)
     return settings.deploy.platform if on_aws else None
 
@@ -114,7 +114,7 @@ def estimate(
     size: SizeResult,
     earlier: Iterable[Manifest] = (),
 ) -> Cost | None:
-    """Return what a run is going to cost; None where it uses nothing that has a price here.
+    """Return the estimated cost of a run; None if nothing has a price.
 
     Args:
         settings: prices, workers, and where the run is going to be.
@@ -187,7 +187,7 @@ def _priced(
 
 
 def _workers(settings: Settings, platform: str | None, hours: float) -> tuple[dict[str, float], float]:
-    """Return usage and dollars of all workers that the settings allow, for so long."""
+    """Return usage and dollars of all configured workers for this many seconds."""
     if platform == "glue":
         dpu_hours = settings.glue.number_of_workers * (dpus(settings.glue.worker_type) or 1) * hours
         return {"DPU-hours": dpu_hours}, glue_dollars(dpu_hours, settings.glue)
@@ -206,7 +206,7 @@ def _requests(
     files: Sequence[tuple[int, int]],
     stages: Sequence[str],
 ) -> tuple[int, int]:
-    """Return reads (GET) and writes (PUT, LIST) of these stages; `files` holds (bytes, how many) of those written."""
+    """Return reads (GET) and writes (PUT, LIST) of these stages; `files` holds (bytes, number) of written files."""
     parts = []
     if is_s3(found.location):
         parts.append(_of_source(found, size, stages))

@@ -15,7 +15,7 @@
         SchemaError                            files disagree, or the key is missing, ambiguous or not hashable
         QualityError                           null or duplicate keys, or changed rows, over the configured policy
         VerificationError                      what was written is not what was read
-      LeaseError                      exit 4   somebody else writes this dataset
+      LeaseError                      exit 4   another process writes this dataset
       StorageError                    exit 1   a path cannot be read or written
         ChangedError                  exit 4   a file is not what it was when this writer last saw it
       CatalogError                    exit 1   a catalog call failed
@@ -40,7 +40,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Final
 
-# What the note on an error begins with that has the command that goes on from there.
+# Prefix of the note on an error that has the command to resume the run.
 RESUME: Final = "To go on from here: "
 
 
@@ -77,13 +77,13 @@ class ResumeError(UsageError):
 
 
 class DataRefusedError(BucketwheelError):
-    """The data was read and is not acceptable; nothing was published."""
+    """The data is not acceptable; nothing was published."""
 
     exit_code = 3
 
 
 class SnapshotError(DataRefusedError):
-    """No snapshot can be used: none there, none complete, or one without files or rows."""
+    """No usable snapshot: none exists, none is complete, or it has no files or rows."""
 
 
 class UnreadableFilesError(DataRefusedError):
@@ -99,11 +99,11 @@ class QualityError(DataRefusedError):
 
 
 class VerificationError(DataRefusedError):
-    """What was written is not what was read."""
+    """Files differ from the source."""
 
 
 class LeaseError(BucketwheelError):
-    """Somebody else holds, or took over, the lease of the dataset."""
+    """Another process holds, or took over, the lease of the dataset."""
 
     exit_code = 4
 
@@ -113,7 +113,7 @@ class StorageError(BucketwheelError):
 
 
 class ChangedError(StorageError):
-    """Somebody else wrote or deleted a file that only one writer may change."""
+    """Another process wrote or deleted a file that only one writer may change."""
 
     exit_code = 4
 
@@ -123,7 +123,7 @@ class CatalogError(BucketwheelError):
 
 
 class ForeignTableError(CatalogError):
-    """The catalog has a table of this name that Bucketwheel did not make."""
+    """The catalog has a table of this name that Bucketwheel did not create."""
 
     exit_code = 2
 
@@ -183,12 +183,12 @@ class JobFailedError(BucketwheelError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the closest known name, ending in a space, or nothing."""
+    """Return a hint with the closest known name, ending in a space, or an empty string."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f"did you mean {close[0]!r}? " if close else ""
 
 
 def resuming(error: BaseException) -> str:
-    """Return the command that goes on from where this error ended a run, or nothing."""
+    """Return the command that resumes the run that ended with this error, or an empty string."""
     notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(RESUME)]
     return notes[0].removeprefix(RESUME) if notes else ""

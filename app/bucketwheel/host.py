@@ -1,4 +1,4 @@
-"""Where this process runs: `glue`, `emr-serverless`, `container` or `local`."""
+"""Detect where this process runs: `glue`, `emr-serverless`, `container` or `local`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-# Set by those who start the job, where nothing else would tell.
+# Environment variable that names the runtime; jobs that cannot be detected set it.
 VARIABLE = "BUCKETWHEEL_RUNTIME"
 
 
@@ -28,12 +28,12 @@ def detect(environ: Mapping[str, str], container_marks: Sequence[Path] = _MARKS)
     return "container" if any(mark.exists() for mark in container_marks) else "local"
 
 
-# Where version 2 and version 1 of control groups keep a container's limit.
+# Files with the memory limit of a container, in versions 2 and 1 of control groups.
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def available_memory() -> int:
-    """Return the bytes this process may use: the smaller of the machine's memory and its container's limit."""
+    """Return the memory limit of this process in bytes: that of the machine or its container."""
     limits = [psutil.virtual_memory().total]
     for name in _MEMORY_LIMITS:
         path = Path(name)
@@ -43,6 +43,6 @@ def available_memory() -> int:
 
 
 def available_threads() -> int:
-    """Return how many threads this process may run at once."""
+    """Return the number of cores that this process may use."""
     # macOS and Windows have no affinity.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Finds stages, engines, catalogs and SQL executors by name; each is imported when it is chosen.
+"""Find stages, engines, catalogs and SQL executors by name and import them on first use.
 
 Other packages add their own through entry points in the groups `bucketwheel.stages`, `.engines`, `.catalogs` and
 `.executors`. An entry point names a class; stages are created without arguments, everything
@@ -33,7 +33,7 @@ _BUILT_IN = {
         "trino": "bucketwheel.executors.trino:TrinoExecutor",
     },
 }
-# Which extra brings a package that a backend imports.
+# Extra that installs a package of a backend.
 _EXTRAS = {
     "pyspark": "spark",
     "py4j": "spark",
@@ -45,21 +45,21 @@ _EXTRAS = {
 
 
 def stage(name: str, settings: Settings | None = None) -> Stage:
-    """Return the stage of this name; `settings` hold what the stage of a plug-in may need."""
-    made: Stage = _create("stages", name, settings or Settings())
-    return made
+    """Return the stage of this name; `settings` holds the settings of plug-ins."""
+    backend: Stage = _create("stages", name, settings or Settings())
+    return backend
 
 
 def engine(settings: Settings) -> Engine:
     """Return the engine that the settings choose."""
-    made: Engine = _create("engines", settings.engine, settings, settings)
-    return made
+    backend: Engine = _create("engines", settings.engine, settings, settings)
+    return backend
 
 
 def catalog(settings: Settings) -> Catalog:
     """Return the catalog that the settings choose."""
-    made: Catalog = _create("catalogs", settings.catalog.kind, settings, settings)
-    return made
+    backend: Catalog = _create("catalogs", settings.catalog.kind, settings, settings)
+    return backend
 
 
 def catalog_class(settings: Settings) -> type[Catalog]:
@@ -85,7 +85,7 @@ def check_copies(settings: Settings) -> None:
     Backends that are unknown or not installed are left to `check`.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the executor cannot read them.
     """
     method, kind = settings.ctas.method, settings.catalog.kind
     if method == PROMOTE:
@@ -107,12 +107,12 @@ def check_copies(settings: Settings) -> None:
 
 def executor(settings: Settings) -> SqlExecutor:
     """Return the SQL executor that the settings choose."""
-    made: SqlExecutor = _create("executors", settings.ctas.method, settings, settings)
-    return made
+    backend: SqlExecutor = _create("executors", settings.ctas.method, settings, settings)
+    return backend
 
 
 def check(settings: Settings, engine: bool, catalog: bool, executor: bool) -> None:
-    """Import what the settings choose of these, where it will be needed; makes none.
+    """Import the configured backends of these kinds without creating them.
 
     Raises:
         SelectionError: there is no such engine, catalog or executor.
@@ -127,7 +127,7 @@ def check(settings: Settings, engine: bool, catalog: bool, executor: bool) -> No
 
 
 def settings_model(name: str) -> type[BaseModel] | None:
-    """Return the model of the settings `plugins.<name>` of an installed plug-in, None where it has none.
+    """Return the model of the settings `plugins.<name>` of an installed plug-in, or None.
 
     Raises:
         ConfigError: no plug-in has this name, or two of this name have different models.
@@ -141,7 +141,7 @@ def settings_model(name: str) -> type[BaseModel] | None:
         raise ConfigError(
             f"no plug-in is called {name!r}; {guess}known: {', '.join(names) or 'none'} (entry points of {listed})"
         )
-    # What is built in has its settings elsewhere, and may be expensive to import.
+    # Built-in backends have their settings elsewhere, and may be expensive to import.
     classes = [_load(group, name) for group in groups if name not in _BUILT_IN[group]]
     models = {model for kind in classes if (model := getattr(kind, "settings_model", None))}
     if len(models) > 1:
@@ -164,7 +164,7 @@ def _create(group: str, name: str, settings: Settings, *arguments: Any) -> Any:
 
 
 def _load_if_installed(group: str, name: str) -> Any:
-    """Return the class behind a name, or None where it is unknown or lacks a package."""
+    """Return the class of this name, or None if it is unknown or lacks a package."""
     try:
         return _load(group, name)
     except (SelectionError, MissingDependencyError):
@@ -172,11 +172,11 @@ def _load_if_installed(group: str, name: str) -> Any:
 
 
 def _load(group: str, name: str) -> Any:
-    """Return the class behind a name.
+    """Return the class of this name.
 
     Raises:
-        SelectionError: there is no such name; lists those there are.
-        MissingDependencyError: its packages are not installed; says what to install.
+        SelectionError: no such name; the message lists the known names.
+        MissingDependencyError: its packages are not installed; the message names what to install.
     """
     try:
         if target := _BUILT_IN[group].get(name):
@@ -189,8 +189,8 @@ def _load(group: str, name: str) -> Any:
         package = (error.name or "").partition(".")[0]
         if package in ("", "bucketwheel"):
             raise
-        wanted = f"'bucketwheel[{_EXTRAS[package]}]'" if package in _EXTRAS else package
-        raise MissingDependencyError(f"{name!r} needs the package {package!r}: pip install {wanted}") from error
+        requirement = f"'bucketwheel[{_EXTRAS[package]}]'" if package in _EXTRAS else package
+        raise MissingDependencyError(f"{name!r} needs the package {package!r}: pip install {requirement}") from error
     names = [*([PROMOTE] if group == "executors" else []), *known(group)]
     guess = did_you_mean(name, names)
     raise SelectionError(

@@ -153,6 +153,6 @@ def test_table_of_101_columns_is_allowed_by_setting(project: Project, dirty: Dir
 
 def test_unmapped_columns_are_counted_and_named(project: Project) -> None:
     result = project.run()
-    assert f"{WIDE}: warning: 3 columns of the snapshot are in no table: Record_Source, Batch_Number, Load_Date" in (
+    assert f"{WIDE}: warning: 3 source columns are not in the mapping: Record_Source, Batch_Number, Load_Date" in (
         result.stderr
     )

@@ -102,7 +102,7 @@ def test_snapshot_without_rows_is_refused(published: Project, dirty: Dirty, refu
     sample = dirty("zero_rows")
     published.use(sample)
     result = refused(published, 3)
-    assert f"{sample.snapshot}: 3 files, but not one row; load the snapshot again" in result.stderr
+    assert f"{sample.snapshot}: 3 files, no rows; load the snapshot again" in result.stderr
 
 
 def test_empty_files_beside_others_are_accepted(current: Project, dirty: Dirty, tmp_path: Path) -> None:

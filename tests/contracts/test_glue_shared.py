@@ -124,7 +124,7 @@ def test_of_two_who_publish_at_once_without_a_lease_one_wins_and_nothing_is_half
             winners = [name for name, error in outcomes.items() if error is None]
             losers = [error for error in outcomes.values() if error is not None]
             assert [error.exit_code for error in losers] == [4]
-            assert "somebody else published it" in str(losers[0])
+            assert "another process published it" in str(losers[0])
             assert shown(catalog) == dict.fromkeys(TABLES, winners[0])
             wins += len(winners)
     assert wins == RACES

@@ -154,7 +154,7 @@ def with_broken_files(case: Case, run: Manifest) -> None:
             None,
             "its key is customer_user_id, that of this run people_1_value",
         ),
-        ({}, without_files, "1 of its files are gone, the first is "),
+        ({}, without_files, "1 of its files are missing, the first is "),
         ({}, with_broken_files, "ArrowInvalid: "),
     ],
 )

@@ -30,7 +30,7 @@ def test_unreachable_catalog_gives_warning_without_limit(case: Case, monkeypatch
     stages = ["discover", "split", "size", "bucket", "verify"]
     outcome = case.run(stages, report=report)
     assert (outcome.manifest.verify.drift, outcome.manifest.status) == (None, "finished")
-    assert "not compared with what is published: the catalog is away" in warnings_in(seen)
+    assert "not compared with the published run: the catalog is away" in warnings_in(seen)
 
 
 def test_unreachable_catalog_fails_run_with_limit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

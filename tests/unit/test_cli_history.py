@@ -49,7 +49,7 @@ def test_show_prints_finished_run(two: tuple[Project, str, str], name: str) -> N
     result = project.cli("show", asked)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith(f"{WIDE}: run {newer} finished\n")
-    assert "warning: 3 columns of the snapshot are in no table" in result.stdout
+    assert "warning: 3 source columns are not in the mapping" in result.stdout
     manifest = json.loads(project.cli("show", asked, "--output", "json").stdout)
     assert (manifest["run_id"], manifest["snapshot_dt"]) == (newer, "2025-10-22")
     assert "failed" not in result.stdout

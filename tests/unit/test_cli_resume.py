@@ -233,7 +233,7 @@ def test_progress_on_terminal_draws_bars(current: Project, command: str) -> None
     bars = [line for line in lines if "━" in line and "left" in line]
     if command == "run":
         assert any(line.startswith(f"{WIDE} bucket") and "100 % 1,200 rows, 1" in line for line in bars), seen
-        assert f"{WIDE}: warning: 3 columns of the snapshot are in no table" in seen.replace("\r\n", " ")
+        assert f"{WIDE}: warning: 3 source columns are not in the mapping" in seen.replace("\r\n", " ")
     else:
         assert any(line.startswith(f"{WIDE} verify") and "100 % 1,200 rows, 1" in line for line in bars), seen
 

@@ -49,7 +49,7 @@ def test_tables_and_columns_keep_order_of_mapping(tmp_path: Path) -> None:
     result = mapped(tmp_path, "T2,B\nT1,C\nT2,A\n", snapshot("A", "B", "C", "D"))
     assert layout(result) == {"t2": [("B", "b"), ("A", "a")], "t1": [("C", "c")]}
     assert result.unmapped == ("D",)
-    assert result.warnings == ("1 columns of the snapshot are in no table: D",)
+    assert result.warnings == ("1 source column is not in the mapping: D",)
     assert result.mapping_sha256
 
 
@@ -67,7 +67,7 @@ def test_names_match_exactly_then_without_case(tmp_path: Path) -> None:
 def test_long_list_of_unmapped_columns_is_cut(tmp_path: Path) -> None:
     names = [f"c{number:02}" for number in range(30)]
     (warning,) = mapped(tmp_path, "T1,c00\n", snapshot(*names)).warnings
-    assert warning.startswith("29 columns of the snapshot are in no table: c01, ")
+    assert warning.startswith("29 source columns are not in the mapping: c01, ")
     assert warning.endswith("c20, …")
 
 

@@ -1,4 +1,4 @@
-"""The seams to what holds tables: a catalog that defines them, a SQL engine that copies them."""
+"""Interface of catalogs, which hold table definitions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bucketwheel.errors import ConcurrentPublishError
 class CatalogTable:
     """A table definition in a catalog; types are Hive type names, `version` is the catalog's own.
 
-    `native` is all that the catalog said of the table, where it says more than this; putting the table back
-    puts all of it back.
+    `native` is the complete definition in the form of the catalog, so that putting the table back restores
+    all of it.
     """
 
     name: str
@@ -29,13 +29,13 @@ class CatalogTable:
 
     @property
     def run_id(self) -> str | None:
-        """The run that wrote the files, or None where the table is not ours."""
+        """The run that wrote the files, or None if Bucketwheel did not create the table."""
         return self.parameters.get("bucketwheel.run_id")
 
 
-def same_version(found: CatalogTable | None, expected: CatalogTable | None) -> bool:
-    """Return whether the catalog still has what was read from it: the same version at the same place, or nothing."""
-    return (found and (found.version, found.location)) == (expected and (expected.version, expected.location))
+def same_version(current: CatalogTable | None, expected: CatalogTable | None) -> bool:
+    """Return whether both have the same version and location, or both are None."""
+    return (current and (current.version, current.location)) == (expected and (expected.version, expected.location))
 
 
 def same_location(one: str, other: str) -> bool:
@@ -43,35 +43,35 @@ def same_location(one: str, other: str) -> bool:
     return one.rstrip("/") == other.rstrip("/")
 
 
-def same_definition(shown: CatalogTable, asked: CatalogTable) -> bool:
-    """Return whether `shown`, which the catalog returned, is what was `asked` for.
+def same_definition(shown: CatalogTable, requested: CatalogTable) -> bool:
+    """Return whether `shown`, which the catalog returned, matches the `requested` definition.
 
     The version, the letter case of the name, a trailing slash of the location and parameters that the catalog added
     do not count.
     """
     return (
-        shown.name.lower() == asked.name.lower()
-        and same_location(shown.location, asked.location)
-        and shown.columns == asked.columns
+        shown.name.lower() == requested.name.lower()
+        and same_location(shown.location, requested.location)
+        and shown.columns == requested.columns
         and (shown.bucket_columns, shown.bucket_count, shown.sorted)
-        == (asked.bucket_columns, asked.bucket_count, asked.sorted)
-        and asked.parameters.items() <= shown.parameters.items()
+        == (requested.bucket_columns, requested.bucket_count, requested.sorted)
+        and requested.parameters.items() <= shown.parameters.items()
     )
 
 
-def check_same_version(name: str, found: CatalogTable | None, expected: CatalogTable | None) -> None:
-    """Raise ConcurrentPublishError where the catalog has another table `name` than the one that was read from it."""
-    if not same_version(found, expected):
-        raise concurrent_publish(name, found, expected)
+def check_same_version(name: str, current: CatalogTable | None, expected: CatalogTable | None) -> None:
+    """Raise ConcurrentPublishError if the table in the catalog is not the `expected` one."""
+    if not same_version(current, expected):
+        raise concurrent_publish(name, current, expected)
 
 
 def concurrent_publish(
-    name: str, found: CatalogTable | None, expected: CatalogTable | None
+    name: str, current: CatalogTable | None, expected: CatalogTable | None
 ) -> ConcurrentPublishError:
-    """Return the error of a table that somebody else changed meanwhile."""
+    """Return the error of a table that another process changed concurrently."""
     return ConcurrentPublishError(
-        f"{name}: the catalog has {_place(found)}, expected {_place(expected)}; somebody else published it. "
-        "Look at `bucketwheel runs`, then run again"
+        f"{name}: the catalog has {_place(current)}, expected {_place(expected)}; another process published it. "
+        "Check `bucketwheel runs`, then run again"
     )
 
 
@@ -112,11 +112,11 @@ class Catalog(Protocol):
     shared: bool
 
     def check(self) -> None:
-        """Refuse what would make publishing fail, as far as that can be seen beforehand; changes nothing.
+        """Check whether publishing can work, without changing anything.
 
         Raises:
             ConfigError: a setting does not fit this catalog.
-            CatalogError: the catalog cannot be reached, or refuses.
+            CatalogError: the catalog cannot be reached, or denies access.
         """
         ...
 
@@ -125,10 +125,10 @@ class Catalog(Protocol):
         ...
 
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
-        """Create the table, or point the existing one at the new definition, in one update.
+        """Create the table, or replace the definition of the existing one, in one update.
 
         Raises:
-            ConcurrentPublishError: the table is not the one in `replacing` any more (None: it exists).
+            ConcurrentPublishError: the table is no longer the one in `replacing` (None: it exists).
             CatalogError: the catalog refused.
         """
         ...
@@ -137,7 +137,7 @@ class Catalog(Protocol):
         """Remove the definition, never the files.
 
         Raises:
-            ConcurrentPublishError: the table is not this one any more.
+            ConcurrentPublishError: the table is no longer this one.
         """
         ...
 

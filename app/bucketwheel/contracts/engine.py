@@ -1,4 +1,4 @@
-"""The engine: runs the kernel over all slices and buckets."""
+"""Interface of engines, which run the kernel over all slices and buckets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bucketwheel.settings import StorageSettings
 
 @dataclass(frozen=True)
 class Slice:
-    """A run of row groups of one source file; `index` fixes its place among all slices."""
+    """Consecutive row groups of one source file; `index` is its position among all slices."""
 
     index: int
     path: str
@@ -22,9 +22,9 @@ class Slice:
 
 @dataclass(frozen=True)
 class TableLayout:
-    """One table to write: where, which value columns (source name, new name), rows in a row group.
+    """One table to write: its directory, value columns (source name, new name), and rows per row group.
 
-    `schema` is what its files are to have, keys first: an Arrow schema, serialised.
+    `schema` is the serialized Arrow schema of its files, keys first.
     """
 
     name: str
@@ -36,11 +36,11 @@ class TableLayout:
 
 @dataclass(frozen=True)
 class BucketJob:
-    """All that scatter, gather and verify need to know; small, and picklable for workers elsewhere.
+    """The input of scatter, gather and verify; small and picklable, for remote workers.
 
-    `keys` holds (source name, new name) pairs. `dictionary_columns` names source columns that are
-    dictionary-encoded in the source and will be in the output. `scratch` is a directory for unfinished files
-    that is there while the bucket stage runs, and no longer.
+    `keys` holds (source name, new name) pairs. `dictionary_columns` names source columns that stay
+    dictionary-encoded in the output. `scratch` is a directory for unfinished files that exists only while the
+    bucket stage runs.
     """
 
     storage: StorageSettings
@@ -69,9 +69,9 @@ class BucketCheck:
 
 @dataclass(frozen=True)
 class EngineStatistics:
-    """What work took: bytes spilled to local disks because memory did not suffice, bytes sent between processes.
+    """Counters of an engine: bytes spilled to local disks and bytes sent between processes.
 
-    `warnings` tell what went wrong and was made good by trying again.
+    `warnings` lists failures that a retry repaired.
     """
 
     spilled_bytes: int = 0
@@ -79,7 +79,7 @@ class EngineStatistics:
     warnings: tuple[str, ...] = ()
 
     def since(self, before: EngineStatistics) -> EngineStatistics:
-        """Return the work done after `before`, an earlier answer of the same engine."""
+        """Return the difference from `before`, earlier statistics of the same engine."""
         return EngineStatistics(
             self.spilled_bytes - before.spilled_bytes,
             self.shuffled_bytes - before.shuffled_bytes,
@@ -93,10 +93,10 @@ class Engine(Protocol):
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
-        """Yield each bucket not in `done` once its files are in place, in any order.
+        """Write the buckets that are not in `done`; yield each once its files are complete, in any order.
 
-        `advance` is called with (rows, bytes) as the scan and the writing move on: a row counts once when
-        read and once when written.
+        `advance` is called with (rows, bytes) during reading and writing: a row counts once when it is read and
+        once when it is written.
 
         Raises:
             UnreadableFilesError: a page of the source cannot be read.
@@ -107,13 +107,13 @@ class Engine(Protocol):
     def verify(
         self, job: BucketJob, outcomes: Sequence[BucketOutcome], advance: Callable[[int, int], None]
     ) -> Iterator[BucketCheck]:
-        """Read back the files of each outcome and yield what they hold.
+        """Read back the files of each outcome and yield their counts and checksums.
 
         Raises:
-            VerificationError: a file is not what its outcome says, with file, row and bucket.
+            VerificationError: a file differs from its outcome; names file, row and bucket.
         """
         ...
 
     def statistics(self) -> EngineStatistics:
-        """Return totals of all work of this engine object; asking changes nothing."""
+        """Return totals of all work of this engine object."""
         ...

@@ -1,4 +1,4 @@
-"""The SQL executor: has a SQL engine copy a table."""
+"""Interface of SQL executors, which copy tables with a SQL engine."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final, Protocol
 
 from bucketwheel.contracts.catalog import CatalogTable
 
-# What is known of engines before they are asked: the most bucket files of one statement.
+# Maximum number of bucket files of one statement, for engines with a known limit.
 WRITERS: Final = {"athena": 100}
 
 
 @dataclass(frozen=True)
 class TableCopy:
-    """A copy that a SQL engine is to make of the table `source`, in the same buckets.
+    """A request to copy the table `source` with a SQL engine, in the same buckets.
 
-    `name` is that of the new table; `location` a directory that does not exist yet, or None where the engine chooses.
+    `name` is the new table; `location` a directory that does not exist yet, or None if the engine chooses it.
     `hash` is a scheme of the executor's `hashes`.
     """
 
@@ -29,7 +29,7 @@ class TableCopy:
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement that was executed: its rows as texts, the bytes it scanned, and how long it took."""
+    """An executed statement: its rows as text, the bytes scanned, and the duration in seconds."""
 
     query_id: str
     rows: tuple[tuple[str | None, ...], ...]
@@ -41,11 +41,11 @@ class SqlExecutor(Protocol):
     """Copies tables of the catalog by statements of a SQL engine; every method may be called by several threads.
 
     Attributes:
-        writers: the most bucket files that one statement writes, None where no limit is known.
-        hashes: the bucket hashes it can write.
+        writers: maximum number of bucket files of one statement, None if no limit is known.
+        hashes: bucket hashes that it can write.
         timestamp_unit: the finest unit of time that copies keep: `ms`, `us` or `ns`.
         sorts: whether it sorts the rows of a bucket file.
-        chooses_location: whether it puts tables where it wants; known after `check`.
+        chooses_location: whether the engine chooses the location of tables; known after `check`.
         catalogs: kinds of catalog whose tables it copies, None for every shared catalog.
     """
 
@@ -57,21 +57,21 @@ class SqlExecutor(Protocol):
     catalogs: tuple[str, ...] | None
 
     def check(self) -> None:
-        """Refuse what would make statements fail, as far as that can be seen beforehand; changes nothing.
+        """Check whether statements can work, without changing anything.
 
         Raises:
             ConfigError: a setting does not fit.
-            ExecutorError: the engine cannot be reached, or refuses.
+            ExecutorError: the engine cannot be reached, or denies access.
         """
         ...
 
     def copy(self, copy: TableCopy, stop: Event) -> Statement:
-        """Create the table with the rows of the source; ends early where `stop` is set.
+        """Create the table with the rows of the source; end early if `stop` is set.
 
-        On failure the statement has been cancelled, and what it is known to have written is deleted.
+        On failure, cancel the statement and delete the files that it is known to have written.
 
         Raises:
-            ExecutorError: by cause, see `errors.py`.
+            ExecutorError: a subclass for each cause, see `errors.py`.
         """
         ...
 

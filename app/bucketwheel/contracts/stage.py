@@ -1,4 +1,4 @@
-"""The stage: one step of the pipeline, and the services that it gets."""
+"""Interface of stages, the steps of the pipeline, and the services that they use."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from bucketwheel.storage import Storage
 
 
-# `done` is a bucket or a table of the stage.
+# `done`: one bucket or table of the stage is finished.
 ProgressState = Literal["started", "advanced", "done", "finished", "skipped", "warning"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A step forward: rows and bytes that `stage` has handled since the last report, and what remains known.
+    """A progress report: rows and bytes that `stage` has processed since the last report.
 
     An empty `stage` is the run as a whole. `run` is empty until the run has an id.
     """
@@ -51,24 +51,24 @@ Report = Callable[[Progress], None]
 
 
 def of_run(report: Report, run_id: str) -> Report:
-    """Return a report that puts the run's id into everything."""
+    """Return a report that adds the run id to every step."""
     return lambda step: report(replace(step, run=run_id))
 
 
 class Fence(Protocol):
-    """Proof that this writer still holds the dataset."""
+    """Proof that this process still holds the lease of the dataset."""
 
     def guard(self) -> AbstractContextManager[None]:
-        """Hold off any take-over while the block runs, where that can be done; blocks may be nested.
+        """Prevent a take-over while the block runs, if the storage can; blocks may be nested.
 
         Raises:
-            LeaseError: somebody else took the dataset over.
+            LeaseError: another process has taken over the dataset.
         """
         ...
 
 
 class Checkpoints(Protocol):
-    """Buckets that are finished, kept beside the manifest while the bucket stage runs."""
+    """Finished buckets, saved next to the manifest while the bucket stage runs."""
 
     def load(self) -> Mapping[int, BucketOutcome]:
         """Return the outcomes saved so far, by bucket number."""
@@ -79,13 +79,13 @@ class Checkpoints(Protocol):
         ...
 
     def clear(self) -> None:
-        """Forget them; the manifest has them now."""
+        """Delete them; the manifest has the outcomes now."""
         ...
 
 
 @dataclass(frozen=True)
 class Services:
-    """What a stage may use; backends are made when first asked for."""
+    """The services of a stage; backends are created on first use."""
 
     settings: Settings
     dataset: str
@@ -105,10 +105,10 @@ class Services:
 
 
 class Observer(Protocol):
-    """Is told how a run ended, while the run still holds its dataset."""
+    """Observes the end of a run while the run still holds its lease."""
 
     def __call__(self, manifest: Manifest, error: BaseException | None, services: Services) -> None:
-        """Do what is to be done at the end of a run; `error` is what it failed with. Raises nothing."""
+        """Handle the end of a run; `error` is the failure, if any. Must not raise."""
         ...
 
 
@@ -122,5 +122,5 @@ class Stage(Protocol):
     requires: tuple[str, ...]
 
     def run(self, manifest: Manifest, services: Services) -> BaseModel:
-        """Do the work and return the result that the manifest keeps."""
+        """Run the stage and return its result for the manifest."""
         ...

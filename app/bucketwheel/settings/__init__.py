@@ -1,4 +1,4 @@
-"""Settings: strict, frozen models, and where each value comes from."""
+"""Settings: strict, frozen models, and the origin of each value."""
 
 from bucketwheel.settings.deploy import (
     CostSettings,

@@ -1,4 +1,4 @@
-"""What settings are made of: a strict, frozen record, and values that may be written in several ways."""
+"""Base of the settings: a strict, frozen record, and parsers of values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def parse_bytes(value: Any) -> int:
     """Return a size in bytes from a whole number or a text such as ``512MB`` or ``1GiB``.
 
     Raises:
-        ValueError: the text is no size.
+        ValueError: the text is not a size.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -31,7 +31,7 @@ def parse_memory(value: Any) -> Any:
 
 
 def parse_count(value: Any) -> Any:
-    """Return a text of digits, as flags give it, as a number."""
+    """Return a text of digits, such as an option value, as a number."""
     if isinstance(value, str) and value.isdigit():
         return int(value)
     return value
@@ -48,7 +48,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
 
 
 class FixedDict(dict[str, Any]):
-    """A dict that cannot change; unlike a mapping proxy it can be pickled and is written as any dict."""
+    """An immutable dict; unlike a mapping proxy, it can be pickled and serialized."""
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("settings are frozen; load a configuration with other values")
@@ -61,13 +61,13 @@ class FixedDict(dict[str, Any]):
 
 
 class Frozen(BaseModel):
-    """A record that cannot change, nor can what is in it, and that knows no other keys than its own."""
+    """An immutable record that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     @model_validator(mode="after")
     def _fix_dicts(self) -> Self:
-        # By the record itself, so that defaults are fixed, too, and no field can be forgotten.
+        # Done here for all fields, so that defaults are immutable too.
         for name, value in self:
             if type(value) is dict:
                 self.__dict__[name] = FixedDict(value)

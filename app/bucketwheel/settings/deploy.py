@@ -1,4 +1,4 @@
-"""Settings of the jobs on AWS, of the stack around them and of what is watched."""
+"""Settings of the jobs on AWS, their stack and its monitoring."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class GlueJobSettings(Frozen):
 
     Attributes:
         role: Name of the role that the jobs run with; null: `<stack>-job`.
-        glue_version: `5.0` or `5.1`; `6.0` has another Python and Spark and is refused.
+        glue_version: `5.0` or `5.1`; `6.0` has another Python and Spark and is not supported.
         worker_type: `G.1X` to `G.16X`, `R.1X` to `R.8X`.
-        number_of_workers: Workers of a job; the most, where `glue.auto_scaling` is on.
+        number_of_workers: Workers of a job; with `glue.auto_scaling`, the maximum.
         timeout_minutes: Time-out of a job.
         execution_class: `STANDARD`, or `FLEX`: cheaper, may wait for workers, of `G.1X` and `G.2X` only.
-        auto_scaling: Let Glue give back workers that have nothing to do.
-        arguments: Further arguments of Glue for every job, such as `{--enable-spark-ui: "true"}`; they win over those
+        auto_scaling: Let Glue release idle workers.
+        arguments: Further arguments of Glue for every job, such as `{--enable-spark-ui: "true"}`; they override those
             of the stack.
         price: Dollars for one DPU and hour, for the cost that `submit` shows; `FLEX` has a price of its own, 0.29 in
             us-east-1.
@@ -87,18 +87,18 @@ class EmrServerlessSettings(Frozen):
 
     Attributes:
         role: Name of the role that jobs run with; null: that of `glue.role`.
-        application_id: The application that `submit` uses; null: the one called like the stack.
+        application_id: The application that `submit` uses; null: the one named after the stack.
         release: `emr-7.8.0` (Spark 3.5.4, as Glue 5.0) to `emr-7.13.0`.
-        architecture: `X86_64` or `ARM64`; the archive or image has to be made for it.
+        architecture: `X86_64` or `ARM64`; the archive or image must match.
         image: An image in ECR instead of the archive: `name:tag` of this account and region, or a whole URI.
         cores: vCPU of a worker: 1, 2, 4, 8 or 16.
         memory_gb: Memory of a worker in GB: a third for the JVM, the rest for Python, which does the work.
         disk_gb: Disk of a worker in GB, for the shuffle.
-        max_executors: The most executors of one job; the application's limits follow from it.
-        initial_executors: Executors that are kept ready, which costs money while nothing runs.
-        auto_stop_minutes: When an idle application stops.
-        timeout_minutes: Time-out of a job; AWS takes 5 or more.
-        subnets: Subnets of the workers; empty: none of your network.
+        max_executors: Maximum executors of one job; the application's limits follow from it.
+        initial_executors: Executors kept ready; they cost money while idle.
+        auto_stop_minutes: Idle minutes after which the application stops.
+        timeout_minutes: Time-out of a job; at least 5.
+        subnets: Subnets of the workers; empty: no network of yours.
         security_groups: Security groups of the workers; with `subnets`.
         price_vcpu: Dollars for a vCPU and hour.
         price_gb: Dollars for a GB of memory and hour.
@@ -132,7 +132,7 @@ class EmrServerlessSettings(Frozen):
 
 
 class JobSettings(Frozen):
-    """A job: some stages (none: all) of one dataset (null: whichever is asked for)."""
+    """A job: some stages (none: all) of one dataset (null: the one requested)."""
 
     dataset: str | None = None
     stages: Names = ()
@@ -142,27 +142,27 @@ class DeploySettings(Frozen):
     """The stack around the jobs.
 
     Attributes:
-        platform: Where the stack runs jobs: `glue` or `emr-serverless`.
+        platform: Platform of the jobs: `glue` or `emr-serverless`.
         stack: Name of the stack; null: `bucketwheel-<env>`. Names that only the stack uses begin with it.
         job_prefix: Jobs are called `<job_prefix>-<env>-<name>`.
-        jobs: By name: `dataset` (null: the one that is asked for, or all) and `stages` (none: all). There must be one
+        jobs: By name: `dataset` (null: the requested one, or all) and `stages` (none: all). There must be one
             for `bucket`, `register` and `ctas` of each dataset.
-        retries: How often the state machine tries a job again that failed; the jobs themselves never do.
-        artifacts: Where `package --upload` puts packages: `s3://bucket/prefix`.
+        retries: Number of times the state machine retries a failed job; jobs never retry themselves.
+        artifacts: Location of uploaded packages: `s3://bucket/prefix`.
         package: The package that the jobs run, as `package --upload` prints it; `--package` sets it.
-        archive_limit: An archive of the Python environment over this is refused.
+        archive_limit: Maximum size of the archive of the Python environment.
         permissions_boundary: ARN of the policy that bounds every role of the stack.
-        buckets: `adopt` leaves buckets as they are; `create` makes those of `target` and `athena.output_location`.
-        access_log_bucket: Where made buckets log access; null makes `<bucket of target>-access-logs`.
-        kms_key: Key for logs, notices, results and made buckets: null (AWS's own), `create`, or an ARN.
-        schedule: When the state machine starts, six fields; null: only by hand.
+        buckets: `adopt` leaves buckets as they are; `create` creates those of `target` and `athena.output_location`.
+        access_log_bucket: Bucket for access logs of created buckets; null creates `<bucket of target>-access-logs`.
+        kms_key: Key for logs, notifications, results and created buckets: null (AWS's own), `create`, or an ARN.
+        schedule: Schedule of the state machine, six fields; null: manual starts only.
         time_zone: Time zone of the schedules, such as `America/New_York`.
-        tier_after_days: When files of tables move to Intelligent-Tiering, in made buckets; nothing current is ever
-            deleted by age.
-        old_version_days: How long deleted files can be brought back, in made buckets.
-        query_result_days: How long Athena's results stay, in made buckets.
-        unfinished_upload_days: When unfinished uploads are removed, in made buckets.
-        tags: Tags of every resource, beside `application` and `environment`.
+        tier_after_days: Days until files of tables move to Intelligent-Tiering, in created buckets; current files are
+            never deleted by age.
+        old_version_days: Days in which deleted files can be restored, in created buckets.
+        query_result_days: Retention of Athena's results in days, in created buckets.
+        unfinished_upload_days: Days until unfinished uploads are deleted, in created buckets.
+        tags: Tags of every resource, in addition to `application` and `environment`.
     """
 
     platform: Literal["glue", "emr-serverless"] = "glue"
@@ -193,31 +193,31 @@ class DeploySettings(Frozen):
 
 
 class MonitoringSettings(Frozen):
-    """What jobs tell, what is kept and what raises an alarm; a limit of null raises none.
+    """Metrics, notifications, logs and alarms; a limit of null raises no alarm.
 
     Attributes:
         namespace: Namespace of the metrics in CloudWatch.
-        metrics: How metrics go to CloudWatch (`observability.md`): `emf` (a line of the log), `put` (a call) or
+        metrics: Transport of metrics to CloudWatch (`observability.md`): `emf` (a line of the log), `put` (a call) or
             `none`; `auto` is `emf` on EMR Serverless, `put` on Glue, else `none`.
-        topic_arn: ARN of the SNS topic that gets a notice at the end of a run; null: none, but jobs of the stack get
+        topic_arn: ARN of the SNS topic for notifications at the end of a run; null: none, but jobs of the stack use
             the stack's own topic.
-        email: Who is told of failures; the address has to confirm it once.
-        retention_days: How long logs stay; a number that CloudWatch knows.
-        long_job_minutes: Notice of a Glue job that runs longer, while it does; less than `glue.timeout_minutes`.
+        email: Address that gets failure notifications; it must confirm the subscription once.
+        retention_days: Retention of logs in days; a number that CloudWatch supports.
+        long_job_minutes: Notification while a Glue job runs longer; less than `glue.timeout_minutes`.
             Null: none, here and in the limits below.
-        long_run_minutes: Alarm where an execution of the state machine takes longer, while it does.
+        long_run_minutes: Alarm while an execution of the state machine takes longer.
         error_lines_per_hour: Alarm at this many lines of level ERROR within an hour; a job that fails writes one.
         null_keys: Alarm at more rows without a key.
         duplicate_keys: Alarm at more rows that repeat a key.
-        rows_changed_percent: Alarm where the rows differ by more from the published snapshot.
-        null_share_changed_points: Alarm where the NULLs of any column changed by more percentage points against the
+        rows_changed_percent: Alarm if the rows differ by more from the published snapshot.
+        null_share_changed_points: Alarm if the NULLs of any column changed by more percentage points against the
             published snapshot: 5 is 1 % of the rows before, 7 % now.
-        columns_changed: Alarm where more columns are new, or gone, than this.
-        keys_kept_percent: Alarm where fewer of the published keys are in the snapshot, in percent; needs
+        columns_changed: Alarm if more columns than this are new or missing.
+        keys_kept_percent: Alarm if fewer of the published keys are in the snapshot, in percent; needs
             `quality.drift=keys`.
-        cost_usd: Alarm where a run of a dataset costs more.
-        watch_schedule: When it is looked whether a run has succeeded; null: never.
-        watch_days: Alarm where none has, in so many days before.
+        cost_usd: Alarm if a run of a dataset costs more.
+        watch_schedule: Schedule of the missing-run check; null: never.
+        watch_days: Alarm if no run has succeeded in this many days before the check.
     """
 
     namespace: str = "Bucketwheel"
@@ -242,7 +242,7 @@ class MonitoringSettings(Frozen):
 
 
 class CostSettings(Frozen):
-    """Prices in dollars of what is not a worker, and how fast workers are taken to be where no run tells."""
+    """Prices in dollars of everything except workers, and the assumed speed of a core without earlier runs."""
 
     read_requests: Price = 0.0004
     write_requests: Price = 0.005

@@ -1,4 +1,4 @@
-"""Gathers settings from files, environment and flags, and remembers where each value came from.
+"""Load settings from files, environment and options, and record the origin of each value.
 
 Later wins: built-in defaults, `base.yaml`, `<env>.yaml`, variables `BUCKETWHEEL__BUCKETS__COUNT=32`, then
 `--set` and flags in the order given. A value of false, 0 or "" counts as given.
@@ -156,7 +156,7 @@ def _with_plugins(
 
 @contextmanager
 def _collected(problems: list[str]) -> Iterator[None]:
-    """Keep what is wrong with one source of settings, so that the others are looked at too."""
+    """Collect the errors of one source of settings, so that the other sources are checked too."""
     try:
         yield
     except ConfigError as error:
@@ -179,7 +179,7 @@ def _files(env: str, directory: Path | str | None) -> list[Path]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Reads YAML and refuses a key that is given twice: one of the two values would be lost without a word."""
+    """Reads YAML and refuses a key that is given twice: otherwise one of the two values would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]

@@ -21,7 +21,7 @@ from bucketwheel.settings.deploy import (
 
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
 
-# The way to make final tables that needs no SQL engine.
+# Method of final tables without a SQL engine.
 PROMOTE = "promote"
 
 Policy = Literal["error", "warn", "allow"]
@@ -36,7 +36,7 @@ class BucketSettings(Frozen):
         hash: `hive_v1` (Athena, Trino, Hive 2), `hive_v2` (Hive 3, `bucketing_version=2`) or `spark` (Spark
             `bucketBy`, Athena with `bucketing_format=spark`).
         sort: Sort the rows of a bucket by key. NULL keys come first.
-        max_file_bytes: A bucket past this size goes on in another file (`…_copy_1`).
+        max_file_bytes: A larger bucket continues in another file (`…_copy_1`).
     """
 
     count: Annotated[
@@ -48,13 +48,13 @@ class BucketSettings(Frozen):
 
 
 class SizeSettings(Frozen):
-    """Files per table where the layout has no buckets, and the size of row groups and pages.
+    """Files per table of a layout without buckets, and the sizes of row groups and pages.
 
     Attributes:
-        files_per_gb: Files of a table per GiB of source, where `buckets.count` is `none`.
-        max_files: The most files of a table, where `buckets.count` is `none`.
-        row_group_bytes: About how large a row group is; never more than a quarter of `buckets.max_file_bytes`.
-        page_bytes: About how large a page is before compression; small pages make point queries cheap.
+        files_per_gb: Files of a table per GiB of source, if `buckets.count` is `none`.
+        max_files: Maximum number of files of a table, if `buckets.count` is `none`.
+        row_group_bytes: Approximate size of a row group; at most a quarter of `buckets.max_file_bytes`.
+        page_bytes: Approximate size of a page before compression; small pages make point queries cheap.
     """
 
     files_per_gb: Annotated[float, Field(gt=0)] = 2
@@ -64,7 +64,7 @@ class SizeSettings(Frozen):
 
 
 class SplitSettings(Frozen):
-    """What happens to a table wider than a Clean Rooms allow-list.
+    """Handling of tables wider than a Clean Rooms allow-list.
 
     Attributes:
         columns_over_limit: A table with more columns than the limit: `error`, `parts` (`<table>_part_1`, `_part_2`, …
@@ -77,7 +77,7 @@ class SplitSettings(Frozen):
 
 
 class QualitySettings(Frozen):
-    """Policies for keys that cannot join, or join more than once, and for snapshots unlike the published one."""
+    """Policies for NULL and duplicate keys, and for snapshots that differ from the published one."""
 
     null_keys: Policy = "error"
     duplicate_keys: Policy = "warn"
@@ -95,18 +95,18 @@ class QualitySettings(Frozen):
 
 
 class CatalogSettings(Frozen):
-    """Where tables are published and under which names.
+    """The catalog and the names of published tables.
 
     Attributes:
-        kind: Which catalog: `duckdb` (`catalog-duckdb.md`) is one file with a view per table, `glue`
+        kind: The catalog: `duckdb` (`catalog-duckdb.md`) is one file with a view per table, `glue`
             (`catalog-glue.md`) the AWS Glue Data Catalog.
         path: The file of the duckdb catalog.
         database: Database (in DuckDB: schema) of the tables.
-        staged_prefix: What names of staged tables begin with.
-        final_prefix: What names of final tables begin with; not the same.
-        adopt: Replace tables of these names that Bucketwheel did not make.
-        create_database: Glue: make the database with the first table where it is missing.
-        retry_seconds: How long a call to Glue or Athena is tried again that AWS throttles, beyond `aws.attempts`.
+        staged_prefix: Prefix of the names of staged tables.
+        final_prefix: Prefix of the names of final tables; must differ from `staged_prefix`.
+        adopt: Replace tables of these names that Bucketwheel did not create.
+        create_database: Glue: create the database with the first table if it is missing.
+        retry_seconds: Seconds to retry throttled calls to Glue and Athena, beyond `aws.attempts`.
     """
 
     kind: str = "duckdb"
@@ -126,15 +126,15 @@ class CatalogSettings(Frozen):
 
 
 class CtasSettings(Frozen):
-    """How the final tables come to be; all but `method` is for methods that have a SQL engine copy the tables.
+    """Creation of the final tables; settings other than `method` are for copies by a SQL engine.
 
     Attributes:
-        method: How final tables come to be: `promote` points them at the files, which already are buckets; `athena`
+        method: `promote` points final tables to the files, which already are buckets; `athena`
             (`executor-athena.md`) and `trino` (`executor-trino.md`) copy them.
-        concurrency: How many copies are made at once.
-        timeout_seconds: How long one statement may take before it is cancelled.
-        poll_seconds: The longest pause between two looks at a query; the first ones are shorter.
-        attempts: How often a copy is begun, where the engine is throttled or full.
+        concurrency: Number of concurrent copies.
+        timeout_seconds: Time-out of one statement, in seconds.
+        poll_seconds: Maximum interval between status checks of a query, in seconds; the first ones are shorter.
+        attempts: Maximum attempts of a copy if the engine is throttled or full.
     """
 
     method: str = PROMOTE
@@ -145,23 +145,23 @@ class CtasSettings(Frozen):
 
 
 class LeaseSettings(Frozen):
-    """How long a writer may be silent before another one takes over.
+    """Take-over of datasets from processes that died.
 
     Attributes:
-        ttl_seconds: How long a writer on another machine may be silent before it is taken for dead.
+        ttl_seconds: Seconds without renewal after which a process on another machine counts as dead.
     """
 
     ttl_seconds: Annotated[float, Field(gt=0)] = 60
 
 
 class AthenaSettings(Frozen):
-    """The workgroup, the place for query results, and the catalog that Athena knows Glue by.
+    """Athena: the workgroup, the location of query results, and the name of the Glue catalog.
 
     Attributes:
-        workgroup: Workgroup of statements; one of another name than `primary` is made by the stack.
-        output_location: Where Athena puts results; needed where the stack makes the workgroup.
-        bytes_limit: The most a query may scan, in a workgroup that the stack makes; at least 10 MB.
-        catalog: The name by which Athena knows the Glue catalog.
+        workgroup: Workgroup of statements; the stack creates any other than `primary`.
+        output_location: Location of query results; required if the stack creates the workgroup.
+        bytes_limit: Maximum bytes a query may scan, in a workgroup that the stack creates; at least 10 MB.
+        catalog: Name of the Glue catalog in Athena.
     """
 
     workgroup: str = "primary"
@@ -171,15 +171,15 @@ class AthenaSettings(Frozen):
 
 
 class TrinoSettings(Frozen):
-    """Where Trino is and which of its catalogs shows the tables; the password comes from TRINO_PASSWORD.
+    """Address of Trino and the catalog with the tables; the password comes from TRINO_PASSWORD.
 
     Attributes:
-        host: Where Trino is.
-        port: Its port.
-        user: The user; a password is taken from the environment, `TRINO_PASSWORD`.
-        https: Speak TLS; a must with a password.
-        catalog: Trino's catalog, of the Hive connector, that shows the tables of `catalog.kind`.
-        sorted: Have Trino sort the rows of a bucket; takes memory.
+        host: Host of Trino.
+        port: Port of Trino.
+        user: User name; the password comes from the environment variable `TRINO_PASSWORD`.
+        https: Use TLS; required with a password.
+        catalog: Trino catalog (Hive connector) with the tables of `catalog.kind`.
+        sorted: Let Trino sort the rows of a bucket; needs more memory.
     """
 
     host: str = "localhost"
@@ -191,16 +191,16 @@ class TrinoSettings(Frozen):
 
 
 class AwsSettings(Frozen):
-    """How AWS's services are reached; null leaves the choice to the environment, as the AWS command line does.
+    """Access to AWS services; null leaves the choice to the environment, as the AWS command line does.
 
     Attributes:
         region: Region of the services; null takes it from the environment or the machine, as the AWS command line
             does.
         endpoint_url: Endpoint for all services, for emulators; null takes AWS's own, or `AWS_ENDPOINT_URL` and
             `AWS_ENDPOINT_URL_<SERVICE>`.
-        connect_seconds: Longest wait for a connection.
-        read_seconds: Longest wait for an answer; of a Trino that copies tables, too.
-        attempts: Maximum attempts per call (exponential backoff) if AWS throttles it or fails.
+        connect_seconds: Time-out of a connection, in seconds.
+        read_seconds: Time-out of a response, in seconds; also for Trino.
+        attempts: Maximum attempts per call (exponential backoff) if AWS throttles or fails.
     """
 
     region: str | None = None
@@ -211,21 +211,21 @@ class AwsSettings(Frozen):
 
 
 class StorageSettings(Frozen):
-    """How S3 is reached, null as in `AwsSettings`; local paths need none of it but the place to spill to.
+    """Access to S3, null as in `AwsSettings`; local paths only use `spill_directory`.
 
     Attributes:
         endpoint_url: Endpoint of an S3-compatible store; null takes `aws.endpoint_url`, then `AWS_ENDPOINT_URL_S3`
             and `AWS_ENDPOINT_URL`, then AWS's own.
         region: Region of the buckets; null takes `aws.region`, then the environment's.
         path_style: `true` puts the bucket into the path of the URL, `false` into the host name; null does the first
-            only where an endpoint is given.
+            only if an endpoint is set.
         encryption: `SSE-S3` or `SSE-KMS` for everything that is written to S3; null leaves it to the bucket.
         kms_key: Id or ARN of the key for `SSE-KMS`; null takes the account's key for S3.
-        requester_pays: Pay for requests to buckets that want this of others than their owner.
-        connect_seconds: Longest wait for a connection; null takes `aws.connect_seconds`.
-        read_seconds: Longest wait for the next bytes of an answer; null takes `aws.read_seconds`.
-        attempts: Maximum attempts per call (exponential backoff); null: `aws.attempts`.
-        spill_directory: A local directory for spilled pieces; null takes the system's temporary directory.
+        requester_pays: Pay for requests to requester-pays buckets.
+        connect_seconds: Time-out of a connection, in seconds; null takes `aws.connect_seconds`.
+        read_seconds: Time-out of the next bytes of a response, in seconds; null takes `aws.read_seconds`.
+        attempts: Maximum attempts per call (exponential backoff); null takes `aws.attempts`.
+        spill_directory: Local directory for spilled shuffle blocks; null takes the system's temporary directory.
     """
 
     endpoint_url: str | None = None
@@ -246,7 +246,7 @@ class StorageSettings(Frozen):
         return self
 
     def filled(self, aws: AwsSettings) -> StorageSettings:
-        """Return the settings with what is null taken from those of AWS's other services."""
+        """Return the settings with null values taken from `aws`."""
         names = ("endpoint_url", "region", "connect_seconds", "read_seconds", "attempts")
         taken = {name: getattr(aws, name) for name in names if getattr(self, name) is None}
         return self.model_copy(update=taken)
@@ -257,9 +257,9 @@ class DatasetSettings(Frozen):
 
     Attributes:
         source: The directory that holds `snapshot_dt=YYYY-MM-DD/`.
-        key: The key column, or several: `a,b` or a list. Matched exactly, else without case where one column fits.
-        mapping: CSV with the header `OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN`; null makes one table of all columns,
-            called like the dataset.
+        key: The key column, or several: `a,b` or a list. An exact match, or the only match without case.
+        mapping: CSV with the header `OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN`; null writes one table of all columns,
+            named after the dataset.
         complete_marker: A file such as `_SUCCESS` that a snapshot has once it is complete; others are skipped.
     """
 
@@ -270,14 +270,14 @@ class DatasetSettings(Frozen):
 
 
 class Settings(Frozen):
-    """Everything a run turns on.
+    """All settings.
 
     Attributes:
-        engine: Which engine does the heavy work; `arrow` runs on this machine's threads.
-        memory: Budget of the arrow engine: `auto` (half of what machine or container allows), or a size such as
-            `512MB`. Past two fifths of it, pieces spill to disk.
+        engine: Engine of the heavy stages; `arrow` runs in threads on this machine.
+        memory: Budget of the arrow engine: `auto` (half the memory of machine or container), or a size such as
+            `512MB`. Beyond two fifths of it, shuffle blocks spill to disk.
         threads: Threads of the arrow engine; `auto` takes every core this process may use.
-        target: Location of the tables and run metadata: a local path or `s3://bucket/prefix`.
+        target: Location of tables and run metadata: a local path or `s3://bucket/prefix`.
         stages: The pipeline, in order. Stages of other packages are added here.
         plugins: Settings of stages and backends of other packages, by name (`plugins.md`).
     """

@@ -1,4 +1,4 @@
-"""Finds what looks like a secret in the configuration: it would be readable in the package and in the console."""
+"""Find possible secrets in the configuration; they would be readable in the package and in the AWS console."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MASK = "**********"
 
 
 def masked(value: Any, name: str = "") -> Any:
-    """Return a value with every text hidden that is a secret by its name."""
+    """Return a value in which every text with the name of a secret is hidden."""
     if isinstance(value, Mapping):
         return {key: masked(part, str(key)) for key, part in value.items()}
     return MASK if isinstance(value, str) and value and _NAMES.search(name) else value
 
 
 def secrets_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted name, what it looks like and what to do), never the value itself."""
+    """Yield (dotted name, kind of secret and advice), never the value itself."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             dotted = f"{name}.{key}" if name else str(key)

@@ -1,4 +1,4 @@
-"""Bucket: the one heavy stage; scans the snapshot once and writes every table in buckets."""
+"""Bucket: read the snapshot once and write every table in buckets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bucketwheel.stages.engine_warnings import attach_engine_warnings
 
 
 class Bucket:
-    """Hands the job to the engine and keeps a record of every bucket as it is finished."""
+    """Runs the job on the engine and saves a checkpoint for every finished bucket."""
 
     name = "bucket"
     requires = ("discover", "split", "size")
@@ -19,7 +19,7 @@ class Bucket:
         """See `contracts.Stage.run`.
 
         Raises:
-            EngineError: rows were lost or came twice.
+            EngineError: rows were lost or duplicated.
         """
         job = bucket_job(manifest, services.runs)
         rows = manifest.discover.rows

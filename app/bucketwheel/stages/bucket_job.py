@@ -1,4 +1,4 @@
-"""Makes the job that engines work on from the results of discover, split and size."""
+"""Build the job of an engine from the results of discover, split and size."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from bucketwheel.runs.store import RunStore
 
 
 def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:
-    """Return everything that scatter, gather and verify need for a run; the manifest alone says how."""
-    found = manifest.discover
+    """Return the input of scatter, gather and verify for a run; it depends only on the manifest."""
+    discovered = manifest.discover
     split = manifest.split
     size = manifest.size
     dataset = manifest.dataset
-    schema, keys = found.schema(), tuple((key.source, key.name) for key in split.keys)
+    schema, keys = discovered.schema(), tuple((key.source, key.name) for key in split.keys)
     rows = {table.name: table.row_group_rows for table in size.tables}
     return BucketJob(
         storage=runs.storage.settings,
         slices=tuple(
             Slice(
                 part.index,
-                found.files[part.file].path,
+                discovered.files[part.file].path,
                 tuple(range(part.first_row_group, part.first_row_group + part.row_groups)),
                 part.rows,
             )

@@ -1,4 +1,4 @@
-"""What footers say of columns: bytes, dictionaries, NULLs."""
+"""Read column statistics from Parquet footers: bytes, dictionaries, NULLs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def source_columns(
     uncompressed = dict.fromkeys(schema.names, 0)
     dictionary: dict[str, int | None] = dict.fromkeys(schema.names, 0)
     nulls: dict[str, int | None] = {
-        # In a nested column, a NULL further down counts like one at the top.
+        # Footers do not tell NULLs at the top of a nested column from NULLs inside it.
         field.name: None if pa.types.is_nested(_stored(field.type)) else 0
         for field in schema
     }
-    for found, metadata in footers:
-        tops = [field.name for field in found for _ in range(_leaves(field.type))]
+    for file_schema, metadata in footers:
+        tops = [field.name for field in file_schema for _ in range(_leaves(field.type))]
         for group in range(metadata.num_row_groups):
             for index, top in enumerate(tops):
                 chunk = metadata.row_group(group).column(index)
@@ -48,7 +48,7 @@ def source_columns(
 
 def _leaves(kind: pa.DataType) -> int:
     """Return how many Parquet columns a type is stored in."""
-    # Paths of columns would not do: a name may have dots in it.
+    # Paths of columns do not help: a name may contain dots.
     kind = _stored(kind)
     return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) or 1
 

@@ -1,6 +1,6 @@
 """Ctas: publish the final tables.
 
-By promoting the files, which already are buckets; or by copies, where `ctas.method` names a SQL engine.
+The files of the run already are buckets; a SQL engine copies them only if `ctas.method` names one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bucketwheel.settings import PROMOTE
 
 
 class Ctas:
-    """Points `bucketed_<table>` at the files of this run, or copies, and notes the snapshot date for other jobs."""
+    """Points `bucketed_<table>` to the files of this run or to copies, and writes the snapshot date."""
 
     name = "ctas"
     requires = ("discover", "split", "size", "bucket", "verify")
@@ -22,7 +22,7 @@ class Ctas:
         """See `contracts.Stage.run`.
 
         Raises:
-            VerificationError: files of the run are gone.
+            VerificationError: files of the run are missing.
             ExecutorError: see `copy_tables.copy_tables`.
             CatalogError: see `publish.publish_all`.
         """

@@ -1,4 +1,4 @@
-"""Discover: choose the snapshot, list its files and read their footers; no data page is touched."""
+"""Discover: choose the snapshot, list its files and read their footers, but no data page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Footer:
 
 
 class Discover:
-    """Finds the latest complete snapshot, or the one asked for, and describes it from its footers."""
+    """Finds the requested or the latest complete snapshot and describes it from its footers."""
 
     name = "discover"
     requires: tuple[str, ...] = ()
@@ -41,10 +41,10 @@ class Discover:
         """See `contracts.Stage.run`.
 
         Raises:
-            SelectionError: the snapshot asked for is no date or does not exist.
+            SelectionError: the requested snapshot is not a date or does not exist.
             StorageError: a directory or a file may not be read.
             SnapshotError: no complete snapshot, no file or no row.
-            UnreadableFilesError: lists every file without a readable footer.
+            UnreadableFilesError: files without a readable footer; the message lists them.
             SchemaError: files disagree, or the key is missing, ambiguous or of a type without a bucket hash.
         """
         warnings: list[str] = []
@@ -56,7 +56,7 @@ class Discover:
         _check_schemas(footers)
         rows = sum(footer.metadata.num_rows for footer in footers)
         if rows == 0:
-            raise SnapshotError(f"{location}: {len(footers)} files, but not one row; load the snapshot again")
+            raise SnapshotError(f"{location}: {len(footers)} files, no rows; load the snapshot again")
         schema = footers[0].schema.remove_metadata()
         keys = tuple(find_key(name, schema.names, services.dataset) for name in services.source.key)
         return DiscoverResult(
@@ -75,51 +75,61 @@ class Discover:
 
 def _choose_snapshot(services: Services, warnings: list[str]) -> tuple[str, str]:
     source = services.storage.absolute(services.source.source)
-    found: dict[str, str] = {}
-    odd: list[str] = []
+    snapshots: dict[str, str] = {}
+    invalid: list[str] = []
     for entry in services.storage.list(source):
         if not entry.is_directory or entry.name.startswith((".", "_")):
             continue
         value = entry.name.removeprefix(_PREFIX)
         if entry.name.startswith(_PREFIX) and _is_date(value):
-            found[value] = entry.location
+            snapshots[value] = entry.location
         else:
-            odd.append(entry.name)
-    if odd:
-        warnings.append(f"{source}: skipped {', '.join(odd)}: not of the form {_PREFIX}YYYY-MM-DD")
+            invalid.append(entry.name)
+    if invalid:
+        warnings.append(f"{source}: skipped {', '.join(invalid)}: not of the form {_PREFIX}YYYY-MM-DD")
     if services.snapshot_dt is not None:
-        return services.snapshot_dt, _requested(services, found, odd)
-    return _latest_complete(services, found, source, warnings)
+        return services.snapshot_dt, _requested(services, snapshots, invalid)
+    return _latest_complete(services, snapshots, source, warnings)
 
 
-def _requested(services: Services, found: dict[str, str], odd: Sequence[str]) -> str:
-    asked = services.snapshot_dt or ""
-    if not _is_date(asked):
-        seen = f"; the directory {_PREFIX}{asked} exists but is no snapshot" if f"{_PREFIX}{asked}" in odd else ""
-        raise SelectionError(f"snapshot_dt {asked!r} is not a date of the form YYYY-MM-DD{seen}; {_known(found)}")
-    if asked not in found:
-        raise SelectionError(f"snapshot_dt {asked} does not exist in {services.source.source}; {_known(found)}")
-    if not _is_complete(services, found[asked]):
-        raise SnapshotError(
-            f"snapshot_dt {asked} is incomplete: {services.source.complete_marker} is missing in {found[asked]}; "
-            "wait until it is loaded"
+def _requested(services: Services, snapshots: dict[str, str], invalid: Sequence[str]) -> str:
+    requested = services.snapshot_dt or ""
+    if not _is_date(requested):
+        seen = (
+            f"; the directory {_PREFIX}{requested} exists but is no snapshot"
+            if f"{_PREFIX}{requested}" in invalid
+            else ""
         )
-    return found[asked]
+        raise SelectionError(
+            f"snapshot_dt {requested!r} is not a date of the form YYYY-MM-DD{seen}; {_known(snapshots)}"
+        )
+    if requested not in snapshots:
+        raise SelectionError(
+            f"snapshot_dt {requested} does not exist in {services.source.source}; {_known(snapshots)}"
+        )
+    if not _is_complete(services, snapshots[requested]):
+        raise SnapshotError(
+            f"snapshot_dt {requested} is incomplete: {services.source.complete_marker} is missing in "
+            f"{snapshots[requested]}; wait until it is loaded"
+        )
+    return snapshots[requested]
 
 
-def _latest_complete(services: Services, found: dict[str, str], source: str, warnings: list[str]) -> tuple[str, str]:
-    if not found:
+def _latest_complete(
+    services: Services, snapshots: dict[str, str], source: str, warnings: list[str]
+) -> tuple[str, str]:
+    if not snapshots:
         raise SnapshotError(
             f"{source}: no snapshot; expected directories {_PREFIX}YYYY-MM-DD. Check "
             f"datasets.{services.dataset}.source"
         )
-    for value in sorted(found, reverse=True):
-        if _is_complete(services, found[value]):
-            return value, found[value]
+    for value in sorted(snapshots, reverse=True):
+        if _is_complete(services, snapshots[value]):
+            return value, snapshots[value]
         warnings.append(f"snapshot_dt {value} is incomplete ({services.source.complete_marker} is missing); skipped")
     raise SnapshotError(
-        f"{source}: none of {len(found)} snapshots is complete: each lacks {services.source.complete_marker} "
-        f"(newest: {max(found)}); wait until one is loaded, or change datasets.{services.dataset}.complete_marker"
+        f"{source}: none of {len(snapshots)} snapshots is complete: each lacks {services.source.complete_marker} "
+        f"(newest: {max(snapshots)}); wait until one is loaded, or change datasets.{services.dataset}.complete_marker"
     )
 
 
@@ -128,8 +138,8 @@ def _is_complete(services: Services, location: str) -> bool:
     return not marker or services.storage.exists(join(location, marker))
 
 
-def _known(found: Iterable[str]) -> str:
-    newest = sorted(found, reverse=True)[:5]
+def _known(snapshots: Iterable[str]) -> str:
+    newest = sorted(snapshots, reverse=True)[:5]
     return f"available: {', '.join(newest)}" if newest else "there are no snapshots"
 
 
@@ -163,7 +173,7 @@ def _read_footers(storage: Storage, entries: Sequence[Entry]) -> list[_Footer]:
                 file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
                 return _Footer(entry, file.schema_arrow, file.metadata)
         except PermissionError:
-            # Nothing is known of the file, so nobody has to write it again.
+            # The file may be fine, so the error must not advise to write it again.
             with wrap_os_errors(entry.location, "read"):
                 raise
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
@@ -204,10 +214,10 @@ def _check_schemas(footers: Sequence[_Footer]) -> None:
 
 
 def find_key(name: str, names: Sequence[str], dataset: str) -> str:
-    """Return the column called `name`: exactly, else without case where only one column fits.
+    """Return the column `name`: an exact match, otherwise a unique match that ignores case.
 
     Raises:
-        SchemaError: there is none, or several differ only in case.
+        SchemaError: no column matches, or several differ only in case.
     """
     if name in names:
         return name

@@ -1,8 +1,8 @@
-"""How the snapshot of a run differs from the one that is published while it is made.
+"""Compare the snapshot of a run with the published one.
 
-Rows, columns and NULLs are those that both manifests tell. Keys are read back, one bucket of both runs after the
-other. Nothing here decides whether files are right, so what cannot be compared is said and the run goes on; only
-`quality.max_rows_changed_percent` refuses.
+Rows, columns and NULLs come from both manifests. Keys are read back, one bucket of both runs after the other. None of
+this decides whether files are correct, so a failed comparison is only a warning; only
+`quality.max_rows_changed_percent` refuses a run.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.storage import join
 
-# The share of the budget for keys; no more than this many bytes, as the driver of Spark shares its memory with a JVM.
+# Share of the memory budget for keys, and its maximum in bytes: the Spark driver shares its memory with a JVM.
 _WORKING = 0.4
 _MOST = 2**31
-# A key as text and as a number, and what a table of distinct keys takes of each.
+# Copies of a key in memory, and bytes per key of a table of distinct keys.
 _COPIES, _OVERHEAD = 3, 32
 
 
 def published_run(manifest: Manifest, services: Services) -> Manifest | None:
-    """Return the run that the final tables of the dataset show, else the staged ones; None for none, or for this run.
+    """Return the published run: that of the final tables, otherwise of the staged ones; None if none, or this run.
 
-    Where they show several runs, as table by table they may, it is the newest of them.
+    If the tables come from several runs, the newest counts.
 
     Raises:
-        BucketwheelError: the catalog cannot be reached, or the run has no manifest any more.
+        BucketwheelError: the catalog cannot be reached, or the run no longer has a manifest.
     """
-    found = [
+    tables = [
         table
         for table in services.catalog().tables()
         if table.parameters.get(DATASET) == manifest.dataset and RUN_ID.fullmatch(table.run_id or "")
     ]
     catalog = services.settings.catalog
-    final = [table for table in found if _is_final(table, catalog)]
-    shown = max((table.run_id or "" for table in final or found), key=started_at, default="")
+    final = [table for table in tables if _is_final(table, catalog)]
+    shown = max((table.run_id or "" for table in final or tables), key=started_at, default="")
     if shown in ("", manifest.run_id):
         return None
     return services.runs.load(manifest.dataset, shown)
@@ -59,11 +59,11 @@ def _is_final(table: CatalogTable, catalog: CatalogSettings) -> bool:
 
 
 def refuse_changed_rows(manifest: Manifest, services: Services) -> None:
-    """Refuse, before the heavy stages, a snapshot whose rows differ too much from the published one.
+    """Check before the heavy stages that the number of rows is close enough to the published snapshot.
 
     Raises:
-        QualityError: beyond `quality.max_rows_changed_percent`.
-        BucketwheelError: what is published cannot be found out, and there is such a limit.
+        QualityError: the change exceeds `quality.max_rows_changed_percent`.
+        BucketwheelError: that limit is set, and the published run cannot be read.
     """
     if services.settings.quality.max_rows_changed_percent is None or "discover" not in manifest.stages:
         return
@@ -73,7 +73,7 @@ def refuse_changed_rows(manifest: Manifest, services: Services) -> None:
 
 
 def measure(manifest: Manifest, services: Services) -> tuple[Drift | None, tuple[str, ...]]:
-    """Compare a run that has written its files with the published one; return what differs, and warnings.
+    """Compare a run that has written its files with the published one; return the differences and warnings.
 
     Raises:
         QualityError: see `refuse_changed_rows`.
@@ -87,7 +87,7 @@ def measure(manifest: Manifest, services: Services) -> tuple[Drift | None, tuple
     except BucketwheelError as error:
         if quality.max_rows_changed_percent is not None:
             raise
-        return None, (f"not compared with what is published: {error}",)
+        return None, (f"not compared with the published run: {error}",)
     if before is None:
         return None, ()
     _refuse(manifest, before, services)
@@ -127,13 +127,13 @@ def _refuse(manifest: Manifest, before: Manifest, services: Services) -> None:
 
 
 def rows_changed_percent(now: int, before: int) -> float:
-    """Return by how much one number of rows differs from the other, in percent of the one before."""
+    """Return the change in the number of rows, in percent of `before`."""
     return 100 * abs(now - before) / before if before else 100.0 * bool(now)
 
 
 def _counts(manifest: Manifest, before: Manifest) -> Drift:
     now, was = manifest.discover, before.discover
-    ours, theirs = ({column.name: column for column in found.columns} for found in (now, was))
+    ours, theirs = ({column.name: column for column in snapshot.columns} for snapshot in (now, was))
     common = [name for name in ours if name in theirs]
     shares = []
     for name in common:
@@ -159,15 +159,15 @@ def _counts(manifest: Manifest, before: Manifest) -> Drift:
 
 
 def _keys(manifest: Manifest, before: Manifest, services: Services) -> tuple[KeyOverlap | None, str | None]:
-    """Return what the keys have in common, or why that is not known."""
+    """Return the overlap of the keys, or the reason why they cannot be compared."""
     if "bucket" not in before.stages:
-        return None, "its manifest does not tell its files any more"
+        return None, "its manifest no longer lists its files"
     now, was = (bucket_job(run, services.runs) for run in (manifest, before))
-    if reason := _unlike(manifest, now, before, was):
+    if reason := _incompatible(manifest, now, before, was):
         return None, reason
     try:
-        if gone := _gone(before, was, services):
-            return None, gone
+        if missing := _missing_files(before, was, services):
+            return None, missing
         counts = _compared([(manifest, now), (before, was)], services.settings)
     except (BucketwheelError, pa.ArrowException, OSError, MemoryError) as error:
         return None, f"{type(error).__name__}: {error}"
@@ -176,8 +176,8 @@ def _keys(manifest: Manifest, before: Manifest, services: Services) -> tuple[Key
     return KeyOverlap(both=both, only_now=only_now, only_before=only_before, share=share), None
 
 
-def _unlike(manifest: Manifest, now: BucketJob, before: Manifest, was: BucketJob) -> str | None:
-    """Return why the same bucket of both runs does not hold the same keys, or None where it does."""
+def _incompatible(manifest: Manifest, now: BucketJob, before: Manifest, was: BucketJob) -> str | None:
+    """Return why buckets of the two runs cannot be compared, or None if they can."""
     if not all(run.size.bucketed for run in (manifest, before)):
         return "a layout without buckets has no bucket to compare"
     types, types_before = (run.discover.key_types for run in (manifest, before))
@@ -192,15 +192,15 @@ def _unlike(manifest: Manifest, now: BucketJob, before: Manifest, was: BucketJob
     return None
 
 
-def _gone(before: Manifest, job: BucketJob, services: Services) -> str | None:
+def _missing_files(before: Manifest, job: BucketJob, services: Services) -> str | None:
     table, names = _smallest(before, job)
-    there = {entry.name for entry in services.storage.list(table)}
-    missing = sorted({name for found in names.values() for name in found} - there)
-    return f"{len(missing)} of its files are gone, the first is {join(table, missing[0])}" if missing else None
+    existing = {entry.name for entry in services.storage.list(table)}
+    missing = sorted({name for group in names.values() for name in group} - existing)
+    return f"{len(missing)} of its files are missing, the first is {join(table, missing[0])}" if missing else None
 
 
 def _smallest(manifest: Manifest, job: BucketJob) -> tuple[str, dict[int, list[str]]]:
-    """Return the directory of the smallest table, and its files by bucket; verified tables have the same keys."""
+    """Return the directory and the files by bucket of the smallest table; all verified tables have the same keys."""
     sizes = dict.fromkeys((table.name for table in job.tables), 0)
     outcomes = manifest.bucket.outcomes
     for outcome in outcomes:
@@ -214,7 +214,7 @@ def _smallest(manifest: Manifest, job: BucketJob) -> tuple[str, dict[int, list[s
 
 
 def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) -> list[KeyCounts]:
-    """Compare bucket by bucket, on as many threads, and each in as many parts, as the memory asks for."""
+    """Compare the keys of each bucket; the memory budget sets the number of threads and of parts per bucket."""
     count = runs[0][1].bucket_count
     files: list[list[KeyFiles]] = []
     needs = [0.0] * count
@@ -222,25 +222,25 @@ def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) ->
         directory, names = _smallest(manifest, job)
         columns = tuple(name for _, name in job.keys)
         paths = [tuple(join(directory, name) for name in names.get(bucket, ())) for bucket in range(count)]
-        files.append([KeyFiles(job.storage, found, columns, job.hash) for found in paths])
+        files.append([KeyFiles(job.storage, group, columns, job.hash) for group in paths])
         width = _key_bytes(manifest)
         for outcome in manifest.bucket.outcomes:
             needs[outcome.bucket] += outcome.rows * width
     budget = available_memory() // 2 if settings.memory == "auto" else settings.memory
     free = min(budget * _WORKING, _MOST)
-    wanted = available_threads() if settings.threads == "auto" else settings.threads
-    threads = max(1, min(wanted, int(free / max(*needs, 1))))
+    allowed = available_threads() if settings.threads == "auto" else settings.threads
+    threads = max(1, min(allowed, int(free / max(*needs, 1))))
     parts = [max(1, math.ceil(need * threads / free)) for need in needs]
     pool = ThreadPoolExecutor(threads)
     try:
         return list(pool.map(compare_bucket, *files, parts))
     finally:
-        # One file that cannot be read is enough to know that there is no answer.
+        # After one unreadable file the comparison has failed; skip the other buckets.
         pool.shutdown(cancel_futures=True)
 
 
 def _key_bytes(manifest: Manifest) -> float:
-    """Return what comparing one key takes, in bytes."""
-    found = manifest.discover
-    size = sum(column.uncompressed_bytes for column in found.columns if column.name in found.keys)
-    return _COPIES * (size / max(found.rows, 1) + _OVERHEAD)
+    """Return the memory for comparing one key, in bytes."""
+    discovered = manifest.discover
+    size = sum(column.uncompressed_bytes for column in discovered.columns if column.name in discovered.keys)
+    return _COPIES * (size / max(discovered.rows, 1) + _OVERHEAD)

@@ -1,4 +1,4 @@
-"""What an engine knows of work that failed."""
+"""Attach the warnings of an engine to an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bucketwheel.contracts import Engine, Progress, Services
 
 @contextmanager
 def attach_engine_warnings(services: Services, stage: str, engine: Engine) -> Iterator[None]:
-    """Where the block fails, report what the engine warns of and put it on the error: no result will tell it."""
+    """If the block fails, report the warnings of the engine and add them to the error, as there is no result."""
     before = engine.statistics()
     try:
         yield
@@ -21,7 +21,7 @@ def attach_engine_warnings(services: Services, stage: str, engine: Engine) -> It
         try:
             for warning in warnings:
                 services.report(Progress(services.dataset, stage, "warning", message=warning))
-        except OSError as unheard:
-            # Where the JVM of a job has ended, so has its output; why is what counts.
-            error.add_note(f"warnings could not be printed: {unheard}")
+        except OSError as print_error:
+            # If the JVM of a job has ended, its output is closed; the original error matters more.
+            error.add_note(f"warnings could not be printed: {print_error}")
         raise

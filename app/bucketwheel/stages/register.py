@@ -8,7 +8,7 @@ from bucketwheel.runs.manifest import Manifest, PublishResult
 
 
 class Register:
-    """Points `ext_<table>` at the files of this run."""
+    """Points `ext_<table>` to the files of this run."""
 
     name = "register"
     requires = ("discover", "split", "size", "bucket", "verify")
@@ -17,7 +17,7 @@ class Register:
         """See `contracts.Stage.run`.
 
         Raises:
-            VerificationError: files of the run are gone.
+            VerificationError: files of the run are missing.
             CatalogError: see `publish.publish_all`.
         """
         return publish_run(manifest, services, services.settings.catalog.staged_prefix)

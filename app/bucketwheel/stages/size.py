@@ -1,4 +1,4 @@
-"""Size: from the footers alone, bytes per table, bucket count, row groups and the slices of the scan."""
+"""Size: compute bytes per table, bucket count, row groups and the slices of the scan from the footers."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from bucketwheel.runs.manifest import (
 )
 from bucketwheel.settings import Settings
 
-# A dictionary page up to this size is small against the rows that use it, so the column stays coded.
+# Columns with a dictionary page up to this size stay dictionary-encoded: the page is small compared to its rows.
 _SMALL_DICTIONARY = 32 * 2**10
-# Decoded bytes of a slice: large enough for long pieces, small enough for several at once.
+# Decoded bytes of a slice: large enough for long shuffle blocks, small enough for several slices in memory.
 _SLICE_BYTES = 64 * 2**20
-# What a reader needs beside the bytes of a text: its offset or length.
+# Bytes of the offset or length of a text.
 _TEXT_OVERHEAD = 4
 
 
 class Size:
-    """Estimates what will be written and plans the scan."""
+    """Estimates the size of the output and plans the scan."""
 
     name = "size"
     requires = ("discover", "split")
@@ -42,21 +42,21 @@ class Size:
         """See `contracts.Stage.run`.
 
         Raises:
-            ConfigError: the final tables are to be copied by an engine that cannot write so many buckets.
+            ConfigError: the engine that copies the final tables cannot write so many buckets.
         """
-        found = manifest.discover
+        discovered = manifest.discover
         split = manifest.split
         settings = services.settings
-        columns = {column.name: column for column in found.columns}
+        columns = {column.name: column for column in discovered.columns}
         table_bytes = {table.name: _table_bytes(table, split, columns) for table in split.tables}
         count = _bucket_count(settings, max(table_bytes.values()))
         if settings.buckets.count != "none" and "ctas" in settings.stages:
-            # Known here without asking anybody, so that even a plan says it.
+            # The limit is known without a connection, so that `plan` reports it too.
             check_writers(settings.ctas.method, count, WRITERS.get(settings.ctas.method))
         used = {mapping.source for table in split.tables for mapping in table.columns}
         used |= {key.source for key in split.keys}
-        schema = found.schema()
-        decoded = max(1, int(sum(_decoded_bytes(columns[name], schema, found.rows) for name in used)))
+        schema = discovered.schema()
+        decoded = max(1, int(sum(_decoded_bytes(columns[name], schema, discovered.rows) for name in used)))
         return SizeResult(
             bucket_count=count,
             bucketed=settings.buckets.count != "none",
@@ -68,16 +68,17 @@ class Size:
             decoded_bytes_per_row=decoded,
             dictionary_columns=tuple(
                 column.name
-                for column in found.columns
-                if column.name in used and column.name not in found.keys and _stays_coded(column, schema)
+                for column in discovered.columns
+                if column.name in used and column.name not in discovered.keys and _stays_dictionary(column, schema)
             ),
             tables=tuple(
-                _table_size(table, table_bytes[table.name], found.rows, count, settings) for table in split.tables
+                _table_size(table, table_bytes[table.name], discovered.rows, count, settings)
+                for table in split.tables
             ),
-            slices=tuple(_slices(found.files, decoded)),
+            slices=tuple(_slices(discovered.files, decoded)),
             warnings=(
                 *_warnings(table_bytes, count, settings),
-                *_memory_warnings(settings, split, found.rows / count, decoded),
+                *_memory_warnings(settings, split, discovered.rows / count, decoded),
             ),
         )
 
@@ -107,7 +108,7 @@ def _table_size(table: TableColumns, size: int, rows: int, count: int, settings:
     )
 
 
-def _stays_coded(column: SourceColumn, schema: pa.Schema) -> bool:
+def _stays_dictionary(column: SourceColumn, schema: pa.Schema) -> bool:
     kind = schema.field(column.name).type
     if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
         return False
@@ -119,8 +120,8 @@ def _decoded_bytes(column: SourceColumn, schema: pa.Schema, rows: int) -> float:
     try:
         return float(kind.bit_width) / 8 + 1 / 8
     except ValueError:
-        pass  # Not of fixed width: the footer's size is all there is to go by.
-    if _stays_coded(column, schema):
+        pass  # Not of fixed width: use the size in the footer.
+    if _stays_dictionary(column, schema):
         return _TEXT_OVERHEAD + 1 / 8
     return column.uncompressed_bytes / rows + _TEXT_OVERHEAD
 
@@ -155,7 +156,7 @@ def _warnings(table_bytes: dict[str, int], count: int, settings: Settings) -> It
 def _memory_warnings(
     settings: Settings, split: SplitResult, rows: float, decoded_bytes_per_row: int
 ) -> Iterator[str]:
-    """Say so where the arrow engine cannot keep to its budget: a bucket is gathered as a whole."""
+    """Yield a warning if the arrow engine will exceed its budget, because it gathers a whole bucket in memory."""
     if settings.engine != "arrow":
         return
     widths = [len(table.columns) for table in split.tables]

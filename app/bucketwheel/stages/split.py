@@ -30,7 +30,7 @@ _SHOWN = 20
 
 
 class Split:
-    """Says which source column becomes which column of which table."""
+    """Assigns source columns to tables and names them."""
 
     name = "split"
     requires = ("discover",)
@@ -39,30 +39,30 @@ class Split:
         """See `contracts.Stage.run`.
 
         Raises:
-            MappingError: lists every row of the mapping that does not fit the snapshot.
-            SchemaError: two columns of a table have one name, or one has a type or name that the catalog cannot hold.
+            MappingError: rows of the mapping do not fit the snapshot; the message lists them.
+            SchemaError: two columns of a table have the same name, or the catalog does not support a type or name.
             SelectionError: the table filter matches nothing.
         """
-        found = manifest.discover
-        names = [column.name for column in found.columns]
-        keys = _named("key", found.keys, ()).columns
+        discovered = manifest.discover
+        names = [column.name for column in discovered.columns]
+        keys = _named("key", discovered.keys, ()).columns
         warnings: list[str] = []
         if services.source.mapping is None:
-            values = [name for name in names if name not in found.keys]
+            values = [name for name in names if name not in discovered.keys]
             tables, digest = {_table_name(services.dataset): values}, None
         else:
             content = read_mapping(services.storage, services.source.mapping)
             digest = hashlib.sha256(content).hexdigest()
-            tables = _resolve(services.source.mapping, content, names, found.keys, warnings)
+            tables = _resolve(services.source.mapping, content, names, discovered.keys, warnings)
         used = {column for columns in tables.values() for column in columns}
-        unmapped = tuple(name for name in names if name not in used and name not in found.keys)
+        unmapped = tuple(name for name in names if name not in used and name not in discovered.keys)
         if unmapped:
-            warnings.append(f"{len(unmapped)} columns of the snapshot are in no table: {_listed(unmapped)}")
+            warnings.append(f"{len(unmapped)} source {_are(unmapped)} not in the mapping: {_listed(unmapped)}")
         whole = [_named(table, columns, keys) for table, columns in tables.items()]
         narrow = [part for table in whole for part in _within_limit(table, services.settings.split)]
         chosen = _filtered(narrow, services.tables_filter)
-        # Refused here, not when the tables are published: by then all of the work has been done.
-        _check_catalog(services, keys, chosen, found)
+        # Check now: publishing would fail only after all of the work.
+        _check_catalog(services, keys, chosen, discovered)
         return SplitResult(
             keys=keys,
             tables=chosen,
@@ -73,14 +73,14 @@ class Split:
 
 
 def _check_catalog(
-    services: Services, keys: Sequence[ColumnMapping], tables: Sequence[TableColumns], found: DiscoverResult
+    services: Services, keys: Sequence[ColumnMapping], tables: Sequence[TableColumns], discovered: DiscoverResult
 ) -> None:
-    """Raise where the catalog cannot hold a type or a name."""
-    settings, schema = services.settings.catalog, found.schema()
+    """Raise an error if the catalog does not support a type or a name."""
+    settings, schema = services.settings.catalog, discovered.schema()
     try:
         catalog: type[Catalog] | None = services.catalog_class()
     except MissingDependencyError:
-        # A run that does not publish works without the packages of the catalog; publishing checks the types again.
+        # A run that does not publish does not need the packages of the catalog; publishing checks the types again.
         catalog = None
     for table in tables:
         if catalog and catalog.longest_name:
@@ -114,7 +114,7 @@ def _check_lengths(
 
 
 def read_mapping(storage: Storage, location: str) -> bytes:
-    """Return the mapping file as it is.
+    """Return the content of the mapping file.
 
     Raises:
         MappingError: it cannot be read.
@@ -240,13 +240,13 @@ def _within_limit(table: TableColumns, settings: SplitSettings) -> list[TableCol
     ]
 
 
-def _filtered(tables: Sequence[TableColumns], wanted: Sequence[str]) -> tuple[TableColumns, ...]:
+def _filtered(tables: Sequence[TableColumns], selected: Sequence[str]) -> tuple[TableColumns, ...]:
     known = [table.name for table in tables]
     _check_unique(known)
-    if not wanted:
+    if not selected:
         return tuple(tables)
-    names = [standard_name(name) for name in wanted]
-    for given, name in zip(wanted, names, strict=True):
+    names = [standard_name(name) for name in selected]
+    for given, name in zip(selected, names, strict=True):
         if name not in known:
             guess = did_you_mean(name, known)
             raise SelectionError(f"table filter: no table {given!r}; {guess}known: {', '.join(known)}")
@@ -260,6 +260,10 @@ def _check_unique(names: Sequence[str]) -> None:
             repeated = MappingError(f"two tables are called {name!r}; rename one in the mapping")
     if repeated:
         raise repeated
+
+
+def _are(names: Sequence[str]) -> str:
+    return "column is" if len(names) == 1 else "columns are"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -20,12 +20,12 @@ from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
 from bucketwheel.storage import Entry
 
-# Of a directory that was emptied, or filled with other files, no message should have all the names.
+# Maximum number of file names in a message.
 _SHOWN = 5
 
 
 class Verify:
-    """Proves that what was written is what was read, and that the keys are good enough to publish."""
+    """Checks that the files match the source and that the keys meet the quality limits."""
 
     name = "verify"
     requires = ("discover", "split", "size", "bucket")
@@ -34,8 +34,8 @@ class Verify:
         """See `contracts.Stage.run`.
 
         Raises:
-            VerificationError: any difference between files and source.
-            QualityError: null or duplicate keys where the policy is `error`, rows that changed too much.
+            VerificationError: files and source differ.
+            QualityError: null or duplicate keys where the policy is `error`, or the number of rows changed too much.
         """
         job = bucket_job(manifest, services.runs)
         written = manifest.bucket
@@ -66,20 +66,20 @@ class Verify:
             *_apply(quality.duplicate_keys, "duplicate_keys", duplicates, "rows repeat a key"),
         ]
         services.storage.flush(services.settings.target)
-        changes, unknown = drift.measure(manifest, services)
+        changes, drift_warnings = drift.measure(manifest, services)
         return VerifyResult(
             rows=rows,
             key_checksum=checksum,
             null_keys=nulls,
             duplicate_keys=duplicates,
             tables=tuple(_verified(name, rows, size, written.outcomes) for name, size in sizes.items()),
-            warnings=(*warnings, *unknown),
+            warnings=(*warnings, *drift_warnings),
             drift=changes,
         )
 
 
 def _check_listing(job: BucketJob, outcomes: Sequence[BucketOutcome], services: Services) -> None:
-    """Readers take every visible file of a directory, so it must hold ours and no other."""
+    """Check that each directory holds exactly the files of this run, because readers read every visible file."""
     for table in job.tables:
         expected = {
             file.name: f"bucket {outcome.bucket}: {file.name} is missing ({file.rows} rows)"
@@ -87,20 +87,20 @@ def _check_listing(job: BucketJob, outcomes: Sequence[BucketOutcome], services: 
             for file in outcome.files
             if file.table == table.name
         }
-        found = {
+        existing = {
             entry.name: f"{entry.name} was not written by this run ({_taken_for(entry, job.hash)})"
             for entry in _visible(services.storage.list(table.directory))
         }
-        problems = [*_unmatched(expected, found), *_unmatched(found, expected)]
+        problems = [*_unmatched(expected, existing), *_unmatched(existing, expected)]
         if problems:
             raise VerificationError(f"{table.directory}: {'; '.join(problems)}")
 
 
-def _unmatched(told: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
-    """Return what is told of names that are not known; of many of them the first few, and how many more."""
-    names = sorted(name for name in told if name not in known)
+def _unmatched(messages: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
+    """Return the messages of names that are not in `known`; after the first few, only their number."""
+    names = sorted(name for name in messages if name not in known)
     more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
-    return [*(told[name] for name in names[:_SHOWN]), *more]
+    return [*(messages[name] for name in names[:_SHOWN]), *more]
 
 
 def _taken_for(entry: Entry, scheme: str) -> str:

@@ -149,7 +149,7 @@ def test_a_writer_that_comes_between_the_look_and_the_update_wins(
         theirs.append(catalog.put(table_at(tmp_path, "t", "theirs"), first))
 
     faults.plan("UpdateTable", rival, None)
-    with pytest.raises(ConcurrentPublishError, match=r"theirs.*somebody else published it") as caught:
+    with pytest.raises(ConcurrentPublishError, match=r"theirs.*another process published it") as caught:
         catalog.put(table_at(tmp_path, "t", "ours"), first)
     assert caught.value.exit_code == 4
     assert catalog.get("t") == theirs[0]
