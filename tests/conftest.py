@@ -49,13 +49,13 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    """A good sample; not to be changed."""
+    """A valid sample; do not change it."""
     return write_sample(tmp_path_factory.mktemp("clean"), SMALL)
 
 
 @pytest.fixture(scope="session")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    """A good sample of the month before, other persons; not to be changed."""
+    """A valid sample of the previous month with other people; do not change it."""
     return write_sample(tmp_path_factory.mktemp("earlier"), replace(SMALL, seed=8, rows=900, snapshot_dt=EARLIER))
 
 

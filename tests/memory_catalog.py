@@ -1,4 +1,4 @@
-"""A catalog in memory that keeps every promise of the contract, and fails when it is told to."""
+"""A catalog in memory that follows the contract and can be made to fail."""
 
 from __future__ import annotations
 

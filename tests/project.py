@@ -119,7 +119,7 @@ class Project:
         with duckdb.connect(str(self.catalog), read_only=True) as connection:
             return {
                 name: connection.execute(
-                    f'SELECT count(*), bit_xor(hash(persons)) FROM "{DATABASE}"."{name}" AS persons'
+                    f'SELECT count(*), bit_xor(hash(people)) FROM "{DATABASE}"."{name}" AS people'
                 ).fetchall()[0]
                 for name in view_names(connection, DATABASE)
             }

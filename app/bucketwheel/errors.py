@@ -1,37 +1,37 @@
-"""Every error Bucketwheel raises on purpose, in one tree.
+"""Define every error that Bucketwheel raises, as one class hierarchy.
 
 ::
 
     BucketwheelError                  exit 1   the work failed
       UsageError                      exit 2   wrong use or configuration
-        ConfigError                            a setting is unknown, of the wrong type or contradicts another
+        ConfigError                            a setting is unknown, has the wrong type or contradicts another
         SelectionError                         a dataset, table, stage, snapshot or run that does not exist
         MappingError                           the mapping CSV does not fit the snapshot
         MissingDependencyError                 an extra has to be installed
         ResumeError                            the run cannot be continued with this configuration or input
       DataRefusedError                exit 3   the data was read and is not acceptable
         SnapshotError                          no usable snapshot, or one without files or rows
-        UnreadableFilesError                   truncated, foreign or corrupt Parquet files, all of them listed
-        SchemaError                            files disagree, or the key is missing, ambiguous or not hashable
-        QualityError                           null or duplicate keys, or changed rows, over the configured policy
-        VerificationError                      what was written is not what was read
+        UnreadableFilesError                   truncated, corrupt or non-Parquet files, all listed
+        SchemaError                            schemas differ, or the key is missing, ambiguous or not hashable
+        QualityError                           NULL or duplicate keys, or changed rows, exceed a limit
+        VerificationError                      the written files differ from the data read
       LeaseError                      exit 4   another process writes this dataset
       StorageError                    exit 1   a path cannot be read or written
-        ChangedError                  exit 4   a file is not what it was when this writer last saw it
+        ChangedError                  exit 4   another writer modified the file
       CatalogError                    exit 1   a catalog call failed
-        ForeignTableError             exit 2   the table exists and is not ours
+        ForeignTableError             exit 2   the table exists and is not Bucketwheel's
         ConcurrentPublishError        exit 4   the table changed between reading and publishing
-      ExecutorError                   exit 1   a SQL engine refused or failed a statement
-        ExecutorBusyError                      the engine is throttled or full: later it may work
-        ExecutorResourcesError                 the statement needs more memory or time than the engine gives
-        ExecutorDeniedError                    the role may not do this
-        StatementError                         the engine does not accept the statement
-        TooManyWritersError           exit 2   more partitions and buckets than an engine writes at once
-      EngineError                     exit 1   an engine lost work
-      DeployError                     exit 1   CloudFormation refused or failed
-      SubmitError                     exit 1   a job on AWS could not be started, or did not end well
-        JobBusyError                  exit 4   the job has as many runs as it may have
-      JobFailedError                  exit 1   what a job of Glue, EMR Serverless or spark-submit ends with
+      ExecutorError                   exit 1   a SQL engine rejected a statement or failed
+        ExecutorBusyError                      the engine is throttled or full; retry later
+        ExecutorResourcesError                 the statement needs more memory or time than the engine allows
+        ExecutorDeniedError                    the role lacks a permission
+        StatementError                         the engine rejected the statement
+        TooManyWritersError           exit 2   more partitions and buckets than an engine can write at once
+      EngineError                     exit 1   an engine could not finish its work
+      DeployError                     exit 1   CloudFormation rejected a change or failed
+      SubmitError                     exit 1   a job on AWS could not be started or failed
+        JobBusyError                  exit 4   the job reached its limit of concurrent runs
+      JobFailedError                  exit 1   a job on Glue, EMR Serverless or spark-submit failed
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ import difflib
 from collections.abc import Iterable
 from typing import Final
 
-# Prefix of the note on an error that has the command to resume the run.
-RESUME: Final = "To go on from here: "
+# Prefix of the exception note that contains the command to resume the run.
+RESUME: Final = "To resume: "
 
 
 class BucketwheelError(Exception):
-    """Base of the tree; the message names the thing, the value and the fix."""
+    """Base class of all errors; the message names the object, the value and the fix."""
 
     exit_code = 1
 
@@ -57,11 +57,11 @@ class UsageError(BucketwheelError):
 
 
 class ConfigError(UsageError):
-    """A setting is unknown, of the wrong type or contradicts another."""
+    """A setting is unknown, has the wrong type or contradicts another."""
 
 
 class SelectionError(UsageError):
-    """A dataset, table, stage, snapshot or run was named that does not exist."""
+    """The named dataset, table, stage, snapshot or run does not exist."""
 
 
 class MappingError(UsageError):
@@ -69,7 +69,7 @@ class MappingError(UsageError):
 
 
 class MissingDependencyError(UsageError):
-    """A backend was chosen whose Python packages are not installed."""
+    """The Python packages of the selected backend are not installed."""
 
 
 class ResumeError(UsageError):
@@ -87,7 +87,7 @@ class SnapshotError(DataRefusedError):
 
 
 class UnreadableFilesError(DataRefusedError):
-    """Parquet files are truncated, foreign or corrupt."""
+    """Files are truncated, corrupt or not Parquet."""
 
 
 class SchemaError(DataRefusedError):
@@ -95,7 +95,7 @@ class SchemaError(DataRefusedError):
 
 
 class QualityError(DataRefusedError):
-    """Null or duplicate keys, or rows that changed since the published snapshot, go beyond the configured policy."""
+    """NULL keys, duplicate keys or the change in rows since the published snapshot exceed the configured limits."""
 
 
 class VerificationError(DataRefusedError):
@@ -135,7 +135,7 @@ class ConcurrentPublishError(CatalogError):
 
 
 class ExecutorError(BucketwheelError):
-    """A SQL engine refused or failed a statement."""
+    """A SQL engine rejected a statement or failed to run it."""
 
 
 class ExecutorBusyError(ExecutorError):
@@ -143,19 +143,19 @@ class ExecutorBusyError(ExecutorError):
 
 
 class ExecutorResourcesError(ExecutorError):
-    """A statement needs more memory or time than the engine gives it."""
+    """A statement needs more memory or time than the engine allows."""
 
 
 class ExecutorDeniedError(ExecutorError):
-    """The role or user may not do what a statement needs."""
+    """The role or user lacks a permission that a statement needs."""
 
 
 class StatementError(ExecutorError):
-    """The engine does not accept a statement."""
+    """The engine rejected a statement as invalid."""
 
 
 class TooManyWritersError(ExecutorError):
-    """A statement would write more partitions and buckets than the engine writes at once."""
+    """A statement would write more partitions and buckets than the engine can write at once."""
 
     exit_code = 2
 
@@ -165,21 +165,21 @@ class EngineError(BucketwheelError):
 
 
 class DeployError(BucketwheelError):
-    """CloudFormation refused a change, or failed and undid it."""
+    """CloudFormation rejected a change, or failed and rolled it back."""
 
 
 class SubmitError(BucketwheelError):
-    """A job on AWS could not be started or followed, or did not end well."""
+    """A job on AWS could not be started or followed, or failed."""
 
 
 class JobBusyError(SubmitError):
-    """The job has as many runs at the same time as it may have."""
+    """The job has reached its maximum number of concurrent runs."""
 
     exit_code = 4
 
 
 class JobFailedError(BucketwheelError):
-    """A job ended with another error of this tree, whose text and notes it carries."""
+    """A job failed with another Bucketwheel error, whose text and notes this error carries."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

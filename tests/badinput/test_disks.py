@@ -75,7 +75,7 @@ def on_small_disk(cannot: Cannot, size: str, small: Path, root: Path, **options:
 
 FULL = (
     "no space left on the device; free some, or point target or storage.spill_directory elsewhere\n"
-    f"To go on from here: bucketwheel run {WIDE} --conf "
+    f"To resume: bucketwheel run {WIDE} --conf "
 )
 
 

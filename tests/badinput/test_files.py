@@ -61,7 +61,7 @@ def test_corrupt_page_is_named_with_file_row_group_and_column(
     result = refused(published, 3)
     assert f"error: {path}: row group {group}, column {column!r} cannot be read: " in result.stderr
     assert "select the previous snapshot with --snapshot-dt" in result.stderr
-    assert "To go on from here: bucketwheel run" in result.stderr
+    assert "To resume: bucketwheel run" in result.stderr
 
 
 def test_corrupt_page_leaves_no_visible_file(published: Project, dirty: Dirty, refused: Refused) -> None:

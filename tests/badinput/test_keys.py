@@ -65,7 +65,7 @@ def test_refused_keys_are_accepted_on_resume_without_rewriting(
     published.use(dirty(defect))
     result = refused(published, 3, "--set", f"quality.{defect}=error")
     written = {path: path.stat().st_mtime_ns for path in published.target.rglob("*.parquet")}
-    resume = shlex.split(result.stderr.splitlines()[-1].removeprefix("To go on from here: "))
+    resume = shlex.split(result.stderr.splitlines()[-1].removeprefix("To resume: "))
     accepted = published.cli(*resume[1:], "--set", f"quality.{defect}=warn")
     assert accepted.exit_code == 0, accepted.stderr
     assert set(published.published().values()) == {1200}

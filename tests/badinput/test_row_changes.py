@@ -37,7 +37,7 @@ def test_too_few_rows_are_refused(current: Project, dirty: Dirty, refused: Refus
 @pytest.mark.parametrize("limit", ["34", "null"])
 def test_refused_rows_are_accepted_with_higher_limit(published: Project, refused: Refused, limit: str) -> None:
     result = refused(published, 3, "--set", f"{LIMIT}=20")
-    resume = shlex.split(result.stderr.splitlines()[-1].removeprefix("To go on from here: "))
+    resume = shlex.split(result.stderr.splitlines()[-1].removeprefix("To resume: "))
     accepted = published.cli(*resume[1:], "--set", f"{LIMIT}={limit}", "--output", "json")
     assert accepted.exit_code == 0, accepted.stderr
     assert set(published.published().values()) == {1200}

@@ -161,7 +161,7 @@ def test_the_notes_say_which_table_could_not_be_put_back_and_the_others_are(
     assert locations(catalog) == expected
 
 
-def test_a_table_that_somebody_else_changed_since_is_left_to_them(catalog: MemoryCatalog) -> None:
+def test_publish_keeps_tables_changed_by_another_writer(catalog: MemoryCatalog) -> None:
     theirs = replace(tables("run3")[0])
 
     def change(current: int, table: CatalogTable) -> None:
@@ -252,7 +252,7 @@ def test_a_table_that_another_writer_moves_behind_our_back_is_noticed_at_the_end
             catalog.put(tables("run1")[0], first)
 
     catalog.after_put = move
-    with pytest.raises(ConcurrentPublishError, match="'t1' was changed by somebody else"):
+    with pytest.raises(ConcurrentPublishError, match="'t1' was changed by another writer"):
         publish_all(catalog, Fence(), tables("run2"), adopt=False)
     assert set(locations(catalog).values()) == set(of_run("run1").values()) - {"/data/t3/run1"}
 

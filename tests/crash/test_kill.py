@@ -135,10 +135,10 @@ class Scene:
         assert self.case.data(run_id) == self.expected
         assert self.shown() == {FEBRUARY}
         assert self.case.note.read_text() == FEBRUARY
-        books = self.case.target / "_bucketwheel" / DATASET
-        assert {path.name for path in books.iterdir()} - {"lease.new"} == {"runs", "lease.lock"}
+        metadata = self.case.target / "_bucketwheel" / DATASET
+        assert {path.name for path in metadata.iterdir()} - {"lease.new"} == {"runs", "lease.lock"}
         left = {path.name for path in self.case.manifest_file(run_id).parent.iterdir()}
-        # Whoever is killed between the end of a run and its summary leaves none.
+        # A process killed between the end of a run and its summary leaves no summary.
         assert left - {"summary.json"} == {"manifest.json"}
         assert [path.name for path in self.case.note.parent.iterdir()] == [self.case.note.name]
 

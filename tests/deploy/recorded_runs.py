@@ -121,7 +121,7 @@ def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[s
         _fresh_clients(),
     ):
         account = Account(endpoint, recorder)
-        with athena_served(_double(account)) as athena:
+        with athena_served(_fake_athena(account)) as athena:
             recorder.listen(clients.session())
             clients.session().events.register("before-send", faults.intercept)
             account.deliver(months[0], but=".csv")
@@ -191,7 +191,7 @@ def _by_hand(account: Account) -> None:
         account.command("expire", "--keep", "1")
 
 
-def _double(account: Account) -> FakeAthena:
+def _fake_athena(account: Account) -> FakeAthena:
     """Athena, with clients of its own, made before anybody listens: what it calls is not what the jobs call."""
     own: dict[str, Any] = {"region": REGION, "endpoint_url": account.endpoint}
     settings = account.deployment.settings.model_copy(update={"aws": AwsSettings(**own)})
@@ -202,7 +202,7 @@ def _double(account: Account) -> FakeAthena:
 
 @contextmanager
 def _fresh_clients() -> Iterator[None]:
-    """Have clients made anew in the block, and none of them left after it."""
+    """Create new clients in the block, and keep none of them after it."""
     _forget_clients()
     try:
         yield

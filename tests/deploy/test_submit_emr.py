@@ -109,7 +109,7 @@ def test_the_exit_code_is_that_of_the_run_where_the_details_are_cut_off(
     assert ended.value.exit_code == 2
     said, resume = ended.value.__notes__
     assert said.startswith("the run failed with MappingError: ")
-    assert resume.startswith(f"To go on from here: bucketwheel submit emr-serverless {WIDE} ")
+    assert resume.startswith(f"To resume: bucketwheel submit emr-serverless {WIDE} ")
     # An earlier attempt says nothing about one that left no summary.
     (summary,) = project.target.glob("_bucketwheel/*/runs/*/summary.json")
     summary.write_text(json.dumps({**json.loads(summary.read_text()), "ended": "2025-01-01T00:00:00+00:00"}))

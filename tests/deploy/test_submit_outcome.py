@@ -69,7 +69,7 @@ def test_a_failed_run_says_how_to_go_on(working: Glue, project: Project, monkeyp
         working.submit(api.JobRequest(dataset=WIDE))
     (note,) = failed.value.__notes__
     # With what was set by hand: without it, the run would have other settings than the one it is to resume.
-    assert note.startswith(f"To go on from here: bucketwheel submit glue {WIDE} --env prod --set target=")
+    assert note.startswith(f"To resume: bucketwheel submit glue {WIDE} --env prod --set target=")
     assert note.endswith(f" --resume {run_id}")
 
 

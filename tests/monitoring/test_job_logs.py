@@ -145,7 +145,7 @@ def test_resume_command_on_a_platform_is_a_submit_command(
     package = f" --package {project.root}" if platform == "emr-serverless" else ""
     command = f"bucketwheel submit {platform} {WIDE} --env local --set buckets.count=2{package} --resume {run_id}"
     assert event["resume"] == command
-    assert f"To go on from here: {command}" in str(failed)
+    assert f"To resume: {command}" in str(failed)
 
 
 def test_notices_topic_argument_sets_topic(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,4 +45,4 @@ class RowCount:
 
 
 class CountedEngine(ArrowEngine):
-    """An engine of somebody else; it works as the one built in."""
+    """A third-party engine that works like the built-in one."""

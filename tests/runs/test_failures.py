@@ -27,7 +27,7 @@ def test_failed_stage_is_recorded_and_resumed(case: Case, monkeypatch: pytest.Mo
     (manifest,) = case.manifests()
     assert (manifest.status, manifest.error) == ("failed", f"{stage} broke")
     assert tuple(manifest.stages) == STAGES[: STAGES.index(stage)]
-    assert notes_of(caught.value) == f"To go on from here: bucketwheel run {DATASET} --resume {manifest.run_id}"
+    assert notes_of(caught.value) == f"To resume: bucketwheel run {DATASET} --resume {manifest.run_id}"
     monkeypatch.undo()
     outcome = case.run(resume="last")
     assert outcome.changed
@@ -72,7 +72,7 @@ def test_engine_warnings_are_in_error_log_and_manifest(
     with pytest.raises(BoomError) as caught:
         case.run(STAGES[:5], report=steps.append)
     reasons = ("worker 1 died", "worker 2 died")
-    assert notes_of(caught.value).startswith("worker 1 died\nworker 2 died\nTo go on from here: ")
+    assert notes_of(caught.value).startswith("worker 1 died\nworker 2 died\nTo resume: ")
     logged = [(step.stage, step.message) for step in steps if step.state == "warning"]
     assert [(stage, reason) for reason in reasons] == [entry for entry in logged if entry[0] == stage]
     (manifest,) = case.manifests()
@@ -161,7 +161,7 @@ def test_full_disk_while_recording_does_not_hide_failure(case: Case, monkeypatch
     assert "could not be written to the manifest: manifest.json: cannot write: no space left" in notes_of(
         caught.value
     )
-    assert "To go on from here" in notes_of(caught.value)
+    assert "To resume" in notes_of(caught.value)
 
 
 def test_interrupt_is_recorded_as_failure(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ class Scene:
         return self.server.driver.text()[self._said :]
 
     def under_way(self, happened: Callable[[], bool], what: str, seconds: float = 120) -> None:
-        """Wait for something while the run goes on; raise where it ends without."""
+        """Wait for an event during the run; raise if the run ends before."""
         assert self._answer
         ended, came = self._answer, False
 
@@ -242,13 +242,13 @@ class Scene:
         assert strays(self.project) == []
 
     def warnings(self, answer: Answer) -> str:
-        """What the manifest warns of, all of which has to be in the job's log too."""
+        """Return the warnings of the manifest; the job's log must have all of them."""
         found = self.manifest().stages["bucket"].result["warnings"]
         assert {*found} <= _warned(answer)
         return "\n".join(found)
 
     def reasons(self, answer: Answer) -> str:
-        """What the manifest notes on the failure, all of which has to be in the log and on the error too."""
+        """Return the manifest's notes on the failure; the log and the error must have all of them."""
         found = self.manifest().notes
         assert {*found} <= _warned(answer)
         assert all(note in answer.error for note in found)

@@ -1,8 +1,7 @@
-"""Runs jobs in one driver, one after the other, so that a fault costs the time of a run and not of a JVM.
+"""Run several jobs in one driver, so that a fault test costs the time of a run and not the start of a JVM.
 
-Does what `app/job.py` does for each `<number>.order`, JSON of its arguments and of Spark settings to start anew
-with where they are not those of the session; an order without arguments ends the session. How the run ended is
-in `<number>.answer`.
+For each `<number>.order` (JSON with the arguments and the Spark settings; other settings restart the session), do
+what `app/job.py` does. An order without arguments ends the session. `<number>.answer` gets the result of the run.
 """
 
 from __future__ import annotations

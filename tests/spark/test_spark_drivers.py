@@ -80,12 +80,12 @@ def test_an_interrupt_ends_with_how_to_go_on(free: Scene) -> None:
     assert driver.process.wait(60) != 0
     driver.end()
     (run_id,) = free.project.run_ids()
-    assert re.search(rf"JobFailedError: interrupted\nTo go on from here: .* --resume {run_id}", driver.text())
+    assert re.search(rf"JobFailedError: interrupted\nTo resume: .* --resume {run_id}", driver.text())
     assert free.manifest().status == "failed"
     go_on_with_arrow(free)
 
 
-def test_of_two_runs_started_at_once_one_does_it_and_the_other_is_told(free: Scene, tmp_path: Path) -> None:
+def test_two_simultaneous_runs_one_runs_and_one_is_refused(free: Scene, tmp_path: Path) -> None:
     defaults = {"spark.master": free.cluster.url, **SMALL, **BOTH, **QUICK}
     (tmp_path / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in defaults.items()))
     before = applications(free)

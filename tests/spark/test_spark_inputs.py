@@ -24,7 +24,7 @@ REGIONS = ("a b", "x/y", "50%", "é=1", "c:d#?")
 SEEN = "2024-02-29 23:59:59.123456"
 
 
-# pandas has no integers with missing values unless it is told to.
+# pandas has integers with missing values only if asked for.
 TYPES = {
     pa.int8(): pd.Int8Dtype(),
     pa.int16(): pd.Int16Dtype(),

@@ -22,7 +22,7 @@ Submit = Callable[..., tuple[Daemon, dict[str, Any]]]
 
 @pytest.fixture
 def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Submit]:
-    """Start a session by `spark-submit --master local[1]` without a word on addresses."""
+    """Start a session by `spark-submit --master local[1]` without setting addresses."""
     started: list[Daemon] = []
     monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
 

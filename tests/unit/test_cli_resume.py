@@ -18,7 +18,7 @@ import pytest
 from bucketwheel.sample import Sample
 from project import NARROW, WIDE, Project, Result, environment
 
-HINT = "To go on from here: "
+HINT = "To resume: "
 
 # A plugin engine that prints a line when its work starts, then waits for a signal.
 WAITING = """

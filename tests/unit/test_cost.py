@@ -260,4 +260,4 @@ def test_commands_show_cost_of_job(project: Project, monkeypatch: pytest.MonkeyP
     assert shown["dollars"] == pytest.approx(40 / 60)
     page = project.root / "page.html"
     project.cli("report", "last", "--set", "glue.price=1", "--to", str(page))
-    assert "Workers of glue, at most" in page.read_text()
+    assert "Workers of glue (upper limit)" in page.read_text()

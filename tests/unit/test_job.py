@@ -112,7 +112,7 @@ def test_job_failed_stage_raises_with_resume_command(project: Project, dirty: Ca
         job(project, "--dataset", WIDE)
     assert str(failed.value).startswith("QualityError: ")
     assert "NULL key" in str(failed.value)
-    assert "To go on from here: bucketwheel run infobase_attributes" in str(failed.value)
+    assert "To resume: bucketwheel run infobase_attributes" in str(failed.value)
     assert isinstance(failed.value.__cause__, DataRefusedError)
     assert project.published() == {}
 
@@ -122,7 +122,7 @@ def test_job_interrupt_raises_with_resume_command(project: Project, monkeypatch:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(type(plugins.stage("bucket")), "run", interrupt)
-    with pytest.raises(JobFailedError, match=r"^interrupted\nTo go on from here: bucketwheel run .* --resume 2025-"):
+    with pytest.raises(JobFailedError, match=r"^interrupted\nTo resume: bucketwheel run .* --resume 2025-"):
         job(project, "--dataset", WIDE)
 
 

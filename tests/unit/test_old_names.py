@@ -103,5 +103,5 @@ def test_old_names_are_kept_in_resume_command(project: Project) -> None:
     failed = project.cli("run", WIDE, "--TABLES_FILTER=x", "--BUCKET_COUNT", "8", "--SNAPSHOT_DT", "_NONE_")
     assert failed.exit_code == 2
     assert (
-        f"To go on from here: bucketwheel run {WIDE} --TABLES_FILTER=x --BUCKET_COUNT 8 --SNAPSHOT_DT _NONE_ --conf "
+        f"To resume: bucketwheel run {WIDE} --TABLES_FILTER=x --BUCKET_COUNT 8 --SNAPSHOT_DT _NONE_ --conf "
     ) in failed.stderr

@@ -102,7 +102,7 @@ def test_config_masks_secrets_of_plugins() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("plugins__acme__adress", "x", "plugins.acme.adress (--set): unknown setting; did you mean 'address'?"),
+        ("plugins__acme__addressx", "x", "plugins.acme.addressx (--set): unknown setting; did you mean 'address'?"),
         ("plugins__acme__attempts", 0, "plugins.acme.attempts (--set): should be greater than or equal to 1, not 0"),
         ("plugins__acne__address", "x", "plugins.acne (--set): no plug-in is called 'acne'; did you mean 'acme'?"),
         ("plugins__acne__address", "x", "bucketwheel.stages, bucketwheel.engines, bucketwheel.catalogs"),
@@ -117,8 +117,8 @@ def test_wrong_plugin_settings_are_refused(name: str, value: Any, message: str) 
 
 
 def test_wrong_plugin_settings_built_in_python_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"plugins\.audit\.adress .* did you mean 'address'"):
-        plugins.stage("audit", Settings(plugins={"audit": {"adress": "x"}}))
+    with pytest.raises(ConfigError, match=r"plugins\.audit\.addressx .* did you mean 'address'"):
+        plugins.stage("audit", Settings(plugins={"audit": {"addressx": "x"}}))
 
 
 def test_fingerprint_holds_settings_of_chosen_stages_only() -> None:

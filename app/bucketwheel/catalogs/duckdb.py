@@ -33,7 +33,7 @@ from bucketwheel.storage.lock import file_lock
 
 _BOOKS = "_bucketwheel_tables"
 _KEPT = "_before_bucketwheel"
-# What DuckDB says where another process, or this one, has the file open.
+# DuckDB's message if another process, or this one, has the file open.
 _BUSY = ("Conflicting lock", "different configuration", "already attached")
 
 
@@ -53,11 +53,11 @@ class DuckdbCatalog:
             raise ConfigError(
                 f"catalog.path is {given}; this catalog needs a local file such as ./out/catalog.duckdb"
             )
-        # What replaces a symbolic link must be the file behind it, which others may know by its own name.
+        # Replace the file behind a symbolic link, not the link: other programs may use the file's own path.
         self._path = Path(os.path.realpath(path))
         self._schema = settings.catalog.database
         self._storage = Storage.of(settings)
-        # Starting DuckDB takes many times as long as attaching a file to it.
+        # Starting DuckDB takes much longer than attaching a file to it.
         self._duckdb: duckdb.DuckDBPyConnection | None = None
 
     def check(self) -> None:
@@ -74,7 +74,7 @@ class DuckdbCatalog:
             return []
         with self._locked():
             self._refuse_open_writers()
-            # DuckDB would hand out a database that this process has open under the same name, old as it may be.
+            # DuckDB would return a database that this process already has open under the name, even an outdated one.
             alias = self._beside("read")
             with suppress(OSError):
                 os.link(self._path, alias)
@@ -97,7 +97,8 @@ class DuckdbCatalog:
             new = _document(table, str(int(found.version or 0) + 1 if found else 1), kept)
             with viewable(connection, self._storage, table.location):
                 connection.execute(parquet_view(self._schema, table.name, table.location))
-            connection.execute(f"INSERT OR REPLACE INTO {self._books()} VALUES (?, ?)", [table.name, json.dumps(new)])  # noqa: S608 the name is quoted
+            insert = f"INSERT OR REPLACE INTO {self._records()} VALUES (?, ?)"  # noqa: S608 the name is quoted
+            connection.execute(insert, [table.name, json.dumps(new)])
         return _table(new)
 
     def remove(self, table: CatalogTable) -> None:
@@ -109,10 +110,10 @@ class DuckdbCatalog:
 
     def _drop(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
         connection.execute(drop_view(self._schema, name))
-        connection.execute(f"DELETE FROM {self._books()} WHERE name = ?", [name])  # noqa: S608 the name is quoted
+        connection.execute(f"DELETE FROM {self._records()} WHERE name = ?", [name])  # noqa: S608 the name is quoted
 
     def _kept(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
-        """Rename a table of the user's out of the way, and return its new name."""
+        """Rename a table that Bucketwheel did not create, and return its new name."""
         taken = self._read(connection)
         names = [f"{name}{_KEPT}", *(f"{name}{_KEPT}_{number}" for number in range(2, len(taken) + 3))]
         kept = next(free for free in names if free.lower() not in taken)
@@ -136,11 +137,11 @@ class DuckdbCatalog:
         kind, _ = self._relations(connection)[name]
         connection.execute(f"ALTER {kind} {quoted(self._schema)}.{quoted(name)} RENAME TO {quoted(to)}")
 
-    def _books(self) -> str:
+    def _records(self) -> str:
         return f"{quoted(self._schema)}.{quoted(_BOOKS)}"
 
     def _relations(self, connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[str, str]]:
-        """Return TABLE or VIEW, and the SQL that makes it, of all that the schema holds, by name."""
+        """Return (TABLE or VIEW, its CREATE statement) of every relation of the schema, by name."""
         rows = connection.execute(
             "SELECT table_name, 'TABLE', '' FROM duckdb_tables() "
             "WHERE database_name = current_database() AND lower(schema_name) = lower($1) "
@@ -151,16 +152,16 @@ class DuckdbCatalog:
         return {name: (kind, text) for name, kind, text in rows}
 
     def _read(self, connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[CatalogTable, str | None]]:
-        """Return each table, and the name under which the one before it is kept, by its name without case."""
+        """Return (table, name of the kept previous one) by lower-case name."""
         relations = self._relations(connection)
         documents: dict[str, Mapping[str, Any]] = {}
         if _BOOKS in relations:
-            rows = connection.execute(f"SELECT name, definition FROM {self._books()}").fetchall()  # noqa: S608
+            rows = connection.execute(f"SELECT name, definition FROM {self._records()}").fetchall()  # noqa: S608
             documents = {name: json.loads(definition) for name, definition in rows}
         found: dict[str, tuple[CatalogTable, str | None]] = {}
         for name, (_, text) in relations.items():
             document = documents.get(name)
-            # Somebody may have made a view or table of their own in the place of ours.
+            # Another program may have replaced our view by its own.
             if document and parquet_glob(document["location"]) in text:
                 found[name.lower()] = _table(document), document.get("kept")
             elif name != _BOOKS:
@@ -169,7 +170,7 @@ class DuckdbCatalog:
 
     @contextmanager
     def _changed(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Yield a connection to a copy that replaces the catalog when the block ends well."""
+        """Yield a connection to a copy of the catalog that replaces it if the block succeeds."""
         with self._locked():
             self._refuse_open_writers()
             self._sweep()
@@ -179,7 +180,8 @@ class DuckdbCatalog:
                     with self._connected(aside, read_only=False) as connection:
                         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(self._schema)}")
                         connection.execute(
-                            f"CREATE TABLE IF NOT EXISTS {self._books()} (name VARCHAR PRIMARY KEY, definition JSON)"
+                            f"CREATE TABLE IF NOT EXISTS {self._records()} "
+                            "(name VARCHAR PRIMARY KEY, definition JSON)"
                         )
                         yield connection
                     with wrap_os_errors(str(self._path), "write"):
@@ -192,13 +194,13 @@ class DuckdbCatalog:
 
     @contextmanager
     def _copied(self, aside: Path) -> Iterator[None]:
-        """Copy the catalog, and keep programs that want to write to it from opening it while the block runs."""
+        """Copy the catalog, and keep other programs from opening it for writing while the block runs."""
         if not self._path.exists():
             yield
             return
         with self._connected(self._path, read_only=True), self._path.open("rb") as published:
             with wrap_os_errors(str(self._path), "copy"), aside.open("wb") as copy:
-                # Closing the source here would give up the lock that DuckDB has on it in this process.
+                # Closing the source here would release DuckDB's lock on it in this process.
                 shutil.copyfileobj(published, copy)
                 shutil.copymode(self._path, aside)
             yield
@@ -213,11 +215,11 @@ class DuckdbCatalog:
         )
 
     def _beside(self, suffix: str) -> Path:
-        # DuckDB names a database after its file, up to the first dot; that must not be the name of a schema.
+        # DuckDB names a database after its file, up to the first dot; the name must differ from that of the schema.
         return self._path.with_name(f".{uuid.uuid4().hex}.{self._path.name}.{suffix}")
 
     def _sweep(self) -> None:
-        """Delete what a writer or reader that was killed has left; all living ones wait for the lock."""
+        """Delete files left by killed writers and readers; running ones wait for the lock."""
         with wrap_os_errors(str(self._path), "clean up beside"):
             for entry in self._path.parent.iterdir():
                 name = entry.name.removesuffix(".wal")
@@ -225,7 +227,7 @@ class DuckdbCatalog:
                     entry.unlink(missing_ok=True)
 
     def _refuse_open_writers(self) -> None:
-        # Changes that another connection has not checkpointed would be lost with the file.
+        # Replacing the file would lose changes that another connection has not checkpointed.
         if self._path.with_name(f"{self._path.name}.wal").exists():
             raise CatalogError(
                 f"{self._path}: another program has the catalog open for writing, or ended before it was done (there "
@@ -235,7 +237,7 @@ class DuckdbCatalog:
 
     @contextmanager
     def _connected(self, path: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Attach a file, and take the names in SQL from it while the block runs."""
+        """Attach a file and use it as the default database while the block runs."""
         mode = "READ_ONLY" if read_only else "READ_WRITE"
         name = quoted(uuid.uuid4().hex)
         try:
@@ -254,7 +256,7 @@ class DuckdbCatalog:
             raise CatalogError(f"{self._path}: {error}{hint}") from error
 
     def _forget(self) -> None:
-        """Let go of every file, whatever state an error has left them in."""
+        """Detach every file, whatever state an error left them in."""
         if self._duckdb is not None:
             self._duckdb.close()
             self._duckdb = None

@@ -1,7 +1,7 @@
-"""Views of files on S3, made without DuckDB's extension for S3, which has to be downloaded.
+"""Create views of files on S3 without DuckDB's S3 extension, which would have to be downloaded.
 
-DuckDB looks into the files when a view is made. Here it looks into an empty file on disk with the same columns;
-the text of the view names the files on S3, and whoever reads them needs the extension and credentials.
+DuckDB reads the files when it creates a view. Here it reads an empty local file with the same columns instead. The
+text of the view names the files on S3; reading them needs the extension and credentials.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def viewable(connection: duckdb.DuckDBPyConnection, storage: Storage, location: str) -> Iterator[None]:
-    """Let `sql.parquet_view` of this location be executed in the block, wherever the files are.
+    """Make `sql.parquet_view` of this location executable while the block runs, also for files on S3.
 
     Raises:
         CatalogError: there is no file to take the columns from.
@@ -42,7 +42,7 @@ def viewable(connection: duckdb.DuckDBPyConnection, storage: Storage, location: 
         empty = Path(directory) / "empty.parquet"
         with wrap_os_errors(str(empty), "write"):
             pq.write_table(schema.empty_table(), empty, store_schema=False)
-        # A temporary name is found before DuckDB's own; parquet_scan is that same function under another one.
+        # A temporary macro hides DuckDB's read_parquet; parquet_scan is the same function by its other name.
         scan = f"SELECT * FROM parquet_scan({literal(str(empty))})"  # noqa: S608 the path is a literal
         connection.execute(f"CREATE TEMP MACRO read_parquet(files, hive_partitioning := false) AS TABLE {scan}")
         try:

@@ -1,4 +1,4 @@
-"""The AWS Glue Data Catalog: what Athena, Trino, Spark and Clean Rooms read.
+"""The AWS Glue Data Catalog, which Athena, Trino, Spark and Clean Rooms read.
 
 A table is changed by one `UpdateTable` that names the version it was read at; Glue refuses it where another
 writer came first. `CreateTable` refuses where the table exists. `DeleteTable` knows no version: it is used only to
@@ -28,8 +28,8 @@ from bucketwheel.storage.locations import is_below
 _MISSING = "EntityNotFoundException"
 _EXISTS = "AlreadyExistsException"
 _CONFLICT = "ConcurrentModificationException"
-# Glue also reports a conflict where two calls met and neither changed the table: that one may be tried again.
-_MEETINGS = 5
+# Glue also reports a conflict of two simultaneous calls that changed nothing: such a call is retried.
+_CONFLICT_RETRIES = 5
 
 
 class GlueCatalog:
@@ -111,12 +111,12 @@ class GlueCatalog:
         return self._shown(table)
 
     def remove(self, table: CatalogTable) -> None:
-        """See `contracts.Catalog.remove`; between its look and its deletion, Glue would let another writer in."""
+        """See `contracts.Catalog.remove`; Glue cannot exclude a writer between the check and the deletion."""
         check_same_version(table.name, self.get(table.name), table)
         try:
             self._call(table.name, "delete_table", Name=table.name.lower())
         except _Refused as refusal:
-            # It was there a moment ago: an answer got lost, and the deletion was tried again.
+            # It existed a moment ago: a response was lost, and botocore repeated the deletion.
             if refusal.code != _MISSING:
                 raise refusal.error from refusal.cause
 
@@ -143,18 +143,18 @@ class GlueCatalog:
                     raise
 
     def _update(self, table: CatalogTable, wanted: dict[str, Any], replacing: CatalogTable) -> None:
-        for meeting in range(_MEETINGS):
+        for attempt in range(_CONFLICT_RETRIES):
             try:
                 self._call(table.name, "update_table", TableInput=wanted, VersionId=replacing.version)
             except _Refused as refusal:
                 unchanged = refusal.code == _CONFLICT and same_version(self.get(table.name), replacing)
-                if not unchanged or meeting == _MEETINGS - 1:
+                if not unchanged or attempt == _CONFLICT_RETRIES - 1:
                     raise
             else:
                 return
 
     def _settled(self, table: CatalogTable, replacing: CatalogTable | None, refusal: _Refused) -> CatalogTable:
-        """Return the table where a refusal only means that a lost answer had been a yes."""
+        """Return the table if the refused call repeated one that succeeded although its response was lost."""
         if refusal.code not in (_EXISTS, _CONFLICT, _MISSING):
             raise refusal.error from refusal.cause
         shown = self.get(table.name)
@@ -177,7 +177,7 @@ class GlueCatalog:
 
     def _no_database(self) -> str:
         return (
-            f"there is no database {self.database!r} in the Glue catalog; create it, correct catalog.database, or "
+            f"database {self.database!r} does not exist in the Glue catalog; create it, correct catalog.database, or "
             "set catalog.create_database=true"
         )
 
@@ -200,7 +200,7 @@ class GlueCatalog:
 
 
 class _Refused(Exception):  # noqa: N818
-    """Glue said no; `error` is what to raise where nobody knows better."""
+    """A refusal by Glue; `error` is the error to raise unless the caller has a more specific one."""
 
     def __init__(self, cause: ClientError, thing: str) -> None:
         super().__init__(str(cause))

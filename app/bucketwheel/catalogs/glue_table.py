@@ -1,4 +1,4 @@
-"""A table as Glue's interface has it, and back."""
+"""Convert table definitions to and from Glue's API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ASCENDING = 1
 
 
 def as_table(found: Mapping[str, Any]) -> CatalogTable:
-    """Return the definition; `native` keeps all that Glue said."""
+    """Return the definition of a table; `native` keeps Glue's complete answer."""
     storage = found.get("StorageDescriptor") or {}
     count = storage.get("NumberOfBuckets", 0)
     buckets = tuple(storage.get("BucketColumns") or ()) if count > 0 else ()
@@ -37,7 +37,7 @@ def as_table(found: Mapping[str, Any]) -> CatalogTable:
 
 
 def kept_input(table: CatalogTable, fields: Collection[str]) -> dict[str, Any] | None:
-    """Return what Glue takes to have a table again that it once showed: all of `fields` that it had.
+    """Return the input with which Glue restores a table: those of `fields` that it had.
 
     None where the definition did not come from Glue, or was changed since.
     """
@@ -47,14 +47,14 @@ def kept_input(table: CatalogTable, fields: Collection[str]) -> dict[str, Any] |
 
 
 def new_input(table: CatalogTable) -> dict[str, Any]:
-    """Return what Glue takes for a table of Parquet files."""
+    """Return Glue's input for a table of Parquet files."""
     spark = table.parameters.get("bucketing_format") == "spark"
     parameters = {**table.parameters, _EXTERNAL: "TRUE"}
     serde = {"serialization.format": "1"}
     if spark:
-        # Trino would take the buckets for Hive's; with this it reads the table as one without buckets.
+        # Without this, Trino would expect Hive's buckets; with it, Trino reads the table as unbucketed.
         parameters[_PROVIDER] = "parquet"
-        # Where Spark looks for the files of a table that has a provider.
+        # Spark reads the location of a table with a provider from here.
         serde["path"] = f"{table.location}/"
     made = {
         "Name": table.name,
@@ -63,7 +63,7 @@ def new_input(table: CatalogTable) -> dict[str, Any]:
         "Parameters": parameters,
         "StorageDescriptor": {
             "Columns": [{"Name": name, "Type": kind} for name, kind in table.columns],
-            # Without the slash, readers that list by prefix would also take directories that begin alike.
+            # Without the slash, readers that list by prefix would also read directories with the same prefix.
             "Location": f"{table.location}/",
             "InputFormat": f"{_PARQUET}.MapredParquetInputFormat",
             "OutputFormat": f"{_PARQUET}.MapredParquetOutputFormat",

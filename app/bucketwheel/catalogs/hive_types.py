@@ -1,4 +1,4 @@
-"""Hive type names of Arrow types, as catalogs keep them."""
+"""Map Arrow types to Hive type names."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SCALARS = {
     pa.date32(): "date",
     pa.date64(): "date",
 }
-# No reader of Hive's types gets all values of these as they lie in Parquet: the nearest type, what is wrong with it,
-# and the types to have instead. Smaller unsigned numbers are read right.
+# Hive has no type that reads all values of these correctly: the nearest type, its fault, and a type to use instead.
+# Readers do read smaller unsigned integers correctly.
 _NEGATIVE = "as which readers take values from {} on for negative ones"
 _TIME = ("int", "but Trino refuses to read times of day of 32 bits", "time64 (in microseconds)")
 _NEAREST = {
@@ -34,12 +34,12 @@ _NEAREST = {
 }
 _MOST_DIGITS = 38
 _FIX = "leave it unmapped (a dataset without a mapping needs one for that), or have it written as another type"
-# What separates the parts of a type's name.
+# Characters that separate the parts of a type name.
 _TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
 
 
 def hive_type(kind: pa.DataType, column: str, exact: bool = True) -> str:
-    """Return the Hive type name of a column that is stored as Parquet.
+    """Return the Hive type name of a Parquet column.
 
     Args:
         kind: Arrow type of the column.
@@ -51,7 +51,7 @@ def hive_type(kind: pa.DataType, column: str, exact: bool = True) -> str:
         SchemaError: Hive has no such type.
     """
     if isinstance(kind, pa.BaseExtensionType):
-        # Before the look-up: types that programs add need not be hashable.
+        # Before the dictionary lookup, because extension types may not be hashable.
         return hive_type(kind.storage_type, column, exact)
     if pa.types.is_dictionary(kind):
         return hive_type(kind.value_type, column, exact)

@@ -1,4 +1,4 @@
-"""Publishes the tables of a run: one catalog update each, and back again if one fails."""
+"""Publish the tables of a run with one catalog update each; undo all updates if one fails."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def definitions(
 ) -> list[CatalogTable]:
     """Return the catalog tables of a verified run, named `prefix` + table, in the order of the mapping.
 
-    Those of which a SQL engine made a copy show the copy.
+    Tables that a SQL engine copied point to the copy.
 
     Raises:
-        SchemaError: the catalog has no name for a column's type; a run for another catalog may have had.
+        SchemaError: the catalog does not support a column's type, for example in a run made for another catalog.
     """
     made = {copy.table: copy for copy in copies}
     found = manifest.discover
@@ -50,7 +50,7 @@ def definitions(
         )
         parameters = {
             "classification": "parquet",
-            # Where Athena, Trino and Hive keep the comment of a table; the jobs before this one wrote the same text.
+            # Athena, Trino and Hive read the table comment from here; the previous jobs wrote the same text.
             "comment": f"Bucketed table created from snapshot_dt={found.snapshot_dt}",
             "bucketwheel.run_id": manifest.run_id,
             "bucketwheel.snapshot_dt": found.snapshot_dt,
@@ -85,7 +85,7 @@ def _bucket_parameters(scheme: str) -> dict[str, str]:
 
 
 def check_files(manifest: Manifest, runs: RunStore) -> None:
-    """Raise VerificationError where a file of the run is gone or has another size; reads listings only."""
+    """Raise VerificationError if a file of the run is missing or has changed size; read listings only."""
     outcomes = manifest.bucket.outcomes
     for table in manifest.split.tables:
         directory = runs.data_directory(manifest.dataset, table.name, manifest.run_id)
@@ -108,7 +108,7 @@ def publish_run(
     """Publish the tables of a verified run under names that begin with `prefix`; see `publish_all`.
 
     Raises:
-        VerificationError: files of the run are gone.
+        VerificationError: files of the run are missing or have changed size.
     """
     check_files(manifest, services.runs)
     tables = definitions(manifest, services, prefix, copies)
@@ -122,18 +122,18 @@ def publish_all(
     adopt: bool,
     then: Callable[[], None] = lambda: None,
 ) -> PublishResult:
-    """Point every table at its new definition; if one fails, those before it go back.
+    """Point every table at its new definition; if one update fails, undo those before it.
 
-    A table that already is where it should be is left alone. `then` is called when all of them are; where
-    it fails they go back too. The fence is held from the first look at the catalog on, and asked again
-    before each update, for fences that cannot really hold others off.
+    Tables that are already up to date are skipped. `then` is called after the last update; if
+    it fails, all updates are undone. The fence is held from the first catalog read on and is checked again
+    before each update, because some fences cannot exclude other writers.
 
     Raises:
-        ForeignTableError: tables exist that Bucketwheel did not make for this dataset, and `adopt` is off;
+        ForeignTableError: tables exist that Bucketwheel did not create for this dataset, and `adopt` is off;
             nothing changes.
         LeaseError: another run took over.
-        ConcurrentPublishError: somebody else changed a table meanwhile.
-        CatalogError: the catalog refused; the notes say what could not be put back.
+        ConcurrentPublishError: another writer modified a table concurrently.
+        CatalogError: a catalog call failed; notes list the tables that could not be restored.
     """
     with fence.guard():
         before = _before(catalog, tables)
@@ -162,14 +162,14 @@ def publish_all(
 
 
 def is_current(catalog: Catalog, result: PublishResult) -> bool:
-    """Return whether the catalog still shows every table where `result` put it."""
+    """Return whether every table in the catalog still has the location recorded in `result`."""
     known = _by_name(catalog)
     shown = ((known.get(table.name.lower()), table.location) for table in result.tables)
     return all(found is not None and same_location(found.location, location) for found, location in shown)
 
 
 def _by_name(catalog: Catalog) -> dict[str, CatalogTable]:
-    # Catalogs take names that differ only in case for the same.
+    # Catalogs treat names that differ only in case as equal.
     return {table.name.lower(): table for table in catalog.tables()}
 
 
@@ -199,7 +199,7 @@ def _put(catalog: Catalog, table: CatalogTable, found: CatalogTable | None) -> _
     except ConcurrentPublishError:
         raise
     except BaseException as error:
-        # The catalog may have done it all the same: a lost answer, an interrupt just after.
+        # The update may have succeeded anyway, for example if its response was lost.
         shown = _shown_after(catalog, table, error)
         if shown and not same_version(shown, found):
             _go_back(catalog, [(shown, found)], error)
@@ -209,26 +209,26 @@ def _put(catalog: Catalog, table: CatalogTable, found: CatalogTable | None) -> _
 def _shown_after(catalog: Catalog, table: CatalogTable, cause: BaseException) -> CatalogTable | None:
     try:
         shown = catalog.get(table.name)
-    except Exception as error:  # noqa: BLE001 whatever a broken catalog raises, the cause is what counts
+    except Exception as error:  # noqa: BLE001 any error here must not hide the original one
         cause.add_note(f"whether table {table.name!r} was changed is not known: {error}")
         return None
     return shown if shown and same_definition(shown, table) else None
 
 
 def _check_shown(catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
-    """Raise where a writer that lost its lease put a table back after it was found to be right."""
+    """Raise if a writer that lost its lease overwrote a table that was already correct."""
     for table, found in zip(tables, _before(catalog, tables), strict=True):
         if found is None or not same_location(found.location, table.location):
             raise ConcurrentPublishError(
-                f"table {table.name!r} was changed by somebody else while it was published; look at "
+                f"table {table.name!r} was changed by another writer while it was published; see "
                 "`bucketwheel runs`, then run again"
             )
 
 
 def _go_back(catalog: Catalog, changed: Sequence[_Change], cause: BaseException) -> None:
-    """Undo updates, last first.
+    """Undo updates in reverse order.
 
-    This needs no lease: each update is made only where the table still is as this writer left it.
+    This needs no lease: a table is restored only if no other writer has changed it since.
     """
     done = 0
     for now, previous in reversed(changed):
@@ -238,7 +238,7 @@ def _go_back(catalog: Catalog, changed: Sequence[_Change], cause: BaseException)
             else:
                 catalog.put(previous, now)
             done += 1
-        except Exception as error:  # noqa: BLE001 the other tables have to go back all the same
+        except Exception as error:  # noqa: BLE001 the other tables must still be restored
             cause.add_note(f"table {now.name!r} could not be put back: {error}")
     if done:
         text = "1 table" if done == 1 else f"{done} tables"

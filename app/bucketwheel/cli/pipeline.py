@@ -106,7 +106,7 @@ def run(
     outcomes: list[api.RunOutcome] = []
     try:
         for name in datasets(config, dataset):
-            # Progress bars own the terminal while they are shown, so they end before each result.
+            # Close the progress bars before printing a result, because they control the terminal.
             with show_progress(output, log=log) as progress:
                 given = (name, stages, snapshot_dt, tables_filter, resume, progress, resuming_command(name))
                 done = api.run(config, *given, log=log.write_line if log else None)

@@ -28,9 +28,9 @@ from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
 from bucketwheel.storage import wrap_os_errors
 
-# Copies that scatter holds of a slice: its compressed pages, its decoded columns and their ordered copy.
+# Copies of a slice that scatter holds in memory: its compressed pages, its decoded columns and their ordered copy.
 _WORKING_COPIES = 2.5
-# In smaller batches, the fixed cost of each shuffle block shows.
+# In smaller batches, the fixed cost per shuffle block becomes noticeable.
 _PREFERRED_BATCH_ROWS = 65_536
 # Minimum rows of a batch, however small the budget.
 _MIN_BATCH_ROWS = 1024

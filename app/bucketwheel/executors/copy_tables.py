@@ -39,7 +39,7 @@ _UNITS = ("s", "ms", "us", "ns")
 
 
 def copy_tables(manifest: Manifest, services: Services) -> tuple[tuple[CopiedTable, ...], tuple[str, ...]]:
-    """Return the copies of all tables of a run, in its order, and warnings; copies recorded before are reused.
+    """Return the copies of all tables of a run, in mapping order, and warnings; reuse recorded copies.
 
     Raises:
         ConfigError: the engine cannot write this layout.
@@ -176,7 +176,7 @@ class _Work:
                     )
                 return copies
             except BaseException as error:
-                # Interrupts included: the thread of each running statement cancels it.
+                # This includes interrupts. Each thread cancels its own running statement.
                 self._stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 if isinstance(error, ExecutorError) and self._cause:
@@ -252,7 +252,7 @@ class _Work:
 
     def _delete(self, location: str) -> None:
         target = self._services.storage.absolute(self._services.settings.target)
-        # Never delete a location outside the target that the engine is configured to use.
+        # An engine may be configured to write outside the target; never delete anything there.
         if not location.startswith(f"{target}/"):
             return
         try:

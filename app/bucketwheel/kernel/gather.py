@@ -1,4 +1,4 @@
-"""Gather: join the shuffle blocks of a bucket, sort their rows by key and write a file per table.
+"""Gather: concatenate the shuffle blocks of a bucket, sort the rows by key and write one file per table.
 
 Memory holds the keys of the bucket and the columns of one table at a time. Small buckets can be gathered as a group.
 """
@@ -42,7 +42,7 @@ _join = pa.Table.combine_chunks
 class _Keys:
     """Keys of a bucket group in the order of the files; rows of the i-th bucket are `bounds[i]` to `bounds[i + 1]`.
 
-    `order` is the permutation from the order of the blocks to this order; None if they are equal.
+    `order` is the permutation from block order to this order; None if both are the same.
     """
 
     table: pa.Table
@@ -67,8 +67,8 @@ def gather_buckets(
 ) -> list[BucketOutcome]:
     """Write the files of a group of buckets, each as `gather` does, and return their outcomes.
 
-    The rows of the group are joined, sorted and moved at once, because each step costs as much for few rows as for
-    some thousands. `buckets` are in ascending order; the blocks must not have rows of other buckets.
+    The rows of the group are concatenated, sorted and copied in one pass, because each step costs as much for a few
+    rows as for several thousand. `buckets` are in ascending order; the blocks must not contain rows of other buckets.
 
     Raises:
         StorageError: a file cannot be written.
@@ -102,7 +102,7 @@ def _gather_keys(job: BucketJob, batches: Sequence[pa.RecordBatch], buckets: Seq
             buckets, bucket_numbers(hash_keys(table.columns, job.hash), job.bucket_count, job.hash)
         )
         bounds = [0, *np.cumsum(np.bincount(positions, minlength=len(buckets))).tolist()]
-        # NumPy sorts 16-bit integers stably by radix, in linear time.
+        # NumPy's stable sort of 16-bit integers is a radix sort, which takes linear time.
         narrow = positions.astype(np.uint16) if len(buckets) <= 2**16 else positions
         by_key = by_key[np.argsort(narrow[by_key], kind="stable")]
         by_bucket = None if job.sort else pa.array(np.argsort(narrow, kind="stable"))
@@ -161,7 +161,7 @@ def _combined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     except pa.ArrowInvalid:
         joined = None
     if joined is None or any(column.num_chunks > 1 for column in joined.columns):
-        # The text exceeds 32-bit offsets. Checking beforehand takes longer than joining.
+        # The text exceeds 32-bit offsets. Checking beforehand takes longer than concatenating.
         joined = _join(_to_large_types(table, _large_schema(table.schema)))
     return joined
 
@@ -178,6 +178,6 @@ def _to_large_types(table: pa.Table, target: pa.Schema) -> pa.Table:
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if column.type == kind:
         return column
-    # Arrow casts extension types by way of their storage type.
+    # Arrow casts to an extension type only via its storage type.
     stored = pc.cast(column, kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else column
     return pc.cast(stored, kind)

@@ -1,7 +1,7 @@
 """Scatter: read a slice once, hash its keys, and order its rows by bucket.
 
-The shuffle blocks of all tables are slices of one ordered batch, so the key is moved once. Columns with a small
-dictionary are moved as codes of one or two bytes per row.
+All tables share the shuffle blocks of one ordered batch, so keys are copied only once. Columns with a small
+dictionary are shuffled as codes of one or two bytes per row.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _bucket_order(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     keys = [batch.column(source) for source, _ in job.keys]
     buckets = bucket_numbers(hash_keys(keys, job.hash), job.bucket_count, job.hash)
-    # NumPy sorts 16-bit integers stably by radix, in linear time.
+    # NumPy's stable sort of 16-bit integers is a radix sort, which takes linear time.
     narrow = buckets.astype(np.uint16) if job.bucket_count <= 2**16 else buckets
     order = np.argsort(narrow, kind="stable")
     counts = np.bincount(buckets, minlength=job.bucket_count)
@@ -120,7 +120,7 @@ def _decode(
     file = pq.ParquetFile(
         stream,
         metadata=metadata,
-        # Nested columns have leaves of other names, and the reader rejects names of no leaf.
+        # Leaves of nested columns have other names, and the reader rejects names that are not leaves.
         read_dictionary=sorted(leaves.intersection(coded)),
         pre_buffer=False,
         **READ_OPTIONS,
@@ -136,7 +136,7 @@ def _decode(
     try:
         yield from _combined(file.read_row_groups(groups, columns=columns, use_threads=False))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        # Arrow cannot join nested dictionaries, nor nested text that exceeds 32-bit offsets.
+        # Arrow cannot concatenate nested dictionaries, or nested text that exceeds 32-bit offsets.
         if len(groups) == 1:
             raise
         for group in groups:

@@ -182,7 +182,7 @@ class _StageRunner:
         failure = {"status": "failed", "error": str(error) or type(error).__name__, "notes": notes}
         try:
             if isinstance(error, VerificationError) and "bucket" in stages:
-                # Resuming must write wrong files again, otherwise it would fail on them every time.
+                # Resuming must rewrite the wrong files; otherwise verification would fail every time.
                 self._clear(manifest)
                 kept = {name: kept[name] for name in ("discover", "split", "size") if name in kept}
             self._save(manifest.model_copy(update={**failure, "stages": kept}))
@@ -221,7 +221,7 @@ def _ending(manifest: Manifest) -> dict[str, str | None]:
 def _starting(services: Services, stage: str, manifest: Manifest) -> Progress:
     rows = size = 0
     if stage in _DATA:
-        # Bucket moves every row twice: once when it is read, once when it is written.
+        # Stage bucket counts every row twice: once when reading it, once when writing it.
         rows = manifest.discover.rows * (2 if stage == "bucket" else 1)
         size = sum(table.bytes for table in manifest.size.tables)
     return Progress(services.dataset, stage, "started", total_rows=rows, total_bytes=size)

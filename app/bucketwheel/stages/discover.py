@@ -42,10 +42,10 @@ class Discover:
 
         Raises:
             SelectionError: the requested snapshot is not a date or does not exist.
-            StorageError: a directory or a file may not be read.
+            StorageError: permission to read a directory or a file is missing.
             SnapshotError: no complete snapshot, no file or no row.
             UnreadableFilesError: files without a readable footer; the message lists them.
-            SchemaError: files disagree, or the key is missing, ambiguous or of a type without a bucket hash.
+            SchemaError: schemas differ, or the key is missing, ambiguous or of a type without a bucket hash.
         """
         warnings: list[str] = []
         snapshot_dt, location = _choose_snapshot(services, warnings)
@@ -173,7 +173,7 @@ def _read_footers(storage: Storage, entries: Sequence[Entry]) -> list[_Footer]:
                 file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
                 return _Footer(entry, file.schema_arrow, file.metadata)
         except PermissionError:
-            # The file may be fine, so the error must not advise to write it again.
+            # The file may be fine, so the error must not tell the user to rewrite it.
             with wrap_os_errors(entry.location, "read"):
                 raise
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:

@@ -70,14 +70,14 @@ class S3Objects:
         return not key
 
     def open(self, path: str) -> pa.NativeFile:
-        """Open an object for ranged reads; the same request reads its end."""
+        """Open an object for ranged reads; the first request also reads the end of the object."""
         bucket, key = bucket_and_key(path)
         try:
             end, response = self._get(bucket, key, f"bytes=-{_END}")
         except StorageError as error:
             if code_behind(error) != "InvalidRange":
                 raise
-            # S3 refuses any range of an empty object.
+            # S3 rejects every range request for an empty object.
             end, response = self._get(bucket, key)
         size = int(response.get("ContentRange", f"/{len(end)}").rpartition("/")[2])
 
@@ -192,7 +192,7 @@ class S3Objects:
             more["ContinuationToken"] = page["NextContinuationToken"]
 
     def _get(self, bucket: str, key: str, part: str = "", **condition: str) -> tuple[bytes, Any]:
-        """Return content and response; this retries interrupted bodies, which botocore does not."""
+        """Return content and response; retry interrupted bodies, which botocore does not."""
         range_header = {"Range": part} if part else {}
 
         def get() -> tuple[bytes, Any]:

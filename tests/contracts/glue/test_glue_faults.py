@@ -82,7 +82,7 @@ def test_a_database_that_may_not_be_made_is_named_with_the_action(
     assert list(catalog.tables()) == []
 
 
-def test_a_database_that_somebody_else_makes_meanwhile_is_taken(
+def test_put_accepts_database_created_concurrently(
     aws: str, catalog: GlueCatalog, faults: Faults, tmp_path: Path
 ) -> None:
     def rival(_: object) -> None:
