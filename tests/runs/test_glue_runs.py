@@ -92,7 +92,11 @@ def test_athena_copies_are_published_rolled_back_and_expired(cloud: Cloud, athen
 
 def test_unpublishable_settings_are_refused_before_bucketing(cloud: Cloud) -> None:
     for changes, kind, text in (
-        ({"catalog__create_database": False}, CatalogError, "database .* does not exist .* catalog.create_database=true"),
+        (
+            {"catalog__create_database": False},
+            CatalogError,
+            "does not exist .* catalog.create_database=true",
+        ),
         ({"catalog__database": "our data"}, ConfigError, "'our data' is not a name that Athena can read"),
         ({"target": str(cloud.root / "out")}, ConfigError, "is a local path, which Athena cannot read"),
         ({"ctas__method": "athena"}, ConfigError, r"athena\.output_location: is not set"),

@@ -18,6 +18,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bucketwheel.runs.manifest import SourceColumn
+
+# Columns with a dictionary page up to this size stay dictionary-encoded: the page is small compared to its rows.
+_SMALL_DICTIONARY = 32 * 2**10
+
+
+def stays_dictionary(column: SourceColumn, schema: pa.Schema) -> bool:
+    """Return whether a source column stays dictionary-encoded from reading to writing."""
+    kind = schema.field(column.name).type
+    if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
+        return False
+    return column.dictionary_bytes is not None and column.dictionary_bytes <= _SMALL_DICTIONARY
+
 
 @dataclass(frozen=True)
 class _Order:

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bucketwheel.contracts import Services
-from bucketwheel.errors import SchemaError, SelectionError, SnapshotError, UnreadableFilesError, did_you_mean
+from bucketwheel.errors import SchemaError, SelectionError, SnapshotError, did_you_mean
 from bucketwheel.kernel.hashing import key_type_name
-from bucketwheel.kernel.scatter import READ_OPTIONS
-from bucketwheel.runs.manifest import DiscoverResult, Manifest, SourceFile
-from bucketwheel.stages.column_stats import source_columns
-from bucketwheel.storage import Entry, Storage, join, wrap_os_errors
+from bucketwheel.runs.manifest import DiscoverResult, Manifest
+from bucketwheel.stages.footers import Footer, read_footers, source_columns, source_file
+from bucketwheel.storage import Entry, Storage, join
 
 _PREFIX = "snapshot_dt="
-_FOOTER_THREADS = 8
 _SHOWN = 20
-
-
-@dataclass(frozen=True)
-class _Footer:
-    entry: Entry
-    schema: pa.Schema
-    metadata: pq.FileMetaData
 
 
 class Discover:
@@ -52,7 +40,7 @@ class Discover:
         entries = data_files(services.storage, location, warnings)
         if not entries:
             raise SnapshotError(f"{location}: holds no Parquet file; load the snapshot again or choose another one")
-        footers = _read_footers(services.storage, entries)
+        footers = read_footers(services.storage, entries)
         _check_schemas(footers)
         rows = sum(footer.metadata.num_rows for footer in footers)
         if rows == 0:
@@ -66,8 +54,8 @@ class Discover:
             bytes=sum(entry.bytes for entry in entries),
             keys=keys,
             key_types=tuple(_key_type(schema.field(key)) for key in keys),
-            files=tuple(_source_file(footer) for footer in footers),
-            columns=source_columns(schema, [(footer.schema, footer.metadata) for footer in footers]),
+            files=tuple(source_file(footer) for footer in footers),
+            columns=source_columns(schema, footers),
             schema_ipc=base64.b64encode(schema.serialize().to_pybytes()).decode(),
             warnings=(*warnings, *_case_warnings(schema.names)),
         )
@@ -166,32 +154,7 @@ def data_files(storage: Storage, location: str, warnings: list[str] | None = Non
     return files
 
 
-def _read_footers(storage: Storage, entries: Sequence[Entry]) -> list[_Footer]:
-    def read(entry: Entry) -> _Footer | str:
-        try:
-            with storage.open(entry.location) as stream:
-                file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
-                return _Footer(entry, file.schema_arrow, file.metadata)
-        except PermissionError:
-            # The file may be fine, so the error must not tell the user to rewrite it.
-            with wrap_os_errors(entry.location, "read"):
-                raise
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            return f"{entry.location}: {str(error).partition(chr(10))[0]}"
-
-    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        results = list(pool.map(read, entries))
-    broken = [result for result in results if isinstance(result, str)]
-    if broken:
-        listed = "\n".join(broken)
-        raise UnreadableFilesError(
-            f"{len(broken)} of {len(entries)} files have no readable Parquet footer:\n{listed}\n"
-            "Write them again, or take another snapshot with --snapshot-dt"
-        )
-    return [result for result in results if isinstance(result, _Footer)]
-
-
-def _check_schemas(footers: Sequence[_Footer]) -> None:
+def _check_schemas(footers: Sequence[Footer]) -> None:
     expected = {field.name: field.type for field in footers[0].schema}
     first = footers[0].entry.location
     problems: list[str] = []
@@ -247,13 +210,3 @@ def _case_warnings(names: Sequence[str]) -> list[str]:
     for name in names:
         by_lower.setdefault(name.lower(), []).append(name)
     return [f"columns {' and '.join(same)} differ only in case" for same in by_lower.values() if len(same) > 1]
-
-
-def _source_file(footer: _Footer) -> SourceFile:
-    metadata = footer.metadata
-    return SourceFile(
-        path=footer.entry.location,
-        bytes=footer.entry.bytes,
-        modified=footer.entry.modified,
-        row_group_rows=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
-    )

@@ -11,6 +11,7 @@ from bucketwheel.contracts import Services
 from bucketwheel.contracts.executor import WRITERS
 from bucketwheel.engines.memory import gather_budget, gather_bytes
 from bucketwheel.executors.copy_store import check_writers
+from bucketwheel.kernel.dictionaries import stays_dictionary
 from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
 from bucketwheel.runs.manifest import (
     Manifest,
@@ -24,8 +25,6 @@ from bucketwheel.runs.manifest import (
 )
 from bucketwheel.settings import Settings
 
-# Columns with a dictionary page up to this size stay dictionary-encoded: the page is small compared to its rows.
-_SMALL_DICTIONARY = 32 * 2**10
 # Decoded bytes of a slice: large enough for long shuffle blocks, small enough for several slices in memory.
 _SLICE_BYTES = 64 * 2**20
 # Bytes of the offset or length of a text.
@@ -69,7 +68,7 @@ class Size:
             dictionary_columns=tuple(
                 column.name
                 for column in discovered.columns
-                if column.name in used and column.name not in discovered.keys and _stays_dictionary(column, schema)
+                if column.name in used and column.name not in discovered.keys and stays_dictionary(column, schema)
             ),
             tables=tuple(
                 _table_size(table, table_bytes[table.name], discovered.rows, count, settings)
@@ -108,20 +107,13 @@ def _table_size(table: TableColumns, size: int, rows: int, count: int, settings:
     )
 
 
-def _stays_dictionary(column: SourceColumn, schema: pa.Schema) -> bool:
-    kind = schema.field(column.name).type
-    if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
-        return False
-    return column.dictionary_bytes is not None and column.dictionary_bytes <= _SMALL_DICTIONARY
-
-
 def _decoded_bytes(column: SourceColumn, schema: pa.Schema, rows: int) -> float:
     kind = schema.field(column.name).type
     try:
         return float(kind.bit_width) / 8 + 1 / 8
     except ValueError:
         pass  # Not of fixed width: use the size in the footer.
-    if _stays_dictionary(column, schema):
+    if stays_dictionary(column, schema):
         return _TEXT_OVERHEAD + 1 / 8
     return column.uncompressed_bytes / rows + _TEXT_OVERHEAD
 

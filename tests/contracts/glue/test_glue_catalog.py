@@ -111,7 +111,9 @@ def test_the_database_is_made_when_the_first_table_is(aws: str, catalog: GlueCat
 def test_a_missing_database_is_named_where_none_is_to_be_made(aws: str, tmp_path: Path) -> None:
     catalog = glue_in(aws, str(tmp_path), create_database=False)
     for action in (catalog.tables, lambda: catalog.put(table_at(tmp_path, "t"), None)):
-        with pytest.raises(CatalogError, match=f"database '{catalog.database}' does not exist.*catalog.create_database=true"):
+        with pytest.raises(
+            CatalogError, match=f"database '{catalog.database}' does not exist.*catalog.create_database=true"
+        ):
             action()
 
 

@@ -1,0 +1,126 @@
+"""Read Parquet footers: schema, row groups, and the bytes, dictionaries and NULLs of each column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bucketwheel.errors import UnreadableFilesError
+from bucketwheel.kernel.scatter import READ_OPTIONS
+from bucketwheel.runs.manifest import SourceColumn, SourceFile
+from bucketwheel.storage import Entry, Storage, wrap_os_errors
+
+_FOOTER_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Footer:
+    """The footer of one file."""
+
+    entry: Entry
+    schema: pa.Schema
+    metadata: pq.FileMetaData
+
+
+def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
+    """Read the footers of all files in parallel.
+
+    Raises:
+        UnreadableFilesError: files without a readable footer; the message lists them.
+        StorageError: permission to read a file is missing.
+    """
+
+    def read(entry: Entry) -> Footer | str:
+        try:
+            with storage.open(entry.location) as stream:
+                file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
+                return Footer(entry, file.schema_arrow, file.metadata)
+        except PermissionError:
+            # The file may be fine, so the error must not tell the user to rewrite it.
+            with wrap_os_errors(entry.location, "read"):
+                raise
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            return f"{entry.location}: {str(error).partition(chr(10))[0]}"
+
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        results = list(pool.map(read, entries))
+    broken = [result for result in results if isinstance(result, str)]
+    if broken:
+        listed = "\n".join(broken)
+        raise UnreadableFilesError(
+            f"{len(broken)} of {len(entries)} files have no readable Parquet footer:\n{listed}\n"
+            "Write them again, or take another snapshot with --snapshot-dt"
+        )
+    return [result for result in results if isinstance(result, Footer)]
+
+
+def source_file(footer: Footer) -> SourceFile:
+    """Return the manifest's record of the file."""
+    metadata = footer.metadata
+    return SourceFile(
+        path=footer.entry.location,
+        bytes=footer.entry.bytes,
+        modified=footer.entry.modified,
+        row_group_rows=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
+    )
+
+
+def source_columns(schema: pa.Schema, footers: Sequence[Footer]) -> tuple[SourceColumn, ...]:
+    """Return the columns of `schema`, each summed over the column chunks of all files."""
+    compressed = dict.fromkeys(schema.names, 0)
+    uncompressed = dict.fromkeys(schema.names, 0)
+    dictionary: dict[str, int | None] = dict.fromkeys(schema.names, 0)
+    nulls: dict[str, int | None] = {
+        # Footers do not tell NULLs at the top of a nested column from NULLs inside it.
+        field.name: None if pa.types.is_nested(_stored(field.type)) else 0
+        for field in schema
+    }
+    for footer in footers:
+        metadata = footer.metadata
+        tops = [field.name for field in footer.schema for _ in range(_leaves(field.type))]
+        for group in range(metadata.num_row_groups):
+            for index, top in enumerate(tops):
+                chunk = metadata.row_group(group).column(index)
+                compressed[top] += chunk.total_compressed_size
+                uncompressed[top] += chunk.total_uncompressed_size
+                size, known = _dictionary_bytes(chunk), dictionary[top]
+                dictionary[top] = None if known is None or size is None else max(known, size)
+                missing, counted = _null_count(chunk), nulls[top]
+                nulls[top] = None if counted is None or missing is None else counted + missing
+    return tuple(
+        SourceColumn(
+            name=field.name,
+            type=str(field.type),
+            compressed_bytes=compressed[field.name],
+            uncompressed_bytes=uncompressed[field.name],
+            dictionary_bytes=dictionary[field.name],
+            null_count=nulls[field.name],
+        )
+        for field in schema
+    )
+
+
+def _leaves(kind: pa.DataType) -> int:
+    """Return how many Parquet columns a type is stored in."""
+    # Paths of columns do not help: a name may contain dots.
+    kind = _stored(kind)
+    return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) or 1
+
+
+def _stored(kind: pa.DataType) -> pa.DataType:
+    """Return the type that values of a type are stored as."""
+    return _stored(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _null_count(chunk: pq.ColumnChunkMetaData) -> int | None:
+    statistics = chunk.statistics
+    return statistics.null_count if statistics is not None and statistics.has_null_count else None
+
+
+def _dictionary_bytes(chunk: pq.ColumnChunkMetaData) -> int | None:
+    start = chunk.dictionary_page_offset
+    return chunk.data_page_offset - start if start and chunk.data_page_offset > start else None
