@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from bucketwheel import api, aws
+from bucketwheel import api
+from bucketwheel.aws import clients
+from bucketwheel.storage.locations import s3_location
 
 
 def main() -> None:
@@ -16,8 +17,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, required=True)
     rows = parser.parse_args().rows
     settings = api.load("compose", "/opt/bucketwheel/conf").settings
-    s3 = aws.client("s3", settings.aws, settings.storage.endpoint_url)
-    bucket = urlsplit(settings.target).netloc
+    s3 = clients.client("s3", settings.aws, settings.storage.endpoint_url)
+    bucket = s3_location("target", settings.target).bucket
     s3.create_bucket(Bucket=bucket)
     if "Contents" in s3.list_objects_v2(Bucket=bucket, Prefix="opus/", MaxKeys=1):
         return
