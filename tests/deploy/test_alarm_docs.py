@@ -9,14 +9,17 @@ from deploy_support import ROOT, rendered
 
 def test_the_operations_guide_says_what_every_alarm_and_rule_means() -> None:
     text = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    rows = " ".join(re.findall(r"^\| ([^|]+) \|", text.partition("## When an alarm comes")[2], re.MULTILINE))
+    rows = " ".join(re.findall(r"^\| ([^|]+) \|", text.partition("## When an alarm fires")[2], re.MULTILINE))
     resources = rendered("glue-everything")["Resources"].values()
-    alarms = [found["Properties"]["AlarmName"] for found in resources if found["Type"] == "AWS::CloudWatch::Alarm"]
-    rules = [
-        found["Properties"]["Name"]
-        for found in resources
-        if found["Type"] == "AWS::Events::Rule" and found["Properties"]["Targets"][0]["Id"] == "notices"
+    alarms = [
+        resource["Properties"]["AlarmName"] for resource in resources if resource["Type"] == "AWS::CloudWatch::Alarm"
     ]
+    rules = [
+        resource["Properties"]["Name"]
+        for resource in resources
+        if resource["Type"] == "AWS::Events::Rule" and resource["Properties"]["Targets"][0]["Id"] == "notices"
+    ]
+    assert rows, "docs/operations.md has no table of alarms"
     assert len(rules) == 2
     assert len(alarms) > 10
     for name in [*alarms, *rules]:
