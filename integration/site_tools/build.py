@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 # Pages outside of docs/.
 BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
 _RELATIVE_LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)\s]+)")
+_CODE = re.compile(r"`[^`]+`")
 # Pages that come first in their section; all others follow by name.
 _GUIDES = (
     *("architecture", "operations", "deploy", "deploy-not-exercised", "migration", "spark", "s3", "containers"),
@@ -44,6 +45,7 @@ def make_site(to: Path, work: Path, root: Path = ROOT) -> None:
     for name in BESIDE:
         (pages / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(root / name, pages / name)
+    _unescape_pipes(pages)
     _move_home(pages)
     for name in ("site.css", "iframe-worker.js"):
         shutil.copyfile(HERE / name, pages / name)
@@ -56,6 +58,16 @@ def make_site(to: Path, work: Path, root: Path = ROOT) -> None:
         build(config)
     finally:
         config.plugins.run_event("shutdown")
+
+
+def _unescape_pipes(pages: Path) -> None:
+    """Write `a|b` for `a\\|b` in the code of tables: forges need the backslash there, the site would show it."""
+    for page in pages.rglob("*.md"):
+        rows = [
+            _CODE.sub(lambda code: code[0].replace("\\|", "|"), line) if line.startswith("|") else line
+            for line in page.read_text("utf-8").splitlines(keepends=True)
+        ]
+        page.write_text("".join(rows), "utf-8")
 
 
 def _move_home(pages: Path) -> None:

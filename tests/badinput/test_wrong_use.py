@@ -38,6 +38,8 @@ def test_table_filter_accepts_names_of_the_mapping(published: Project) -> None:
         (("--resume", "2025-10-22"), "no run '2025-10-22' below "),
         (("--env", "prd"), "conf/prd.yaml does not exist; known: local"),
         (("--conf", "nowhere"), "--conf nowhere: no such directory"),
+        (("--conf", "s3://b/conf"), "--conf s3://b/conf: not a local directory; download it first, for example: aws"),
+        (("--conf", "file:///x"), "--conf file:///x: not a local directory; name its path, such as --conf conf"),
         (("--set", "buckets.count"), "'buckets.count' is not of the form KEY=VALUE"),
         (("--output", "xml"), "'xml' is not one of 'text', 'json'"),
         (("--tables-fitler", "ibe_01"), "No such option"),

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from lease_support import LocalLeaseDirectory
 
 from bucketwheel.errors import SelectionError
 from bucketwheel.settings import STAGES
+from bucketwheel.testing.clock import Clock
+from bucketwheel.testing.lease import store_lease_of_other_host
 from runs_support import DATASET, Case
 
 
@@ -48,6 +51,15 @@ def test_failed_run_logs_one_error(case: Case, log: pytest.LogCaptureFixture) ->
         case.run(resume="last")
     (line,) = messages(log, logging.ERROR)
     assert line.startswith(f"{DATASET}: SelectionError: --resume last: ")
+
+
+def test_lease_taken_over_is_logged(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    directory, clock = LocalLeaseDirectory(tmp_path / "metadata"), Clock()
+    store_lease_of_other_host(directory, clock)
+    clock.forward(3600)
+    with directory.lease(clock):
+        (line,) = messages(log, logging.WARNING)
+    assert "took over the lease of process 1 on elsewhere, whose lease expired at 2025-04-01T12:01:00" in line
 
 
 def test_failed_command_prints_its_error_once(tmp_path: Path) -> None:

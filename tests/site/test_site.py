@@ -68,6 +68,12 @@ def test_links_resolve_and_pages_load_nothing_external(site: Path) -> None:
     assert links > 500
 
 
+def test_choices_in_tables_have_no_backslash(site: Path) -> None:
+    text = (site / "docs" / "reference" / "commands.html").read_text("utf-8")
+    assert "<code>text|json</code>" in text
+    assert "\\|" not in text
+
+
 def test_search_works_without_server(site: Path) -> None:
     assert '<script src="../iframe-worker.js">' in (site / "docs" / "s3.html").read_text("utf-8")
     index = (site / "search" / "search_index.js").read_text("utf-8")

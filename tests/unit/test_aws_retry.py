@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, NoCredentialsError
 
 from bucketwheel.aws import errors
+from bucketwheel.aws.clients import client_config, make_client
 from bucketwheel.aws.retry import retry, retry_throttled
+from submit_support import answered
 
 
 def refusal(code: str, status: int = 400) -> ClientError:
@@ -40,6 +44,32 @@ def test_retry_pauses_between_attempts_and_returns_the_result() -> None:
     action = failing(refusal("Throttling"), refusal("SlowDown"))
     assert retry(action, errors.is_throttled, [1, 2, 3], clock.sleep) == "done"
     assert clock.pauses == [1, 2]
+
+
+def test_retry_logs_each_repeated_call(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "bucketwheel")
+    retry(failing(refusal("SlowDown")), errors.is_throttled, [1], Clock().sleep)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "a call to AWS failed and is repeated in 1.0 s: An error occurred (SlowDown)"
+    )
+
+
+def test_client_logs_throttled_attempts(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level(logging.INFO, "bucketwheel")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    client = make_client("glue", "us-east-1", "http://127.0.0.1:1", client_config(1, 1, 1))
+
+    def throttle(request: Any, **_: Any) -> Any:
+        return answered(request, 400, "ThrottlingException", "Rate exceeded")
+
+    client.meta.events.register("before-send.glue.GetTable", throttle)
+    with pytest.raises(ClientError):
+        client.get_table(DatabaseName="d", Name="t")
+    assert [record.getMessage() for record in caplog.records if record.name == "bucketwheel"] == [
+        "AWS throttled attempt 1 of GetTable: ThrottlingException"
+    ]
 
 
 def test_retry_without_pauses_left_raises_the_last_error() -> None:

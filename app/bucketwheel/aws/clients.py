@@ -6,6 +6,7 @@ Only code that calls AWS imports this package: local runs need neither boto3 nor
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import threading
 from typing import Any
@@ -14,10 +15,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import NoRegionError
 
+from bucketwheel.aws.errors import THROTTLED
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.settings import AwsSettings
 
 _lock = threading.Lock()
+_LOG = logging.getLogger("bucketwheel")
 
 
 @functools.cache
@@ -36,7 +39,17 @@ def make_client(service: str, region: str | None, endpoint_url: str | None, conf
     """Return a new client of the session; `client` returns a cached one."""
     # Clients are thread-safe, creating them is not.
     with _lock:
-        return session().client(service, region_name=region, endpoint_url=endpoint_url, config=config)
+        client = session().client(service, region_name=region, endpoint_url=endpoint_url, config=config)
+    client.meta.events.register("needs-retry", _log_throttling)
+    return client
+
+
+def _log_throttling(operation: Any, response: Any, attempts: int, **_: Any) -> None:
+    """Log a throttled call; botocore repeats it unless it was the last attempt, and its own log is silent on this."""
+    # Without a response, `response` is None; otherwise the HTTP response and its parsed content.
+    code = (response[1] if response else {}).get("Error", {}).get("Code", "")
+    if code in THROTTLED:
+        _LOG.info("AWS throttled attempt %d of %s: %s", attempts, operation.name, code)
 
 
 def client_config(connect_seconds: float, read_seconds: float, attempts: int, **more: Any) -> Config:

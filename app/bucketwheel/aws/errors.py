@@ -28,7 +28,7 @@ _EXPIRED = {
     "UnrecognizedClientException",
 }
 # botocore retries most of these, but only for a number of attempts, however short they were.
-_THROTTLED = {
+THROTTLED = {
     "InternalServerException",
     "InternalServiceException",
     "LimitExceededException",
@@ -60,7 +60,7 @@ def is_expired(error: BaseException) -> bool:
 
 def is_throttled(error: BaseException) -> bool:
     """Return whether AWS throttled the call or the service had an internal error."""
-    return code_of(error) in _THROTTLED
+    return code_of(error) in THROTTLED
 
 
 def is_temporary(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from typing import TypeVar
 from bucketwheel.aws.errors import is_throttled
 
 _MAX_PAUSE = 10.0
+_LOG = logging.getLogger("bucketwheel")
 
 T = TypeVar("T")
 
@@ -41,6 +43,7 @@ def retry(
             wait = next(waits, None)
             if wait is None:
                 raise
+            _LOG.info("a call to AWS failed and is repeated in %.1f s: %s", wait, error)
         sleep(wait)
 
 

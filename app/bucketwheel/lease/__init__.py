@@ -8,6 +8,7 @@ holder died, its lease is taken over immediately on the same host, elsewhere aft
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -27,6 +28,8 @@ from bucketwheel.lease.s3 import ObjectLeaseFile
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, is_s3, join
 from bucketwheel.storage.lock import LOCK_SECONDS
+
+_LOG = logging.getLogger("bucketwheel")
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,9 @@ class Lease:
                     f"another run took the lease {self._file.name} at the same moment ({self._read() or 'unknown'})"
                     "; wait for it to finish, or stop it"
                 ) from error
+        if holder:
+            why = "which has ended" if holder.is_dead_here() else f"whose lease expired at {holder.expires}"
+            _LOG.warning("%s: took over the lease of %s, %s", self._file.name, holder, why)
         self._renewer.start()
         return self
 
@@ -237,6 +243,7 @@ class Lease:
             return self.renew()
         except Exception as error:  # noqa: BLE001 a thread that ends here would lose the lease silently
             self._renewal_error = str(error) or type(error).__name__
+            _LOG.warning("%s: the lease could not be renewed: %s", self._file.name, self._renewal_error)
             return True
 
     def _read(self) -> Holder | None:

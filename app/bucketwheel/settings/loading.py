@@ -6,6 +6,7 @@ Later wins: built-in defaults, `base.yaml`, `<env>.yaml`, variables `BUCKETWHEEL
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from bucketwheel.settings.base import FixedDict
 from bucketwheel.settings.secrets import masked
 
 ENVIRONMENT_PREFIX = "BUCKETWHEEL__"
+# pathlib turns the two slashes into one.
+_URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>.*)")
 
 # Plainer words than Pydantic's for what people get wrong most.
 _TEXTS = {
@@ -164,6 +167,13 @@ def _collected(problems: list[str]) -> Iterator[None]:
 
 
 def _files(env: str, directory: Path | str | None) -> list[Path]:
+    if directory is not None and (uri := _URI.match(str(directory))):
+        raise ConfigError(
+            f"--conf {uri['scheme']}://{uri['rest']}: not a local directory; download it first, for example: "
+            f"aws s3 cp --recursive {uri['scheme']}://{uri['rest']} conf (jobs read it from S3: --config-dir)"
+            if uri["scheme"].lower().startswith("s3")
+            else f"--conf {uri['scheme']}://{uri['rest']}: not a local directory; name its path, such as --conf conf"
+        )
     folder = Path(directory) if directory is not None else Path("conf")
     if not folder.is_dir():
         if directory is not None:
