@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from bucketwheel import api
-from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.layout import standard_name
 
 KEY = "customer_user_id"
@@ -93,7 +93,7 @@ def _compare_table(files: fs.FileSystem, name: str, definition: Mapping[str, Any
 def _checked_bucket(files: fs.FileSystem, path: str, number: int, count: int) -> pa.Table:
     part = _plain(pq.read_table(path, filesystem=files))
     keys = part[KEY].combine_chunks()
-    found = set(bucket_numbers(hash_keys([keys], "hive_v1"), count, "hive_v1").tolist())
+    found = set(key_buckets([keys], "hive_v1", count).tolist())
     _equal(f"{path}: buckets of its keys", found, {number})
     if not keys.equals(keys.take(pc.sort_indices(keys))):
         raise DifferenceError(f"{path}: not sorted by {KEY}")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bucketwheel.kernel import gather, scatter
-from bucketwheel.kernel.hashing import hash_keys
+from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
 from project import Result
 
 from .lake import Lake
@@ -24,7 +24,11 @@ Hash = Callable[[Sequence[pa.ChunkedArray], str], npt.NDArray[np.int32]]
 @contextmanager
 def hashed_by(wrong: Hash) -> Iterator[None]:
     """Place rows by another hash; verify goes on with the right one."""
-    with mock.patch.object(scatter, "hash_keys", wrong), mock.patch.object(gather, "hash_keys", wrong):
+
+    def buckets(columns: Sequence[pa.ChunkedArray], scheme: str, count: int) -> npt.NDArray[np.int32]:
+        return bucket_numbers(wrong(columns, scheme), count, scheme)
+
+    with mock.patch.object(scatter, "key_buckets", buckets), mock.patch.object(gather, "key_buckets", buckets):
         yield
 
 

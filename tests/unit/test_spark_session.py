@@ -9,7 +9,7 @@ from py4j.protocol import Py4JNetworkError
 from bucketwheel.engines.spark.engine import _cancel, _engine_error, _partition_keys
 from bucketwheel.engines.spark.session import _keep_interrupt_handler, session_settings
 from bucketwheel.errors import EngineError
-from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.settings import AwsSettings, Settings, StorageSettings
 
 LOCAL = Settings()
@@ -106,8 +106,7 @@ def test_partition_keys_hash_to_every_partition(partitions: int) -> None:
     import pyarrow as pa
 
     keys = _partition_keys(partitions)
-    hashes = hash_keys([pa.array(keys, pa.int32())], "spark")
-    assert bucket_numbers(hashes, partitions, "spark").tolist() == list(range(partitions))
+    assert key_buckets([pa.array(keys, pa.int32())], "spark", partitions).tolist() == list(range(partitions))
 
 
 def test_interrupt_handler_is_restored() -> None:

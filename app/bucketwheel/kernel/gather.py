@@ -19,7 +19,7 @@ from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.kernel.arrow_types import large_type
 from bucketwheel.kernel.checksum import row_hashes, total
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
-from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.kernel.hashing import key_buckets, stable_order
 from bucketwheel.kernel.keys import complete_rows, key_order, key_text, repeated_keys
 from bucketwheel.kernel.write import write_table, writer_options
 from bucketwheel.runs.manifest import BucketOutcome, FileRecord
@@ -98,14 +98,10 @@ def _gather_keys(job: BucketJob, batches: Sequence[pa.RecordBatch], buckets: Seq
     by_bucket = None
     if len(buckets) > 1:
         # Hashing the keys again is cheaper than keeping the bucket number of each row.
-        positions = np.searchsorted(
-            buckets, bucket_numbers(hash_keys(table.columns, job.hash), job.bucket_count, job.hash)
-        )
+        positions = np.searchsorted(buckets, key_buckets(table.columns, job.hash, job.bucket_count))
         bounds = [0, *np.cumsum(np.bincount(positions, minlength=len(buckets))).tolist()]
-        # NumPy's stable sort of 16-bit integers is a radix sort, which takes linear time.
-        narrow = positions.astype(np.uint16) if len(buckets) <= 2**16 else positions
-        by_key = by_key[np.argsort(narrow[by_key], kind="stable")]
-        by_bucket = None if job.sort else pa.array(np.argsort(narrow, kind="stable"))
+        by_key = by_key[stable_order(positions[by_key], len(buckets))]
+        by_bucket = None if job.sort else pa.array(stable_order(positions, len(buckets)))
     order = pa.array(by_key)
     ordered = table.take(order)
     hashes = row_hashes(ordered.columns)

@@ -8,6 +8,7 @@ Readers miss rows in a wrong bucket, so the hashes must match bit for bit. They 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +120,19 @@ def bucket_numbers(hashes: npt.NDArray[np.int32], count: int, scheme: str) -> np
     return (hashes if scheme == "spark" else hashes & np.int32(0x7FFFFFFF)) % np.int32(count)
 
 
+def key_buckets(columns: Sequence[pa.Array | pa.ChunkedArray], scheme: str, count: int) -> npt.NDArray[np.int32]:
+    """Return the bucket number of every row's key: ``bucket_numbers`` of ``hash_keys``, with their errors."""
+    return bucket_numbers(hash_keys(columns, scheme), count, scheme)
+
+
+def stable_order(numbers: npt.NDArray[np.integer[Any]], limit: int) -> npt.NDArray[np.int64]:
+    """Return the stable permutation that sorts numbers from 0 to ``limit - 1``, such as bucket numbers.
+
+    NumPy's stable sort of 16-bit integers is a radix sort, which takes linear time.
+    """
+    return np.argsort(numbers.astype(np.uint16) if limit <= 1 << 16 else numbers, kind="stable")
+
+
 def _check_scheme(scheme: str) -> None:
     if scheme not in SCHEMES:
         raise ConfigError(f"Unknown bucket hash {scheme!r}; choose one of {', '.join(SCHEMES)}")
@@ -223,8 +237,8 @@ def _murmur_strings(data: _Bytes, offsets: _Offsets, scheme: str, hashes: _Hashe
     """
     lengths = np.diff(offsets)
     negated = -(lengths >> 2)
-    # numpy sorts 16-bit integers ten times faster than wider ones.
-    order = np.argsort(negated.astype(np.int16) if negated.min() > -(1 << 15) else negated, kind="stable")
+    least = int(negated.min())
+    order = stable_order(negated - least, 1 - least)
     negated, starts, states = negated[order], offsets[:-1][order], hashes[order]
     words = np.ndarray((max(len(data) - 3, 0),), "<u4", data, strides=(1,))
     rows = len(negated)

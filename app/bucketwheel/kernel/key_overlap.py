@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bucketwheel.kernel.arrow_types import canonical_type, large_type
-from bucketwheel.kernel.hashing import hash_keys
+from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.keys import complete_rows
 from bucketwheel.kernel.scatter import chunk_ranges
 from bucketwheel.runs.manifest import KeyCounts
@@ -107,8 +107,8 @@ def _to_canonical_types(batch: pa.RecordBatch) -> pa.Table:
 def _select_part(keys: pa.Table, scheme: str, part: int, parts: int) -> pa.RecordBatch:
     if parts > 1:
         # Use the other hash: all keys of a bucket share bits of the bucket hash.
-        hashes = hash_keys(keys.columns, "hive_v1" if scheme == "spark" else "spark").view(np.uint32)
-        keys = keys.filter(pa.array(hashes % parts == part))
+        other = "hive_v1" if scheme == "spark" else "spark"
+        keys = keys.filter(pa.array(key_buckets(keys.columns, other, parts) == part))
     return keys.combine_chunks().to_batches()[0] if keys.num_rows else _empty(keys)
 
 

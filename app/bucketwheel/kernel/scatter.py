@@ -20,7 +20,7 @@ from bucketwheel.contracts import BucketJob, Slice
 from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel.arrow_types import canonical_type
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
-from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.kernel.hashing import key_buckets, stable_order
 from bucketwheel.storage import Storage, fetch, wrap_os_errors
 
 # Few readers support INT64 nanoseconds. Microseconds are the finest unit that all of them support.
@@ -79,10 +79,8 @@ def _bucket_order(
     job: BucketJob, batch: pa.RecordBatch, kept: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     keys = [batch.column(source) for source, _ in job.keys]
-    buckets = bucket_numbers(hash_keys(keys, job.hash), job.bucket_count, job.hash)
-    # NumPy's stable sort of 16-bit integers is a radix sort, which takes linear time.
-    narrow = buckets.astype(np.uint16) if job.bucket_count <= 2**16 else buckets
-    order = np.argsort(narrow, kind="stable")
+    buckets = key_buckets(keys, job.hash, job.bucket_count)
+    order = stable_order(buckets, job.bucket_count)
     counts = np.bincount(buckets, minlength=job.bucket_count)
     if not kept.all():
         order = order[kept[buckets[order]]]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from bucketwheel.contracts import BucketCheck, BucketJob, TableLayout
 from bucketwheel.errors import VerificationError
 from bucketwheel.kernel.checksum import add, key_checksum
-from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.keys import first_disorder, key_text
 from bucketwheel.kernel.layout import bucket_file_name, check_file_name
 from bucketwheel.kernel.schema import schema_difference
@@ -166,7 +166,7 @@ def check_buckets(
         scheme: bucket hash.
         first_row: position of these rows in the file.
     """
-    buckets = bucket_numbers(hash_keys(columns, scheme), count, scheme)
+    buckets = key_buckets(columns, scheme, count)
     stray = np.flatnonzero(buckets != bucket)
     if len(stray):
         row = int(stray[0])

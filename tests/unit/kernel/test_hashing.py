@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bucketwheel.errors import ConfigError, SchemaError
-from bucketwheel.kernel.hashing import SCHEMES, bucket_numbers, hash_keys, key_type_name
+from bucketwheel.kernel.hashing import SCHEMES, bucket_numbers, hash_keys, key_buckets, key_type_name, stable_order
 
 ARROW = {
     "boolean": pa.bool_(),
@@ -106,7 +106,7 @@ def test_hive_buckets_of_common_keys_among_256() -> None:
         **{"": 0, "a": 97, "U1": 124, "customer_1": 16, "U0000001": 60, "12345": 51, "-1": 164},
         **{"f47ac10b-58cc-4372-a567-0e02b2c3d479": 131, "José": 116, "😁": 216, "天地": 207, "apache spark": 139},
     }
-    buckets = bucket_numbers(hash_keys([pa.array(list(expected))], "hive_v1"), 256, "hive_v1")
+    buckets = key_buckets([pa.array(list(expected))], "hive_v1", 256)
     assert dict(zip(expected, buckets.tolist(), strict=True)) == expected
 
 
@@ -292,3 +292,11 @@ def test_bucket_numbers_equal_the_reference(hashes: list[int], count: int, schem
 def test_bucket_numbers_rejects_invalid_count(count: int) -> None:
     with pytest.raises(ConfigError, match=str(count)):
         bucket_numbers(np.zeros(1, np.int32), count, "hive_v1")
+
+
+@pytest.mark.parametrize("limit", [1, 256, 1 << 16, (1 << 16) + 1])
+def test_stable_order_sorts_and_keeps_order_of_equals(limit: int) -> None:
+    numbers = np.array([limit - 1, 0, limit // 2, limit - 1, 0, limit // 2], np.int32)
+    expected = sorted(range(len(numbers)), key=lambda row: int(numbers[row]))
+    assert stable_order(numbers, limit).tolist() == expected
+    assert stable_order(numbers[:0], limit).tolist() == []

@@ -11,7 +11,7 @@ import pytest
 from bucketwheel.contracts import BucketJob
 from bucketwheel.errors import VerificationError
 from bucketwheel.kernel.checksum import key_checksum
-from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.testing.jobs import KEY, MemoryBlocks, make_job, numbered, run_kernel, write_files
 from corrupted import BUCKET, NAME, TABLES, Written, source, written
@@ -50,7 +50,7 @@ def test_verify_accepts_files_split_differently_per_table(tmp_path: Path) -> Non
 
 def stray_key(job: BucketJob) -> str:
     keys = numbered(1000, 10_000)
-    buckets = bucket_numbers(hash_keys([keys], job.hash), job.bucket_count, job.hash)
+    buckets = key_buckets([keys], job.hash, job.bucket_count)
     return str(keys[int(np.flatnonzero(buckets != BUCKET)[0])])
 
 

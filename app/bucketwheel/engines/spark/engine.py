@@ -39,7 +39,7 @@ from bucketwheel.engines.spark.tasks import (
 from bucketwheel.errors import EngineError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather
-from bucketwheel.kernel.hashing import bucket_numbers, hash_keys
+from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
 
@@ -198,7 +198,7 @@ def _partition_keys(partitions: int) -> tuple[int, ...]:
     start = 0
     while len(keys) < partitions:
         numbers = pa.array(range(start, start + block), pa.int32())
-        targets = bucket_numbers(hash_keys([numbers], "spark"), partitions, "spark")
+        targets = key_buckets([numbers], "spark", partitions)
         for number, target in zip(range(start, start + block), targets.tolist(), strict=True):
             keys.setdefault(target, number)
         start += block
