@@ -50,7 +50,10 @@ class Plan:
 
 @dataclass
 class TinySql:
-    """The engine; `statements` lists all statements, `written` the files of failed copies."""
+    """The engine of the suite `bucketwheel.testing.executor`, with more kinds of failures.
+
+    `statements` lists all statements, `written` the files of failed copies.
+    """
 
     catalog: Catalog
     storage: Storage
@@ -65,6 +68,14 @@ class TinySql:
     def plan(self, part: str, plan: Plan, times: int = 1) -> None:
         """Apply the plan to the next statements that contain `part`."""
         self.plans += [(part, plan)] * times
+
+    def fail_next_copy(self, name: str, message: str) -> None:
+        """Make the next copy fail with this error name and message."""
+        self.plan("CREATE TABLE", Plan(name, message))
+
+    def hang_next_copy(self) -> None:
+        """Make the next copy run until it is cancelled."""
+        self.plan("CREATE TABLE", Plan(hang=True))
 
     def begin(self, text: str) -> Plan | None:
         """Record the statement and return its plan; for a copy, write the file that it leaves behind first."""

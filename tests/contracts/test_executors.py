@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from executor_contract import ExecutorContract, MakeExecutor
 from executor_support import athena_settings, s3_engine
 
 from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.executors.trino import TrinoExecutor
 from bucketwheel.settings import CatalogSettings, CtasSettings, Settings, StorageSettings, TrinoSettings
 from bucketwheel.storage import Storage
+from bucketwheel.testing.executor import ExecutorContract, MakeExecutor
 from fake_athena import FakeAthena, athena_served
 from fake_executor import FakeExecutor
 from fake_sql import TinySql
@@ -25,12 +25,12 @@ class TestFakeExecutor(ExecutorContract):
         return str(tmp_path)
 
     @pytest.fixture
-    def engine(self) -> TinySql:
+    def sql_engine(self) -> TinySql:
         return TinySql(MemoryCatalog(), Storage(StorageSettings()))
 
     @pytest.fixture
-    def make(self, engine: TinySql) -> MakeExecutor:
-        return lambda timeout=60: FakeExecutor(engine, timeout)
+    def make_executor(self, sql_engine: TinySql) -> MakeExecutor:
+        return lambda timeout=60: FakeExecutor(sql_engine, timeout)
 
 
 class TestAthenaExecutor(ExecutorContract):
@@ -43,17 +43,17 @@ class TestAthenaExecutor(ExecutorContract):
         return settings.target
 
     @pytest.fixture
-    def engine(self, settings: Settings) -> TinySql:
+    def sql_engine(self, settings: Settings) -> TinySql:
         return s3_engine(settings)
 
     @pytest.fixture
-    def make(self, settings: Settings, engine: TinySql) -> Iterator[MakeExecutor]:
-        def make_executor(timeout: float = 60) -> AthenaExecutor:
+    def make_executor(self, settings: Settings, sql_engine: TinySql) -> Iterator[MakeExecutor]:
+        def make(timeout: float = 60) -> AthenaExecutor:
             ctas = settings.ctas.model_copy(update={"timeout_seconds": timeout})
             return AthenaExecutor(settings.model_copy(update={"ctas": ctas}))
 
-        with athena_served(FakeAthena(engine, str(settings.athena.output_location))):
-            yield make_executor
+        with athena_served(FakeAthena(sql_engine, str(settings.athena.output_location))):
+            yield make
 
 
 class TestTrinoExecutor(ExecutorContract):
@@ -62,14 +62,14 @@ class TestTrinoExecutor(ExecutorContract):
         return str(tmp_path)
 
     @pytest.fixture
-    def engine(self) -> TinySql:
+    def sql_engine(self) -> TinySql:
         return TinySql(MemoryCatalog(), Storage(StorageSettings()))
 
     @pytest.fixture
-    def make(self, engine: TinySql, target: str) -> Iterator[MakeExecutor]:
-        with trino_served(engine) as server:
+    def make_executor(self, sql_engine: TinySql, target: str) -> Iterator[MakeExecutor]:
+        with trino_served(sql_engine) as server:
 
-            def make_executor(timeout: float = 60, **changes: Any) -> TrinoExecutor:
+            def make(timeout: float = 60, **changes: Any) -> TrinoExecutor:
                 return TrinoExecutor(
                     Settings(
                         target=target,
@@ -79,4 +79,4 @@ class TestTrinoExecutor(ExecutorContract):
                     )
                 )
 
-            yield make_executor
+            yield make

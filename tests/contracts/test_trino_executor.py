@@ -8,13 +8,13 @@ from threading import Event
 from typing import Any
 
 import pytest
-from executor_contract import source_in
 
 from bucketwheel.contracts import TableCopy
 from bucketwheel.errors import ConfigError, ExecutorBusyError, ExecutorError
 from bucketwheel.executors.trino import TrinoExecutor
 from bucketwheel.settings import CatalogSettings, CtasSettings, Settings, StorageSettings, TrinoSettings
 from bucketwheel.storage import Storage
+from bucketwheel.testing.executor import publish_source
 from fake_sql import Plan, TinySql
 from fake_trino import FakeTrino, trino_served
 from memory_catalog import MemoryCatalog
@@ -65,7 +65,7 @@ def test_check_with_unreachable_server_names_address(server: FakeTrino, monkeypa
 
 
 def test_killed_query_raises_executor_error(server: FakeTrino, engine: TinySql, tmp_path: Path) -> None:
-    source = source_in(engine, str(tmp_path))
+    source = publish_source(engine, str(tmp_path))
     engine.plan("CREATE TABLE", Plan("ADMINISTRATIVELY_KILLED", "Query killed."))
     copy = TableCopy(source, "tmp", str(tmp_path / "ctas"), "hive_v1")
     with pytest.raises(
@@ -75,7 +75,7 @@ def test_killed_query_raises_executor_error(server: FakeTrino, engine: TinySql, 
 
 
 def test_interrupt_cancels_query_in_trino(server: FakeTrino, engine: TinySql, tmp_path: Path) -> None:
-    source = source_in(engine, str(tmp_path))
+    source = publish_source(engine, str(tmp_path))
     engine.plan("CREATE TABLE", Plan(hang=True))
 
     class Interrupted(Event):

@@ -3,5 +3,5 @@
 import pytest
 
 # Without this, a failed assertion would not show its values.
-for suite in ("catalog", "engine", "lease", "lease_renewal"):
+for suite in ("catalog", "engine", "executor", "lease", "lease_renewal"):
     pytest.register_assert_rewrite(f"{__name__}.{suite}")

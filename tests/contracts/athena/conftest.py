@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from executor_contract import source_in
 from executor_support import athena_settings, s3_engine
 
 from aws_faults import Faults, faulty
@@ -14,6 +13,7 @@ from bucketwheel.contracts import TableCopy
 from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.settings import Settings
 from bucketwheel.storage import join
+from bucketwheel.testing.executor import publish_source
 from fake_athena import FakeAthena, athena_served
 from fake_sql import TinySql
 
@@ -47,5 +47,5 @@ def executor(settings: Settings, fake: FakeAthena) -> AthenaExecutor:
 
 @pytest.fixture
 def copy(engine: TinySql, settings: Settings) -> TableCopy:
-    source = source_in(engine, settings.target)
+    source = publish_source(engine, settings.target)
     return TableCopy(source, "tmp_copy", join(settings.target, "people", "ext_ibe_01", "ctas-run-1"), "hive_v1")

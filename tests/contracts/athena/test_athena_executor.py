@@ -7,7 +7,6 @@ from threading import Event
 from typing import Any
 
 import pytest
-from executor_contract import source_in
 from executor_support import athena_settings, s3_engine
 
 from aws_faults import Faults, refusal
@@ -25,6 +24,7 @@ from bucketwheel.errors import (
 from bucketwheel.executors.athena import AthenaExecutor
 from bucketwheel.settings import Settings
 from bucketwheel.storage import join
+from bucketwheel.testing.executor import publish_source
 from fake_athena import FakeAthena, athena_served
 from fake_sql import Plan, TinySql
 
@@ -211,7 +211,7 @@ def test_enforced_location_below_target_determines_table_location(aws: str) -> N
     athena = settings.athena.model_copy(update={"workgroup": name})
     settings = settings.model_copy(update={"athena": athena})
     engine = s3_engine(settings, enforced=location)
-    copy = TableCopy(source_in(engine, settings.target), "tmp_copy", None, "hive_v1")
+    copy = TableCopy(publish_source(engine, settings.target), "tmp_copy", None, "hive_v1")
     with athena_served(FakeAthena(engine, location)) as fake:
         executor = AthenaExecutor(settings)
         executor.check()
