@@ -23,7 +23,7 @@ def test_too_many_rows_are_refused_before_writing(published: Project, refused: R
     now = published.run_ids()[-1]
     assert (
         f"error: run {now} (snapshot 2025-10-22) has 1,200 rows, 33.33 % more than the 900 of the published run "
-        f"{before} (snapshot 2025-09-22), {LIMIT} is 33; nothing was published. Correct the snapshot, or accept it "
+        f"{before} (snapshot 2025-09-22); {LIMIT} is 33; nothing was published. Correct the snapshot, or accept it "
         f"with --set {LIMIT}=34 and --resume last\n"
     ) in result.stderr
     assert set(published.target.rglob("*.parquet")) == files

@@ -114,7 +114,7 @@ def test_run_is_not_compared_with_itself(case: Case) -> None:
 def test_reverify_does_not_compare_with_published_run(case: Case) -> None:
     january = case.run().manifest
     grow(case, FEBRUARY, 600)
-    case.run()
+    case.run(quality__max_rows_changed_percent=None)
     settings = case.settings(quality__max_rows_changed_percent=1)
     assert reverify.verify(settings, january.run_id).drift is None
 
@@ -150,7 +150,7 @@ def with_broken_files(case: Case, run: Manifest) -> None:
         ({"buckets__hash": "spark"}, None, "its bucket hash is hive_v1, that of this run spark"),
         ({"buckets__count": "none"}, None, "a layout without buckets has no bucket to compare"),
         (
-            {"datasets__people__key": "people_1_value"},
+            {"datasets__people__key": "people_1_value", "quality__schema_changes": "warn"},
             None,
             "its key is customer_user_id, that of this run people_1_value",
         ),
@@ -185,12 +185,16 @@ def test_drift_lists_new_vanished_and_changed_columns(case: Case) -> None:
         pq.write_table(table.drop_columns(["people_2_mark"]), path)
     lines = [line for line in case.mapping.read_text().splitlines() if "people_2_mark" not in line]
     case.mapping.write_text("\n".join([*lines, ""]))
-    result = drift_of(case.run().manifest)
+    result = drift_of(case.run(quality__schema_changes="allow").manifest)
     assert (result.new_columns, result.vanished_columns) == (("fresh",), ("people_2_mark",))
     (change,) = result.changed_types
     assert (change.name, change.before, change.now) == ("people_1_value", "int64", "int32")
     shares = {share.name: (share.before, round(share.now, 3)) for share in result.null_shares}
     assert shares["people_1_value"] == (0.0, 0.333)
+    assert [change.text for change in result.schema_changes] == [
+        "people_1.people_1_value was bigint and is int",
+        "people_2.people_2_mark is gone",
+    ]
     assert result.null_shares_unknown == 0
 
 
@@ -219,21 +223,21 @@ OLD, NEW, OTHER = (f"2025-0{n}-01-2025040{n}T120000Z-00000{n}" for n in (1, 2, 3
 @pytest.mark.parametrize(
     ("tables", "prefixes", "expected"),
     [
-        ([("bucketed_a", OLD), ("ext_a", NEW)], {}, OLD),
-        ([("ext_a", OLD), ("ext_b", NEW)], {}, NEW),
-        ([("bucketed_a", OLD), ("bucketed_b", NEW), ("ext_c", OTHER)], {}, NEW),
-        ([("a", OLD), ("ext_a", NEW)], {"catalog__final_prefix": ""}, OLD),
-        ([("EXT_FINAL_A", OLD), ("ext_a", NEW)], {"catalog__final_prefix": "ext_final_"}, OLD),
-        ([("bucketed_a", "by hand")], {}, None),
-        ([], {}, None),
+        ([("bucketed_a", OLD), ("ext_a", NEW)], {}, {"a": OLD}),
+        ([("ext_a", OLD), ("ext_b", NEW)], {}, {"a": OLD, "b": NEW}),
+        ([("bucketed_a", OLD), ("bucketed_b", NEW), ("ext_c", OTHER)], {}, {"a": OLD, "b": NEW}),
+        ([("a", OLD), ("ext_a", NEW)], {"catalog__final_prefix": ""}, {"a": OLD}),
+        ([("EXT_FINAL_A", OLD), ("ext_a", NEW)], {"catalog__final_prefix": "ext_final_"}, {"a": OLD}),
+        ([("bucketed_a", "by hand")], {}, {}),
+        ([], {}, {}),
     ],
 )
-def test_published_run_prefers_final_over_staged_tables(
+def test_published_runs_prefer_final_over_staged_tables(
     case: Case,
     monkeypatch: pytest.MonkeyPatch,
     tables: list[tuple[str, str]],
     prefixes: dict[str, str],
-    expected: str | None,
+    expected: dict[str, str],
 ) -> None:
     catalog = MemoryCatalog()
     for name, run_id in tables:
@@ -244,9 +248,10 @@ def test_published_run_prefers_final_over_staged_tables(
     manifest = case.run(["discover"]).manifest
     monkeypatch.setattr(RunStore, "load", lambda *names: manifest.model_copy(update={"run_id": names[-1]}))
     services = drift_services(case, prefixes)
-    result = drift.published_run(manifest, services)
-    assert (result and result.run_id) == expected
-    assert drift.published_run(manifest.model_copy(update={"run_id": expected or "x"}), services) is None
+    published = drift.published_runs(manifest, services)
+    assert {name: run.run_id for name, run in published.items()} == expected
+    own = manifest.model_copy(update={"run_id": next(iter(expected.values()), "x")})
+    assert own.run_id not in {run.run_id for run in drift.published_runs(own, services).values()}
 
 
 def drift_services(case: Case, changes: dict[str, str]) -> Services:

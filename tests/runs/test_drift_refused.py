@@ -53,7 +53,7 @@ def test_limit_is_checked_before_bucketing_and_in_verify(case: Case, monkeypatch
     assert (february.status, list(february.stages)) == ("failed", ["discover"])
     assert case.data(february.run_id) == {}
     # Another run may have published while this one wrote its files.
-    monkeypatch.setattr("bucketwheel.pipeline.run.drift.refuse_changed_rows", lambda *_: None)
+    monkeypatch.setattr("bucketwheel.pipeline.run.drift.refuse_changes", lambda *_: None)
     with pytest.raises(QualityError, match="30 % more"):
         case.run(resume="last", quality__max_rows_changed_percent=29.9)
     assert list(case.manifests()[-1].stages) == ["discover", "split", "size", "bucket"]

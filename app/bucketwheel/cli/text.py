@@ -34,6 +34,7 @@ def plan_text(plan: Plan) -> str:
         "",
         table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows),
     ]
+    lines += [] if plan.drift is None else ["", *drift_lines(plan.drift)]
     lines += [] if plan.cost is None else ["", *_cost_lines(plan.cost, "about")]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)])
 
@@ -55,7 +56,7 @@ def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None) -> str
 
 
 def drift_lines(drift: Drift) -> list[str]:
-    """Return the difference between a snapshot and the published one, in at most two lines."""
+    """Return the differences between a snapshot and the published one; each breaking change has a line."""
     changed = 100 * (drift.rows - drift.rows_before) / max(drift.rows_before, 1)
     parts = [f"{drift.rows:,} rows, {drift.rows_before:,} before ({changed:+.1f} %)"]
     columns = [
@@ -81,6 +82,7 @@ def drift_lines(drift: Drift) -> list[str]:
         )
     elif drift.keys_not_compared:
         lines.append(f"keys not compared: {drift.keys_not_compared}")
+    lines += [f"breaking: {change.text}" for change in drift.schema_changes if change.breaking]
     return lines
 
 

@@ -10,10 +10,11 @@ from itertools import islice
 from bucketwheel import plugins
 from bucketwheel.contracts import Services
 from bucketwheel.cost import Cost, estimate, platform_of
-from bucketwheel.errors import StorageError
+from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.pipeline.services import RunRequest, make_services, selected_stages, utc_now
-from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, StageRecord
+from bucketwheel.runs.manifest import DiscoverResult, Drift, Manifest, SizeResult, SplitResult, StageRecord
 from bucketwheel.settings import Settings
+from bucketwheel.stages.drift import compare
 
 _PLANNING = ("discover", "split", "size")
 # Maximum number of earlier runs to read for the estimate of the duration.
@@ -24,8 +25,8 @@ _MOST_EARLIER = 5
 class Plan:
     """The planned stages, the results of those that only read, and the estimated cost.
 
-    `cost` is None if the configured platform has no price. `unread` names earlier runs that could not be read
-    for the estimate.
+    `drift` is the difference from the published run as far as the manifests tell; None if nothing is published.
+    `cost` is None if the configured platform has no price. `unread` names earlier runs that could not be read.
     """
 
     dataset: str
@@ -33,6 +34,7 @@ class Plan:
     discover: DiscoverResult
     split: SplitResult
     size: SizeResult
+    drift: Drift | None = None
     cost: Cost | None = None
     unread: tuple[str, ...] = ()
 
@@ -65,6 +67,7 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
         result = plugins.stage(name, settings).run(manifest, services).model_dump(mode="json")
         manifest = manifest.with_stage(name, StageRecord(started=manifest.created, seconds=0, result=result))
     discovered, size = manifest.discover, manifest.size
+    drift, not_compared = _drift(manifest, services)
     earlier, unread = _earlier(services)
     return Plan(
         dataset=request.dataset,
@@ -72,9 +75,20 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
         discover=discovered,
         split=manifest.split,
         size=size,
+        drift=drift,
         cost=estimate(settings, stages, discovered, size, earlier),
-        unread=tuple(unread),
+        unread=(*not_compared, *unread),
     )
+
+
+def _drift(manifest: Manifest, services: Services) -> tuple[Drift | None, list[str]]:
+    """Return the difference from the published run, and why it could not be compared."""
+    if services.settings.quality.drift == "off":
+        return None, []
+    try:
+        return compare(manifest, services), []
+    except BucketwheelError as error:
+        return None, [f"not compared with the published run: {error}"]
 
 
 def _earlier(services: Services) -> tuple[list[Manifest], list[str]]:

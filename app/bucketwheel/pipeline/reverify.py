@@ -20,7 +20,7 @@ def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> 
     runs = RunStore.of(settings)
     manifest = runs.find(run_id)
     # The published run does not matter for the files of this one.
-    quality = settings.quality.model_copy(update={"drift": "off", "max_rows_changed_percent": None})
+    quality = settings.quality.model_copy(update={"drift": "off"})
     settings = settings.model_copy(update={"quality": quality})
     services = make_services(settings, RunRequest(manifest.dataset), report, utc_now, runs)
     rows, started = manifest.bucket.rows, services.now()

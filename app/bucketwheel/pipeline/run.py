@@ -104,8 +104,11 @@ class _StageRunner:
             self._clear(manifest)
             self._check_backends([stage.name for stage in todo])
             if any(stage.name in _DATA for stage in todo):
-                drift.refuse_changed_rows(manifest, self._services)
+                drift.refuse_changes(manifest, self._services)
             for stage in todo:
+                if stage.name == "bucket":
+                    # By now the columns of the tables are known, too.
+                    drift.refuse_changes(manifest, self._services)
                 manifest = self._run(manifest, stage)
             manifest = manifest.model_copy(update=_ending(manifest))
             self._save(manifest)

@@ -204,6 +204,35 @@ class TypeChange(Record):
     now: str
 
 
+class SchemaChange(Record):
+    """A column of a published table that changed.
+
+    Attributes:
+        table: the table, without the prefix of the catalog; null for a key column, which all tables have
+        column: as published
+        before: Hive type in the published table; null if the column is new
+        now: Hive type in this run; null if the column is gone
+    """
+
+    table: str | None
+    column: str
+    before: str | None
+    now: str | None
+
+    @property
+    def breaking(self) -> bool:
+        """Whether readers of the published table break: the column is gone, has another type or is a key."""
+        return self.before is not None or self.table is None
+
+    @property
+    def text(self) -> str:
+        """The change in words, such as `people_1.age was bigint and is string`."""
+        name = f"key column {self.column}" if self.table is None else f"{self.table}.{self.column}"
+        if self.before is None:
+            return f"{name} is new"
+        return f"{name} is gone" if self.now is None else f"{name} was {self.before} and is {self.now}"
+
+
 class KeyOverlap(Record):
     """Distinct keys of two snapshots; keys with a NULL do not count.
 
@@ -232,6 +261,8 @@ class Drift(Record):
         new_columns: columns of the source that the published snapshot does not have
         vanished_columns: columns that only the published snapshot has
         changed_types: columns of both with a changed type
+        schema_changes: changed columns of the tables that both runs have
+        removed_tables: published tables of the dataset that the mapping no longer names
         null_shares: columns of both whose footers count NULLs, in the order of this snapshot
         null_shares_unknown: number of the other columns of both
         keys: overlap of the keys; null if `quality.drift` is `counts` or the keys were not compared
@@ -246,6 +277,8 @@ class Drift(Record):
     new_columns: tuple[str, ...] = ()
     vanished_columns: tuple[str, ...] = ()
     changed_types: tuple[TypeChange, ...] = ()
+    schema_changes: tuple[SchemaChange, ...] = ()
+    removed_tables: tuple[str, ...] = ()
     null_shares: tuple[NullShare, ...] = ()
     null_shares_unknown: int = 0
     keys: KeyOverlap | None = None

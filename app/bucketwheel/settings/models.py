@@ -77,7 +77,21 @@ class SplitSettings(Frozen):
 
 
 class QualitySettings(Frozen):
-    """Policies for NULL and duplicate keys, and for snapshots that differ from the published one."""
+    """Policies for NULL and duplicate keys, and limits for differences from the published snapshot.
+
+    A snapshot beyond a limit is refused before its tables are published. Null removes a limit.
+
+    Attributes:
+        null_keys: Rows with a NULL key: `error`, `warn` or `allow`.
+        duplicate_keys: Rows that repeat a key: `error`, `warn` or `allow`.
+        drift: Comparison with the published snapshot: `off`, `counts` (from the manifests) or `keys` (also reads the
+            keys of both). `off` switches off all limits below.
+        schema_changes: Changes that break readers of published tables: a removed column, another type, another key.
+            `error` refuses them before anything is written, `warn` publishes with a warning, `allow` is silent.
+        max_rows_changed_percent: Maximum change in the number of rows, in percent of the published ones.
+        max_null_share_changed_points: Maximum change in the share of NULLs of any column, in percentage points.
+        min_keys_kept_percent: Minimum share of the published keys that the snapshot has too; needs `drift: keys`.
+    """
 
     null_keys: Policy = "error"
     duplicate_keys: Policy = "warn"
@@ -85,12 +99,31 @@ class QualitySettings(Frozen):
     drift: Annotated[
         Literal["off", "counts", "keys"], BeforeValidator(lambda value: "off" if value is False else value)
     ] = "keys"
-    max_rows_changed_percent: Annotated[float, Field(gt=0)] | None = None
+    schema_changes: Policy = "error"
+    max_rows_changed_percent: Annotated[float, Field(gt=0)] | None = 50
+    max_null_share_changed_points: Annotated[float, Field(gt=0, lt=100)] | None = None
+    min_keys_kept_percent: Annotated[float, Field(gt=0, le=100)] | None = None
+
+    @property
+    def limits_set(self) -> tuple[str, ...]:
+        """The limits that the configuration sets; the defaults do not count."""
+        return tuple(
+            name
+            for name in (
+                "schema_changes",
+                "max_rows_changed_percent",
+                "max_null_share_changed_points",
+                "min_keys_kept_percent",
+            )
+            if name in self.model_fields_set and getattr(self, name) not in (None, "warn", "allow")
+        )
 
     @model_validator(mode="after")
-    def _rows_are_compared(self) -> QualitySettings:
-        if self.max_rows_changed_percent is not None and self.drift == "off":
-            raise ValueError("max_rows_changed_percent is set, but drift is off; set drift to counts or keys")
+    def _limits_are_compared(self) -> QualitySettings:
+        if self.limits_set and self.drift == "off":
+            raise ValueError(f"{self.limits_set[0]} is set, but drift is off; set drift to counts or keys")
+        if self.min_keys_kept_percent is not None and self.drift != "keys":
+            raise ValueError(f"min_keys_kept_percent is set, but drift is {self.drift}; set drift to keys")
         return self
 
 

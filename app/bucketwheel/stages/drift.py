@@ -1,8 +1,8 @@
 """Compare the snapshot of a run with the published one.
 
-Rows, columns and NULLs come from both manifests. Keys are read back, one bucket of both runs after the other. None of
-this decides whether files are correct, so a failed comparison is only a warning; only
-`quality.max_rows_changed_percent` refuses a run.
+Rows, columns and NULLs come from both manifests. Keys are read back, one bucket of both runs after the other. Whether
+files are correct does not depend on any of this, so a failed comparison is only a warning, unless the configuration
+sets a limit. `drift_limits.py` compares the differences with the limits.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import pyarrow as pa
 
 from bucketwheel.catalogs.publish import DATASET
 from bucketwheel.contracts import BucketJob, CatalogTable, Services
-from bucketwheel.errors import BucketwheelError, QualityError
+from bucketwheel.errors import BucketwheelError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
 from bucketwheel.runs.manifest import Drift, KeyCounts, KeyOverlap, Manifest, NullShare, TypeChange
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.stages.bucket_job import bucket_job
+from bucketwheel.stages.drift_limits import drift_warnings, refuse_beyond_limits
+from bucketwheel.stages.schema_changes import removed_tables, schema_changes
 from bucketwheel.storage import join
 
 # Share of the memory budget for keys, and its maximum in bytes: the Spark driver shares its memory with a JVM.
@@ -31,25 +33,27 @@ _MOST = 2**31
 _COPIES, _OVERHEAD = 3, 32
 
 
-def published_run(manifest: Manifest, services: Services) -> Manifest | None:
-    """Return the published run: that of the final tables, otherwise of the staged ones; None if none, or this run.
+def published_runs(manifest: Manifest, services: Services) -> dict[str, Manifest]:
+    """Return the run that each published table of the dataset shows, by the table's name without prefix.
 
-    If the tables come from several runs, the newest counts.
+    Final tables count; staged ones do only where no final table of the dataset is published. This run is left out.
 
     Raises:
-        BucketwheelError: the catalog cannot be reached, or the run no longer has a manifest.
+        BucketwheelError: the catalog cannot be reached, or a run no longer has a manifest.
     """
-    tables = [
-        table
-        for table in services.catalog().tables()
-        if table.parameters.get(DATASET) == manifest.dataset and RUN_ID.fullmatch(table.run_id or "")
-    ]
     catalog = services.settings.catalog
-    final = [table for table in tables if _is_final(table, catalog)]
-    shown = max((table.run_id or "" for table in final or tables), key=started_at, default="")
-    if shown in ("", manifest.run_id):
-        return None
-    return services.runs.load(manifest.dataset, shown)
+    final: dict[str, str] = {}
+    staged: dict[str, str] = {}
+    for table in services.catalog().tables():
+        if table.parameters.get(DATASET) != manifest.dataset or not RUN_ID.fullmatch(table.run_id or ""):
+            continue
+        shown, prefix = (
+            (final, catalog.final_prefix) if _is_final(table, catalog) else (staged, catalog.staged_prefix)
+        )
+        shown[table.name[len(prefix) :].lower()] = table.run_id or ""
+    runs = {run_id: None for run_id in (final or staged).values() if run_id != manifest.run_id}
+    loaded = {run_id: services.runs.load(manifest.dataset, run_id) for run_id in runs}
+    return {name: loaded[run_id] for name, run_id in (final or staged).items() if run_id in loaded}
 
 
 def _is_final(table: CatalogTable, catalog: CatalogSettings) -> bool:
@@ -58,72 +62,88 @@ def _is_final(table: CatalogTable, catalog: CatalogSettings) -> bool:
     return name.startswith(final) and not (name.startswith(staged) and len(staged) > len(final))
 
 
-def refuse_changed_rows(manifest: Manifest, services: Services) -> None:
-    """Check before the heavy stages that the number of rows is close enough to the published snapshot.
+def refuse_changes(manifest: Manifest, services: Services) -> None:
+    """Check before the heavy stages what is known by now: rows and NULLs after `discover`, columns after `split`.
 
     Raises:
-        QualityError: the change exceeds `quality.max_rows_changed_percent`.
-        BucketwheelError: that limit is set, and the published run cannot be read.
+        QualityError: a limit of `quality` is exceeded.
+        BucketwheelError: the configuration sets a limit, and the published run cannot be read.
     """
-    if services.settings.quality.max_rows_changed_percent is None or "discover" not in manifest.stages:
+    if services.settings.quality.drift == "off" or "discover" not in manifest.stages:
         return
-    before = _published(manifest, services)
-    if before is not None:
-        _refuse(manifest, before, services)
+    try:
+        drift = compare(manifest, services)
+    except BucketwheelError:
+        if services.settings.quality.limits_set:
+            raise
+        # `measure` warns of it.
+        return
+    if drift is not None:
+        refuse_beyond_limits(manifest, drift, services.settings.quality)
+
+
+def compare(manifest: Manifest, services: Services) -> Drift | None:
+    """Compare a run with the published one by their manifests; None if nothing else is published.
+
+    Counts are compared with the newest published run, columns with the run that each table shows.
+
+    Raises:
+        BucketwheelError: the published run cannot be read.
+    """
+    try:
+        published = published_runs(manifest, services)
+    except BucketwheelError as error:
+        if limits := services.settings.quality.limits_set:
+            off = " ".join(
+                f"--set quality.{name}={'warn' if name == 'schema_changes' else 'null'}" for name in limits
+            )
+            error.add_note(f"{_names(limits)} the published run; to publish without this check: {off}")
+        raise
+    if not published:
+        return None
+    before = max(published.values(), key=lambda run: started_at(run.run_id))
+    drift = _counts(manifest, before)
+    if "split" not in manifest.stages:
+        return drift
+    return drift.model_copy(
+        update={
+            "schema_changes": schema_changes(manifest, published),
+            "removed_tables": removed_tables(manifest, published),
+        }
+    )
+
+
+def _names(limits: Sequence[str]) -> str:
+    listed = " and ".join(f"quality.{name}" for name in limits)
+    return f"{listed} need{'s' if len(limits) == 1 else ''}"
 
 
 def measure(manifest: Manifest, services: Services) -> tuple[Drift | None, tuple[str, ...]]:
     """Compare a run that has written its files with the published one; return the differences and warnings.
 
     Raises:
-        QualityError: see `refuse_changed_rows`.
-        BucketwheelError: see `refuse_changed_rows`.
+        QualityError: see `refuse_changes`.
+        BucketwheelError: see `refuse_changes`.
     """
     quality = services.settings.quality
     if quality.drift == "off":
         return None, ()
     try:
-        before = _published(manifest, services)
+        drift = compare(manifest, services)
     except BucketwheelError as error:
-        if quality.max_rows_changed_percent is not None:
+        if quality.limits_set:
             raise
         return None, (f"not compared with the published run: {error}",)
-    if before is None:
+    if drift is None:
         return None, ()
-    _refuse(manifest, before, services)
-    drift = _counts(manifest, before)
-    if quality.drift != "keys":
-        return drift, ()
-    keys, reason = _keys(manifest, before, services)
-    drift = drift.model_copy(update={"keys": keys, "keys_not_compared": reason})
-    return drift, ((f"keys not compared with run {before.run_id}: {reason}",) if reason else ())
-
-
-def _published(manifest: Manifest, services: Services) -> Manifest | None:
-    try:
-        return published_run(manifest, services)
-    except BucketwheelError as error:
-        if services.settings.quality.max_rows_changed_percent is not None:
-            error.add_note(
-                "quality.max_rows_changed_percent needs the published run; to publish without this check: "
-                "--set quality.max_rows_changed_percent=null"
-            )
-        raise
-
-
-def _refuse(manifest: Manifest, before: Manifest, services: Services) -> None:
-    limit = services.settings.quality.max_rows_changed_percent
-    now, was = manifest.discover, before.discover
-    percent = rows_changed_percent(now.rows, was.rows)
-    if limit is None or percent <= limit:
-        return
-    word = "more" if now.rows > was.rows else "fewer"
-    raise QualityError(
-        f"run {manifest.run_id} (snapshot {now.snapshot_dt}) has {now.rows:,} rows, {percent:.4g} % {word} than the "
-        f"{was.rows:,} of the published run {before.run_id} (snapshot {was.snapshot_dt}), "
-        f"quality.max_rows_changed_percent is {limit:g}; nothing was published. Correct the snapshot, or accept "
-        f"it with --set quality.max_rows_changed_percent={math.ceil(percent)} and --resume last"
-    )
+    refuse_beyond_limits(manifest, drift, quality)
+    warnings: list[str] = []
+    if quality.drift == "keys":
+        keys, reason = _keys(manifest, services.runs.load(manifest.dataset, drift.run_id), services)
+        drift = drift.model_copy(update={"keys": keys, "keys_not_compared": reason})
+        refuse_beyond_limits(manifest, drift, quality)
+        warnings += [f"keys not compared with run {drift.run_id}: {reason}"] if reason else []
+    return drift, (*warnings, *drift_warnings(drift, quality, services.settings.monitoring))
 
 
 def rows_changed_percent(now: int, before: int) -> float:
