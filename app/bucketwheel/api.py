@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bucketwheel import cost as _cost
 from bucketwheel import doctor as _doctor
 from bucketwheel import plugins as _plugins
+from bucketwheel.catalogs.live import LiveDataset, LiveTable
 from bucketwheel.contracts import Progress, Report
 from bucketwheel.cost import Cost
 from bucketwheel.deploy.template import template as _template
@@ -32,6 +33,7 @@ from bucketwheel.optional import aws_module
 from bucketwheel.packaging import package as _packaging
 from bucketwheel.packaging.package import Package
 from bucketwheel.pipeline import expire as _expire
+from bucketwheel.pipeline import live as _live
 from bucketwheel.pipeline import plan as _plan
 from bucketwheel.pipeline import reverify as _reverify
 from bucketwheel.pipeline import rollback as _rollback
@@ -60,11 +62,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "JobRequest",
-    "Manifest", "Package", "Plan", "Progress", "PublishResult", "Report",
+    "LiveDataset", "LiveTable", "Manifest", "Package", "Plan", "Progress", "PublishResult", "Report",
     "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
     "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expire", "load",
     "local_directory", "manifest", "package", "plan", "report", "rollback", "run", "runs", "sample", "submit",
-    "summary", "upload", "verify", "write_report",
+    "summary", "tables", "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -158,6 +160,11 @@ def runs(
     store = _RunStore.of(config.settings)
     names = [dataset] if dataset else store.datasets()
     return [run for name in names for run in store.manifests(name, unreadable)]
+
+
+def tables(config: Configuration, dataset: str | None = None) -> list[LiveDataset]:
+    """Return what the catalog shows now of one dataset, or of all: the run, rows, bytes and files of each table."""
+    return _live.tables(config.settings, dataset)
 
 
 def manifest(config: Configuration, run_id: str) -> Manifest:

@@ -29,6 +29,7 @@ COMMANDS = (
     "sample",
     "show",
     "submit",
+    "tables",
     "verify",
 )
 TABLES = ("ibe_01", "ibe_02", "ibe_04")

@@ -1,4 +1,4 @@
-"""Commands on existing runs: runs, show, verify, rollback, expire, report."""
+"""Commands on tables and existing runs: tables, runs, show, verify, rollback, expire, report."""
 
 from __future__ import annotations
 
@@ -40,6 +40,62 @@ def test_runs_missing_target_is_empty(project: Project) -> None:
     result = project.cli("runs")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "no runs\n", "")
     assert json.loads(project.cli("runs", "--output", "json").stdout) == []
+
+
+def test_tables_shows_run_and_snapshot_of_each_table(two: tuple[Project, str, str]) -> None:
+    project, older, newer = two
+    whole = project.cli("tables", WIDE)
+    assert (whole.exit_code, whole.stderr) == (0, "")
+    lines = whole.stdout.splitlines()
+    assert lines[0] == f"{WIDE}: 3 tables, snapshot 2025-10-22"
+    assert lines[2].split() == ["table", "snapshot", "rows", "bytes", "files", "published", "run"]
+    cells = [re.split(r"  +", line) for line in lines[4:]]
+    assert [(row[0], row[1], row[2], row[4], row[-1]) for row in cells] == [
+        (name, "2025-10-22", "1,200", "4", newer) for name in ("ibe_01", "ibe_02", "ibe_04")
+    ]
+    project.run("--snapshot-dt", "2025-10-22", "--tables-filter", "ibe_02", "--set", "buckets.count=2")
+    other = project.run_ids()[-1]
+    found = [line.split() for line in project.cli("tables", WIDE).stdout.splitlines()[4:]]
+    assert [row[-2:] for row in found[1:2]] == [["run", other]]
+    assert [row[-1] for row in found] == [newer, other, newer]
+    project.cli("rollback", older)
+    everything = project.cli("tables").stdout
+    assert everything.startswith(f"{NARROW}: no table is published\n\n{WIDE}: 3 tables, snapshot 2025-09-22\n")
+
+
+def test_tables_with_mix_of_snapshots_warns_and_exits_0(published: Project) -> None:
+    (older,) = published.run_ids()
+    published.run("--tables-filter", "ibe_02")
+    _, newer = published.run_ids()
+    result = published.cli("tables", WIDE)
+    mix = f"the tables of {WIDE} show 2 snapshots: 2025-10-22: ibe_02; 2025-09-22: ibe_01, ibe_04"
+    assert (result.exit_code, result.stderr) == (0, f"warning: {mix}\n")
+    assert result.stdout.startswith(f"{WIDE}: 3 tables, snapshots 2025-09-22, 2025-10-22\n")
+    (document,) = json.loads(published.cli("tables", WIDE, "--output", "json").stdout)
+    assert (document["snapshot_dt"], document["warnings"], document["problems"]) == ("2025-09-22", [mix], [])
+    final = [table for table in document["tables"] if table["kind"] == "final"]
+    assert [(table["table"], table["run_id"], table["differs"]) for table in final] == [
+        ("ibe_01", older, None),
+        ("ibe_02", newer, "snapshot"),
+        ("ibe_04", older, None),
+    ]
+
+
+def test_tables_without_catalog_file_fails(two: tuple[Project, str, str]) -> None:
+    project, _, newer = two
+    project.catalog.unlink()
+    result = project.cli("tables", WIDE)
+    assert (result.exit_code, result.stdout) == (1, f"{WIDE}: no table is published\n")
+    assert f"error: {WIDE}: the catalog ({project.catalog}, which does not exist) has no table" in result.stderr
+    assert f"publish it again: bucketwheel rollback {newer}" in result.stderr
+
+
+def test_tables_of_unknown_dataset_exits_2_with_hint(project: Project) -> None:
+    result = project.cli("tables", "infobase_atributes")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: no dataset 'infobase_atributes'; did you mean '{WIDE}'? known: {NARROW}, {WIDE}\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["newer", "last"])

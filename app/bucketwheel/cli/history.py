@@ -1,4 +1,4 @@
-"""The commands for existing runs: runs, show, verify, rollback, expire, report."""
+"""The commands for tables and existing runs: tables, runs, show, verify, rollback, expire, report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bucketwheel.cli.options import configured, output_option, print_json
+from bucketwheel.errors import CatalogError
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration, Progress
@@ -26,6 +27,27 @@ def runs(config: Configuration, dataset: str | None, output: str) -> None:
         print_json([manifest.model_dump(mode="json", exclude={"stages"}) for manifest in manifests])
     else:
         click.echo(runs_text(manifests))
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@output_option
+@configured
+def tables(config: Configuration, dataset: str | None, output: str) -> None:
+    """Show what is live: the run, snapshot, rows and files of every published table."""
+    from bucketwheel import api
+    from bucketwheel.cli.live_text import tables_document, tables_text
+
+    found = api.tables(config, dataset)
+    if output == "json":
+        print_json([tables_document(live) for live in found])
+    else:
+        click.echo("\n\n".join(map(tables_text, found)) or "no dataset is configured")
+    for live in found:
+        for warning in live.warnings:
+            _warn(warning)
+    if problems := [problem for live in found for problem in live.problems]:
+        raise CatalogError("; ".join(problems))
 
 
 @click.command()

@@ -1,0 +1,302 @@
+"""Read what the catalog shows now: for each table of a dataset, the run whose files readers get.
+
+Every command that needs to know what is live asks here, so that all give the same answer. The catalog decides; the
+manifests of the runs that it shows add rows, bytes and files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Literal
+
+from bucketwheel.catalogs.publish import DATASET
+from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts.catalog import same_location
+from bucketwheel.errors import StorageError
+from bucketwheel.runs.manifest import CopiedTable, Manifest
+from bucketwheel.runs.run_id import started_at
+from bucketwheel.runs.store import RunStore
+from bucketwheel.settings import CatalogSettings
+from bucketwheel.storage import Storage
+
+SNAPSHOT = "bucketwheel.snapshot_dt"
+_STAGE_OF = {"staged": "register", "final": "ctas"}
+_READERS = 8
+
+Kind = Literal["final", "staged", "other"]
+
+
+@dataclass(frozen=True)
+class LiveTable:
+    """A catalog table and what it shows.
+
+    Attributes:
+        dataset: name of the dataset
+        table: name of the table in the mapping
+        name: name of the table in the catalog
+        kind: final, staged, or other if the name has none of the configured prefixes
+        run_id: the run whose files it shows
+        snapshot_dt: snapshot of that run
+        location: directory of the files
+        rows: rows, from the manifest; None if the run has no readable manifest
+        bytes: size of the files, from the manifest
+        files: number of files, from the manifest
+        published: time of publication (UTC, ISO format), or None if unknown
+        differs: `snapshot` or `run` if most tables of the dataset show another one, otherwise None
+        retired: whether a whole run that started later and is shown too no longer has this table
+        missing_files: number of files that are gone or have another size; None if not checked
+    """
+
+    dataset: str
+    table: str
+    name: str
+    kind: Kind
+    run_id: str
+    snapshot_dt: str
+    location: str
+    rows: int | None = None
+    bytes: int | None = None
+    files: int | None = None
+    published: str | None = None
+    differs: Literal["snapshot", "run"] | None = None
+    retired: bool = False
+    missing_files: int | None = None
+
+
+@dataclass(frozen=True)
+class LiveDataset:
+    """What the catalog shows of one dataset.
+
+    Attributes:
+        dataset: name of the dataset
+        tables: its tables in the catalog, the final ones first
+        manifests: the readable manifests of the runs that they show, by run id
+        warnings: manifests that cannot be read, and a mix of snapshots
+        problems: reasons why readers cannot read the dataset: missing files, or no table although a run was published
+    """
+
+    dataset: str
+    tables: tuple[LiveTable, ...]
+    manifests: Mapping[str, Manifest] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @cached_property
+    def published(self) -> tuple[LiveTable, ...]:
+        """The tables that represent the dataset: the final ones, or the staged ones if there are no final ones."""
+        final = tuple(table for table in self.tables if table.kind == "final")
+        return final or tuple(table for table in self.tables if table.kind == "staged")
+
+    @cached_property
+    def current(self) -> tuple[LiveTable, ...]:
+        """The published tables without the retired ones."""
+        return tuple(table for table in self.published if not table.retired)
+
+    @property
+    def snapshot_dt(self) -> str | None:
+        """The snapshot that all current tables show, or the oldest of them; None if there is none."""
+        return min((table.snapshot_dt for table in self.current), default=None)
+
+    @property
+    def snapshots(self) -> list[str]:
+        """The snapshots that current tables show, oldest first; more than one is a mix."""
+        return sorted({table.snapshot_dt for table in self.current})
+
+    @property
+    def run_ids(self) -> set[str]:
+        """The runs that a table shows, of any kind."""
+        return {table.run_id for table in self.tables}
+
+    def newest_run(self) -> str | None:
+        """Return the id of the run that started last among those that published tables show."""
+        return max((table.run_id for table in self.published), key=started_at, default=None)
+
+    def mix_text(self) -> str:
+        """Return which tables show which snapshot if they show several, otherwise an empty string."""
+        if len(self.snapshots) < 2:
+            return ""
+        parts = []
+        for snapshot in reversed(self.snapshots):
+            names = [table.table for table in self.current if table.snapshot_dt == snapshot]
+            listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            parts.append(f"{snapshot}: {listed}")
+        return f"the tables of {self.dataset} show {len(parts)} snapshots: {'; '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How many tables of a run the catalog shows; `kind` is that of the counted catalog tables."""
+
+    count: int
+    total: int
+    kind: Kind
+
+
+def owned(tables: Iterable[CatalogTable], dataset: str) -> list[CatalogTable]:
+    """Return the catalog tables that Bucketwheel published for a dataset."""
+    return [table for table in tables if table.run_id and table.parameters.get(DATASET) == dataset]
+
+
+def live_datasets(tables: Iterable[CatalogTable]) -> list[str]:
+    """Return the names of the datasets that have tables in the catalog."""
+    return sorted({table.parameters[DATASET] for table in tables if table.run_id and DATASET in table.parameters})
+
+
+def live_dataset(
+    tables: Iterable[CatalogTable],
+    dataset: str,
+    runs: RunStore,
+    catalog: CatalogSettings,
+    known: Sequence[Manifest] = (),
+    unreadable: Callable[[str], None] = lambda _: None,
+) -> LiveDataset:
+    """Return what the tables of a catalog show of one dataset.
+
+    Args:
+        tables: all tables of the catalog.
+        dataset: name of the dataset.
+        runs: where the manifests are.
+        catalog: the prefixes of the table names.
+        known: manifests that the caller has; a process that writes a manifest must not read it again.
+        unreadable: called with a message for each manifest that cannot be read.
+    """
+    own = owned(tables, dataset)
+    manifests = {manifest.run_id: manifest for manifest in known if manifest.dataset == dataset}
+    for run_id in sorted({table.run_id or "" for table in own} - manifests.keys(), key=started_at):
+        try:
+            manifest = runs.load(dataset, run_id)
+            # A damaged result counts as an unreadable manifest.
+            manifest.results()
+            manifests[run_id] = manifest
+        except StorageError as error:
+            unreadable(str(error))
+    shown = {table.run_id for table in own}
+    manifests = {run_id: manifest for run_id, manifest in manifests.items() if run_id in shown}
+    found = [_live_table(table, manifests.get(table.run_id or ""), catalog) for table in own]
+    order = ("final", "staged", "other")
+    found.sort(key=lambda table: (order.index(table.kind), table.table))
+    live = LiveDataset(dataset, tuple(found), manifests)
+    retired = {table.name for table in live.published if _is_retired(table, manifests.values())}
+    live = replace(live, tables=tuple(replace(table, retired=table.name in retired) for table in found))
+    return replace(live, tables=tuple(_compared(live)))
+
+
+def shown_tables(manifest: Manifest, live: LiveDataset) -> Shown | None:
+    """Return how many tables of a run are shown, or None if the run has no tables yet.
+
+    The published tables count; if none of them shows the run, its other tables do.
+    """
+    if "split" not in manifest.stages:
+        return None
+    total = len(manifest.split.tables)
+    kinds = Counter(table.kind for table in live.tables if table.run_id == manifest.run_id)
+    first: Kind = live.published[0].kind if live.published else "final"
+    for kind in (first, *(kind for kind in kinds if kind != first)):
+        if kinds[kind]:
+            return Shown(kinds[kind], total, kind)
+    return Shown(0, total, first)
+
+
+def was_published(manifest: Manifest) -> bool:
+    """Return whether a run has published tables, whether they are still shown or not."""
+    return any(stage in manifest.stages for stage in _STAGE_OF.values())
+
+
+def check_live_files(live: LiveDataset, storage: Storage) -> LiveDataset:
+    """Return the dataset with `missing_files` of every table that has a manifest; reads listings only."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return replace(live, tables=tuple(pool.map(lambda table: _with_missing(table, live, storage), live.tables)))
+
+
+def _live_table(table: CatalogTable, manifest: Manifest | None, catalog: CatalogSettings) -> LiveTable:
+    kind, name = _kind(table.name, catalog)
+    live = LiveTable(
+        dataset=table.parameters[DATASET],
+        table=name,
+        name=table.name,
+        kind=kind,
+        run_id=table.run_id or "",
+        snapshot_dt=table.parameters.get(SNAPSHOT, ""),
+        location=table.location,
+    )
+    if manifest is None:
+        return live
+    live = replace(live, published=_publication(manifest, kind))
+    if copy := _copy_at(table.location, manifest):
+        return replace(live, rows=copy.rows, bytes=copy.bytes, files=copy.files)
+    for written in manifest.verify.tables if "verify" in manifest.stages else ():
+        if written.name.lower() == name.lower():
+            return replace(live, rows=written.rows, bytes=written.bytes, files=written.files)
+    return live
+
+
+def _kind(name: str, catalog: CatalogSettings) -> tuple[Kind, str]:
+    """Return the kind of a catalog table and the name of its table in the mapping."""
+    prefixes: list[tuple[str, Kind]] = [(catalog.final_prefix, "final"), (catalog.staged_prefix, "staged")]
+    # One prefix may begin with the other, or be empty.
+    for prefix, kind in sorted(prefixes, key=lambda each: -len(each[0])):
+        # Catalogs keep names in lower case.
+        if name.lower().startswith(prefix.lower()):
+            return kind, name[len(prefix) :]
+    return "other", name
+
+
+def _publication(manifest: Manifest, kind: Kind) -> str | None:
+    record = manifest.stages.get(_STAGE_OF.get(kind, ""))
+    if record is None:
+        return None
+    try:
+        started = datetime.fromisoformat(record.started)
+    except ValueError:
+        return None
+    return (started + timedelta(seconds=record.seconds)).isoformat(timespec="seconds")
+
+
+def _copy_at(location: str, manifest: Manifest) -> CopiedTable | None:
+    copies = manifest.ctas.copies if "ctas" in manifest.stages else ()
+    return next((copy for copy in copies if same_location(copy.location, location)), None)
+
+
+def _is_retired(table: LiveTable, manifests: Iterable[Manifest]) -> bool:
+    """Return whether a whole run that is shown and started after the run of this table does not have the table."""
+    return any(
+        not manifest.tables_filter
+        and started_at(manifest.run_id) > started_at(table.run_id)
+        and "split" in manifest.stages
+        and table.table.lower() not in {part.name.lower() for part in manifest.split.tables}
+        for manifest in manifests
+    )
+
+
+def _compared(live: LiveDataset) -> Iterable[LiveTable]:
+    """Yield the tables, each with its difference from most of the current tables."""
+    snapshots = Counter(table.snapshot_dt for table in live.current)
+    snapshot = max(snapshots, key=lambda each: (snapshots[each], each), default="")
+    run_ids = Counter(table.run_id for table in live.current if table.snapshot_dt == snapshot)
+    main = max(run_ids, key=lambda each: (run_ids[each], started_at(each)), default="")
+    for table in live.tables:
+        differs: Literal["snapshot", "run"] | None = None
+        if table.snapshot_dt != snapshot:
+            differs = "snapshot"
+        elif table.run_id != main:
+            differs = "run"
+        yield replace(table, differs=differs)
+
+
+def _with_missing(table: LiveTable, live: LiveDataset, storage: Storage) -> LiveTable:
+    manifest = live.manifests.get(table.run_id)
+    if manifest is None or table.files is None:
+        return table
+    found = {entry.name: entry.bytes for entry in storage.list(table.location) if not entry.is_directory}
+    if copy := _copy_at(table.location, manifest):
+        # The engine named the files; their number and total size are known.
+        complete = (len(found), sum(found.values())) == (copy.files, copy.bytes)
+        return replace(table, missing_files=0 if complete else max(copy.files - len(found), 1))
+    files = [file for outcome in manifest.bucket.outcomes for file in outcome.files]
+    expected = [file for file in files if file.table.lower() == table.table.lower()]
+    return replace(table, missing_files=sum(found.get(file.name) != file.bytes for file in expected))

@@ -1,0 +1,96 @@
+"""List what is live: the tables that the catalog shows, and how much of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bucketwheel import plugins
+from bucketwheel.catalogs.live import (
+    LiveDataset,
+    LiveTable,
+    check_live_files,
+    live_dataset,
+    live_datasets,
+    was_published,
+)
+from bucketwheel.catalogs.publish import DATASET
+from bucketwheel.contracts import CatalogTable
+from bucketwheel.errors import SelectionError, did_you_mean
+from bucketwheel.report.formatting import counted
+from bucketwheel.runs.store import RunStore
+from bucketwheel.settings import Settings
+
+
+def tables(settings: Settings, dataset: str | None = None) -> list[LiveDataset]:
+    """Return what the catalog shows of one dataset, or of all; list files, but read none.
+
+    Raises:
+        SelectionError: no such dataset.
+        CatalogError: the catalog cannot be read.
+    """
+    runs, shown = RunStore.of(settings), plugins.catalog(settings).tables()
+    names = known_datasets(settings, runs, shown)
+    if dataset is not None:
+        check_dataset(dataset, names, shown)
+        names = [dataset]
+    return [_checked(settings, name, runs, shown) for name in names]
+
+
+def known_datasets(settings: Settings, runs: RunStore, shown: Sequence[CatalogTable]) -> list[str]:
+    """Return the datasets that are configured, have runs, or have tables in the catalog."""
+    return list(dict.fromkeys([*settings.datasets, *runs.datasets(), *live_datasets(shown)]))
+
+
+def check_dataset(dataset: str, known: Sequence[str], shown: Sequence[CatalogTable] = ()) -> None:
+    """Raise SelectionError if the dataset is not known; the message suggests one that is."""
+    if dataset in known:
+        return
+    hint = did_you_mean(dataset, known)
+    for table in shown:
+        name = table.name.lower()
+        if table.run_id and (name == dataset.lower() or name.endswith(f"_{dataset.lower()}")):
+            hint = f"{table.name!r} is a table of dataset {table.parameters.get(DATASET)!r}; "
+            break
+    raise SelectionError(f"no dataset {dataset!r}; {hint}known: {', '.join(known) or 'none'}")
+
+
+def no_tables_text(dataset: str, run_id: str, settings: Settings) -> str:
+    """Return the message that the catalog has no table of a dataset, although a run was published."""
+    catalog = settings.catalog
+    place = f"database {catalog.database}"
+    if catalog.kind == "duckdb" and catalog.path is not None:
+        place = f"{catalog.path}, {place}" if Path(catalog.path).exists() else f"{catalog.path}, which does not exist"
+    return f"{dataset}: the catalog ({place}) has no table of its runs, although {run_id} was published"
+
+
+def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[CatalogTable]) -> LiveDataset:
+    """Return what the catalog shows of a dataset, with its warnings and problems."""
+    warnings: list[str] = []
+    live = live_dataset(shown, dataset, runs, settings.catalog, unreadable=warnings.append)
+    live = check_live_files(live, runs.storage)
+    problems = _missing_files(live)
+    if not live.tables:
+        manifests = runs.newest_first(dataset, unreadable=warnings.append)
+        published = next((manifest.run_id for manifest in manifests if was_published(manifest)), None)
+        if published is not None:
+            text = no_tables_text(dataset, published, settings)
+            problems.append(f"{text}. Correct the settings, or publish it again: bucketwheel rollback {published}")
+    if mix := live.mix_text():
+        warnings.append(mix)
+    return replace(live, warnings=tuple(warnings), problems=tuple(problems))
+
+
+def _missing_files(live: LiveDataset) -> list[str]:
+    """Return one message per directory whose files are incomplete; staged and final tables may share it."""
+    damaged: dict[str, list[LiveTable]] = {}
+    for table in live.tables:
+        if table.missing_files:
+            damaged.setdefault(table.location, []).append(table)
+    return [
+        f"{', '.join(table.name for table in tables)}: {tables[0].missing_files} of "
+        f"{counted(tables[0].files or 0, 'file')} in {location} are missing or have another size; write them again: "
+        f"bucketwheel run {live.dataset} --snapshot-dt {tables[0].snapshot_dt}"
+        for location, tables in damaged.items()
+    ]
