@@ -125,7 +125,7 @@ def estimate(
             how long it takes, else `cost.mb_per_core_second` does.
     """
     platform = platform_of(settings)
-    seconds, basis = 0.0, "requests only: no worker is paid for"
+    seconds, basis = 0.0, "requests only: the run uses no paid workers"
     if platform:
         seconds, basis = _time(settings, platform, stages, size, earlier)
     files = [(table.bytes // max(table.files, 1), table.files) for table in size.tables]
@@ -151,7 +151,7 @@ def _time(
     speed, cores = settings.cost.mb_per_core_second, _cores(settings, platform)
     seconds = size.bytes_to_read / (speed * 1e6 * cores) if "bucket" in stages else 0.0
     return seconds, (
-        f"no finished run on {platform} to go by: {speed:g} MB a second and core (cost.mb_per_core_second) on "
+        f"no finished run on {platform}; assuming {speed:g} MB per second and core (cost.mb_per_core_second) and "
         f"{cores} cores"
     )
 

@@ -6,7 +6,7 @@
       UsageError                      exit 2   wrong use or configuration
         ConfigError                            a setting is unknown, has the wrong type or contradicts another
         SelectionError                         a dataset, table, stage, snapshot or run that does not exist
-        MappingError                           the mapping CSV does not fit the snapshot
+        MappingError                           the mapping CSV does not match the snapshot
         MissingDependencyError                 an extra has to be installed
         ResumeError                            the run cannot be continued with this configuration or input
       DataRefusedError                exit 3   the data was read and is not acceptable
@@ -65,7 +65,7 @@ class SelectionError(UsageError):
 
 
 class MappingError(UsageError):
-    """The mapping CSV does not fit the snapshot."""
+    """The mapping CSV does not match the snapshot."""
 
 
 class MissingDependencyError(UsageError):
@@ -91,7 +91,7 @@ class UnreadableFilesError(DataRefusedError):
 
 
 class SchemaError(DataRefusedError):
-    """Files disagree on a column, or the key is missing, ambiguous or of a type that has no bucket hash."""
+    """The files have different schemas, or the key is missing, ambiguous or of a type that has no bucket hash."""
 
 
 class QualityError(DataRefusedError):

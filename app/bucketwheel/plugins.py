@@ -95,13 +95,13 @@ def check_copies(settings: Settings) -> None:
     if catalogs and kind not in catalogs:
         tables = " or ".join(name.capitalize() for name in catalogs)
         raise ConfigError(
-            f"ctas.method is {method}, catalog.kind {kind}; {method.capitalize()} copies tables of {tables}: "
-            f"set catalog.kind={catalogs[0]}"
+            f"ctas.method is {method}, but catalog.kind is {kind}; {method.capitalize()} copies only tables of "
+            f"{tables}: set catalog.kind={catalogs[0]}"
         )
     source: type[Catalog] | None = _load_if_installed("catalogs", kind)
     if source is not None and not getattr(source, "shared", True):
         raise ConfigError(
-            f"ctas.method is {method}, catalog.kind {kind}, which no SQL engine shares; set catalog.kind=glue"
+            f"ctas.method is {method}, but no SQL engine can read catalog.kind {kind}; set catalog.kind=glue"
         )
 
 

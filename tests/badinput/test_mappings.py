@@ -37,7 +37,7 @@ def test_mapping_rows_without_column_are_listed(
     sample = dirty(defect)
     published.use(sample)
     found = refused(published, 2).stderr.splitlines()
-    start = found.index(f"error: {sample.mapping} does not fit the snapshot:")
+    start = found.index(f"error: {sample.mapping} does not match the snapshot:")
     assert found[start + 1 : -1] == [*lines, "Correct the mapping file"]
 
 
@@ -73,17 +73,17 @@ def test_wrong_mapping_header_error_shows_expected_one(published: Project, dirty
     ("content", "message"),
     [
         (b"", "header '', expected OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN"),
-        (HEADER.encode(), "does not fit the snapshot:\nno rows"),
+        (HEADER.encode(), "does not match the snapshot:\nno rows"),
         (HEADER.encode() + b"IBE_01\n", "line 2: expected a table and a column, found 'IBE_01'"),
         (HEADER.encode() + b"IBE_01,\n", "line 2: expected a table and a column, found 'IBE_01,'"),
         (HEADER.encode("utf-16"), "is not UTF-8 text (invalid start byte at byte 0); save it as UTF-8"),
         (HEADER.encode() + b'IBE_01,"' + b"x" * 200_000, "line 2: is not CSV: field larger than field limit"),
-        (HEADER.encode() + b"---,IBE8688_Age\n", "line 2: table '---' has no letter or digit to make a name of"),
+        (HEADER.encode() + b"---,IBE8688_Age\n", "line 2: table '---' needs a letter or digit in its name"),
         (
             HEADER.encode() + b"IBE_01,IBE8688_Age\nibe-01,IBE8689_Occupation_Code\n",
             "line 3: tables 'IBE_01' and 'ibe-01' are both called 'ibe_01'",
         ),
-        (HEADER.encode() + b"IBE_01,Customer_User_id\n", "table 'IBE_01' has no column but the key"),
+        (HEADER.encode() + b"IBE_01,Customer_User_id\n", "table 'IBE_01' has no columns besides the key"),
     ],
 )
 def test_mapping_mistake_error_names_file_and_line(
@@ -131,8 +131,8 @@ def test_table_of_101_columns_is_refused_by_default(published: Project, dirty: D
     published.use(dirty("table_of_101_columns"))
     result = refused(published, 2)
     assert (
-        "error: table 'ibe_01' has 101 columns, a Clean Rooms allow-list holds 100; map some to another table, or "
-        "set split.columns_over_limit to parts (two or more tables) or allow\n"
+        "error: table 'ibe_01' has 101 columns, but a Clean Rooms allow-list holds at most 100; map some to "
+        "another table, or set split.columns_over_limit to parts (two or more tables) or allow\n"
     ) in result.stderr
 
 

@@ -30,7 +30,7 @@ def rewrite(snapshot: Path, change: Callable[[pa.Table], pa.Table]) -> None:
 @pytest.mark.parametrize(
     ("defect", "problem"),
     [
-        ("type_disagrees", "{last}: column 'IBE8688_Age' is string, in {first} it is int16"),
+        ("type_disagrees", "{last}: column 'IBE8688_Age' has type string, in {first} it has type int16"),
         ("missing_column", "{last}: column 'IBE8688_Age' is missing"),
         ("extra_column", "{last}: column 'IBE9999_Pilot' is not in {first}"),
     ],
@@ -43,7 +43,7 @@ def test_schema_conflict_error_names_file_and_column(
     result = refused(published, 3)
     first, last = (f"{sample.snapshot}/part-0000{number}.parquet" for number in (0, 2))
     assert result.stderr.splitlines() == [
-        "error: the files of the snapshot disagree:",
+        "error: the files of the snapshot have different schemas:",
         problem.format(first=first, last=last),
         "Write them with one schema",
     ]
@@ -108,7 +108,7 @@ def test_ambiguous_key_error_names_both_columns(published: Project, dirty: Dirty
     rewrite(sample.snapshot, lambda table: table.append_column(KEY.lower(), table[KEY.upper()]))
     result = refused(published, 3)
     assert (
-        f"key '{KEY}' of infobase_attributes fits '{KEY.upper()}' and '{KEY.lower()}'; "
+        f"key '{KEY}' of infobase_attributes matches '{KEY.upper()}' and '{KEY.lower()}'; "
         "set datasets.infobase_attributes.key to one of"
     ) in result.stderr
 
@@ -144,7 +144,7 @@ def test_ambiguous_mapping_error_names_both_columns(published: Project, dirty: D
     published.use(sample)
     sample.mapping.write_text(sample.mapping.read_text().replace(AGE, AGE.upper()))
     result = refused(published, 2)
-    assert f"line 2: '{AGE.upper()}' fits '{AGE}' and '{TWIN}'; write it as one of them" in result.stderr
+    assert f"line 2: '{AGE.upper()}' matches '{AGE}' and '{TWIN}'; write it as one of them" in result.stderr
 
 
 @pytest.mark.parametrize("mapped", [True, False])
@@ -160,7 +160,7 @@ def test_columns_that_differ_in_case_collide_in_one_table(
     else:
         published.set(datasets={NARROW: {"source": str(sample.source), "key": KEY}})
         result, table = refused(published, 3, dataset=NARROW), NARROW
-    assert f"error: {table}: columns '{AGE}' and '{TWIN}' would both be called 'ibe8688_age'; leave one" in (
+    assert f"error: {table}: columns '{AGE}' and '{TWIN}' would both be called 'ibe8688_age'; use a mapping" in (
         result.stderr
     )
 
@@ -168,7 +168,7 @@ def test_columns_that_differ_in_case_collide_in_one_table(
 def test_float_key_error_lists_supported_types(published: Project, dirty: Dirty, refused: Refused) -> None:
     published.use(dirty("float_key"))
     result = refused(published, 3)
-    assert f"error: key '{KEY}' is double, which readers do not bucket; use a column of boolean, tinyint" in (
+    assert f"error: key '{KEY}' has type double, which readers cannot bucket; use a column of type boolean" in (
         result.stderr
     )
 
@@ -182,4 +182,4 @@ def test_key_types_without_bucket_hash_are_refused(
     rewrite(sample.snapshot, lambda t: t.drop_columns([KEY]).append_column(KEY, pa.nulls(len(t), kind)))
     result = refused(published, 3)
     # 32-bit floats come back as `float`.
-    assert f"error: key '{KEY}' is {kind}, which readers do not bucket" in result.stderr
+    assert f"error: key '{KEY}' has type {kind}, which readers cannot bucket" in result.stderr

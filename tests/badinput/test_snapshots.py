@@ -74,7 +74,7 @@ def test_requested_invalid_directory_is_named(published: Project, dirty: Dirty, 
     result = refused(published, 2, "--snapshot-dt", asked)
     assert result.stderr == (
         f"error: snapshot_dt {asked!r} is not a date of the form YYYY-MM-DD; the directory snapshot_dt={asked} "
-        "exists but is no snapshot; available: 2025-10-22\n"
+        "exists but is not a snapshot; available: 2025-10-22\n"
     )
 
 
@@ -95,7 +95,7 @@ def test_snapshot_without_files_is_refused(published: Project, dirty: Dirty, ref
     sample = dirty("zero_files")
     published.use(sample)
     result = refused(published, 3)
-    assert f"{sample.snapshot}: holds no Parquet file; load the snapshot again" in result.stderr
+    assert f"{sample.snapshot}: contains no Parquet files; load the snapshot again" in result.stderr
 
 
 def test_snapshot_without_rows_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:

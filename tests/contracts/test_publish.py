@@ -107,7 +107,7 @@ def test_if_one_table_fails_those_before_it_go_back(catalog: MemoryCatalog, numb
     del expected["t3"]
     assert locations(catalog) == expected
     count = number - 1
-    text = f"{count} {'table' if count == 1 else 'tables'} published before the failure: put back"
+    text = f"restored {count} {'table' if count == 1 else 'tables'} published before the failure"
     assert notes_of(caught.value) == ([text] if count else [])
 
 
@@ -153,8 +153,8 @@ def test_the_notes_say_which_table_could_not_be_put_back_and_the_others_are(
     with pytest.raises(CatalogError, match="no more") as caught:
         publish_all(catalog, Fence(), tables("run2"), adopt=False)
     assert notes_of(caught.value) == [
-        "table 't2' could not be put back: throttled",
-        "3 tables published before the failure: put back",
+        "table 't2' could not be restored: throttled",
+        "restored 3 tables published before the failure",
     ]
     expected = {**of_run("run1"), "t2": "/data/t2/run2"}
     del expected["t3"]
@@ -174,7 +174,7 @@ def test_publish_keeps_tables_changed_by_another_writer(catalog: MemoryCatalog) 
         publish_all(catalog, Fence(), tables("run2"), adopt=False)
     assert locations(catalog)["t1"] == theirs.location
     assert locations(catalog)["t2"] == "/data/t2/run1"
-    assert "table 't1' could not be put back" in notes_of(caught.value)[0]
+    assert "table 't1' could not be restored" in notes_of(caught.value)[0]
 
 
 @pytest.mark.parametrize("name", ["t5", "T5"])
@@ -182,7 +182,7 @@ def test_a_foreign_table_is_refused_before_anything_changes(catalog: MemoryCatal
     catalog.remove(catalog.tables()[-1])
     catalog.add_foreign(name)
     before = list(catalog.tables())
-    with pytest.raises(ForeignTableError, match=f"{name}.*not made by Bucketwheel.*adopt=true") as caught:
+    with pytest.raises(ForeignTableError, match=f"{name}.*not created by Bucketwheel.*adopt=true") as caught:
         publish_all(catalog, Fence(), tables("run2"), adopt=False)
     assert caught.value.exit_code == 2
     assert list(catalog.tables()) == before
@@ -252,7 +252,7 @@ def test_a_table_that_another_writer_moves_behind_our_back_is_noticed_at_the_end
             catalog.put(tables("run1")[0], first)
 
     catalog.after_put = move
-    with pytest.raises(ConcurrentPublishError, match="'t1' was changed by another writer"):
+    with pytest.raises(ConcurrentPublishError, match="another writer changed table 't1'"):
         publish_all(catalog, Fence(), tables("run2"), adopt=False)
     assert set(locations(catalog).values()) == set(of_run("run1").values()) - {"/data/t3/run1"}
 
@@ -267,7 +267,7 @@ def test_a_broken_catalog_does_not_hide_the_first_error(
     catalog.before_put = refusing(2)
     with pytest.raises(CatalogError, match="access denied") as caught:
         publish_all(catalog, Fence(), tables("run2"), adopt=False)
-    assert "whether table 't2' was changed is not known: network unreachable" in notes_of(caught.value)
+    assert "cannot tell whether table 't2' was changed: network unreachable" in notes_of(caught.value)
 
 
 def test_rerun_publishes_nothing_when_the_catalog_adds_parameters() -> None:

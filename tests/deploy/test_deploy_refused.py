@@ -39,11 +39,17 @@ def refusal(**overrides: Any) -> str:
             "AWS refuses 'bucketwheel_prod' as the name of a stack; it accepts letters",
         ),
         ({"deploy.stack": "1st"}, "AWS refuses '1st' as the name of a stack"),
-        ({"deploy.stack": "s" * 70}, "the schedule name '" + "s" * 70 + "-watch' has 76 characters, AWS accepts 64"),
-        ({"glue.role": "r" * 65}, "glue.role: the role name '" + "r" * 65 + "' has 65 characters, AWS accepts 64"),
+        (
+            {"deploy.stack": "s" * 70},
+            "the schedule name '" + "s" * 70 + "-watch' has 76 characters, AWS accepts at most 64",
+        ),
+        (
+            {"glue.role": "r" * 65},
+            "glue.role: the role name '" + "r" * 65 + "' has 65 characters, AWS accepts at most 64",
+        ),
         ({"glue.role": "a role"}, "glue.role: AWS refuses 'a role' as the name of a role"),
         ({"glue.role": "rôle"}, "glue.role: AWS refuses 'rôle' as the name of a role"),
-        ({"deploy.job_prefix": "p" * 250}, "AWS accepts 255"),
+        ({"deploy.job_prefix": "p" * 250}, "AWS accepts at most 255"),
         ({"athena.workgroup": "my group"}, "athena.workgroup: AWS refuses 'my group' as the name of a workgroup"),
         (
             {"catalog.database": "omc-flywheel"},
@@ -80,7 +86,7 @@ def refusal(**overrides: Any) -> str:
         ),
         (
             {"deploy.tags": {f"tag-{n}": "x" for n in range(49)}},
-            "deploy.tags: with `application` and `environment` there are 51, AWS accepts 50",
+            "deploy.tags: 51 tags with `application` and `environment`, AWS accepts at most 50; remove some",
         ),
         (
             {"deploy.permissions_boundary": "boundary"},
@@ -88,11 +94,11 @@ def refusal(**overrides: Any) -> str:
         ),
         (
             {"glue.timeout_minutes": 45},
-            "monitoring.long_job_minutes is 45, but Glue ends a job after glue.timeout_minutes, which is 45: no job",
+            "monitoring.long_job_minutes is 45, but Glue stops a job after glue.timeout_minutes=45, so no job",
         ),
         (
             {"monitoring.long_run_minutes": 1080},
-            "monitoring.long_run_minutes is 1080, but the state machine ends a run after 1080 minutes: none would",
+            "monitoring.long_run_minutes is 1080, but the state machine stops a run after 1080 minutes, so no run",
         ),
         ({"monitoring.email": "nobody"}, "monitoring.email is 'nobody', which is not an address"),
         ({"deploy.schedule": "0 6 5 * *"}, "deploy.schedule is '0 6 5 * *'; expected cron("),
@@ -107,13 +113,13 @@ def refusal(**overrides: Any) -> str:
         ),
         (
             {"ctas.method": "athena"},
-            "outside of the target s3://omc-flywheel-data-us-east-1-prod/omc_cleanroom_data; with ctas.method=athena",
+            "outside the target s3://omc-flywheel-data-us-east-1-prod/omc_cleanroom_data; with ctas.method=athena",
         ),
         ({"deploy.jobs": {"x": {"dataset": "nobody"}}}, "deploy.jobs.x.dataset is 'nobody', which is not configured"),
         ({"deploy.jobs": {"x": {"stages": "buckets"}}}, "deploy.jobs.x.stages has 'buckets', which is not a stage"),
         (
             {"deploy.buckets": "create"},
-            "in a bucket that this stack creates; the package must be there first. Set deploy.artifacts to another",
+            "in a bucket that this stack creates, but the stack needs the package first. Set deploy.artifacts to",
         ),
         (
             {"glue.glue_version": "4.0"},
@@ -123,7 +129,7 @@ def refusal(**overrides: Any) -> str:
         ({"glue.worker_type": "G.3X"}, "glue.worker_type (override): should be 'G.1X'"),
         (
             {"glue.execution_class": "FLEX"},
-            "execution_class is FLEX, worker_type G.4X; Glue has FLEX with G.1X and G.2X only: set worker_type to",
+            "execution_class is FLEX, but worker_type is G.4X; Glue offers FLEX only with G.1X and G.2X: set",
         ),
         ({"emr_serverless.release": "emr-6.9.0"}, "unknown or unsupported release, use emr-7.8.0 to emr-7.13.0"),
         (
@@ -192,9 +198,7 @@ def test_two_parts_of_a_template_that_would_be_one_are_named(overrides: dict[str
 
 def test_a_dataset_without_a_job_for_a_stage_is_refused() -> None:
     message = refusal(datasets__third={"source": "s3://a-bucket/third", "key": "id"})
-    assert message == (
-        "deploy.jobs has no job with stage 'bucket' for dataset 'third'; add one, with that stage among its stages"
-    )
+    assert message == ("deploy.jobs has no job that runs stage 'bucket' for dataset 'third'; add one with that stage")
 
 
 def test_a_configuration_without_datasets_is_refused(tmp_path: Any) -> None:
@@ -215,8 +219,8 @@ def test_a_policy_over_what_iam_takes_is_refused() -> None:
     many = {f"dataset_{n}": {"source": f"s3://a-bucket/{'long/' * 20}{n}", "key": "id"} for n in range(60)}
     jobs = {"all-bucket": {"stages": "discover,split,size,bucket,verify"}}
     message = refusal(datasets=many, deploy__jobs=jobs)
-    assert "the policy of JobRole would have" in message
-    assert "IAM accepts 10,240; use fewer datasets" in message
+    assert "the policies of JobRole would have" in message
+    assert "IAM accepts at most 10,240; use fewer datasets" in message
 
 
 @pytest.mark.parametrize(
@@ -226,14 +230,14 @@ def test_a_policy_over_what_iam_takes_is_refused() -> None:
         ("deploy.tags", {"note": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}, "a secret key"),
         ("glue.arguments", {"--db": "postgresql://admin:hunter2@db/x"}, "a password in a URL"),
         ("glue.arguments", {"--conf": "spark.ssl.keyPassword=x password=hunter2"}, "a secret"),
-        ("glue.arguments", {"--password": "hunter2"}, "a secret, by its name"),
+        ("glue.arguments", {"--password": "hunter2"}, "has the name of a secret"),
         ("deploy.tags", {"note": "-----BEGIN RSA PRIVATE KEY-----"}, "a private key"),
         ("deploy.tags", {"note": f"ghp_{'a1' * 18}"}, "a GitHub token"),
     ],
 )
 def test_secrets_are_refused_and_not_repeated(name: str, value: Any, words: str) -> None:
     message = refusal(**{name: value})
-    assert f"looks like {words};" in message or f"holds {words};" in message
+    assert f"looks like {words};" in message or f"{words};" in message
     assert name in message
     for secret in ("AKIA", "wJalr", "hunter2", "BEGIN", "ghp_"):
         assert secret not in message

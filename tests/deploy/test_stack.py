@@ -103,7 +103,7 @@ def test_a_stack_that_was_never_finished_is_removed_and_made_anew(account: Accou
     applied = account.apply()
     assert (applied.done, account.status()) == (True, "CREATE_COMPLETE")
     assert account.asked[0] == (
-        f"stack {NAME} is in state ROLLBACK_COMPLETE: it can only be deleted; delete the rest of it, then "
+        f"stack {NAME} is in state ROLLBACK_COMPLETE and can only be deleted; delete what is left of it, then "
         "create it again"
     )
     assert account.asked[1].startswith(f"create stack {NAME}")
@@ -115,7 +115,7 @@ def test_a_stack_that_was_never_finished_is_removed_and_made_anew(account: Accou
 @pytest.mark.parametrize(
     ("status", "way"),
     [
-        ("UPDATE_IN_PROGRESS", "another change is in progress; wait for it to end"),
+        ("UPDATE_IN_PROGRESS", "another change is in progress; wait for it to finish"),
         ("UPDATE_ROLLBACK_FAILED", "finish its rollback: aws cloudformation continue-update-rollback"),
     ],
 )
@@ -145,7 +145,7 @@ def test_a_change_that_fails_is_reported_with_the_reasons(account: Account, monk
     with pytest.raises(DeployError) as failed:
         account.apply(monitoring__retention_days=30)
     assert str(failed.value).splitlines() == [
-        f"stack {NAME} ended as UPDATE_ROLLBACK_COMPLETE:",
+        f"stack {NAME} ended in state UPDATE_ROLLBACK_COMPLETE:",
         "JobPipeline (AWS::Some::Type): Role omc_flywheel-prod-glue-role cannot be assumed",
     ]
 

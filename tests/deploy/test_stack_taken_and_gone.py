@@ -43,7 +43,7 @@ def test_jobs_roles_and_workgroups_that_exist_already_are_named_before_anything_
     with pytest.raises(DeployError) as refused:
         account.apply()
     assert str(refused.value) == (
-        "exists already and is not part of the stack: AWS::IAM::Role omc_flywheel-prod-glue-role, AWS::Glue::Job "
+        "already exists outside the stack: AWS::IAM::Role omc_flywheel-prod-glue-role, AWS::Glue::Job "
         "etl-omc-flywheel-prod-addressable-bucket, AWS::Athena::WorkGroup omc_flywheel-prod. Remove it, import it "
         "into the stack, or choose another name (glue.role; deploy.job_prefix; athena.workgroup); see docs/deploy.md"
     )
@@ -62,7 +62,7 @@ def test_the_workgroup_is_found_on_a_later_page_of_the_list(
         return {"WorkGroups": [{"Name": name} for name in names], **({"NextToken": token} if token else {})}
 
     monkeypatch.setattr(clients.client("athena", account.configuration().settings.aws), "list_work_groups", listed)
-    with pytest.raises(DeployError, match=r"not part of the stack: AWS::Athena::WorkGroup omc_flywheel-prod\."):
+    with pytest.raises(DeployError, match=r"outside the stack: AWS::Athena::WorkGroup omc_flywheel-prod\."):
         account.apply()
     pages["2"] = (["another"], None)
     assert account.apply().done
@@ -76,7 +76,7 @@ def test_buckets_that_exist_already_are_named_where_they_were_to_be_made(
     with pytest.raises(DeployError) as refused:
         account.apply(deploy__buckets="create")
     assert str(refused.value) == (
-        f"exists already and is not part of the stack: AWS::S3::Bucket {DATA}. Remove it, import it into the stack, "
+        f"already exists outside the stack: AWS::S3::Bucket {DATA}. Remove it, import it into the stack, "
         "or choose another name (deploy.buckets=adopt, which leaves buckets as they are); see docs/deploy.md"
     )
     client = clients.client("s3", account.configuration().settings.aws)

@@ -83,7 +83,7 @@ def test_a_run_that_fails_or_is_cancelled_is_an_error_with_its_details(
     emr.life, emr.details = list(life), details
     with pytest.raises(SubmitError) as ended:
         emr.submit()
-    assert f"of etl-omc-flywheel-prod-pipeline ended as {life[-1]} after" in str(ended.value)
+    assert f"of etl-omc-flywheel-prod-pipeline ended in state {life[-1]} after" in str(ended.value)
     assert str(ended.value).endswith(f": {details}")
     assert ended.value.exit_code == code
     assert tuple(update.state.state for update in emr.updates) == life
@@ -135,7 +135,7 @@ def test_an_interrupt_stops_the_run_if_that_was_asked(emr: Emr) -> None:
             started=emr._started,
             sleep=interrupt,
         )
-    assert stopped.value.__notes__[0].endswith("it was asked to stop")
+    assert stopped.value.__notes__[0].endswith("a stop was requested")
     assert emr.run().state == "CANCELLED"
 
 

@@ -96,7 +96,7 @@ def test_a_run_that_does_not_end_well_is_an_error_with_its_message(
         glue.submit()
     assert failed.value.exit_code == 1
     text = str(failed.value)
-    assert f"of {JOB} ended as {state} after 123 s, 0.60 dollars: " in text
+    assert f"of {JOB} ended in state {state} after 123 s, 0.60 dollars: " in text
     assert (message or "no reason was given; see the log group /bucketwheel-prod/output") in text
 
 

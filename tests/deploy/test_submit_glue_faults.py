@@ -44,7 +44,7 @@ def test_an_interrupt_leaves_the_run_or_stops_it_if_that_was_asked(glue: Glue) -
     with faults(glue.config, "glue", "BatchStopJobRun", stop) as calls, pytest.raises(KeyboardInterrupt) as stopped:
         glue.submit(stop=True)
     assert calls == [1]
-    assert stopped.value.__notes__[0].endswith("it was asked to stop")
+    assert stopped.value.__notes__[0].endswith("a stop was requested")
 
 
 def test_a_stop_that_is_refused_is_said(glue: Glue) -> None:
@@ -152,7 +152,8 @@ def test_an_interrupt_while_it_is_started_says_how_to_find_out(glue: Glue) -> No
     (run,) = glue.runs()
     token = run["Arguments"]["--submission-token"]
     assert note == (
-        f"{JOB} may have been started; the same command with --token {token} follows that run, or starts it"
+        f"{JOB} may have been started; the same command with --token {token} follows that run, "
+        "or starts one if there is none"
     )
     assert glue.submit(api.JobRequest(token=token)).state.run_id == run["Id"]
 

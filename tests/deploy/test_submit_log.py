@@ -114,4 +114,4 @@ def test_an_interrupt_after_the_end_says_how_the_run_ended(glue: Glue) -> None:
     glue.on_sleep = interrupt
     with pytest.raises(KeyboardInterrupt) as interrupted:
         glue.submit()
-    assert interrupted.value.__notes__ == [f"run {glue.started[0][0]} of {JOB} has ended as SUCCEEDED"]
+    assert interrupted.value.__notes__ == [f"run {glue.started[0][0]} of {JOB} ended in state SUCCEEDED"]

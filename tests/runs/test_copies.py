@@ -100,7 +100,7 @@ def test_busy_engine_is_called_at_most_attempts_times(copying: Copying) -> None:
 def test_copy_with_lost_rows_is_refused(copying: Copying) -> None:
     copying.engine.lose_rows = True
     error = failed(copying, ExecutorError)
-    assert "rows and key checksums are" in str(error)
+    assert "it has rows and key checksums" in str(error)
     assert copying.final() == {}
     assert copying.leftovers() == []
     assert len(copying.directories()) == 1

@@ -69,7 +69,7 @@ def test_copied_rows_are_counted_independently_of_engine(copying: Copying, monke
     copying.engine.lose_rows = True
     error = failed(copying, ExecutorError)
     with pytest.raises(
-        ExecutorError, match=r"hold \d+ rows with the key checksum [0-9a-f]{16}, the run has 300 rows"
+        ExecutorError, match=r"hold \d+ rows with key checksum [0-9a-f]{16}, but the run has 300 rows"
     ):
         raise error
     check_nothing_is_published(copying)

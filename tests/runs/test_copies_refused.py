@@ -37,13 +37,13 @@ def test_plan_refuses_more_buckets_than_athena_writes(copying: Copying, count: i
     if not refused:
         assert plan(settings, RunRequest(DATASET)).size.bucketed == (count != "none")
         return
-    with pytest.raises(ConfigError, match=rf"athena, .* at most 100 .* gives {count}; .*promote.*buckets\.count=64"):
+    with pytest.raises(ConfigError, match=rf"athena, .* at most 100 .* is {count}; .*promote.*buckets\.count=64"):
         plan(settings, RunRequest(DATASET))
 
 
 def test_unsupported_bucket_hash_is_refused(copying: Copying) -> None:
     error = failed(copying, ConfigError, buckets__hash="spark")
-    assert "writes buckets by hive_v1 or hive_v2, buckets.hash is spark" in str(error)
+    assert "which buckets by hive_v1 or hive_v2, but buckets.hash is spark" in str(error)
 
 
 def test_executor_check_fails_before_bucketing(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_copies_with_fewer_properties_give_warning(copying: Copying) -> None:
     steps, report = reports()
     manifest: Manifest = copying.run(report=report).manifest
     assert "copies are not sorted within their buckets" in warnings_in(steps)
-    assert "copies keep times to the ms, finer digits of people_1_value are lost" in warnings_in(steps)
+    assert "copies store times in ms and lose the finer digits of people_1_value" in warnings_in(steps)
     assert {copy.sorted for copy in copying.result(manifest.run_id).copies} == {False}
     final = [table for table in copying.engine.catalog.tables() if table.name.startswith("bucketed_")]
     assert {table.sorted for table in final} == {False}
@@ -75,9 +75,9 @@ def test_copies_with_fewer_properties_give_warning(copying: Copying) -> None:
 @pytest.mark.parametrize(
     ("kind", "method", "text"),
     [
-        ("duckdb", "athena", "Athena copies tables of Glue"),
-        ("memory", "athena", "Athena copies tables of Glue"),
-        ("duckdb", "trino", "catalog.kind duckdb, which no SQL engine shares"),
+        ("duckdb", "athena", "Athena copies only tables of Glue"),
+        ("memory", "athena", "Athena copies only tables of Glue"),
+        ("duckdb", "trino", "no SQL engine can read catalog.kind duckdb"),
     ],
 )
 def test_executor_without_access_to_catalog_is_refused(copying: Copying, kind: str, method: str, text: str) -> None:

@@ -160,7 +160,7 @@ def test_expire_refuses_catalog_without_published_run(
 ) -> None:
     case, ids = three
     for change in ({"catalog__path": str(case.root / "other.duckdb")}, {"catalog__database": "other"}):
-        with pytest.raises(CatalogError, match=f"has no table of its runs, although {ids[2]} was published"):
+        with pytest.raises(CatalogError, match=f"has no table of any run, although run {ids[2]} was published"):
             expire(case.settings(**change), keep=1)
     assert run_ids(case) == ids
 

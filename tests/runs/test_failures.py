@@ -120,7 +120,7 @@ def test_register_refuses_files_missing_after_verify(case: Case) -> None:
     case.run(["discover", "split", "size", "bucket", "verify"])
     (manifest,) = case.manifests()
     next((case.target / DATASET).glob(f"*/{manifest.run_id}/*")).unlink()
-    with pytest.raises(VerificationError, match=f"is gone or has another size than when run {manifest.run_id} wrote"):
+    with pytest.raises(VerificationError, match=f"is missing or has changed size since run {manifest.run_id} wrote"):
         case.run(["register"])
     assert not case.catalog.exists()
 

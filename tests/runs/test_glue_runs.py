@@ -110,7 +110,7 @@ def test_foreign_table_is_refused_until_adopted(cloud: Cloud, aws: str) -> None:
     glue, database = plain_client("glue", aws), cloud.settings().catalog.database
     glue.create_database(DatabaseInput={"Name": database})
     glue.create_table(DatabaseName=database, TableInput={"Name": "ext_people_2", "Owner": "another team"})
-    with pytest.raises(ForeignTableError, match=r"'ext_people_2' exists .* not made by Bucketwheel.*adopt=true"):
+    with pytest.raises(ForeignTableError, match=r"'ext_people_2' exists .* not created by Bucketwheel.*adopt=true"):
         cloud.run()
     assert list(cloud.tables_shown()) == ["ext_people_2"]
     cloud.run(resume="last", catalog__adopt=True)

@@ -54,15 +54,15 @@ def test_renamed_file_error_lists_missing_and_unknown_file(finished: Finished) -
     finished.path(3).rename(finished.directory / "000001_0_3.snappy.parquet")
     assert finished.refused() == (
         f"bucket 3: 000003_0.snappy.parquet is missing ({rows} rows); "
-        "000001_0_3.snappy.parquet was not written by this run (readers take it for bucket 1)"
+        "000001_0_3.snappy.parquet was not written by this run (readers treat it as bucket 1)"
     )
 
 
 @pytest.mark.parametrize(
     ("name", "taken"),
     [
-        ("000002_0_copy_1.snappy.parquet", "readers take it for bucket 2"),
-        ("part-00002.snappy.parquet", "readers take it for no bucket"),
+        ("000002_0_copy_1.snappy.parquet", "readers treat it as bucket 2"),
+        ("part-00002.snappy.parquet", "readers treat it as no bucket"),
         ("more/", "a directory, which readers refuse"),
     ],
 )
@@ -78,7 +78,7 @@ def test_many_unknown_files_are_named_up_to_five(finished: Finished) -> None:
     for number in range(7):
         (finished.directory / f"{number:06d}_0_x.parquet").touch()
     text = finished.refused()
-    assert text.count("was not written by this run (readers take it for bucket") == 5
+    assert text.count("was not written by this run (readers treat it as bucket") == 5
     assert text.endswith("; and 2 more")
 
 

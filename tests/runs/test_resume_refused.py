@@ -24,12 +24,12 @@ def refused(case: Case, **changes: object) -> str:
 @pytest.mark.parametrize(
     ("setting", "value", "text"),
     [
-        ("buckets__count", 8, "buckets.count was 4, is 8"),
-        ("buckets__hash", "hive_v2", "buckets.hash was hive_v1, is hive_v2"),
-        ("buckets__sort", False, "buckets.sort was True, is False"),
-        ("buckets__max_file_bytes", 1000, "buckets.max_file_bytes was 1073741824, is 1000"),
-        ("size__page_bytes", 1000, "size.page_bytes was 262144, is 1000"),
-        ("split__columns_over_limit", "allow", "split.columns_over_limit was error, is allow"),
+        ("buckets__count", 8, "buckets.count was 4, is now 8"),
+        ("buckets__hash", "hive_v2", "buckets.hash was hive_v1, is now hive_v2"),
+        ("buckets__sort", False, "buckets.sort was True, is now False"),
+        ("buckets__max_file_bytes", 1000, "buckets.max_file_bytes was 1073741824, is now 1000"),
+        ("size__page_bytes", 1000, "size.page_bytes was 262144, is now 1000"),
+        ("split__columns_over_limit", "allow", "split.columns_over_limit was error, is now allow"),
     ],
 )
 def test_resume_is_refused_when_setting_changed(case: Case, setting: str, value: object, text: str) -> None:
@@ -40,7 +40,7 @@ def test_resume_is_refused_when_setting_changed(case: Case, setting: str, value:
 def test_resume_is_refused_when_key_changed(case: Case) -> None:
     failed_in_bucket(case)
     changed = case.settings().datasets[DATASET].model_dump() | {"key": "people_1_value"}
-    assert "key was Customer_User_id, is people_1_value" in refused(case, datasets={DATASET: changed})
+    assert "key was Customer_User_id, is now people_1_value" in refused(case, datasets={DATASET: changed})
 
 
 def test_resume_is_refused_when_mapping_changed(case: Case) -> None:
@@ -55,8 +55,8 @@ def test_resume_is_refused_when_input_file_changed(case: Case) -> None:
     size = file.stat().st_size
     os.utime(file, (1_000_000_000, 1_000_000_000))
     message = refused(case)
-    assert f"{file} was {size} bytes of 20" in message
-    assert f"is {size} bytes of 2001-09-09" in message
+    assert f"{file} was changed: {size} bytes of 20" in message
+    assert f"now {size} bytes of 2001-09-09" in message
 
 
 def test_resume_is_refused_when_input_files_added_and_deleted(case: Case) -> None:
@@ -64,8 +64,8 @@ def test_resume_is_refused_when_input_files_added_and_deleted(case: Case) -> Non
     file = next((case.root / "in").rglob("part-1.parquet"))
     file.rename(file.with_name("part-7.parquet"))
     message = refused(case)
-    assert f"{file} was there, is gone" in message
-    assert "part-7.parquet was not there, is now" in message
+    assert f"{file} was deleted" in message
+    assert "part-7.parquet was added" in message
 
 
 def test_resume_refusal_names_first_changed_files(case: Case) -> None:
@@ -79,18 +79,18 @@ def test_resume_refusal_names_first_changed_files(case: Case) -> None:
 def test_resume_is_refused_for_another_snapshot(case: Case) -> None:
     failed_in_bucket(case)
     case.snapshot(FEBRUARY)
-    assert f"snapshot_dt was {JANUARY}, is {FEBRUARY}" in refused(case, snapshot_dt=FEBRUARY)
+    assert f"snapshot_dt was {JANUARY}, is now {FEBRUARY}" in refused(case, snapshot_dt=FEBRUARY)
 
 
 def test_resume_is_refused_for_other_tables(case: Case) -> None:
     failed_in_bucket(case)
-    assert "tables filter was none, is people_2" in refused(case, tables=["people_2"])
+    assert "tables filter was none, is now people_2" in refused(case, tables=["people_2"])
 
 
 def test_resume_is_refused_by_another_version(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     failed_in_bucket(case)
     monkeypatch.setattr("bucketwheel.__version__", "99.0")
-    assert ", is 99.0" in refused(case)
+    assert ", is now 99.0" in refused(case)
 
 
 def test_resume_ignores_newer_snapshot(case: Case) -> None:

@@ -64,7 +64,7 @@ def test_rollback_is_refused_when_file_is_missing_or_cut(two: tuple[Case, str, s
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(VerificationError, match=f"{file}: is gone or has another size"):
+    with pytest.raises(VerificationError, match=f"{file}: is missing or has changed size"):
         rollback(case.settings(), january)
     assert marks(case) == {FEBRUARY}
     assert case.note.read_text() == FEBRUARY
@@ -101,7 +101,8 @@ def test_rollback_moves_only_tables_published_by_run(case: Case) -> None:
     assert shown["ext_people_1"] == {JANUARY}
     assert shown["bucketed_people_1"] == {FEBRUARY}
     assert case.note.read_text() == FEBRUARY
-    assert warnings_in(steps).endswith("unchanged: bucketed_people_1, bucketed_people_2")
+    text = f"unchanged, because run {january} did not publish them: bucketed_people_1, bucketed_people_2"
+    assert warnings_in(steps).endswith(text)
 
 
 def test_rollback_names_tables_that_earlier_run_lacks(case: Case) -> None:
@@ -114,7 +115,10 @@ def test_rollback_names_tables_that_earlier_run_lacks(case: Case) -> None:
         "ext_people_1",
         "bucketed_people_1",
     }
-    assert warnings_in(steps) == f"not part of {january}, unchanged: bucketed_people_2, ext_people_2"
+    assert (
+        warnings_in(steps)
+        == f"unchanged, because run {january} did not publish them: bucketed_people_2, ext_people_2"
+    )
 
 
 def test_failed_rollback_of_one_table_restores_all(
@@ -161,7 +165,7 @@ def test_foreign_tables_are_refused_unless_adopted(case: Case) -> None:
     with duckdb.connect(str(case.catalog)) as connection:
         connection.execute(f"CREATE SCHEMA {DATABASE}")
         connection.execute(f"CREATE TABLE {DATABASE}.bucketed_people_2 AS SELECT 1 AS mine")
-    with pytest.raises(ForeignTableError, match="'bucketed_people_2' exists in the catalog and was not made by"):
+    with pytest.raises(ForeignTableError, match="'bucketed_people_2' exists in the catalog and was not created by"):
         case.run()
     assert case.shown_names() == ["ext_people_1", "ext_people_2"]
     case.run(resume="last", catalog__adopt=True)

@@ -67,7 +67,7 @@ def test_drift_with_denied_published_file_is_reported(second: Project, bucket: B
 def test_plan_scales_cost_from_finished_run(second: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     on_glue = ["--set", "engine=spark", "--set", "glue.price=1"]
     unscaled = second.cli("plan", WIDE, *on_glue).stdout
-    assert "cost: no finished run on glue to go by: 5 MB a second and core (cost.mb_per_core_second)" in unscaled
+    assert "cost: no finished run on glue; assuming 5 MB per second and core (cost.mb_per_core_second)" in unscaled
     with monkeypatch.context() as glue:
         glue.setenv("BUCKETWHEEL_RUNTIME", "glue")
         second.run()

@@ -149,7 +149,7 @@ def test_interrupted_reads_are_retried(bucket: Bucket, proxy: FaultProxy, conten
 def test_repeatedly_interrupted_read_names_file(bucket: Bucket, proxy: FaultProxy, content: bytes) -> None:
     bucket.put("in/x.parquet", content)
     proxy.plan = lambda _: "cut"
-    with pytest.raises(StorageError, match=rf"s3://{bucket.name}/in/x.parquet: reading broke off 8 times"):
+    with pytest.raises(StorageError, match=rf"s3://{bucket.name}/in/x.parquet: the read was interrupted 8 times"):
         rows_of(bucket.uri("in/x.parquet"))
 
 
@@ -162,7 +162,7 @@ def test_read_fails_when_file_is_replaced(bucket: Bucket, proxy: FaultProxy, con
         return None
 
     proxy.plan = plan
-    with pytest.raises(StorageError, match=r"x\.parquet: was replaced or deleted while it was read; start again"):
+    with pytest.raises(StorageError, match=r"x\.parquet: another writer replaced or deleted it during the read; run"):
         rows_of(bucket.uri("in/x.parquet"))
 
 

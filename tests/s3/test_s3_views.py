@@ -75,7 +75,7 @@ def test_viewable_fails_without_parquet_files(
 ) -> None:
     bucket.put("t/_SUCCESS")
     with (
-        pytest.raises(CatalogError, match=r"/t: holds no Parquet file to show"),
+        pytest.raises(CatalogError, match=r"/t: contains no Parquet files"),
         viewable(connection, storage, bucket.uri("t")),
     ):
         pass

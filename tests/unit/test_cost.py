@@ -147,7 +147,7 @@ def test_only_s3_locations_have_requests() -> None:
     found = cost.estimate(near, STAGES, snapshot(), layout())
     assert found is not None
     assert (found.reads, found.writes) == (3 + 3 * 33, 2)
-    assert found.basis == "requests only: no worker is paid for"
+    assert found.basis == "requests only: the run uses no paid workers"
 
 
 @pytest.mark.parametrize(("method", "scanned"), [("athena", 3 * 10**12), ("trino", 0)])
@@ -215,7 +215,8 @@ def test_estimate_without_earlier_run_uses_configured_speed(changes: dict[str, A
     assert found.seconds == pytest.approx(800 / (0.1 * cores))
     platform = slow.deploy.platform
     assert found.basis == (
-        f"no finished run on {platform} to go by: 0.1 MB a second and core (cost.mb_per_core_second) on {cores} cores"
+        f"no finished run on {platform}; assuming 0.1 MB per second and core (cost.mb_per_core_second) "
+        f"and {cores} cores"
     )
     nothing_heavy = cost.estimate(slow, ["register"], snapshot(), layout())
     assert nothing_heavy is not None
@@ -230,10 +231,10 @@ def test_cost_text_has_dollars_and_basis() -> None:
         "by Athena 10.00",
         "cost: 1 s of stages",
     ]
-    requests = cost.Cost(None, 3600, {}, 0, 10, 20, 0.5, 0, 0, "requests only: no worker is paid for")
+    requests = cost.Cost(None, 3600, {}, 0, 10, 20, 0.5, 0, 0, "requests only: the run uses no paid workers")
     assert text.run_text(manifest(), True, requests).splitlines()[-2:] == [
         "cost: at most 0.50 dollars: 10 S3 reads and 20 S3 writes 0.50",
-        "cost: requests only: no worker is paid for",
+        "cost: requests only: the run uses no paid workers",
     ]
 
 

@@ -198,7 +198,7 @@ def test_schema_omits_metadata_of_footer(project: Project) -> None:
 def test_key_is_matched_exactly_then_without_case() -> None:
     assert find_key("ID", ["id", "ID"], "d") == "ID"
     assert find_key("ID", ["x", "Id"], "d") == "Id"
-    with pytest.raises(SchemaError, match=r"key 'ID' of d fits 'id' and 'Id'; set datasets\.d\.key to one of"):
+    with pytest.raises(SchemaError, match=r"key 'ID' of d matches 'id' and 'Id'; set datasets\.d\.key to one of"):
         find_key("ID", ["id", "Id"], "d")
     names = [f"column_{number}" for number in range(30)]
     with pytest.raises(

@@ -137,8 +137,8 @@ def test_row_bytes_are_sum_of_decoded_columns() -> None:
 def test_many_small_files_give_warning_unless_automatic() -> None:
     (warning,) = sized(10**6, buckets__count=256).warnings
     assert warning == (
-        "256 buckets make files of 0.00 MB in the largest table; joins read better with files of 100 MB to 1 GB: "
-        "buckets.count=auto chooses the count"
+        "with 256 buckets, files of the largest table average 0.00 MB; joins are faster with files of 100 MB to "
+        "1 GB; set buckets.count=auto"
     )
     assert sized(10**6, buckets__count="auto").warnings == ()
     assert sized(10**6, buckets__count="none").warnings == ()
@@ -161,6 +161,4 @@ def test_bucket_larger_than_memory_gives_warning(changes: dict[str, Any], warned
     ]
     assert bool(memory_warnings) is warned
     if warned:
-        assert memory_warnings[0].endswith(
-            "memory=100000000 allows 40 MB for it, which will be exceeded; raise buckets.count or memory"
-        )
+        assert memory_warnings[0].endswith("memory=100000000 allows only 40 MB for it; raise buckets.count or memory")

@@ -18,7 +18,7 @@ def test_summary_of_lost_executor_has_reason_without_py4j() -> None:
     )
     summary = summarize_error(text)
     assert summary.startswith("org.apache.spark.SparkException: Job aborted due to stage failure")
-    assert "code 137 (short of memory?" in summary
+    assert "code 137 (out of memory?" in summary
     assert ADVICE in summary
     assert "\n" not in summary
 
@@ -30,7 +30,9 @@ def test_summary_of_python_exception_has_its_last_line() -> None:
         "pyarrow.lib.ArrowMemoryError: malloc of size 64 failed\n"
     )
     summary = summarize_error(f"\n  An exception was thrown from the Python worker. Please see below.\n{raised}")
-    assert summary.startswith("a Python worker failed: pyarrow.lib.ArrowMemoryError: malloc of size 64 failed (short")
+    assert summary.startswith(
+        "a Python worker failed: pyarrow.lib.ArrowMemoryError: malloc of size 64 failed (out of"
+    )
     summary = summarize_error(f"org.apache.spark.api.python.PythonException: {raised}{STACK}")
     assert summary.startswith("org.apache.spark.api.python.PythonException: pyarrow.lib.ArrowMemoryError: malloc of")
     assert ADVICE in summary

@@ -60,7 +60,7 @@ def test_column_can_be_in_several_tables(tmp_path: Path) -> None:
 def test_names_match_exactly_then_without_case(tmp_path: Path) -> None:
     result = mapped(tmp_path, "T1,Abc\nT1,DEF\n", snapshot("abc", "Abc", "ABC", "def"))
     assert layout(result) == {"t1": [("Abc", "abc"), ("def", "def")]}
-    with pytest.raises(MappingError, match="line 2: 'aBC' fits 'abc' and 'Abc'; write it as one of them"):
+    with pytest.raises(MappingError, match="line 2: 'aBC' matches 'abc' and 'Abc'; write it as one of them"):
         mapped(tmp_path, "T1,aBC\n", snapshot("abc", "Abc"))
 
 
@@ -74,9 +74,9 @@ def test_long_list_of_unmapped_columns_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("a b", "a_b"), "addressable_ids: columns 'a b' and 'a_b' would both be called 'a_b'; leave one out"),
+        (("a b", "a_b"), "addressable_ids: columns 'a b' and 'a_b' would both be called 'a_b'; use a mapping"),
         (("KEY ",), "addressable_ids: columns 'Key' and 'KEY ' would both be called 'key'"),
-        (("--",), "addressable_ids: column '--' has no letter or digit to make a name of"),
+        (("--",), "addressable_ids: column '--' needs a letter or digit in its name"),
     ],
 )
 def test_columns_with_colliding_names_are_refused(names: tuple[str, ...], message: str) -> None:
@@ -90,13 +90,13 @@ def test_columns_of_same_name_can_be_in_different_tables(tmp_path: Path) -> None
 
 
 def test_dataset_name_without_table_name_is_refused() -> None:
-    with pytest.raises(SelectionError, match="dataset '--' has no letter or digit to make the name of a table of"):
+    with pytest.raises(SelectionError, match="dataset '--' needs a letter or digit in its name"):
         split(snapshot("A"), dataset="--")
 
 
 def test_mapped_types_unknown_to_catalogs_are_refused(tmp_path: Path) -> None:
     found = snapshot("A", "B", A=pa.null())
-    with pytest.raises(SchemaError, match="column 'A' has type null, which Hive catalogs cannot name; leave it unm"):
+    with pytest.raises(SchemaError, match="column 'A' has type null, which Hive catalogs cannot name; use a mapping"):
         split(found)
     assert layout(mapped(tmp_path, "T1,B\n", found)) == {"t1": [("B", "b")]}
 
@@ -121,7 +121,9 @@ def test_part_named_like_another_table_is_refused(tmp_path: Path) -> None:
 def test_column_limit_counts_only_value_columns() -> None:
     names = [f"c{number}" for number in range(100)]
     assert len(split(snapshot(*names)).tables[0].columns) == 100
-    with pytest.raises(MappingError, match="table 'addressable_ids' has 101 columns, a Clean Rooms allow-list holds"):
+    with pytest.raises(
+        MappingError, match="table 'addressable_ids' has 101 columns, but a Clean Rooms allow-list holds"
+    ):
         split(snapshot(*names, "one_more"))
 
 
@@ -174,7 +176,8 @@ def test_table_name_too_long_for_glue_is_refused(tmp_path: Path, prefixes: dict[
     table = "t" * 247
     found = snapshot("A")
     with pytest.raises(
-        MappingError, match=rf"table 't+' .* of 2\d\d characters with catalog.{setting}, catalog glue takes 255"
+        MappingError,
+        match=rf"table 't+' has 2\d\d characters with catalog.{setting}, but catalog glue accepts at most 255",
     ):
         mapped(tmp_path, f"{table},A\n", found, **{"catalog.kind": "glue", **prefixes})
     assert mapped(tmp_path, f"{table},A\n", found, **prefixes)
@@ -183,13 +186,13 @@ def test_table_name_too_long_for_glue_is_refused(tmp_path: Path, prefixes: dict[
 def test_column_name_too_long_for_glue_is_refused() -> None:
     name = "c" * 256
     with pytest.raises(
-        SchemaError, match=f"column '{name}' would have a name of 256 characters, catalog glue takes 255"
+        SchemaError, match=f"the name of column '{name}' has 256 characters, but catalog glue accepts at most 255"
     ):
         split(snapshot(name), **{"catalog.kind": "glue"})
     assert split(snapshot(name))
     # Key names collide like those of other columns.
     key = discovered([column("k" * 256), column("B")], keys=["k" * 256])
-    with pytest.raises(SchemaError, match=r"column 'k+' would have a name of 256 characters"):
+    with pytest.raises(SchemaError, match=r"the name of column 'k+' has 256 characters"):
         split(key, **{"catalog.kind": "glue"})
 
 
@@ -197,7 +200,8 @@ def test_type_text_too_long_for_glue_is_refused() -> None:
     wide = pa.struct([(f"field_number_{number:08d}", pa.decimal128(38, 10)) for number in range(4000)])
     found = snapshot("A", A=wide)
     with pytest.raises(
-        SchemaError, match=r"the Hive type of column 'A' has 1\d{5} characters, catalog glue takes 131072; leave"
+        SchemaError,
+        match=r"the Hive type of column 'A' has 1\d{5} characters, but catalog glue accepts at most 131072; leave",
     ):
         split(found, **{"catalog.kind": "glue"})
     assert split(found)
@@ -218,12 +222,18 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_split_respects_limits_declared_by_catalog(narrow: str, tmp_path: Path) -> None:
-    with pytest.raises(MappingError, match=r"table 'letters' .* of 16 characters .*, catalog narrow takes 12"):
+    with pytest.raises(
+        MappingError, match=r"table 'letters' has 16 characters .*, but catalog narrow accepts at most 12"
+    ):
         mapped(tmp_path, "letters,A\n", snapshot("A"), **{"catalog.kind": narrow})
-    with pytest.raises(SchemaError, match=r"column 'a_column_name' .* of 13 characters, catalog narrow takes 12"):
+    with pytest.raises(
+        SchemaError, match=r"column 'a_column_name' has 13 characters, but catalog narrow accepts at most 12"
+    ):
         mapped(tmp_path, "t,a_column_name\n", snapshot("a_column_name"), **{"catalog.kind": narrow})
     wide = snapshot("A", A=pa.timestamp("us"))
-    with pytest.raises(SchemaError, match="Hive type of column 'A' has 9 characters, catalog narrow takes 6"):
+    with pytest.raises(
+        SchemaError, match="Hive type of column 'A' has 9 characters, but catalog narrow accepts at most 6"
+    ):
         mapped(tmp_path, "t,A\n", wide, **{"catalog.kind": narrow})
 
 

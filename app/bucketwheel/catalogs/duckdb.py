@@ -128,7 +128,9 @@ class DuckdbCatalog:
         kept: str | None,
     ) -> CatalogTable:
         if kept is None:
-            raise CatalogError(f"{table.name}: {self._path} does not have what was there before Bucketwheel")
+            raise CatalogError(
+                f"{table.name}: cannot restore it: {self._path} no longer has the table or view that it replaced"
+            )
         self._drop(connection, found.name)
         self._rename(connection, kept, table.name)
         return table
@@ -230,9 +232,9 @@ class DuckdbCatalog:
         # Replacing the file would lose changes that another connection has not checkpointed.
         if self._path.with_name(f"{self._path.name}.wal").exists():
             raise CatalogError(
-                f"{self._path}: another program has the catalog open for writing, or ended before it was done (there "
-                "is a .wal file beside it); close it there, or open and close it once with DuckDB, and read it with "
-                "read_only=True"
+                f"{self._path}: another program has the catalog open for writing, or crashed while writing (a .wal "
+                "file is left): close it in that program, or open and close it once with DuckDB. Programs that only "
+                "read should open it with read_only=True"
             )
 
     @contextmanager
@@ -252,7 +254,11 @@ class DuckdbCatalog:
             if not isinstance(error, duckdb.Error):
                 raise
             busy = any(sign in str(error) for sign in _BUSY)
-            hint = "; it is open for writing: close it there, or open it with read_only=True" if busy else ""
+            hint = (
+                "; another program has it open for writing: close it there, or open it with read_only=True"
+                if busy
+                else ""
+            )
             raise CatalogError(f"{self._path}: {error}{hint}") from error
 
     def _forget(self) -> None:

@@ -35,7 +35,7 @@ def viewable(connection: duckdb.DuckDBPyConnection, storage: Storage, location: 
         return
     files = [entry.location for entry in storage.list(location) if entry.name.endswith(".parquet")]
     if not files:
-        raise CatalogError(f"{location}: holds no Parquet file to show; run the stage `bucket` again")
+        raise CatalogError(f"{location}: contains no Parquet files; run the stage `bucket` again")
     with wrap_os_errors(files[0], "read"), storage.open(files[0]) as stream:
         schema = pq.read_schema(stream)
     with tempfile.TemporaryDirectory(prefix="bucketwheel-") as directory:

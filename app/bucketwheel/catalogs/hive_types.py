@@ -23,17 +23,17 @@ _SCALARS = {
 }
 # Hive has no type that reads all values of these correctly: the nearest type, its fault, and a type to use instead.
 # Readers do read smaller unsigned integers correctly.
-_NEGATIVE = "as which readers take values from {} on for negative ones"
-_TIME = ("int", "but Trino refuses to read times of day of 32 bits", "time64 (in microseconds)")
+_NEGATIVE = "in which values of {} or more become negative"
+_TIME = ("int", "but Trino cannot read 32-bit times of day", "time64 (in microseconds)")
 _NEAREST = {
     pa.uint32(): ("bigint", _NEGATIVE.format("2^31"), "int64"),
     pa.uint64(): ("bigint", _NEGATIVE.format("2^63"), "int64 or decimal(20,0)"),
-    pa.float16(): ("float", "which has four bytes where Parquet has two, so readers refuse it", "float32"),
+    pa.float16(): ("float", "which has 4 bytes, but the file has 2, so readers reject it", "float32"),
     pa.time32("s"): _TIME,
     pa.time32("ms"): _TIME,
 }
 _MOST_DIGITS = 38
-_FIX = "leave it unmapped (a dataset without a mapping needs one for that), or have it written as another type"
+_FIX = "use a mapping that leaves it out, or have it written as another type"
 # Characters that separate the parts of a type name.
 _TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
 
@@ -44,8 +44,8 @@ def hive_type(kind: pa.DataType, column: str, exact: bool = True) -> str:
     Args:
         kind: Arrow type of the column.
         column: its name, for the error.
-        exact: refuse what would be read otherwise than it was written; else take the nearest name, for readers that
-            go by the files.
+        exact: refuse a type whose values Hive would change; False returns the nearest type, for readers that take
+            the type from the files.
 
     Raises:
         SchemaError: Hive has no such type.

@@ -34,12 +34,12 @@ def definitions(
     Raises:
         SchemaError: the catalog does not support a column's type, for example in a run made for another catalog.
     """
-    made = {copy.table: copy for copy in copies}
-    found = manifest.discover
+    copy_of = {copy.table: copy for copy in copies}
+    snapshot = manifest.discover
     split = manifest.split
     size = manifest.size
     written = {table.name: table for table in manifest.verify.tables}
-    schema = found.schema()
+    schema = snapshot.schema()
     keys = tuple(key.name for key in split.keys)
     exact = services.catalog_class().typed
     tables = []
@@ -51,9 +51,9 @@ def definitions(
         parameters = {
             "classification": "parquet",
             # Athena, Trino and Hive read the table comment from here; the previous jobs wrote the same text.
-            "comment": f"Bucketed table created from snapshot_dt={found.snapshot_dt}",
+            "comment": f"Bucketed table created from snapshot_dt={snapshot.snapshot_dt}",
             "bucketwheel.run_id": manifest.run_id,
-            "bucketwheel.snapshot_dt": found.snapshot_dt,
+            "bucketwheel.snapshot_dt": snapshot.snapshot_dt,
             DATASET: manifest.dataset,
             "numRows": str(written[table.name].rows),
             "totalSize": str(written[table.name].bytes),
@@ -69,7 +69,7 @@ def definitions(
             sorted=size.sort and size.bucketed,
             parameters=parameters,
         )
-        tables.append(_copied(defined, made[table.name]) if table.name in made else defined)
+        tables.append(_copied(defined, copy_of[table.name]) if table.name in copy_of else defined)
     return tables
 
 
@@ -89,12 +89,12 @@ def check_files(manifest: Manifest, runs: RunStore) -> None:
     outcomes = manifest.bucket.outcomes
     for table in manifest.split.tables:
         directory = runs.data_directory(manifest.dataset, table.name, manifest.run_id)
-        found = {entry.name: entry.bytes for entry in runs.storage.list(directory)}
+        sizes = {entry.name: entry.bytes for entry in runs.storage.list(directory)}
         for file in (file for outcome in outcomes for file in outcome.files if file.table == table.name):
-            if found.get(file.name) != file.bytes:
+            if sizes.get(file.name) != file.bytes:
                 raise VerificationError(
-                    f"{join(directory, file.name)}: is gone or has another size than when run {manifest.run_id} "
-                    "wrote it; its tables cannot be published as they are"
+                    f"{join(directory, file.name)}: is missing or has changed size since run {manifest.run_id} "
+                    "wrote it, so its tables cannot be published; restore the file, or start a new run"
                 )
 
 
@@ -183,7 +183,7 @@ def _refuse_foreign(tables: Sequence[CatalogTable], before: Sequence[CatalogTabl
     for table, found in zip(tables, before, strict=True):
         owner = found.parameters.get(DATASET) if found else None
         if found and found.run_id is None:
-            problems.append(f"table {found.name!r} exists in the catalog and was not made by Bucketwheel")
+            problems.append(f"table {found.name!r} exists in the catalog and was not created by Bucketwheel")
         elif owner not in (None, table.parameters.get(DATASET)):
             problems.append(f"table {table.name!r} exists in the catalog and belongs to dataset {owner!r}")
     if problems:
@@ -210,7 +210,7 @@ def _shown_after(catalog: Catalog, table: CatalogTable, cause: BaseException) ->
     try:
         shown = catalog.get(table.name)
     except Exception as error:  # noqa: BLE001 any error here must not hide the original one
-        cause.add_note(f"whether table {table.name!r} was changed is not known: {error}")
+        cause.add_note(f"cannot tell whether table {table.name!r} was changed: {error}")
         return None
     return shown if shown and same_definition(shown, table) else None
 
@@ -220,7 +220,7 @@ def _check_shown(catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
     for table, found in zip(tables, _before(catalog, tables), strict=True):
         if found is None or not same_location(found.location, table.location):
             raise ConcurrentPublishError(
-                f"table {table.name!r} was changed by another writer while it was published; see "
+                f"another writer changed table {table.name!r} while this run published it; check "
                 "`bucketwheel runs`, then run again"
             )
 
@@ -239,7 +239,7 @@ def _go_back(catalog: Catalog, changed: Sequence[_Change], cause: BaseException)
                 catalog.put(previous, now)
             done += 1
         except Exception as error:  # noqa: BLE001 the other tables must still be restored
-            cause.add_note(f"table {now.name!r} could not be put back: {error}")
+            cause.add_note(f"table {now.name!r} could not be restored: {error}")
     if done:
         text = "1 table" if done == 1 else f"{done} tables"
-        cause.add_note(f"{text} published before the failure: put back")
+        cause.add_note(f"restored {text} published before the failure")

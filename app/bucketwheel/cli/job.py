@@ -37,7 +37,7 @@ _TOPIC = "--notices-topic"
 
 # The arguments of a job beyond those of `run`.
 ARGUMENTS: Mapping[tuple[str, ...], str] = {
-    _DATASET: "the dataset; _NONE_ or an empty value runs all of them",
+    _DATASET: "the dataset; _NONE_ or an empty value means all datasets",
     _CONF: "the directory with base.yaml and <env>.yaml, local or on S3",
     (_TOPIC,): "the SNS topic for notifications (monitoring.topic_arn); an explicit setting takes precedence",
     _SETTINGS: 'several settings as one JSON object: {"buckets.count": 32}; Glue passes each name only once',

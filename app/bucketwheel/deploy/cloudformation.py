@@ -170,7 +170,7 @@ class Stack:
         """
         status = self._followed("execute_change_set", echo, ChangeSetName=change_set)
         if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-            raise DeployError(f"stack {self.name} ended as {status}:\n{self._reasons()}")
+            raise DeployError(f"stack {self.name} ended in state {status}:\n{self._reasons()}")
 
     def delete(self, echo: Echo) -> None:
         """Delete the stack and wait for its end.
@@ -180,7 +180,7 @@ class Stack:
         """
         status = self._followed("delete_stack", echo)
         if status not in (None, "DELETE_COMPLETE"):
-            raise DeployError(f"stack {self.name} ended as {status}:\n{self._reasons()}")
+            raise DeployError(f"stack {self.name} ended in state {status}:\n{self._reasons()}")
 
     def _followed(self, call: str, echo: Echo, **arguments: str) -> str | None:
         """Start a change, wait until the stack is no longer in progress, and return its status."""
@@ -225,7 +225,9 @@ class Stack:
         waited = 0.0
         while not is_done(result := look()):
             if waited >= _MAX_WAIT_SECONDS:
-                raise DeployError(f"stack {self.name}: no change ended within an hour; see its events")
+                raise DeployError(
+                    f"stack {self.name}: the change did not finish within an hour; see the events of the stack"
+                )
             self._sleep(_POLL_SECONDS)
             waited += _POLL_SECONDS
         return result

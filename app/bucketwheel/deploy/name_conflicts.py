@@ -43,7 +43,7 @@ _SETTINGS = {
 
 
 def check_name_conflicts(config: Configuration, template: dict[str, Any], stack: Stack | None) -> None:
-    """Refuse a template with a resource that already exists outside the stack.
+    """Refuse a template that creates a resource which already exists outside the stack.
 
     Args:
         config: has the settings for access to AWS.
@@ -66,7 +66,7 @@ def check_name_conflicts(config: Configuration, template: dict[str, Any], stack:
         settings = dict.fromkeys(_SETTINGS[kind] for kind, _ in conflicts)
         names = ", ".join(f"{kind} {name}" for kind, name in conflicts)
         raise DeployError(
-            f"exists already and is not part of the stack: {names}. Remove it, import it "
+            f"already exists outside the stack: {names}. Remove it, import it "
             f"into the stack, or choose another name ({'; '.join(settings)}); see docs/deploy.md"
         )
 

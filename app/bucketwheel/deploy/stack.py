@@ -77,7 +77,7 @@ def apply(
         stack.delete(echo)
         status = None
     if status not in (None, "REVIEW_IN_PROGRESS", *_SETTLED):
-        advice = _RECOVERY.get(str(status), "another change is in progress; wait for it to end")
+        advice = _RECOVERY.get(str(status), "another change is in progress; wait for it to finish")
         raise DeployError(f"stack {stack.name} is in state {status}; {advice}")
     kind = "UPDATE" if status in _SETTLED else "CREATE"
     name_conflicts.check_name_conflicts(config, rendered, stack if kind == "UPDATE" else None)
@@ -120,7 +120,7 @@ def destroy(
 
 def _dead_text(stack: Stack, status: str) -> str:
     return (
-        f"stack {stack.name} is in state {status}: it can only be deleted; delete the rest of it, then "
+        f"stack {stack.name} is in state {status} and can only be deleted; delete what is left of it, then "
         "create it again"
     )
 
@@ -143,7 +143,7 @@ def _template_argument(config: Configuration, stack: Stack, body: str) -> dict[s
     if not config.settings.deploy.artifacts:
         raise ConfigError(
             f"the template has {len(content):,} bytes, CloudFormation accepts {_MAX_INLINE_BYTES:,} in a call; set "
-            "deploy.artifacts to a location on S3 for it"
+            "deploy.artifacts to an S3 location, so that it can be uploaded"
         )
     base = Deployment(config.settings, config.env).artifacts()
     location = join(base.uri, "templates", f"{hashlib.sha256(content).hexdigest()[:16]}.json")

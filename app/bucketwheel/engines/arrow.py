@@ -148,6 +148,6 @@ class ArrowEngine:
             return future.result()
         except MemoryError as error:
             raise EngineError(
-                f"not enough memory ({error}) with memory={self._budget} bytes and threads={self._threads}; set "
-                "lower ones, or a higher buckets.count"
+                f"not enough memory ({error}) with memory={self._budget} bytes and threads={self._threads}; lower "
+                "memory or threads, or raise buckets.count"
             ) from error

@@ -90,13 +90,13 @@ class AthenaExecutor:
         if self.chooses_location and not self._is_ours(results):
             raise ConfigError(
                 f"athena.workgroup: workgroup {name!r} enforces its output location {results}, which is outside "
-                f"the target {self._target}, so expire would never find the tables; name a workgroup that does not, "
-                "or set ctas.method=promote"
+                f"the target {self._target}, so expire would never find the tables; use a workgroup that "
+                "enforces none, or set ctas.method=promote"
             )
         if not (results or managed or given):
             raise ConfigError(
-                f"athena.output_location: is not set, and workgroup {name!r} has none either; set it to an s3:// "
-                "location"
+                f"athena.output_location: is not set, and workgroup {name!r} has no output location; set it to an "
+                "s3:// location"
             )
 
     def copy(self, copy: TableCopy, stop: Event) -> Statement:

@@ -34,7 +34,7 @@ class CopyChecks:
         table, source = self._services.catalog().get(copy.name), copy.source
         if table is None:
             raise ExecutorError(
-                f"{copy.name}: the engine created it, but the catalog does not show it; both must use the same "
+                f"{copy.name}: the engine created it, but the catalog does not list it; both must use the same "
                 "catalog, check athena.catalog or trino.catalog"
             )
         for thing, actual, expected in (
@@ -55,8 +55,8 @@ class CopyChecks:
         """Compare the engine's row count and key checksums of a copy with those of its source."""
         if actual.rows != expected.rows or actual.rows[0][0] != str(self._rows):
             raise ExecutorError(
-                f"copy of {source}: rows and key checksums are {actual.rows}, those of its source {expected.rows}, "
-                f"and the run has {self._rows} rows; nothing was published"
+                f"copy of {source}: it has rows and key checksums {actual.rows}, its source has {expected.rows}, and "
+                f"the run has {self._rows} rows; nothing was published"
             )
 
     def buckets(self, copy: TableCopy, location: str, check_stop: Callable[[], None]) -> None:
@@ -71,6 +71,7 @@ class CopyChecks:
             ) from error
         if (rows, checksum) != (self._rows, self._checksum):
             raise ExecutorError(
-                f"copy of {copy.source.name}: its files at {location} hold {rows} rows with the key checksum "
-                f"{checksum:016x}, the run has {self._rows} rows with {self._checksum:016x}; nothing was published"
+                f"copy of {copy.source.name}: its files at {location} hold {rows} rows with key checksum "
+                f"{checksum:016x}, but the run has {self._rows} rows with key checksum {self._checksum:016x}; "
+                "nothing was published"
             )

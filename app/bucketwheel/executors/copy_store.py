@@ -83,8 +83,8 @@ def check_copies(storage: Storage, copies: Sequence[CopiedTable]) -> None:
         files, size = count_files(storage, copy.location)
         if (files, size) != (copy.files, copy.bytes):
             raise VerificationError(
-                f"{copy.location}: holds {files} files of {size} bytes, {copy.files} files of {copy.bytes} bytes "
-                "were written; the table cannot be published as it is"
+                f"{copy.location}: contains {files} files of {size} bytes, expected {copy.files} files of "
+                f"{copy.bytes} bytes; the table cannot be published. Run the stage `ctas` again"
             )
 
 
@@ -119,7 +119,7 @@ def check_writers(method: str, bucket_count: int, limit: int | None) -> None:
     if limit is not None and bucket_count > limit:
         fewer = 1 << (limit.bit_length() - 1)
         raise ConfigError(
-            f"ctas.method is {method}, which writes at most {limit} partitions and buckets in one statement, "
-            f"buckets.count gives {bucket_count}; set ctas.method=promote, which moves no data and has no limit, or "
+            f"ctas.method is {method}, which writes at most {limit} partitions and buckets per statement, but "
+            f"buckets.count is {bucket_count}; set ctas.method=promote, which moves no data and has no limit, or "
             f"buckets.count={fewer} or less"
         )

@@ -61,14 +61,14 @@ def _check_layout(settings: Settings, executor: SqlExecutor, size: SizeResult) -
     check_writers(settings.ctas.method, size.bucket_count, executor.writers)
     if size.hash not in executor.hashes:
         raise ConfigError(
-            f"ctas.method is {settings.ctas.method}, which writes buckets by {' or '.join(executor.hashes)}, "
+            f"ctas.method is {settings.ctas.method}, which buckets by {' or '.join(executor.hashes)}, but "
             f"buckets.hash is {size.hash}; set ctas.method=promote, or buckets.hash={executor.hashes[0]}"
         )
 
 
 def _warnings(manifest: Manifest, executor: SqlExecutor, size: SizeResult) -> Iterator[str]:
     if size.sort and size.bucketed and not executor.sorts:
-        yield "copies are not sorted within their buckets, as promoted files are"
+        yield "copies are not sorted within their buckets; ctas.method=promote keeps the order"
     schema = manifest.discover.schema()
     coarser = _UNITS[: _UNITS.index(executor.timestamp_unit) + 1]
     finer = [
@@ -79,7 +79,7 @@ def _warnings(manifest: Manifest, executor: SqlExecutor, size: SizeResult) -> It
     ]
     if finer:
         yield (
-            f"copies keep times to the {executor.timestamp_unit}, finer digits of {', '.join(finer[:5])} are lost; "
+            f"copies store times in {executor.timestamp_unit} and lose the finer digits of {', '.join(finer[:5])}; "
             "ctas.method=promote keeps them"
         )
 
@@ -118,9 +118,9 @@ class _Work:
             published = shown.get(table.name.lower())
             if published is None or not same_location(published.location, table.location):
                 raise SelectionError(
-                    f"ctas.method is {settings.ctas.method}, which copies {table.name}, and the catalog does not "
-                    f"show that of run {self._manifest.run_id}; publish it first: --stages register,ctas --resume "
-                    f"{self._manifest.run_id}"
+                    f"ctas.method is {settings.ctas.method}, which copies {table.name}, but in the catalog this "
+                    f"table is not from run {self._manifest.run_id}; publish it first: --stages register,ctas "
+                    f"--resume {self._manifest.run_id}"
                 )
         return [_Table(name, table) for name, table in zip(names, staged, strict=True)]
 

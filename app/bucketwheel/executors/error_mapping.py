@@ -14,8 +14,8 @@ from bucketwheel.errors import (
 )
 
 _FEWER = (
-    "the engine writes no more partitions and buckets in one statement; set ctas.method=promote, which moves no "
-    "data, or fewer buckets by buckets.count"
+    "the engine cannot write that many partitions and buckets in one statement; set ctas.method=promote, which "
+    "moves no data, or lower buckets.count"
 )
 # The first matching pattern decides.
 _CAUSES: tuple[tuple[str, type[ExecutorError], str], ...] = (
@@ -29,12 +29,12 @@ _CAUSES: tuple[tuple[str, type[ExecutorError], str], ...] = (
         r"Rate exceeded|SlowDown|Throttl|TOO_MANY_REQUESTS|QUERY_QUEUE_FULL|NO_NODES_AVAILABLE|SERVER_STARTING_UP"
         r"|Too Many Requests",
         ExecutorBusyError,
-        "it is busy; try again later, or lower ctas.concurrency",
+        "the engine is busy; try again later, or lower ctas.concurrency",
     ),
     (
         r"exhausted resources|EXCEEDED_(?:\w+_)?LIMIT|CLUSTER_OUT_OF_MEMORY|INSUFFICIENT_RESOURCES|timed? ?out",
         ExecutorResourcesError,
-        "it needs more than the engine gives; set ctas.method=promote, which moves no data, or a larger engine",
+        "the engine has too few resources; set ctas.method=promote, which moves no data, or enlarge the engine",
     ),
     (
         r"SYNTAX_ERROR|TYPE_MISMATCH|(?:TABLE|COLUMN|SCHEMA|CATALOG|FUNCTION)_NOT_FOUND|NOT_SUPPORTED"

@@ -51,8 +51,8 @@ class TrinoExecutor:
         catalogs = [str(row[0]) for row in self._execute("SHOW CATALOGS", "catalogs", Event()).rows]
         if self._trino.catalog not in catalogs:
             raise ConfigError(
-                f"trino.catalog: Trino at {self._address} has no catalog {self._trino.catalog!r}, it has "
-                f"{', '.join(catalogs)}; a catalog with a wrong property is missing too: check Trino's log"
+                f"trino.catalog: Trino at {self._address} has no catalog {self._trino.catalog!r}; known: "
+                f"{', '.join(catalogs)}. Trino leaves out a catalog with an invalid property: check its log"
             )
 
     def copy(self, copy: TableCopy, stop: Event) -> Statement:

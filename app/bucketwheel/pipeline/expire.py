@@ -83,8 +83,8 @@ def _expirable(services: Services, keep: int) -> list[str]:
     published = [manifest.run_id for manifest in manifests if any(stage in manifest.stages for stage in PUBLISHING)]
     if published and not shown.intersection(published):
         raise CatalogError(
-            f"{dataset}: the catalog has no table of its runs, although {published[-1]} was published; nothing was "
-            "deleted. Check that catalog.path and catalog.database name the right one"
+            f"{dataset}: the catalog has no table of any run, although run {published[-1]} was published; nothing "
+            "was deleted. Check catalog.path and catalog.database"
         )
     run_ids = store.ids(dataset)
     unreadable = {*run_ids} - {manifest.run_id for manifest in manifests}

@@ -102,19 +102,19 @@ def check_unchanged(manifest: Manifest, services: Services) -> None:
     ]
     changed += _changed_files(inputs_of(discovered), inputs)
     if services.snapshot_dt not in (None, manifest.snapshot_dt):
-        changed.append(f"snapshot_dt was {manifest.snapshot_dt}, is {services.snapshot_dt}")
+        changed.append(f"snapshot_dt was {manifest.snapshot_dt}, is now {services.snapshot_dt}")
     if changed:
         raise ResumeError(
             f"run {manifest.run_id} cannot be resumed: {'; '.join(changed)}. Undo the change, or start a new "
-            "run: without --resume, and with the stage discover"
+            "run without --resume and with the stage discover"
         )
 
 
 def _difference(name: str, before: str | None, now: str | None) -> str:
     if name != _CODE:
-        return f"{name} was {before or 'not recorded'}, is {now or 'not recorded'}"
+        return f"{name} was {before or 'not recorded'}, is now {now or 'not recorded'}"
     was = f"was {before[:12]}" if before else "was not recorded by that version"
-    return f"the code that writes files has changed (digest {was}, is {(now or '')[:12]})"
+    return f"the code that writes files has changed (its digest {was}, is now {(now or '')[:12]})"
 
 
 def _changed_files(was: Sequence[InputFile], now: Sequence[InputFile]) -> list[str]:
@@ -126,9 +126,9 @@ def _changed_files(was: Sequence[InputFile], now: Sequence[InputFile]) -> list[s
 def _file_changes(was: _Stamps, now: _Stamps) -> Iterator[str]:
     for path in sorted({*was, *now}):
         if path not in now:
-            yield f"{path} was there, is gone"
+            yield f"{path} was deleted"
         elif path not in was:
-            yield f"{path} was not there, is now"
+            yield f"{path} was added"
         elif was[path] != now[path]:
             old, new = was[path], now[path]
-            yield f"{path} was {old[0]} bytes of {old[1]}, is {new[0]} bytes of {new[1]}"
+            yield f"{path} was changed: {old[0]} bytes of {old[1]}, now {new[0]} bytes of {new[1]}"

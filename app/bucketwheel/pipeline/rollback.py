@@ -54,7 +54,7 @@ def rollback(
         result = publish_all(catalog, services.fence, tables, settings.catalog.adopt, write_snapshot)
         left = sorted(table.name for table in _others(catalog.tables(), manifest))
     if left:
-        text = f"not part of {run_id}, unchanged: {', '.join(left)}"
+        text = f"unchanged, because run {run_id} did not publish them: {', '.join(left)}"
         report(Progress(manifest.dataset, "rollback", "warning", message=text))
     return result
 

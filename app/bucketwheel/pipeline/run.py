@@ -210,8 +210,8 @@ def _tables(manifest: Manifest, stage: str) -> Iterator[Progress]:
                 manifest.dataset, stage, "done", table.rows, table.bytes, table=table.name, files=table.files
             )
     elif stage in PUBLISHING:
-        for shown in manifest.result(stage, PublishResult).tables:
-            yield Progress(manifest.dataset, stage, "done", table=shown.name, message=f"shows {shown.location}")
+        for table in manifest.result(stage, PublishResult).tables:
+            yield Progress(manifest.dataset, stage, "done", table=table.name, message=f"now at {table.location}")
 
 
 def _ending(manifest: Manifest) -> dict[str, str | None]:

@@ -160,7 +160,7 @@ def _resume(store: RunStore, services: Services, request: RunRequest) -> Manifes
     if request.resume == "last":
         manifest = next(store.newest_first(request.dataset), None)
         if manifest is None:
-            raise SelectionError(f"--resume last: {request.dataset} has no run below {store.target}; leave it out")
+            raise SelectionError(f"--resume last: {request.dataset} has no run below {store.target}; omit --resume")
     else:
         manifest = store.find(request.resume or "", [request.dataset])
     tables_filter = services.tables_filter or manifest.tables_filter

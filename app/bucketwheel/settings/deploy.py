@@ -76,8 +76,8 @@ class GlueJobSettings(Frozen):
     def _workers_of_class(self) -> GlueJobSettings:
         if self.execution_class == "FLEX" and self.worker_type not in _FLEX_WORKERS:
             raise ValueError(
-                f"execution_class is FLEX, worker_type {self.worker_type}; Glue has FLEX with "
-                f"{' and '.join(_FLEX_WORKERS)} only: set worker_type to one of these, or execution_class to STANDARD"
+                f"execution_class is FLEX, but worker_type is {self.worker_type}; Glue offers FLEX only with "
+                f"{' and '.join(_FLEX_WORKERS)}: set worker_type to one of these, or execution_class to STANDARD"
             )
         return self
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-_ADVICE = "take it out, and give the job's role access, or keep it in AWS Secrets Manager"
+_ADVICE = "remove it, and give the job's role access instead, or keep it in AWS Secrets Manager"
 _PATTERNS = (
     ("a secret that is not shown", re.compile(r"^\*{10}$")),
     ("an access key", re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b")),
@@ -39,7 +39,7 @@ def secrets_in(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         for key, part in value.items():
             dotted = f"{name}.{key}" if name else str(key)
             if isinstance(part, str) and part and _NAMES.search(str(key)):
-                yield dotted, f"holds a secret, by its name; {_ADVICE}"
+                yield dotted, f"has the name of a secret; {_ADVICE}"
             else:
                 yield from secrets_in(part, dotted)
     elif isinstance(value, str | SecretStr):

@@ -39,7 +39,9 @@ class Discover:
         snapshot_dt, location = _choose_snapshot(services, warnings)
         entries = data_files(services.storage, location, warnings)
         if not entries:
-            raise SnapshotError(f"{location}: holds no Parquet file; load the snapshot again or choose another one")
+            raise SnapshotError(
+                f"{location}: contains no Parquet files; load the snapshot again or choose another one"
+            )
         footers = read_footers(services.storage, entries)
         _check_schemas(footers)
         rows = sum(footer.metadata.num_rows for footer in footers)
@@ -84,7 +86,7 @@ def _requested(services: Services, snapshots: dict[str, str], invalid: Sequence[
     requested = services.snapshot_dt or ""
     if not _is_date(requested):
         seen = (
-            f"; the directory {_PREFIX}{requested} exists but is no snapshot"
+            f"; the directory {_PREFIX}{requested} exists but is not a snapshot"
             if f"{_PREFIX}{requested}" in invalid
             else ""
         )
@@ -159,21 +161,23 @@ def _check_schemas(footers: Sequence[Footer]) -> None:
     first = footers[0].entry.location
     problems: list[str] = []
     for footer in footers:
-        found = {field.name: field.type for field in footer.schema}
+        types = {field.name: field.type for field in footer.schema}
         place = footer.entry.location
         repeated = sorted({name for name in footer.schema.names if footer.schema.names.count(name) > 1})
         problems += [f"{place}: column {name!r} appears more than once" for name in repeated]
-        problems += [f"{place}: column {name!r} is missing" for name in expected if name not in found]
-        problems += [f"{place}: column {name!r} is not in {first}" for name in found if name not in expected]
+        problems += [f"{place}: column {name!r} is missing" for name in expected if name not in types]
+        problems += [f"{place}: column {name!r} is not in {first}" for name in types if name not in expected]
         problems += [
-            f"{place}: column {name!r} is {found[name]}, in {first} it is {kind}"
+            f"{place}: column {name!r} has type {types[name]}, in {first} it has type {kind}"
             for name, kind in expected.items()
-            if name in found and found[name] != kind
+            if name in types and types[name] != kind
         ]
     if problems:
         more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         listed = "\n".join(problems[:_SHOWN])
-        raise SchemaError(f"the files of the snapshot disagree:\n{listed}{more}\nWrite them with one schema")
+        raise SchemaError(
+            f"the files of the snapshot have different schemas:\n{listed}{more}\nWrite them with one schema"
+        )
 
 
 def find_key(name: str, names: Sequence[str], dataset: str) -> str:
@@ -189,7 +193,7 @@ def find_key(name: str, names: Sequence[str], dataset: str) -> str:
         return close[0]
     fix = f"set datasets.{dataset}.key to one of the snapshot's columns"
     if close:
-        raise SchemaError(f"key {name!r} of {dataset} fits {' and '.join(map(repr, close))}; {fix}")
+        raise SchemaError(f"key {name!r} of {dataset} matches {' and '.join(map(repr, close))}; {fix}")
     hint = did_you_mean(name, names)
     shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     raise SchemaError(f"key {name!r} of {dataset} is not in the snapshot; {hint}{fix}: {shown}")
@@ -199,8 +203,8 @@ def _key_type(field: pa.Field) -> str:
     name = key_type_name(field.type)
     if name is None:
         raise SchemaError(
-            f"key {field.name!r} is {field.type}, which readers do not bucket; use a column of boolean, tinyint, "
-            "smallint, int, bigint, string or date, or have the snapshot written with the key as one of these"
+            f"key {field.name!r} has type {field.type}, which readers cannot bucket; use a column of type boolean, "
+            "tinyint, smallint, int, bigint, string or date, or have the key written as one of these types"
         )
     return name
 

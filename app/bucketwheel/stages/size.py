@@ -140,8 +140,8 @@ def _warnings(table_bytes: dict[str, int], count: int, settings: Settings) -> It
     per_file = max(table_bytes.values()) / count
     if settings.buckets.count not in ("auto", "none") and count > 1 and per_file < 2**20:
         yield (
-            f"{count} buckets make files of {per_file / 1e6:.2f} MB in the largest table; joins read better with "
-            "files of 100 MB to 1 GB: buckets.count=auto chooses the count"
+            f"with {count} buckets, files of the largest table average {per_file / 1e6:.2f} MB; joins are faster "
+            "with files of 100 MB to 1 GB; set buckets.count=auto"
         )
 
 
@@ -155,7 +155,6 @@ def _memory_warnings(
     need, budget = gather_bytes(rows, decoded_bytes_per_row, widths, len(split.keys)), gather_budget(settings)
     if need > budget:
         yield (
-            f"gathering one bucket of {rows:,.0f} rows takes about {need / 1e6:,.0f} MB, and memory="
-            f"{settings.memory} allows {budget / 1e6:,.0f} MB for it, which will be exceeded; raise buckets.count "
-            "or memory"
+            f"gathering one bucket of {rows:,.0f} rows takes about {need / 1e6:,.0f} MB, but memory="
+            f"{settings.memory} allows only {budget / 1e6:,.0f} MB for it; raise buckets.count or memory"
         )

@@ -89,9 +89,9 @@ def _check_catalog(
             kind = hive_type(schema.field(column.source).type, column.source, catalog is not None and catalog.typed)
             if catalog and catalog.longest_type and len(kind) > catalog.longest_type:
                 raise SchemaError(
-                    f"{table.name}: the Hive type of column {column.source!r} has {len(kind)} characters, catalog "
-                    f"{settings.kind} takes {catalog.longest_type}; leave it unmapped, or have the snapshot written "
-                    "with fewer fields"
+                    f"{table.name}: the Hive type of column {column.source!r} has {len(kind)} characters, but "
+                    f"catalog {settings.kind} accepts at most {catalog.longest_type}; leave it unmapped, or have the "
+                    "snapshot written with fewer fields"
                 )
 
 
@@ -102,14 +102,15 @@ def _check_lengths(
         name = f"{getattr(catalog, setting)}{table.name}"
         if len(name) > longest:
             raise MappingError(
-                f"table {table.name!r} would have a name of {len(name)} characters with catalog.{setting}, catalog "
-                f"{catalog.kind} takes {longest}; shorten it in the mapping, or shorten that setting"
+                f"the name of table {table.name!r} has {len(name)} characters with catalog.{setting}, but catalog "
+                f"{catalog.kind} accepts at most {longest}; shorten the name in the mapping, or that setting"
             )
     for column in (*keys, *table.columns):
         if len(column.name) > longest:
             raise SchemaError(
-                f"{table.name}: column {column.source!r} would have a name of {len(column.name)} characters, catalog "
-                f"{catalog.kind} takes {longest}; leave it unmapped, or have the snapshot written with a shorter one"
+                f"{table.name}: the name of column {column.source!r} has {len(column.name)} characters, but "
+                f"catalog {catalog.kind} accepts at most {longest}; leave it unmapped, or have "
+                "it written with a shorter name"
             )
 
 
@@ -168,7 +169,7 @@ def _resolve(
         place = f"line {line}"
         name = standard_name(table)
         if not name:
-            problems.append(f"{place}: table {table!r} has no letter or digit to make a name of")
+            problems.append(f"{place}: table {table!r} needs a letter or digit in its name")
             continue
         if spelled.setdefault(name, table) != table:
             problems.append(f"{place}: tables {spelled[name]!r} and {table!r} are both called {name!r}")
@@ -183,17 +184,17 @@ def _resolve(
             problems.append(f"{place}: {column!r} is mapped to {table!r} twice")
         else:
             columns.append(found[0])
-    problems += [f"table {spelled[name]!r} has no column but the key" for name in tables if not tables[name]]
+    problems += [f"table {spelled[name]!r} has no columns besides the key" for name in tables if not tables[name]]
     if problems or not tables:
         listed = "\n".join(problems[:_SHOWN]) or "no rows"
         more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise MappingError(f"{location} does not fit the snapshot:\n{listed}{more}\nCorrect the mapping file")
+        raise MappingError(f"{location} does not match the snapshot:\n{listed}{more}\nCorrect the mapping file")
     return tables
 
 
 def _unknown(column: str, found: Sequence[str], names: Sequence[str]) -> str:
     if found:
-        return f"{column!r} fits {' and '.join(map(repr, found))}; write it as one of them"
+        return f"{column!r} matches {' and '.join(map(repr, found))}; write it as one of them"
     hint = did_you_mean(column, names).rstrip()
     return f"no column {column!r} in the snapshot" + (f"; {hint}" if hint else "")
 
@@ -201,7 +202,9 @@ def _unknown(column: str, found: Sequence[str], names: Sequence[str]) -> str:
 def _table_name(dataset: str) -> str:
     name = standard_name(dataset)
     if not name:
-        raise SelectionError(f"dataset {dataset!r} has no letter or digit to make the name of a table of")
+        raise SelectionError(
+            f"dataset {dataset!r} needs a letter or digit in its name, because its table is named after it"
+        )
     return name
 
 
@@ -211,11 +214,11 @@ def _named(table: str, columns: Sequence[str], keys: Sequence[ColumnMapping]) ->
     for source in columns:
         name = standard_name(source)
         if not name:
-            raise SchemaError(f"{table}: column {source!r} has no letter or digit to make a name of")
+            raise SchemaError(f"{table}: column {source!r} needs a letter or digit in its name")
         if name in taken:
             raise SchemaError(
-                f"{table}: columns {taken[name]!r} and {source!r} would both be called {name!r}; leave one "
-                "out by a mapping, or have the snapshot written with another name for it"
+                f"{table}: columns {taken[name]!r} and {source!r} would both be called {name!r}; use a "
+                "mapping that leaves one out, or have one written under another name"
             )
         taken[name] = source
         mapped.append(ColumnMapping(source=source, name=name))
@@ -228,8 +231,8 @@ def _within_limit(table: TableColumns, settings: SplitSettings) -> list[TableCol
         return [table]
     if settings.columns_over_limit == "error":
         raise MappingError(
-            f"table {table.name!r} has {count} columns, a Clean Rooms allow-list holds {limit}; map some to another "
-            "table, or set split.columns_over_limit to parts (two or more tables) or allow"
+            f"table {table.name!r} has {count} columns, but a Clean Rooms allow-list holds at most {limit}; map some "
+            "to another table, or set split.columns_over_limit to parts (two or more tables) or allow"
         )
     # Parts of even width: 101 columns become 51 and 50, not 100 and 1.
     parts = math.ceil(count / limit)

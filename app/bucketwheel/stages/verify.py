@@ -107,7 +107,7 @@ def _taken_for(entry: Entry, scheme: str) -> str:
     if entry.is_directory:
         return "a directory, which readers refuse"
     bucket = bucket_of_file(entry.name, scheme)
-    return "readers take it for no bucket" if bucket is None else f"readers take it for bucket {bucket}"
+    return "readers treat it as no bucket" if bucket is None else f"readers treat it as bucket {bucket}"
 
 
 def _visible(entries: Sequence[Entry]) -> Iterator[Entry]:

@@ -85,7 +85,9 @@ class S3Objects:
             try:
                 return self._get(bucket, key, f"bytes={offset}-{offset + length - 1}", IfMatch=response["ETag"])[0]
             except (ChangedError, FileNotFoundError) as error:
-                raise StorageError(f"{path}: was replaced or deleted while it was read; start again") from error
+                raise StorageError(
+                    f"{path}: another writer replaced or deleted it during the read; run again"
+                ) from error
 
         return RangedFile(RangedSource(size, end, read), mode="r")
 
@@ -208,8 +210,8 @@ class S3Objects:
             return retry(get, lambda error: isinstance(error, _INTERRUPTED), pauses)
         except _INTERRUPTED as error:
             raise StorageError(
-                f"s3://{bucket}/{key}: reading broke off {self._attempts} times ({error}); check the network, or "
-                "raise storage.attempts"
+                f"s3://{bucket}/{key}: the read was interrupted {self._attempts} times ({error}); check the network, "
+                "or raise storage.attempts"
             ) from error
 
 

@@ -160,8 +160,8 @@ def _why(code: str, operation: str, message: str, bucket: str, key: str, error: 
         permission = f"s3:{_PERMISSIONS.get(operation, operation)}"
         resource = f"arn:aws:s3:::{bucket}" if operation in _ON_BUCKET else f"arn:aws:s3:::{bucket}/{key or '*'}"
         return (
-            f"{operation} was denied ({message}); the role needs {permission} on {resource}, and with a KMS key "
-            "the use of that key"
+            f"{operation} was denied ({message}); the role needs {permission} on {resource} and, if the bucket is "
+            "encrypted with a KMS key, permission to use that key"
         )
     if is_expired(error):
         return f"{operation}: the credentials have expired ({message}); renew them, then resume"

@@ -139,7 +139,7 @@ def follow(
     try:
         _report_rest(state, log, report, sleep)
     except KeyboardInterrupt as error:
-        error.add_note(f"{thing} has ended as {state.state}")
+        error.add_note(f"{thing} ended in state {state.state}")
         raise
     return state
 
@@ -162,4 +162,4 @@ def _after_wait(runner: JobRunner, run_id: str, stop: bool) -> str:
         runner.stop(run_id)
     except (ClientError, BotoCoreError) as error:
         return f"it could not be stopped and continues: {error}"
-    return "it was asked to stop"
+    return "a stop was requested"

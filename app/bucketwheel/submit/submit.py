@@ -112,7 +112,7 @@ def _explain_failed_start(runner: JobRunner, platform: Platform, role: str, toke
     except KeyboardInterrupt as error:
         error.add_note(
             f"{runner.job} may have been started; the same command with --token {token} follows that run, or "
-            "starts it"
+            "starts one if there is none"
         )
         raise
     except SubmitError as error:
@@ -209,8 +209,8 @@ def _failure(
     config: Configuration, runner: JobRunner, state: JobState, platform: Platform, results: Outcome, since: datetime
 ) -> BucketwheelError:
     error = SubmitError(
-        f"run {state.run_id} of {runner.job} ended as {state.state} after {state.seconds:.0f} s, {state.cost:.2f} "
-        f"dollars: {state.message or f'no reason was given; see the log group {runner.log_group}'}"
+        f"run {state.run_id} of {runner.job} ended in state {state.state} after {state.seconds:.0f} s, "
+        f"{state.cost:.2f} dollars: {state.message or f'no reason was given; see the log group {runner.log_group}'}"
     )
     failures = results.failures(since)
     error.exit_code = exit_code(state.message, failures)

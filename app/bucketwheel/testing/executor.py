@@ -170,7 +170,7 @@ class ExecutorContract:
                 "HIVE_TOO_MANY_OPEN_PARTITIONS",
                 "Exceeded limit of 100 open writers for partitions/buckets",
                 TooManyWritersError,
-                r"ctas\.method=promote, which moves no data, or fewer buckets",
+                r"ctas\.method=promote, which moves no data, or lower buckets",
             ),
             ("PERMISSION_DENIED", "Access Denied: no s3:PutObject", ExecutorDeniedError, "needs permission"),
             ("QUERY_QUEUE_FULL", "Too many queued queries", ExecutorBusyError, "lower ctas.concurrency"),

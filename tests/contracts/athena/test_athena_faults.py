@@ -118,7 +118,7 @@ def test_persistent_throttling_raises_busy_error(
         assert faults.calls[operation] > 1
     assert type(error) is ExecutorBusyError
     assert f"workgroup primary): {operation} failed: " in str(error)
-    assert str(error).endswith("; it is busy; try again later, or lower ctas.concurrency")
+    assert str(error).endswith("; the engine is busy; try again later, or lower ctas.concurrency")
 
 
 def malformed(request: Any) -> Any:

@@ -72,7 +72,7 @@ def buckets(deployment: Deployment) -> Resources:
     """Return the buckets for tables and query results with their policies if `deploy.buckets` is `create`.
 
     Raises:
-        ConfigError: a package lies in a bucket that has yet to be made.
+        ConfigError: the package is in a bucket that the stack is going to create.
     """
     deploy = deployment.settings.deploy
     if deploy.buckets == "adopt":
@@ -81,8 +81,8 @@ def buckets(deployment: Deployment) -> Resources:
     made = dict.fromkeys((target.bucket, results.bucket))
     if deployment.package().bucket in made:
         raise ConfigError(
-            f"deploy.package is {deploy.package!r}, in a bucket that this stack creates; the package must be there "
-            "first. Set deploy.artifacts to another bucket, or deploy.buckets to adopt"
+            f"deploy.package is {deploy.package!r}, in a bucket that this stack creates, but the stack needs the "
+            "package first. Set deploy.artifacts to another bucket, or deploy.buckets to adopt"
         )
     parts: list[Resources] = []
     log_bucket: Any = deploy.access_log_bucket

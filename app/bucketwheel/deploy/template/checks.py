@@ -18,7 +18,7 @@ from bucketwheel.storage.locations import is_below
 _MAX_POLICY = 10_240
 
 _RULES: dict[str, tuple[int, str, str]] = {
-    "stack": (128, r"[A-Za-z][A-Za-z0-9-]*", "letters, digits and hyphens, a letter first"),
+    "stack": (128, r"[A-Za-z][A-Za-z0-9-]*", "letters, digits and hyphens, starting with a letter"),
     "role": (64, r"[\w+=,.@-]+", "letters, digits and + = , . @ _ -"),
     "Glue job": (255, r"[\w .:/=+@-]+", "letters, digits, spaces and _ . : / = + @ -"),
     "application": (64, r"[A-Za-z0-9._/#-]+", "letters, digits and . _ / # -"),
@@ -26,13 +26,13 @@ _RULES: dict[str, tuple[int, str, str]] = {
     "schedule": (64, r"[A-Za-z0-9_.-]+", "letters, digits, hyphens, underscores and dots"),
     "rule": (64, r"[A-Za-z0-9_.-]+", "letters, digits, hyphens, underscores and dots"),
     "workgroup": (128, r"[A-Za-z0-9._-]+", "letters, digits, dots, underscores and hyphens"),
-    "database": (255, r"[a-z0-9_]+", "lower case letters, digits and underscores, as Athena reads them"),
+    "database": (255, r"[a-z0-9_]+", "lower case letters, digits and underscores"),
     "topic": (256, r"[A-Za-z0-9_-]+", "letters, digits, hyphens and underscores"),
     "dashboard": (255, r"[A-Za-z0-9_-]+", "letters, digits, hyphens and underscores"),
     "dataset": (60, r"[A-Za-z0-9_.-]+", "letters, digits, underscores, dots and hyphens"),
     "bucket": (63, r"(?!.*\.\.)(?!xn--)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]+[a-z0-9]",
-               "3 or more lower case letters, digits, dots and hyphens, no address"),
-    "namespace": (255, r"(?!AWS/)[\w.:/#-]+", "letters, digits and . _ : / # -, not AWS/ first"),
+               "3 or more lower case letters, digits, dots and hyphens, but no IP address"),
+    "namespace": (255, r"(?!AWS/)[\w.:/#-]+", "letters, digits and . _ : / # -, not starting with AWS/"),
 }  # fmt: skip
 _SCHEDULE = re.compile(r"(cron\(\S+ \S+ \S+ \S+ \S+ \S+\)|rate\(\d+ (minute|hour|day)s?\))")
 _POLICY_ARN = re.compile(r"arn:aws[\w-]*:iam::(\d{12}|aws):policy/[\w+=,.@/-]+")
@@ -113,7 +113,7 @@ def _buckets(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
     elif deploy.buckets == "create":
         yield (
             "bucket",
-            "the bucket of access logs, from target; set deploy.access_log_bucket",
+            "the bucket of access logs, named after the target; set deploy.access_log_bucket",
             (f"{deployment.target().bucket}-access-logs"),
         )
 
@@ -123,7 +123,9 @@ def _refused(deployment: Deployment) -> list[str]:
     for kind, origin, name in _names(deployment):
         longest, pattern, words = _RULES[kind]
         if len(name) > longest:
-            problems.append(f"{origin}: the {kind} name {name!r} has {len(name)} characters, AWS accepts {longest}")
+            problems.append(
+                f"{origin}: the {kind} name {name!r} has {len(name)} characters, AWS accepts at most {longest}"
+            )
         elif not re.fullmatch(pattern, name, re.ASCII):
             problems.append(f"{origin}: AWS refuses {name!r} as the name of a {kind}; it accepts {words}")
     return list(dict.fromkeys(problems))
@@ -135,9 +137,9 @@ def _workgroup(deployment: Deployment) -> Iterator[str]:
     results, target = deployment.query_results(), deployment.target()
     if not is_below(results.uri, target.uri):
         yield (
-            f"athena.output_location is {results.uri}, outside of the target {target.uri}; with ctas.method=athena "
-            "the tables go where the workgroup that the stack makes enforces. Set it to a place below the target, or "
-            "athena.workgroup to primary"
+            f"athena.output_location is {results.uri}, outside the target {target.uri}; with ctas.method=athena the "
+            "workgroup of the stack writes tables there. Set athena.output_location to a location below the target, "
+            "or athena.workgroup to primary"
         )
 
 
@@ -170,27 +172,30 @@ def _limits(deployment: Deployment) -> Iterator[str]:
     job, run = monitoring.long_job_minutes, monitoring.long_run_minutes
     if deployment.on_glue and job is not None and job >= glue.timeout_minutes:
         yield (
-            f"monitoring.long_job_minutes is {job}, but Glue ends a job after glue.timeout_minutes, which is "
-            f"{glue.timeout_minutes}: no job would ever be reported as slow. Set it to less, or to null"
+            f"monitoring.long_job_minutes is {job}, but Glue stops a job after glue.timeout_minutes="
+            f"{glue.timeout_minutes}, so no job would be reported as slow. Set it lower, or to null"
         )
     longest = longest_seconds(deployment) // 60
     if run is not None and run >= longest:
         yield (
-            f"monitoring.long_run_minutes is {run}, but the state machine ends a run after {longest} minutes: none "
-            "would ever be reported as slow. Set it to less, or to null"
+            f"monitoring.long_run_minutes is {run}, but the state machine stops a run after {longest} minutes, so no "
+            "run would be reported as slow. Set it lower, or to null"
         )
 
 
 def _tags(deployment: Deployment) -> Iterator[str]:
     tags = deployment.tag_map()
     if len(tags) > _MAX_TAGS:
-        yield f"deploy.tags: with `application` and `environment` there are {len(tags)}, AWS accepts {_MAX_TAGS}"
+        yield (
+            f"deploy.tags: {len(tags)} tags with `application` and `environment`, AWS accepts at most {_MAX_TAGS}; "
+            "remove some"
+        )
     seen: dict[str, str] = {}
     for name, value in tags.items():
         if not 1 <= len(name) <= 128 or name.lower().startswith("aws:") or not _TAG.fullmatch(name):
             yield (
                 f"deploy.tags: AWS refuses {name!r} as the name of a tag; it accepts up to 128 letters, digits, "
-                "spaces and _ . : / = + - @, not aws: first"
+                "spaces and _ . : / = + - @, not starting with aws:"
             )
         if len(value) > 256 or not _TAG.fullmatch(value):
             yield (
@@ -214,6 +219,6 @@ def check_policies(resources: Resources) -> None:
         size = sum(len(json.dumps(document, separators=(",", ":"))) for document in documents)
         if size > _MAX_POLICY:
             raise ConfigError(
-                f"the policy of {name} would have {size:,} characters, IAM accepts {_MAX_POLICY:,}; use fewer "
-                "datasets in one environment, or sources below one prefix"
+                f"the policies of {name} would have {size:,} characters, IAM accepts at most {_MAX_POLICY:,}; use "
+                "fewer datasets in one environment, or sources below one prefix"
             )

@@ -171,12 +171,12 @@ class Deployment:
         """The location of the package for the jobs.
 
         Raises:
-            ConfigError: none was named.
+            ConfigError: `deploy.package` is not set.
         """
         if not self.settings.deploy.package:
             raise ConfigError(
                 f"deploy.package is not set; upload one with: bucketwheel package --env {self.env} --upload, and "
-                "name the place it prints with --package"
+                "pass the location that it prints with --package"
             )
         return s3_location("deploy.package", self.settings.deploy.package)
 
@@ -196,7 +196,7 @@ class Deployment:
         """The jobs by name.
 
         Raises:
-            ConfigError: a job names a dataset or a stage that there is not.
+            ConfigError: a job names an unknown dataset or stage.
         """
         problems = []
         known = {*STAGES, *self.settings.stages}
@@ -228,8 +228,7 @@ class Deployment:
         ]
         if not fitting:
             raise ConfigError(
-                f"deploy.jobs has no job with stage {stage!r} for dataset {dataset!r}; add one, with that stage "
-                "among its stages"
+                f"deploy.jobs has no job that runs stage {stage!r} for dataset {dataset!r}; add one with that stage"
             )
         return min(fitting)[1]
 

@@ -74,8 +74,8 @@ def spark_session(settings: Settings) -> SparkSession:
             _ship_package(session.sparkContext)
     except Exception as error:
         raise EngineError(
-            f"spark does not start: {error}; for engine=spark install Java 17 and set JAVA_HOME, or run it by "
-            "spark-submit, AWS Glue or EMR Serverless; or use engine=arrow, which needs no Java"
+            f"spark does not start: {error}; install Java 17 and set JAVA_HOME, or run with spark-submit, AWS Glue "
+            "or EMR Serverless, or set engine=arrow, which needs no Java"
         ) from error
     return session
 

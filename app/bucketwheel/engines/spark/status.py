@@ -16,8 +16,8 @@ _MAX_TASKS = 1000
 # Signs of a lack of memory: killed by the system (137 is 128 + SIGKILL), or an error of Python, Arrow or Java.
 _OUT_OF_MEMORY = ("code 137", "MemoryError", "ArrowMemoryError", "OutOfMemory")
 _MORE_MEMORY = (
-    " (short of memory? give executors more by spark.executor.memoryOverhead or spark.executor.pyspark.memory, or "
-    "larger workers; or set a higher buckets.count)"
+    " (out of memory? raise spark.executor.memoryOverhead or spark.executor.pyspark.memory, use larger workers, or "
+    "raise buckets.count)"
 )
 
 
