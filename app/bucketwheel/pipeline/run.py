@@ -210,8 +210,10 @@ def _tables(manifest: Manifest, stage: str) -> Iterator[Progress]:
                 manifest.dataset, stage, "done", table.rows, table.bytes, table=table.name, files=table.files
             )
     elif stage in PUBLISHING:
-        for table in manifest.result(stage, PublishResult).tables:
-            yield Progress(manifest.dataset, stage, "done", table=table.name, message=f"now at {table.location}")
+        for published in manifest.result(stage, PublishResult).tables:
+            yield Progress(
+                manifest.dataset, stage, "done", table=published.name, message=f"now at {published.location}"
+            )
 
 
 def _ending(manifest: Manifest) -> dict[str, str | None]:
