@@ -16,7 +16,7 @@ from bucketwheel.executors.copy_store import (
     temporary_prefix,
 )
 from bucketwheel.pipeline.select_run import PUBLISHING
-from bucketwheel.pipeline.services import leased, utc_now
+from bucketwheel.pipeline.services import maintained, utc_now
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
@@ -54,7 +54,7 @@ def expire(
         raise SelectionError(f"--keep {keep}: keep at least 1 run")
     expired = []
     for dataset in datasets or _configured(settings, report):
-        with leased(settings, dataset, report, now) as services:
+        with maintained(settings, dataset, report, now) as services:
             for run_id in _expirable(services, keep):
                 with services.fence.guard():
                     expired.append(_delete(services, run_id))

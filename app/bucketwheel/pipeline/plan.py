@@ -11,7 +11,7 @@ from bucketwheel import plugins
 from bucketwheel.contracts import Services
 from bucketwheel.cost import Cost, estimate, platform_of
 from bucketwheel.errors import BucketwheelError, StorageError
-from bucketwheel.pipeline.services import RunRequest, make_services, selected_stages, utc_now
+from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages, utc_now
 from bucketwheel.runs.manifest import DiscoverResult, Drift, Manifest, SizeResult, SplitResult, StageRecord
 from bucketwheel.settings import Settings
 from bucketwheel.stages.drift import compare
@@ -54,15 +54,7 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
     services = make_services(settings, request, lambda _: None, now)
     for name in stages:
         plugins.stage(name, settings)
-    manifest = Manifest(
-        run_id="plan",
-        dataset=request.dataset,
-        created=now().isoformat(timespec="seconds"),
-        planned_stages=tuple(stages),
-        fingerprint={},
-        versions={},
-        runtime="",
-    )
+    manifest = draft_manifest(services, stages)
     for name in _PLANNING:
         result = plugins.stage(name, settings).run(manifest, services).model_dump(mode="json")
         manifest = manifest.with_stage(name, StageRecord(started=manifest.created, seconds=0, result=result))

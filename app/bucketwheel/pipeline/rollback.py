@@ -13,7 +13,7 @@ from bucketwheel.executors.copy_store import (
 )
 from bucketwheel.pipeline.run import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
-from bucketwheel.pipeline.services import leased, utc_now
+from bucketwheel.pipeline.services import maintained, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
@@ -37,7 +37,7 @@ def rollback(
     published = [stage for stage in PUBLISHING if stage in manifest.stages]
     if not published:
         raise SelectionError(f"run {run_id} never published a table; finish it with --resume {run_id}")
-    with leased(settings, manifest.dataset, report, now, runs) as services:
+    with maintained(settings, manifest.dataset, report, now, runs) as services:
         check_files(manifest, runs)
         catalog = services.catalog()
         tables = []

@@ -10,12 +10,11 @@ from bucketwheel import plugins
 from bucketwheel.catalogs.publish import is_current
 from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, of_run
 from bucketwheel.errors import RESUME, BucketwheelError, VerificationError
-from bucketwheel.lease import Lease
 from bucketwheel.pipeline.log import log_failure
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
-from bucketwheel.pipeline.services import RunRequest, make_services, selected_stages, utc_now
+from bucketwheel.pipeline.services import RunRequest, leased, selected_stages, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult, VerifyResult
-from bucketwheel.runs.store import BucketCheckpoints, RunStore
+from bucketwheel.runs.store import BucketCheckpoints
 from bucketwheel.settings import PROMOTE, CatalogSettings, Settings
 from bucketwheel.stages import drift
 
@@ -45,45 +44,34 @@ def run(
         BucketwheelError: see `errors.py`; a note on the error gives the command that resumes the run.
     """
     with log_failure(request.dataset):
-        return _run(settings, request, report, now, observer)
-
-
-def _run(
-    settings: Settings, request: RunRequest, report: Report, now: Callable[[], datetime], observer: Observer
-) -> RunOutcome:
-    names = selected_stages(settings, request.stages)
-    stages = [plugins.stage(name, settings) for name in names]
-    # Report missing packages before the heavy stage, not after it.
-    plugins.check(
-        settings,
-        engine=any(name in _DATA for name in names),
-        catalog=any(name in PUBLISHING for name in names),
-        executor="ctas" in names,
-    )
-    services = make_services(settings, request, report, now)
-    store = services.runs
-    with Lease(
-        store.metadata_directory(request.dataset), settings.lease.ttl_seconds, now, storage=services.storage
-    ) as lease:
-        services = replace(services, fence=lease)
-        manifest = select_run(store, services, stages, request)
-        store.sweep(request.dataset, manifest.run_id)
-        if request.resume and not request.stages:
-            stages = [plugins.stage(name, settings) for name in manifest.planned_stages]
-        services = replace(
-            services,
-            report=of_run(services.report, manifest.run_id),
-            checkpoints=BucketCheckpoints(services.storage, store, request.dataset, manifest.run_id),
-            tables_filter=services.tables_filter or manifest.tables_filter,
+        names = selected_stages(settings, request.stages)
+        stages = [plugins.stage(name, settings) for name in names]
+        # Report missing packages before the heavy stage, not after it.
+        plugins.check(
+            settings,
+            engine=any(name in _DATA for name in names),
+            catalog=any(name in PUBLISHING for name in names),
+            executor="ctas" in names,
         )
-        return _StageRunner(store, services, request, observer).finish(manifest, stages)
+        with leased(settings, request, report, now) as held:
+            manifest = select_run(held, stages, request)
+            held.runs.sweep(request.dataset, manifest.run_id)
+            if request.resume and not request.stages:
+                stages = [plugins.stage(name, settings) for name in manifest.planned_stages]
+            services = replace(
+                held,
+                report=of_run(held.report, manifest.run_id),
+                checkpoints=BucketCheckpoints(held.storage, held.runs, request.dataset, manifest.run_id),
+                tables_filter=held.tables_filter or manifest.tables_filter,
+            )
+            return _StageRunner(services, request, observer).finish(manifest, stages)
 
 
 class _StageRunner:
     """Runs the stages of one run that are not done yet."""
 
-    def __init__(self, store: RunStore, services: Services, request: RunRequest, observer: Observer) -> None:
-        self._store = store
+    def __init__(self, services: Services, request: RunRequest, observer: Observer) -> None:
+        self._store = services.runs
         self._observer = observer
         self._services = services
         self._request = request

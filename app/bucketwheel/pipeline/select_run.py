@@ -15,6 +15,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,15 +26,14 @@ from bucketwheel.catalogs.publish import check_files
 from bucketwheel.contracts import Progress, Services, Stage, of_run
 from bucketwheel.errors import SelectionError, VerificationError
 from bucketwheel.pipeline.fingerprint import check_unchanged, fingerprint, inputs_of
-from bucketwheel.pipeline.services import RunRequest
+from bucketwheel.pipeline.services import RunRequest, draft_manifest
 from bucketwheel.runs.manifest import Manifest, StageRecord
 from bucketwheel.runs.run_id import new_run_id
-from bucketwheel.runs.store import RunStore
 
 PUBLISHING = ("register", "ctas")
 
 
-def select_run(store: RunStore, services: Services, stages: Sequence[Stage], request: RunRequest) -> Manifest:
+def select_run(services: Services, stages: Sequence[Stage], request: RunRequest) -> Manifest:
     """Return the run to work on; a new one has finished `discover` and has a saved manifest.
 
     Raises:
@@ -42,10 +42,10 @@ def select_run(store: RunStore, services: Services, stages: Sequence[Stage], req
         BucketwheelError: any error of `discover`.
     """
     if request.resume:
-        return _resume(store, services, request)
+        return _resume(services, request)
     if "discover" in [stage.name for stage in stages]:
-        return _new_or_up_to_date(store, services, stages)
-    return _continue_newest(store, services, stages[0])
+        return _new_or_up_to_date(services, stages)
+    return _continue_newest(services, stages[0])
 
 
 def stage_record(started: datetime, ended: datetime, result: dict[str, object]) -> StageRecord:
@@ -76,10 +76,10 @@ def check_requirements(manifest: Manifest, stages: Sequence[Stage]) -> None:
         available.add(stage.name)
 
 
-def _new_or_up_to_date(store: RunStore, services: Services, stages: Sequence[Stage]) -> Manifest:
+def _new_or_up_to_date(services: Services, stages: Sequence[Stage]) -> Manifest:
     """Run `discover`, then return the run that is up to date, or a new one."""
-    draft = _draft(services, [stage.name for stage in stages])
-    started = services.now()
+    store, started = services.runs, services.now()
+    draft = draft_manifest(services, [stage.name for stage in stages])
     services.report(Progress(services.dataset, "discover", "started"))
     discovered = plugins.stage("discover", services.settings).run(draft, services)
     draft = draft.with_stage("discover", stage_record(started, services.now(), discovered.model_dump(mode="json")))
@@ -94,7 +94,9 @@ def _new_or_up_to_date(store: RunStore, services: Services, stages: Sequence[Sta
             return earlier
     check_requirements(draft, stages)
     run_id = new_run_id(result.snapshot_dt, started, store.all_run_ids(services.dataset))
-    manifest = draft.model_copy(update={"run_id": run_id, "fingerprint": inputs, "snapshot_dt": result.snapshot_dt})
+    manifest = draft.model_copy(
+        update={"run_id": run_id, "fingerprint": inputs, "snapshot_dt": result.snapshot_dt, **_environment()}
+    )
     with services.fence.guard():
         store.save(manifest)
     report, record = of_run(services.report, run_id), manifest.stages["discover"]
@@ -117,25 +119,19 @@ def _needs_only_publishing(earlier: Manifest, stages: Sequence[Stage], services:
     return True
 
 
-def _draft(services: Services, stages: Sequence[str]) -> Manifest:
-    return Manifest(
-        run_id="",
-        dataset=services.dataset,
-        created=services.now().isoformat(timespec="seconds"),
-        tables_filter=services.tables_filter,
-        planned_stages=tuple(stages),
-        fingerprint={},
-        versions={
-            "bucketwheel": bucketwheel.__version__,
-            "python": platform.python_version(),
-            "pyarrow": pa.__version__,
-            "numpy": np.__version__,
-        },
-        runtime=host.detect(os.environ),
-    )
+def _environment() -> dict[str, Any]:
+    """Return the fields of a manifest that tell where a run was started and with which versions."""
+    versions = {
+        "bucketwheel": bucketwheel.__version__,
+        "python": platform.python_version(),
+        "pyarrow": pa.__version__,
+        "numpy": np.__version__,
+    }
+    return {"versions": versions, "runtime": host.detect(os.environ)}
 
 
-def _continue_newest(store: RunStore, services: Services, first: Stage) -> Manifest:
+def _continue_newest(services: Services, first: Stage) -> Manifest:
+    store = services.runs
     tables = sorted(services.tables_filter)
     for manifest in store.newest_first(services.dataset):
         fits = services.snapshot_dt in (None, manifest.snapshot_dt)
@@ -156,7 +152,8 @@ def _continue_newest(store: RunStore, services: Services, first: Stage) -> Manif
     )
 
 
-def _resume(store: RunStore, services: Services, request: RunRequest) -> Manifest:
+def _resume(services: Services, request: RunRequest) -> Manifest:
+    store = services.runs
     if request.resume == "last":
         manifest = next(store.newest_first(request.dataset), None)
         if manifest is None:

@@ -14,7 +14,7 @@ from bucketwheel.contracts import Report, Services
 from bucketwheel.errors import ConfigError, LeaseError, SelectionError, did_you_mean
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.log import log_failure, logged
-from bucketwheel.runs.manifest import BucketOutcome
+from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.storage import Storage, is_s3
@@ -146,10 +146,24 @@ def _real(storage: Storage, location: str) -> str:
     return absolute if is_s3(absolute) else str(Path(absolute).resolve())
 
 
+def draft_manifest(services: Services, stages: Sequence[str]) -> Manifest:
+    """Return the manifest of a run that has no id yet, for the stages that only read."""
+    return Manifest(
+        run_id="",
+        dataset=services.dataset,
+        created=services.now().isoformat(timespec="seconds"),
+        tables_filter=services.tables_filter,
+        planned_stages=tuple(stages),
+        fingerprint={},
+        versions={},
+        runtime="",
+    )
+
+
 @contextmanager
 def leased(
     settings: Settings,
-    dataset: str,
+    request: RunRequest,
     report: Report,
     now: Callable[[], datetime],
     runs: RunStore | None = None,
@@ -158,17 +172,23 @@ def leased(
 
     Raises:
         LeaseError: another run holds the dataset.
+        BucketwheelError: see `make_services`.
     """
-    with log_failure(dataset), _leased(settings, dataset, report, now, runs) as services:
-        yield services
+    services = make_services(settings, request, report, now, runs)
+    directory = services.runs.metadata_directory(request.dataset)
+    with Lease(directory, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
+        yield replace(services, fence=lease)
 
 
 @contextmanager
-def _leased(
-    settings: Settings, dataset: str, report: Report, now: Callable[[], datetime], runs: RunStore | None
+def maintained(
+    settings: Settings,
+    dataset: str,
+    report: Report,
+    now: Callable[[], datetime],
+    runs: RunStore | None = None,
 ) -> Iterator[Services]:
-    services = make_services(settings, RunRequest(dataset), report, now, runs)
-    directory = services.runs.metadata_directory(dataset)
-    with Lease(directory, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
+    """Hold the dataset for a command other than `run`, as `leased` does, and log a failure."""
+    with log_failure(dataset), leased(settings, RunRequest(dataset), report, now, runs) as services:
         services.runs.sweep(dataset)
-        yield replace(services, fence=lease)
+        yield services
