@@ -247,7 +247,7 @@ def test_upload_names_package_by_its_content(prod: Prod, packed: api.Package) ->
     assert {name: again[name] for name in digests(packed)} == {name: written[name] for name in digests(packed)}
 
 
-def test_the_archive_can_be_activated(archive: Path, tmp_path: Path) -> None:
+def test_archive_can_be_activated(archive: Path, tmp_path: Path) -> None:
     subprocess.run(["tar", "-xzf", str(archive), "-C", str(tmp_path)], check=True)
     script = f"cd / && . {tmp_path}/bin/activate && echo $VIRTUAL_ENV && command -v python"
     said = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True).stdout

@@ -35,7 +35,7 @@ def bash(image: str, script: str) -> str:
     return finish(application(image, ["-c", script], entrypoint=["/bin/bash"])).check()
 
 
-def test_emr_serverless_accepts_the_image(docker_client: docker.DockerClient, emr_image: str) -> None:
+def test_image_meets_rules_of_emr_serverless(docker_client: docker.DockerClient, emr_image: str) -> None:
     found = config(docker_client, emr_image)
     assert found["User"] == "hadoop:hadoop"
     assert found["WorkingDir"] == "/home/hadoop"
@@ -47,7 +47,7 @@ def test_emr_serverless_accepts_the_image(docker_client: docker.DockerClient, em
     assert missing == ""
 
 
-def test_the_base_starts_as_before(docker_client: docker.DockerClient, pair: tuple[str, str]) -> None:
+def test_base_image_starts_unchanged(docker_client: docker.DockerClient, pair: tuple[str, str]) -> None:
     ours, base = (config(docker_client, name) for name in pair)
     for name in ("Entrypoint", "Cmd", "WorkingDir", "ExposedPorts", "Volumes"):
         assert ours.get(name) == base.get(name), name
@@ -56,7 +56,7 @@ def test_the_base_starts_as_before(docker_client: docker.DockerClient, pair: tup
     assert changed == {"BUCKETWHEEL_CONF", "PYSPARK_DRIVER_PYTHON", "PYSPARK_PYTHON"}
 
 
-def test_the_files_of_the_base_are_as_before(pair: tuple[str, str]) -> None:
+def test_files_of_base_image_are_unchanged(pair: tuple[str, str]) -> None:
     # Certificates and tools of the build would show here too.
     script = (
         "find / -xdev -path /tmp -prune -o -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o "
@@ -70,7 +70,7 @@ def test_the_files_of_the_base_are_as_before(pair: tuple[str, str]) -> None:
     assert [line.split()[0] for line in ours - base] == ["/usr/local/bin/bucketwheel"]
 
 
-def test_the_layers_of_the_application_are_small(docker_client: docker.DockerClient, pair: tuple[str, str]) -> None:
+def test_layers_of_application_are_small(docker_client: docker.DockerClient, pair: tuple[str, str]) -> None:
     ours, base = (docker_client.images.get(name) for name in pair)
     assert ours.attrs["RootFS"]["Layers"][: len(base.attrs["RootFS"]["Layers"])] == base.attrs["RootFS"]["Layers"]
     assert ours.attrs["Size"] - base.attrs["Size"] < MAXIMUM_LAYER

@@ -70,7 +70,9 @@ def host(tmp_path_factory: pytest.TempPathFactory, cannot: Callable[[str], NoRet
 
 @pytest.mark.parametrize("engine", ["arrow", "spark"])
 @pytest.mark.parametrize("name", ["glue_image", "emr_image"])
-def test_on_local_disk(request: pytest.FixtureRequest, host: Host, name: str, engine: str) -> None:
+def test_image_writes_same_bytes_on_local_disk(
+    request: pytest.FixtureRequest, host: Host, name: str, engine: str
+) -> None:
     start = {"arrow": "bucketwheel run", "spark": f"{SPARK_SUBMIT} --master 'local[2]' {JOB}"}[engine]
     script = (
         f"cd {SCRATCH} && bucketwheel sample data {' '.join(SAMPLE)} >&2 && "
@@ -111,7 +113,7 @@ def bucket(host: Host, localstack: Service) -> Iterator[Any]:
         ("emr_image", "spark"),
     ],
 )
-def test_on_s3(
+def test_image_writes_same_bytes_on_s3(
     request: pytest.FixtureRequest,
     host: Host,
     bucket: Any,

@@ -48,7 +48,7 @@ def test_copies_return_the_rows_of_promoted_tables(copied: LakeProject, people: 
     assert people.in_trino(copied, text) == people.in_trino(people.bucketed, text)
 
 
-def test_copies_are_in_the_same_buckets(copied: LakeProject, people: PeopleTables) -> None:
+def test_copies_have_the_same_buckets(copied: LakeProject, people: PeopleTables) -> None:
     (ours, theirs) = (project.table("ibe_01") for project in (people.bucketed, copied))
     compared = copied.ask(
         f'SELECT count(*), count_if(o."$bucket" <> t."$bucket"), count(DISTINCT t."$bucket") '

@@ -57,38 +57,38 @@ def table(lake: Lake, request: pytest.FixtureRequest) -> Table:
     return made
 
 
-def test_missing_file(table: Table) -> None:
+def test_verify_refuses_missing_file_and_trino_loses_rows(table: Table) -> None:
     table.project.lake.delete(f"{table.directory}/{NAME}")
     assert f"{NAME} is missing" in table.refused()
     # Trino takes the bucket for empty, and loses its rows.
     assert table.count() == ROWS - 100
 
 
-def test_file_twice(table: Table) -> None:
+def test_verify_refuses_copied_file_and_trino_repeats_rows(table: Table) -> None:
     table.move("000003_0_copy_1.snappy.parquet", keep=True)
     assert "000003_0_copy_1.snappy.parquet was not written by this run" in table.refused()
     assert table.count() == ROWS + 100
 
 
-def test_name_of_another_bucket(table: Table) -> None:
+def test_file_named_as_another_bucket_is_refused(table: Table) -> None:
     table.move("000001_0_3.snappy.parquet")
     assert f"{NAME} is missing" in table.refused()
     assert table.refused_by_trino("is for bucket 1, but contains a row for bucket 3") == "HIVE_INVALID_BUCKET_FILES"
 
 
-def test_name_of_no_bucket(table: Table) -> None:
+def test_file_name_without_bucket_number_is_refused(table: Table) -> None:
     table.move("part-00003.snappy.parquet", keep=True)
     assert "part-00003.snappy.parquet was not written by this run" in table.refused()
     assert table.refused_by_trino("does not match the standard naming pattern") == "HIVE_INVALID_BUCKET_FILES"
 
 
-def test_number_of_no_bucket(table: Table) -> None:
+def test_file_name_beyond_bucket_count_is_refused(table: Table) -> None:
     table.move(f"{COUNT:06d}_0.snappy.parquet")
     assert f"{NAME} is missing" in table.refused()
     assert table.refused_by_trino("bucket") == "HIVE_INVALID_BUCKET_FILES"
 
 
-def test_directory_below(table: Table) -> None:
+def test_subdirectory_is_refused(table: Table) -> None:
     table.move(f"more/{NAME}", keep=True)
     assert "more was not written by this run" in table.refused()
     # Trino means to name the directory and stumbles over its own message.

@@ -35,11 +35,11 @@ def check(project: LakeProject) -> None:
     assert sought.scans == 1
 
 
-def test_promoted(project: LakeProject) -> None:
+def test_odd_names_are_readable_when_promoted(project: LakeProject) -> None:
     check(project)
 
 
-def test_copied_by_trino(project: LakeProject) -> None:
+def test_odd_names_are_readable_when_copied_by_trino(project: LakeProject) -> None:
     project.set(ctas={"method": "trino"})
     project.publish(NAME)
     assert "/ctas-" in project.locations()[NAME]

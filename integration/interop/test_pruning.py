@@ -20,7 +20,7 @@ def condition(keys: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_look_up_reads_one_file_for_every_type(lake: Lake, kind: str) -> None:
+def test_key_lookup_reads_one_file_for_every_type(lake: Lake, kind: str) -> None:
     """Dates are among them: of Trino's source it was said that it finds no bucket by a date, and this one does."""
     name, keys = f"pruned_{kind.replace(' ', '_')}", key_columns(kind)
     project = lake.publish(name, rows(kind), keys, buckets={"count": COUNT})
@@ -51,7 +51,7 @@ def test_key_lookup_reads_fewer_bytes_with_buckets(people: PeopleTables) -> None
     assert 0 < bucketed.bytes_read * people.files / 2 < scattered.bytes_read
 
 
-def test_copies_of_a_file_count_to_its_bucket(lake: Lake) -> None:
+def test_continuation_files_belong_to_their_bucket(lake: Lake) -> None:
     sizes = {"buckets": {"count": 3, "max_file_bytes": 400}, "size": {"row_group_bytes": 100}}
     project = lake.publish("copied", rows("string"), [KEY], **sizes)
     names = [Path(key).name for key in project.data("copied")]

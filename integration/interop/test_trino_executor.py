@@ -112,7 +112,7 @@ def test_copies_by_hive_v2_are_sorted_on_request(lake: Lake) -> None:
     assert f"bucketed_by = ARRAY['{KEY}','{SECOND}']" in shown
 
 
-def test_copies_without_buckets_are_the_same_rows(lake: Lake) -> None:
+def test_copies_without_buckets_have_the_same_rows(lake: Lake) -> None:
     name, source = "copied_without_buckets", rows("string")
     project = lake.publish(name, source, [KEY], buckets={"count": "none"}, ctas={"method": "trino"})
     assert "/ctas-" in project.locations()[f"bucketed_{name}"]
@@ -132,7 +132,7 @@ def test_copy_refuses_non_empty_location_and_keeps_its_files(
     assert (lake.keys(f"{NAME}/{copy.name}"), lake.get(dear)) == ([dear], b"to somebody")
 
 
-def test_a_missing_table_is_named(project: LakeProject) -> None:
+def test_error_names_missing_table(project: LakeProject) -> None:
     with pytest.raises(StatementError, match=r"keys of nowhere\) failed: TABLE_NOT_FOUND.*'hive\.executor\.nowhere'"):
         executor(project).keys("nowhere", [KEY], Event())
 

@@ -74,7 +74,7 @@ def test_bucket_of_every_row_matches_trino(
 
 
 @pytest.mark.parametrize("scheme", VERSIONS)
-def test_every_row_of_a_copy_is_in_its_bucket_too(
+def test_bucket_of_every_copied_row_matches_trino(
     lake: Lake, numbers: Callable[[str, str, str], Numbers], scheme: str
 ) -> None:
     """Files that go on in others: no more than a few rows fit into one."""

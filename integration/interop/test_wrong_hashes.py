@@ -98,7 +98,7 @@ def test_verify_finds_one_misplaced_row_at_any_position(
         ("widened_v2", int_as_bigint, "int", "hive_v2", 10),
     ],
 )
-def test_a_wrong_hash_is_refused(lake: Lake, name: str, wrong: Hash, kind: str, scheme: str, count: int) -> None:
+def test_wrong_hash_is_refused(lake: Lake, name: str, wrong: Hash, kind: str, scheme: str, count: int) -> None:
     with hashed_by(wrong):
         table, result = refused(lake, name, rows(kind), KEY, count=count, hash=scheme)
     assert result.exit_code == 3

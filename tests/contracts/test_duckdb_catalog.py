@@ -16,7 +16,7 @@ from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.testing.tables import table_at
 
 
-def test_a_published_table_is_a_view_of_its_files(tmp_path: Path) -> None:
+def test_published_table_is_a_view_of_its_files(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -25,14 +25,14 @@ def test_a_published_table_is_a_view_of_its_files(tmp_path: Path) -> None:
     assert marks(path, "t") == {"second"}
 
 
-def test_a_directory_that_looks_like_a_partition_adds_no_column(tmp_path: Path) -> None:
+def test_partition_like_directory_adds_no_column(tmp_path: Path) -> None:
     path = tmp_path / "env=prod" / "it's [1] *" / "catalog.duckdb"
     catalog_in(path).put(table_at(path.parent, "t"), None)
     assert query(path, f"SELECT * FROM {quoted(DATABASE)}.t LIMIT 1") == [("a", "first")]
 
 
 @pytest.mark.parametrize("database", ["catalog", "main", "select", "a.b", "ünï", 'quo"te'])
-def test_any_name_of_a_database_will_do_even_that_of_the_file(tmp_path: Path, database: str) -> None:
+def test_any_database_name_works_even_that_of_the_file(tmp_path: Path, database: str) -> None:
     catalog = catalog_in(tmp_path / "catalog.duckdb", database)
     first = catalog.put(table_at(tmp_path, "t"), None)
     second = catalog.put(table_at(tmp_path, "t", "second"), first)
@@ -41,13 +41,13 @@ def test_any_name_of_a_database_will_do_even_that_of_the_file(tmp_path: Path, da
     assert list(catalog.tables()) == []
 
 
-def test_the_case_of_the_database_does_not_matter_as_it_does_not_to_duckdb(tmp_path: Path) -> None:
+def test_database_name_ignores_case(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     put = catalog_in(path, "omc").put(table_at(tmp_path, "t"), None)
     assert catalog_in(path, "OMC").get("t") == put
 
 
-def test_tables_and_views_of_the_user_survive_in_every_schema(tmp_path: Path) -> None:
+def test_user_tables_and_views_survive_publishing(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     execute(
         path,
@@ -64,7 +64,7 @@ def test_tables_and_views_of_the_user_survive_in_every_schema(tmp_path: Path) ->
     assert [table.name for table in catalog.tables() if table.run_id is None] == ["looking", "mine"]
 
 
-def test_an_adopted_table_keeps_its_rows_under_another_name(tmp_path: Path) -> None:
+def test_adopted_table_keeps_rows_under_another_name(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     execute(path, f"CREATE SCHEMA {quoted(DATABASE)}", f"CREATE TABLE {quoted(DATABASE)}.t AS SELECT 1 AS one")
@@ -78,7 +78,7 @@ def test_an_adopted_table_keeps_its_rows_under_another_name(tmp_path: Path) -> N
     assert query(path, f"SELECT name FROM {quoted(DATABASE)}.t_before_bucketwheel") == [("taken",)]
 
 
-def test_a_table_that_was_never_foreign_cannot_be_brought_back_to_that(tmp_path: Path) -> None:
+def test_restore_without_replaced_table_fails(tmp_path: Path) -> None:
     catalog = catalog_in(tmp_path / "catalog.duckdb")
     ours = catalog.put(table_at(tmp_path, "t"), None)
     with pytest.raises(CatalogError, match=r"cannot restore it: .* no longer has the table or view"):
@@ -87,7 +87,7 @@ def test_a_table_that_was_never_foreign_cannot_be_brought_back_to_that(tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["TABLE", "VIEW"])
-def test_what_the_user_made_in_the_place_of_our_view_is_not_ours(tmp_path: Path, kind: str) -> None:
+def test_user_object_in_place_of_view_is_foreign(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     catalog.put(table_at(tmp_path, "t"), None)
@@ -98,7 +98,7 @@ def test_what_the_user_made_in_the_place_of_our_view_is_not_ours(tmp_path: Path,
     assert found.run_id is None
 
 
-def test_an_update_that_fails_changes_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_update_changes_nothing_and_leaves_no_files(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -109,9 +109,7 @@ def test_an_update_that_fails_changes_nothing_and_leaves_nothing(tmp_path: Path)
     assert hidden(path) == {".catalog.duckdb.lock"}
 
 
-def test_reading_where_no_link_can_be_made_reads_the_file_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_without_hard_links_reads_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
 
@@ -121,7 +119,7 @@ def test_reading_where_no_link_can_be_made_reads_the_file_itself(
     assert list(catalog.tables()) == [first]
 
 
-def test_the_file_keeps_its_permissions(tmp_path: Path) -> None:
+def test_update_keeps_file_permissions(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -130,7 +128,7 @@ def test_the_file_keeps_its_permissions(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o664
 
 
-def test_a_symbolic_link_to_the_catalog_stays_one(tmp_path: Path) -> None:
+def test_update_keeps_symbolic_link(tmp_path: Path) -> None:
     path, link = tmp_path / "real" / "catalog.duckdb", tmp_path / "link.duckdb"
     first = catalog_in(path).put(table_at(tmp_path, "t"), None)
     link.symlink_to(path)
@@ -139,7 +137,7 @@ def test_a_symbolic_link_to_the_catalog_stays_one(tmp_path: Path) -> None:
     assert marks(path, "t") == {"second"}
 
 
-def test_a_file_that_is_no_catalog_is_refused_and_kept(tmp_path: Path) -> None:
+def test_file_that_is_not_a_catalog_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     path.write_text("this is no database, but it is dear to somebody " * 100)
     before = path.read_bytes()
@@ -150,19 +148,19 @@ def test_a_file_that_is_no_catalog_is_refused_and_kept(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_looking_into_a_catalog_that_does_not_exist_makes_nothing(tmp_path: Path) -> None:
+def test_read_of_missing_catalog_creates_nothing(tmp_path: Path) -> None:
     catalog = catalog_in(tmp_path / "not yet" / "catalog.duckdb")
     assert catalog.tables() == []
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", [None, "s3://bucket/catalog.duckdb"])
-def test_the_catalog_needs_a_local_file(path: str | None) -> None:
+def test_catalog_path_that_is_not_local_is_refused(path: str | None) -> None:
     with pytest.raises(ConfigError, match=r"catalog\.path"):
         DuckdbCatalog(Settings(catalog=CatalogSettings(path=path)))
 
 
-def test_a_copy_of_the_catalog_shows_the_same_tables(tmp_path: Path) -> None:
+def test_copied_catalog_file_has_same_tables(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)

@@ -15,7 +15,7 @@ from bucketwheel.storage.lock import file_lock
 from bucketwheel.testing.tables import table_at
 
 
-def test_a_reader_in_another_process_never_blocks_a_writer_nor_sees_an_error(tmp_path: Path) -> None:
+def test_reader_process_never_blocks_writer_or_fails(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     now = catalog.put(table_at(tmp_path, "t", "round0"), None)
@@ -46,7 +46,7 @@ def test_a_reader_in_another_process_never_blocks_a_writer_nor_sees_an_error(tmp
     assert reader.returncode == 0
 
 
-def test_a_connection_that_this_process_keeps_open_neither_blocks_nor_shows_old_tables(tmp_path: Path) -> None:
+def test_open_connection_never_blocks_or_sees_old_tables(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -57,7 +57,7 @@ def test_a_connection_that_this_process_keeps_open_neither_blocks_nor_shows_old_
     assert marks(path, "t") == {"second"}
 
 
-def test_many_processes_that_publish_different_tables_lose_no_update(tmp_path: Path) -> None:
+def test_concurrent_processes_lose_no_update(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     code = """
         import sys
@@ -91,7 +91,7 @@ WRITER = """
     """
 
 
-def test_a_writer_with_unsaved_changes_is_refused_clearly_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+def test_unsaved_changes_of_other_writer_are_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -107,7 +107,7 @@ def test_a_writer_with_unsaved_changes_is_refused_clearly_and_nothing_of_it_is_l
     assert marks(path, "t") == {"first"}
 
 
-def test_a_writer_that_has_changed_nothing_yet_is_refused_too(tmp_path: Path) -> None:
+def test_open_writer_without_changes_blocks_update(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -120,7 +120,7 @@ def test_a_writer_that_has_changed_nothing_yet_is_refused_too(tmp_path: Path) ->
     assert marks(path, "t") == {"first"}
 
 
-def test_a_writer_in_this_process_is_refused_too(tmp_path: Path) -> None:
+def test_open_writer_in_same_process_blocks_update(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -132,7 +132,7 @@ def test_a_writer_in_this_process_is_refused_too(tmp_path: Path) -> None:
     assert marks(path, "t") == {"first"}
 
 
-def test_changes_that_a_killed_writer_left_beside_the_file_are_not_lost(tmp_path: Path) -> None:
+def test_wal_of_killed_writer_is_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -148,7 +148,7 @@ def test_changes_that_a_killed_writer_left_beside_the_file_are_not_lost(tmp_path
 
 
 @pytest.mark.parametrize("moment", ["copyfileobj", "flush"])
-def test_a_writer_killed_before_it_replaces_the_file_leaves_the_old_catalog(tmp_path: Path, moment: str) -> None:
+def test_writer_killed_before_replace_keeps_old_catalog(tmp_path: Path, moment: str) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -179,7 +179,7 @@ def test_a_writer_killed_before_it_replaces_the_file_leaves_the_old_catalog(tmp_
     assert hidden(path) == {".catalog.duckdb.lock"}
 
 
-def test_a_writer_that_hangs_is_waited_for_only_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_hanging_writer_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def impatient(path: Path, refused: Callable[[], CatalogError]) -> object:
         return file_lock(path, refused, 0.02)
 

@@ -75,7 +75,7 @@ def race(catalog: GlueCatalog, tables: list[CatalogTable]) -> ConcurrentPublishE
     return None
 
 
-def test_a_reader_never_misses_a_table_nor_sees_a_mix_within_one(aws: str, settings: Any, tmp_path: Path) -> None:
+def test_reader_sees_every_table_and_no_mixed_one(aws: str, settings: Any, tmp_path: Path) -> None:
     catalog = GlueCatalog(settings)
     publish_all(catalog, Fence(), of_run(tmp_path, "round0"), adopt=False)
     stop, reads = threading.Event(), []
@@ -105,9 +105,7 @@ def test_a_reader_never_misses_a_table_nor_sees_a_mix_within_one(aws: str, setti
 
 
 @pytest.mark.parametrize("change", ["UpdateTable", "CreateTable"])
-def test_of_two_who_publish_at_once_without_a_lease_one_wins_and_nothing_is_half_flipped(
-    settings: Any, tmp_path: Path, change: str
-) -> None:
+def test_one_of_two_publishers_without_lease_wins(settings: Any, tmp_path: Path, change: str) -> None:
     catalog = GlueCatalog(settings)
     publish_all(catalog, Fence(), of_run(tmp_path, "start"), adopt=False)
     wins = 0
@@ -130,7 +128,7 @@ def test_of_two_who_publish_at_once_without_a_lease_one_wins_and_nothing_is_half
     assert wins == RACES
 
 
-def test_tables_of_others_are_refused_or_adopted_and_come_back(aws: str, settings: Any, tmp_path: Path) -> None:
+def test_foreign_tables_are_refused_or_adopted_and_restored(aws: str, settings: Any, tmp_path: Path) -> None:
     catalog = GlueCatalog(settings)
     publish_all(catalog, Fence(), of_run(tmp_path, "first")[:1], adopt=False)
     glue = plain_client("glue", aws)

@@ -69,7 +69,7 @@ def notes_of(error: BaseException) -> list[str]:
     return list(getattr(error, "__notes__", []))
 
 
-def test_every_table_is_published_in_one_update_and_the_result_says_where_it_was_before(
+def test_publish_updates_each_table_once_and_returns_previous(
     catalog: MemoryCatalog,
 ) -> None:
     result = publish_all(catalog, Fence(), tables("run2"), adopt=False)
@@ -80,7 +80,7 @@ def test_every_table_is_published_in_one_update_and_the_result_says_where_it_was
     assert is_current(catalog, result)
 
 
-def test_tables_that_are_current_are_not_touched(catalog: MemoryCatalog) -> None:
+def test_publish_skips_current_tables(catalog: MemoryCatalog) -> None:
     publish_all(catalog, Fence(), tables("run2"), adopt=False)
     versions = [table.version for table in catalog.tables()]
     catalog.changes.clear()
@@ -90,7 +90,7 @@ def test_tables_that_are_current_are_not_touched(catalog: MemoryCatalog) -> None
 
 
 @pytest.mark.parametrize("change", [{"bucket_count": 4}, {"sorted": False}, {"columns": ()}, {"bucket_columns": ()}])
-def test_another_meaning_of_the_same_files_is_published(catalog: MemoryCatalog, change: dict[str, object]) -> None:
+def test_changed_definition_of_same_files_is_published(catalog: MemoryCatalog, change: dict[str, object]) -> None:
     publish_all(catalog, Fence(), tables("run2"), adopt=False)
     changed = [replace(table, **change) for table in tables("run2")]  # type: ignore[arg-type]
     publish_all(catalog, Fence(), changed, adopt=False)
@@ -99,7 +99,7 @@ def test_another_meaning_of_the_same_files_is_published(catalog: MemoryCatalog, 
 
 
 @pytest.mark.parametrize("number", range(1, COUNT + 1))
-def test_if_one_table_fails_those_before_it_go_back(catalog: MemoryCatalog, number: int) -> None:
+def test_failed_update_restores_earlier_tables(catalog: MemoryCatalog, number: int) -> None:
     catalog.before_put = refusing(number)
     with pytest.raises(CatalogError, match=f"t{number}: access denied") as caught:
         publish_all(catalog, Fence(), tables("run2"), adopt=False)
@@ -112,9 +112,7 @@ def test_if_one_table_fails_those_before_it_go_back(catalog: MemoryCatalog, numb
 
 
 @pytest.mark.parametrize("number", range(1, COUNT + 1))
-def test_an_update_that_was_made_though_its_answer_got_lost_goes_back_too(
-    catalog: MemoryCatalog, number: int
-) -> None:
+def test_failed_update_that_took_effect_is_restored(catalog: MemoryCatalog, number: int) -> None:
     def lose_the_answer(current: int, _: CatalogTable) -> None:
         if current == number:
             raise ConnectionError("connection reset by peer")
@@ -127,7 +125,7 @@ def test_an_update_that_was_made_though_its_answer_got_lost_goes_back_too(
     assert locations(catalog) == expected
 
 
-def test_an_interrupt_puts_everything_back(catalog: MemoryCatalog) -> None:
+def test_interrupt_restores_all_tables(catalog: MemoryCatalog) -> None:
     def interrupt(current: int, _: CatalogTable) -> None:
         if current == COUNT:
             raise KeyboardInterrupt
@@ -140,9 +138,7 @@ def test_an_interrupt_puts_everything_back(catalog: MemoryCatalog) -> None:
 
 
 @pytest.mark.parametrize("kind", [CatalogError, OSError])
-def test_the_notes_say_which_table_could_not_be_put_back_and_the_others_are(
-    catalog: MemoryCatalog, kind: type[Exception]
-) -> None:
+def test_notes_name_table_that_could_not_be_restored(catalog: MemoryCatalog, kind: type[Exception]) -> None:
     def refuse(current: int, table: CatalogTable) -> None:
         if current == COUNT:
             raise CatalogError("no more")
@@ -178,7 +174,7 @@ def test_publish_keeps_tables_changed_by_another_writer(catalog: MemoryCatalog) 
 
 
 @pytest.mark.parametrize("name", ["t5", "T5"])
-def test_a_foreign_table_is_refused_before_anything_changes(catalog: MemoryCatalog, name: str) -> None:
+def test_foreign_table_is_refused_before_any_update(catalog: MemoryCatalog, name: str) -> None:
     catalog.remove(catalog.tables()[-1])
     catalog.add_foreign(name)
     before = list(catalog.tables())
@@ -189,20 +185,20 @@ def test_a_foreign_table_is_refused_before_anything_changes(catalog: MemoryCatal
     assert catalog.puts == 0
 
 
-def test_all_foreign_tables_are_named_at_once(catalog: MemoryCatalog) -> None:
+def test_refusal_names_all_foreign_tables(catalog: MemoryCatalog) -> None:
     for name in ("t6", "t7"):
         catalog.add_foreign(name)
     with pytest.raises(ForeignTableError, match=r"t6.*t7"):
         publish_all(catalog, Fence(), tables("run2", 7), adopt=False)
 
 
-def test_a_table_of_another_dataset_is_refused(catalog: MemoryCatalog) -> None:
+def test_table_of_another_dataset_is_refused(catalog: MemoryCatalog) -> None:
     with pytest.raises(ForeignTableError, match="belongs to dataset 'people'"):
         publish_all(catalog, Fence(), tables("run2", dataset="others"), adopt=False)
     assert catalog.puts == 0
 
 
-def test_a_foreign_table_is_replaced_with_adopt_and_comes_back_when_publishing_fails(catalog: MemoryCatalog) -> None:
+def test_adopted_table_is_restored_when_publishing_fails(catalog: MemoryCatalog) -> None:
     catalog.remove(catalog.tables()[0])
     catalog.add_foreign("t1")
     foreign = catalog.get("t1")
@@ -216,7 +212,7 @@ def test_a_foreign_table_is_replaced_with_adopt_and_comes_back_when_publishing_f
 
 
 @pytest.mark.parametrize("lost_at", range(1, COUNT + 3))
-def test_a_lease_lost_at_any_moment_leaves_nothing_half_published(catalog: MemoryCatalog, lost_at: int) -> None:
+def test_lost_lease_leaves_nothing_half_published(catalog: MemoryCatalog, lost_at: int) -> None:
     called: list[str] = []
     with pytest.raises(LeaseError):
         publish_all(catalog, Fence(lost_at), tables("run2"), adopt=False, then=lambda: called.append("then"))
@@ -226,13 +222,13 @@ def test_a_lease_lost_at_any_moment_leaves_nothing_half_published(catalog: Memor
     assert called == []
 
 
-def test_what_has_to_follow_is_done_once_all_tables_are_published(catalog: MemoryCatalog) -> None:
+def test_callback_runs_after_all_tables_are_published(catalog: MemoryCatalog) -> None:
     seen: list[dict[str, str]] = []
     publish_all(catalog, Fence(), tables("run2"), adopt=False, then=lambda: seen.append(locations(catalog)))
     assert seen == [of_run("run2")]
 
 
-def test_if_what_has_to_follow_fails_all_tables_go_back(catalog: MemoryCatalog) -> None:
+def test_failed_callback_restores_all_tables(catalog: MemoryCatalog) -> None:
     def fail() -> None:
         raise OSError("no space left")
 
@@ -243,7 +239,7 @@ def test_if_what_has_to_follow_fails_all_tables_go_back(catalog: MemoryCatalog) 
     assert locations(catalog) == expected
 
 
-def test_a_table_that_another_writer_moves_behind_our_back_is_noticed_at_the_end(catalog: MemoryCatalog) -> None:
+def test_table_changed_during_publishing_is_detected(catalog: MemoryCatalog) -> None:
     def move(current: int, _: CatalogTable) -> None:
         if current == COUNT:
             first = catalog.get("t1")
@@ -257,9 +253,7 @@ def test_a_table_that_another_writer_moves_behind_our_back_is_noticed_at_the_end
     assert set(locations(catalog).values()) == set(of_run("run1").values()) - {"/data/t3/run1"}
 
 
-def test_a_broken_catalog_does_not_hide_the_first_error(
-    catalog: MemoryCatalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_catalog_does_not_hide_first_error(catalog: MemoryCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: str) -> None:
         raise OSError("network unreachable")
 

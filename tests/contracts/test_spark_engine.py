@@ -27,7 +27,7 @@ class TestSparkEngine(EngineContract):
 
         return make
 
-    def test_closing_it_early_ends_the_work_of_spark(self, make_engine: MakeEngine, job: BucketJob) -> None:
+    def test_closing_early_cancels_spark_jobs(self, make_engine: MakeEngine, job: BucketJob) -> None:
         from pyspark import SparkContext
 
         engine = make_engine()
@@ -40,7 +40,7 @@ class TestSparkEngine(EngineContract):
         assert len(bucket(engine, job)) == job.bucket_count
 
     @pytest.mark.parametrize("partitions", [1, 2, 7, 256])
-    def test_spark_sends_each_bucket_to_the_partition_that_was_meant(self, partitions: int) -> None:
+    def test_each_bucket_reaches_its_partition(self, partitions: int) -> None:
         from pyspark.sql import functions as F  # noqa: N812 the name that everybody gives it
 
         from bucketwheel.engines.spark.engine import _partition_keys
@@ -51,9 +51,7 @@ class TestSparkEngine(EngineContract):
         found = frame.repartition(partitions, "place").select("meant", F.spark_partition_id()).collect()
         assert sorted(map(tuple, found)) == [(index, index) for index in range(partitions)]
 
-    def test_workers_import_nothing_of_the_engine_but_their_tasks(
-        self, make_engine: MakeEngine, job: BucketJob
-    ) -> None:
+    def test_workers_import_only_the_task_module(self, make_engine: MakeEngine, job: BucketJob) -> None:
         from bucketwheel.engines.spark.session import spark_session
 
         bucket(make_engine(), job)
@@ -69,9 +67,7 @@ class TestSparkEngine(EngineContract):
         assert found == {package, f"{package}.shuffle", f"{package}.tasks"}
 
     @pytest.mark.parametrize(("rows", "partitions"), [(3_000, 2), (3_000_000, 6)])
-    def test_much_data_makes_many_tasks_however_few_cores_there_are(
-        self, monkeypatch: pytest.MonkeyPatch, rows: int, partitions: int
-    ) -> None:
+    def test_task_count_grows_with_data(self, monkeypatch: pytest.MonkeyPatch, rows: int, partitions: int) -> None:
         from bucketwheel.engines.spark import parallelism
         from bucketwheel.engines.spark.session import spark_session
 

@@ -179,7 +179,7 @@ def moments(scene: Scene, chance: random.Random) -> Iterator[float]:
             yield scene.published_from + share * (scene.wall - scene.published_from)
 
 
-def test_a_run_killed_at_any_moment_and_resumed_ends_as_if_nobody_had_disturbed_it(scene: Scene) -> None:
+def test_run_killed_at_any_moment_can_be_resumed(scene: Scene) -> None:
     chance = random.Random(SEED)
     states: Counter[str] = Counter()
     with reading(scene.case) as reader:
@@ -206,7 +206,7 @@ def resume(scene: Scene) -> str | None:
     return "last" if scene.begun() else None
 
 
-def test_a_run_killed_while_it_spills_leaves_nothing_of_that_on_the_disk(scene: Scene) -> None:
+def test_run_killed_while_spilling_leaves_no_spill_files(scene: Scene) -> None:
     spill = scene.case.root / "spill"
     changes = {"memory": "1KB", "storage__spill_directory": str(spill)}
     wall = scene.server.done(changes=changes)
@@ -234,7 +234,7 @@ def test_a_run_killed_while_it_spills_leaves_nothing_of_that_on_the_disk(scene: 
     assert within == 2
 
 
-def test_a_cold_command_killed_at_any_moment_is_resumed_by_the_next_one(scene: Scene) -> None:
+def test_killed_command_is_resumed_by_next_command(scene: Scene) -> None:
     chance = random.Random(SEED)
     conf = scene.case.root / "conf"
     conf.mkdir()
@@ -268,7 +268,7 @@ def test_a_cold_command_killed_at_any_moment_is_resumed_by_the_next_one(scene: S
             scene.back()
 
 
-def test_a_rerun_after_all_that_changes_nothing(scene: Scene) -> None:
+def test_rerun_after_kills_changes_nothing(scene: Scene) -> None:
     scene.server.done()
     before = scene.case.tree()
     scene.server.done()

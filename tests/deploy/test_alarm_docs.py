@@ -7,7 +7,7 @@ import re
 from deploy_support import ROOT, rendered
 
 
-def test_the_operations_guide_says_what_every_alarm_and_rule_means() -> None:
+def test_operations_guide_explains_every_alarm_and_rule() -> None:
     text = (ROOT / "docs" / "operations.md").read_text("utf-8")
     rows = " ".join(re.findall(r"^\| ([^|]+) \|", text.partition("## When an alarm fires")[2], re.MULTILINE))
     resources = rendered("glue-everything")["Resources"].values()

@@ -200,7 +200,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.startswith(f"Usage: bucketwheel {command} ")
 
 
-def test_without_boto3_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submit_without_boto3_names_package(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("bucketwheel.deploy.")]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("bucketwheel.aws.clients", "boto3", "botocore", "botocore.exceptions"):

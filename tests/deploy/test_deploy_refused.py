@@ -146,11 +146,11 @@ def refusal(**overrides: Any) -> str:
         ({"monitoring.retention_days": 100}, "monitoring.retention_days (override): should be 30, 60"),
     ],
 )
-def test_it_is_refused_with_its_setting_its_value_and_the_fix(overrides: dict[str, Any], message: str) -> None:
+def test_refusal_names_setting_value_and_fix(overrides: dict[str, Any], message: str) -> None:
     assert message in refusal(**overrides)
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_refusal_lists_all_problems() -> None:
     found = refusal(
         deploy__package=None, target="out", deploy__time_zone="Mars", deploy__schedule="monthly", deploy__kms_key="k"
     ).splitlines()
@@ -192,30 +192,30 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         ),
     ],
 )
-def test_two_parts_of_a_template_that_would_be_one_are_named(overrides: dict[str, Any], message: str) -> None:
+def test_colliding_logical_ids_are_refused(overrides: dict[str, Any], message: str) -> None:
     assert message in refusal(**overrides)
 
 
-def test_a_dataset_without_a_job_for_a_stage_is_refused() -> None:
+def test_dataset_without_job_for_stage_is_refused() -> None:
     message = refusal(datasets__third={"source": "s3://a-bucket/third", "key": "id"})
     assert message == ("deploy.jobs has no job that runs stage 'bucket' for dataset 'third'; add one with that stage")
 
 
-def test_a_configuration_without_datasets_is_refused(tmp_path: Any) -> None:
+def test_configuration_without_datasets_is_refused(tmp_path: Any) -> None:
     (tmp_path / "prod.yaml").write_text("target: s3://a-bucket/x\n")
     config = api.load("prod", tmp_path, {"deploy.package": "s3://a-bucket/p", "deploy.jobs": {}}, environ={})
     with pytest.raises(ConfigError, match="no dataset is configured; add one under `datasets:`"):
         api.deploy_render(config)
 
 
-def test_a_template_over_the_limits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_template_over_limits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_module, "MOST_BYTES", 20_000)
     assert "bytes, CloudFormation accepts 20,000; use fewer datasets or jobs in one environment" in refusal()
     monkeypatch.setattr(template_module, "MOST_RESOURCES", 10)
     assert "resources, CloudFormation accepts 10; use fewer datasets" in refusal()
 
 
-def test_a_policy_over_what_iam_takes_is_refused() -> None:
+def test_policy_over_iam_limit_is_refused() -> None:
     many = {f"dataset_{n}": {"source": f"s3://a-bucket/{'long/' * 20}{n}", "key": "id"} for n in range(60)}
     jobs = {"all-bucket": {"stages": "discover,split,size,bucket,verify"}}
     message = refusal(datasets=many, deploy__jobs=jobs)
@@ -235,7 +235,7 @@ def test_a_policy_over_what_iam_takes_is_refused() -> None:
         ("deploy.tags", {"note": f"ghp_{'a1' * 18}"}, "a GitHub token"),
     ],
 )
-def test_secrets_are_refused_and_not_repeated(name: str, value: Any, words: str) -> None:
+def test_refusal_of_secret_does_not_show_it(name: str, value: Any, words: str) -> None:
     message = refusal(**{name: value})
     assert f"looks like {words};" in message or f"{words};" in message
     assert name in message
@@ -243,6 +243,6 @@ def test_secrets_are_refused_and_not_repeated(name: str, value: Any, words: str)
         assert secret not in message
 
 
-def test_the_projects_own_configurations_hold_no_secret() -> None:
+def test_example_configurations_have_no_secret() -> None:
     for env in ("dev", "prod", "local", "demo"):
         assert list(secrets_in(configuration(env).settings.model_dump())) == []

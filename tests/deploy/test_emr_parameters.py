@@ -26,7 +26,7 @@ def problems(found: dict[str, Any]) -> str:
     return str(ParamValidator().validate(found, shape).generate_report())
 
 
-def test_the_parameters_are_as_the_service_model_wants_them(emr: Emr) -> None:
+def test_job_parameters_match_service_model(emr: Emr) -> None:
     found = parameters(emr)
     assert problems(found) == ""
     assert "Unknown parameter" in problems({**found, "jobdriver": {}})
@@ -51,7 +51,7 @@ def test_the_parameters_are_as_the_service_model_wants_them(emr: Emr) -> None:
     assert (conf["spark.executor.memory"], conf["spark.executor.memoryOverhead"]) == ("5g", "11g")
 
 
-def test_an_image_needs_no_archive(aws_url: str, tmp_path: Path) -> None:
+def test_job_with_image_needs_no_archive(aws_url: str, tmp_path: Path) -> None:
     found = parameters(Emr(aws_url, tmp_path, emr_serverless__image="bucketwheel:1.0"))
     spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
     assert "spark.archives" not in spark
@@ -60,7 +60,7 @@ def test_an_image_needs_no_archive(aws_url: str, tmp_path: Path) -> None:
     assert problems(found) == ""
 
 
-def test_the_state_machine_starts_jobs_with_parameters_of_the_same_model() -> None:
+def test_state_machine_parameters_match_service_model() -> None:
     made = rendered("emr-archive")["Resources"]
     definition = json.loads(resolved(made["StateMachine"]["Properties"]["DefinitionString"], made))
     branch = definition["States"]["Bucket"]["Branches"][0]["States"]
@@ -86,7 +86,7 @@ def lowered(value: Any) -> Any:
     return value
 
 
-def test_a_topic_that_is_named_takes_the_place_of_the_stacks_own(aws_url: str, tmp_path: Path) -> None:
+def test_configured_topic_replaces_topic_of_stack(aws_url: str, tmp_path: Path) -> None:
     other = "arn:aws:sns:us-east-1:123456789012:oncall"
     words = parameters(Emr(aws_url, tmp_path, monitoring__topic_arn=other))["jobDriver"]["sparkSubmit"]
     assert words["entryPointArguments"][-2:] == ["--notices-topic", other]

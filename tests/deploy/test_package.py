@@ -29,7 +29,7 @@ def members(path: Path) -> dict[str, tarfile.TarInfo]:
         return {member.name: member for member in opened}
 
 
-def test_it_holds_the_wheel_the_script_the_configuration_and_the_environment(packed: api.Package) -> None:
+def test_package_contains_wheel_script_config_and_archive(packed: api.Package) -> None:
     assert [file.name for file in packed.files] == [
         f"bucketwheel-{__version__}-py3-none-any.whl",
         "conf/prod.yaml",
@@ -43,7 +43,7 @@ def test_it_holds_the_wheel_the_script_the_configuration_and_the_environment(pac
     assert (contents["digest"], contents["env"], contents["version"]) == (packed.digest, "prod", __version__)
 
 
-def test_the_same_input_gives_the_same_bytes(
+def test_package_of_same_input_is_identical(
     packed: api.Package, tmp_path: Path, source: Path, given: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the times of files, the order in the archive, the umask, the zone, or what an earlier build left."""
@@ -69,7 +69,7 @@ def test_the_same_input_gives_the_same_bytes(
     assert second.digest == packed.digest
 
 
-def test_another_setting_is_another_package(packed: api.Package, tmp_path: Path, source: Path, given: Path) -> None:
+def test_package_differs_when_setting_changes(packed: api.Package, tmp_path: Path, source: Path, given: Path) -> None:
     other = api.package(configuration(buckets__count=32), tmp_path / "other", source, given)
     changed = {file.name for file, before in zip(other.files, packed.files, strict=True) if file != before}
     assert changed == {"conf/prod.yaml"}
@@ -79,7 +79,7 @@ def test_another_setting_is_another_package(packed: api.Package, tmp_path: Path,
     assert moved.digest == packed.digest
 
 
-def test_its_configuration_is_every_setting_as_it_was(tmp_path: Path, packed: api.Package) -> None:
+def test_package_contains_every_setting(tmp_path: Path, packed: api.Package) -> None:
     values = yaml.safe_load((packed.directory / "conf/prod.yaml").read_text())
     loaded = api.load("prod", packed.directory / "conf", environ={}).settings
     wanted = configuration().settings
@@ -87,7 +87,7 @@ def test_its_configuration_is_every_setting_as_it_was(tmp_path: Path, packed: ap
     assert "deploy" not in values
 
 
-def test_the_wheel_can_be_imported_and_has_its_metadata(packed: api.Package) -> None:
+def test_wheel_is_importable_and_has_metadata(packed: api.Package) -> None:
     (wheel,) = packed.directory.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         names = opened.namelist()
@@ -102,7 +102,7 @@ def test_the_wheel_can_be_imported_and_has_its_metadata(packed: api.Package) -> 
     assert done.stdout.startswith(str(wheel))
 
 
-def test_the_archive_has_no_times_and_no_owners_and_only_what_holds_without_them(packed: api.Package) -> None:
+def test_archive_has_no_times_owners_and_stale_bytecode(packed: api.Package) -> None:
     found = members(packed.directory / "environment.tar.gz")
     assert {(member.mtime, member.uid, member.uname) for member in found.values()} == {(315_532_800, 0, "")}
     assert list(found) == sorted(found)
@@ -138,15 +138,13 @@ def edited(given: Path, to: Path, drop: str = "", add: str = "") -> Path:
         (lambda given, to: edited(given, to, add="../outside"), "'../outside' points outside of the archive"),
     ],
 )
-def test_an_archive_that_does_not_fit_is_refused(
-    make: Any, message: str, tmp_path: Path, source: Path, given: Path
-) -> None:
+def test_unusable_archive_is_refused(make: Any, message: str, tmp_path: Path, source: Path, given: Path) -> None:
     with pytest.raises(BucketwheelError) as refused:
         api.package(configuration(), tmp_path / "package", source, make(given, tmp_path / "given.tar.gz"))
     assert message in str(refused.value)
 
 
-def test_an_archive_of_other_code_is_refused(tmp_path: Path, source: Path, given: Path) -> None:
+def test_archive_with_other_code_is_refused(tmp_path: Path, source: Path, given: Path) -> None:
     newer = checkout(tmp_path / "newer")
     (newer / "app/bucketwheel/pipeline/run.py").write_text("# changed\n")
     with pytest.raises(
@@ -155,9 +153,7 @@ def test_an_archive_of_other_code_is_refused(tmp_path: Path, source: Path, given
         api.package(configuration(), tmp_path / "package", newer, given)
 
 
-def test_what_fails_leaves_the_earlier_package_and_nothing_else(
-    packed: api.Package, tmp_path: Path, source: Path, given: Path
-) -> None:
+def test_failed_build_keeps_earlier_package(packed: api.Package, tmp_path: Path, source: Path, given: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in packed.directory.rglob("*")}
     with pytest.raises(UsageError):
         api.package(configuration(), packed.directory, source, edited(given, tmp_path / "bad.tar.gz", drop="bin/"))
@@ -167,13 +163,13 @@ def test_what_fails_leaves_the_earlier_package_and_nothing_else(
     assert not (again.directory / "environment.tar.gz").exists()
 
 
-def test_an_archive_over_the_limit_is_refused(tmp_path: Path, source: Path, given: Path) -> None:
+def test_archive_over_limit_is_refused(tmp_path: Path, source: Path, given: Path) -> None:
     config = configuration(deploy__archive_limit="10kB")
     with pytest.raises(UsageError, match=r"has [\d,]+ bytes, the limit is 10,000 \(deploy.archive_limit\)"):
         api.package(config, tmp_path / "package", source, given)
 
 
-def test_without_a_checkout_a_dockerfile_or_with_foreign_files_it_says_so(tmp_path: Path, source: Path) -> None:
+def test_package_with_unsuitable_directory_is_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(UsageError, match=r"app/job.py does not exist; run this in a checkout of Bucketwheel"):
         api.package(configuration(), tmp_path / "package", tmp_path)
     with pytest.raises(UsageError, match=r"docker/build.sh does not exist; pass an archive with --archive FILE"):
@@ -185,7 +181,7 @@ def test_without_a_checkout_a_dockerfile_or_with_foreign_files_it_says_so(tmp_pa
     assert (tmp_path / "full" / "thesis.doc").exists()
 
 
-def test_the_container_builds_the_archive_where_none_is_given(tmp_path: Path, given: Path) -> None:
+def test_archive_is_built_in_container_by_default(tmp_path: Path, given: Path) -> None:
     own = checkout(tmp_path / "own")
     (own / "docker").mkdir()
     (own / "docker/build.sh").write_text(
@@ -198,7 +194,7 @@ def test_the_container_builds_the_archive_where_none_is_given(tmp_path: Path, gi
         api.package(configuration(), tmp_path / "package", own)
 
 
-def test_why_docker_does_not_hand_the_archive_over_is_said(
+def test_archive_build_failure_shows_error_of_docker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path
 ) -> None:
     own = checkout(tmp_path / "own")
@@ -227,7 +223,7 @@ def test_why_docker_does_not_hand_the_archive_over_is_said(
     assert calls[-3:] == ["create sha256:1234 none", "cp made:/bucketwheel-venv.tar.gz build/", "rm made"]
 
 
-def test_a_secret_is_not_packed(tmp_path: Path, source: Path) -> None:
+def test_package_with_secret_is_refused(tmp_path: Path, source: Path) -> None:
     config = configuration(datasets__infobase_attributes__source="s3://AKIAIOSFODNN7EXAMPLE/x")
     with pytest.raises(ConfigError, match=r"datasets.infobase_attributes.source: looks like an access key"):
         api.package(config, tmp_path / "package", source, without_archive=True)

@@ -27,7 +27,7 @@ def keys(client: Any) -> dict[str, Any]:
     return {entry["Key"]: entry["LastModified"] for entry in found}
 
 
-def test_it_is_uploaded_under_a_name_from_its_content(packed: api.Package, bucket: Any, aws_url: str) -> None:
+def test_upload_names_package_after_its_content(packed: api.Package, bucket: Any, aws_url: str) -> None:
     config = configuration(storage__endpoint_url=aws_url, deploy__artifacts="s3://artifacts-prod/bucketwheel/")
     there = api.upload(config, packed)
     prefix = f"bucketwheel/{packed.digest[:16]}"
@@ -46,7 +46,7 @@ def test_it_is_uploaded_under_a_name_from_its_content(packed: api.Package, bucke
     assert body == (packed.directory / "job.py").read_bytes()
 
 
-def test_a_package_says_whether_it_was_made_from_these_settings(
+def test_check_refuses_package_of_other_settings(
     packed: api.Package, bucket: Any, aws_url: str, tmp_path: Path, source: Path
 ) -> None:
     reached = {"storage__endpoint_url": aws_url, "deploy__artifacts": "s3://artifacts-prod/bucketwheel"}
@@ -69,7 +69,7 @@ def test_a_package_says_whether_it_was_made_from_these_settings(
         package.check_uploaded(configuration("dev", **reached), location)
 
 
-def test_without_a_place_it_is_not_uploaded(packed: api.Package) -> None:
+def test_upload_without_location_is_refused(packed: api.Package) -> None:
     with pytest.raises(ConfigError, match=r"deploy.artifacts is None; set it to a location of the form"):
         api.upload(configuration(deploy__artifacts=None), packed)
     with pytest.raises(ConfigError, match="--upload is '/tmp'"):

@@ -61,7 +61,7 @@ def recorded(
 
 
 @recordings
-def test_every_job_is_recorded_with_what_is_its_own(recorded: dict[str, list[Call]]) -> None:
+def test_recording_has_characteristic_calls_of_every_job(recorded: dict[str, list[Call]]) -> None:
     jobs = dict(configuration().settings.deploy.jobs)
     assert set(jobs) <= set(recorded)
     assert jobs
@@ -74,7 +74,7 @@ def test_every_job_is_recorded_with_what_is_its_own(recorded: dict[str, list[Cal
         assert any(resource.endswith(".parquet") for resource in writes) is buckets
 
 
-def test_a_call_that_nobody_has_a_permission_for_is_no_recording(aws: str) -> None:
+def test_recorder_fails_for_call_without_known_permission(aws: str) -> None:
     session = boto3.Session()
     Recorder().listen(session)
     client = session.client("s3", endpoint_url=aws)
@@ -83,7 +83,7 @@ def test_a_call_that_nobody_has_a_permission_for_is_no_recording(aws: str) -> No
     client.close()
 
 
-def test_nor_is_one_whose_error_was_made_a_warning(aws: str) -> None:
+def test_recorder_fails_for_unknown_call_hidden_by_warning(aws: str) -> None:
     session, recorder = boto3.Session(), Recorder()
     recorder.listen(session)
     client = session.client("s3", endpoint_url=aws)
@@ -95,7 +95,7 @@ def test_nor_is_one_whose_error_was_made_a_warning(aws: str) -> None:
     client.close()
 
 
-def test_an_action_that_is_needed_on_one_resource_is_unused_on_the_other() -> None:
+def test_unused_grants_are_listed_per_resource() -> None:
     granted = [allow("Both", ["s3:GetObject", "s3:PutObject"], ["arn:aws:s3:::a/*", "arn:aws:s3:::b/*"])]
     calls = [
         {"action": "s3:GetObject", "resource": "arn:aws:s3:::a/x"},
@@ -108,18 +108,18 @@ def test_an_action_that_is_needed_on_one_resource_is_unused_on_the_other() -> No
 
 
 @recordings
-def test_a_job_may_do_all_that_it_does(recorded: dict[str, list[Call]]) -> None:
+def test_role_allows_every_recorded_call(recorded: dict[str, list[Call]]) -> None:
     granted = statements(rendered(), "JobRole")
     assert denied(granted, of_jobs(recorded)) == []
 
 
 @recordings
-def test_nothing_is_granted_that_no_job_needs(recorded: dict[str, list[Call]]) -> None:
+def test_role_grants_nothing_unused(recorded: dict[str, list[Call]]) -> None:
     assert unused(statements(rendered(), "JobRole"), of_jobs(recorded)) == set()
 
 
 @recordings
-def test_ctas_by_athena_gets_what_it_needs_and_no_more(recorded: dict[str, list[Call]]) -> None:
+def test_role_for_athena_ctas_grants_exactly_its_calls(recorded: dict[str, list[Call]]) -> None:
     granted = with_athena()
     calls = [*of_jobs(recorded), *recorded["by athena"], *OTHERS["ctas_by_athena"]]
     assert denied(granted, calls) == []
@@ -128,7 +128,7 @@ def test_ctas_by_athena_gets_what_it_needs_and_no_more(recorded: dict[str, list[
 
 
 @recordings
-def test_an_operator_rolls_back_with_what_jobs_may_do_and_only_deletes_more(recorded: dict[str, list[Call]]) -> None:
+def test_operator_needs_only_deletes_beyond_role_of_jobs(recorded: dict[str, list[Call]]) -> None:
     granted = statements(rendered(), "JobRole")
     assert recorded["rollback"]
     assert denied(granted, recorded["rollback"]) == []
@@ -138,7 +138,7 @@ def test_an_operator_rolls_back_with_what_jobs_may_do_and_only_deletes_more(reco
 
 
 @recordings
-def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_glue_makes_for_itself(
+def test_emr_role_allows_same_calls_except_those_of_glue(
     recorded: dict[str, list[Call]],
 ) -> None:
     granted = statements(rendered("emr-archive"), "JobRole")
@@ -163,7 +163,7 @@ def test_on_emr_serverless_the_same_calls_are_allowed_but_those_that_glue_makes_
         ({"storage.encryption": "SSE-KMS", "storage.kms_key": KEY_ARN}, ("with_a_key",)),
     ],
 )
-def test_a_key_may_be_used_through_services_only(
+def test_role_uses_kms_key_only_through_services(
     recorded: dict[str, list[Call]], settings: dict[str, Any], lists: tuple[str, ...]
 ) -> None:
     granted = statements(rendered(**settings), "JobRole")
@@ -205,7 +205,7 @@ def test_a_key_may_be_used_through_services_only(
         ("sts:AssumeRole", "arn:aws:iam::123456789012:role/admin", {}),
     ],
 )
-def test_the_role_may_not(action: str, resource: str, context: dict[str, str]) -> None:
+def test_role_denies_calls_that_no_job_makes(action: str, resource: str, context: dict[str, str]) -> None:
     assert allows(statements(rendered(), "JobRole"), action, resource, context) == []
 
 
@@ -220,9 +220,7 @@ def test_the_role_may_not(action: str, resource: str, context: dict[str, str]) -
         ("StatesRole", "emr-archive", OTHERS["StatesRoleOnEmr"]),
     ],
 )
-def test_the_other_roles_may_do_what_they_do_and_no_more(
-    role: str, variant: str, calls: list[dict[str, Any]]
-) -> None:
+def test_other_roles_grant_exactly_their_calls(role: str, variant: str, calls: list[dict[str, Any]]) -> None:
     granted = statements(rendered(variant), role)
     assert denied(granted, calls) == []
     assert {(sid, part) for sid, part in unused(granted, calls) if sid not in UNNAMED} == set()
@@ -231,7 +229,7 @@ def test_the_other_roles_may_do_what_they_do_and_no_more(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_everything_stands_only_where_the_service_takes_no_name(variant: str) -> None:
+def test_wildcard_resource_only_where_service_requires_it(variant: str) -> None:
     made = rendered(variant)
     wide = {
         (role, statement["Sid"])
@@ -253,19 +251,19 @@ def test_everything_stands_only_where_the_service_takes_no_name(variant: str) ->
         ("emr-archive", "auto", False), ("emr-archive", "put", True), ("emr-archive", "none", False),
     ],
 )  # fmt: skip
-def test_metrics_may_be_put_only_where_they_go_that_way(variant: str, way: str, allowed: bool) -> None:
+def test_put_metric_data_is_granted_only_for_its_route(variant: str, way: str, allowed: bool) -> None:
     granted = statements(rendered(variant, monitoring__metrics=way), "JobRole")
     context = {"cloudwatch:namespace": "Bucketwheel"}
     assert bool(allows(granted, "cloudwatch:PutMetricData", "*", context)) is allowed
 
 
-def test_the_jobs_may_write_to_the_topic_that_is_named_and_to_no_other() -> None:
+def test_role_publishes_only_to_configured_topic() -> None:
     granted = statements(rendered(monitoring__topic_arn=TOPIC_ARN), "JobRole")
     assert allows(granted, "sns:Publish", TOPIC_ARN, {}) == ["Notify"]
     assert allows(granted, "sns:Publish", "arn:aws:sns:us-east-1:123456789012:bucketwheel-prod-notices", {}) == []
 
 
-def test_no_action_is_a_pattern() -> None:
+def test_policies_have_no_action_patterns() -> None:
     for variant in VARIANTS:
         made = rendered(variant)
         for role in ("JobRole", "StatesRole"):
@@ -275,7 +273,7 @@ def test_no_action_is_a_pattern() -> None:
                 assert "*" not in "".join(statement["Action"])
 
 
-def test_a_source_that_is_a_whole_bucket_and_one_without_a_mapping_are_read() -> None:
+def test_role_reads_whole_bucket_and_unmapped_sources() -> None:
     made = rendered(
         datasets__infobase_attributes__source="s3://whole-bucket",
         datasets__infobase_attributes__mapping=None,

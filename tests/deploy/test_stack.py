@@ -22,7 +22,7 @@ from deploy_support import ACCOUNT, REGION, configuration
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
 
 
-def test_a_stack_is_made_after_its_changes_were_shown(account: Account) -> None:
+def test_apply_shows_changes_before_creating_stack(account: Account) -> None:
     applied = account.apply()
     assert (applied.done, account.status()) == (True, "CREATE_COMPLETE")
     (question,) = account.asked
@@ -42,14 +42,14 @@ def test_a_stack_is_made_after_its_changes_were_shown(account: Account) -> None:
     assert topic["TopicArn"].endswith(f"{NAME}-notices")
 
 
-def test_outputs_are_read(account: Account) -> None:
+def test_stack_outputs_are_returned(account: Account) -> None:
     template = {"Resources": {"T": {"Type": "AWS::SNS::Topic"}}, "Outputs": {"NoticesArn": {"Value": {"Ref": "T"}}}}
     account.client("cloudformation").create_stack(StackName=NAME, TemplateBody=json.dumps(template))
     outputs = Stack(account.configuration().settings, NAME).outputs()
     assert outputs == {"NoticesArn": account.client("sns").list_topics()["Topics"][0]["TopicArn"]}
 
 
-def test_a_change_is_shown_and_made_and_nothing_is_done_where_nothing_changed(account: Account) -> None:
+def test_apply_updates_stack_only_when_template_changed(account: Account) -> None:
     account.apply()
     account.asked.clear()
     changed = account.apply(deploy__retries=0)
@@ -61,7 +61,7 @@ def test_a_change_is_shown_and_made_and_nothing_is_done_where_nothing_changed(ac
     assert account.status() == "UPDATE_COMPLETE"
 
 
-def test_no_changes_are_no_failure(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_change_set_is_not_an_error(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     account.apply()
     # moto reports every resource as changed; AWS reports a failed change set with this reason.
     refuse_change_set(account, monkeypatch, "The submitted information didn't contain changes. Submit different")
@@ -76,15 +76,13 @@ def refuse_change_set(account: Account, monkeypatch: pytest.MonkeyPatch, reason:
     monkeypatch.setattr(client, "describe_change_set", lambda **_: answer)
 
 
-def test_a_template_that_is_refused_is_said_with_the_reason(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_template_error_has_reason(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_change_set(account, monkeypatch, "Template error: resource NotificationsTopic does not exist")
     with pytest.raises(DeployError, match="CloudFormation refused the template: Template error: resource"):
         account.apply()
 
 
-def test_without_agreement_nothing_happens_and_nothing_is_left(account: Account) -> None:
+def test_apply_without_confirmation_leaves_nothing(account: Account) -> None:
     applied = account.apply(agree=lambda _: False)
     assert (applied.done, account.status()) == (False, None)
     assert account.client("iam").list_roles()["Roles"] == []
@@ -96,7 +94,7 @@ def test_without_agreement_nothing_happens_and_nothing_is_left(account: Account)
     assert len(account.client("cloudformation").list_change_sets(StackName=NAME)["Summaries"]) == 1
 
 
-def test_a_stack_that_was_never_finished_is_removed_and_made_anew(account: Account) -> None:
+def test_unfinished_stack_is_deleted_and_created_again(account: Account) -> None:
     account.apply()
     account.force("ROLLBACK_COMPLETE")
     account.asked.clear()
@@ -119,7 +117,7 @@ def test_a_stack_that_was_never_finished_is_removed_and_made_anew(account: Accou
         ("UPDATE_ROLLBACK_FAILED", "finish its rollback: aws cloudformation continue-update-rollback"),
     ],
 )
-def test_a_stack_that_cannot_be_changed_now_is_left_alone(account: Account, status: str, way: str) -> None:
+def test_stack_that_cannot_change_now_is_left_unchanged(account: Account, status: str, way: str) -> None:
     account.apply()
     account.force(status)
     with pytest.raises(DeployError) as refused:
@@ -127,7 +125,7 @@ def test_a_stack_that_cannot_be_changed_now_is_left_alone(account: Account, stat
     assert f"stack {NAME} is in state {status}; {way}" in str(refused.value)
 
 
-def test_a_change_that_fails_is_reported_with_the_reasons(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_change_error_has_reasons(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     account.apply()
     client = clients.client("cloudformation", account.configuration().settings.aws)
 
@@ -160,7 +158,7 @@ def _event(number: str, name: str, status: str, reason: str) -> dict[str, str]:
     }
 
 
-def test_a_large_template_goes_by_way_of_s3(account: Account) -> None:
+def test_large_template_is_uploaded_to_s3(account: Account) -> None:
     settings: dict[str, Any] = {"deploy.buckets": "create", "monitoring.email": "a@example.com"}
     applied = account.apply(**settings, deploy__tags={"note": "n" * 250, "more": "m" * 250, "third": "t" * 250})
     assert applied.done
@@ -171,7 +169,7 @@ def test_a_large_template_goes_by_way_of_s3(account: Account) -> None:
         account.apply(**settings, deploy__tags={"note": "n" * 250}, deploy__artifacts=None)
 
 
-def test_diff_shows_what_would_change_and_changes_nothing(account: Account) -> None:
+def test_diff_shows_changes_without_applying_them(account: Account) -> None:
     with pytest.raises(SelectionError, match=f"stack '{NAME}' does not exist in us-east-1 of account {ACCOUNT}"):
         api.deploy_diff(account.configuration())
     account.apply()
@@ -183,7 +181,7 @@ def test_diff_shows_what_would_change_and_changes_nothing(account: Account) -> N
     assert account.status() == "CREATE_COMPLETE"
 
 
-def test_a_package_of_other_settings_is_not_deployed(account: Account) -> None:
+def test_apply_refuses_package_of_other_settings(account: Account) -> None:
     account.configuration()
     other: dict[str, Any] = {"aws.endpoint_url": account.url, "aws.region": REGION, "buckets.count": 8}
     config = configuration(**other, deploy__package=LOCATION)

@@ -32,7 +32,7 @@ def there(account: Account) -> dict[str, set[str]]:
     }
 
 
-def test_jobs_roles_and_workgroups_that_exist_already_are_named_before_anything_is_made(account: Account) -> None:
+def test_existing_resources_are_named_before_creation(account: Account) -> None:
     account.client("iam").create_role(RoleName="omc_flywheel-prod-glue-role", AssumeRolePolicyDocument="{}")
     account.client("athena").create_work_group(Name="omc_flywheel-prod")
     account.client("glue").create_job(
@@ -52,9 +52,7 @@ def test_jobs_roles_and_workgroups_that_exist_already_are_named_before_anything_
     assert account.apply(**side_by_side, athena__workgroup="primary").done
 
 
-def test_the_workgroup_is_found_on_a_later_page_of_the_list(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_existing_workgroup_is_found_on_later_page(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = {None: (["primary"], "2"), "2": (["another", "omc_flywheel-prod"], None)}
 
     def listed(NextToken: str | None = None) -> dict[str, Any]:  # noqa: N803 as botocore calls it
@@ -68,7 +66,7 @@ def test_the_workgroup_is_found_on_a_later_page_of_the_list(
     assert account.apply().done
 
 
-def test_buckets_that_exist_already_are_named_where_they_were_to_be_made(
+def test_existing_buckets_are_named_when_stack_creates_them(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.client("s3").create_bucket(Bucket=DATA)
@@ -91,7 +89,7 @@ def test_buckets_that_exist_already_are_named_where_they_were_to_be_made(
         account.apply(deploy__buckets="create")
 
 
-def test_a_question_that_is_refused_is_no_answer(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_denied_existence_probe_is_an_error(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     client = clients.client("iam", account.configuration().settings.aws)
     monkeypatch.setattr(client, "get_role", Refuses("GetRole", "get_role", "AccessDenied").get_role)  # type: ignore[attr-defined]
     with pytest.raises(DeployError, match="AWS::IAM::Role omc_flywheel-prod-glue-role: GetRole was denied"):
@@ -99,7 +97,7 @@ def test_a_question_that_is_refused_is_no_answer(account: Account, monkeypatch: 
     assert account.status() is None
 
 
-def test_what_is_asked_for_is_made_and_buckets_with_their_files_stay_when_the_stack_goes(account: Account) -> None:
+def test_destroy_keeps_buckets_and_files(account: Account) -> None:
     account.apply(deploy__buckets="create")
     made = there(account)
     assert made["buckets"] == {DATA, RESULTS, LOGS}
@@ -126,7 +124,7 @@ def test_what_is_asked_for_is_made_and_buckets_with_their_files_stay_when_the_st
     assert account.apply().done
 
 
-def test_nothing_goes_without_agreement_and_nothing_can_go_twice(account: Account) -> None:
+def test_destroy_needs_confirmation_and_existing_stack(account: Account) -> None:
     account.apply()
     config, made = account.configuration(), there(account)
     assert not stack.destroy(config, lambda _: False, sleep=lambda _: None)

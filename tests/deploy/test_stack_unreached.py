@@ -14,7 +14,7 @@ from deploy_support import PACKAGE, REGION, configuration
 NAME = "bucketwheel-prod"
 
 
-def test_without_credentials_or_region_it_says_what_to_set(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_or_region_error_names_setting(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     reached: dict[str, Any] = {"aws.endpoint_url": aws_url, "aws.attempts": 7, "deploy.package": PACKAGE}

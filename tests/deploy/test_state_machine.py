@@ -36,7 +36,7 @@ def machine(states: None) -> Machine:
     return Machine()
 
 
-def test_both_datasets_are_bucketed_then_registered_then_finished(machine: Machine) -> None:
+def test_execution_runs_stages_of_both_datasets_in_order(machine: Machine) -> None:
     assert machine.run({}) == "SUCCEEDED"
     started = machine.started()
     assert set(started[:2]) == {
@@ -56,7 +56,7 @@ def test_both_datasets_are_bucketed_then_registered_then_finished(machine: Machi
     assert machine.notices() == []
 
 
-def test_by_hand_it_takes_a_snapshot_a_filter_and_datasets(machine: Machine) -> None:
+def test_execution_input_selects_snapshot_tables_and_datasets(machine: Machine) -> None:
     given = {"snapshot_dt": "2025-10-22", "tables_filter": "IBE_01,IBE_04", "datasets": ["infobase_attributes"]}
     assert machine.run(given) == "SUCCEEDED"
     assert machine.started() == [
@@ -68,7 +68,7 @@ def test_by_hand_it_takes_a_snapshot_a_filter_and_datasets(machine: Machine) -> 
         assert (arguments["--SNAPSHOT_DT"], arguments["--TABLES_FILTER"]) == ("2025-10-22", "IBE_01,IBE_04")
 
 
-def test_failed_job_ends_run_and_sends_notice(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_job_ends_run_and_sends_notification(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, lambda run: run.job_name.endswith("register-staged-tables"))
     assert machine.run({}) == "FAILED"
     assert len(machine.runs()["register-staged-tables"]) == 1
@@ -92,7 +92,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[FakeJobRun], bool]
 
 
 @pytest.mark.parametrize(("failures", "status", "runs"), [(1, "SUCCEEDED", 2), (2, "SUCCEEDED", 3), (3, "FAILED", 3)])
-def test_a_job_that_fails_is_tried_again_as_often_as_said(
+def test_failed_job_is_retried_as_configured(
     states: None, monkeypatch: pytest.MonkeyPatch, failures: int, status: str, runs: int
 ) -> None:
     machine = Machine(deploy__retries=2)
@@ -112,7 +112,7 @@ def test_a_job_that_fails_is_tried_again_as_often_as_said(
     assert ("register-staged-tables" in found) is (status == "SUCCEEDED")
 
 
-def test_each_dataset_has_its_own_job_where_jobs_are_of_one_dataset(states: None) -> None:
+def test_dataset_runs_on_jobs_of_its_own(states: None) -> None:
     own = {"dataset": "addressable_ids", "stages": "register"}
     machine = Machine(deploy__jobs={"register-addressable": own})
     assert machine.run({}) == "SUCCEEDED"
@@ -122,7 +122,7 @@ def test_each_dataset_has_its_own_job_where_jobs_are_of_one_dataset(states: None
     assert (run["--dataset"], run["--stages"], run["--SNAPSHOT_DT"]) == (BOTH[1], "register", "_NONE_")
 
 
-def test_a_dataset_that_there_is_not_ends_the_run_where_each_has_its_own_job(states: None) -> None:
+def test_unknown_dataset_fails_execution(states: None) -> None:
     machine = Machine(deploy__jobs={"register-addressable": {"dataset": BOTH[1], "stages": "register"}})
     assert machine.run({"datasets": ["nobody"]}) == "FAILED"
     assert machine.runs() == {}

@@ -18,7 +18,7 @@ from project import WIDE, Project
 from submit_support import answered, client, faults, reached
 
 
-def test_a_run_is_started_and_followed_to_its_end(emr: Emr) -> None:
+def test_submit_follows_run_to_its_end(emr: Emr) -> None:
     done = emr.submit(api.JobRequest("infobase-split-and-bucket", snapshot_dt="2025-10-22", tables=("ibe_01",)))
     assert tuple(update.state.state for update in emr.updates) == LIFE
     assert done.state.succeeded
@@ -39,7 +39,7 @@ def test_a_run_is_started_and_followed_to_its_end(emr: Emr) -> None:
     }
 
 
-def test_its_cost_is_what_was_billed_at_the_configured_prices(emr: Emr) -> None:
+def test_cost_of_finished_run_is_billed_usage(emr: Emr) -> None:
     used, billed = ({"vCPUHour": hours, "memoryGBHour": 4 * hours} for hours in (2.0, 4.0))
     ended = {"state": "SUCCESS", "totalExecutionDurationSeconds": 90}
     look = looked(emr, **ended, totalResourceUtilization=used)
@@ -49,7 +49,7 @@ def test_its_cost_is_what_was_billed_at_the_configured_prices(emr: Emr) -> None:
     assert look.seconds == 90
 
 
-def test_while_it_runs_its_cost_is_that_of_all_workers_since_it_began(emr: Emr) -> None:
+def test_cost_of_running_run_counts_all_workers(emr: Emr) -> None:
     now = datetime.now(UTC)
     begun = {"createdAt": now - timedelta(hours=3), "startedAt": now - timedelta(hours=1)}
     look = looked(emr, state="RUNNING", **begun)
@@ -77,7 +77,7 @@ def test_while_it_runs_its_cost_is_that_of_all_workers_since_it_began(emr: Emr) 
         (("RUNNING", "CANCELLING", "CANCELLED"), "exceeded executionTimeoutMinutes 60", 1),
     ],
 )
-def test_a_run_that_fails_or_is_cancelled_is_an_error_with_its_details(
+def test_failed_or_cancelled_run_raises_error_with_details(
     emr: Emr, life: tuple[str, ...], details: str, code: int
 ) -> None:
     emr.life, emr.details = list(life), details
@@ -89,9 +89,7 @@ def test_a_run_that_fails_or_is_cancelled_is_an_error_with_its_details(
     assert tuple(update.state.state for update in emr.updates) == life
 
 
-def test_the_exit_code_is_that_of_the_run_where_the_details_are_cut_off(
-    emr: Emr, project: Project, tmp_path: Path
-) -> None:
+def test_exit_code_comes_from_run_when_details_are_cut(emr: Emr, project: Project, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("column_name,table_name\nNobody,IBE_01\n")
     emr.config = reached(emr.url, project.target, deploy__platform="emr-serverless")
@@ -121,7 +119,7 @@ def test_the_exit_code_is_that_of_the_run_where_the_details_are_cut_off(
     assert later.value.exit_code == 1
 
 
-def test_an_interrupt_stops_the_run_if_that_was_asked(emr: Emr) -> None:
+def test_interrupt_stops_run_when_requested(emr: Emr) -> None:
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
@@ -139,7 +137,7 @@ def test_an_interrupt_stops_the_run_if_that_was_asked(emr: Emr) -> None:
     assert emr.run().state == "CANCELLED"
 
 
-def test_throttling_is_waited_out_and_a_full_application_is_not(emr: Emr) -> None:
+def test_throttling_is_retried_and_full_application_is_not(emr: Emr) -> None:
     def slow(request: Any, number: int) -> Any:
         return answered(request, 429, "TooManyRequestsException", "slow down") if number < 4 else None
 
@@ -158,7 +156,7 @@ def test_throttling_is_waited_out_and_a_full_application_is_not(emr: Emr) -> Non
     assert "accepts no more runs now" in str(busy.value)
 
 
-def test_a_role_that_cannot_be_used_is_named(emr: Emr) -> None:
+def test_unusable_role_is_named(emr: Emr) -> None:
     def refuse(request: Any, _: int) -> Any:
         return answered(request, 400, "ValidationException", "Role arn:aws:iam::1:role/r is not assumable")
 
@@ -176,7 +174,7 @@ def test_a_role_that_cannot_be_used_is_named(emr: Emr) -> None:
     )
 
 
-def test_a_role_that_turns_out_not_to_be_assumable_when_the_run_begins_is_named_too(emr: Emr) -> None:
+def test_role_refused_at_start_of_run_is_named(emr: Emr) -> None:
     emr.life = ["SCHEDULED", "FAILED"]
     emr.details = (
         "Could not assume runtime role arn:aws:iam::123456789012:role/r because it either does not exist or isn't "
@@ -188,7 +186,7 @@ def test_a_role_that_turns_out_not_to_be_assumable_when_the_run_begins_is_named_
     assert note.startswith("the trust policy of role omc_flywheel-prod-glue-role must allow sts:AssumeRole to emr-")
 
 
-def test_an_application_or_package_that_is_not_there_is_named(aws_url: str, tmp_path: Path) -> None:
+def test_missing_application_or_package_is_named(aws_url: str, tmp_path: Path) -> None:
     emr = Emr(aws_url, tmp_path, deploy__stack="another")
     with pytest.raises(
         SelectionError, match=r"EMR Serverless application 'another' does not exist; create it with `bucket"

@@ -14,7 +14,7 @@ from project import WIDE
 from submit_support import JOB, Glue, fail
 
 
-def test_a_run_is_started_and_followed_to_its_end(glue: Glue) -> None:
+def test_submit_follows_run_to_its_end(glue: Glue) -> None:
     done = glue.submit()
     assert glue.states() == ["STARTING", "RUNNING", "RUNNING", "SUCCEEDED"]
     # The last pause is for lines that come late.
@@ -30,7 +30,7 @@ def test_a_run_is_started_and_followed_to_its_end(glue: Glue) -> None:
     assert done.state.cost == pytest.approx(123 / 3600 * 40 * 0.44)
 
 
-def test_what_is_asked_for_reaches_the_job(glue: Glue) -> None:
+def test_request_becomes_arguments_of_job(glue: Glue) -> None:
     config = api.load(
         "prod",
         ROOT / "conf",
@@ -65,13 +65,13 @@ def test_what_is_asked_for_reaches_the_job(glue: Glue) -> None:
     assert run["NumberOfWorkers"] == 20
 
 
-def test_without_waiting_it_only_starts(glue: Glue) -> None:
+def test_submit_without_wait_only_starts_run(glue: Glue) -> None:
     done = glue.submit(wait=False)
     assert (done.state.ended, glue.slept, glue.updates) == (False, 0, [])
     assert len(glue.runs()) == 1
 
 
-def test_the_same_token_starts_one_run_and_follows_it(glue: Glue) -> None:
+def test_same_token_follows_the_same_run(glue: Glue) -> None:
     first = glue.submit(api.JobRequest(token="monthly-2025-10"), wait=False)
     second = glue.submit(api.JobRequest(token="monthly-2025-10"))
     assert second.state.run_id == first.state.run_id
@@ -88,7 +88,7 @@ def test_the_same_token_starts_one_run_and_follows_it(glue: Glue) -> None:
         ("ERROR", "internal service error"),
     ],
 )
-def test_a_run_that_does_not_end_well_is_an_error_with_its_message(
+def test_unsuccessful_run_raises_error_with_message(
     glue: Glue, monkeypatch: pytest.MonkeyPatch, state: str, message: str
 ) -> None:
     fail(monkeypatch, state, message)
@@ -111,5 +111,5 @@ def test_a_run_that_does_not_end_well_is_an_error_with_its_message(
         ("", 1),
     ],
 )
-def test_the_exit_code_is_that_of_the_error_in_the_message(message: str, code: int) -> None:
+def test_exit_code_comes_from_error_in_message(message: str, code: int) -> None:
     assert exit_code(message, ()) == code

@@ -13,9 +13,7 @@ from bucketwheel.errors import JobBusyError, SelectionError, SubmitError
 from submit_support import JOB, Glue, answered, faults, sent
 
 
-def test_a_job_that_is_running_is_refused_with_the_runs_that_it_has(
-    glue: Glue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_busy_job_error_lists_its_runs(glue: Glue, monkeypatch: pytest.MonkeyPatch) -> None:
     running = [glue.submit(wait=False).state.run_id for _ in range(2)]
     # moto counts runs as running until somebody looks at them.
     monkeypatch.setattr(FakeJob, "get_job_runs", lambda self: self.job_runs)
@@ -27,7 +25,7 @@ def test_a_job_that_is_running_is_refused_with_the_runs_that_it_has(
     assert glue.submit(api.JobRequest("register-staged-tables"), wait=False).state.run_id not in running
 
 
-def test_an_interrupt_leaves_the_run_or_stops_it_if_that_was_asked(glue: Glue) -> None:
+def test_interrupt_stops_run_only_when_requested(glue: Glue) -> None:
     def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -47,7 +45,7 @@ def test_an_interrupt_leaves_the_run_or_stops_it_if_that_was_asked(glue: Glue) -
     assert stopped.value.__notes__[0].endswith("a stop was requested")
 
 
-def test_a_stop_that_is_refused_is_said(glue: Glue) -> None:
+def test_refused_stop_is_reported(glue: Glue) -> None:
     def refuse(request: Any, _: int) -> Any:
         return answered(request, 400, "AccessDeniedException", "not allowed")
 
@@ -57,7 +55,7 @@ def test_a_stop_that_is_refused_is_said(glue: Glue) -> None:
     assert "not allowed" in str(late.value)
 
 
-def test_a_wait_that_is_over_leaves_the_run(glue: Glue) -> None:
+def test_timeout_leaves_run_running(glue: Glue) -> None:
     with pytest.raises(SubmitError) as late:
         glue.submit(wait_minutes=0)
     assert "reached --timeout; the job continues; the same command with the same --token" in str(late.value)
@@ -68,7 +66,7 @@ def test_a_wait_that_is_over_leaves_the_run(glue: Glue) -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(400, "ThrottlingException"), (500, "InternalServiceException"), (503, "SlowDown")]
 )
-def test_throttling_and_outages_are_waited_out(glue: Glue, status: int, code: str) -> None:
+def test_throttling_and_outages_are_retried(glue: Glue, status: int, code: str) -> None:
     def slow(request: Any, number: int) -> Any:
         return answered(request, status, code, "Rate exceeded") if number % 3 else None
 
@@ -77,7 +75,7 @@ def test_throttling_and_outages_are_waited_out(glue: Glue, status: int, code: st
     assert len(glue.runs()) == 1
 
 
-def test_an_outage_that_lasts_is_an_error_and_the_run_goes_on(glue: Glue) -> None:
+def test_long_outage_raises_error_and_run_continues(glue: Glue) -> None:
     def down(request: Any, number: int) -> Any:
         return answered(request, 500, "InternalServiceException", "down")
 
@@ -87,7 +85,7 @@ def test_an_outage_that_lasts_is_an_error_and_the_run_goes_on(glue: Glue) -> Non
     assert glue.submit(api.JobRequest(token=glue.started[0][1])).state.succeeded
 
 
-def test_a_lost_answer_does_not_start_a_second_run(glue: Glue) -> None:
+def test_start_with_lost_response_starts_one_run(glue: Glue) -> None:
     def lose(request: Any, number: int) -> Any:
         if number == 1:
             assert sent(request).status_code == 200
@@ -116,7 +114,7 @@ def test_a_lost_answer_does_not_start_a_second_run(glue: Glue) -> None:
         ),
     ],
 )
-def test_a_refused_start_names_job_action_and_reason(glue: Glue, code: str, message: str, words: str) -> None:
+def test_refused_start_names_job_action_and_reason(glue: Glue, code: str, message: str, words: str) -> None:
     with (
         faults(glue.config, "glue", "StartJobRun", lambda request, _: answered(request, 400, code, message)) as calls,
         pytest.raises(SubmitError) as refused,
@@ -130,7 +128,7 @@ def test_a_refused_start_names_job_action_and_reason(glue: Glue, code: str, mess
     )
 
 
-def test_the_permission_that_is_missing_is_named_where_it_is_another_than_that_of_the_call(glue: Glue) -> None:
+def test_denied_start_names_missing_permission(glue: Glue) -> None:
     message = "User: arn:aws:iam::1:user/me is not authorized to perform: iam:PassRole on resource: role r"
 
     def refuse(request: Any, _: int) -> Any:
@@ -141,7 +139,7 @@ def test_the_permission_that_is_missing_is_named_where_it_is_another_than_that_o
     assert str(refused.value).endswith("; the role needs permission for iam:PassRole on it")
 
 
-def test_an_interrupt_while_it_is_started_says_how_to_find_out(glue: Glue) -> None:
+def test_interrupt_during_start_names_token(glue: Glue) -> None:
     def interrupt(request: Any, _: int) -> Any:
         assert sent(request).status_code == 200
         raise KeyboardInterrupt

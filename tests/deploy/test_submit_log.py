@@ -34,7 +34,7 @@ def log(glue: Glue) -> Log:
     return Log(glue)
 
 
-def test_it_is_shown_as_it_comes_each_line_once(glue: Glue, log: Log) -> None:
+def test_log_lines_are_shown_once_as_they_arrive(glue: Glue, log: Log) -> None:
     def write(number: int) -> None:
         if number == 1:
             log.write("not ours", stream="of-another-run")
@@ -47,7 +47,7 @@ def test_it_is_shown_as_it_comes_each_line_once(glue: Glue, log: Log) -> None:
     assert glue.states() == ["STARTING", "RUNNING", "RUNNING", "SUCCEEDED"]
 
 
-def test_more_lines_in_a_minute_than_are_read_at_a_time_all_come(glue: Glue, log: Log) -> None:
+def test_log_of_many_pages_is_complete(glue: Glue, log: Log) -> None:
     written: list[str] = []
 
     def write(number: int) -> None:
@@ -63,14 +63,14 @@ def test_more_lines_in_a_minute_than_are_read_at_a_time_all_come(glue: Glue, log
     assert max(len(update.lines) for update in glue.updates) < 2 * MOST_LINES
 
 
-def test_lines_that_come_after_the_end_are_shown(glue: Glue, log: Log) -> None:
+def test_log_lines_after_end_are_shown(glue: Glue, log: Log) -> None:
     glue.on_sleep = lambda number: log.write("the last words") if number == 4 else None
     glue.submit()
     assert glue.updates[-1].lines == ("the last words",)
     assert glue.states()[-2:] == ["SUCCEEDED", "SUCCEEDED"]
 
 
-def test_a_log_that_may_not_be_read_is_said_once_and_the_run_counts(glue: Glue, log: Log) -> None:
+def test_denied_log_is_reported_once_and_run_succeeds(glue: Glue, log: Log) -> None:
     def refuse(request: Any, _: int) -> Any:
         return answered(request, 400, "AccessDeniedException", "not authorized to perform: logs:FilterLogEvents on x")
 
@@ -83,7 +83,7 @@ def test_a_log_that_may_not_be_read_is_said_once_and_the_run_counts(glue: Glue, 
     assert trouble.endswith("; the role needs permission for logs:FilterLogEvents on it")
 
 
-def test_what_passes_is_waited_out_and_no_line_is_lost(glue: Glue, log: Log) -> None:
+def test_temporary_log_fault_loses_no_line(glue: Glue, log: Log) -> None:
     glue.on_sleep = lambda number: log.write(f"line {number}") if number < 4 else None
 
     def slow(request: Any, number: int) -> Any:
@@ -95,7 +95,7 @@ def test_what_passes_is_waited_out_and_no_line_is_lost(glue: Glue, log: Log) -> 
     assert glue.troubles() == []
 
 
-def test_what_did_not_pass_until_the_end_is_said_there(glue: Glue) -> None:
+def test_lasting_log_fault_is_reported_at_end(glue: Glue) -> None:
     client("logs", glue.url).delete_log_group(logGroupName=GROUP)
     glue.submit()
     (trouble,) = glue.troubles()
@@ -106,7 +106,7 @@ def test_what_did_not_pass_until_the_end_is_said_there(glue: Glue) -> None:
     )
 
 
-def test_an_interrupt_after_the_end_says_how_the_run_ended(glue: Glue) -> None:
+def test_interrupt_after_end_names_state_of_run(glue: Glue) -> None:
     def interrupt(number: int) -> None:
         if number == 4:
             raise KeyboardInterrupt

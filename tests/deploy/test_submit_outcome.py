@@ -29,9 +29,7 @@ def working(aws_url: str, project: Project) -> Glue:
     return glue
 
 
-def test_the_manifests_of_the_run_are_returned(
-    working: Glue, project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_submit_returns_manifests_of_run(working: Glue, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     done = working.submit(api.JobRequest(dataset=WIDE))
     (manifest,), (summary,) = done.manifests, done.summaries
     assert (summary.run, summary.status, summary.rows) == (manifest.run_id, "finished", 1200)
@@ -42,7 +40,7 @@ def test_the_manifests_of_the_run_are_returned(
     assert working.submit(api.JobRequest(dataset=WIDE)).manifests == ()
 
 
-def test_a_summary_that_cannot_be_read_is_said(working: Glue, project: Project) -> None:
+def test_unreadable_summary_is_reported(working: Glue, project: Project) -> None:
     def work(number: int) -> None:
         if number == 1:
             project.run("--stages", "discover")
@@ -56,7 +54,7 @@ def test_a_summary_that_cannot_be_read_is_said(working: Glue, project: Project) 
     assert "summary.json: is not a summary that this version can read" in problem
 
 
-def test_a_failed_run_says_how_to_go_on(working: Glue, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_run_names_resume_command(working: Glue, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     fail(monkeypatch, "FAILED", "no space")
     with pytest.raises(SubmitError) as failed:
         working.submit(api.JobRequest(dataset=WIDE))
@@ -73,7 +71,7 @@ def test_a_failed_run_says_how_to_go_on(working: Glue, project: Project, monkeyp
     assert note.endswith(f" --resume {run_id}")
 
 
-def test_a_target_that_may_not_be_read_does_not_undo_a_run_that_ended_well(glue: Glue) -> None:
+def test_denied_target_does_not_fail_successful_run(glue: Glue) -> None:
     glue.config = unreachable(glue)
     done = glue.submit(api.JobRequest(dataset=WIDE))
     assert done.state.succeeded
@@ -82,9 +80,7 @@ def test_a_target_that_may_not_be_read_does_not_undo_a_run_that_ended_well(glue:
     assert "the bucket 'no-such-bucket' does not exist" in problem
 
 
-def test_a_target_that_may_not_be_read_does_not_take_the_place_of_what_the_run_failed_with(
-    glue: Glue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_denied_target_does_not_hide_error_of_run(glue: Glue, monkeypatch: pytest.MonkeyPatch) -> None:
     fail(monkeypatch, "FAILED", "JobFailedError: QualityError: 3 rows have a NULL key")
     glue.config = unreachable(glue)
     with pytest.raises(SubmitError, match="QualityError: 3 rows have a NULL key") as failed:
@@ -101,7 +97,7 @@ def unreachable(glue: Glue) -> api.Configuration:
     return reached(glue.url, "s3://no-such-bucket/out", storage__endpoint_url=glue.url)
 
 
-def test_a_damaged_manifest_is_said(working: Glue, project: Project) -> None:
+def test_damaged_manifest_is_reported(working: Glue, project: Project) -> None:
     project.run("--stages", "discover")
     (path,) = project.target.glob("_bucketwheel/*/runs/*/manifest.json")
     path.write_text("{")
@@ -119,7 +115,7 @@ def test_a_damaged_manifest_is_said(working: Glue, project: Project) -> None:
         ({}, {"BUCKETWHEEL__DATASETS__INFOBASE_ATTRIBUTES__SOURCE": "s3://me:hunter2@raw/x"}, "datasets.infobase"),
     ],
 )
-def test_a_secret_that_was_set_by_hand_is_refused_and_not_repeated(
+def test_secret_in_override_is_refused_and_not_shown(
     glue: Glue, by_hand: dict[str, str], environment: dict[str, str], named: str
 ) -> None:
     always = {"aws.endpoint_url": glue.url, "aws.region": "us-east-1", **by_hand}

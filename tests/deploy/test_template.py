@@ -15,7 +15,7 @@ UP_TO_BUCKETS = "discover,split,size,bucket,verify"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_yaml_and_json_say_the_same_and_are_the_same_each_time(variant: str) -> None:
+def test_yaml_and_json_are_equal_and_deterministic(variant: str) -> None:
     config = configuration(**dict(VARIANTS[variant]))
     texts = {form: api.deploy_render(config, form) for form in ("yaml", "json")}
     assert yaml.safe_load(texts["yaml"]) == json.loads(texts["json"])
@@ -25,7 +25,7 @@ def test_yaml_and_json_say_the_same_and_are_the_same_each_time(variant: str) -> 
     assert not [line for line in texts["yaml"].splitlines() if ": *" in line.replace(": '*", "") or ": &" in line]
 
 
-def test_jobs_have_the_names_that_production_uses_and_are_selections_of_one_script() -> None:
+def test_jobs_have_production_names_and_one_script() -> None:
     jobs = {job["Name"]: job for job in of_type(rendered(), "AWS::Glue::Job").values()}
     assert tuple(jobs) == JOBS
     chosen = {
@@ -52,7 +52,7 @@ def test_jobs_have_the_names_that_production_uses_and_are_selections_of_one_scri
         assert job["Tags"] == {"application": "bucketwheel", "environment": "prod"}
 
 
-def test_settings_of_jobs_reach_them() -> None:
+def test_job_settings_become_job_properties() -> None:
     made = rendered(
         glue__worker_type="G.2X",
         glue__number_of_workers=20,
@@ -75,18 +75,18 @@ def test_settings_of_jobs_reach_them() -> None:
         assert arguments["--TempDir"] == "s3://x/y"
 
 
-def test_only_jobs_of_any_dataset_may_run_twice_at_a_time() -> None:
+def test_only_shared_jobs_allow_concurrent_runs() -> None:
     jobs = {job["Name"]: job for job in of_type(rendered(), "AWS::Glue::Job").values()}
     limits = [jobs[name]["ExecutionProperty"]["MaxConcurrentRuns"] for name in JOBS]
     assert limits == [1, 1, 2, 2, 2]
 
 
-def test_the_role_has_the_name_that_production_uses() -> None:
+def test_role_has_production_name() -> None:
     assert rendered()["Resources"]["JobRole"]["Properties"]["RoleName"] == "omc_flywheel-prod-glue-role"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_scheduler_and_state_machine_have_roles_of_their_own(variant: str) -> None:
+def test_scheduler_and_state_machine_have_own_roles(variant: str) -> None:
     made = rendered(variant)
     trusted = {
         name: role["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]["Service"]
@@ -100,7 +100,7 @@ def test_scheduler_and_state_machine_have_roles_of_their_own(variant: str) -> No
     assert trusted == wanted
 
 
-def test_what_is_off_is_not_there() -> None:
+def test_disabled_features_create_no_resources() -> None:
     everything, plain = rendered("glue-everything")["Resources"], rendered("glue-plain")["Resources"]
     types = {resource["Type"] for resource in plain.values()}
     assert types
@@ -109,7 +109,7 @@ def test_what_is_off_is_not_there() -> None:
     assert not [name for name in plain if name.startswith("Alarm") and "Run" not in name]
 
 
-def test_made_buckets_are_closed_encrypted_versioned_logged_and_kept() -> None:
+def test_created_buckets_are_private_encrypted_and_retained() -> None:
     made = rendered("glue-everything")
     buckets = of_type(made, "AWS::S3::Bucket")
     assert {bucket["BucketName"] for bucket in buckets.values()} == {
@@ -132,7 +132,7 @@ def test_made_buckets_are_closed_encrypted_versioned_logged_and_kept() -> None:
         assert (name == "AccessLogs") != ("LoggingConfiguration" in bucket)
 
 
-def test_no_life_cycle_rule_deletes_current_files_of_tables() -> None:
+def test_lifecycle_rules_keep_current_files_of_tables() -> None:
     buckets = of_type(rendered("glue-everything"), "AWS::S3::Bucket")
     data = next(b for b in buckets.values() if b["BucketName"] == "omc-flywheel-data-us-east-1-prod")
     rules = {rule["Id"].rpartition("-")[0]: rule for rule in data["LifecycleConfiguration"]["Rules"]}
@@ -142,7 +142,7 @@ def test_no_life_cycle_rule_deletes_current_files_of_tables() -> None:
     assert rules["unfinished-uploads"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
 
 
-def test_the_workgroup_enforces_encryption_place_and_limit() -> None:
+def test_workgroup_enforces_encryption_location_and_limit() -> None:
     (workgroup,) = of_type(rendered(athena__bytes_limit="50GB"), "AWS::Athena::WorkGroup").values()
     enforced = workgroup["WorkGroupConfiguration"]
     assert (workgroup["Name"], enforced["EnforceWorkGroupConfiguration"]) == ("omc_flywheel-prod", True)
@@ -155,7 +155,7 @@ def test_the_workgroup_enforces_encryption_place_and_limit() -> None:
     assert encryption["EncryptionOption"] == "SSE_KMS"
 
 
-def test_the_schedule_is_monthly_in_its_time_zone() -> None:
+def test_schedule_is_monthly_in_configured_time_zone() -> None:
     made = rendered(deploy__time_zone="America/New_York")
     schedule = made["Resources"]["Schedule"]["Properties"]
     assert schedule["ScheduleExpression"] == "cron(0 6 5 * ? *)"
@@ -163,7 +163,7 @@ def test_the_schedule_is_monthly_in_its_time_zone() -> None:
     assert schedule["Target"]["Arn"] == {"Ref": "StateMachine"}
 
 
-def test_the_emr_application_scales_stops_and_keeps_nothing_ready_unless_asked() -> None:
+def test_emr_application_stops_when_idle_and_scales_to_limit() -> None:
     (plain,) = of_type(rendered("emr-archive"), "AWS::EMRServerless::Application").values()
     assert (plain["ReleaseLabel"], plain["Type"], plain["Architecture"]) == ("emr-7.8.0", "SPARK", "X86_64")
     assert "InitialCapacity" not in plain
@@ -182,7 +182,7 @@ def test_the_emr_application_scales_stops_and_keeps_nothing_ready_unless_asked()
     assert not of_type(made, "AWS::Glue::Job")
 
 
-def test_log_groups_are_kept_as_long_as_said_and_encrypted_with_the_key() -> None:
+def test_log_groups_have_configured_retention_and_key() -> None:
     groups = of_type(rendered("glue-own-key", monitoring__retention_days=90), "AWS::Logs::LogGroup")
     assert {group["LogGroupName"] for group in groups.values()} == {
         "/bucketwheel-prod/output",

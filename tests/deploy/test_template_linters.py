@@ -41,7 +41,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
-def test_the_guide_has_the_numbers_of_every_shape() -> None:
+def test_deploy_guide_has_resource_counts_of_every_variant() -> None:
     rows = re.findall(
         r"^\| `([\w-]+)`: [^|]*\| (\d+) \| (\d+) \|$", (ROOT / "docs/deploy.md").read_text(), re.MULTILINE
     )
@@ -51,12 +51,12 @@ def test_the_guide_has_the_numbers_of_every_shape() -> None:
     ]
 
 
-def test_cfn_lint_finds_neither_errors_nor_warnings(files: dict[str, Path]) -> None:
+def test_cfn_lint_reports_nothing(files: dict[str, Path]) -> None:
     done = run(program("cfn-lint"), "--include-checks", "I", "--", *map(str, files.values()))
     assert (done.returncode, done.stdout) == (0, ""), done.stdout
 
 
-def test_cfn_lint_would_find_a_wrong_property(files: dict[str, Path], tmp_path: Path) -> None:
+def test_cfn_lint_reports_wrong_property(files: dict[str, Path], tmp_path: Path) -> None:
     broken = rendered()
     broken["Resources"]["JobPipeline"]["Properties"]["Workers"] = 3
     (tmp_path / "broken.json").write_text(json.dumps(broken))
@@ -79,9 +79,7 @@ def checkov(cannot: Callable[[str], object], *paths: Path) -> list[dict[str, Any
 
 
 @pytest.mark.slow
-def test_checkov_fails_nothing_that_is_not_listed_with_its_reason(
-    files: dict[str, Path], cannot: Callable[[str], object]
-) -> None:
+def test_checkov_reports_only_listed_exceptions(files: dict[str, Path], cannot: Callable[[str], object]) -> None:
     unlisted: list[tuple[str, ...]] = []
     used: set[tuple[int, str]] = set()
     for failed in checkov(cannot, *files.values()):
@@ -102,7 +100,7 @@ def test_checkov_fails_nothing_that_is_not_listed_with_its_reason(
 
 
 @pytest.mark.slow
-def test_checkov_would_find_an_open_bucket(tmp_path: Path, cannot: Callable[[str], object]) -> None:
+def test_checkov_reports_open_bucket(tmp_path: Path, cannot: Callable[[str], object]) -> None:
     broken = rendered("glue-everything")
     for resource in broken["Resources"].values():
         resource["Properties"].pop("PublicAccessBlockConfiguration", None)
@@ -119,7 +117,7 @@ def machines(made: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_statelint_finds_nothing(tmp_path: Path) -> None:
+def test_statelint_reports_nothing(tmp_path: Path) -> None:
     paths = []
     for variant in VARIANTS:
         for name, definition in machines(rendered(variant)).items():
@@ -132,14 +130,14 @@ def test_statelint_finds_nothing(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (0, ""), f"{path.name}: {done.stdout}"
 
 
-def test_statelint_would_find_a_state_that_is_not_there(tmp_path: Path) -> None:
+def test_statelint_reports_missing_state(tmp_path: Path) -> None:
     definition = machines(rendered())["StateMachine"]
     definition["States"]["Register"]["Next"] = "Nowhere"
     (tmp_path / "broken.json").write_text(json.dumps(definition))
     assert "Nowhere" in run(program("statelint"), str(tmp_path / "broken.json")).stdout
 
 
-def test_retries_are_in_one_place_only() -> None:
+def test_retries_are_configured_in_one_place() -> None:
     made = rendered(deploy__retries=2)
     jobs = [resource for resource in made["Resources"].values() if resource["Type"] == "AWS::Glue::Job"]
     assert {job["Properties"]["MaxRetries"] for job in jobs} == {0}
@@ -149,7 +147,7 @@ def test_retries_are_in_one_place_only() -> None:
     assert json.dumps(machines(rendered(deploy__retries=0))["StateMachine"]).count("States.TaskFailed") == 0
 
 
-def test_every_dataset_of_the_configuration_has_a_branch() -> None:
+def test_every_configured_dataset_has_a_branch() -> None:
     config = configuration(datasets__third={"source": "s3://a-bucket/third", "key": "id"})
     settings = config.settings
     assert set(settings.datasets) == {"infobase_attributes", "addressable_ids", "third"}

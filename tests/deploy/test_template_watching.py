@@ -10,7 +10,7 @@ import pytest
 from deploy_support import JOBS, VARIANTS, of_type, rendered
 
 
-def test_every_alarm_tells_the_topic_and_there_is_one_for_each_thing_to_watch() -> None:
+def test_alarms_cover_every_watched_condition_and_notify_topic() -> None:
     made = rendered("glue-everything")
     alarms = of_type(made, "AWS::CloudWatch::Alarm")
     assert set(alarms) == {
@@ -50,19 +50,19 @@ def test_every_alarm_tells_the_topic_and_there_is_one_for_each_thing_to_watch() 
         ("off", set()),
     ],
 )
-def test_there_is_no_alarm_for_what_no_run_measures(drift: str, wanted: set[str]) -> None:
+def test_unmeasured_metrics_have_no_alarm(drift: str, wanted: set[str]) -> None:
     alarms = of_type(rendered(quality__drift=drift, monitoring__null_keys=None), "AWS::CloudWatch::Alarm").values()
     assert {alarm["MetricName"] for alarm in alarms if alarm["Namespace"] == "Bucketwheel"} - {
         "ErrorLines-prod"
     } == wanted
 
 
-def test_one_job_that_fails_raises_the_alarm_of_errors() -> None:
+def test_one_failed_job_raises_error_alarm() -> None:
     # A run that fails writes one line of level ERROR.
     assert of_type(rendered(), "AWS::CloudWatch::Alarm")["AlarmErrors"]["Threshold"] == 1
 
 
-def test_events_name_every_job_and_no_other() -> None:
+def test_event_rules_name_exactly_the_jobs() -> None:
     rules = of_type(rendered(), "AWS::Events::Rule")
     assert set(rules) == {"JobFailed", "JobSlow", "RunBegun"}
     for rule in (rules["JobFailed"], rules["JobSlow"]):
@@ -70,7 +70,7 @@ def test_events_name_every_job_and_no_other() -> None:
         assert rule["Targets"][0]["Arn"] == {"Ref": "Notices"}
 
 
-def test_on_emr_serverless_word_comes_of_jobs_that_failed_and_of_those_that_were_cancelled() -> None:
+def test_emr_rule_reports_failed_and_cancelled_jobs() -> None:
     rules = of_type(rendered("emr-archive"), "AWS::Events::Rule")
     assert set(rules) == {"JobFailed", "RunBegun"}
     # A job past its time-out is cancelled.
@@ -78,7 +78,7 @@ def test_on_emr_serverless_word_comes_of_jobs_that_failed_and_of_those_that_were
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_job_or_a_run_is_slow_before_it_is_ended(variant: str) -> None:
+def test_slow_limits_are_below_timeouts(variant: str) -> None:
     made = rendered(variant)
     jobs = of_type(made, "AWS::Glue::Job").values()
     assert bool(jobs) is variant.startswith("glue")
@@ -107,7 +107,7 @@ def test_a_job_or_a_run_is_slow_before_it_is_ended(variant: str) -> None:
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
 @pytest.mark.parametrize("variant", ["glue", "emr-archive"])
-def test_the_state_machine_has_time_for_every_try_of_every_job(variant: str, retries: int) -> None:
+def test_state_machine_timeout_covers_all_attempts_of_jobs(variant: str, retries: int) -> None:
     third: dict[str, Any] = {
         "datasets.third": {"source": "s3://a-bucket/third", "key": "id"},
         "deploy.jobs": {"third-bucket": {"dataset": "third", "stages": "discover,split,size,bucket,verify"}},
@@ -132,7 +132,7 @@ def test_the_state_machine_has_time_for_every_try_of_every_job(variant: str, ret
     assert run["TimeoutSeconds"] == longest(run)
 
 
-def test_the_dashboard_has_a_place_for_every_widget() -> None:
+def test_dashboard_widgets_do_not_overlap() -> None:
     body = json.loads(rendered()["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
     taken = [
         (x, y)
@@ -144,7 +144,7 @@ def test_the_dashboard_has_a_place_for_every_widget() -> None:
     assert max(x for x, _ in taken) == 23
 
 
-def test_the_dashboard_shows_every_metric_of_every_dataset() -> None:
+def test_dashboard_shows_every_metric_of_every_dataset() -> None:
     body = json.loads(rendered()["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
     lines = [line for widget in body["widgets"] for line in widget["properties"].get("metrics", ())]
     shown = {(line[1], line[-1]) for line in lines if line[0] == "Bucketwheel"}

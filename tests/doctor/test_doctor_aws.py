@@ -162,7 +162,7 @@ def test_doctor_silent_endpoint_ends_within_time_limit(prod: str) -> None:
     assert seen["credentials"].state == seen[f"bucket {DATA}"].state == seen["database"].state == "failed"
 
 
-def test_without_boto3_it_says_what_to_install(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_without_boto3_names_package(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
     real = importlib.import_module

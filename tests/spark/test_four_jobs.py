@@ -124,7 +124,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_four_jobs_give_what_one_run_gives(site: Site) -> None:
+def test_four_jobs_write_the_files_of_one_run(site: Site) -> None:
     site.job()
     one = site.digests("omc_cleanroom_data")
     assert len(one) == 4 * 3 + 4

@@ -44,7 +44,7 @@ def go_on_with_arrow(scene: Scene) -> None:
     scene.check()
 
 
-def test_a_driver_killed_with_its_jvm_is_followed_by_another_on_the_cluster(free: Scene) -> None:
+def test_second_driver_takes_over_after_driver_and_jvm_die(free: Scene) -> None:
     driver = in_gather(free, 0)
     driver.end()
     assert free.manifest().status == "running"
@@ -53,7 +53,7 @@ def test_a_driver_killed_with_its_jvm_is_followed_by_another_on_the_cluster(free
     free.finished()
 
 
-def test_a_driver_killed_alone_is_followed_by_the_arrow_engine(free: Scene) -> None:
+def test_arrow_engine_takes_over_after_driver_is_killed(free: Scene) -> None:
     driver = in_gather(free, 1)
     (python,) = named(driver.family(), "job.py")[1:]
     send(signal.SIGKILL, [python])
@@ -62,7 +62,7 @@ def test_a_driver_killed_alone_is_followed_by_the_arrow_engine(free: Scene) -> N
     go_on_with_arrow(free)
 
 
-def test_a_driver_whose_jvm_is_killed_says_so_in_the_manifest(free: Scene) -> None:
+def test_killed_jvm_is_recorded_in_manifest(free: Scene) -> None:
     driver = in_gather(free, 2)
     python = named(driver.family(), "job.py")[1:]
     assert python
@@ -73,7 +73,7 @@ def test_a_driver_whose_jvm_is_killed_says_so_in_the_manifest(free: Scene) -> No
     go_on_with_arrow(free)
 
 
-def test_an_interrupt_ends_with_how_to_go_on(free: Scene) -> None:
+def test_interrupt_names_resume_command(free: Scene) -> None:
     driver = in_gather(free, 3)
     # As a terminal does it: to the JVM and to Python.
     os.killpg(driver.process.pid, signal.SIGINT)
@@ -85,7 +85,7 @@ def test_an_interrupt_ends_with_how_to_go_on(free: Scene) -> None:
     go_on_with_arrow(free)
 
 
-def test_two_simultaneous_runs_one_runs_and_one_is_refused(free: Scene, tmp_path: Path) -> None:
+def test_second_simultaneous_run_is_refused(free: Scene, tmp_path: Path) -> None:
     defaults = {"spark.master": free.cluster.url, **SMALL, **BOTH, **QUICK}
     (tmp_path / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in defaults.items()))
     before = applications(free)
@@ -106,7 +106,7 @@ def test_two_simultaneous_runs_one_runs_and_one_is_refused(free: Scene, tmp_path
     free.check()
 
 
-def test_a_job_that_says_nothing_of_cores_uses_all_that_the_cluster_gives(free: Scene) -> None:
+def test_job_without_core_settings_uses_whole_cluster(free: Scene) -> None:
     third = free.cluster.worker()
     third.ready()
     try:

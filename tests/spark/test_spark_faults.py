@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.crash, pytest.mar
 RETRIED = r"spark stage \d+.*: \d+ tasks? failed and were retried: "
 
 
-def test_an_undisturbed_run_on_two_workers_writes_the_same_bytes(scene: Scene) -> None:
+def test_run_on_two_workers_writes_same_bytes(scene: Scene) -> None:
     scene.begin()
     answer = scene.finished()
     assert scene.warnings(answer) == ""
@@ -30,7 +30,7 @@ def test_an_undisturbed_run_on_two_workers_writes_the_same_bytes(scene: Scene) -
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_worker_killed_in_scatter_is_made_up_for(scene: Scene, seed: int) -> None:
+def test_run_recovers_from_worker_killed_in_scatter(scene: Scene, seed: int) -> None:
     victim = scene.cluster.workers[seed % 2]
     scene.begin()
     scene.scattered(victim, random.Random(seed).randint(1, 2))
@@ -41,7 +41,7 @@ def test_a_worker_killed_in_scatter_is_made_up_for(scene: Scene, seed: int) -> N
 
 
 @pytest.mark.parametrize("seed", range(2, 4))
-def test_a_worker_killed_in_gather_is_made_up_for(scene: Scene, seed: int) -> None:
+def test_run_recovers_from_worker_killed_in_gather(scene: Scene, seed: int) -> None:
     victim = scene.cluster.workers[seed % 2]
     scene.begin()
     scene.gathered(random.Random(seed).randint(1, 60))
@@ -52,7 +52,7 @@ def test_a_worker_killed_in_gather_is_made_up_for(scene: Scene, seed: int) -> No
 
 
 @pytest.mark.parametrize(("seed", "phase"), [(4, "scatter"), (5, "gather")])
-def test_a_python_worker_killed_is_made_up_for(scene: Scene, seed: int, phase: str) -> None:
+def test_run_recovers_from_killed_python_worker(scene: Scene, seed: int, phase: str) -> None:
     victim = scene.cluster.workers[seed % 2]
     scene.begin()
     scene.scattered(victim, 1) if phase == "scatter" else scene.gathered(random.Random(seed).randint(1, 60))
@@ -62,7 +62,7 @@ def test_a_python_worker_killed_is_made_up_for(scene: Scene, seed: int, phase: s
     assert re.search(f"{RETRIED}.*(exited unexpectedly|Connection reset|Broken pipe)", scene.warnings(answer))
 
 
-def test_all_python_of_an_executor_killed_is_made_up_for(scene: Scene) -> None:
+def test_run_recovers_from_killed_python_of_an_executor(scene: Scene) -> None:
     victim = scene.cluster.workers[0]
     scene.begin()
     scene.gathered(10)
@@ -73,7 +73,7 @@ def test_all_python_of_an_executor_killed_is_made_up_for(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("phase", ["scatter", "gather"])
-def test_an_executor_killed_for_its_memory_is_made_up_for(scene: Scene, phase: str) -> None:
+def test_run_recovers_from_executor_killed_for_memory(scene: Scene, phase: str) -> None:
     victim = scene.cluster.workers[1]
     scene.begin()
     scene.scattered(victim, 1) if phase == "scatter" else scene.gathered(20)
@@ -84,9 +84,7 @@ def test_an_executor_killed_for_its_memory_is_made_up_for(scene: Scene, phase: s
     assert re.search(f"{RETRIED}.*code 137.*spark.executor.memoryOverhead", found)
 
 
-def test_a_corrupt_page_is_the_same_error_as_with_the_arrow_engine(
-    scene: Scene, dirty: Callable[..., Sample]
-) -> None:
+def test_corrupt_page_error_matches_arrow_engine(scene: Scene, dirty: Callable[..., Sample]) -> None:
     scene.project.use(dirty("corrupt_page"))
     scene.begin()
     answer = scene.refused()
@@ -100,7 +98,7 @@ def test_a_corrupt_page_is_the_same_error_as_with_the_arrow_engine(
     assert "row group" in text
 
 
-def test_python_that_may_not_have_enough_memory_ends_the_run_with_advice(scene: Scene) -> None:
+def test_python_out_of_memory_fails_run_with_advice(scene: Scene) -> None:
     scene.begin(settings={"spark.executor.pyspark.memory": "300m"})
     answer = scene.refused()
     assert re.search("spark: a Python worker failed: .*Memory.*spark.executor.pyspark.memory", answer.error)
@@ -130,7 +128,7 @@ def apart(scene: Scene) -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_tasks_that_run_twice_at_once_do_no_harm(apart: Scene, seed: int, slowed: Callable[..., None]) -> None:
+def test_speculative_tasks_write_same_bytes(apart: Scene, seed: int, slowed: Callable[..., None]) -> None:
     scene = apart
     slowed(scene.cluster.workers[seed % 2])
     scene.begin(settings=SPECULATION)

@@ -67,7 +67,7 @@ def by_pandas(table: pa.Table, place: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [by_duckdb, by_polars, by_pandas])
-def test_other_writers_input_gives_the_same_tables(
+def test_input_of_other_writers_gives_same_tables(
     project: Project, current: Project, clean: Sample, tmp_path: Path, write: Callable[[pa.Table, Path], None]
 ) -> None:
     write(rows(clean), tmp_path / "in" / snapshot(clean).name)
@@ -123,9 +123,7 @@ def check(project: Project, current: Project) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("spark")
 @pytest.mark.parametrize("engine", ["arrow", "spark"])
-def test_input_of_spark_in_nested_directories_with_int96_gives_the_same_tables(
-    to_read: Project, current: Project, engine: str
-) -> None:
+def test_nested_spark_input_with_int96_gives_same_tables(to_read: Project, current: Project, engine: str) -> None:
     to_read.set(engine=engine)
     to_read.run()
     check(to_read, current)
@@ -135,7 +133,7 @@ def test_input_of_spark_in_nested_directories_with_int96_gives_the_same_tables(
 @pytest.mark.slow
 @pytest.mark.xdist_group("spark")
 @pytest.mark.parametrize("engine", ["arrow", "spark"])
-def test_the_same_input_is_read_from_s3(
+def test_nested_spark_input_is_read_from_s3(
     to_read: Project, current: Project, by_spark: Path, aws: str, engine: str
 ) -> None:
     import boto3

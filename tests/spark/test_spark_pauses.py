@@ -27,9 +27,7 @@ def wake(stopped: list[psutil.Process]) -> None:
 
 
 @pytest.mark.parametrize(("seed", "phase"), [(0, "scatter"), (1, "gather")])
-def test_a_worker_that_goes_on_while_its_task_is_done_elsewhere_does_no_harm(
-    scene: Scene, seed: int, phase: str
-) -> None:
+def test_worker_resumed_during_task_retry_changes_nothing(scene: Scene, seed: int, phase: str) -> None:
     victim = scene.cluster.workers[seed % 2]
     scene.begin()
     scene.scattered(victim, 1) if phase == "scatter" else scene.gathered(random.Random(seed).randint(1, 60))
@@ -41,7 +39,7 @@ def test_a_worker_that_goes_on_while_its_task_is_done_elsewhere_does_no_harm(
 
 
 @pytest.mark.parametrize("seed", range(2, 4))
-def test_a_worker_that_goes_on_after_all_was_published_does_no_harm(scene: Scene, seed: int) -> None:
+def test_worker_resumed_after_publication_changes_nothing(scene: Scene, seed: int) -> None:
     victim = scene.cluster.workers[seed % 2]
     scene.begin()
     scene.gathered(random.Random(seed).randint(1, 60))

@@ -50,14 +50,14 @@ def submitted(project: Project, *arguments: str, master: str = "local[2]") -> su
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_bytes_are_those_of_the_arrow_engine(project: Project, expected: dict[str, str], threads: int) -> None:
+def test_run_writes_bytes_of_arrow_engine(project: Project, expected: dict[str, str], threads: int) -> None:
     done = project.process("run", WIDE, "--engine", "spark", "--set", f"threads={threads}")
     assert done.exit_code == 0, done.stderr
     assert digests(project) == expected
     assert set(project.published().values()) == {1200}
 
 
-def test_what_differs_from_the_published_snapshot_is_the_same(published: Project) -> None:
+def test_drift_matches_arrow_engine(published: Project) -> None:
     def drift(project: Project, engine: str) -> dict[str, Any]:
         done = project.process("run", WIDE, "--engine", engine, "--output", "json")
         assert done.exit_code == 0, done.stderr
@@ -72,14 +72,14 @@ def test_what_differs_from_the_published_snapshot_is_the_same(published: Project
     assert on_spark["keys"]["both"] + on_spark["keys"]["only_before"] == 900
 
 
-def test_the_job_started_by_spark_submit_writes_the_same(project: Project, expected: dict[str, str]) -> None:
+def test_spark_submit_job_writes_same_bytes(project: Project, expected: dict[str, str]) -> None:
     done = submitted(project, "--dataset", WIDE, "--settings", '{"engine": "spark"}', "--JOB_ID", "j_1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert digests(project) == expected
     assert json.loads(project.cli("show", "last", "--output", "json").stdout)["status"] == "finished"
 
 
-def test_a_job_that_fails_ends_with_1_and_says_why(project: Project, tmp_path: Path, clean: Sample) -> None:
+def test_failed_job_exits_1_with_reason(project: Project, tmp_path: Path, clean: Sample) -> None:
     (project.root / "in the way").write_text("")
     project.set(target=str(project.root / "in the way" / "out"))
     done = submitted(project, "--dataset", WIDE, "--settings", '{"engine": "spark"}')
@@ -88,7 +88,7 @@ def test_a_job_that_fails_ends_with_1_and_says_why(project: Project, tmp_path: P
     assert os.fspath(project.root / "in the way") in done.stdout + done.stderr
 
 
-def test_a_run_that_one_engine_began_another_finishes(project: Project, expected: dict[str, str]) -> None:
+def test_run_of_one_engine_is_resumed_by_another(project: Project, expected: dict[str, str]) -> None:
     project.run("--stages", "discover,split,size")
     done = project.process("run", WIDE, "--engine", "spark", "--stages", "bucket,verify,register,ctas")
     assert done.exit_code == 0, done.stderr

@@ -102,7 +102,7 @@ def far(
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_tenth_of_all_requests_may_fail(far: Far, proxy: FaultProxy, seed: int) -> None:
+def test_run_survives_tenth_of_requests_failing(far: Far, proxy: FaultProxy, seed: int) -> None:
     proxy.plan = seeded(seed, 0.1)
     far.begin()
     answer = far.answer()
@@ -114,7 +114,7 @@ def test_a_tenth_of_all_requests_may_fail(far: Far, proxy: FaultProxy, seed: int
 
 
 @pytest.mark.parametrize(("seed", "phase"), [(2, "scatter"), (3, "gather")])
-def test_a_worker_may_be_killed_while_requests_fail(far: Far, proxy: FaultProxy, seed: int, phase: str) -> None:
+def test_run_survives_killed_worker_and_failing_requests(far: Far, proxy: FaultProxy, seed: int, phase: str) -> None:
     victim = far.cluster.workers[seed % 2]
     proxy.plan = seeded(seed, 0.05)
     far.begin()
@@ -128,7 +128,7 @@ def test_a_worker_may_be_killed_while_requests_fail(far: Far, proxy: FaultProxy,
     far.check()
 
 
-def test_a_worker_that_wakes_after_all_was_published_may_write_on(far: Far) -> None:
+def test_worker_waking_after_publication_changes_nothing(far: Far) -> None:
     victim = far.cluster.workers[0]
     far.begin()
     far.gathered(15)
@@ -141,7 +141,7 @@ def test_a_worker_that_wakes_after_all_was_published_may_write_on(far: Far) -> N
     far.check()
 
 
-def test_credentials_of_executors_that_have_expired_are_looked_for_anew(far: Far, proxy: FaultProxy) -> None:
+def test_executors_reload_expired_credentials(far: Far, proxy: FaultProxy) -> None:
     # Of each file of the source the first range, and every tenth file that is written.
     chosen = re.compile(r"raw_input/.*\.parquet|.*0_0\.snappy\.parquet")
     proxy.plan = lambda r: "400 ExpiredToken" if not r.number and chosen.search(r.key) else None
@@ -168,7 +168,7 @@ def test_run_with_expired_credentials_fails_and_can_be_resumed(far: Far, proxy: 
     far.check()
 
 
-def test_a_write_that_arrives_after_all_was_published_changes_nothing(far: Far, proxy: FaultProxy) -> None:
+def test_write_arriving_after_publication_changes_nothing(far: Far, proxy: FaultProxy) -> None:
     held, release = threading.Event(), threading.Event()
     late: list[str] = []
 

@@ -48,7 +48,7 @@ def listening(driver: Daemon) -> set[str]:
     return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
 
 
-def test_nobody_elsewhere_can_reach_it(submit: Submit) -> None:
+def test_session_listens_on_loopback_only(submit: Submit) -> None:
     driver, _ = submit()
     found = listening(driver)
     assert found
@@ -56,7 +56,7 @@ def test_nobody_elsewhere_can_reach_it(submit: Submit) -> None:
     assert all((getattr(one, "ipv4_mapped", None) or one).is_loopback for one in addresses), found
 
 
-def test_what_the_platform_says_in_hadoops_own_settings_stays(submit: Submit, tmp_path: Path) -> None:
+def test_session_keeps_hadoop_settings_of_platform(submit: Submit, tmp_path: Path) -> None:
     theirs = {"fs.s3.impl": "org.example.TheirFileSystem", "fs.s3a.endpoint.region": "eu-north-1"}
     entries = "".join(
         f"<property><name>{key}</name><value>{value}</value></property>" for key, value in theirs.items()

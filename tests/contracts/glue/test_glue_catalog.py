@@ -23,7 +23,7 @@ def as_aws_has_it(endpoint: str, catalog: GlueCatalog, name: str) -> dict[str, A
     return table
 
 
-def test_a_table_is_what_athena_makes_of_a_bucketed_parquet_table(aws: str, catalog: GlueCatalog) -> None:
+def test_put_matches_bucketed_table_of_athena(aws: str, catalog: GlueCatalog) -> None:
     table = CatalogTable(
         name="bucketed_ibe_01",
         location=f"{catalog.target}/ibe_01/run",
@@ -56,7 +56,7 @@ def test_a_table_is_what_athena_makes_of_a_bucketed_parquet_table(aws: str, cata
     assert storage["OutputFormat"].endswith("MapredParquetOutputFormat")
 
 
-def test_only_tables_in_sparks_buckets_name_a_provider(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
+def test_put_names_provider_only_for_spark_buckets(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
     hive = replace(table_at(tmp_path, "hive"), parameters={"bucketing_version": "1"})
     spark = replace(table_at(tmp_path, "spark"), parameters={"bucketing_format": "spark"})
     for table in (hive, spark):
@@ -65,7 +65,7 @@ def test_only_tables_in_sparks_buckets_name_a_provider(aws: str, catalog: GlueCa
     assert as_aws_has_it(aws, catalog, "spark")["Parameters"]["spark.sql.sources.provider"] == "parquet"
 
 
-def test_a_layout_without_buckets_says_so(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
+def test_put_without_buckets_has_no_bucket_columns(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
     flat = replace(table_at(tmp_path, "flat"), bucket_columns=(), bucket_count=0, sorted=False)
     catalog.put(flat, None)
     storage = as_aws_has_it(aws, catalog, "flat")["StorageDescriptor"]
@@ -73,7 +73,7 @@ def test_a_layout_without_buckets_says_so(aws: str, catalog: GlueCatalog, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["table", "partitioned", "view"])
-def test_all_that_glue_knew_of_a_foreign_table_comes_back(
+def test_restored_foreign_table_has_all_its_glue_fields(
     aws: str, catalog: GlueCatalog, tmp_path: Path, kind: str
 ) -> None:
     ours = catalog.put(table_at(tmp_path, "other"), None)
@@ -87,28 +87,26 @@ def test_all_that_glue_knew_of_a_foreign_table_comes_back(
     assert {name: as_aws_has_it(aws, catalog, "mine").get(name) for name in given} == given
 
 
-def test_a_definition_that_was_changed_since_it_was_read_is_put_as_it_says(
-    catalog: GlueCatalog, tmp_path: Path
-) -> None:
+def test_put_uses_location_of_changed_definition(catalog: GlueCatalog, tmp_path: Path) -> None:
     first = catalog.put(table_at(tmp_path, "t"), None)
     moved = replace(first, location=table_at(tmp_path, "t", "second").location)
     assert catalog.put(moved, first).location == moved.location
 
 
-def test_lists_are_read_to_their_last_page(catalog: GlueCatalog, tmp_path: Path) -> None:
+def test_tables_reads_every_page(catalog: GlueCatalog, tmp_path: Path) -> None:
     names = [f"t{number}" for number in range(8)]
     for name in names:
         catalog.put(table_at(tmp_path, name), None)
     assert [table.name for table in catalog.tables()] == names
 
 
-def test_the_database_is_made_when_the_first_table_is(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
+def test_first_put_creates_database(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
     assert list(catalog.tables()) == []
     catalog.put(table_at(tmp_path, "t"), None)
     assert plain_client("glue", aws).get_database(Name=catalog.database)["Database"]["Name"] == catalog.database
 
 
-def test_a_missing_database_is_named_where_none_is_to_be_made(aws: str, tmp_path: Path) -> None:
+def test_put_without_database_names_it(aws: str, tmp_path: Path) -> None:
     catalog = glue_in(aws, str(tmp_path), create_database=False)
     for action in (catalog.tables, lambda: catalog.put(table_at(tmp_path, "t"), None)):
         with pytest.raises(
@@ -117,7 +115,7 @@ def test_a_missing_database_is_named_where_none_is_to_be_made(aws: str, tmp_path
             action()
 
 
-def test_a_location_outside_of_the_target_is_refused(catalog: GlueCatalog, tmp_path: Path) -> None:
+def test_put_refuses_location_outside_target(catalog: GlueCatalog, tmp_path: Path) -> None:
     for location in ("s3://elsewhere/t", f"{tmp_path}-more/t"):
         with pytest.raises(CatalogError, match=f"'t': its location {location} is outside the target"):
             catalog.put(replace(table_at(tmp_path, "t"), location=location), None)
@@ -132,18 +130,18 @@ def test_a_location_outside_of_the_target_is_refused(catalog: GlueCatalog, tmp_p
         ({"final_prefix": 'x"; drop'}, "catalog.final_prefix"),
     ],
 )
-def test_names_that_athena_cannot_read_are_refused_beforehand(aws: str, change: dict[str, str], text: str) -> None:
+def test_names_that_athena_cannot_read_are_refused(aws: str, change: dict[str, str], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         glue_in(aws, "s3://bucket/target", **change).check()
 
 
-def test_a_local_target_is_refused_beforehand(aws: str, tmp_path: Path) -> None:
+def test_local_target_is_refused(aws: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"local path, which Athena cannot read; set target=s3://"):
         glue_in(aws, str(tmp_path)).check()
     glue_in(aws, "s3://bucket/target").check()
 
 
-def test_without_a_region_there_is_no_catalog(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalog_without_region_is_refused(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     given = glue_settings(aws, str(tmp_path))
     with pytest.raises(BucketwheelError, match=r"no region is known; set aws\.region"):

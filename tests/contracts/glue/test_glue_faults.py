@@ -42,7 +42,7 @@ def test_temporary_faults_are_retried(
     assert faults.calls[operation] == CALLS[operation] + len(planned)
 
 
-def test_throttling_without_end_is_an_error_when_the_time_is_over(aws: str, tmp_path: Path) -> None:
+def test_persistent_throttling_fails_after_time_limit(aws: str, tmp_path: Path) -> None:
     settings = glue_settings(aws, str(tmp_path), {"attempts": 1}, retry_seconds=0.3)
     with faulty(aws_module.client("glue", settings.aws)) as faults:
         faults.always("GetTables", BUSY)
@@ -52,7 +52,7 @@ def test_throttling_without_end_is_an_error_when_the_time_is_over(aws: str, tmp_
 
 
 @pytest.mark.parametrize("operation", ["GetTables", "GetTable", "CreateTable", "UpdateTable", "DeleteTable"])
-def test_what_is_denied_is_named_with_action_and_table(
+def test_denied_call_names_action_and_table(
     catalog: GlueCatalog, faults: Faults, tmp_path: Path, operation: str
 ) -> None:
     first = catalog.put(table_at(tmp_path, "t"), None)
@@ -70,9 +70,7 @@ def test_what_is_denied_is_named_with_action_and_table(
     assert faults.calls[operation] == before + 1
 
 
-def test_a_database_that_may_not_be_made_is_named_with_the_action(
-    catalog: GlueCatalog, faults: Faults, tmp_path: Path
-) -> None:
+def test_denied_creation_of_database_names_action(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
     faults.always("CreateDatabase", DENIED)
     with pytest.raises(
         CatalogError, match=f"^database {catalog.database}: CreateDatabase was denied .*the role needs permission"
@@ -96,9 +94,7 @@ def test_put_accepts_database_created_concurrently(
     assert database["Description"] == "theirs"
 
 
-def test_a_creation_that_succeeded_though_its_answer_got_lost_is_a_success(
-    catalog: GlueCatalog, faults: Faults, tmp_path: Path
-) -> None:
+def test_creation_with_lost_response_succeeds(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
     catalog.put(table_at(tmp_path, "other"), None)
     faults.plan("CreateTable", lost_response)
     made = catalog.put(table_at(tmp_path, "t"), None)
@@ -106,9 +102,7 @@ def test_a_creation_that_succeeded_though_its_answer_got_lost_is_a_success(
     assert catalog.get("t") == made
 
 
-def test_an_update_that_succeeded_though_its_answer_got_lost_is_a_success(
-    catalog: GlueCatalog, faults: Faults, tmp_path: Path
-) -> None:
+def test_update_with_lost_response_succeeds(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
     first = catalog.put(table_at(tmp_path, "t"), None)
     faults.plan("UpdateTable", lost_response)
     second = catalog.put(table_at(tmp_path, "t", "second"), first)
@@ -117,18 +111,14 @@ def test_an_update_that_succeeded_though_its_answer_got_lost_is_a_success(
     assert second.version != first.version
 
 
-def test_a_deletion_that_succeeded_though_its_answer_got_lost_is_a_success(
-    catalog: GlueCatalog, faults: Faults, tmp_path: Path
-) -> None:
+def test_deletion_with_lost_response_succeeds(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
     first = catalog.put(table_at(tmp_path, "t"), None)
     faults.plan("DeleteTable", lost_response)
     catalog.remove(first)
     assert catalog.get("t") is None
 
 
-def test_a_table_that_changed_since_it_was_read_is_not_even_tried(
-    catalog: GlueCatalog, faults: Faults, tmp_path: Path
-) -> None:
+def test_put_of_changed_table_sends_no_update(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
     first = catalog.put(table_at(tmp_path, "t"), None)
     catalog.put(table_at(tmp_path, "t", "second"), first)
     before = faults.calls["UpdateTable"]
@@ -139,9 +129,7 @@ def test_a_table_that_changed_since_it_was_read_is_not_even_tried(
     assert faults.calls["UpdateTable"] == before
 
 
-def test_a_writer_that_comes_between_the_look_and_the_update_wins(
-    catalog: GlueCatalog, faults: Faults, tmp_path: Path
-) -> None:
+def test_update_loses_to_concurrent_writer(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
     first = catalog.put(table_at(tmp_path, "t"), None)
     theirs: list[CatalogTable] = []
 
@@ -155,9 +143,7 @@ def test_a_writer_that_comes_between_the_look_and_the_update_wins(
     assert catalog.get("t") == theirs[0]
 
 
-def test_a_writer_that_comes_between_the_look_and_the_creation_wins(
-    catalog: GlueCatalog, faults: Faults, tmp_path: Path
-) -> None:
+def test_creation_loses_to_concurrent_writer(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
     catalog.put(table_at(tmp_path, "other"), None)
 
     def rival(_: object) -> None:
@@ -168,9 +154,7 @@ def test_a_writer_that_comes_between_the_look_and_the_creation_wins(
         catalog.put(table_at(tmp_path, "t", "ours"), None)
 
 
-def test_a_conflict_in_which_nothing_was_changed_is_tried_again(
-    catalog: GlueCatalog, faults: Faults, tmp_path: Path
-) -> None:
+def test_conflict_without_change_is_retried(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
     first = catalog.put(table_at(tmp_path, "t"), None)
     conflict = refusal("ConcurrentModificationException")
     faults.plan("UpdateTable", conflict, conflict)
@@ -181,7 +165,7 @@ def test_a_conflict_in_which_nothing_was_changed_is_tried_again(
         catalog.put(table_at(tmp_path, "t", "third"), second)
 
 
-def test_a_catalog_that_does_not_answer_is_an_error_of_the_tree(catalog: GlueCatalog, faults: Faults) -> None:
+def test_unreachable_service_raises_catalog_error(catalog: GlueCatalog, faults: Faults) -> None:
     faults.always("GetTables", timeout)
     with pytest.raises(CatalogError, match="Connect timeout"):
         catalog.tables()
