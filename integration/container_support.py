@@ -112,7 +112,9 @@ def run_options(place: str, **changes: str) -> list[str]:
         "catalog.path": f"{SCRATCH}/catalog.duckdb",
         "datasets.infobase_attributes.source": f"{place}/data/opus/infobase_attributes/raw_input",
         "datasets.infobase_attributes.mapping": f"{place}/data/opus/infobase_attributes/mapping.csv",
+        "datasets.infobase_attributes.key": "Customer_User_id",
         "datasets.addressable_ids.source": f"{place}/data/opus/addressable_ids/raw_input",
+        "datasets.addressable_ids.key": "Customer_User_id",
         "storage.spill_directory": SCRATCH,
         **{name.replace("__", "."): value for name, value in changes.items()},
     }

@@ -5,8 +5,8 @@ The command line uses only this interface.
     from bucketwheel import api
 
     config = api.load("prod", "conf", {"buckets.count": 32})
-    print(api.plan(config, "infobase_attributes").size.tables)
-    outcome = api.run(config, "infobase_attributes", progress=print)
+    print(api.plan(config, "people").size.tables)
+    outcome = api.run(config, "people", progress=print)
     print(outcome.manifest.run_id)
 
 Functions raise errors of `bucketwheel.errors`.

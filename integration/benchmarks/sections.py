@@ -73,6 +73,7 @@ def run_task(name: str, data: Data, **settings: object) -> Task:
         "catalog.path": f"{OUT}/catalog.duckdb",
         "datasets.infobase_attributes.source": data.source,
         "datasets.infobase_attributes.mapping": data.mapping,
+        "datasets.infobase_attributes.key": "Customer_User_id",
         **settings,
     }
     flags = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]

@@ -80,6 +80,7 @@ def main() -> None:
         "catalog.path": str(out / "catalog.duckdb"),
         "datasets.infobase_attributes.source": str(data / "raw_input"),
         "datasets.infobase_attributes.mapping": str(data / "mapping.csv"),
+        "datasets.infobase_attributes.key": "Customer_User_id",
     }
     words = ["--dataset", "infobase_attributes", "--config-dir", str(ROOT / "conf"), "--settings", json.dumps(values)]
     with ExitStack() as stack:

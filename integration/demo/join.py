@@ -7,9 +7,9 @@ import duckdb
 JOIN = """
 SELECT a.ibe8695_marital_status AS marital_status, count(*) AS people,
        round(avg(a.ibe8688_age), 1) AS average_age, count(DISTINCT c.household_id) AS households
-FROM omc_flywheel_demo.bucketed_ibe_01 AS a
-JOIN omc_flywheel_demo.bucketed_ibe_02 AS b USING (customer_user_id)
-JOIN omc_flywheel_demo.bucketed_addressable_ids AS c USING (customer_user_id)
+FROM demo.bucketed_ibe_01 AS a
+JOIN demo.bucketed_ibe_02 AS b USING (customer_user_id)
+JOIN demo.bucketed_addressable_ids AS c USING (customer_user_id)
 GROUP BY ALL ORDER BY people DESC LIMIT 8
 """
 

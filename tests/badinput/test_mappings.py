@@ -65,14 +65,15 @@ def test_wrong_mapping_header_error_shows_expected_one(published: Project, dirty
     published.use(sample)
     result = refused(published, 2)
     assert (
-        f"error: {sample.mapping}: header 'TABLE_NAME,COLUMN_NAME', expected OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN"
+        f"error: {sample.mapping}: header 'TABLE_NAME,COLUMN_NAME', expected table,column; a mapping without a "
+        "header needs table,column as first line"
     ) in result.stderr
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "header '', expected OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN"),
+        (b"", "header '', expected table,column; a mapping without a header needs table,column as first line"),
         (HEADER.encode(), "does not match the snapshot:\nno rows"),
         (HEADER.encode() + b"IBE_01\n", "line 2: expected a table and a column, found 'IBE_01'"),
         (HEADER.encode() + b"IBE_01,\n", "line 2: expected a table and a column, found 'IBE_01,'"),
@@ -127,27 +128,30 @@ def test_long_list_of_mapping_mistakes_is_cut(published: Project, dirty: Dirty, 
     assert "and 5 more" in lines
 
 
-def test_table_of_101_columns_is_refused_by_default(published: Project, dirty: Dirty, refused: Refused) -> None:
+def test_table_of_101_columns_is_refused_with_limit(published: Project, dirty: Dirty, refused: Refused) -> None:
     published.use(dirty("table_of_101_columns"))
-    result = refused(published, 2)
+    result = refused(published, 2, "--set", "split.column_limit=100")
     assert (
-        "error: table 'ibe_01' has 101 columns, but a Clean Rooms allow-list holds at most 100; map some to "
-        "another table, or set split.columns_over_limit to parts (two or more tables) or allow\n"
+        "error: table 'ibe_01' has 101 columns, split.column_limit is 100; map some to another table, or set "
+        "split.columns_over_limit to parts (two or more tables) or allow\n"
     ) in result.stderr
 
 
 def test_table_of_101_columns_is_split_without_loss(project: Project, dirty: Dirty) -> None:
     project.use(dirty("table_of_101_columns", rows=90))
-    project.run("--set", "split.columns_over_limit=parts")
+    project.run("--set", "split.columns_over_limit=parts", "--set", "split.column_limit=100")
     widths = {name: len(project.columns(name)) - 1 for name in project.published()}
     assert widths["bucketed_ibe_01_part_1"] + widths["bucketed_ibe_01_part_2"] == 101
     assert max(widths.values()) == 51
     assert "bucketed_ibe_01" not in widths
 
 
-def test_table_of_101_columns_is_allowed_by_setting(project: Project, dirty: Dirty) -> None:
+@pytest.mark.parametrize(
+    "allowed", [(), ("--set", "split.column_limit=100", "--set", "split.columns_over_limit=allow")]
+)
+def test_table_of_101_columns_is_allowed(project: Project, dirty: Dirty, allowed: tuple[str, ...]) -> None:
     project.use(dirty("table_of_101_columns", rows=90))
-    project.run("--set", "split.columns_over_limit=allow")
+    project.run(*allowed)
     assert len(project.columns("bucketed_ibe_01")) == 102
 
 

@@ -61,9 +61,8 @@ class Account:
         for place in (self.deployment.target(), self.deployment.package()):
             self.s3.create_bucket(Bucket=place.bucket)
         package = self.deployment.package()
-        for name in ("base.yaml", "prod.yaml"):
-            content = (ROOT / "conf" / name).read_bytes()
-            self.s3.put_object(Bucket=package.bucket, Key=f"{package.prefix}/conf/{name}", Body=content)
+        content = (ROOT / "conf" / "prod.yaml").read_bytes()
+        self.s3.put_object(Bucket=package.bucket, Key=f"{package.prefix}/conf/prod.yaml", Body=content)
         sns = plain_client("sns", self.endpoint)
         self.topic = sns.create_topic(Name=self.deployment.topic_name)["TopicArn"]
         sns.close()

@@ -228,7 +228,7 @@ def test_plan_refuses_like_run(project: Project) -> None:
 
 def test_no_dataset_configured_explains_the_fix(project: Project, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "local.yaml").touch()
+    (tmp_path / "empty" / "base.yaml").touch()
     for command in ("plan", "run"):
         result = project.cli(command, "--conf", str(tmp_path / "empty"))
         assert (result.exit_code, result.stdout) == (2, "")

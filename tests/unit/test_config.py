@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from bucketwheel.errors import ConfigError
 from bucketwheel.settings import STAGES, Settings, loading
 from bucketwheel.settings.base import parse_bytes
 
-CONF = Path(bucketwheel.__file__).parents[2] / "conf"
+ROOT = Path(bucketwheel.__file__).parents[2]
+CONF = ROOT / "conf"
 
 Files = Callable[..., Path]
 
@@ -269,10 +271,47 @@ def test_configuration_has_no_account_region_or_secret() -> None:
         assert "secret" not in text.lower()
 
 
-def test_base_yaml_equals_built_in_defaults() -> None:
-    base, built_in = loading.load("local", CONF).settings, Settings()
-    assert base.model_dump(exclude={"datasets"}) == built_in.model_dump(exclude={"datasets"})
-    assert set(base.datasets) == {"infobase_attributes", "addressable_ids"}
+def test_local_environment_needs_no_file(files: Files) -> None:
+    directory = files("threads: 3", prod="threads: 4")
+    (directory / "local.yaml").unlink()
+    assert loading.load("local", directory).settings.threads == 3
+    (directory / "base.yaml").unlink()
+    assert loading.load("local", directory).settings == Settings()
+    (directory / "prod.yaml").unlink()
+    assert problems(directory=directory) == [
+        f"--conf {directory}: no .yaml files; put base.yaml and <env>.yaml there"
+    ]
+
+
+def test_local_environment_of_checkout_is_the_defaults() -> None:
+    assert loading.load("local", CONF).settings == Settings()
+
+
+def test_defaults_have_the_type_of_given_values() -> None:
+    given = Settings.model_validate(Settings().model_dump())
+    assert repr(given.monitoring) == repr(Settings().monitoring)
+    assert isinstance(Settings().monitoring.rows_changed_percent, float)
+
+
+def test_code_beside_sample_and_test_data_names_no_customer() -> None:
+    names = re.compile(
+        r"omc|flywheel|infobase|addressable|acxiom|customer_user|\bopus\b|\b(ibe|miacs)_", re.IGNORECASE
+    )
+    app = ROOT / "app" / "bucketwheel"
+    found = [
+        f"{path.relative_to(app)}: {line.strip()}"
+        for path in sorted(app.rglob("*"))
+        if path.suffix in (".py", ".j2") and path.relative_to(app).parts[0] not in ("sample", "testing")
+        for line in path.read_text("utf-8").splitlines()
+        if names.search(line)
+    ]
+    assert found == []
+
+
+def test_parts_without_a_limit_are_refused() -> None:
+    assert problems(overrides=[("split.columns_over_limit", "parts", "--set")]) == [
+        "split (--set): columns_over_limit is parts, but column_limit is null; set it to the columns of a part"
+    ]
 
 
 def test_mappings_in_settings_are_frozen_and_picklable() -> None:

@@ -120,11 +120,45 @@ def test_part_named_like_another_table_is_refused(tmp_path: Path) -> None:
 
 def test_column_limit_counts_only_value_columns() -> None:
     names = [f"c{number}" for number in range(100)]
-    assert len(split(snapshot(*names)).tables[0].columns) == 100
-    with pytest.raises(
-        MappingError, match="table 'addressable_ids' has 101 columns, but a Clean Rooms allow-list holds"
-    ):
-        split(snapshot(*names, "one_more"))
+    assert len(split(snapshot(*names), split__column_limit=100).tables[0].columns) == 100
+    message = "table 'addressable_ids' has 101 columns, split.column_limit is 100; map some to another table, or set"
+    with pytest.raises(MappingError, match=message):
+        split(snapshot(*names, "one_more"), split__column_limit=100)
+    assert len(split(snapshot(*names, "one_more")).tables[0].columns) == 101
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("table,column", "Column, TABLE", "OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN", "target table,source-column"),
+        "\ufefftable,column",
+    ],
+)
+def test_mapping_header_may_have_prefix_case_and_order(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "mapping.csv"
+    row = "A,T1" if header.startswith("Column") else "T1,A"
+    path.write_text(f"{header}\n{row}\n", encoding="utf-8")
+    result = split(snapshot("A"), **{f"datasets.{DATASET}.mapping": str(path)})
+    assert layout(result) == {"t1": [("A", "a")]}
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("T1,A", "header 'T1,A', expected table,column; a mapping without a header needs table,column as first line"),
+        ("table,table", "header 'table,table', expected table,column;"),
+        ("stable,column", "header 'stable,column', expected table,column;"),
+        ("table,column,note", "header 'table,column,note', expected table,column;"),
+        ("table;column", "semicolons separate the names of the header 'table;column'; use commas: table,column"),
+        ("table\tcolumn", "tabs separate the names of the header 'table\\tcolumn'; use commas: table,column"),
+    ],
+)
+def test_other_mapping_header_is_refused(tmp_path: Path, header: str, message: str) -> None:
+    path = tmp_path / "mapping.csv"
+    path.write_text(f"{header}\nT1,A\n")
+    with pytest.raises(MappingError) as refused:
+        split(snapshot("A"), **{f"datasets.{DATASET}.mapping": str(path)})
+    assert message in str(refused.value)
 
 
 @given(count=st.integers(1, 600), limit=st.integers(1, 120))

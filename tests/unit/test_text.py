@@ -33,7 +33,12 @@ def plan(**overrides: Any) -> Plan:
     ]
     found = discovered(columns, [[1_000_000] * 94] * 3 + [[1_000_000] * 92])
     # Fixed, so that the texts are the same on every machine.
-    parts: dict[str, Any] = {"split__columns_over_limit": "parts", "memory": 2**36, **overrides}
+    parts: dict[str, Any] = {
+        "split__columns_over_limit": "parts",
+        "split__column_limit": 100,
+        "memory": 2**36,
+        **overrides,
+    }
     return Plan("addressable_ids", STAGES, found, split(found, **parts), size(found, **parts))
 
 

@@ -77,7 +77,7 @@ def wrap_aws_errors(kind: Callable[[str], BucketwheelError], thing: str) -> Iter
 
     Args:
         kind: error class, or a function that builds the error from its message.
-        thing: subject of the call, such as ``table omc_flywheel_prod.ext_ibe_01``.
+        thing: subject of the call, such as ``table analytics.ext_finance``.
     """
     try:
         yield

@@ -167,12 +167,11 @@ class DeploySettings(Frozen):
 
     platform: Literal["glue", "emr-serverless"] = "glue"
     stack: str | None = None
-    job_prefix: str = "etl-omc-flywheel"
+    job_prefix: str = "bucketwheel"
     jobs: Mapping[str, JobSettings] = {
-        "infobase-split-and-bucket": JobSettings(dataset="infobase_attributes", stages=_UP_TO_BUCKETS),
-        "addressable-bucket": JobSettings(dataset="addressable_ids", stages=_UP_TO_BUCKETS),
+        "split-and-bucket": JobSettings(stages=_UP_TO_BUCKETS),
         "register-staged-tables": JobSettings(stages=("register",)),
-        "create-athena-bucketed-tables": JobSettings(stages=("ctas",)),
+        "create-bucketed-tables": JobSettings(stages=("ctas",)),
         "pipeline": JobSettings(),
     }
     retries: Annotated[int, Field(ge=0, le=5)] = 1

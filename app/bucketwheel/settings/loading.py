@@ -24,6 +24,8 @@ from bucketwheel.settings.secrets import masked
 ENVIRONMENT_PREFIX = "BUCKETWHEEL__"
 # pathlib turns the two slashes into one.
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>.*)")
+# Environment of commands without --env.
+DEFAULT_ENV = "local"
 
 # Plainer words than Pydantic's for what people get wrong most.
 _TEXTS = {
@@ -178,14 +180,18 @@ def _files(env: str, directory: Path | str | None) -> list[Path]:
     if not folder.is_dir():
         if directory is not None:
             raise ConfigError(f"--conf {folder}: no such directory")
-        if env != "local":
+        if env != DEFAULT_ENV:
             raise ConfigError(f"--env {env}: no directory ./conf here; name one with --conf DIR")
         return []
-    chosen = folder / f"{env}.yaml"
-    if not chosen.is_file():
-        known = sorted(path.stem for path in folder.glob("*.yaml") if path.stem != "base")
-        raise ConfigError(f"--env {env}: {chosen} does not exist; {_hint(env, known)}")
-    return [path for path in (folder / "base.yaml", chosen) if path.is_file()]
+    base, chosen = folder / "base.yaml", folder / f"{env}.yaml"
+    files = [path for path in (base, chosen) if path.is_file()]
+    known = sorted(path.stem for path in folder.glob("*.yaml") if path != base)
+    # The default environment needs no file of its own.
+    if chosen not in files and (env != DEFAULT_ENV or chosen.is_symlink()):
+        raise ConfigError(f"--env {env}: {chosen} does not exist; {_hint(env, sorted({*known, DEFAULT_ENV}))}")
+    if directory is not None and not files and not known:
+        raise ConfigError(f"--conf {folder}: no .yaml files; put base.yaml and <env>.yaml there")
+    return files
 
 
 class _UniqueKeys(yaml.SafeLoader):

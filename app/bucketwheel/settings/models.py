@@ -64,16 +64,23 @@ class SizeSettings(Frozen):
 
 
 class SplitSettings(Frozen):
-    """Handling of tables wider than a Clean Rooms allow-list.
+    """Maximum number of columns of a table.
 
     Attributes:
         columns_over_limit: A table with more columns than the limit: `error`, `parts` (`<table>_part_1`, `_part_2`, …
             of even width) or `allow`.
-        column_limit: Columns of a Clean Rooms allow-list, the key not counted.
+        column_limit: Maximum number of columns of a table, the key not counted; null: no limit. AWS Clean Rooms takes
+            100.
     """
 
     columns_over_limit: Literal["error", "parts", "allow"] = "error"
-    column_limit: Annotated[int, Field(ge=1)] = 100
+    column_limit: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _parts_have_a_width(self) -> SplitSettings:
+        if self.columns_over_limit == "parts" and self.column_limit is None:
+            raise ValueError("columns_over_limit is parts, but column_limit is null; set it to the columns of a part")
+        return self
 
 
 class QualitySettings(Frozen):
@@ -144,7 +151,7 @@ class CatalogSettings(Frozen):
 
     kind: str = "duckdb"
     path: str | None = "./out/catalog.duckdb"
-    database: str = "omc_flywheel_local"
+    database: str = "bucketwheel"
     staged_prefix: str = "ext_"
     final_prefix: str = "bucketed_"
     adopt: bool = False
@@ -291,8 +298,8 @@ class DatasetSettings(Frozen):
     Attributes:
         source: The directory that holds `snapshot_dt=YYYY-MM-DD/`.
         key: The key column, or several: `a,b` or a list. An exact match, or the only match without case.
-        mapping: CSV with the header `OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN`; null writes one table of all columns,
-            named after the dataset.
+        mapping: CSV with the header `table,column`; null writes one table of all columns, named after the dataset.
+            The names in the header may have a prefix, such as `NEW_TABLE,NEW_COLUMN`.
         complete_marker: A file such as `_SUCCESS` that a snapshot has once it is complete; others are skipped.
     """
 

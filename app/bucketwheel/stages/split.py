@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 from bucketwheel.catalogs.hive_types import hive_type
@@ -24,8 +25,8 @@ from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, S
 from bucketwheel.settings import CatalogSettings, SplitSettings
 from bucketwheel.storage import Storage
 
-TABLE_HEADER = "OMC_FLYWHEEL_TABLE"
-COLUMN_HEADER = "OMC_FLYWHEEL_COLUMN"
+# Names in the header of a mapping may have a prefix, in any case and order.
+_HEADER = ("table", "column")
 _SHOWN = 20
 
 
@@ -136,13 +137,28 @@ def _rows(location: str, content: bytes) -> Iterator[tuple[int, str, str]]:
         ) from error
     lines = _filled_lines(location, text)
     _, header = next(lines, (0, []))
-    if sorted(name.upper() for name in header) != sorted((TABLE_HEADER, COLUMN_HEADER)):
-        raise MappingError(f"{location}: header {','.join(header)!r}, expected {TABLE_HEADER},{COLUMN_HEADER}")
-    table_at = [name.upper() for name in header].index(TABLE_HEADER)
+    table_at = _table_position(location, header)
     for line, cells in lines:
         if len(cells) != len(header) or not all(cells):
             raise MappingError(f"{location}, line {line}: expected a table and a column, found {','.join(cells)!r}")
         yield line, cells[table_at], cells[1 - table_at]
+
+
+def _table_position(location: str, header: Sequence[str]) -> int:
+    """Return the position of the tables in a mapping, 0 or 1, from its header."""
+    names = [re.split(r"[^a-z]", name.lower())[-1] for name in header]
+    if sorted(names) == sorted(_HEADER):
+        return names.index(_HEADER[0])
+    expected = ",".join(_HEADER)
+    text = ",".join(header)
+    for separator, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(header) == 1 and separator in header[0]:
+            raise MappingError(
+                f"{location}: {word} separate the names of the header {text!r}; use commas: {expected}"
+            )
+    raise MappingError(
+        f"{location}: header {text!r}, expected {expected}; a mapping without a header needs {expected} as first line"
+    )
 
 
 def _filled_lines(location: str, text: str) -> Iterator[tuple[int, list[str]]]:
@@ -227,12 +243,12 @@ def _named(table: str, columns: Sequence[str], keys: Sequence[ColumnMapping]) ->
 
 def _within_limit(table: TableColumns, settings: SplitSettings) -> list[TableColumns]:
     count, limit = len(table.columns), settings.column_limit
-    if count <= limit or settings.columns_over_limit == "allow":
+    if limit is None or count <= limit or settings.columns_over_limit == "allow":
         return [table]
     if settings.columns_over_limit == "error":
         raise MappingError(
-            f"table {table.name!r} has {count} columns, but a Clean Rooms allow-list holds at most {limit}; map some "
-            "to another table, or set split.columns_over_limit to parts (two or more tables) or allow"
+            f"table {table.name!r} has {count} columns, split.column_limit is {limit}; map some to another table, or "
+            "set split.columns_over_limit to parts (two or more tables) or allow"
         )
     # Parts of even width: 101 columns become 51 and 50, not 100 and 1.
     parts = math.ceil(count / limit)

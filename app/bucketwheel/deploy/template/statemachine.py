@@ -2,7 +2,7 @@
 
 Input, all fields optional::
 
-    {"snapshot_dt": "2025-10-22", "tables_filter": "IBE_01,IBE_04", "datasets": ["infobase_attributes"]}
+    {"snapshot_dt": "2025-10-22", "tables_filter": "person,finance", "datasets": ["people"]}
 
 Only the state machine retries failed jobs. Refused data stays refused, so the number of retries is low.
 """
