@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -29,6 +28,7 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from bucketwheel.sample import Sample
+from run_output import S3_LEASES, hash_files, unexpected_files
 
 WIDE, NARROW = "infobase_attributes", "addressable_ids"
 JOB = "/opt/bucketwheel/job.py"
@@ -39,10 +39,6 @@ KEYS = {
 }
 # Arguments that Glue passes to every script.
 _OF_GLUE = ("--JOB_NAME", "etl", "--JOB_RUN_ID", "jr_1", "--job-language", "python", "--enable-metrics", "true")
-_EXPECTED_FILES = re.compile(
-    rf"({WIDE}|{NARROW})/\w+/[^/]+/\d{{6}}_0\.snappy\.parquet|({WIDE}|{NARROW})/metadata/snapshot_dt\.txt"
-    rf"|_bucketwheel/({WIDE}|{NARROW})/(lease\.json|runs/[^/]+/(manifest|summary)\.json)"
-)
 
 
 @dataclass(frozen=True)
@@ -79,34 +75,29 @@ class Site:
     def objects(self, target: str) -> dict[str, str]:
         """Return the modification time of each object below a target."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{target}/")
-        found = [entry for page in pages for entry in page.get("Contents", ())]
-        return {entry["Key"].removeprefix(f"{target}/"): str(entry["LastModified"]) for entry in found}
+        entries = [entry for page in pages for entry in page.get("Contents", ())]
+        return {entry["Key"].removeprefix(f"{target}/"): str(entry["LastModified"]) for entry in entries}
 
     def read(self, key: str) -> bytes:
-        """The content of an object."""
+        """Return the content of an object."""
         content: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         return content
 
     def digests(self, target: str) -> dict[str, str]:
-        """SHA-256 of every data file by dataset, table and name."""
-        found = {}
-        for key in self.objects(target):
-            if key.endswith(".parquet"):
-                dataset, table, _, name = key.split("/")
-                found[f"{dataset}/{table}/{name}"] = hashlib.sha256(self.read(f"{target}/{key}")).hexdigest()
-        return found
+        """Return the SHA-256 of every data file by dataset, table and name."""
+        return hash_files(self.objects(target), lambda key: self.read(f"{target}/{key}"))
 
     def strays(self, target: str) -> list[str]:
         """Return unexpected objects below a target, and incomplete uploads."""
         begun = self.s3.list_multipart_uploads(Bucket=self.bucket, Prefix=f"{target}/").get("Uploads", ())
         uploads = [f"upload to {upload['Key']}" for upload in begun]
-        return uploads + [key for key in self.objects(target) if not _EXPECTED_FILES.fullmatch(key)]
+        return uploads + unexpected_files(self.objects(target), (WIDE, NARROW), S3_LEASES)
 
     def manifest(self, target: str) -> Mapping[str, Any]:
-        """The one manifest below a target."""
+        """Return the only manifest below a target."""
         (key,) = (key for key in self.objects(target) if key.endswith("/manifest.json"))
-        found: Mapping[str, Any] = json.loads(self.read(f"{target}/{key}"))
-        return found
+        manifest: Mapping[str, Any] = json.loads(self.read(f"{target}/{key}"))
+        return manifest
 
     def leases_end(self, target: str) -> None:
         """Wait until the leases of killed runs have expired."""
@@ -117,7 +108,7 @@ class Site:
                 time.sleep(max(left + 0.5, 0))
 
     def tables(self, database: str) -> dict[str, Mapping[str, Any]]:
-        """Glue's definition of every table by name; empty if the database does not exist."""
+        """Return Glue's definition of every table by name; empty if the database does not exist."""
         try:
             pages = [*self.glue.get_paginator("get_tables").paginate(DatabaseName=database)]
         except self.glue.exceptions.EntityNotFoundException:

@@ -1,4 +1,4 @@
-"""A project as a user has one: configuration, input, target and catalog, and the command line to work on them."""
+"""A project of a user: configuration, input, target and catalog, and the command line."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import yaml
 import bucketwheel
 from bucketwheel import api, cli
 from bucketwheel.sample import Sample
+from workspace import Workspace, view_names
 
 WIDE = "infobase_attributes"
 NARROW = "addressable_ids"
@@ -32,25 +33,17 @@ class Result:
     stderr: str
 
 
-class Project:
-    """Everything below one directory; the input is wherever the sample lies."""
+class Project(Workspace):
+    """A workspace with a configuration in YAML; its input is a sample elsewhere."""
 
     def __init__(self, root: Path, sample: Sample) -> None:
-        self.root = root
+        super().__init__(root, DATABASE, WIDE)
         self.conf = root / "conf"
-        self.target = root / "out"
-        self.catalog = root / "catalog.duckdb"
-        self.settings: dict[str, Any] = {
-            "threads": 2,
-            "target": str(self.target),
-            "buckets": {"count": 4},
-            "catalog": {"path": str(self.catalog), "database": DATABASE},
-            "datasets": {WIDE: {}, NARROW: {}},
-        }
+        self.settings: dict[str, Any] = {**self.base_settings(buckets=4), "datasets": {WIDE: {}, NARROW: {}}}
         self.use(sample)
 
     def use(self, sample: Sample) -> None:
-        """Take this sample as the input from now on."""
+        """Use this sample as the input from now on."""
         common = {"key": "Customer_User_id", "complete_marker": "_SUCCESS"}
         self.set(
             datasets={
@@ -60,7 +53,7 @@ class Project:
         )
 
     def set(self, **changes: Any) -> None:
-        """Change top-level settings in base.yaml; a mapping changes the settings that it names."""
+        """Change top-level settings in base.yaml; a mapping is merged into the current one."""
         for name, value in changes.items():
             old = self.settings.get(name)
             self.settings[name] = {**old, **value} if isinstance(old, dict) else value
@@ -73,7 +66,7 @@ class Project:
         return api.load("local", self.conf, named, environ={})
 
     def cli(self, *arguments: str) -> Result:
-        """Run the command line in this process; `--conf` is added."""
+        """Run a command in this process, with `--conf` added."""
         out, err = io.StringIO(), io.StringIO()
         code = 0
         with redirect_stdout(out), redirect_stderr(err):
@@ -90,13 +83,13 @@ class Project:
         return result
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line for another process; see `environment`."""
+        """Return a command for another process; it needs the variables of `environment`."""
         return [sys.executable, "-m", "bucketwheel", *self._with_conf(arguments)]
 
     def process(self, *arguments: str, prefix: Sequence[str] = ()) -> Result:
-        """Run the command line in a process of its own; warnings are errors for it too, but for Spark's."""
+        """Run a command in a new process, where warnings are errors unless it uses Spark."""
         strict = {} if "spark" in arguments else {"PYTHONWARNINGS": "error"}
-        done = subprocess.run(
+        process = subprocess.run(
             [*prefix, *self.command(*arguments)],
             capture_output=True,
             text=True,
@@ -105,7 +98,7 @@ class Project:
             timeout=120,
             check=False,
         )
-        return Result(done.returncode, done.stdout, done.stderr)
+        return Result(process.returncode, process.stdout, process.stderr)
 
     def _with_conf(self, arguments: Sequence[str]) -> list[str]:
         if not arguments or arguments[0] in ("sample", "--version") or {"--help", "--conf"} & set(arguments):
@@ -113,7 +106,7 @@ class Project:
         return [*arguments, "--conf", str(self.conf)]
 
     def content(self) -> dict[str, tuple[int, int]]:
-        """Rows and a checksum of their values for every table that the catalog shows."""
+        """Return the number of rows and a checksum of their values for every table in the catalog."""
         if not self.catalog.exists():
             return {}
         with duckdb.connect(str(self.catalog), read_only=True) as connection:
@@ -125,36 +118,16 @@ class Project:
             }
 
     def published(self) -> dict[str, int]:
-        """Rows of every table that the catalog shows."""
+        """Return the number of rows of every table in the catalog."""
         return {name: rows for name, (rows, _) in self.content().items()}
 
     def columns(self, table: str) -> list[str]:
-        """Names of the columns of a table that the catalog shows."""
+        """Return the column names of a table in the catalog."""
         with duckdb.connect(str(self.catalog), read_only=True) as connection:
             return [row[0] for row in connection.execute(f'DESCRIBE "{DATABASE}"."{table}"').fetchall()]
 
-    def snapshot_dt(self, dataset: str = WIDE) -> str:
-        """The snapshot date noted for other jobs."""
-        return (self.target / dataset / "metadata" / "snapshot_dt.txt").read_text()
-
-    def run_ids(self, dataset: str = WIDE) -> list[str]:
-        """Ids of the runs that have a manifest, oldest first."""
-        found = (self.target / "_bucketwheel" / dataset / "runs").glob("*/manifest.json")
-        return sorted((path.parent.name for path in found), key=lambda name: name[11:])
-
-    def files(self) -> dict[str, tuple[int, int]]:
-        """Size and time of change of everything below the root."""
-        found = {path: path.stat() for path in sorted(self.root.rglob("*"))}
-        return {str(path.relative_to(self.root)): (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
-
-
-def view_names(connection: duckdb.DuckDBPyConnection, database: str) -> list[str]:
-    """Return the sorted names of the views in a database of a DuckDB catalog."""
-    rows = connection.execute("SELECT view_name FROM duckdb_views() WHERE schema_name = ?", [database])
-    return sorted(name for (name,) in rows.fetchall())
-
 
 def environment(**more: str) -> Mapping[str, str]:
-    """The environment of a process that runs this source tree and the helpers of these tests."""
+    """Return the environment of a process that runs this source tree and the test helpers."""
     path = os.pathsep.join([str(APP), str(Path(__file__).parent)])
     return {**os.environ, "PYTHONPATH": path, **more}

@@ -1,8 +1,7 @@
-"""A small data set with snapshots that can be told apart, its settings, and what is seen of it from outside."""
+"""A small dataset whose snapshots are distinguishable, its runs, and the tables that readers see."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import STAGES, Settings
-from project import view_names
+from workspace import Workspace, view_names
 
 DATASET = "people"
 DATABASE = "tests"
@@ -28,8 +27,8 @@ JANUARY, FEBRUARY, MARCH = "2025-01-31", "2025-02-28", "2025-03-31"
 
 
 @dataclass
-class Case:
-    """One data set below `root` with `tables` tables; every snapshot has its own date in the column `mark`."""
+class Case(Workspace):
+    """A workspace with one dataset of `tables` tables; the columns `..._mark` contain the date of the snapshot."""
 
     root: Path
     tables: int = 2
@@ -39,6 +38,7 @@ class Case:
     changes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__init__(self.root, DATABASE, self.dataset)
         lines = [f"{name},{column}" for name in self.names() for column in (f"{name}_value", f"{name}_mark")]
         self.mapping.parent.mkdir(parents=True, exist_ok=True)
         if not self.mapping.exists():
@@ -48,23 +48,11 @@ class Case:
     def mapping(self) -> Path:
         return self.root / "in" / self.dataset / "mapping.csv"
 
-    @property
-    def target(self) -> Path:
-        return self.root / "out"
-
-    @property
-    def catalog(self) -> Path:
-        return self.root / "catalog.duckdb"
-
-    @property
-    def note(self) -> Path:
-        return self.target / self.dataset / "metadata" / "snapshot_dt.txt"
-
     def names(self) -> list[str]:
         return [f"{self.dataset}_{number}" for number in range(1, self.tables + 1)]
 
     def snapshot(self, date: str, files: int = 2, keys: int | None = None) -> Path:
-        """Write a snapshot; `keys` different keys, one for each row unless given."""
+        """Write a snapshot; `keys` is the number of distinct keys, by default the number of rows."""
         directory = self.root / "in" / self.dataset / f"snapshot_dt={date}"
         directory.mkdir(parents=True)
         numbers = np.random.default_rng(self.rows).permutation(self.rows) % (keys or self.rows)
@@ -77,13 +65,10 @@ class Case:
         return directory
 
     def settings(self, **changes: Any) -> Settings:
-        """The settings; `changes` by dotted name with `__` for the dot."""
+        """Return the settings; `changes` names nested settings with `__` for the dot."""
         values: dict[str, Any] = {
-            "threads": 2,
+            **self.base_settings(self.buckets),
             "memory": "256MB",
-            "target": str(self.target),
-            "buckets": {"count": self.buckets},
-            "catalog": {"path": str(self.catalog), "database": DATABASE},
             "datasets": {
                 self.dataset: {
                     "source": str(self.mapping.parent),
@@ -94,10 +79,10 @@ class Case:
         }
         for name, value in {**self.changes, **changes}.items():
             *parents, last = name.split("__")
-            place = values
+            section = values
             for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = value
+                section = section.setdefault(parent, {})
+            section[last] = value
         return Settings.model_validate(values)
 
     def run(
@@ -111,7 +96,7 @@ class Case:
         configured: Sequence[str] = STAGES,
         **changes: Any,
     ) -> RunOutcome:
-        """Run; `stages` is the selection out of the `configured` ones, `changes` are for the settings."""
+        """Run some of the `configured` stages, all by default; `changes` are settings."""
         request = RunRequest(self.dataset, tuple(stages), snapshot_dt, tuple(tables), resume)
         return run_module.run(self.settings(stages=tuple(configured), **changes), request, report)
 
@@ -124,55 +109,36 @@ class Case:
     def manifest_file(self, run_id: str) -> Path:
         return Path(self.store().path(self.dataset, run_id))
 
-    def data(self, run_id: str) -> dict[str, str]:
-        """SHA-256 of every file of a run, by table and name."""
-        found = sorted((self.target / self.dataset).glob(f"*/{run_id}/*"))
-        return {f"{path.parts[-3]}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
-
     def shown(self) -> dict[str, set[str]]:
-        """Marks of the snapshots in every table that a reader of the catalog sees."""
+        """Return the dates of the snapshots in every table of the catalog."""
         with duckdb.connect(str(self.catalog), read_only=True) as connection:
             return {name: marks for name, (marks, _) in read_tables(connection).items()}
 
-    def shown_names(self) -> list[str]:
-        """Names of all views in the catalog."""
-        with duckdb.connect(str(self.catalog), read_only=True) as connection:
-            return view_names(connection, DATABASE)
-
-    def tree(self) -> dict[str, tuple[int, int, int]]:
-        """Size, time of change and inode of every file below the root; directories with zeros."""
-        found = {}
-        for path in sorted(self.root.rglob("*")):
-            stat = path.stat()
-            directory = path.is_dir()
-            found[str(path)] = (0, 0, 0) if directory else (stat.st_size, stat.st_mtime_ns, stat.st_ino)
-        return found
-
 
 def read_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[set[str], int]]:
-    """Marks and rows of every table that a run publishes, as a reader with this connection sees them."""
-    found = {}
+    """Return the dates of the snapshots and the number of rows of every published table."""
+    tables = {}
     for name in view_names(connection, DATABASE):
         mark = f"{name.removeprefix('ext_').removeprefix('bucketed_')}_mark"
         rows = connection.execute(f'SELECT "{mark}", count(*) FROM "{DATABASE}"."{name}" GROUP BY ALL').fetchall()
-        found[name] = ({mark for mark, _ in rows}, sum(count for _, count in rows))
-    return found
+        tables[name] = ({mark for mark, _ in rows}, sum(count for _, count in rows))
+    return tables
 
 
 class CountingEngine:
-    """An engine that notes which buckets it wrote, and can stop with an error after a number of them."""
+    """An engine that records the buckets it wrote, and can fail after a number of them."""
 
     def __init__(self, engine: Engine, fail_after: int | None = None, error: Exception | None = None) -> None:
         self._engine = engine
         self._fail_after = fail_after
         self._error = error or RuntimeError("the power went")
         self.written: list[int] = []
-        self.asked: list[int] = []
+        self.requested: list[int] = []
 
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
-        self.asked = [number for number in range(job.bucket_count) if number not in done]
+        self.requested = [number for number in range(job.bucket_count) if number not in done]
         for outcome in self._engine.bucket(job, done, advance):
             if len(self.written) == self._fail_after:
                 raise self._error
@@ -189,13 +155,13 @@ class CountingEngine:
 
 
 def reports() -> tuple[list[Progress], Callable[[Progress], None]]:
-    """A list, and the callback that fills it."""
-    found: list[Progress] = []
-    return found, found.append
+    """Return a list and the callback that appends to it."""
+    events: list[Progress] = []
+    return events, events.append
 
 
-def warnings_in(found: Sequence[Progress]) -> str:
-    return "\n".join(step.message for step in found if step.state == "warning")
+def warnings_in(events: Sequence[Progress]) -> str:
+    return "\n".join(event.message for event in events if event.state == "warning")
 
 
 def notes_of(error: BaseException) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from bucketwheel.sample import Sample
 from project import NARROW, WIDE, Project
+from run_output import hash_files
 
 
 class Bucket:
@@ -64,21 +64,5 @@ class Bucket:
 
     def hashes(self, target: str = "out", run_id: str = "") -> dict[str, str]:
         """Return the SHA-256 of every data file below a target, or of one run, by table and name."""
-        return {
-            without_run(key.removeprefix(f"{target}/")): hashlib.sha256(self.get(key)).hexdigest()
-            for key in self.keys(f"{target}/")
-            if key.endswith(".parquet") and f"/{run_id}" in key
-        }
-
-
-def local_hashes(target: Path) -> dict[str, str]:
-    """Return the SHA-256 of every data file below a local target, by table and name."""
-    return {
-        without_run(str(path.relative_to(target))): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in target.rglob("*.parquet")
-    }
-
-
-def without_run(key: str) -> str:
-    dataset, table, _, name = key.split("/")
-    return f"{dataset}/{table}/{name}"
+        keys = [key.removeprefix(f"{target}/") for key in self.keys(f"{target}/")]
+        return hash_files(keys, lambda key: self.get(f"{target}/{key}"), run_id)

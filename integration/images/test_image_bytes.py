@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -25,6 +24,8 @@ from container_support import (
 )
 from testcontainers.core.network import Network
 
+from run_output import hash_files, hash_local_files, without_run
+
 pytestmark = pytest.mark.docker
 
 SAMPLE = ("--rows", "20000", "--tables", "3", "--columns", "5", "--files", "3")
@@ -38,12 +39,6 @@ class Host:
 
     sample: Path
     digests: dict[str, str]
-
-
-def without_run(path: str) -> str:
-    """The path of a file below the target, without the part that differs from run to run."""
-    dataset, table, _, *rest = Path(path).parts
-    return "/".join((dataset, table, *rest))
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +55,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, cannot: Callable[[str], NoRet
         command = [str(python), "-m", "bucketwheel", *words]
         subprocess.run(command, check=True, env=environment, cwd=place, capture_output=True)
     out = place / "out"
-    digests = {
-        without_run(str(path.relative_to(out))): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in out.rglob("*.parquet")
-    }
+    digests = hash_local_files(out)
     assert len(digests) == 4 * 8
     return Host(place / "data", digests)
 
@@ -136,17 +128,13 @@ def test_image_writes_same_bytes_on_s3(
         entrypoint, words = [SPARK_SUBMIT], ["--master", cluster, JOB, *options]
     finish(application(request.getfixturevalue(name), words, entrypoint=entrypoint, network=network)).check()
     pages = bucket.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{place}/")
-    keys = [found["Key"] for page in pages for found in page["Contents"]]
+    keys = [entry["Key"] for page in pages for entry in page["Contents"]]
 
     def read(key: str) -> bytes:
         content: bytes = bucket.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         return content
 
-    digests = {
-        without_run(key.removeprefix(f"{place}/")): hashlib.sha256(read(key)).hexdigest()
-        for key in keys
-        if key.endswith(".parquet")
-    }
+    digests = hash_files((key.removeprefix(f"{place}/") for key in keys), lambda key: read(f"{place}/{key}"))
     assert digests == host.digests
     manifests = [json.loads(read(key)) for key in keys if key.endswith("/manifest.json")]
     assert {manifest["runtime"] for manifest in manifests} == {"container"}

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from aws_server import CREDENTIALS, plain_client
 from project import Project, Result
+from workspace import Workspace
 
 from .trino_server import CATALOG, Answer, Trino
 
@@ -68,9 +69,9 @@ class TrinoProject(Project):
     """A project in its own directory of a lake; it allows NULL and duplicate keys."""
 
     def __init__(self, lake: Lake, name: str, datasets: dict[str, Any], settings: dict[str, Any]) -> None:
+        Workspace.__init__(self, lake.root / name, name, name)
         self.lake = lake
         self.name = name
-        self.root = lake.root / name
         self.conf = self.root / "conf"
         quality = {"null_keys": "allow", "duplicate_keys": "allow"}
         self.settings = {"threads": 2, "quality": quality, "datasets": datasets}
@@ -111,9 +112,9 @@ class LakeProject(TrinoProject):
         return [key for key in self.lake.keys(f"{self.name}/") if f"/{table}/" in key and key.endswith(".parquet")]
 
     def run_ids(self, dataset: str = "") -> list[str]:
-        """See `Project.run_ids`; of the dataset called like the project."""
-        found = self.lake.keys(f"{self.name}/_bucketwheel/{dataset or self.name}/runs/")
-        ids = {key.split("/")[-2] for key in found if key.endswith("/manifest.json")}
+        """Return the ids of the runs on S3 that have a manifest, oldest first."""
+        keys = self.lake.keys(f"{self.name}/_bucketwheel/{dataset or self.name}/runs/")
+        ids = {key.split("/")[-2] for key in keys if key.endswith("/manifest.json")}
         return sorted(ids, key=lambda name: name[11:])
 
     def locations(self) -> dict[str, str]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
 
 import pytest
 from container_jobs import WIDE, Running, Site, running, site
 from container_support import Cluster, Service, s3_server, spark_cluster
 from testcontainers.core.network import Network
 
+from bucketwheel.runs.manifest import Manifest
 from bucketwheel.sample import Sample, SampleSpec, write_sample
+from run_output import FaultScene
 
 pytestmark = pytest.mark.docker
 
@@ -39,47 +43,74 @@ RETRIED = r"spark stage \d+.*: \d+ tasks? failed and were retried: "
 ZOMBIE_SECONDS = 4
 
 
-def on_cluster(made: Site, cluster: Cluster, target: str, *arguments: str) -> AbstractContextManager[Running]:
-    """A run on the cluster that writes and publishes under a name."""
+_NUMBERS = count()
+
+
+def on_cluster(job_site: Site, cluster: Cluster, target: str, *arguments: str) -> AbstractContextManager[Running]:
+    """Run on the cluster, with a target and a database of this name."""
     conf = [word for name, value in SPARK.items() for word in ("--conf", f"{name}={value}")]
-    where = ("--DATASET", WIDE, "--TARGET_PATH", f"s3://{made.bucket}/{target}", "--DATABASE", target)
-    return running(made.job(*where, *arguments, spark=("--master", cluster.master, *conf)))
+    where = ("--DATASET", WIDE, "--TARGET_PATH", f"s3://{job_site.bucket}/{target}", "--DATABASE", target)
+    return running(job_site.job(*where, *arguments, spark=("--master", cluster.master, *conf)))
 
 
-def files(made: Site, target: str) -> list[str]:
-    return [key for key in made.objects(target) if key.endswith(".parquet")]
+def files(job_site: Site, target: str) -> list[str]:
+    return [key for key in job_site.objects(target) if key.endswith(".parquet")]
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A site, a cluster for its jobs, and the files that the arrow engine wrote from the same input."""
+class Scene(FaultScene):
+    """A run on a cluster of containers, and the files that the arrow engine wrote from the same input."""
 
     site: Site
     cluster: Cluster
     expected: dict[str, str]
+    target: str
 
-    def run(self, target: str, *arguments: str) -> AbstractContextManager[Running]:
-        return on_cluster(self.site, self.cluster, target, *arguments)
+    def run(self, *arguments: str) -> AbstractContextManager[Running]:
+        """Start the run."""
+        return on_cluster(self.site, self.cluster, self.target, *arguments)
 
-    def gathered(self, run: Running, target: str, count: int) -> None:
-        """Wait until the target has this many files."""
-        run.until(lambda: len(files(self.site, target)) >= count, f"{count} files")
+    def files(self) -> list[str]:
+        """Return the keys of the data files that the run has written so far."""
+        return files(self.site, self.target)
 
-    def check(self, target: str) -> None:
-        """Check that the run published exactly the expected files and tables."""
-        assert self.site.manifest(target)["status"] == "finished"
-        assert self.site.digests(target) == self.expected
-        assert self.site.strays(target) == []
+    def gathered(self, run: Running, number: int) -> None:
+        """Wait until the run has written this many files."""
+        run.until(lambda: len(self.files()) >= number, f"{number} files")
+
+    def manifest(self) -> Manifest:
+        """See `FaultScene`."""
+        return Manifest.model_validate(self.site.manifest(self.target))
+
+    def hashes(self) -> dict[str, str]:
+        """See `FaultScene`."""
+        return self.site.digests(self.target)
+
+    def expected_hashes(self) -> dict[str, str]:
+        """See `FaultScene`."""
+        return self.expected
+
+    def unexpected(self) -> list[str]:
+        """See `FaultScene`."""
+        return self.site.strays(self.target)
+
+    def tables(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return Glue's definitions of the tables that the run published."""
+        return self.site.tables(self.target)
+
+    def check_tables(self) -> None:
+        """Check that every table is in the catalog, with all of its files at its location."""
         names = {name.split("/")[1] for name in self.expected}
         assert names
-        tables = self.site.tables(target)
+        tables = self.tables()
         assert sorted(tables) == sorted(f"{prefix}{name}" for prefix in ("bucketed_", "ext_") for name in names)
         for name, table in tables.items():
-            place = table["StorageDescriptor"]["Location"].partition(f"/{target}/")[2].rstrip("/")
-            assert len([key for key in self.site.objects(target) if key.startswith(f"{place}/")]) == BUCKETS, name
+            location = table["StorageDescriptor"]["Location"].partition(f"/{self.target}/")[2].rstrip("/")
+            assert len([key for key in self.files() if key.startswith(f"{location}/")]) == BUCKETS, name
 
-    def warnings(self, target: str) -> str:
-        return "\n".join(self.site.manifest(target)["stages"]["bucket"]["result"]["warnings"])
+    def warnings(self) -> str:
+        """Return the warnings of the engine as lines."""
+        return "\n".join(self.engine_warnings())
 
 
 @pytest.fixture(scope="module")
@@ -90,72 +121,72 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 @pytest.fixture(scope="module")
 def own_cluster(glue_image: str, network: Network) -> Iterator[Cluster]:
     """A cluster whose workers a test may kill."""
-    with spark_cluster(glue_image, network, "faults") as made:
-        yield made
+    with spark_cluster(glue_image, network, "faults") as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
 def whole(
     localstack: Service, moto: Service, network: Network, glue_image: str, own_cluster: Cluster, sample: Sample
 ) -> Iterator[Scene]:
-    with site("faults", localstack, moto, glue_image, network, sample, **SETTINGS) as made:
+    with site("faults", localstack, moto, glue_image, network, sample, **SETTINGS) as job_site:
         where = ("--DATASET", WIDE, "--TARGET_PATH", "s3://faults/expected", "--DATABASE", "expected")
-        made.run(*where, "--settings", '{"engine": "arrow"}')
-        yield Scene(made, own_cluster, made.digests("expected"))
+        job_site.run(*where, "--settings", '{"engine": "arrow"}')
+        yield Scene(job_site, own_cluster, job_site.digests("expected"), "expected")
 
 
 @pytest.fixture
 def scene(whole: Scene) -> Scene:
-    """A scene with a healthy cluster."""
+    """A scene with a healthy cluster and a new target."""
     whole.cluster.heal()
     assert len(whole.expected) == 3 * BUCKETS
-    return whole
+    return replace(whole, target=f"run{next(_NUMBERS)}")
 
 
 def test_run_recovers_from_worker_killed_in_scatter(scene: Scene) -> None:
-    with scene.run("scatter") as run:
+    with scene.run() as run:
         run.logs(r"Finished task \d+\.\d+ in stage 0\.")
-        assert files(scene.site, "scatter") == []
+        assert scene.files() == []
         scene.cluster.workers[0].get_wrapped_container().kill()
         run.finished().check()
-    assert re.search(f"{RETRIED}(ExecutorLost|FetchFailed)", scene.warnings("scatter"))
-    scene.check("scatter")
+    assert re.search(f"{RETRIED}(ExecutorLost|FetchFailed)", scene.warnings())
+    scene.check()
 
 
 def test_run_recovers_from_worker_killed_in_gather(scene: Scene) -> None:
-    with scene.run("gather") as run:
-        scene.gathered(run, "gather", 6)
+    with scene.run() as run:
+        scene.gathered(run, 6)
         scene.cluster.workers[1].get_wrapped_container().kill()
         run.finished().check()
-    assert re.search(f"{RETRIED}(ExecutorLost|FetchFailed)", scene.warnings("gather"))
-    scene.check("gather")
+    assert re.search(f"{RETRIED}(ExecutorLost|FetchFailed)", scene.warnings())
+    scene.check()
 
 
 def test_worker_that_resumes_after_publication_changes_nothing(scene: Scene) -> None:
-    with scene.run("paused") as run:
-        scene.gathered(run, "paused", 6)
+    with scene.run() as run:
+        scene.gathered(run, 6)
         paused = scene.cluster.workers[0].get_wrapped_container()
         paused.pause()
         run.finished().check()
-    assert "heartbeat" in scene.warnings("paused")
-    scene.check("paused")
+    assert "heartbeat" in scene.warnings()
+    scene.check()
     paused.unpause()
     time.sleep(ZOMBIE_SECONDS)
-    scene.check("paused")
+    scene.check()
 
 
 def test_second_driver_takes_over_after_first_is_killed(scene: Scene) -> None:
-    with scene.run("resumed") as run:
-        scene.gathered(run, "resumed", 6)
+    with scene.run() as run:
+        scene.gathered(run, 6)
         run.container.get_wrapped_container().kill()
-    begun = scene.site.manifest("resumed")
-    assert begun["status"] == "running"
-    assert scene.site.tables("resumed") == {}
-    scene.site.leases_end("resumed")
-    with scene.run("resumed", "--resume", "last") as run:
+    interrupted = scene.manifest()
+    assert interrupted.status == "running"
+    assert scene.tables() == {}
+    scene.site.leases_end(scene.target)
+    with scene.run("--resume", "last") as run:
         run.finished().check()
-    assert scene.site.manifest("resumed")["run_id"] == begun["run_id"]
-    scene.check("resumed")
+    assert scene.manifest().run_id == interrupted.run_id
+    scene.check()
 
 
 def test_s3_that_loses_all_objects_fails_run_unpublished(
@@ -163,16 +194,16 @@ def test_s3_that_loses_all_objects_fails_run_unpublished(
 ) -> None:
     with (
         s3_server(image("LOCALSTACK_IMAGE"), network, "forgetful") as s3,
-        site("forgetful", s3, moto, glue_image, network, sample, **SETTINGS) as made,
-        on_cluster(made, scene.cluster, "out", "--settings", '{"storage.attempts": 3}') as run,
+        site("forgetful", s3, moto, glue_image, network, sample, **SETTINGS) as job_site,
+        on_cluster(job_site, scene.cluster, "out", "--settings", '{"storage.attempts": 3}') as run,
     ):
-        run.until(lambda: len(files(made, "out")) >= 6, "6 files")
+        run.until(lambda: len(files(job_site, "out")) >= 6, "6 files")
         s3.container.get_wrapped_container().restart(timeout=0)
         done = run.finished()
         assert done.exit_code == 1
         said = done.stdout + done.stderr
         assert re.search("JobFailedError: .*(the bucket 'forgetful' does not exist|cannot be reached)", said)
-        assert made.tables("out") == {}
+        assert job_site.tables("out") == {}
 
 
 def test_executor_out_of_memory_is_retried_or_fails_with_advice(
@@ -180,7 +211,7 @@ def test_executor_out_of_memory_is_retried_or_fails_with_advice(
 ) -> None:
     since = int(time.time())
     with spark_cluster(glue_image, network, "starved", starved="420m") as cluster:
-        with on_cluster(scene.site, cluster, "starved") as run:
+        with replace(scene, cluster=cluster).run() as run:
             done = run.finished(500)
         worker = cluster.workers[0].get_wrapped_container()
         # The container keeps running: it is Spark's worker, and the killed process is the executor that it started.
@@ -192,7 +223,7 @@ def test_executor_out_of_memory_is_retried_or_fails_with_advice(
     if done.exit_code:
         # The same task may have been killed each time.
         assert re.search("JobFailedError: .*spark.executor.memoryOverhead", done.stdout + done.stderr)
-        assert scene.site.tables("starved") == {}
+        assert scene.tables() == {}
         return
-    assert re.search(f"{RETRIED}.*code 137.*spark.executor.memoryOverhead", scene.warnings("starved"))
-    scene.check("starved")
+    assert re.search(f"{RETRIED}.*code 137.*spark.executor.memoryOverhead", scene.warnings())
+    scene.check()

@@ -20,7 +20,7 @@ from faults.proxy import FaultProxy, Request, healthy, seeded
 
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from project import WIDE, Project, environment
-from s3_support import Bucket, local_hashes
+from s3_support import Bucket
 
 pytestmark = pytest.mark.docker
 
@@ -39,7 +39,7 @@ def expected(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """What a run on local disk writes."""
     project = Project(tmp_path_factory.mktemp("local"), sample)
     project.run()
-    found = local_hashes(project.target)
+    found = project.hashes()
     assert len(found) == FILES
     return found
 

@@ -26,6 +26,8 @@ import yaml
 from crash_server import CASE
 
 import bucketwheel
+from bucketwheel.runs.manifest import Manifest
+from run_output import FaultScene, unexpected_paths
 from runs_support import DATASET, FEBRUARY, JANUARY, Case
 
 pytestmark = pytest.mark.crash
@@ -87,7 +89,7 @@ class Server:
         return seconds
 
 
-class Scene:
+class Scene(FaultScene):
     """January is published; February is published over it again and again, and killed on the way."""
 
     def __init__(self, root: Path, server: Server) -> None:
@@ -100,8 +102,8 @@ class Scene:
         self.walls = []
         for _ in range(3):
             self.walls.append(server.done())
-            (manifest,) = (found for found in self.case.manifests() if found.run_id != self.january)
-            self.expected = self.case.data(manifest.run_id)
+            manifest = self.manifest()
+            self.expected = self.hashes()
             self.back()
         publishing = sum(manifest.stages[name].seconds for name in ("register", "ctas"))
         self.wall = sorted(self.walls)[1]
@@ -127,20 +129,30 @@ class Scene:
     def shown(self) -> set[str]:
         return set().union(*self.case.shown().values())
 
-    def check(self) -> None:
-        """Raise unless February is there as if nobody had disturbed it, and nothing else is."""
+    def manifest(self) -> Manifest:
+        """See `FaultScene`."""
         run_id = self.begun()
         assert run_id is not None
-        assert self.case.store().load(DATASET, run_id).status == "finished"
-        assert self.case.data(run_id) == self.expected
+        return self.case.store().load(DATASET, run_id)
+
+    def hashes(self) -> dict[str, str]:
+        """See `FaultScene`."""
+        return self.case.hashes(self.manifest().run_id)
+
+    def expected_hashes(self) -> dict[str, str]:
+        """See `FaultScene`."""
+        return self.expected
+
+    def unexpected(self) -> list[str]:
+        """See `FaultScene`."""
+        return unexpected_paths(self.case.target, DATASET)
+
+    def check_tables(self) -> None:
+        """Check that all readers see February."""
         assert self.shown() == {FEBRUARY}
-        assert self.case.note.read_text() == FEBRUARY
+        assert self.case.snapshot_dt() == FEBRUARY
         metadata = self.case.target / "_bucketwheel" / DATASET
         assert {path.name for path in metadata.iterdir()} - {"lease.new"} == {"runs", "lease.lock"}
-        left = {path.name for path in self.case.manifest_file(run_id).parent.iterdir()}
-        # A process killed between the end of a run and its summary leaves no summary.
-        assert left - {"summary.json"} == {"manifest.json"}
-        assert [path.name for path in self.case.note.parent.iterdir()] == [self.case.note.name]
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def test_run_publishes_copies_and_drops_temporary_tables(copying: Copying) -> No
         assert table.location == copy.location
         assert table.parameters["totalSize"] == str(copy.bytes)
         assert (table.bucket_count, table.sorted, table.run_id) == (4, True, run_id)
-    assert copying.note.read_text() == JANUARY
+    assert copying.snapshot_dt() == JANUARY
 
 
 def test_rerun_copies_nothing(copying: Copying) -> None:
@@ -78,7 +78,7 @@ def test_failed_copy_keeps_published_tables(copying: Copying) -> None:
     copying.engine.plan("tmp_bucketwheel", Plan("GENERIC_INTERNAL_ERROR", "broken"))
     failed(copying, ExecutorError)
     assert copying.final() == before
-    assert copying.note.read_text() == JANUARY
+    assert copying.snapshot_dt() == JANUARY
     copying.run(resume="last")
     assert set(copying.final().values()).isdisjoint(before.values())
 

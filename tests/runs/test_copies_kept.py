@@ -42,10 +42,10 @@ def test_rollback_publishes_copies_of_earlier_run(copying: Copying) -> None:
     copying.run()
     rollback(copying.settings(), first)
     assert copying.final() == before
-    assert copying.note.read_text() == JANUARY
+    assert copying.snapshot_dt() == JANUARY
     statements = len(copying.engine.statements)
     copying.run()
-    assert copying.note.read_text() == FEBRUARY
+    assert copying.snapshot_dt() == FEBRUARY
     assert len(copying.engine.statements) == statements
 
 

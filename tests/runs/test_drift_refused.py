@@ -51,7 +51,7 @@ def test_limit_is_checked_before_bucketing_and_in_verify(case: Case, monkeypatch
     assert january.run_id in str(refused.value)
     february = case.manifests()[-1]
     assert (february.status, list(february.stages)) == ("failed", ["discover"])
-    assert case.data(february.run_id) == {}
+    assert case.hashes(february.run_id) == {}
     # Another run may have published while this one wrote its files.
     monkeypatch.setattr("bucketwheel.pipeline.run.drift.refuse_changes", lambda *_: None)
     with pytest.raises(QualityError, match="30 % more"):

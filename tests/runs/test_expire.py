@@ -143,7 +143,7 @@ def test_expire_keeps_run_with_unreadable_manifest(three: tuple[Case, list[str]]
     steps, report = reports()
     assert [run.run_id for run in expire(case.settings(), keep=1, report=report)] == [ids[1]]
     assert run_ids(case) == [ids[0], ids[2]]
-    assert case.data(ids[0])
+    assert case.hashes(ids[0])
     assert f"kept: {case.manifest_file(ids[0])}: is not a manifest" in warnings_in(steps)
 
 

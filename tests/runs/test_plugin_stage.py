@@ -69,7 +69,7 @@ def test_failed_plugin_stage_stops_publishing_and_is_resumed(case: Case, monkeyp
     failed = case.manifests()[-1]
     assert (failed.status, tuple(failed.stages)) == ("failed", STAGES[:5])
     assert set().union(*case.shown().values()) == {JANUARY}
-    assert case.note.read_text() == JANUARY
+    assert case.snapshot_dt() == JANUARY
     monkeypatch.delenv("ROWCOUNT_MINIMUM")
     outcome = case.run(resume="last", configured=WITH_PLUGIN)
     assert outcome.manifest.run_id == failed.run_id

@@ -39,21 +39,21 @@ def test_rerun_returns_run_that_is_not_newest(case: Case) -> None:
 
 def test_run_bytes_do_not_depend_on_threads_and_memory(case: Case) -> None:
     plain = case.run(UNPUBLISHED, threads=1, memory=2**30).manifest
-    expected = case.data(plain.run_id)
+    expected = case.hashes(plain.run_id)
     assert len(expected) == case.tables * case.buckets
     assert not plain.bucket.spilled_bytes
     (case.target / DATASET).rename(case.root / "kept")
     (case.target / "_bucketwheel").rename(case.root / "kept metadata")
     tight = case.run(UNPUBLISHED, threads=4, memory=1).manifest
     assert tight.bucket.spilled_bytes
-    assert case.data(tight.run_id) == expected
+    assert case.hashes(tight.run_id) == expected
 
 
 def test_changed_setting_starts_new_run(case: Case) -> None:
     first = case.run().manifest
     second = case.run(buckets__count=8).manifest
     assert first.run_id != second.run_id
-    assert len(case.data(second.run_id)) == 8 * case.tables
+    assert len(case.hashes(second.run_id)) == 8 * case.tables
 
 
 def test_rerun_with_missing_files_starts_new_run(case: Case) -> None:
@@ -61,7 +61,7 @@ def test_rerun_with_missing_files_starts_new_run(case: Case) -> None:
     next((case.target / DATASET).glob(f"*/{first.run_id}/*")).unlink()
     second = case.run().manifest
     assert first.run_id != second.run_id
-    assert case.data(second.run_id).keys() > case.data(first.run_id).keys()
+    assert case.hashes(second.run_id).keys() > case.hashes(first.run_id).keys()
 
 
 def test_rerun_after_lost_catalog_publishes_again(case: Case) -> None:
@@ -80,13 +80,13 @@ def test_rerun_after_rollback_publishes_later_run_again(case: Case) -> None:
     february = case.run().manifest
     rollback(case.settings(), january.run_id)
     assert set().union(*case.shown().values()) == {JANUARY}
-    files = case.data(february.run_id)
+    files = case.hashes(february.run_id)
     outcome = case.run()
     assert outcome.changed
     assert outcome.manifest.run_id == february.run_id
-    assert case.data(february.run_id) == files
+    assert case.hashes(february.run_id) == files
     assert set().union(*case.shown().values()) == {FEBRUARY}
-    assert case.note.read_text() == FEBRUARY
+    assert case.snapshot_dt() == FEBRUARY
     assert not case.run().changed
 
 
@@ -104,14 +104,14 @@ def test_run_continues_run_that_failed_to_publish(case: Case, monkeypatch: pytes
 def test_changed_prefix_publishes_under_new_names(case: Case) -> None:
     case.run()
     assert case.run(catalog__final_prefix="final_").changed
-    assert prefixed("final", case.names()) <= set(case.shown_names())
+    assert prefixed("final", case.names()) <= set(case.view_names())
 
 
 def test_rerun_rewrites_deleted_snapshot_file(case: Case) -> None:
     case.run()
-    case.note.unlink()
+    case.snapshot_file().unlink()
     assert case.run().changed
-    assert case.note.read_text() == JANUARY
+    assert case.snapshot_dt() == JANUARY
 
 
 def test_requested_snapshot_is_published_instead_of_latest(case: Case) -> None:
@@ -121,15 +121,15 @@ def test_requested_snapshot_is_published_instead_of_latest(case: Case) -> None:
     assert manifest.snapshot_dt == FEBRUARY
     assert manifest.run_id.startswith(f"{FEBRUARY}-")
     assert set().union(*case.shown().values()) == {FEBRUARY}
-    assert case.note.read_text() == FEBRUARY
+    assert case.snapshot_dt() == FEBRUARY
     case.run()
-    assert case.note.read_text() == MARCH
+    assert case.snapshot_dt() == MARCH
 
 
 def test_table_filter_writes_only_selected_tables(case: Case) -> None:
     manifest = case.run(tables=["people_2"]).manifest
     assert manifest.tables_filter == ("people_2",)
-    assert {name.partition("/")[0] for name in case.data(manifest.run_id)} == {"people_2"}
+    assert {name.split("/")[1] for name in case.hashes(manifest.run_id)} == {"people_2"}
     assert set(case.shown()) == {"ext_people_2", "bucketed_people_2"}
     assert not case.run(tables=["people_2"]).changed
     assert case.run().manifest.run_id != manifest.run_id
@@ -151,5 +151,5 @@ def test_bucket_without_rows_has_no_file(tmp_path: Path) -> None:
     record = manifest.stages["bucket"].result
     filled = 64 - record["empty_buckets"]
     assert 1 <= filled <= 5
-    assert len(case.data(manifest.run_id)) == filled * case.tables
+    assert len(case.hashes(manifest.run_id)) == filled * case.tables
     assert {name for name, marks in case.shown().items() if marks == {JANUARY}} == set(case.shown())

@@ -32,11 +32,11 @@ def test_resume_skips_finished_stages(case: Case, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(BoomError):
             case.run(UNPUBLISHED)
     (manifest,) = case.manifests()
-    before = case.data(manifest.run_id)
+    before = case.hashes(manifest.run_id)
     for stage in ("discover", "split", "size", "bucket"):
         break_stage(monkeypatch, stage)
     outcome = case.run(resume=manifest.run_id)
-    assert case.data(manifest.run_id) == before
+    assert case.hashes(manifest.run_id) == before
     assert len(manifest.stages) >= 4
     assert all(outcome.manifest.stages[name] == record for name, record in manifest.stages.items())
 
@@ -49,7 +49,7 @@ def test_resume_writes_only_missing_buckets(case: Case, monkeypatch: pytest.Monk
     outcome = case.run(resume="last")
     (engine,) = engines
     assert len(engine.written) == case.buckets - 3
-    assert engine.asked == sorted(engine.written)
+    assert engine.requested == sorted(engine.written)
     assert sum(path.stat().st_mtime_ns == time for path, time in times.items()) >= 3 * case.tables
     case.run(
         UNPUBLISHED,
@@ -60,7 +60,7 @@ def test_resume_writes_only_missing_buckets(case: Case, monkeypatch: pytest.Monk
     undisturbed = Case(case.root, changes={"target": str(case.root / "undisturbed")})
     (other,) = undisturbed.manifests()
     plain = {path.name for path in (case.root / "undisturbed" / DATASET).rglob("*.parquet")}
-    assert len(case.data(outcome.manifest.run_id)) == len(plain) * case.tables
+    assert len(case.hashes(outcome.manifest.run_id)) == len(plain) * case.tables
     assert outcome.manifest.bucket == other.bucket
 
 
@@ -173,7 +173,7 @@ def test_resume_after_failed_verify_rewrites_files(case: Case, monkeypatch: pyte
         with pytest.raises(BoomError):
             case.run(UNPUBLISHED)
     (manifest,) = case.manifests()
-    whole = case.data(manifest.run_id)
+    whole = case.hashes(manifest.run_id)
     file = sorted((case.target / DATASET).glob(f"*/{manifest.run_id}/*"))[1]
     content = bytearray(file.read_bytes())
     content[20:40] = bytes(20)
@@ -183,7 +183,7 @@ def test_resume_after_failed_verify_rewrites_files(case: Case, monkeypatch: pyte
     assert f"--resume {manifest.run_id}" in notes_of(caught.value)
     assert not case.catalog.exists()
     case.run(resume="last")
-    assert case.data(manifest.run_id) == whole
+    assert case.hashes(manifest.run_id) == whole
 
 
 def test_progress_of_resumed_bucket_stage_counts_finished_rows(case: Case) -> None:

@@ -35,7 +35,7 @@ def test_rollback_moves_all_tables_back_and_forward(two: tuple[Case, str, str]) 
     for run_id, date in ((january, JANUARY), (february, FEBRUARY), (january, JANUARY)):
         result = rollback(case.settings(), run_id)
         assert marks(case) == {date}
-        assert case.note.read_text() == date
+        assert case.snapshot_dt() == date
         assert [table.name for table in result.tables] == [
             f"{prefix}_{name}" for prefix in ("ext", "bucketed") for name in case.names()
         ]
@@ -51,9 +51,9 @@ def test_rollback_to_published_run_changes_nothing(two: tuple[Case, str, str]) -
 
 def test_rollback_changes_no_data_file(two: tuple[Case, str, str]) -> None:
     case, january, february = two
-    before = case.data(january) | case.data(february)
+    before = case.hashes(january) | case.hashes(february)
     rollback(case.settings(), january)
-    assert case.data(january) | case.data(february) == before
+    assert case.hashes(january) | case.hashes(february) == before
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut"])
@@ -67,7 +67,7 @@ def test_rollback_is_refused_when_file_is_missing_or_cut(two: tuple[Case, str, s
     with pytest.raises(VerificationError, match=f"{file}: is missing or has changed size"):
         rollback(case.settings(), january)
     assert marks(case) == {FEBRUARY}
-    assert case.note.read_text() == FEBRUARY
+    assert case.snapshot_dt() == FEBRUARY
 
 
 def test_rollback_to_unpublished_run_is_refused(case: Case) -> None:
@@ -100,7 +100,7 @@ def test_rollback_moves_only_tables_published_by_run(case: Case) -> None:
     shown = case.shown()
     assert shown["ext_people_1"] == {JANUARY}
     assert shown["bucketed_people_1"] == {FEBRUARY}
-    assert case.note.read_text() == FEBRUARY
+    assert case.snapshot_dt() == FEBRUARY
     text = f"unchanged, because run {january} did not publish them: bucketed_people_1, bucketed_people_2"
     assert warnings_in(steps).endswith(text)
 
@@ -146,14 +146,14 @@ def test_failed_rollback_of_one_table_restores_all(
     with pytest.raises(CatalogError, match="access denied"):
         rollback(case.settings(), january)
     assert marks(case) == {FEBRUARY}
-    assert case.note.read_text() == FEBRUARY
+    assert case.snapshot_dt() == FEBRUARY
 
 
 def test_failed_snapshot_file_restores_all_tables(two: tuple[Case, str, str]) -> None:
     case, january, _ = two
-    case.note.unlink()
-    case.note.mkdir()
-    (case.note / "in the way").touch()
+    case.snapshot_file().unlink()
+    case.snapshot_file().mkdir()
+    (case.snapshot_file() / "in the way").touch()
     with pytest.raises(Exception, match=r"snapshot_dt\.txt"):
         rollback(case.settings(), january)
     assert marks(case) == {FEBRUARY}
@@ -167,7 +167,7 @@ def test_foreign_tables_are_refused_unless_adopted(case: Case) -> None:
         connection.execute(f"CREATE TABLE {DATABASE}.bucketed_people_2 AS SELECT 1 AS mine")
     with pytest.raises(ForeignTableError, match="'bucketed_people_2' exists in the catalog and was not created by"):
         case.run()
-    assert case.shown_names() == ["ext_people_1", "ext_people_2"]
+    assert case.view_names() == ["ext_people_1", "ext_people_2"]
     case.run(resume="last", catalog__adopt=True)
     assert marks(case) == {JANUARY}
     with duckdb.connect(str(case.catalog), read_only=True) as connection:

@@ -71,7 +71,7 @@ def test_breaking_change_is_refused_before_bucketing(
         assert words in str(refused.value)
     february = case.manifests()[-1]
     assert list(february.stages) == ["discover", "split", "size"]
-    assert case.data(february.run_id) == {}
+    assert case.hashes(february.run_id) == {}
     assert case.shown()["bucketed_people_1"] == {JANUARY}
     seen, report = reports()
     outcome = case.run(resume="last", report=report, quality__schema_changes="warn")

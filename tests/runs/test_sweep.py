@@ -17,9 +17,13 @@ def test_run_deletes_leftovers_beside_manifest_and_snapshot_file(case: Case) -> 
     left = [
         run_directory / f"manifest.json.{LEFT}",
         run_directory / f"summary.json.{LEFT}",
-        case.note.parent / f"{case.note.name}.{LEFT}",
+        case.snapshot_file().parent / f"{case.snapshot_file().name}.{LEFT}",
     ]
-    foreign = [run_directory / "mine.tmp", case.note.parent / "notes.0123.tmp", case.note.parent / LEFT[1:]]
+    foreign = [
+        run_directory / "mine.tmp",
+        case.snapshot_file().parent / "notes.0123.tmp",
+        case.snapshot_file().parent / LEFT[1:],
+    ]
     for path in (*left, *foreign):
         path.write_text("x")
     case.run(resume="last")
@@ -29,11 +33,11 @@ def test_run_deletes_leftovers_beside_manifest_and_snapshot_file(case: Case) -> 
 
 def test_rollback_deletes_leftovers_beside_snapshot_file(case: Case) -> None:
     run_id = case.run().manifest.run_id
-    left = case.note.parent / f"{case.note.name}.{LEFT}"
+    left = case.snapshot_file().parent / f"{case.snapshot_file().name}.{LEFT}"
     left.write_text("x")
     rollback(case.settings(), run_id)
     assert not left.exists()
-    assert case.note.exists()
+    assert case.snapshot_file().exists()
 
 
 def test_expire_names_and_keeps_unconfigured_datasets(case: Case) -> None:

@@ -15,7 +15,7 @@ from faults.proxy import FaultProxy, Request
 
 from bucketwheel.sample import Sample
 from project import WIDE, Project
-from s3_support import Bucket, local_hashes
+from s3_support import Bucket
 
 
 class Role:
@@ -74,7 +74,7 @@ def test_run_renews_credentials_before_they_expire(
     project.run()
     used = {access_key_of(one.request) for one in proxy.answered}
     assert len(used) > 5
-    assert bucket.hashes() == local_hashes(current.target)
+    assert bucket.hashes() == current.hashes()
 
 
 def test_run_reloads_credentials_refused_as_expired(
@@ -92,7 +92,7 @@ def test_run_reloads_credentials_refused_as_expired(
     project.run()
     assert 3 < role.issued <= len(proxy.answered) / 10
     assert any(one.status == 400 for one in proxy.answered)
-    assert bucket.hashes() == local_hashes(current.target)
+    assert bucket.hashes() == current.hashes()
     assert bucket.uploads() == []
 
 
@@ -108,7 +108,7 @@ def test_run_with_expired_credentials_fails_and_can_be_resumed(
     assert not project.catalog.exists()
     proxy.plan = lambda _: None
     assert project.cli("run", WIDE, "--resume", "last").exit_code == 0
-    assert bucket.hashes() == local_hashes(current.target)
+    assert bucket.hashes() == current.hashes()
 
 
 def test_run_without_credentials_fails_and_writes_nothing(

@@ -16,7 +16,7 @@ from bucketwheel import api, plugins
 from bucketwheel.sample import Sample
 from bucketwheel.storage import Storage, s3_upload
 from project import WIDE, Project
-from s3_support import Bucket, local_hashes
+from s3_support import Bucket
 
 EXPECTED = re.compile(
     rf"out/({WIDE}/[^/]+/[^/]+/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/snapshot_dt\.txt"
@@ -40,7 +40,7 @@ def test_run_with_tenth_of_requests_failing_writes_same_bytes(
     project.run()
     proxy.plan = lambda _: None
     assert {one.fault for one in proxy.answered} - {None}
-    assert bucket.hashes() == local_hashes(current.target)
+    assert bucket.hashes() == current.hashes()
     assert project.cli("verify", "last").exit_code == 0
     assert bucket.uploads() == []
     assert has_only_expected_keys(bucket)
@@ -111,7 +111,7 @@ def test_failed_run_publishes_all_or_nothing_and_resumes(
     assert sorted(after) == sorted(f"{prefix}ibe_{n}" for prefix in ("bucketed_", "ext_") for n in ("01", "02", "04"))
     (run_id,) = {location.rpartition("/")[2] for location in after.values()}
     check_whole(before, after, run_id)
-    assert bucket.hashes(run_id=run_id) == local_hashes(current.target)
+    assert bucket.hashes(run_id=run_id) == current.hashes()
     assert has_only_expected_keys(bucket)
 
 
@@ -122,7 +122,7 @@ def test_run_with_third_of_requests_failing_writes_same_bytes(
     proxy.delay_seconds = 0.02
     proxy.plan = seeded(1, 0.3)
     project.run()
-    assert bucket.hashes() == local_hashes(current.target)
+    assert bucket.hashes() == current.hashes()
     assert has_only_expected_keys(bucket)
 
 
@@ -142,7 +142,7 @@ def test_run_with_every_first_put_failing_writes_same_bytes(
 
     proxy.plan = plan
     project.run()
-    assert bucket.hashes() == local_hashes(current.target)
+    assert bucket.hashes() == current.hashes()
     assert has_only_expected_keys(bucket)
 
 
@@ -177,7 +177,7 @@ def test_second_run_during_first_is_refused(bucket: Bucket, tmp_path: Path, clea
         f"another run holds the lease s3://{bucket.name}/out/_bucketwheel/{WIDE}/lease.json: process"
         in seen[0].stderr
     )
-    assert bucket.hashes() == local_hashes(current.target)
+    assert bucket.hashes() == current.hashes()
 
 
 def test_two_simultaneous_processes_only_one_runs(
@@ -198,6 +198,6 @@ def test_two_simultaneous_processes_only_one_runs(
         )
     assert (one.exit_code, other.exit_code) == (0, 4), one.stderr + other.stderr
     assert re.search("another run (took|holds) the lease", other.stderr)
-    assert bucket.hashes() == local_hashes(current.target)
+    assert bucket.hashes() == current.hashes()
     assert len({location.rpartition("/")[2] for location in published_locations(project).values()}) == 1
     assert has_only_expected_keys(bucket)

@@ -17,13 +17,13 @@ from bucketwheel.errors import LeaseError
 from bucketwheel.sample import Sample
 from bucketwheel.storage import name_of
 from project import NARROW, WIDE, Project, environment
-from s3_support import Bucket, local_hashes
+from s3_support import Bucket
 
 
 @pytest.fixture
 def reference(current: Project) -> dict[str, str]:
     """Hashes of the files that a run on local disk writes."""
-    return local_hashes(current.target)
+    return current.hashes()
 
 
 def test_run_writes_same_bytes_as_on_disk_and_nothing_else(

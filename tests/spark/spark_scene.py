@@ -1,4 +1,4 @@
-"""Runs on the cluster that something happens to, and what has to be true of them in the end."""
+"""Runs on the cluster that a test disturbs, and the checks of their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spark_cluster import HOME, SMALL_JVM, Cluster, Daemon, Worker, send, spark_
 from bucketwheel import plugins
 from bucketwheel.runs.manifest import Manifest
 from project import APP, WIDE, Project, environment
-from s3_support import local_hashes
+from run_output import FaultScene, unexpected_paths
 
 # A process that stands still is noticed after eight seconds, not two minutes, and not waited for.
 QUICK = {
@@ -37,11 +37,6 @@ SMALL = {
 }
 # No run begins with one worker only.
 BOTH = {"spark.cores.max": "2", "spark.scheduler.minRegisteredResourcesRatio": "1.0"}
-_RUN = r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}"
-_FILES = re.compile(
-    rf"{WIDE}/\w+/{_RUN}/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/snapshot_dt\.txt"
-    rf"|_bucketwheel/{WIDE}/(lease\.(lock|new)|runs/{_RUN}/(manifest|summary)\.json)"
-)
 
 
 def submit(
@@ -118,13 +113,13 @@ def _executor_ids(executor: psutil.Process) -> list[str]:
 
 
 @dataclass
-class Scene:
-    """One project on the cluster, and the run of it that is under way."""
+class Scene(FaultScene):
+    """A project on the cluster, and its current run."""
 
     cluster: Cluster
     server: Server
     project: Project
-    # What the arrow engine has made of the same input.
+    # A run of the arrow engine on the same input.
     expected: Project
     rows: int
     _answer: Path | None = None
@@ -234,25 +229,34 @@ class Scene:
         self.check()
         return answer
 
-    def check(self) -> None:
-        """Raise unless files and catalog are those of the arrow engine, and nothing else is there."""
-        assert self.manifest().status == "finished"
-        assert local_hashes(self.project.target) == local_hashes(self.expected.target)
+    def hashes(self) -> dict[str, str]:
+        """See `FaultScene`."""
+        return self.project.hashes()
+
+    def expected_hashes(self) -> dict[str, str]:
+        """See `FaultScene`."""
+        return self.expected.hashes()
+
+    def unexpected(self) -> list[str]:
+        """See `FaultScene`."""
+        return unexpected_paths(self.project.target, WIDE)
+
+    def check_tables(self) -> None:
+        """Check that every table has the rows that the arrow engine writes."""
         assert self.project.content() == self.expected.content()
-        assert strays(self.project) == []
 
     def warnings(self, answer: Answer) -> str:
         """Return the warnings of the manifest; the job's log must have all of them."""
-        found = self.manifest().stages["bucket"].result["warnings"]
-        assert {*found} <= _warned(answer)
-        return "\n".join(found)
+        warnings = self.engine_warnings()
+        assert {*warnings} <= _warned(answer)
+        return "\n".join(warnings)
 
     def reasons(self, answer: Answer) -> str:
         """Return the manifest's notes on the failure; the log and the error must have all of them."""
-        found = self.manifest().notes
-        assert {*found} <= _warned(answer)
-        assert all(note in answer.error for note in found)
-        return "\n".join(found)
+        notes = self.manifest().notes
+        assert {*notes} <= _warned(answer)
+        assert all(note in answer.error for note in notes)
+        return "\n".join(notes)
 
 
 def _warned(answer: Answer) -> set[str]:
@@ -261,13 +265,5 @@ def _warned(answer: Answer) -> set[str]:
 
 
 def shown(project: Project) -> list[str]:
-    """Names of the tables in the catalog."""
+    """Return the names of the tables in the catalog."""
     return [table.name for table in plugins.catalog(project.configuration().settings).tables()]
-
-
-def strays(project: Project) -> list[str]:
-    """What is below the target and is neither data nor books, nor a directory that holds some."""
-    paths = {path.relative_to(project.target): path for path in project.target.rglob("*")}
-    kept = {name for name in paths if _FILES.fullmatch(str(name))}
-    parents = {parent for name in kept for parent in name.parents}
-    return sorted(str(name) for name in paths if name not in kept | parents)

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,12 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.usefixtures("java
 SUBMIT = [sys.executable, "-m", "pyspark.find_spark_home"]
 
 
-def digests(project: Project) -> dict[str, str]:
-    """SHA-256 of every data file by table and name; the run's own directory is left out."""
-    found = (project.target / WIDE).glob("*/*/*.parquet")
-    return {f"{path.parent.parent.name}/{path.name}": sha256(path.read_bytes()).hexdigest() for path in found}
-
-
 @pytest.fixture
 def expected(current: Project) -> dict[str, str]:
     """The files of the same sample as the arrow engine writes them."""
-    made = digests(current)
-    assert len(made) == 4 * 3
-    return made
+    hashes = current.hashes()
+    assert len(hashes) == 4 * 3
+    return hashes
 
 
 def submitted(project: Project, *arguments: str, master: str = "local[2]") -> subprocess.CompletedProcess[str]:
@@ -53,7 +46,7 @@ def submitted(project: Project, *arguments: str, master: str = "local[2]") -> su
 def test_run_writes_bytes_of_arrow_engine(project: Project, expected: dict[str, str], threads: int) -> None:
     done = project.process("run", WIDE, "--engine", "spark", "--set", f"threads={threads}")
     assert done.exit_code == 0, done.stderr
-    assert digests(project) == expected
+    assert project.hashes() == expected
     assert set(project.published().values()) == {1200}
 
 
@@ -75,7 +68,7 @@ def test_drift_matches_arrow_engine(published: Project) -> None:
 def test_spark_submit_job_writes_same_bytes(project: Project, expected: dict[str, str]) -> None:
     done = submitted(project, "--dataset", WIDE, "--settings", '{"engine": "spark"}', "--JOB_ID", "j_1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert digests(project) == expected
+    assert project.hashes() == expected
     assert json.loads(project.cli("show", "last", "--output", "json").stdout)["status"] == "finished"
 
 
@@ -92,4 +85,4 @@ def test_run_of_one_engine_is_resumed_by_another(project: Project, expected: dic
     project.run("--stages", "discover,split,size")
     done = project.process("run", WIDE, "--engine", "spark", "--stages", "bucket,verify,register,ctas")
     assert done.exit_code == 0, done.stderr
-    assert digests(project) == expected
+    assert project.hashes() == expected

@@ -130,11 +130,11 @@ def test_run_without_dataset_runs_all(project: Project) -> None:
 
 
 def test_run_again_is_already_up_to_date(current: Project) -> None:
-    before = current.files()
+    before = current.tree(directory_times=True)
     result = current.run()
     (run_id,) = current.run_ids()
     assert result.stdout.startswith(f"{WIDE}: run {run_id} is already up to date\n")
-    after = current.files()
+    after = current.tree(directory_times=True)
     changed = {name for name in after if after[name] != before.get(name)}
     # The lease file is temporary.
     assert {name for name in changed if "lease" not in name} <= {"out/_bucketwheel/infobase_attributes"}
@@ -181,9 +181,9 @@ def test_stages_without_earlier_run_are_refused(project: Project) -> None:
 @pytest.mark.parametrize("dataset", [WIDE, NARROW, None])
 @pytest.mark.parametrize("output", ["text", "json"])
 def test_plan_changes_nothing(current: Project, dataset: str | None, output: str) -> None:
-    before = current.files()
+    before = current.tree(directory_times=True)
     result = current.cli("plan", *([dataset] if dataset else []), "--output", output)
-    assert current.files() == before
+    assert current.tree(directory_times=True) == before
     assert (result.exit_code, result.stderr) == (0, "")
     wanted = [dataset] if dataset else [NARROW, WIDE]
     if output == "json":
