@@ -43,7 +43,7 @@ _OF_GLUE = ("--JOB_NAME", "etl", "--JOB_RUN_ID", "jr_1", "--job-language", "pyth
 
 @dataclass(frozen=True)
 class Site:
-    """A bucket and a Glue catalog of one test, and the image that its jobs are containers of."""
+    """The bucket and the Glue catalog of one test, and the image of its jobs."""
 
     bucket: str
     s3: Any
@@ -58,7 +58,7 @@ class Site:
         return self.bucket.replace("-", "_")
 
     def job(self, *arguments: str, spark: Sequence[str] = ("--master", "local[2]")) -> DockerContainer:
-        """Return a job as Glue would start it, configured by its arguments and the S3 endpoint only."""
+        """Return a job container as Glue would start it, configured only by its arguments and the S3 endpoint."""
         words = [*spark, JOB, *_OF_GLUE, "--env", "prod", "--config-dir", f"s3://{self.bucket}/conf", *arguments]
         return application(
             self.image,
@@ -120,7 +120,7 @@ class Site:
 def site(
     name: str, s3: Service, moto: Service, image: str, network: Network, sample: Sample, **settings: Any
 ) -> Iterator[Site]:
-    """Make a bucket with a sample and a configuration in it; `settings` are of the top level."""
+    """Create a bucket with a sample and a configuration; `settings` are top-level settings."""
     made = Site(
         name,
         boto3.client("s3", endpoint_url=s3.url, **KEYS),
@@ -176,7 +176,7 @@ class Running:
         """Wait for a condition while the job runs.
 
         Raises:
-            AssertionError: the job ended first, or the time is up.
+            AssertionError: the job ended first, or the wait timed out.
         """
         wrapped = self.container.get_wrapped_container()
         end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Containers for tests: which images, and how they are run. docs/containers.md tells how to get the images."""
+"""Run containers in tests; docs/containers.md explains how to get the images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SPARK_SUBMIT = "/usr/lib/spark/bin/spark-submit"
 
 @dataclass(frozen=True)
 class Finished:
-    """A container that has ended. Spark in client mode sends what its Python driver says on stderr to stdout."""
+    """A container that has ended. Spark in client mode redirects stderr of its Python driver to stdout."""
 
     exit_code: int
     stdout: str
@@ -46,14 +46,14 @@ class Finished:
     out_of_memory: bool
 
     def check(self) -> str:
-        """Return the stdout of a container that had to succeed."""
+        """Return the stdout of the container; raise if it failed."""
         assert self.exit_code == 0, f"exit code {self.exit_code}\n{self.stdout[-4000:]}\n{self.stderr[-4000:]}"
         return self.stdout
 
 
 @dataclass(frozen=True)
 class Service:
-    """A server in a container: where this process finds it, and where containers on its network do."""
+    """A server in a container, with its URLs for this process and for containers on its network."""
 
     container: DockerContainer
     url: str
@@ -62,7 +62,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A standalone Spark cluster; `workers` may be killed and paused, `heal` makes it whole again."""
+    """A standalone Spark cluster; tests may kill and pause `workers`, and `heal` restores them."""
 
     master: str
     workers: list[DockerContainer]
@@ -80,7 +80,7 @@ class Cluster:
 
 
 def image_name(variable: str) -> str:
-    """Return the name of an image: from the environment, else docker/.env, else the public one."""
+    """Return the name of an image from the environment, else from docker/.env, else its public name."""
     for listed in (ROOT / "docker" / ".env", ROOT / "docker" / "images.env"):
         lines = listed.read_text().splitlines() if listed.exists() else []
         if found := os.environ.get(variable) or dict(line.split("=", 1) for line in lines).get(variable):
@@ -89,7 +89,7 @@ def image_name(variable: str) -> str:
 
 
 def absent(client: docker.DockerClient, name: str) -> bool:
-    """Return whether an image is not on this machine; Docker itself would go and look for it elsewhere."""
+    """Return whether an image is missing on this machine; `docker run` would pull it."""
     try:
         client.images.get(name)
     except docker.errors.ImageNotFound:
@@ -98,14 +98,14 @@ def absent(client: docker.DockerClient, name: str) -> bool:
 
 
 def build(target: str) -> str:
-    """Run docker/build.sh and return what it prints: of `glue` and `emr` the image's id."""
+    """Run docker/build.sh and return its output: the image id for `glue` and `emr`."""
     done = subprocess.run([ROOT / "docker" / "build.sh", target], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
 def run_options(place: str, **changes: str) -> list[str]:
-    """Return the options of a run on the sample in `place`/data that publishes in `place`; dots are written `__`."""
+    """Return the options of a run from `place`/data to `place`; setting names have `__` for dots."""
     named = {
         "target": f"{place}/out",
         "buckets.count": "8",
@@ -131,9 +131,9 @@ def application(
     alias: str | None = None,
     **options: Any,
 ) -> DockerContainer:
-    """Return a container as docker/compose.yaml has it: no privileges, nothing to write on but /tmp and the scratch.
+    """Return a container as in docker/compose.yaml: no privileges, only /tmp and the scratch directory are writable.
 
-    The entry point is always given: the bases differ in theirs, and EMR Serverless ignores it.
+    The entry point is explicit, because the base images differ and EMR Serverless ignores it.
     """
     made = DockerContainer(image, network=network, network_aliases=[alias] if alias else None)
     made.with_command(list(command)).with_tmpfs_mount("/tmp", "exec,mode=1777")
@@ -152,14 +152,14 @@ def finish(container: DockerContainer, seconds: float = 300) -> Finished:
     """Start a container and wait for its end.
 
     Raises:
-        AssertionError: it did not end in time; with what it said.
+        AssertionError: it did not end in time; the message has its output.
     """
     with container:
         return ended(container, seconds)
 
 
 def ended(container: DockerContainer, seconds: float) -> Finished:
-    """Wait for the end of a container that was started; see `finish`."""
+    """Wait for the end of a started container; see `finish`."""
     running = container.get_wrapped_container()
     try:
         exit_code = running.wait(timeout=seconds)["StatusCode"]
@@ -174,7 +174,7 @@ def ended(container: DockerContainer, seconds: float) -> Finished:
 
 @contextmanager
 def s3_server(image: str, network: Network, alias: str) -> Iterator[Service]:
-    """Start LocalStack, which forgets everything when it is restarted; `alias` is its name on the network."""
+    """Start LocalStack, which loses all objects on a restart; `alias` is its host name on the network."""
     container = DockerContainer(image, network=network, network_aliases=[alias])
     container.with_kwargs(**UNPRIVILEGED)
     container.with_env("SERVICES", "s3").waiting_for(LogMessageWaitStrategy("Ready.").with_startup_timeout(90))
@@ -190,10 +190,10 @@ def published(container: DockerContainer, port: int) -> DockerContainer:
 
 
 def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait until something is so.
+    """Poll until a condition holds.
 
     Raises:
-        AssertionError: it did not become so in time.
+        AssertionError: it did not hold in time.
     """
     end = time.monotonic() + seconds
     while not ready():
@@ -202,7 +202,7 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60) -> Non
 
 
 def answers(url: str) -> bool:
-    """Return whether a server answers there, and not with an error."""
+    """Return whether a server responds at a URL without an error."""
     try:
         return requests.get(url, timeout=5).ok
     except requests.exceptions.RequestException:
@@ -220,7 +220,7 @@ def spark_cluster(
 ) -> Iterator[Cluster]:
     """Start a master and workers of one core and 2 GB each; `name` tells clusters on one network apart.
 
-    The container of the first worker gets no more memory than `starved`, such as ``400m``; its worker does not know.
+    `starved`, such as ``400m``, limits the memory of the first worker's container without telling the worker.
     """
     master = f"spark://{name}:7077"
     with ExitStack() as stack:

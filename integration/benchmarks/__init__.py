@@ -8,5 +8,5 @@ How it measures:
 * The tasks of a section take turns, A B C A B C, on the same data, which has been read once before. Figures are
   medians; ratios are medians of the ratios within each round; peak memory is the largest of any run.
 * Bytes written are those of Parquet files.
-* Nothing leaves the machine. How fast anything was never fails the command; a run that breaks off does.
+* Nothing leaves the machine. A slow run never fails the command; a failed run does.
 """

@@ -1,4 +1,4 @@
-"""Measure, print the table, write the JSON file.
+"""Run the benchmarks, print the table and write the JSON file.
 
 python -m integration.benchmarks --rows 100000 --runs 1 --scale 1,2     a quick look
 python -m integration.benchmarks --show build/bench.json --markdown     an earlier table, for docs/benchmarks.md

@@ -1,4 +1,4 @@
-"""Run one command in a fresh process and directory; measure it and leave nothing but empty files behind.
+"""Run a command in a new process and directory, measure it, and leave only empty files.
 
 The kernel counts into a child's peak memory what its parent held when it started it. So this process has to
 stay small: only the standard library is imported here.
@@ -44,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of a task took; CPU seconds are user and system time of the process and its children."""
+    """The resources of one run of a task; CPU seconds are user and system time of the process and its children."""
 
     section: str
     name: str
@@ -110,10 +110,10 @@ def measure(section: str, task: Task, round_number: int, work: Path, timeout: fl
 
 @contextmanager
 def _emptied(place: Path) -> Iterator[Path]:
-    """Empty all files in the end, but keep them until the whole of `work` is deleted.
+    """Empty all files at the end, but keep them until `work` is deleted.
 
     Creating a file on ext4 scans every inode that was freed there in the last minutes, one by one: 2,000
-    files deleted before a run make each file that it writes 0.8 ms dearer.
+    files deleted before a run cost each new file another 0.8 ms.
     """
     try:
         yield place
@@ -163,7 +163,7 @@ def _error(status: int | None, timeout: float, place: Path) -> str | None:
 
 
 def last_line(path: Path, pattern: str = "") -> str:
-    """Return the last line of a file in which the pattern is found; if in none, the last."""
+    """Return the last line of a file that matches the pattern, or the last line if none matches."""
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
     return next((line for line in reversed(lines) if re.search(pattern, line)), lines[-1])
 

@@ -1,7 +1,7 @@
-"""AWS SDK for pandas: bucketed writes of two fractions of one table to moto's S3, from which cost per row follows.
+"""AWS SDK for pandas: bucketed writes of two fractions of one table to moto's S3, which give the cost per row.
 
-Each write makes 256 objects whatever the rows, so one fraction times a factor would charge it for far more
-objects than the whole table has. Arguments: directory of the sample data, unused, address of S3, two numbers
+Each write creates 256 objects for any number of rows, so scaling one fraction would count far more objects than
+the whole table has. Arguments: directory of the sample data, unused, address of S3, two numbers
 of rows. Prints one JSON object.
 """
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _first_rows(work: Work, count: int) -> Any:
-    """Read the start of the first table; not timed, which favours this peer a little."""
+    """Read the start of the first table; this is not timed, which slightly favors this peer."""
     columns = [KEY, *next(iter(work.tables.values()))]
     batches: list[Any] = []
     for path in work.files:

@@ -1,4 +1,4 @@
-"""The floor: read the same columns once, write one file per table, all options as pyarrow has them."""
+"""The lower bound: read the same columns once and write one file per table, with the defaults of pyarrow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DuckDB: COPY … PARTITION_BY per table. Its hash is its own: the files are no Hive buckets."""
+"""DuckDB: COPY … PARTITION_BY per table. Its hash is not Hive's, so the files are not Hive buckets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polars: a partitioned streaming sink per table. Its hash is its own: the files are no Hive buckets."""
+"""Polars: a partitioned streaming sink per table. Its hash is not Hive's, so the files are not Hive buckets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of the section `query`: what queries take in each layout, and what final tables take."""
+"""Tables of the section `query`: time of queries in each layout, and time to create final tables."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Queries by Trino on the same data in few and many buckets and in none; final tables promoted or copied by it.
+"""Query the same data with Trino in few, many and no buckets; promote final tables or copy them with Trino.
 
-Publishes by the command line to S3 (moto's, or what S3_ENDPOINT names) and Glue. Prints one JSON object.
+Publishes with the command line to S3 (moto, or the server at S3_ENDPOINT) and Glue. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def published(lake: Lake, data: Path) -> tuple[dict[str, LakeProject], list[dict[str, Any]]]:
-    """Publish the data in every layout; returns the projects, and what making the final tables took."""
+    """Publish the data in every layout; return the projects and the time to create the final tables."""
     root = data / "opus" / WIDE
     source = {"source": str(root / "raw_input"), "mapping": str(root / "mapping.csv"), "key": "Customer_User_id"}
     scattered = {"buckets": {"count": "none", "sort": False}, "size": {"files_per_gb": 1e6, "max_files": FILES}}
@@ -78,13 +78,13 @@ def published(lake: Lake, data: Path) -> tuple[dict[str, LakeProject], list[dict
 
 
 def first_tables(mapping: Path) -> list[str]:
-    """Return the tables that are joined; the others would only take time."""
+    """Return the tables that queries join; more tables would only take time."""
     with mapping.open(encoding="utf-8", newline="") as stream:
         return list(dict.fromkeys(row["OMC_FLYWHEEL_TABLE"] for row in csv.DictReader(stream)))[:JOINED]
 
 
 def described(layouts: dict[str, LakeProject]) -> dict[str, dict[str, int]]:
-    """Return files and bytes of the first table in every layout."""
+    """Return number and size of the files of the first table in every layout."""
     found = {}
     for name, project in layouts.items():
         lake, keys = project.lake, project.data(tables_of(project)[0])
@@ -104,7 +104,7 @@ def columns_of(project: LakeProject, table: str, kinds: tuple[str, ...]) -> list
 
 
 def queries(project: LakeProject, key: str) -> dict[str, str]:
-    """Return the statements, the same for every layout but for the names of the tables."""
+    """Return the statements; between layouts, only the table names differ."""
     tables = tables_of(project)[:JOINED]
     numbers = {
         table: columns_of(project, table, ("integer", "bigint", "smallint", "double", "tinyint")) for table in tables
@@ -127,7 +127,7 @@ def queries(project: LakeProject, key: str) -> dict[str, str]:
 
 
 def measured(layouts: dict[str, LakeProject], rounds: int) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Return query → layout → what each round took; the layouts take turns, after a round that does not count."""
+    """Return query → layout → time of each round; layouts alternate, after one warm-up round."""
     some = layouts[UNBUCKETED]
     table = some.table(tables_of(some)[0])
     key = some.ask(f"SELECT {_KEY} FROM {table} LIMIT 1").rows[0][0]
@@ -148,7 +148,7 @@ def measured(layouts: dict[str, LakeProject], rounds: int) -> dict[str, dict[str
 
 
 def rounded(rows: list[list[Any]]) -> list[list[Any]]:
-    """Return the rows with sums of floating point numbers, whose order differs, to some digits."""
+    """Return the rows with rounded floating-point sums, because the order of addition differs."""
     return [[f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows]
 
 

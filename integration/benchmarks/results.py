@@ -1,4 +1,4 @@
-"""From runs to figures: medians, ratios round by round, and what was seen beside what is wanted."""
+"""Compute figures from runs: medians, ratios per round, and comparisons with targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEASURES = ("cpu_seconds", "wall_seconds", "peak_rss_bytes", "bytes_written", "f
 
 @dataclass(frozen=True)
 class Target:
-    """One figure: what is wanted, what was seen; `met` is None where nothing could be seen."""
+    """A figure with its target; `met` is None if nothing was measured."""
 
     section: str
     what: str
@@ -25,13 +25,13 @@ class Target:
 
 
 class Figures:
-    """Medians and ratios of the runs that worked."""
+    """Medians and ratios of the successful runs."""
 
     def __init__(self, runs: Sequence[Run], tables: int = TABLES) -> None:
         self._runs = [_extrapolated(run, tables) if run.name == "awswrangler" else run for run in runs]
 
     def medians(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return section → name → medians, the largest peak memory, and how many runs worked and failed."""
+        """Return section → name → medians, largest peak memory, and number of successful and failed runs."""
         found: dict[str, dict[str, dict[str, Any]]] = {}
         for section, name in dict.fromkeys((run.section, run.name) for run in self._runs):
             runs = [run for run in self._runs if (run.section, run.name) == (section, name)]
@@ -55,7 +55,7 @@ class Figures:
         return median(value(a) / value(b) for a, b in pairs) if pairs else None
 
     def ratios(self) -> dict[str, dict[str, dict[str, float | None]]]:
-        """Return, for each task of a section, its CPU, wall time and bytes ÷ those of the section's first task."""
+        """Return CPU time, wall time and bytes of each task of a section, relative to its first task."""
         found: dict[str, dict[str, dict[str, float | None]]] = {}
         for section, names in self.medians().items():
             first = next(iter(names))
@@ -103,7 +103,7 @@ def cpu_per_row(run: Run) -> float:
 
 
 def _extrapolated(run: Run, tables: int) -> Run:
-    """Return what all rows of all tables would take: per table a fixed cost and a cost per row, by two fractions."""
+    """Extrapolate two fractions to all rows of all tables: a fixed cost per table and a cost per row."""
     if run.report is None:
         return run
     small, large = run.report["fractions"]
@@ -119,7 +119,7 @@ def _extrapolated(run: Run, tables: int) -> Run:
 
 
 def targets(figures: Figures, scales: Iterable[int], memory_scales: Iterable[int], budget: str) -> list[Target]:
-    """Return every figure of the specification, in its order."""
+    """Return all figures, in the order of the report."""
     found = [
         _below("peers", "CPU of the whole run ÷ plain copy", 1.3, figures.ratio("peers", "bucketwheel", "copy", cpu)),
         _ahead("peers", "Wall time ÷ Polars", figures.ratio("peers", "bucketwheel", "polars", wall)),
@@ -168,7 +168,7 @@ def _spark(figures: Figures) -> list[Target]:
 
 
 def _workers(figures: Figures) -> list[Target]:
-    """Speed-up of two workers: of the whole job, and of the stage that does the work."""
+    """Return the speed-up of two workers for the whole job and for stage `bucket`."""
     found = []
     for part, what in (("whole", "the whole job"), ("bucket", "its stage bucket"), ("verify", "its stage verify")):
         one, two = (figures.reported("workers", name, part) for name in ("one worker", "two workers"))

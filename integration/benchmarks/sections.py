@@ -1,4 +1,4 @@
-"""What is measured: each section is a function that runs its tasks, interleaved, on one bench."""
+"""Define the sections of the benchmarks: each is a function that runs interleaved tasks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SERVER_SECONDS = 60
 
 @dataclass
 class Bench:
-    """One go of measurements: where, how often, and the runs so far."""
+    """A series of measurements: its directory, number of rounds, and the runs so far."""
 
     data: Data
     build: Path
@@ -42,7 +42,7 @@ class Bench:
         return self.data if factor == 1 else sample(self.data.rows * factor, self.build)
 
     def interleaved(self, section: str, tasks: Sequence[Task], rounds: int | None = None) -> None:
-        """Run A B C A B C …, so that a change of the machine's pace meets all of them."""
+        """Run A B C A B C …, so that a change in machine speed affects all tasks."""
         for number in range(1, (rounds or self.rounds) + 1):
             for task in tasks:
                 run = measure(section, task, number, self.work, self.timeout)
@@ -50,7 +50,7 @@ class Bench:
                 print(_line(run), file=sys.stderr)
 
     def prepare(self, data: Data) -> None:
-        """See that a run on this data has the disk it needs (output and spill), and read the data once."""
+        """Check that the disk has room for output and spill of a run on this data, and read the data once."""
         require_disk(self.work, 3 * data.bytes + 10**9)
         data.warm()
 
@@ -62,7 +62,7 @@ def _line(run: Run) -> str:
 
 
 def run_task(name: str, data: Data, **settings: object) -> Task:
-    """Return the whole `run` of one dataset, all seven stages, with some settings changed."""
+    """Return the task of a whole `run` of one dataset, with some settings changed."""
     values: dict[str, object] = {
         "engine": "arrow",
         "memory": "auto",
@@ -82,7 +82,7 @@ def run_task(name: str, data: Data, **settings: object) -> Task:
 
 
 def peers(bench: Bench) -> None:
-    """Bucketwheel and other tools on the same work."""
+    """Measure Bucketwheel and other tools on the same work."""
     data = bench.data
     bench.prepare(data)
     tasks = [
@@ -101,7 +101,7 @@ def peers(bench: Bench) -> None:
 
 @contextmanager
 def _s3(bench: Bench) -> Iterator[str | None]:
-    """Start moto on loopback and yield its address; note why if it does not start."""
+    """Start moto on loopback and yield its address; record the reason if it does not start."""
     with tempfile.TemporaryDirectory(dir=bench.work) as place:
         address, log = Path(place, "address"), Path(place, "log")
         with log.open("wb") as stream:
@@ -149,7 +149,7 @@ def spark(bench: Bench) -> None:
 
 
 def workers(bench: Bench) -> None:
-    """One worker of a standalone cluster and two, one core each; the start of the cluster is not in the figures."""
+    """Measure a cluster with one and with two workers of one core each, without the start of the cluster."""
     data = bench.data
     bench.prepare(data)
     names = {1: "one worker", 2: "two workers"}
@@ -161,7 +161,7 @@ def workers(bench: Bench) -> None:
 
 
 def memory(bench: Bench) -> None:
-    """A small budget beside an unconstrained run, on the data and on four times as much."""
+    """Measure a small memory budget and no budget, on the data and on four times as much."""
     for factor in MEMORY_SCALES:
         data = bench.scaled(factor)
         bench.prepare(data)
@@ -170,7 +170,7 @@ def memory(bench: Bench) -> None:
 
 
 def scale(bench: Bench) -> None:
-    """Cost per row on more and more rows."""
+    """Measure the cost per row for increasing numbers of rows."""
     sets = [(factor, bench.scaled(factor)) for factor in bench.scales]
     bench.prepare(max((data for _, data in sets), key=lambda data: data.bytes))
     for _, data in sets:
@@ -179,24 +179,24 @@ def scale(bench: Bench) -> None:
 
 
 def buckets(bench: Bench) -> None:
-    """Many buckets beside few."""
+    """Compare many buckets with few."""
     bench.prepare(bench.data)
     tasks = [run_task(f"{count} buckets", bench.data, **{"buckets.count": count}) for count in BUCKET_COUNTS]
     bench.interleaved("buckets", tasks)
 
 
 def hashing(bench: Bench) -> None:
-    """Keys hashed a second on one core; the process measures itself five times."""
+    """Measure keys hashed per second on one core; the process repeats the measurement five times."""
     bench.interleaved("hashing", [Task("hash_keys", module("hash_rate"), reports=True)], rounds=1)
 
 
 def help_text(bench: Bench) -> None:
-    """`bucketwheel --help`, start of the process included."""
+    """Measure `bucketwheel --help`, including the start of the process."""
     bench.interleaved("help", [Task("--help", [*bucketwheel(), "--help"])], rounds=HELP_RUNS)
 
 
 def query(bench: Bench) -> None:
-    """Trino on tables of 8 buckets, of 32, of 256 and without; the process measures itself."""
+    """Measure Trino on tables of 8, 32, 256 and no buckets; the process measures itself."""
     try:
         java()
         trino_home()

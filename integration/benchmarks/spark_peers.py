@@ -1,4 +1,4 @@
-"""What Spark does without Bucketwheel, as well tuned as it gets here: the replaced method, and Hive's buckets.
+"""Spark without Bucketwheel, tuned for this machine: the previous pipeline, and Spark's own Hive buckets.
 
 python -m integration.benchmarks.spark_peers replaced|hive DATA OUT
 """
@@ -39,9 +39,9 @@ def session(warehouse: Path) -> SparkSession:
 
 
 def replaced(spark: SparkSession, work: Work, out: Path) -> None:
-    """Two jobs: tables of so many files as their size, measured by writing them, asks for; then their buckets.
+    """Run the previous pipeline: write each table to measure its size, repartition it by that, then bucket it.
 
-    Small tables get a file for each core, so that no step of it is left to a single task.
+    Small tables get one file per core, so that no step runs as a single task.
     """
     source = spark.read.parquet(*work.files)
     cores = spark.sparkContext.defaultParallelism
@@ -56,7 +56,7 @@ def replaced(spark: SparkSession, work: Work, out: Path) -> None:
 
 
 def hive(spark: SparkSession, work: Work, out: Path) -> None:
-    """One pass: each table by one shuffle into Hive's buckets, sorted."""
+    """Write each table with one shuffle into sorted Hive buckets."""
     source = spark.read.parquet(*work.files)
     for name, columns in work.tables.items():
         _bucketed(spark, source.select(KEY, *columns), name, out)

@@ -1,4 +1,4 @@
-"""Starts what a run of an engine begins with, and nothing else: for Spark the session and one Python worker.
+"""Start an engine and do nothing else: for Spark the session and one Python worker.
 
 python -m integration.benchmarks.spark_start spark|arrow
 """

@@ -1,4 +1,4 @@
-"""A run of the spark engine whose Python workers are watched: the most memory that one had, and the bytes shuffled.
+"""Run the spark engine and report the peak memory of its Python workers and the shuffled bytes.
 
 python -m integration.benchmarks.spark_watched OUT COMMAND…
 """
@@ -20,7 +20,7 @@ _DAEMON = "pyspark.daemon"
 
 
 def peak_of_workers(root: psutil.Process, over: threading.Event) -> int:
-    """Return the most bytes that one Python worker below a process had resident, looking until it is over."""
+    """Return the peak resident memory of a single Python worker below a process, sampled until the process ends."""
     peak = 0
     while not over.wait(_SECONDS):
         for worker in _workers(root):
@@ -30,7 +30,7 @@ def peak_of_workers(root: psutil.Process, over: threading.Event) -> int:
 
 
 def _workers(root: psutil.Process) -> Iterator[psutil.Process]:
-    """Yield what daemons of PySpark have forked."""
+    """Yield the workers that the daemons of PySpark have forked."""
     with suppress(psutil.NoSuchProcess):
         for process in root.children(recursive=True):
             with suppress(psutil.NoSuchProcess):

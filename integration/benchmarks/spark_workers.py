@@ -1,4 +1,4 @@
-"""A run by `spark-submit` on a standalone cluster of workers with one core each; reports the job's seconds by stage.
+"""Run `spark-submit` on a standalone cluster of workers with one core each; report the seconds of each stage.
 
 python -m integration.benchmarks.spark_workers WORKERS DATA OUT
 """
@@ -27,7 +27,7 @@ _LOCAL = ("--host", "127.0.0.1", "--port", "0", "--webui-port", "0")
 
 @contextmanager
 def _daemon(log: Path, kind: str, says: str, *arguments: str) -> Iterator[str]:
-    """Start a master or a worker, wait for a line of its log, yield that; end it afterwards."""
+    """Start a master or a worker, yield the log line that shows it is ready, and end it afterwards."""
     command = [str(_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{kind}", *_LOCAL, *arguments]
     environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_LOCAL_DIRS": str(log.parent)}
     with log.open("wb") as out:
@@ -46,7 +46,7 @@ def _daemon(log: Path, kind: str, says: str, *arguments: str) -> Iterator[str]:
 
 
 def submit(master: str, workers: int, words: Sequence[str]) -> None:
-    """Run `bucketwheel run` on the cluster, all of its cores or none.
+    """Run `bucketwheel run` on the cluster; it starts when all cores are registered.
 
     Raises:
         subprocess.CalledProcessError: it failed.

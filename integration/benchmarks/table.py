@@ -1,4 +1,4 @@
-"""The report as text for a terminal or as Markdown; both are made from the JSON file alone."""
+"""Render the report as text or Markdown from the JSON file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The work of every peer: source files, and the columns of each table.
 
-Only the standard library is imported here, so that no peer pays for another one's imports.
+This module imports only the standard library, so that no peer pays for imports of another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BUCKETS = 256
 
 @dataclass(frozen=True)
 class Work:
-    """Source files in order, and the source columns of each table, the key not among them."""
+    """The source files in order, and the source columns of each table without the key."""
 
     files: tuple[str, ...]
     tables: dict[str, tuple[str, ...]]

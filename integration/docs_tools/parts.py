@@ -40,17 +40,17 @@ def renewed(page: str, makers: Mapping[str, Maker]) -> str:
 
 
 def part_names(page: str) -> list[str]:
-    """The names of the parts of a page."""
+    """Return the names of the parts of a page."""
     return [name for _, name, _, _ in _PART.findall(page)]
 
 
 def pages(root: Path) -> Iterator[Path]:
-    """Every page of the documentation."""
+    """Return every page of the documentation."""
     yield from sorted((root / "docs").rglob("*.md"))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; what would end a cell is escaped."""
+    """Return a Markdown table with escaped cells."""
     lines = [list(header), ["---"] * len(header), *rows]
     texts = [[cell if cell == "---" else _cell(cell) for cell in row] for row in lines]
     return "\n".join(["|".join(["", *(_padded(cell) for cell in row), ""]) for row in texts])

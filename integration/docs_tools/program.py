@@ -43,7 +43,7 @@ def page_table(old: Words) -> str:
 
 
 def commands(group: click.Group = cli, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by all the words that name it."""
+    """Return every command by its full name."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, f"{prefix}{name} ")
@@ -52,7 +52,7 @@ def commands(group: click.Group = cli, prefix: str = "") -> Iterator[tuple[str, 
 
 
 def command_table(_: Words) -> str:
-    """All commands with a sentence each."""
+    """Return the table of all commands with a sentence each."""
     rows = [
         (f"[`{_title(name, command)}`](#{_anchor(name, command)})", _help(command)) for name, command in commands()
     ]
@@ -60,7 +60,7 @@ def command_table(_: Words) -> str:
 
 
 def shared_options(_: Words) -> str:
-    """The options of nearly every command."""
+    """Return the options that nearly every command has."""
     rows = []
     for shared in _SHARED:
         having = {
@@ -74,7 +74,7 @@ def shared_options(_: Words) -> str:
 
 
 def command_sections(_: Words) -> str:
-    """A section for each command, with its own options."""
+    """Return a section for each command with its own options."""
     sections = []
     for name, command in commands():
         own = [option for option in _options(command) if option.opts[0] not in _SHARED]
@@ -134,7 +134,7 @@ def _option_text(option: click.Option) -> str:
 
 
 def job_arguments(_: Words) -> str:
-    """What a job takes beside what `run` takes."""
+    """Return the arguments that jobs accept in addition to those of `run`."""
     return table(
         ("argument", "meaning"),
         [(", ".join(f"`{name}`" for name in names), text) for names, text in ARGUMENTS.items()],
@@ -142,7 +142,7 @@ def job_arguments(_: Words) -> str:
 
 
 def old_names(_: Words) -> str:
-    """The names of earlier jobs, and the settings they are."""
+    """Return the argument names of the previous jobs with their settings."""
     run = cli.commands["run"]
     own = {
         name: f"`{option.opts[0]}`" for option in _options(run) for name in option.opts if name.strip("-").isupper()
@@ -152,7 +152,7 @@ def old_names(_: Words) -> str:
 
 
 def metric_table(_: Words) -> str:
-    """The metrics with the statistic that says something about a run."""
+    """Return the metrics with their meaningful statistic."""
     rows = [
         (f"`{metric.name}`", _unit(metric), metric.statistic, metric.help[:1].lower() + metric.help[1:])
         for metric in metrics.METRICS
@@ -161,7 +161,7 @@ def metric_table(_: Words) -> str:
 
 
 def short_metric_table(_: Words) -> str:
-    """The metrics, without the statistic."""
+    """Return the metrics without the statistic."""
     rows = [(f"`{m.name}`", _unit(m), m.help[:1].lower() + m.help[1:]) for m in metrics.METRICS]
     return table(("metric", "unit", "of a run"), rows)
 
@@ -171,7 +171,7 @@ def _unit(metric: metrics.Metric) -> str:
 
 
 def error_classes(kind: type[BucketwheelError] = BucketwheelError) -> Iterator[type[BucketwheelError]]:
-    """The tree of errors that `errors.py` defines, from the root down."""
+    """Return the error classes of `errors.py` from the root down."""
     yield kind
     for part in kind.__subclasses__():
         if part.__module__ == errors.__name__:
@@ -179,7 +179,7 @@ def error_classes(kind: type[BucketwheelError] = BucketwheelError) -> Iterator[t
 
 
 def exit_codes(_: Words) -> str:
-    """What each exit code means, and the errors that end with it."""
+    """Return the meaning of each exit code and the errors that cause it."""
     rows = []
     for code, meaning in _MEANINGS.items():
         leaves = [f"`{found.__name__}`" for found in error_classes() if code and found.exit_code == code]
@@ -188,7 +188,7 @@ def exit_codes(_: Words) -> str:
 
 
 def error_table(_: Words) -> str:
-    """Every error with its parent, its exit code and what it means."""
+    """Return every error with its parent, exit code and meaning."""
     rows = [
         (
             f"`{found.__name__}`",

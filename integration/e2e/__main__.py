@@ -1,6 +1,6 @@
-"""The whole pipeline by Compose as a user types it, and what it published read back: `python -m integration.e2e`.
+"""Run the whole pipeline with Compose and verify the published tables: `python -m integration.e2e`.
 
-Further arguments go to the application: `python -m integration.e2e --set buckets.count=4`.
+The application receives further arguments: `python -m integration.e2e --set buckets.count=4`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DATASETS = ("infobase_attributes", "addressable_ids")
 
 
 def main() -> None:
-    """End with the exit code of the application where it failed, and with 1 where a table is not as it should be."""
+    """Exit with the code of the application if it failed, and with 1 if a table differs from the source."""
     stack = Stack()
     start = time.monotonic()
 

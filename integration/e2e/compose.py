@@ -1,4 +1,4 @@
-"""docker/compose.yaml as a project of its own, by the Compose that COMPOSE names, else whichever is installed."""
+"""Run docker/compose.yaml as a separate project with the Compose that COMPOSE names, else an installed one."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _LISTEN = "0A"
 
 
 class Stack:
-    """The services of the file; nobody else's are touched."""
+    """The services of the file; other containers stay untouched."""
 
     def __init__(self) -> None:
         self.project = f"bucketwheel-e2e-{os.getpid()}"
         self.command = (*_compose(), "-p", self.project, "-f", str(_FILE))
 
     def run_app(self, arguments: Sequence[str]) -> int:
-        """Start what the application needs, run it, and return its exit code."""
+        """Start the servers that the application needs, run it, and return its exit code."""
         return subprocess.run([*self.command, "run", "--rm", "-T", "app", *arguments], check=False).returncode
 
     def url(self, service: str, port: int) -> str:
-        """Return where a service is found on this machine.
+        """Return the URL of a service on this machine.
 
         Raises:
-            RuntimeError: others could reach it too.
+            RuntimeError: other machines could reach it.
         """
         address = self._output("port", service, str(port)).strip()
         if not address.startswith(f"{_LOOPBACK}:"):
@@ -42,7 +42,7 @@ class Stack:
         """Return the addresses of this machine at which containers of the project can be reached.
 
         Raises:
-            RuntimeError: others could reach one too.
+            RuntimeError: other machines could reach one.
         """
         label = f"label=com.docker.compose.project={self.project}"
         containers = _said("docker", "ps", "--quiet", "--filter", label).split()
@@ -62,7 +62,7 @@ class Stack:
         return sorted(f"{_LOOPBACK}:{binding['HostPort']}" for binding in mappings)
 
     def show_logs(self) -> None:
-        """Print the last words of every service."""
+        """Print the end of the log of every service."""
         subprocess.run([*self.command, "logs", "--tail", "15"], check=False)
 
     def down(self) -> None:
@@ -80,7 +80,7 @@ def _said(*command: str) -> str:
 
 
 def _listening(port: int) -> set[str]:
-    """Return the local addresses of the sockets of this machine that listen at a port."""
+    """Return the local addresses that listen on a port of this machine."""
     found = set()
     for family, file in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
         for line in Path("/proc/net", file).read_text().splitlines()[1:]:

@@ -1,4 +1,4 @@
-"""Compares the tables in the catalog with the source, row by row, and each row with the bucket it has to be in."""
+"""Compare the tables in the catalog with the source, row by row, and check the bucket of each row."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_n
 
 
 class DifferenceError(Exception):
-    """A table is not what the source says it should be."""
+    """A table differs from the source."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The two servers as this process finds them."""
+    """The endpoints of the two servers."""
 
     s3_url: str
     glue_url: str
@@ -56,7 +56,7 @@ def compare(account: Account) -> Iterator[str]:
     """Compare every table and yield a line for each.
 
     Raises:
-        DifferenceError: with the table, what it has and what it should have.
+        DifferenceError: names the table, its content and the expected content.
     """
     settings = api.load("compose", "conf").settings
     files = account.files()
@@ -101,7 +101,7 @@ def _checked_bucket(files: fs.FileSystem, path: str, number: int, count: int) ->
 
 
 def _wide(files: fs.FileSystem, dataset: api.DatasetSettings) -> dict[str, pa.Table]:
-    """Return what each table of the mapping has to hold."""
+    """Return the expected content of each table of the mapping."""
     source = _source(files, dataset.source)
     with files.open_input_stream(_path(str(dataset.mapping))) as stream:
         rows = list(csv.DictReader(io.StringIO(stream.read().decode())))
@@ -123,7 +123,7 @@ def _path(location: str) -> str:
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    """Return the table without dictionaries, which are a matter of how a file is written."""
+    """Return the table without dictionary encoding, which is only a property of the file."""
     types = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in table.schema]
     return table.cast(pa.schema(list(zip(table.column_names, types, strict=True))))
 

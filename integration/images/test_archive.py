@@ -1,4 +1,4 @@
-"""The package, unpacked where nothing of Bucketwheel is, and run there with what `submit` sends to AWS."""
+"""Unpack the package in a container without Bucketwheel and run it with the parameters that `submit` sends to AWS."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ DRIVER_ENVIRONMENT = "spark.emr-serverless.driverEnv."
 
 @dataclass(frozen=True)
 class Prod:
-    """The project's own prod configuration, its buckets and its catalog on servers of this machine."""
+    """The example configuration of prod, with its buckets and its catalog on servers of this machine."""
 
     site: Site
     moto: Service
     s3_outside: str
 
     def configuration(self, url: str, overrides: Sequence[tuple[str, Any, str]] = ()) -> api.Configuration:
-        """The configuration, with the APIs of AWS at `url`, which differs for this process and for containers."""
+        """Return the configuration with AWS at `url`, which differs between this process and containers."""
         changes = {
             "aws.endpoint_url": url,
             "aws.region": REGION,
@@ -65,12 +65,12 @@ class Prod:
         return api.load("prod", ROOT / "conf", [*written, *overrides], environ={})
 
     def submit(self, config: api.Configuration, platform: Any) -> str:
-        """Have a run started; return its id."""
+        """Submit a run and return its id."""
         done = api.submit(config, platform, api.JobRequest("pipeline", WIDE, (), SAMPLE.snapshot_dt, TABLES), False)
         return done.state.run_id
 
     def for_platform(self, platform: str) -> api.Configuration:
-        """The configuration as somebody submits with it who says on the command line where the tables go."""
+        """Return the configuration with the target overridden on the command line."""
         by_hand = {
             "deploy.platform": platform,
             "target": f"s3://{self.site.bucket}/{platform}",
@@ -82,7 +82,7 @@ class Prod:
         return closing(boto3.client(service, endpoint_url=self.moto.url, **KEYS))
 
     def check(self, platform: str, runtime: str) -> None:
-        """Raise unless the run did what was asked for, where it was asked for."""
+        """Raise unless the run published the requested tables at the requested target."""
         found = self.site.manifest(platform)
         assert (found["status"], found["runtime"]) == ("finished", runtime)
         assert (found["snapshot_dt"], tuple(found["tables_filter"])) == (SAMPLE.snapshot_dt, TABLES)
@@ -103,7 +103,7 @@ def prod(
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Credentials for what starts jobs from this process."""
+    """Credentials for submitting jobs from this process."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["aws_access_key_id"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["aws_secret_access_key"])
     clients.renew_session()
@@ -113,7 +113,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def archive(image: Callable[[str], str]) -> Path:
-    """The archive, built on EMR Serverless's base."""
+    """The archive, built on the base image of EMR Serverless."""
     image("EMR_BASE_IMAGE")
     build("archive")
     return ROOT / "build" / "bucketwheel-venv.tar.gz"
@@ -121,7 +121,7 @@ def archive(image: Callable[[str], str]) -> Path:
 
 @pytest.fixture(scope="module")
 def packed(prod: Prod, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> api.Package:
-    """What `package` makes of it."""
+    """The package that `package` builds from it."""
     # The user of the container is not the one of these tests, whose directories are private.
     directory = tmp_path_factory.mktemp("package")
     directory.chmod(0o755)
@@ -130,21 +130,21 @@ def packed(prod: Prod, archive: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def package(packed: api.Package) -> Path:
-    """Where it is."""
+    """The directory of the package."""
     return packed.directory
 
 
 def digests(package: api.Package) -> dict[str, str]:
-    """SHA-256 of every file of a package by name."""
+    """Return the SHA-256 of every file of a package by name."""
     return {file.name: file.sha256 for file in package.files}
 
 
 def in_clean_container(
     image: str, package: Path, network: Network, environment: Mapping[str, str], words: Sequence[str]
 ) -> str:
-    """Unpack the environment beside the driver, as platforms do, and start `spark-submit` there.
+    """Unpack the environment next to the driver, as platforms do, and start `spark-submit` there.
 
-    Of the words only the place of the package is changed.
+    Only the location of the package differs from the submitted command.
     """
     command = shlex.join([SPARK_SUBMIT, *(word.replace(PACKAGE, HERE) for word in words)])
     script = (

@@ -1,4 +1,4 @@
-"""The application's image: what EMR Serverless asks of it, what it leaves alone, and that Spark runs in it."""
+"""The application image: rules of EMR Serverless, unchanged parts of the base image, and Spark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAXIMUM_LAYER = 250 * 10**6
 
 @pytest.fixture(params=sorted(BASES))
 def pair(request: pytest.FixtureRequest, image: Callable[[str], str]) -> tuple[str, str]:
-    """The application's image and its base."""
+    """The application image and its base image."""
     return request.getfixturevalue(request.param), image(BASES[request.param])
 
 

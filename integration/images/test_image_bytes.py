@@ -1,4 +1,4 @@
-"""The same bytes from the application's image as from the host: by threads, by Spark, from local disk and from S3."""
+"""The application image writes the same bytes as the host: both engines, on local disk and on S3."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BUCKET = "same-bytes"
 
 @dataclass(frozen=True)
 class Host:
-    """What the host has made: the sample, and the digest of each file written from it, by dataset, table and file."""
+    """The sample, and the digest of each file that the host writes from it, by dataset, table and file."""
 
     sample: Path
     digests: dict[str, str]
@@ -43,7 +43,7 @@ class Host:
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory, cannot: Callable[[str], NoReturn]) -> Host:
-    """A run with the pyarrow and numpy of the image, outside of it."""
+    """Run on the host with the pyarrow and numpy versions of the image."""
     python = Path(os.environ.get("FLOOR_PYTHON") or ROOT / ".venv-floor" / "bin" / "python")
     if not python.exists():
         cannot(f"{python} is not here; `make floor` makes it")
@@ -85,7 +85,7 @@ def test_image_writes_same_bytes_on_local_disk(
 
 @pytest.fixture(scope="module")
 def bucket(host: Host, localstack: Service) -> Iterator[Any]:
-    """A client for S3, with the sample in `BUCKET`."""
+    """An S3 client, with the sample in `BUCKET`."""
     keys = {name.lower(): value for name, value in ENVIRONMENT.items() if name.endswith("_KEY") or "KEY_ID" in name}
     s3 = boto3.client("s3", endpoint_url=localstack.url, region_name=ENVIRONMENT["AWS_REGION"], **keys)
     s3.create_bucket(Bucket=BUCKET)

@@ -1,4 +1,4 @@
-"""A run within the memory that its container is given."""
+"""A run respects the memory limit of its container."""
 
 from __future__ import annotations
 

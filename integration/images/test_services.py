@@ -1,4 +1,4 @@
-"""The servers that tests and Compose use, and that none of them can be reached from outside this machine."""
+"""The servers of tests and Compose work and listen on loopback only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spark's own reading, writing and event log on S3, with nothing set for them but what our session sets."""
+"""Spark reads, writes and logs events on S3 with only the settings of Bucketwheel's session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables that the product would never publish: files of runs that were refused, shown to Trino all the same."""
+"""Tables that Bucketwheel would never publish: tests show Trino files of refused runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Hash = Callable[[Sequence[pa.ChunkedArray], str], npt.NDArray[np.int32]]
 
 @contextmanager
 def hashed_by(wrong: Hash) -> Iterator[None]:
-    """Place rows by another hash; verify goes on with the right one."""
+    """Bucket rows by another hash; `verify` still uses the correct one."""
 
     def buckets(columns: Sequence[pa.ChunkedArray], scheme: str, count: int) -> npt.NDArray[np.int32]:
         return bucket_numbers(wrong(columns, scheme), count, scheme)
@@ -33,7 +33,7 @@ def hashed_by(wrong: Hash) -> Iterator[None]:
 
 
 def by_bytes(function: Callable[[bytes], int]) -> Hash:
-    """Return a hash of one column of texts that is computed from the bytes of each; NULL is 0 as it should be."""
+    """Return a hash of one text column that hashes the bytes of each value; NULL has hash 0, as in Hive."""
 
     def hashes(columns: Sequence[pa.ChunkedArray], _: str) -> npt.NDArray[np.int32]:
         (column,) = columns
@@ -51,7 +51,7 @@ def unsigned_bytes(data: bytes) -> int:
 
 
 def standard_murmur3(data: bytes) -> int:
-    """Return Murmur3 by its own definition with Hive's seed; Hive extends the signs of the last bytes."""
+    """Return standard Murmur3 with Hive's seed; Hive differs, because it sign-extends the last bytes."""
     state, full = 104729, len(data) - len(data) % 4
     for start in range(0, full, 4):
         state ^= _scrambled(int.from_bytes(data[start : start + 4], "little"))
@@ -72,7 +72,7 @@ def int_as_bigint(columns: Sequence[pa.ChunkedArray], scheme: str) -> npt.NDArra
 
 
 def refused(lake: Lake, name: str, rows: pa.Table, key: str, **buckets: Any) -> tuple[str, Result]:
-    """Run a table whose `verify` has to refuse it, and show its files to Trino nevertheless, by the name returned."""
+    """Write a table that `verify` must refuse, define it in Trino, and return its name."""
     project = DiskProject(lake, name, rows, [key], buckets)
     result = project.cli("run", name)
     return show(lake, name, hive_types(rows.schema), project.location(), [key], **buckets), result

@@ -1,4 +1,4 @@
-"""The lake that all these tests share, made once a run; they tell each other apart by their databases."""
+"""Fixtures: one lake for all tests of a session; each test uses its own database."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def s3(request: pytest.FixtureRequest) -> str | None:
-    """Where S3 is: what S3_ENDPOINT names, else LocalStack in a container; None where Docker is missing."""
+    """Return the endpoint of S3: S3_ENDPOINT, else LocalStack in a container, or None without Docker."""
     if given := os.environ.get("S3_ENDPOINT"):
         return given
     try:
@@ -46,7 +46,7 @@ def s3(request: pytest.FixtureRequest) -> str | None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say it when another S3 than LocalStack stood in."""
+    """Report if the tests used another S3 server than LocalStack."""
     if missing := config.stash.get(WITHOUT_LOCALSTACK, None):
         terminalreporter.section("interop")
         terminalreporter.line(f"S3 was moto instead of LocalStack: {missing}")
@@ -56,7 +56,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def lake(
     tmp_path_factory: pytest.TempPathFactory, cannot: Callable[[str], NoReturn], s3: str | None
 ) -> Iterator[Lake]:
-    """S3 as `s3` says, and moto's where that says nothing; Glue is moto."""
+    """A lake on the S3 server of `s3`, or on moto if there is none; Glue is moto."""
     try:
         java()
         trino_home()
@@ -82,7 +82,7 @@ def lake(
 
 @pytest.fixture(scope="session")
 def people(lake: Lake) -> PeopleTables:
-    """Six thousand people in five tables; not to be changed."""
+    """6,000 people in five tables; tests must not change them."""
     sample = write_sample(lake.root / "sample", SampleSpec(rows=6_000, tables=5, columns=6, files=3))
     source = {"source": str(sample.source), "mapping": str(sample.mapping), "key": "Customer_User_id"}
     files = 8

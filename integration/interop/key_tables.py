@@ -1,4 +1,4 @@
-"""Keys of every type that readers bucket, with the values that hashes get wrong, and what Trino makes of them."""
+"""Keys of every bucketable type, including values that wrong hashes place wrongly, and Trino's buckets for them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _texts(chance: random.Random) -> list[str]:
 
 
 def rows(kind: str) -> pa.Table:
-    """Return a snapshot: each key one to three times, with a number of its own in each row."""
+    """Return a snapshot with each key one to three times and a unique number in each row."""
     types = {"string": pa.string(), "boolean": pa.bool_(), "date": pa.date32(), "tinyint": pa.int8()}
     types |= {"smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64()}
     if kind == "two columns":
@@ -72,7 +72,7 @@ def rows(kind: str) -> pa.Table:
 
 
 def literal(value: Any) -> str:
-    """Return a key as Trino's SQL has it."""
+    """Return a key as a literal of Trino's SQL."""
     if isinstance(value, date):
         return f"DATE '{value}'"
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value).lower()
@@ -85,7 +85,7 @@ def key_columns(kind: str) -> list[str]:
 def trinos_buckets(
     lake: Lake, table: str, keys: list[str], version: int, name: str, count: int = MANY
 ) -> dict[tuple[Any, ...], int]:
-    """Return the bucket of `count` that Trino puts each key of a table in when it writes the keys itself."""
+    """Return the bucket of each key, out of `count`, when Trino writes the keys itself."""
     columns, listed = ", ".join(keys), ", ".join(f"'{key}'" for key in keys)
     layout = f"bucketed_by = ARRAY[{listed}], bucket_count = {count}, bucketing_version = {version}"
     # On disk, where a file costs less than an object does.

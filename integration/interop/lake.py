@@ -1,4 +1,4 @@
-"""A lake that the product fills and Trino reads: S3, Glue's catalog, and projects that publish there."""
+"""A lake that Bucketwheel writes and Trino reads: S3, a Glue catalog, and projects that publish there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREFIX = "bucketed_"
 
 @dataclass(frozen=True)
 class Lake:
-    """One bucket of one S3, the databases of one Glue, and the Trino that sees them."""
+    """A bucket on an S3 server, a Glue catalog, and a Trino that reads both."""
 
     trino: Trino
     glue: str
@@ -35,11 +35,11 @@ class Lake:
     client: Any
 
     def project(self, name: str, datasets: dict[str, Any], **settings: Any) -> LakeProject:
-        """Return a project with a database and a target of its own, both called `name`."""
+        """Return a project with its own database and target, both named `name`."""
         return LakeProject(self, name, datasets, settings)
 
     def publish(self, name: str, rows: pa.Table, keys: Sequence[str], **settings: Any) -> LakeProject:
-        """Have the product publish one table, `name`, in the database `name`."""
+        """Publish one table, `name`, in database `name` with Bucketwheel."""
         source = write_snapshot(self.root / name / "in", rows)
         made = self.project(name, {name: {"source": str(source), "key": list(keys)}}, **settings)
         made.publish(name)
@@ -55,7 +55,7 @@ class Lake:
         return content
 
     def size(self, key: str) -> int:
-        """Return how many bytes an object has."""
+        """Return the size of an object in bytes."""
         return int(self.client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
 
     def put(self, key: str, content: bytes) -> None:
@@ -104,7 +104,7 @@ class LakeProject(TrinoProject):
             return super().cli(*arguments)
 
     def table(self, name: str, catalog: str = CATALOG, prefix: str = PREFIX) -> str:
-        """Return the name of a published table as Trino takes it."""
+        """Return the qualified name of a published table in Trino."""
         return f'"{catalog}"."{self.name}"."{prefix}{name}"'
 
     def data(self, table: str) -> list[str]:
@@ -118,7 +118,7 @@ class LakeProject(TrinoProject):
         return sorted(ids, key=lambda name: name[11:])
 
     def locations(self) -> dict[str, str]:
-        """Return where the catalog says the tables are."""
+        """Return the locations of the tables in the catalog."""
         with closing(plain_client("glue", self.lake.glue)) as glue:
             pages = glue.get_paginator("get_tables").paginate(DatabaseName=self.name)
             tables = [table for page in pages for table in page["TableList"]]

@@ -1,4 +1,4 @@
-"""Tables that the product writes on this machine's disk, shown to Trino there: a fraction of what S3 takes."""
+"""Tables that Bucketwheel writes to local disk and Trino reads there, which is much faster than S3."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 
 
 class DiskProject(TrinoProject):
-    """A project of one dataset that is written and verified on disk, and published nowhere."""
+    """A project with one dataset that is written and verified on disk but not published."""
 
     def __init__(self, lake: Lake, name: str, rows: pa.Table, keys: Sequence[str], buckets: dict[str, Any]) -> None:
         source = write_snapshot(lake.root / name / "in", rows)
@@ -31,13 +31,13 @@ class DiskProject(TrinoProject):
         super().__init__(lake, name, {name: {"source": str(source), "key": list(keys)}}, settings)
 
     def location(self) -> str:
-        """Return where the files of the one run are, as Trino takes it."""
+        """Return the location of the files of the run, as Trino expects it."""
         (written,) = (self.root / "out" / self.name / self.name).iterdir()
         return f"local:///{written.relative_to(self.lake.root)}/"
 
 
 def show_written(lake: Lake, name: str, rows: pa.Table, keys: Sequence[str], **buckets: Any) -> str:
-    """Have the product write a table on disk and show it; returns its name as Trino takes it."""
+    """Write a table to disk with Bucketwheel, define it in Trino, and return its qualified name."""
     project = DiskProject(lake, name, rows, keys, buckets)
     project.publish(name)
     return show(lake, name, hive_types(rows.schema), project.location(), keys, **buckets)
@@ -50,14 +50,14 @@ def hive_types(schema: pa.Schema) -> dict[str, str]:
 def show(
     lake: Lake, name: str, columns: Mapping[str, str], location: str, keys: Sequence[str], **buckets: Any
 ) -> str:
-    """Define a table as the product would, in a database of its own; returns its name as Trino takes it.
+    """Define a table as Bucketwheel would, in its own database; return its qualified name.
 
     Args:
-        lake: where.
-        name: of the database, and of the table behind the prefix.
-        columns: the type of each in Hive.
-        location: the directory of the files.
-        keys: the bucket columns.
+        lake: the lake.
+        name: name of the database, and of the table without prefix.
+        columns: the Hive type of each column.
+        location: directory of the files.
+        keys: bucket columns.
         buckets: `count`, and `hash` unless it is hive_v1.
     """
     described = {

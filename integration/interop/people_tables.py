@@ -1,4 +1,4 @@
-"""One wide snapshot published in buckets and without, and the same tables as DuckDB cuts them from the source."""
+"""One wide snapshot, published with and without buckets, and the same tables read from the source by DuckDB."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TABLES = ("ibe_01", "ibe_02", "ibe_04", "miacs_01", "ibe_05")
 
 @dataclass(frozen=True)
 class PeopleTables:
-    """The two projects, each with `files` files a table."""
+    """The two projects, with `files` files per table."""
 
     sample: Sample
     bucketed: LakeProject
@@ -30,13 +30,13 @@ class PeopleTables:
     files: int
 
     def key(self) -> str:
-        """Return the key in the middle of all: no file can be left out for its smallest and largest key."""
+        """Return the median key: file statistics exclude no file for it."""
         text = f"SELECT quantile_disc(Customer_User_id, 0.5) FROM {self._files()}"
         with closing(duckdb.connect()) as connection:
             return str(connection.execute(text).fetchall()[0][0])
 
     def in_source(self, text: str) -> list[tuple[Any, ...]]:
-        """Return what DuckDB answers to a query whose tables are called as the mapping has them."""
+        """Return DuckDB's result of a query on the table names of the mapping."""
         with closing(duckdb.connect()) as connection:
             for table, columns in self._mapping().items():
                 chosen = ", ".join(f"{quoted(name)} AS {quoted(standard_name(name))}" for name in columns)
@@ -44,7 +44,7 @@ class PeopleTables:
             return connection.execute(text.format(**{table: quoted(table) for table in TABLES})).fetchall()
 
     def in_trino(self, project: LakeProject, text: str) -> list[tuple[Any, ...]]:
-        """Return what Trino answers to the same query."""
+        """Return Trino's result of the same query."""
         named = text.format(**{table: project.table(table) for table in TABLES})
         return [tuple(row) for row in project.ask(named, hive__timestamp_precision="MICROSECONDS").rows]
 

@@ -1,4 +1,4 @@
-"""Final tables that Trino copies are the same as those that are promoted."""
+"""Final tables copied by Trino equal promoted ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .trino_server import CATALOG
 
 @pytest.fixture(scope="module")
 def copied(lake: Lake, people: PeopleTables) -> LakeProject:
-    """The people again, with final tables that are copies."""
+    """The people tables with copied final tables."""
     datasets = people.bucketed.settings["datasets"]
     project = lake.project("by_trino", datasets, buckets={"count": people.files}, ctas={"method": "trino"})
     project.publish(WIDE)
@@ -33,7 +33,7 @@ def test_copies_have_own_location_and_leave_no_other_tables(copied: LakeProject,
 
 
 def copies(project: LakeProject) -> set[str]:
-    """Return the directories below the target that a copy wrote something to."""
+    """Return the directories of copies below the target."""
     lake, keys = project.lake, project.lake.keys(f"{project.name}/{WIDE}/")
     return {f"s3://{lake.bucket}/{key.rpartition('/')[0]}/" for key in keys if "/ctas-" in key}
 
@@ -67,7 +67,7 @@ def test_join_of_copied_and_promoted_table_needs_no_exchange(copied: LakeProject
 
 
 class Killer:
-    """Ends the first copy that Trino is making, in a thread."""
+    """Kills the first running copy in Trino from a thread."""
 
     def __init__(self, project: LakeProject) -> None:
         self.killed = 0

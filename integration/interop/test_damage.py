@@ -1,4 +1,4 @@
-"""Directories that are not as the run left them: verify refuses each, and what Trino makes of them."""
+"""Damaged table directories: `verify` refuses each, and Trino reads or rejects them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Table:
     directory: str
 
     def move(self, name: str, keep: bool = False) -> None:
-        """Rename the file of bucket 3, or copy it."""
+        """Rename or copy the file of bucket 3."""
         lake = self.project.lake
         lake.put(f"{self.directory}/{name}", lake.get(f"{self.directory}/{NAME}"))
         if not keep:
             lake.delete(f"{self.directory}/{NAME}")
 
     def refused(self) -> str:
-        """Return what verify says."""
+        """Return the error of `verify`."""
         result = self.project.cli("verify", "last")
         assert (result.exit_code, result.stdout) == (3, "")
         return result.stderr
 
     def count(self) -> int:
-        """Return how many keys Trino finds."""
+        """Return the number of keys that Trino reads."""
         return len(self.project.ask(f"SELECT {KEY} FROM {self.project.table(self.project.name)}").rows)
 
     def refused_by_trino(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Tables of the product are joined by their key where they are read: nothing is sent to other nodes first."""
+"""Trino joins the tables by key without an exchange between nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .trino_server import UNLIMITED
 
 
 def parts_with_joins(project: LakeProject, text: str) -> list[list[str]]:
-    """Return, for every fragment of the plan that joins, the names of its nodes."""
+    """Return the node names of every plan fragment that joins."""
     named = text.format(**{table: project.table(table) for table in TABLES})
     answer = project.ask(f"EXPLAIN (TYPE DISTRIBUTED, FORMAT JSON) {named}")
     parts = [[node["name"] for node in nodes(plan)] for plan in json.loads(answer.rows[0][0]).values()]

@@ -1,4 +1,4 @@
-"""Names that SQL has for something else, or that no identifier begins with, are read like any other."""
+"""Trino reads tables and columns named like keywords or with unusual first characters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def project(lake: Lake) -> LakeProject:
 
 
 def check(project: LakeProject) -> None:
-    """Compare the published table with the source, as a whole and by a look-up."""
+    """Compare the published table with the source, as a whole and with a key lookup."""
     table, columns = project.table(NAME, prefix=""), '"order", "1st", "table"'
     found = project.ask(f"SELECT {columns} FROM {table}").rows
     assert Counter(map(tuple, found)) == Counter(tuple(row.values()) for row in ROWS.to_pylist())

@@ -1,4 +1,4 @@
-"""A look-up by key reads the file of its bucket, and no other."""
+"""A lookup by key reads only the file of its bucket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def condition(keys: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_key_lookup_reads_one_file_for_every_type(lake: Lake, kind: str) -> None:
-    """Dates are among them: of Trino's source it was said that it finds no bucket by a date, and this one does."""
+    """This includes dates, which Trino supports although its source suggests otherwise."""
     name, keys = f"pruned_{kind.replace(' ', '_')}", key_columns(kind)
     project = lake.publish(name, rows(kind), keys, buckets={"count": COUNT})
     sizes = {f"s3://{lake.bucket}/{key}": lake.size(key) for key in project.data(name)}

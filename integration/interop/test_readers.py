@@ -1,4 +1,4 @@
-"""Somebody who queries all the time never notices that tables are published, rolled back and expired."""
+"""A permanent reader never notices that tables are published, rolled back and expired."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rows_of(number: int) -> int:
 
 
 def publish(project: LakeProject, number: int) -> str:
-    """Publish the snapshot of one round; returns the id of its run."""
+    """Publish the snapshot of one round and return the id of its run."""
     rows = {KEY: range(rows_of(number)), "round": [number] * rows_of(number)}
     table = pa.table({name: pa.array(values, pa.int64()) for name, values in rows.items()})
     write_snapshot(project.root / "in", table, str(date(2025, 1, 1) + timedelta(number)))
@@ -34,7 +34,7 @@ def publish(project: LakeProject, number: int) -> str:
 
 
 class Reader:
-    """Queries in a thread; notes how often it saw each round, and whatever is not one whole snapshot."""
+    """Queries in a thread; counts the rounds it sees and records every result that is not one complete snapshot."""
 
     def __init__(self, ask: Callable[[], list[list[int]]]) -> None:
         self.seen: Counter[int] = Counter()

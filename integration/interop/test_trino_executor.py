@@ -1,4 +1,4 @@
-"""What the executor promises, on a real Trino: what it sends is understood, and how it fails."""
+"""The Trino executor on a real Trino: statements and failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COUNT = 4
 
 @pytest.fixture(scope="module")
 def project(lake: Lake) -> LakeProject:
-    """A table with promoted files that are not sorted, and a view `endless` with a column of the same name."""
+    """A project with a table of unsorted promoted files and a view `endless` that runs until it is cancelled."""
     made = lake.publish(NAME, rows("two columns"), [KEY, SECOND], buckets={"count": COUNT, "sort": False})
     # The view takes weeks and returns no row, so that a copy of it writes nothing.
     parts = " CROSS JOIN ".join(f"{made.table(NAME)} AS {name}" for name in "abcdef")
@@ -57,7 +57,7 @@ def source(catalog: GlueCatalog) -> CatalogTable:
 
 @pytest.fixture
 def copy(lake: Lake, source: CatalogTable) -> TableCopy:
-    """A copy that was not made yet, in a place of its own."""
+    """Return a request for a copy at a new location."""
     name = f"tmp_{secrets.token_hex(3)}"
     return TableCopy(source, name, f"s3://{lake.bucket}/{NAME}/{name}", "hive_v2")
 
@@ -72,13 +72,13 @@ def endless(copy: TableCopy) -> TableCopy:
 
 
 def fate(project: LakeProject, copy: TableCopy) -> list[list[str]]:
-    """Return states and causes of the queries that were to make a copy."""
+    """Return states and errors of the queries that create a copy."""
     text = f"SELECT state, error_code FROM system.runtime.queries WHERE query LIKE 'CREATE TABLE%{copy.name}%'"
     return project.ask(text).rows
 
 
 def in_order(lake: Lake, location: str) -> set[bool]:
-    """Return, for the files below a location, whether rows are in the order of their keys, NULLs first."""
+    """Return for each file below a location whether its rows are sorted by key, NULLs first."""
     found = set()
     for name in lake.keys(location.removeprefix(f"s3://{lake.bucket}/")):
         columns = pq.read_table(io.BytesIO(lake.get(name)), columns=[KEY, SECOND]).to_pydict().values()

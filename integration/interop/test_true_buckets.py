@@ -1,4 +1,4 @@
-"""Every row is in the bucket in which Trino itself puts its key."""
+"""Every row is in the bucket that Trino computes for its key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Numbers = Mapping[tuple[Any, ...], int]
 
 @pytest.fixture(scope="module")
 def numbers(lake: Lake) -> Callable[[str, str, str], Numbers]:
-    """Return what Trino makes of the keys of a type by a scheme, given a table that holds them all; asked once."""
+    """Return Trino's buckets for all keys of a type and a hash; queried once."""
     known: dict[tuple[str, str], Numbers] = {}
 
     def found(kind: str, scheme: str, table: str) -> Numbers:
@@ -41,7 +41,7 @@ def in_source(kind: str) -> list[tuple[Any, ...]]:
 
 
 def judge(lake: Lake, kind: str, tables: Mapping[int, str], numbers: Numbers) -> None:
-    """Compare tables with the source and with Trino's numbers, row by row; they are given by their bucket counts."""
+    """Compare tables, given by bucket count, row by row with the source and with Trino's bucket numbers."""
     columns = key_columns(kind)
     parts = (
         f'SELECT {count} AS buckets, {", ".join(columns)}, number, "$bucket" FROM {table}'
@@ -77,7 +77,7 @@ def test_bucket_of_every_row_matches_trino(
 def test_bucket_of_every_copied_row_matches_trino(
     lake: Lake, numbers: Callable[[str, str, str], Numbers], scheme: str
 ) -> None:
-    """Files that go on in others: no more than a few rows fit into one."""
+    """The files are so small that buckets continue in further files."""
     name = f"several_files_{scheme}"
     sizes = {"buckets": {"count": PUBLISHED, "hash": scheme, "max_file_bytes": 400}, "size": {"row_group_bytes": 100}}
     project = lake.publish(name, rows("string"), [KEY], **sizes)

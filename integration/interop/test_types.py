@@ -1,4 +1,4 @@
-"""Values of every type that is published are to Trino what they are in the files to who wrote them."""
+"""Trino reads every value of every published type as it was written."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _limits(bits: int) -> pa.Array:
 
 
 def as_trino_has_it(value: Any, kind: pa.DataType) -> Any:
-    """Return a value of pyarrow as Trino's client gives it: it has instants without zone, times of day as numbers."""
+    """Convert a pyarrow value to that of Trino's client: timestamps without zone, times of day as numbers."""
     if value is None:
         return None
     if pa.types.is_timestamp(kind):

@@ -1,4 +1,4 @@
-"""Rows in wrong buckets: verify refuses each of them, where Trino looks at samples."""
+"""Rows in wrong buckets: `verify` refuses every one, while Trino only samples rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def keys(kind: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def numbers(lake: Lake) -> dict[str, Numbers]:
-    """The buckets of the keys above."""
+    """Return the buckets of the keys above."""
     found: dict[str, Numbers] = {}
     for kind, scheme in KINDS.items():
         table = show_written(lake, f"in_place_{kind}", pa.table({KEY: keys(kind)}), [KEY], count=COUNT, hash=scheme)
@@ -44,14 +44,14 @@ def numbers(lake: Lake) -> dict[str, Numbers]:
 
 
 def stray_at(position: int, numbers: Numbers) -> Any:
-    """Return a key of another bucket that comes at a position of the file of `HOME` when it strays there."""
+    """Return a key of another bucket that sorts to a given position in the file of bucket `HOME`."""
     ordered = sorted(key for (key,) in numbers)
     at_home = [key for key in ordered if numbers[(key,)] == HOME]
     return next(key for key in ordered if key not in at_home and bisect(at_home, key) == position)
 
 
 def strays(lake: Lake, table: str, numbers: Numbers) -> list[Any]:
-    """Return the keys of all rows that are not in the bucket that Trino gives them."""
+    """Return the keys of all rows outside the bucket that Trino computes."""
     found = lake.trino.rows(f'SELECT {KEY}, "$bucket" FROM {table}', **FREE)
     return [key for key, bucket in found if bucket != numbers[(key,)]]
 

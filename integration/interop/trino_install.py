@@ -21,14 +21,14 @@ _FETCH_SECONDS = 1800
 
 
 class NotInstalledError(Exception):
-    """Something is missing on this machine; the text says what and where it comes from."""
+    """A program is missing on this machine; the message names it and its source."""
 
 
 def java() -> Path:
-    """Return the `java` of the first installation found that runs this Trino.
+    """Return the first installed `java` that can run this Trino.
 
     Raises:
-        NotInstalledError: there is none.
+        NotInstalledError: no suitable Java is installed.
     """
     for home in _java_homes():
         program = home / "bin" / "java"
@@ -57,7 +57,7 @@ def _release(program: Path) -> int:
 
 
 def trino_home(build: Path = ROOT / "build") -> Path:
-    """Return the directory of the server below `build`, fetched and unpacked now if it is not there yet.
+    """Return the directory of the server below `build`; download and unpack it if it does not exist.
 
     Raises:
         NotInstalledError: the download failed.
@@ -93,7 +93,7 @@ def _fetched(directory: Path) -> Path:
 
 
 def unpack(archive: Path, directory: Path) -> None:
-    """Unpack what the Hive connector needs, a fifth of the archive, and delete the archive."""
+    """Unpack the fifth of the archive that the Hive connector needs, then delete the archive."""
     # Most of the files wanted are hard links to files of other plug-ins that come before them.
     sources: dict[str, list[Path]] = {}
     with tarfile.open(archive, "r|gz") as members:

@@ -1,4 +1,4 @@
-"""One Trino on 127.0.0.1 with the Hive connector on Glue and S3, and questions to it."""
+"""Run Trino on 127.0.0.1 with the Hive connector on Glue and S3, and query it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def scans(self) -> int:
-        """Number of splits that were read."""
+        """Number of splits that the statement read."""
         return sum(stage["totalSplits"] for stage in _leaves(self.statistics["rootStage"]))
 
 
@@ -91,9 +91,9 @@ class Trino:
 def trino_process(
     work: Path, glue: str, s3: str, bucket: str, memory: str, more: Sequence[str] = ()
 ) -> Iterator[Trino]:
-    """Start Trino in `work` and wait until it reads and writes bucketed tables; `more` are flags of the JVM.
+    """Start Trino in `work` and wait until it can read and write bucketed tables; `more` are JVM flags.
 
-    Tables below `work` are at ``local:///…`` to it.
+    Trino addresses tables below `work` as ``local:///…``.
 
     Raises:
         NotInstalledError: Java or Trino is missing and cannot be installed.
@@ -180,7 +180,7 @@ def _write(path: Path, properties: Mapping[str, object]) -> None:
 
 
 def _wait(server: Trino, process: subprocess.Popen[bytes], bucket: str) -> None:
-    """Wait until a bucketed table is written and read: ports, /v1/info and the list of nodes all come too early."""
+    """Wait until a bucketed table can be written and read; ports, /v1/info and the node list respond too early."""
     deadline = time.monotonic() + _START_SECONDS
     for number in itertools.count():
         try:

@@ -30,7 +30,7 @@ def four_jobs(made: Site, target: str, *arguments: str) -> None:
 
 
 def meaning(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Columns, buckets, comment and number of changes of each table; all but where its files are."""
+    """Return columns, buckets, comment and number of changes of each table, without its location."""
     found = {}
     for name, table in tables.items():
         place = table["StorageDescriptor"]
@@ -44,7 +44,7 @@ def published(*names: str) -> list[str]:
 
 
 def without_lease(objects: Mapping[str, str]) -> dict[str, str]:
-    """Every run acquires the lease and releases it."""
+    """Return the objects without the lease, which every run changes."""
     return {key: written for key, written in objects.items() if not key.endswith("/lease.json")}
 
 

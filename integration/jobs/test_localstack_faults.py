@@ -36,7 +36,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 @pytest.fixture(scope="module")
 def expected(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a run on local disk writes."""
+    """Digests of the files that a run on local disk writes."""
     project = Project(tmp_path_factory.mktemp("local"), sample)
     project.run()
     found = project.hashes()

@@ -28,7 +28,7 @@ class Segment:
 
 
 def text_segments(path: Path) -> Iterator[Segment]:
-    """Yield the prose of a file; names of Python files are in `name_segments`."""
+    """Yield the prose of a file; `name_segments` yields the names in Python files."""
     source = path.read_text("utf-8")
     if path.suffix == ".md":
         yield Segment(1, _without_code(_FENCE.sub(_masked, source)))
@@ -65,7 +65,7 @@ def _python_comments(source: str) -> Iterator[Segment]:
 
 
 def _hash_comments(source: str) -> Iterator[Segment]:
-    """Yield the comments of YAML: whole lines, and what follows a ` #`."""
+    """Yield the comments of YAML: whole lines, and text after ` #`."""
     numbered = ((number, re.search(r"(?:^|\s)(#.*)$", line)) for number, line in enumerate(source.splitlines(), 1))
     yield from _blocks((number, match[1]) for number, match in numbered if match)
 

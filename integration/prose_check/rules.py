@@ -20,7 +20,7 @@ from .extract import Segment, name_segments, text_segments
 
 @dataclass(frozen=True)
 class Finding:
-    """A forbidden word in a file, and what to write instead."""
+    """A forbidden word in a file and its replacement."""
 
     path: Path
     line: int
@@ -77,7 +77,7 @@ class Style:
         return sorted(findings, key=lambda finding: (finding.line, finding.word))
 
     def _proselint(self, segments: Sequence[Segment], shown: Path) -> Iterator[Finding]:
-        """Check all segments as one text, whose blank lines keep them apart."""
+        """Check all segments as one text, separated by blank lines."""
         _register_checks()
         lines, numbers = list[str](), list[int]()
         for segment in segments:

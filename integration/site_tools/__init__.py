@@ -1,1 +1,1 @@
-"""Builds the documentation as a site: `make site`, or `python -m integration.site_tools DIRECTORY`."""
+"""Build the documentation as a site: `make site`, or `python -m integration.site_tools DIRECTORY`."""

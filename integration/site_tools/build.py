@@ -61,7 +61,7 @@ def make_site(to: Path, work: Path, root: Path = ROOT) -> None:
 
 
 def _unescape_pipes(pages: Path) -> None:
-    """Write `a|b` for `a\\|b` in the code of tables: forges need the backslash there, the site would show it."""
+    """Write `a|b` for `a\\|b` in the code of tables: forges need the backslash there, but the site would show it."""
     for page in pages.rglob("*.md"):
         rows = [
             _CODE.sub(lambda code: code[0].replace("\\|", "|"), line) if line.startswith("|") else line
@@ -71,7 +71,7 @@ def _unescape_pipes(pages: Path) -> None:
 
 
 def _move_home(pages: Path) -> None:
-    """Make docs/index.md the page of the site's root, with links that fit there."""
+    """Move docs/index.md to the root of the site and adapt its links."""
     home = pages / "docs" / "index.md"
     text = _RELATIVE_LINK.sub(lambda link: link[1] + posixpath.normpath(f"docs/{link[2]}"), home.read_text("utf-8"))
     (pages / "index.md").write_text(text, "utf-8")

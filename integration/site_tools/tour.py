@@ -121,7 +121,7 @@ def _shown(step: Step, shown: Path, output: str) -> str:
 
 
 def run(words: str, project: Path, root: Path, conf: Path | None = None) -> str:
-    """Run a command in a terminal of its own and return what the terminal shows at the end, with its colors.
+    """Run a command in a pseudo-terminal and return its final screen content with colors.
 
     Raises:
         RuntimeError: it failed.
@@ -144,7 +144,7 @@ def run(words: str, project: Path, root: Path, conf: Path | None = None) -> str:
 
 
 def _read(terminal: int) -> str:
-    """Read everything that is written to a terminal until its last writer ends, and close it."""
+    """Read all output of a pseudo-terminal until its last writer ends, then close it."""
     with os.fdopen(terminal, "rb", buffering=0) as stream:
         content = b""
         # On Linux, reading fails once the last writer has closed the terminal.
@@ -155,7 +155,7 @@ def _read(terminal: int) -> str:
 
 
 def screen(written: str) -> str:
-    """Return the lines that a terminal shows after this text: progress bars move the cursor up and erase lines."""
+    """Return the lines that a terminal shows after this output: progress bars move the cursor up and erase lines."""
     lines, row = [""], 0
     for token in re.findall(r"\x1b\[[?0-9;]*[A-Za-z]|\n|\r|[^\x1b\n\r]+", written):
         if token == "\n":

@@ -1,4 +1,4 @@
-"""Definitions with files behind them, and the catalogs to put them in; imported by child processes too."""
+"""Catalogs for tests and functions that fill them; child processes import them too."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def marks(path: Path, name: str, database: str = DATABASE) -> set[object]:
 
 
 def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start Python with this source tree; it reads our answers from stdin and writes lines to stdout."""
+    """Start Python with this source tree; its stdin and stdout are pipes."""
     paths = [str(Path(bucketwheel.__file__).parents[1]), str(Path(__file__).parent)]
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],

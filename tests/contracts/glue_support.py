@@ -1,4 +1,4 @@
-"""Glue catalogs of their own database, and tables as others make them."""
+"""Settings of Glue catalogs, and tables of other programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _numbers = itertools.count()
 
 
 def glue_settings(endpoint: str, target: str, aws: dict[str, Any] | None = None, **catalog: Any) -> Settings:
-    """Settings with a database that no other test uses."""
+    """Return settings with a new database."""
     given = {"kind": "glue", "path": None, "database": f"db_{os.getpid()}_{next(_numbers)}", **catalog}
     return Settings(
         target=target,
@@ -27,7 +27,7 @@ def glue_in(endpoint: str, target: str, **catalog: Any) -> GlueCatalog:
 
 
 def foreign_table(name: str, kind: str = "table") -> dict[str, Any]:
-    """What another program gives to CreateTable."""
+    """Return the table input that another program passes to CreateTable."""
     storage = {
         "Columns": [{"Name": "answer", "Type": "bigint", "Comment": "forty-two"}],
         "Location": "s3://elsewhere/data/",

@@ -1,4 +1,4 @@
-"""What is special about the DuckDB catalog."""
+"""Behavior that only the DuckDB catalog has."""
 
 from __future__ import annotations
 

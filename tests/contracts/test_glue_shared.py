@@ -1,7 +1,6 @@
-"""Tables in Glue while others read them, and while two writers publish at once.
+"""Tables in Glue with concurrent readers and with two concurrent writers.
 
-moto takes an update of a stale version; here it stands behind `aws_server.strict_glue`, which refuses it as AWS
-says that it does.
+moto accepts an update of a stale version; `aws_server.strict_glue` in front of it refuses one, as AWS documents.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def settings(aws: str, tmp_path: Path) -> Any:
 
 
 def shown(catalog: GlueCatalog) -> dict[str, str]:
-    """The run whose directory each table points at, which has to be the one that it names."""
+    """Return the run that each table shows; check that its location and its parameter agree."""
     found = {}
     for table in catalog.tables():
         found[table.name] = table.location.rpartition("/")[2]
@@ -57,7 +56,7 @@ def shown(catalog: GlueCatalog) -> dict[str, str]:
 
 
 class Meeting:
-    """Two writers whose first change reaches Glue only when both have looked: at the lists, and at that table."""
+    """Holds the first change of each of two writers until both have read the list and the table."""
 
     def __init__(self, faults: Faults, change: str) -> None:
         self._together = threading.Barrier(2)

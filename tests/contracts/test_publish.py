@@ -1,4 +1,4 @@
-"""Publishing all tables of a run, or none, whatever the catalog and the lease do meanwhile."""
+"""Publishing all tables of a run or none, whatever happens to catalog and lease meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNT = 5
 
 
 class Fence:
-    """Holds until it is asked for the `lost_at`-th time, and from then on not any more."""
+    """A fence that is lost at its `lost_at`-th check."""
 
     def __init__(self, lost_at: int | None = None) -> None:
         self.asked = 0
@@ -57,7 +57,7 @@ def of_run(run: str, count: int = COUNT) -> dict[str, str]:
 
 @pytest.fixture
 def catalog() -> MemoryCatalog:
-    """All tables but the third, which is new, show run 1; puts are counted from here on."""
+    """A catalog with tables of run 1, without the third table; it counts puts."""
     made = MemoryCatalog()
     publish_all(made, Fence(), [table for table in tables("run1") if table.name != "t3"], adopt=False)
     made.puts = 0

@@ -1,4 +1,4 @@
-"""Reads every table of a catalog again and again until its stdin closes, and stops at the first thing wrong."""
+"""Read every table of a catalog in a loop until stdin closes; stop at the first error."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Starts runs from a warm process, kills them at a given moment, and says how they ended.
+"""Start runs from a warm process, kill them after a given time, and print how they ended.
 
-A line of JSON on stdin is an order: what to do with which case, and after how many seconds to kill it.
+Each line of JSON on stdin is an order: the command, its project, and after how many seconds to kill it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Real processes are killed at random moments; what the next one makes of it is what nobody had disturbed.
+"""Kill real processes at random moments: the next one must produce the result of an undisturbed run.
 
-Meanwhile a reader in a process of its own looks at every table without a pause: it never sees an error, a
-missing or partial table, or two snapshots in one table.
+Meanwhile a reader process reads every table without pause. It must never see an error, a missing or partial
+table, or two snapshots in one table.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Server:
         self._process.communicate()
 
     def order(self, kill_after: float | None = None, **more: Any) -> tuple[int, float]:
-        """Have it done; return the exit code and how long it took."""
+        """Execute a command; return its exit code and duration."""
         order: dict[str, Any] = {"action": "run", "resume": None, "snapshot_dt": FEBRUARY, "root": str(self._root)}
         order |= {"changes": {}, **more}
         assert self._process.stdin is not None
@@ -77,13 +77,13 @@ class Server:
         return answer["code"], answer["seconds"]
 
     def killed(self, after: float, **more: Any) -> bool:
-        """Have it done and killed after so many seconds; return whether it was, or had ended well before."""
+        """Execute a command and kill it after some seconds; return whether it was killed before it succeeded."""
         code, _ = self.order(kill_after=after, **more)
         assert code in (0, -signal.SIGKILL), f"{more} ended with {code} before it was killed; see stderr"
         return code != 0
 
     def done(self, **more: Any) -> float:
-        """Have it done undisturbed; return how long it took."""
+        """Execute a command undisturbed; return its duration."""
         code, seconds = self.order(**more)
         assert code == 0, f"{more} ended with {code}; see stderr"
         return seconds
@@ -110,16 +110,16 @@ class Scene(FaultScene):
         self.published_from = max(self.wall - publishing, self.wall / 4)
 
     def begun(self) -> str | None:
-        """The run of February, if there is one."""
+        """The manifest of the February run, if there is one."""
         return next((run_id for run_id in self.case.store().ids(DATASET) if run_id != self.january), None)
 
     def state(self) -> str:
-        """How far the run of February has come."""
+        """The progress of the February run."""
         run_id = self.begun()
         return list(self.case.store().load(DATASET, run_id).stages)[-1] if run_id else "nothing"
 
     def back(self) -> None:
-        """Show January again, and forget that February was ever done; its files stay, as readers may be at them."""
+        """Publish January again and delete the metadata of February; its files stay, because readers may use them."""
         self.server.done(action="rollback", run_id=self.january)
         assert self.shown() == {JANUARY}
         for run_id in self.case.store().all_run_ids(DATASET):
@@ -183,7 +183,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 def moments(scene: Scene, chance: random.Random) -> Iterator[float]:
-    """Yield moments spread evenly, half of them over the time before anything is published, half over the rest."""
+    """Yield evenly spread moments: half of them before the first table is published, half after."""
     while True:
         for number in range(15):
             share = (number + chance.random()) / 15

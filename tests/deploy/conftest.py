@@ -26,7 +26,7 @@ def moto_server() -> Iterator[str]:
 
 @pytest.fixture
 def aws_url(moto_server: str, own_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
-    """AWS as moto knows it, empty."""
+    """Return the endpoint of an empty moto."""
     reset(moto_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -62,7 +62,7 @@ def given(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory, source: Path, given: Path) -> api.Package:
-    """Build a package once; tests get copies of it."""
+    """Build a package once; tests get copies."""
     return api.package(configuration(), tmp_path_factory.mktemp("package") / "package", source, given)
 
 

@@ -1,4 +1,4 @@
-"""An account as moto has it, for tests that make, change and remove stacks in it."""
+"""An AWS account in moto, for tests that create, change and delete stacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOCATION = "s3://artifacts-prod/bucketwheel/01"
 
 
 class Account:
-    """An account with a package in it."""
+    """An account that contains a package."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -61,6 +61,6 @@ class Account:
             return None
 
     def force(self, status: str) -> None:
-        """Put the stack into a state that moto never reaches by itself."""
+        """Set a state of the stack that moto never reaches by itself."""
         stacks = cloudformation_backends[ACCOUNT][REGION].stacks
         next(found for found in stacks.values() if found.name == NAME).status = status

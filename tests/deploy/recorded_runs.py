@@ -1,7 +1,7 @@
-"""The jobs of the prod configuration on moto, run by their script with the arguments that Glue gives it.
+"""Run the jobs of the prod configuration on moto, by their script and with the arguments that Glue passes.
 
-Only the engine, the number of buckets and the address of AWS are other than in production: the names of buckets,
-databases and workgroups are the real ones, so that what is recorded can be held against the role as it is rendered.
+Only the engine, the number of buckets and the endpoint of AWS differ from production. Buckets, databases and
+workgroups have their real names, so that tests can compare the recorded calls with the rendered role.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _REGISTER, _CTAS = "register-staged-tables", "create-athena-bucketed-tables"
 
 @dataclass
 class Account:
-    """The account that the jobs run in: its buckets, the input, the package's configuration, the workgroup."""
+    """The account of the jobs: buckets, input, configuration of the package, and workgroup."""
 
     endpoint: str
     recorder: Recorder
@@ -70,37 +70,37 @@ class Account:
         athena.close()
 
     def deliver(self, sample: Sample, but: str = "none") -> None:
-        """Put a month's snapshot, and the mapping, where the source systems do; `but` files of one kind."""
+        """Upload the snapshot of a month and the mapping as the source systems do, without files of suffix `but`."""
         for path in sorted(sample.directory.rglob("*")):
             if path.is_file() and path.suffix != but:
                 key = str(path.relative_to(sample.directory))
                 self.s3.put_object(Bucket=self.deployment.target().bucket, Key=key, Body=path.read_bytes())
 
     def job(self, name: str, dataset: str, *more: str, **settings: Any) -> None:
-        """Run a job of `deploy.jobs` for a dataset, as Glue does with what the state machine tells it."""
+        """Run a job of `deploy.jobs` for a dataset with the arguments that the state machine passes to Glue."""
         arguments = self.deployment.arguments(self.deployment.jobs()[name], dataset, (), {"--SNAPSHOT_DT": None})
         changed = json.dumps({**_SMALL, **{key.replace("__", "."): value for key, value in settings.items()}})
         given = [word for pair in {**arguments, TOPIC: self.topic}.items() for word in pair]
         job_cli.main([*_OF_GLUE, *given, "--settings", changed, *more])
 
     def command(self, *arguments: str) -> None:
-        """Run a command as an operator does, with whatever that person may do."""
+        """Run a command as an operator with full permissions."""
         cli.main([*arguments, "--env", "prod", "--conf", str(ROOT / "conf")], standalone_mode=False, obj=[])
 
     @contextmanager
-    def noted(self, name: str) -> Iterator[None]:
-        """Keep the calls of a block under a name."""
+    def recorded(self, name: str) -> Iterator[None]:
+        """Record the calls of a block under a name."""
         with self.recorder.chapter() as found:
             yield
         self.calls[name] = found
 
 
 def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[str, list[Call]]:
-    """Return the calls of each job in an account that is empty at first, of what went wrong, and of an operator.
+    """Return the calls of each job in an initially empty account, of failed jobs, and of an operator.
 
     Args:
-        endpoint: where AWS is.
-        places: a directory without any credentials.
+        endpoint: endpoint of moto.
+        places: an empty directory, without credentials.
         months: samples of two months, the earlier one first.
     """
     environment = {
@@ -124,7 +124,10 @@ def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[s
             recorder.listen(clients.session())
             clients.session().events.register("before-send", faults.intercept)
             account.deliver(months[0], but=".csv")
-            with account.noted("no mapping yet"), pytest.raises(JobFailedError, match=r"mapping .* does not exist"):
+            with (
+                account.recorded("no mapping yet"),
+                pytest.raises(JobFailedError, match=r"mapping .* does not exist"),
+            ):
                 account.job("pipeline", WIDE)
             account.deliver(months[0])
             _monthly(account, faults)
@@ -138,32 +141,32 @@ def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[s
 
 def _monthly(account: Account, faults: Faults) -> None:
     for name, dataset in (("infobase-split-and-bucket", WIDE), ("addressable-bucket", NARROW)):
-        with account.noted(name):
+        with account.recorded(name):
             account.job(name, dataset)
     # The tables that were made before the one that is refused have to go again.
     faults.plan("CreateTable", None, None, refusal("AccessDeniedException"))
-    with account.noted("a table is refused"), pytest.raises(JobFailedError, match="CreateTable was denied"):
+    with account.recorded("a table is refused"), pytest.raises(JobFailedError, match="CreateTable was denied"):
         account.job(_REGISTER, WIDE)
     for name in (_REGISTER, _CTAS):
         if name == _CTAS:
             faults.plan("CreateTable", None, None, refusal("AccessDeniedException"))
-            with account.noted("a final table is refused"), pytest.raises(JobFailedError, match="was denied"):
+            with account.recorded("a final table is refused"), pytest.raises(JobFailedError, match="was denied"):
                 account.job(_CTAS, WIDE)
-        with account.noted(name):
+        with account.recorded(name):
             account.job(name, WIDE)
             account.job(name, NARROW)
 
 
 def _in_one_job(account: Account, faults: Faults) -> None:
     faults.plan("CompleteMultipartUpload", None, None, None, refusal("AccessDenied", 403))
-    with account.noted("a file is refused"), pytest.raises(JobFailedError, match="PutObject"):
+    with account.recorded("a file is refused"), pytest.raises(JobFailedError, match="PutObject"):
         account.job("pipeline", WIDE)
     faults.plan("CompleteMultipartUpload", None, refusal("AccessDenied", 403))
-    with account.noted("a file of the other dataset is refused"), pytest.raises(JobFailedError, match="PutObject"):
+    with account.recorded("a file of the other dataset is refused"), pytest.raises(JobFailedError, match="PutObject"):
         account.job("pipeline", NARROW)
-    with account.noted("resumed"):
+    with account.recorded("resumed"):
         account.job("pipeline", WIDE, "--resume", "last")
-    with account.noted("pipeline"):
+    with account.recorded("pipeline"):
         account.job("pipeline", WIDE, "--TABLES_FILTER", "ibe_01")
         account.job("pipeline", NARROW)
 
@@ -171,7 +174,7 @@ def _in_one_job(account: Account, faults: Faults) -> None:
 def _by_athena(account: Account, athena: FakeAthena) -> None:
     athena.sql.plan("CREATE TABLE", Plan("HIVE_TOO_MANY_OPEN_PARTITIONS", "Exceeded limit"))
     athena.sql.plan("CREATE TABLE", Plan(hang=True))
-    with account.noted("by athena"):
+    with account.recorded("by athena"):
         for trouble in ("HIVE_TOO_MANY_OPEN_PARTITIONS", "did not end within 1 s"):
             with pytest.raises(JobFailedError, match=trouble):
                 account.job(_CTAS, NARROW, ctas__attempts=1, ctas__timeout_seconds=1, **ATHENA)
@@ -184,14 +187,14 @@ def _by_athena(account: Account, athena: FakeAthena) -> None:
 
 def _by_hand(account: Account) -> None:
     first = RunStore.of(account.deployment.settings).ids(WIDE)[0]
-    with account.noted("rollback"):
+    with account.recorded("rollback"):
         account.command("rollback", first)
-    with account.noted("expire"):
+    with account.recorded("expire"):
         account.command("expire", "--keep", "1")
 
 
 def _fake_athena(account: Account) -> FakeAthena:
-    """Athena, with clients of its own, made before anybody listens: what it calls is not what the jobs call."""
+    """Install a fake Athena; its clients are created before recording starts, so their calls are not recorded."""
     own: dict[str, Any] = {"region": REGION, "endpoint_url": account.endpoint}
     settings = account.deployment.settings.model_copy(update={"aws": AwsSettings(**own)})
     catalog, storage = GlueCatalog(settings), Storage(StorageSettings(**own))
@@ -201,7 +204,7 @@ def _fake_athena(account: Account) -> FakeAthena:
 
 @contextmanager
 def _fresh_clients() -> Iterator[None]:
-    """Create new clients in the block, and keep none of them after it."""
+    """Use new clients in the block and discard them after it."""
     _forget_clients()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The calls of AWS that this process makes, as what a policy has to allow for each of them."""
+"""Record the AWS calls of this process together with the permissions that each of them needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _WORKGROUP = f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/"
 
 @dataclass
 class Recorder:
-    """Notes the calls of a boto3 session's clients; of clients made after `listen`."""
+    """Records the calls of clients of a boto3 session that are created after `listen`."""
 
     _calls: dict[str, Call] = field(default_factory=dict)
     _workgroups: dict[str, str] = field(default_factory=dict)
@@ -44,10 +44,10 @@ class Recorder:
 
     @contextmanager
     def chapter(self) -> Iterator[list[Call]]:
-        """Fill a list with the different calls of a block when it ends.
+        """Fill a list with the distinct calls of a block when it ends.
 
         Raises:
-            LookupError: of a call it is not known what it needs; also where the block has made a warning of that.
+            LookupError: the permission for a call is not known, even if the block turned the error into a warning.
         """
         found: list[Call] = []
         with self._lock:

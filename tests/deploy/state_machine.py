@@ -1,4 +1,4 @@
-"""A state machine of the stack as moto's interpreter runs it, with the jobs that it starts."""
+"""Run a state machine of the stack in moto's interpreter, with the jobs that it starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "etl-omc-flywheel-prod-"
 
 
 class Machine:
-    """The state machine of the stack with the jobs that it starts."""
+    """A state machine of the stack and the jobs that it starts."""
 
     def __init__(self, logical_id: str = "StateMachine", **settings: Any) -> None:
         made = rendered(**{"deploy__retries": 0, **settings})["Resources"]
@@ -43,15 +43,15 @@ class Machine:
         return boto3.client("glue", REGION)
 
     def start(self, given: dict[str, Any]) -> str:
-        """Start it and return the ARN of the execution."""
+        """Start an execution and return its ARN."""
         return str(self._states().start_execution(stateMachineArn=self.arn, input=json.dumps(given))["executionArn"])
 
     def run(self, given: dict[str, Any]) -> str:
-        """Run it to its end and return how it ended."""
+        """Run an execution to its end and return its description."""
         return str(self.ended(self.start(given))["status"])
 
     def ended(self, execution: str) -> dict[str, Any]:
-        """Wait for the end of an execution and return what it says of itself."""
+        """Wait for the end of an execution and return its description."""
         deadline = time.monotonic() + 60
         while (found := self._states().describe_execution(executionArn=execution))["status"] == "RUNNING":
             assert time.monotonic() < deadline
@@ -60,13 +60,13 @@ class Machine:
         return answer
 
     def runs(self) -> dict[str, list[dict[str, str]]]:
-        """The arguments of every run of every job that has one."""
+        """The arguments of all job runs, by job."""
         names = [job["Name"] for job in self._glue().get_jobs()["Jobs"]]
         found = {name.removeprefix(PREFIX): self._glue().get_job_runs(JobName=name)["JobRuns"] for name in names}
         return {name: [run["Arguments"] for run in runs] for name, runs in found.items() if runs}
 
     def started(self) -> list[tuple[str, str]]:
-        """Job and dataset of every run, in the order of their start."""
+        """Job and dataset of each run, in order of start."""
         names = [job["Name"] for job in self._glue().get_jobs()["Jobs"]]
         runs = [run for name in names for run in self._glue().get_job_runs(JobName=name)["JobRuns"]]
         runs.sort(key=lambda run: run["StartedOn"])
@@ -79,7 +79,7 @@ class Machine:
 
 
 def _hurried(value: Any) -> Any:
-    """A definition whose waits are as short as moto takes them; how long they are, `test_template_watching` knows."""
+    """Return the definition with the shortest waits that moto accepts; other tests check the real ones."""
     if isinstance(value, list):
         return [_hurried(part) for part in value]
     if not isinstance(value, dict):
@@ -97,7 +97,7 @@ def resolved_job(properties: dict[str, Any], made: dict[str, Any]) -> dict[str, 
 def call_with_small_letters(
     self: Any, env: Any, resource_runtime_part: Any, normalised_parameters: Any, state_credentials: Any
 ) -> None:
-    """What moto does for calls of Step Functions, whose parameters boto3 and a definition write differently."""
+    """Adapt calls of Step Functions, whose parameter names differ between boto3 and state machine definitions."""
     client = boto3.client("stepfunctions", resource_runtime_part.region)
     names = {f"{name[:1].lower()}{name[1:]}": value for name, value in normalised_parameters.items()}
     answer = getattr(client, re.sub("([A-Z])", r"_\1", self.resource.api_action).lower())(**names)
@@ -115,7 +115,7 @@ def _capitalised(value: Any) -> Any:
 def wait_for_end(
     self: Any, env: Any, resource_runtime_part: Any, normalised_parameters: Any, state_credentials: Any
 ) -> None:
-    """What moto does for `.sync`, but for the end: there it stops a callback that such a task has not."""
+    """Wait like moto's `.sync`, but do not stop a callback at the end, which such a task does not have."""
     output = env.stack.pop()
     env.stack.append(output)
     resolver = self._build_sync_resolver(

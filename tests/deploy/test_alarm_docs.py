@@ -1,4 +1,4 @@
-"""The operations guide explains every alarm by its name."""
+"""The operations guide explains every alarm by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands as their user sees them: exit code, stdout, stderr."""
+"""The deployment commands as a user sees them: exit code, stdout, stderr."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process with the project's configuration of prod."""
+    """Run the command line in this process with the example configuration of prod."""
 
     def bucketwheel(*words: str, env: str = "prod") -> Result:
         code = 0
@@ -41,7 +41,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def account(aws_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Everything by way of moto."""
+    """Send all AWS calls to moto."""
     for name, value in (("AWS__ENDPOINT_URL", aws_url), ("AWS__REGION", REGION)):
         monkeypatch.setenv(f"BUCKETWHEEL__{name}", value)
     monkeypatch.setattr("bucketwheel.submit.follow.POLL_SECONDS", 0.0)
@@ -128,7 +128,7 @@ def test_package_apply_and_destroy(run: Run, account: str, tmp_path: Path, monke
 
 
 class _Said:
-    """What a person types."""
+    """Input that a user types."""
 
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines(keepends=True)

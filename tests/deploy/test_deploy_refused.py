@@ -1,4 +1,4 @@
-"""What AWS would refuse is refused before AWS is asked, all of it at once."""
+"""Configurations that AWS would reject are refused before any AWS call, with all problems in one error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What jobs on EMR Serverless are started with, against AWS's own model of it."""
+"""Parameters of jobs on EMR Serverless match the service model of AWS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package: what is in it, the same bytes each time, where it is uploaded, what is refused."""
+"""The package: contents, reproducible bytes, and refused input."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_package_contains_wheel_script_config_and_archive(packed: api.Package) -
 def test_package_of_same_input_is_identical(
     packed: api.Package, tmp_path: Path, source: Path, given: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the times of files, the order in the archive, the umask, the zone, or what an earlier build left."""
+    """File times, order in the archive, umask, time zone and remains of earlier builds make no difference."""
     other = checkout(tmp_path / "other")
     (other / "build/lib/bucketwheel").mkdir(parents=True)
     (other / "build/lib/bucketwheel/stale.py").write_text("")

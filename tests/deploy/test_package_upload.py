@@ -1,4 +1,4 @@
-"""The package on S3, by moto: its name, and which settings it was made from."""
+"""The package on S3 (moto): its name, and the check of the settings it was built from."""
 
 from __future__ import annotations
 

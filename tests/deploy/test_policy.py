@@ -1,4 +1,4 @@
-"""The role allows what the jobs call, as it was recorded, nothing else, and nothing that none of them calls."""
+"""The role of the jobs allows exactly the recorded calls."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def with_athena() -> list[dict[str, Any]]:
 
 
 def of_jobs(recorded: Mapping[str, Sequence[Call]]) -> list[Call]:
-    """What the role of the jobs is for where tables are promoted."""
+    """The recorded calls of jobs that promote tables."""
     return [call for name, calls in recorded.items() if name not in OTHER_CHAPTERS for call in calls] + BY_HAND
 
 
@@ -52,7 +52,7 @@ def of_jobs(recorded: Mapping[str, Sequence[Call]]) -> list[Call]:
 def recorded(
     tmp_path_factory: pytest.TempPathFactory, aws_endpoint: str, earlier: Sample, clean: Sample
 ) -> dict[str, list[Call]]:
-    """What each job has called, by its name; also of jobs that failed, and of operators."""
+    """Recorded calls by job, including failed jobs and operators."""
     reset(aws_endpoint)
     calls = record(aws_endpoint, tmp_path_factory.mktemp("nobody"), (earlier, clean))
     # Other tests have databases and buckets of these names.

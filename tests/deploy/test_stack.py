@@ -1,6 +1,6 @@
-"""The stack against moto's CloudFormation: made, changed, left as it is, removed, and every way that can fail.
+"""The stack on moto's CloudFormation: create, update, no change, delete, and failures.
 
-moto makes buckets, roles, topics, log groups, state machines, rules and dashboards, and accepts the rest in silence.
+moto creates buckets, roles, topics, log groups, state machines, rules and dashboards; it accepts the rest silently.
 """
 
 from __future__ import annotations

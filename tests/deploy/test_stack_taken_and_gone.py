@@ -1,4 +1,4 @@
-"""What exists before a stack comes, and what is left when it goes."""
+"""Resources that exist before the stack is created, and those that remain after it is deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOGS = f"{DATA}-access-logs"
 
 
 def there(account: Account) -> dict[str, set[str]]:
-    """What moto makes of the stack's resources, by service."""
+    """Return the resources that moto created for the stack, by service."""
     client = account.client
     return {
         "buckets": {bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]} - {"artifacts-prod"},

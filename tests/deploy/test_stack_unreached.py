@@ -1,4 +1,4 @@
-"""The stack where nothing says who asks, or where."""
+"""The stack without credentials or region."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The monthly run as moto's interpreter of state machines runs it: which jobs, with what, in which order."""
+"""The monthly execution in moto's interpreter: jobs, their arguments and their order."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_failed_job_ends_run_and_sends_notification(machine: Machine, monkeypatc
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[FakeJobRun], bool]) -> None:
-    """Let runs of jobs end as FAILED."""
+    """Make job runs end in state FAILED."""
     advance = FakeJobRun.advance
 
     def fail(self: FakeJobRun) -> None:

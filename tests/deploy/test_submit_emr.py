@@ -1,4 +1,4 @@
-"""Runs on EMR Serverless: the whole life on moto, its cost, and faults."""
+"""Runs on EMR Serverless (moto): life cycle, cost and faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of Glue jobs on moto, through their whole life; faults on the way."""
+"""Runs of Glue jobs (moto): life cycle and results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of Glue jobs on moto: interrupts, limits, throttling, outages and lost answers."""
+"""Runs of Glue jobs (moto): interrupts, limits, throttling, outages and lost responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of a run as it is followed, on moto: much at once, late lines, and a log that cannot be read."""
+"""The log of a followed run (moto): many lines at once, late lines, and a log that cannot be read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from submit_support import GROUP, JOB, Glue, answered, client, faults
 
 
 class Log:
-    """What the run of a submission prints."""
+    """The log of a submitted run."""
 
     def __init__(self, glue: Glue) -> None:
         self._client = client("logs", glue.url)

@@ -16,7 +16,7 @@ from submit_support import Glue, fail, reached
 
 @pytest.fixture
 def working(aws_url: str, project: Project) -> Glue:
-    """Jobs whose target is a local project; the first pause of a submission is when its run does its work."""
+    """Jobs whose target is a local project; the run happens during the first pause of the submission."""
     glue = Glue(aws_url, project.target)
     datasets = {name: found.model_dump() for name, found in project.configuration().settings.datasets.items()}
     glue.config = reached(aws_url, project.target, datasets=datasets)
@@ -93,7 +93,7 @@ def test_denied_target_does_not_hide_error_of_run(glue: Glue, monkeypatch: pytes
 
 
 def unreachable(glue: Glue) -> api.Configuration:
-    """A configuration with a target that only the jobs could read."""
+    """Return a configuration whose target only the jobs can read."""
     return reached(glue.url, "s3://no-such-bucket/out", storage__endpoint_url=glue.url)
 
 

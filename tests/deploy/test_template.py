@@ -1,4 +1,4 @@
-"""What the template holds, for every shape that it can have."""
+"""Contents of the template, for every variant of the configuration."""
 
 from __future__ import annotations
 

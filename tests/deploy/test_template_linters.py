@@ -1,4 +1,4 @@
-"""AWS's rules for templates and state machines, as cfn-lint, checkov and statelint know them."""
+"""The template and its state machines pass cfn-lint, checkov and statelint."""
 
 from __future__ import annotations
 

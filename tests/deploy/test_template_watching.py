@@ -1,4 +1,4 @@
-"""What the template watches: alarms, events, limits of time, the dashboard."""
+"""Monitoring in the template: alarms, events, time limits and the dashboard."""
 
 from __future__ import annotations
 

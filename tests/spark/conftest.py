@@ -32,7 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def server(cluster: Cluster) -> Iterator[Server]:
-    """A driver that runs what it is told."""
+    """A driver that executes the orders of tests."""
     made = Server(cluster, cluster.root / "server")
     yield made
     made.driver.end()
@@ -40,13 +40,13 @@ def server(cluster: Cluster) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    """A sample that two cores work on for some seconds."""
+    """A sample that takes two cores some seconds."""
     return write_sample(tmp_path_factory.mktemp("larger"), _SPEC)
 
 
 @pytest.fixture(scope="session")
 def by_arrow(tmp_path_factory: pytest.TempPathFactory, larger: Sample) -> Project:
-    """What the arrow engine makes of it."""
+    """Digests of the files that the arrow engine writes."""
     made = Project(tmp_path_factory.mktemp("by-arrow") / "p", larger)
     made.set(buckets={"count": _BUCKETS})
     made.run()
@@ -57,7 +57,7 @@ def by_arrow(tmp_path_factory: pytest.TempPathFactory, larger: Sample) -> Projec
 def scene(
     java: None, request: pytest.FixtureRequest, by_arrow: Project, larger: Sample, tmp_path: Path
 ) -> Iterator[Scene]:
-    """A project for a run on a whole cluster."""
+    """A project for runs on the cluster."""
     # Not before it is known that there is a Java.
     cluster: Cluster = request.getfixturevalue("cluster")
     server: Server = request.getfixturevalue("server")
@@ -72,7 +72,7 @@ def scene(
 
 @pytest.fixture
 def slowed() -> Iterator[Callable[[Worker], None]]:
-    """Let the Python processes of a worker run a fifth of the time only."""
+    """Let the Python processes of a worker run only a fifth of the time."""
     over = threading.Event()
     threads: list[threading.Thread] = []
 

@@ -1,4 +1,4 @@
-"""Starts the session of the spark engine as a job of `spark-submit` does, tells its settings, and waits to be ended.
+"""Start the session of the spark engine as a `spark-submit` job does, write its settings to a file, and wait.
 
 session_script.py TARGET ANSWER
 """

@@ -1,4 +1,4 @@
-"""A standalone cluster of real processes on this machine: a master and two workers of one core each."""
+"""A standalone Spark cluster of real processes on this machine: a master and two workers of one core each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEYS = {
 
 
 def until(happened: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    """Wait for something, looking often; raise where it does not come."""
+    """Poll until a condition holds; raise on timeout."""
     end = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > end:
@@ -40,13 +40,13 @@ def until(happened: Callable[[], bool], what: str, seconds: float = 90) -> None:
 
 
 def spark_environment(**more: str) -> dict[str, str]:
-    """The environment of a process of Spark that listens to this machine only."""
+    """Return the environment of a Spark process that listens on loopback only."""
     own = {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_HOME": str(HOME), "PYSPARK_PYTHON": sys.executable}
     return {**os.environ, **own, **KEYS, **more}
 
 
 class Daemon:
-    """A process of Spark in a group of its own that writes to a log."""
+    """A Spark process in its own process group, with a log file."""
 
     def __init__(self, log: Path, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
         self.log = log
@@ -62,7 +62,7 @@ class Daemon:
         return re.search(pattern, self.text())
 
     def await_line(self, pattern: str, seconds: float = 90) -> re.Match[str]:
-        """Return the match once the log has it; raise where the process ends without."""
+        """Wait until the log matches and return the match; raise if the process ends first."""
 
         def happened() -> bool:
             ended = self.process.poll() is not None
@@ -74,14 +74,14 @@ class Daemon:
         return found
 
     def family(self) -> list[psutil.Process]:
-        """This process and all that it has started, directly or not."""
+        """Return this process and all its descendants."""
         with suppress(psutil.NoSuchProcess):
             own = psutil.Process(self.process.pid)
             return [own, *own.children(recursive=True)]
         return []
 
     def end(self) -> None:
-        """Kill all of it; a process that is stopped dies too."""
+        """Kill the whole group, including stopped processes."""
         send(signal.SIGKILL, self.family())
         self.process.wait(20)
 
@@ -93,7 +93,7 @@ def send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:
 
 
 def named(processes: Iterable[psutil.Process], part: str) -> list[psutil.Process]:
-    """Those whose command line has this part."""
+    """Return the descendants whose command line contains a text."""
     found = []
     for process in processes:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -103,7 +103,7 @@ def named(processes: Iterable[psutil.Process], part: str) -> list[psutil.Process
 
 
 class Worker(Daemon):
-    """A worker; its executor and the Python processes of that are its children."""
+    """A worker; its executors and their Python processes are its descendants."""
 
     def __init__(self, root: Path, number: int, master: str, host: str, more: Mapping[str, str]) -> None:
         self.local = root / f"local-{number}"
@@ -123,20 +123,20 @@ class Worker(Daemon):
         self.await_line("Successfully registered with master")
 
     def executors(self) -> list[psutil.Process]:
-        """JVMs that run tasks."""
+        """The JVMs that run tasks."""
         return named(self.family()[1:], EXECUTOR)
 
     def pythons(self) -> list[psutil.Process]:
-        """The daemon that forks Python workers, and these."""
+        """The daemons that fork Python workers, and the workers."""
         return named(self.family()[1:], DAEMON)
 
     def python_workers(self) -> list[psutil.Process]:
-        """Python processes at work on a task, or waiting for the next."""
+        """The Python processes that execute or await tasks."""
         daemons = {process.pid for process in self.pythons()}
         return [process for process in self.pythons() if _parent(process) in daemons]
 
     def shuffle_files(self) -> set[str]:
-        """A file for each task of scatter that has finished here, in sessions that are not over."""
+        """The shuffle files of finished scatter tasks, in open sessions."""
         # Unlike rglob, walk does not mind directories that vanish meanwhile.
         found = (f"{place}/{name}" for place, _, names in os.walk(self.local) for name in names)
         return {path for path in found if re.search(r"/shuffle_[^/]*\.data$", path)}
@@ -149,7 +149,7 @@ def _parent(process: psutil.Process) -> int:
 
 
 class Cluster:
-    """The master and its workers; `heal` makes it whole again after a fault."""
+    """The master and its workers; `heal` restores them after a fault."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -168,13 +168,13 @@ class Cluster:
         self.heal()
 
     def worker(self, host: str = "127.0.0.1", **more: str) -> Worker:
-        """A new worker; `more` is for its environment, which executors inherit."""
+        """Start a worker; `more` extends its environment, which executors inherit."""
         made = Worker(self.root, next(self._numbers), self.url, host, more)
         self.workers.append(made)
         return made
 
     def heal(self, **more: str) -> None:
-        """End what an earlier run has left, and have two whole workers again, started with `more` where new."""
+        """Kill remains of earlier runs and replace broken workers by new ones with `more` in their environment."""
         for driver in self.drivers:
             driver.end()
         self.drivers.clear()
@@ -189,7 +189,7 @@ class Cluster:
             worker.ready()
 
     def idle(self) -> None:
-        """Wait until no executor is left of the runs that have ended."""
+        """Wait until all executors of finished runs have ended."""
         until(lambda: not any(worker.executors() for worker in self.workers), "end of all executors")
 
     def remove(self, worker: Worker) -> None:

@@ -42,7 +42,7 @@ BOTH = {"spark.cores.max": "2", "spark.scheduler.minRegisteredResourcesRatio": "
 def submit(
     cluster: Cluster, log: Path, script: Path, *arguments: str, cores: Mapping[str, str] = BOTH, **more: str
 ) -> Daemon:
-    """Start a driver by spark-submit; `cores` are settings that say which executors it gets."""
+    """Start a driver by spark-submit; `cores` are the settings that request executors."""
     options = ["--master", cluster.url, "--driver-memory", "600m", "--driver-java-options", SMALL_JVM]
     settings = [word for name, value in {**SMALL, **cores, **QUICK}.items() for word in ("--conf", f"{name}={value}")]
     command = [f"{HOME}/bin/spark-submit", *options, *settings, str(script), *arguments]
@@ -54,14 +54,14 @@ def submit(
 
 
 def submit_job(cluster: Cluster, project: Project, cores: Mapping[str, str] = BOTH) -> Daemon:
-    """Start a run by spark-submit of `app/job.py`."""
+    """Start a run of `app/job.py` by spark-submit."""
     log = cluster.root / f"driver-{uuid.uuid4().hex}.log"
     return submit(cluster, log, APP / "job.py", "--dataset", WIDE, "--config-dir", str(project.conf), cores=cores)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a run ended: the text of what it raised, if anything, and what it wrote."""
+    """The result of a run: text of its error, if any, and its output."""
 
     error: str
     out: str
@@ -69,7 +69,7 @@ class Answer:
 
 
 class Server:
-    """The driver that carries out runs one by one; see `spark_server.py`."""
+    """The driver that executes runs one after another; see `spark_server.py`."""
 
     def __init__(self, cluster: Cluster, directory: Path) -> None:
         self.directory = directory
@@ -81,7 +81,7 @@ class Server:
         self._next = 0
 
     def order(self, arguments: Sequence[str], settings: Mapping[str, str] | None = None) -> Path:
-        """Have a run done; return where its answer will be."""
+        """Order a run; return the path of its answer."""
         text = json.dumps({"arguments": list(arguments), "settings": dict(settings or {})})
         aside = self.directory / "order"
         aside.write_text(text)
@@ -90,11 +90,11 @@ class Server:
         return self.directory / f"{self._next - 1}.answer"
 
     def leave(self) -> None:
-        """Have it give back the cores that it holds."""
+        """Make the driver release its cores."""
         until(self.order([]).exists, "end of the session")
 
     def await_executors(self, workers: Iterable[Worker]) -> None:
-        """Wait until an executor of each worker is known to the session, if there is one."""
+        """Wait until the session, if there is one, has an executor on each worker."""
         _, begun, session = self.driver.text().rpartition("Connected to Spark cluster with app ID")
         if begun and "Successfully stopped SparkContext" not in session:
             until(lambda: all(map(self._has, workers)), "an executor for each worker")
@@ -134,7 +134,7 @@ class Scene(FaultScene):
         self._answer = self.server.order(words, settings)
 
     def said(self) -> str:
-        """What the driver has logged since the run began."""
+        """The log of the driver since the run began."""
         return self.server.driver.text()[self._said :]
 
     def under_way(self, happened: Callable[[], bool], what: str, seconds: float = 120) -> None:
@@ -151,7 +151,7 @@ class Scene(FaultScene):
         assert came or happened(), f"the run ended before {what}: {ended.read_text()}"
 
     def catch(self, worker: Worker) -> None:
-        """Stop the Python processes of a worker in the middle of a task: without one, nothing is lost with them."""
+        """Stop the Python processes of a worker during a task, so that killing them loses work."""
 
         def caught() -> bool:
             stopped = worker.python_workers()
@@ -172,19 +172,19 @@ class Scene(FaultScene):
         return {*begun} - {*re.findall(r"(?:Finished|Lost) task .* \(TID (\d+)\)", text)}
 
     def pause(self, worker: Worker) -> list[psutil.Process]:
-        """Stop a worker in the middle of a task, with its executor and Python processes; return them."""
+        """Stop a worker with its executor and Python processes during a task; return the processes."""
         self.catch(worker)
         stopped = worker.family()
         send(signal.SIGSTOP, stopped)
         return stopped
 
     def retried(self) -> None:
-        """Wait until the driver has given up on an executor that stands still, and its task is done elsewhere."""
+        """Wait until the driver has dropped a stopped executor and another one has finished its task."""
         self.logged(r"Lost executor \d+ .*heartbeat timed out")
         self.logged(r"Starting task \d+\.[1-9]\d* in stage")
 
     def refused(self) -> Answer:
-        """Wait for the end, which has to be an error; nothing is published."""
+        """Wait for the end of the run; check that it failed and published nothing."""
         answer = self.answer()
         assert answer.error
         assert shown(self.project) == []
@@ -193,11 +193,11 @@ class Scene(FaultScene):
         return answer
 
     def logged(self, pattern: str) -> None:
-        """Wait until the driver logs it."""
+        """Wait until the log of the driver matches."""
         self.under_way(lambda: re.search(pattern, self.said()) is not None, f"{pattern!r} in the driver's log")
 
     def scattered(self, worker: Worker, count: int) -> None:
-        """Wait until a worker has finished so many tasks of scatter."""
+        """Wait until a worker has finished this many scatter tasks."""
 
         def happened() -> bool:
             return len(worker.shuffle_files() - self._before) >= count
@@ -205,14 +205,14 @@ class Scene(FaultScene):
         self.under_way(happened, f"{count} tasks of scatter")
 
     def gathered(self, count: int) -> None:
-        """Wait until so many files are in place."""
+        """Wait until the target has this many files."""
         self.under_way(lambda: len(self.files()) >= count, f"{count} files")
 
     def files(self) -> list[Path]:
         return list((self.project.target / WIDE).glob("*/*/*.parquet"))
 
     def answer(self, seconds: float = 180) -> Answer:
-        """Wait for the end of the run."""
+        """Wait for the end of the run and return its result."""
         assert self._answer
         until(self._answer.exists, "end of the run", seconds)
         return Answer(**json.loads(self._answer.read_text()))
@@ -223,7 +223,7 @@ class Scene(FaultScene):
         return Manifest.model_validate_json(path.read_bytes())
 
     def finished(self) -> Answer:
-        """Wait for the end, which has to be a good one; all is there as if nothing had happened."""
+        """Wait for the end of the run; check that it succeeded with the files of an undisturbed run."""
         answer = self.answer()
         assert not answer.error, answer.error + answer.err
         self.check()

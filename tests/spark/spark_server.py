@@ -21,7 +21,7 @@ from bucketwheel.cli.job import main as job
 
 
 def settle(given: dict[str, str], now: dict[str, str]) -> None:
-    """Have the next session start with the settings that are given, and without those of `now`."""
+    """Make the next session start with the given settings and without those of `now`."""
     session = SparkSession._instantiatedSession
     if session is not None:
         session.stop()

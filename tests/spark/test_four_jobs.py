@@ -1,6 +1,6 @@
-"""The four jobs of before as four processes that share nothing but S3 and the catalog.
+"""The four previous jobs as four processes that share only S3 and the catalog.
 
-In containers, and in more ways, they run in integration/jobs.
+integration/jobs runs them in containers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OPTIONS = ("--master", "local[2]", "--conf", "spark.driver.host=127.0.0.1", "--c
 
 
 class Site:
-    """A bucket, a Glue catalog, and a configuration that names them; each job is a process of its own."""
+    """A bucket, a Glue catalog and their configuration; each job is a separate process."""
 
     def __init__(self, endpoint: str, conf: Path, sample: Sample) -> None:
         self.endpoint, self.conf = endpoint, conf
@@ -62,7 +62,7 @@ class Site:
         (conf / "prod.yaml").write_text("{}")
 
     def job(self, *arguments: str) -> str:
-        """Submit one job as Glue would, with arguments of its own beside ours; return what it printed."""
+        """Submit one job as Glue would, with Glue's own arguments added; return its output."""
         home = Path(pyspark.__file__).parent
         glue = ("--JOB_NAME", "etl", "--JOB_RUN_ID", "jr_1", "--job-language", "python", "--enable-metrics", "true")
         done = subprocess.run(
@@ -87,7 +87,7 @@ class Site:
         self.job("--stages", "ctas", *where)
 
     def digests(self, target: str) -> dict[str, str]:
-        """SHA-256 of every data file by dataset, table and name."""
+        """Return the SHA-256 of every data file by dataset, table and name."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{target}/")
         found = {}
         for key in (entry["Key"] for page in pages for entry in page.get("Contents", ())):
@@ -98,7 +98,7 @@ class Site:
         return found
 
     def tables(self, database: str) -> dict[str, Any]:
-        """Names, columns, types, comments and buckets of all tables, and how often each was changed."""
+        """Return names, columns, types, comments, buckets and number of changes of all tables."""
         found = {}
         pages = self.glue.get_paginator("get_tables").paginate(DatabaseName=database)
         for table in (found for page in pages for found in page["TableList"]):

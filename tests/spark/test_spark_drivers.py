@@ -1,4 +1,4 @@
-"""Drivers on a cluster that end in the middle of a run: killed, interrupted, or too late."""
+"""Drivers that end during a run on a cluster: killed, interrupted, or refused."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.crash, pytest.mar
 
 @pytest.fixture
 def free(scene: Scene) -> Scene:
-    """A cluster on which no session holds cores."""
+    """A cluster without sessions that hold cores."""
     scene.server.leave()
     scene.cluster.idle()
     return scene
 
 
 def in_gather(scene: Scene, seed: int) -> Daemon:
-    """Start a job and wait until some files are in place."""
+    """Start a job and wait until it has written some files."""
     driver = submit_job(scene.cluster, scene.project)
     count = random.Random(seed).randint(1, 60)
     until(lambda: len(scene.files()) >= count or driver.process.poll() is not None, "gather")

@@ -1,4 +1,4 @@
-"""Workers, executors and Python processes that die in the middle of a run on a cluster."""
+"""Workers, executors and Python processes that die during a run on a cluster."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ SPECULATION = {
 
 @pytest.fixture
 def apart(scene: Scene) -> Iterator[Scene]:
-    """A cluster on what Spark takes for two machines: it never runs a task twice at once on one."""
+    """A cluster whose workers Spark treats as two machines: it speculates only on another machine."""
     scene.cluster.remove(scene.cluster.workers[1])
     other = scene.cluster.worker("localhost")
     other.ready()

@@ -1,4 +1,4 @@
-"""Snapshots as other programs write them give the same tables as the sample's own."""
+"""Snapshots written by other programs give the same tables as the sample itself."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_input_of_other_writers_gives_same_tables(
 
 @pytest.fixture(scope="module")
 def by_spark(tmp_path_factory: pytest.TempPathFactory, clean: Sample) -> Path:
-    """The sample as Spark writes it, with a column of INT96 times, below a directory for each region."""
+    """The sample written by Spark, with an INT96 time column and one directory per region."""
     from pyspark.sql import functions as F  # noqa: N812 the name that everybody gives it
 
     from bucketwheel.engines.spark.session import spark_session
@@ -100,7 +100,7 @@ def by_spark(tmp_path_factory: pytest.TempPathFactory, clean: Sample) -> Path:
 
 @pytest.fixture
 def to_read(java: None, request: pytest.FixtureRequest, project: Project, clean: Sample, tmp_path: Path) -> Project:
-    """A project whose input Spark has written."""
+    """A project whose input was written by Spark."""
     # Not before it is known that there is a Java.
     source: Path = request.getfixturevalue("by_spark")
     mapping = tmp_path / "mapping.csv"
@@ -111,7 +111,7 @@ def to_read(java: None, request: pytest.FixtureRequest, project: Project, clean:
 
 
 def check(project: Project, current: Project) -> None:
-    """Raise unless the tables are those of the sample's own files, and one more."""
+    """Raise unless the tables equal those of the sample, plus one more."""
     content = project.content()
     with duckdb.connect(str(project.catalog), read_only=True) as connection:
         times = connection.execute("SELECT DISTINCT seen_at FROM omc_flywheel_test.bucketed_seen_01").fetchall()

@@ -1,4 +1,4 @@
-"""Workers that stand still until their work was done elsewhere, and then go on as if nothing had happened."""
+"""Workers that pause until others have done their work, then resume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ZOMBIE_SECONDS = 3
 
 
 def wake(stopped: list[psutil.Process]) -> None:
-    """Let a paused executor and its Python work on; the worker, which would end it, only some time after that."""
+    """Resume a paused executor and its Python processes, and later the worker, which would end them."""
     executor = [*named(stopped, EXECUTOR), *named(stopped, DAEMON)]
     assert len(executor) >= 3
     send(signal.SIGCONT, executor)

@@ -1,4 +1,4 @@
-"""Whole runs on Spark: the same files as with the arrow engine, however Spark is started."""
+"""Whole runs on Spark write the same files as the arrow engine, however Spark is started."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def expected(current: Project) -> dict[str, str]:
 
 
 def submitted(project: Project, *arguments: str, master: str = "local[2]") -> subprocess.CompletedProcess[str]:
-    """Run `app/job.py` by spark-submit."""
+    """Run `app/job.py` by spark-submit and return the finished process."""
     home = subprocess.run(SUBMIT, capture_output=True, text=True, check=True).stdout.strip()
     options = ["--master", master, "--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.ui.enabled=false"]
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""Runs on a cluster whose input and target are in S3, where requests and workers fail, and writes come late."""
+"""Runs on a cluster with input and target on S3: failing requests, killed workers and late writes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def proxy(endpoint: str) -> Iterator[FaultProxy]:
-    """What driver and executors reach the server by."""
+    """The proxy between the cluster and the S3 server."""
     with FaultProxy(endpoint, serialize=True, delay_seconds=0.1) as started:
         yield started
 
@@ -84,7 +84,7 @@ class Far(Scene):
 def far(
     scene: Scene, endpoint: str, proxy: FaultProxy, larger: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Far]:
-    """The sample in a bucket of its own, and a project there."""
+    """A project in a new bucket, with the sample as input."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     options = {"aws_access_key_id": "other", "aws_secret_access_key": "other", "region_name": "us-east-1"}

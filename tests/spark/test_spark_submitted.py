@@ -1,4 +1,4 @@
-"""The session of a job of `spark-submit` on one machine: who can reach it, and whose settings it has."""
+"""The session of a `spark-submit` job on one machine: listening addresses and settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Submit]:
 
 
 def listening(driver: Daemon) -> set[str]:
-    """Addresses at which processes of the driver listen."""
+    """Return the addresses on which processes of the driver listen."""
     found = [one for process in driver.family() for one in process.net_connections(kind="inet")]
     return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
 

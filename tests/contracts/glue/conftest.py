@@ -1,4 +1,4 @@
-"""One Glue catalog with a database of its own, and faults on the way to it."""
+"""Fixtures: a Glue catalog with its own database, and injected faults."""
 
 from __future__ import annotations
 

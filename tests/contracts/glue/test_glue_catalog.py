@@ -1,4 +1,4 @@
-"""What Glue is told, and what is refused beforehand."""
+"""The Glue catalog: table inputs, and refused configurations."""
 
 from __future__ import annotations
 

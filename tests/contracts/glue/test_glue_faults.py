@@ -1,4 +1,4 @@
-"""What becomes of faults on the way to Glue, and of writers who come in between."""
+"""Faults of calls to Glue, and concurrent writers."""
 
 from __future__ import annotations
 
