@@ -47,7 +47,7 @@ _NUMBERS = count()
 
 
 def on_cluster(job_site: Site, cluster: Cluster, target: str, *arguments: str) -> AbstractContextManager[Running]:
-    """Run on the cluster, with a target and a database of this name."""
+    """Start a run on the cluster, with a target and a database of this name."""
     conf = [word for name, value in SPARK.items() for word in ("--conf", f"{name}={value}")]
     where = ("--DATASET", WIDE, "--TARGET_PATH", f"s3://{job_site.bucket}/{target}", "--DATABASE", target)
     return running(job_site.job(*where, *arguments, spark=("--master", cluster.master, *conf)))

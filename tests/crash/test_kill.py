@@ -90,7 +90,7 @@ class Server:
 
 
 class Scene(FaultScene):
-    """January is published; February is published over it again and again, and killed on the way."""
+    """A project with January published; tests publish February over it repeatedly and kill the runs."""
 
     def __init__(self, root: Path, server: Server) -> None:
         self.case = Case(root, **CASE)

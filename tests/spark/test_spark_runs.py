@@ -21,7 +21,7 @@ SUBMIT = [sys.executable, "-m", "pyspark.find_spark_home"]
 
 @pytest.fixture
 def expected(current: Project) -> dict[str, str]:
-    """The files of the same sample as the arrow engine writes them."""
+    """Digests of the files that the arrow engine writes for the same sample."""
     hashes = current.hashes()
     assert len(hashes) == 4 * 3
     return hashes
