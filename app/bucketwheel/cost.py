@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult
 from bucketwheel.settings import Settings
 from bucketwheel.settings.deploy import EmrServerlessSettings, GlueJobSettings
@@ -152,7 +153,7 @@ def _time(
     seconds = size.bytes_to_read / (speed * 1e6 * cores) if "bucket" in stages else 0.0
     return seconds, (
         f"no finished run on {platform}; assuming {speed:g} MB per second and core (cost.mb_per_core_second) and "
-        f"{cores} cores"
+        f"{counted(cores, 'core')}"
     )
 
 

@@ -74,7 +74,7 @@ def test_verify_finds_one_misplaced_row_at_any_position(
         table, result = refused(lake, f"stray_{kind}_{position}", rows, KEY, count=COUNT, hash=KINDS[kind])
     assert result.exit_code == 3
     place = f"{HOME:06d}_0.snappy.parquet: bucket {HOME}: row {position} with key '{stray}'"
-    assert f"{place} belongs to bucket {right} (1 such rows)" in result.stderr
+    assert f"{place} belongs to bucket {right} (1 such row)" in result.stderr
     assert strays(lake, table, numbers[kind]) == [stray]
     # A query for this key silently returns no rows: Trino reads only the bucket that the key belongs to.
     assert lake.trino.rows(f"SELECT {KEY} FROM {table} WHERE {KEY} = {literal(stray)}") == []

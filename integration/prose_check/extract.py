@@ -12,6 +12,8 @@ from pathlib import Path
 
 # Code is replaced character by character, so that positions stay right.
 _MASK = "·"
+# A value in an f-string.
+_VALUE = "¤"
 _FENCE = re.compile(r"^( *)(`{3,}|~{3,}).*?(?:^ *\2\s*?$|\Z)", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()[^)\s]+|https?://\S+|<[a-z/!][^>]*>", re.IGNORECASE)
@@ -84,7 +86,7 @@ def _blocks(comments: Iterator[tuple[int, str]]) -> Iterator[Segment]:
 
 
 def _python_strings(source: str) -> Iterator[Segment]:
-    """Yield docstrings and messages; the values of an f-string are masked."""
+    """Yield docstrings and messages; each value of an f-string becomes one sign."""
     tree = ast.parse(source)
     parts: set[ast.AST] = set()
     for node in ast.walk(tree):
@@ -96,7 +98,7 @@ def _python_strings(source: str) -> Iterator[Segment]:
 
 
 def _part(node: ast.expr) -> str:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else _MASK
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else _VALUE
 
 
 def _message(line: int, text: str) -> Iterator[Segment]:

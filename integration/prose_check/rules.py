@@ -43,12 +43,14 @@ class Style:
 
     Attributes:
         phrases: forbidden in text.
+        package: forbidden in text of the package, below `app`.
         names: forbidden in identifiers.
         exempt: paths, relative to the project, that are not checked.
         proselint: configuration of proselint.
     """
 
     phrases: Sequence[_Rule]
+    package: Sequence[_Rule]
     names: Sequence[_Rule]
     exempt: frozenset[Path]
     proselint: Any
@@ -60,6 +62,7 @@ class Style:
         off = dict.fromkeys(content["proselint_off"], False)
         return cls(
             [_rule(entry) for entry in content["phrases"]],
+            [_rule(entry) for entry in content["package"]],
             [_rule(entry) for entry in content["names"]],
             frozenset(map(Path, content["exempt"])),
             # proselint takes the first entry that fits a check: the more specific ones have to come first.
@@ -71,6 +74,7 @@ class Style:
         segments = list(text_segments(path))
         findings = {
             *_matches(self.phrases, segments, shown),
+            *_matches(self.package if shown.parts[0] == "app" else (), segments, shown),
             *_matches(self.names, list(name_segments(path)), shown),
             *self._proselint(segments, shown),
         }

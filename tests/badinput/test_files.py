@@ -23,7 +23,7 @@ def test_file_without_footer_is_named(
     published.use(sample)
     result = refused(published, 3)
     first, second, *rest = result.stderr.splitlines()
-    assert first == f"error: 1 of {count} files have no readable Parquet footer:"
+    assert first == f"error: 1 of {count} files without a readable Parquet footer:"
     assert second.startswith(f"{sample.snapshot}/part-{name}.parquet: ")
     assert rest == ["Write them again, or take another snapshot with --snapshot-dt"]
 
@@ -34,7 +34,7 @@ def test_unreadable_files_are_all_listed(published: Project, dirty: Dirty, refus
     (sample.snapshot / "part-00000.parquet").write_bytes(b"")
     (sample.snapshot / "part-00001.parquet").write_bytes(b"PAR1 and nothing more PAR1")
     result = refused(published, 3)
-    assert "error: 3 of 4 files have no readable Parquet footer:" in result.stderr
+    assert "error: 3 of 4 files without a readable Parquet footer:" in result.stderr
     named = [line.partition(":")[0] for line in result.stderr.splitlines() if line.startswith(str(sample.snapshot))]
     assert [Path(name).name for name in named] == [f"part-0000{number}.parquet" for number in (0, 1, 3)]
 

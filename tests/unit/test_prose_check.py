@@ -45,6 +45,7 @@ def test_check_of_clean_text_succeeds(checkout: Path, capsys: pytest.CaptureFixt
             "retries",
         ),
         ("app/module.py", CLEAN + "raise OSError(f'{LIMIT} of persons refused')\n", 5, "persons", "use people"),
+        ("app/module.py", CLEAN + "print(f'wrote {LIMIT} more rows')\n", 5, "¤ more rows", "use {counted("),
         ("tests/test_a.py", "def test_told_failure() -> None: ...\n", 1, "told_failure", "use decode_error"),
         ("tests/test_a.py", "class PieceStore: ...\n", 1, "PieceStore", "use SpillBuffer"),
         ("page.md", "At this point in time it works.\n", 1, "At this point in time", "redundancy"),

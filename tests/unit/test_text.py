@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from bucketwheel import formatting
 from bucketwheel.cli import text
 from bucketwheel.pipeline.plan import Plan
-from bucketwheel.report import formatting
 from bucketwheel.runs.manifest import (
     BucketOutcome,
     BucketResult,

@@ -18,6 +18,7 @@ from bucketwheel.catalogs.publish import DATASET
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import same_location
 from bucketwheel.errors import StorageError
+from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import CopiedTable, Manifest
 from bucketwheel.runs.run_id import started_at
 from bucketwheel.runs.store import RunStore
@@ -125,7 +126,7 @@ class LiveDataset:
             names = [table.table for table in self.current if table.snapshot_dt == snapshot]
             listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             parts.append(f"{snapshot}: {listed}")
-        return f"the tables of {self.dataset} show {len(parts)} snapshots: {'; '.join(parts)}"
+        return f"the tables of {self.dataset} show {counted(len(parts), 'snapshot')}: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def _diff(config: Configuration) -> None:
 def _apply(config: Configuration, yes: bool, output: str) -> None:
     """Create or update the stack, after showing the changes and asking for confirmation."""
     from bucketwheel import api
-    from bucketwheel.report.formatting import counted
+    from bucketwheel.formatting import counted
 
     applied = api.deploy_apply(config, lambda text: _confirm(text, yes), _echo)
     if output == "json":

@@ -6,6 +6,7 @@ import click
 
 from bucketwheel.cli.options import Overrides, choosing, engine_setting, output_option, print_json
 from bucketwheel.errors import BucketwheelError
+from bucketwheel.formatting import counted
 
 
 @click.command()
@@ -32,4 +33,4 @@ def doctor(env: str, conf: str | None, overrides: Overrides, engine: str | None,
         click.echo(findings_text(rows))
     failed = [finding.name for finding in findings if finding.state == "failed"]
     if failed:
-        raise BucketwheelError(f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}")
+        raise BucketwheelError(f"{len(failed)} of {counted(len(findings), 'check')} failed: {', '.join(failed)}")

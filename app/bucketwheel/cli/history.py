@@ -89,10 +89,13 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
     if output == "json":
         print_json(result.model_dump())
     else:
-        files = sum(table.files for table in result.tables)
+        from bucketwheel.formatting import counted
+
+        tables = result.tables
+        each = counted(len(tables), "table") if len(tables) == 1 else f"each of {counted(len(tables), 'table')}"
+        files = counted(sum(table.files for table in tables), "file")
         click.echo(
-            f"{run_id}: {result.rows:,} rows in each of {len(result.tables)} tables, {files} files: "
-            "rows, types and keys match the manifest"
+            f"{run_id}: {counted(result.rows, 'row')} in {each}, {files}: rows, types and keys match the manifest"
         )
 
 
@@ -119,7 +122,7 @@ def rollback(config: Configuration, run_id: str, output: str) -> None:
 def expire(config: Configuration, dataset: str | None, keep: int, output: str) -> None:
     """Delete the files of old runs that no catalog table points to."""
     from bucketwheel import api
-    from bucketwheel.report.formatting import size_text
+    from bucketwheel.formatting import size_text
 
     expired = api.expire(config, keep, [dataset] if dataset else [], _warnings_only)
     if output == "json":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bucketwheel.api import LiveDataset, LiveTable
-from bucketwheel.report.formatting import counted, size_text, table
+from bucketwheel.formatting import counted, size_text, table
 
 _TIME_LENGTH = len("2025-11-01T04:11")
 

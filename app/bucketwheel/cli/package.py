@@ -42,7 +42,7 @@ def package(
 ) -> None:
     """Package wheel, script, configuration and Python environment, reproducibly."""
     from bucketwheel import api
-    from bucketwheel.report.formatting import size_text, table
+    from bucketwheel.formatting import size_text, table
 
     if archive and without_archive:
         raise click.UsageError("--archive and --without-archive exclude each other; use one of them")

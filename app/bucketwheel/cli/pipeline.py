@@ -125,7 +125,7 @@ def run(
 @configured
 def config(config: Configuration, output: str) -> None:
     """Print every setting and the origin of its value."""
-    from bucketwheel.report.formatting import table
+    from bucketwheel.formatting import table
 
     rows = config.rows()
     if output == "json":

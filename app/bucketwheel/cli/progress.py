@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from bucketwheel.api import Progress, Report
+from bucketwheel.formatting import counted, size_text
 from bucketwheel.monitoring.json_log import JsonLog
-from bucketwheel.report.formatting import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -124,9 +124,9 @@ class _Counts:
 
     def text(self) -> str:
         if self.bytes:
-            return f"{_short(self.written)} rows, {size_text(self.bytes)}"
-        return f"{_short(self.read)} rows read" if self.read else ""
+            return f"{_rows(self.written)}, {size_text(self.bytes)}"
+        return f"{_rows(self.read)} read" if self.read else ""
 
 
-def _short(count: int) -> str:
-    return f"{count:,}" if count < 10**7 else f"{count / 1e6:,.1f} M"
+def _rows(count: int) -> str:
+    return counted(count, "row") if count < 10**7 else f"{count / 1e6:,.1f} M rows"

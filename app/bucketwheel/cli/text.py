@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bucketwheel.api import BucketResult, Cost, DiscoverResult, Drift, Manifest, Plan, PublishResult, VerifyResult
-from bucketwheel.report.formatting import size_text, table
+from bucketwheel.formatting import counted, size_text, table
 
 
 def plan_text(plan: Plan) -> str:
@@ -24,13 +24,13 @@ def plan_text(plan: Plan) -> str:
     ]
     total = sum(t.bytes for t in plan.size.tables)
     files = sum(t.files for t in plan.size.tables)
-    layout = f"{plan.size.bucket_count:,} {'buckets' if plan.size.bucketed else 'files'} per table"
+    layout = f"{counted(plan.size.bucket_count, 'bucket' if plan.size.bucketed else 'file')} per table"
     lines = [
-        f"{plan.dataset}, snapshot {plan.discover.snapshot_dt}: {plan.discover.rows:,} rows in "
-        f"{len(plan.discover.files):,} files, {size_text(plan.discover.bytes)}",
+        f"{plan.dataset}, snapshot {plan.discover.snapshot_dt}: {counted(plan.discover.rows, 'row')} in "
+        f"{counted(len(plan.discover.files), 'file')}, {size_text(plan.discover.bytes)}",
         f"stages: {', '.join(plan.stages)}; {layout}, hash {plan.size.hash}",
-        f"reads {size_text(plan.size.bytes_to_read)} in {len(plan.size.slices):,} slices, "
-        f"writes about {size_text(total)} in {files:,} files",
+        f"reads {size_text(plan.size.bytes_to_read)} in {counted(len(plan.size.slices), 'slice')}, "
+        f"writes about {size_text(total)} in {counted(files, 'file')}",
         "",
         table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows),
     ]
@@ -58,7 +58,7 @@ def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None) -> str
 def drift_lines(drift: Drift) -> list[str]:
     """Return the differences between a snapshot and the published one; each breaking change has a line."""
     changed = 100 * (drift.rows - drift.rows_before) / max(drift.rows_before, 1)
-    parts = [f"{drift.rows:,} rows, {drift.rows_before:,} before ({changed:+.1f} %)"]
+    parts = [f"{counted(drift.rows, 'row')}, {drift.rows_before:,} before ({changed:+.1f} %)"]
     columns = [
         f"{len(names)} {word} ({_some(names)})"
         for word, names in (
@@ -94,7 +94,7 @@ def _cost_lines(cost: Cost, word: str) -> list[str]:
     """Return the cost of a run and its basis; `word` says how exact it is, such as "about"."""
     parts = [f"{' and '.join(f'{used:,.2f} {unit}' for unit, used in cost.usage.items())} {cost.workers:.2f}"]
     parts = parts if cost.platform else []
-    parts.append(f"{cost.reads:,} S3 reads and {cost.writes:,} S3 writes {cost.requests:.2f}")
+    parts.append(f"{counted(cost.reads, 'S3 read')} and {counted(cost.writes, 'S3 write')} {cost.requests:.2f}")
     if cost.scanned_bytes:
         parts.append(f"{size_text(cost.scanned_bytes)} scanned by Athena {cost.scans:.2f}")
     return [f"cost: {word} {cost.dollars:.2f} dollars: {', '.join(parts)}", f"cost: {cost.basis}"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from bucketwheel.doctor import machine, versions
 from bucketwheel.doctor.checks import Check, CheckResult, Finding, failed, of_error, ok, run
 from bucketwheel.errors import ConfigError, MissingDependencyError
+from bucketwheel.formatting import counted
 from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings
 from bucketwheel.settings.loading import Configuration
@@ -74,4 +75,7 @@ def _configuration(config: Configuration) -> CheckResult:
     if problems := [f"{name}: {what}" for name, what in secrets_in(config.settings.model_dump())]:
         return of_error(ConfigError("\n".join(problems)))
     origins = sorted({origin for _, _, origin in config.rows() if origin != "default"})
-    return ok(f"env {config.env}, {len(config.rows())} settings, from {', '.join(origins) or 'built-in defaults'}")
+    return ok(
+        f"env {config.env}, {counted(len(config.rows()), 'setting')}, from "
+        f"{', '.join(origins) or 'built-in defaults'}"
+    )

@@ -15,10 +15,10 @@ from bucketwheel import plugins
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.engines.memory import BUFFER_SHARE, memory_budget
 from bucketwheel.errors import BucketwheelError
+from bucketwheel.formatting import size_text
 from bucketwheel.host import available_memory
 from bucketwheel.pipeline.plan import Plan, plan
 from bucketwheel.pipeline.services import RunRequest
-from bucketwheel.report.formatting import size_text
 from bucketwheel.settings import PROMOTE, Settings
 from bucketwheel.storage import is_s3
 from bucketwheel.storage.locations import absolute

@@ -11,6 +11,7 @@ from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.deploy.template.policy import READ_PACKAGE, Statement, job_statements
 from bucketwheel.doctor.checks import CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, ConfigError
+from bucketwheel.formatting import counted
 
 # Replaces `*` in a policy's patterns.
 _SAMPLE = "bucketwheel-doctor"
@@ -42,12 +43,14 @@ def look(deployment: Deployment) -> CheckResult:
         return without_answer(error, role)
     if denied:
         lines = [f"{', '.join(actions)} on {resource}" for resource, actions in denied.items()]
-        more = [f"and more on {len(lines) - _MAX_SHOWN} other resources"] if len(lines) > _MAX_SHOWN else []
+        more = (
+            [f"and more on {counted(len(lines) - _MAX_SHOWN, 'other resource')}"] if len(lines) > _MAX_SHOWN else []
+        )
         return failed(
             "\n".join([f"role {role} lacks permissions:", *lines[:_MAX_SHOWN], *more]),
             "`bucketwheel deploy apply` grants them; check its permissions boundary and the account policies, too",
         )
-    return ok(f"role {role}: {asked} actions simulated, all allowed")
+    return ok(f"role {role}: {counted(asked, 'action')} simulated, all allowed")
 
 
 def without_answer(error: BucketwheelError, role: str) -> CheckResult:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from bucketwheel.contracts import CatalogTable, Services, Statement, TableCopy
 from bucketwheel.errors import ExecutorError, VerificationError
+from bucketwheel.formatting import counted
 from bucketwheel.kernel.verify_copy import ExpectedKeys, verify_copy
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.storage.locations import is_below
@@ -56,7 +57,7 @@ class CopyChecks:
         if actual.rows != expected.rows or actual.rows[0][0] != str(self._rows):
             raise ExecutorError(
                 f"copy of {source}: it has rows and key checksums {actual.rows}, its source has {expected.rows}, and "
-                f"the run has {self._rows} rows; nothing was published"
+                f"the run has {counted(self._rows, 'row')}; nothing was published"
             )
 
     def buckets(self, copy: TableCopy, location: str, check_stop: Callable[[], None]) -> None:
@@ -71,7 +72,8 @@ class CopyChecks:
             ) from error
         if (rows, checksum) != (self._rows, self._checksum):
             raise ExecutorError(
-                f"copy of {copy.source.name}: its files at {location} hold {rows} rows with key checksum "
-                f"{checksum:016x}, but the run has {self._rows} rows with key checksum {self._checksum:016x}; "
+                f"copy of {copy.source.name}: its files at {location} hold {counted(rows, 'row')} with key checksum "
+                f"{checksum:016x}, but the run has {counted(self._rows, 'row')} with key checksum "
+                f"{self._checksum:016x}; "
                 "nothing was published"
             )

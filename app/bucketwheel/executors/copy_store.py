@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import ConfigError, VerificationError
+from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import CopiedTable, Record
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.store import RunStore
@@ -83,7 +84,8 @@ def check_copies(storage: Storage, copies: Sequence[CopiedTable]) -> None:
         files, size = count_files(storage, copy.location)
         if (files, size) != (copy.files, copy.bytes):
             raise VerificationError(
-                f"{copy.location}: contains {files} files of {size} bytes, expected {copy.files} files of "
+                f"{copy.location}: contains {counted(files, 'file')} of {size} bytes, expected "
+                f"{counted(copy.files, 'file')} of "
                 f"{copy.bytes} bytes; the table cannot be published. Run the stage `ctas` again"
             )
 

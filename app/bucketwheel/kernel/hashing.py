@@ -86,7 +86,7 @@ def hash_keys(
     _check_scheme(scheme)
     lengths = [len(column) for column in columns]
     if len(set(lengths)) != 1 or (types is not None and len(types) != len(columns)):
-        raise ValueError(f"Key columns must match in length and number; got {lengths} rows, types {types}")
+        raise ValueError(f"Key columns must match in length and number; got lengths {lengths}, types {types}")
     names = [_hash_name(column.type, types[i] if types else None) for i, column in enumerate(columns)]
     hashes = np.full(len(columns[0]), _INITIAL[scheme], np.uint32)
     for i, column in enumerate(columns):
@@ -116,7 +116,7 @@ def bucket_numbers(hashes: npt.NDArray[np.int32], count: int, scheme: str) -> np
     """
     _check_scheme(scheme)
     if not 1 <= count < 1 << 31:
-        raise ConfigError(f"Cannot make {count} buckets; choose a count from 1 to {(1 << 31) - 1}")
+        raise ConfigError(f"Bucket count {count} is out of range; choose a count from 1 to {(1 << 31) - 1}")
     return (hashes if scheme == "spark" else hashes & np.int32(0x7FFFFFFF)) % np.int32(count)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from bucketwheel.errors import VerificationError
+from bucketwheel.formatting import counted
 
 # The three name patterns of Trino's BackgroundHiveSplitLoader in its order; each must match the whole name.
 _HIVE_PATTERNS = (
@@ -53,14 +54,14 @@ def buckets_of_files(directory: str, names: Sequence[str], count: int, scheme: s
         if scheme == "spark" or len(names) != count:
             raise VerificationError(
                 f"{directory}/{nameless[0]}: readers find no bucket number in this name, and the directory has "
-                f"{len(names)} files, not {count} (one for each bucket)"
+                f"{counted(len(names), 'file')}, not {count} (one for each bucket)"
             )
         return {name: number for number, name in enumerate(sorted(names))}
     buckets = {name: bucket for name, bucket in parsed.items() if bucket is not None}
     for name, bucket in buckets.items():
         if bucket >= count:
             raise VerificationError(
-                f"{directory}/{name}: readers find bucket {bucket} in this name, but there are {count} buckets"
+                f"{directory}/{name}: readers find bucket {bucket} in this name, but the bucket count is {count}"
             )
     return buckets
 

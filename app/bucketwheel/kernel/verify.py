@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketCheck, BucketJob, TableLayout
 from bucketwheel.errors import VerificationError
+from bucketwheel.formatting import counted
 from bucketwheel.kernel.checksum import add, key_checksum
 from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.keys import first_disorder, key_text
@@ -69,7 +70,8 @@ def _by_table(job: BucketJob, outcome: BucketOutcome) -> dict[str, list[FileReco
         rows = sum(record.rows for record in records)
         if rows != outcome.rows:
             raise VerificationError(
-                f"{place}: {rows} rows in the files ({', '.join(names) or 'none'}), {outcome.rows} in the bucket"
+                f"{place}: {counted(rows, 'row')} in the files ({', '.join(names) or 'none'}), {outcome.rows} "
+                "in the bucket"
             )
     return by_table
 
@@ -116,9 +118,9 @@ def _open(job: BucketJob, path: str, bucket: int) -> pa.NativeFile:
 
 def _check_footer(table: TableLayout, record: FileRecord, place: str, footer: pq.FileMetaData, size: int) -> None:
     if size != record.bytes:
-        raise VerificationError(f"{place}: {size} bytes, expected {record.bytes}")
+        raise VerificationError(f"{place}: size {size}, expected {record.bytes}")
     if footer.num_rows != record.rows:
-        raise VerificationError(f"{place}: {footer.num_rows} rows, expected {record.rows}")
+        raise VerificationError(f"{place}: {counted(footer.num_rows, 'row')}, expected {record.rows}")
     difference = schema_difference(table.schema, footer.schema)
     if difference is not None:
         raise VerificationError(f"{place}: {difference}")
@@ -172,5 +174,5 @@ def check_buckets(
         row = int(stray[0])
         raise VerificationError(
             f"{place}: row {first_row + row} with key {key_text(columns, row)!r} belongs to bucket "
-            f"{int(buckets[row])} ({len(stray)} such rows)"
+            f"{int(buckets[row])} ({counted(len(stray), 'such row')})"
         )

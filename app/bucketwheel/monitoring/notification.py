@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bucketwheel.formatting import size_text, table
 from bucketwheel.monitoring.json_log import truncate
-from bucketwheel.report.formatting import size_text, table
 from bucketwheel.runs.summary import Failure, Summary
 
 # SNS accepts a subject of 100 ASCII characters and a text of 256 KiB.

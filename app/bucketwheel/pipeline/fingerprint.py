@@ -17,6 +17,7 @@ import pyarrow as pa
 import bucketwheel
 from bucketwheel.contracts import Services
 from bucketwheel.errors import ResumeError
+from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.settings.loading import flatten
 from bucketwheel.stages.discover import data_files
@@ -120,7 +121,7 @@ def _difference(name: str, before: str | None, now: str | None) -> str:
 def _changed_files(was: Sequence[InputFile], now: Sequence[InputFile]) -> list[str]:
     before: _Stamps = {path: (size, modified) for path, size, modified in was}
     texts = list(_file_changes(before, {path: (size, modified) for path, size, modified in now}))
-    return texts[:_SHOWN] + ([f"and {len(texts) - _SHOWN} more files"] if len(texts) > _SHOWN else [])
+    return texts[:_SHOWN] + ([f"and {counted(len(texts) - _SHOWN, 'more file')}"] if len(texts) > _SHOWN else [])
 
 
 def _file_changes(was: _Stamps, now: _Stamps) -> Iterator[str]:

@@ -18,7 +18,7 @@ from bucketwheel.catalogs.live import (
 from bucketwheel.catalogs.publish import DATASET
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import SelectionError, did_you_mean
-from bucketwheel.report.formatting import counted
+from bucketwheel.formatting import counted
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 

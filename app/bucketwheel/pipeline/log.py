@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bucketwheel.contracts import Progress, Report
+from bucketwheel.formatting import counted
 
 _LOG = logging.getLogger("bucketwheel")
 _LEVELS = {"started": logging.INFO, "finished": logging.INFO, "skipped": logging.INFO, "warning": logging.WARNING}
@@ -36,6 +37,6 @@ def log_failure(dataset: str) -> Iterator[None]:
 
 def _text(step: Progress) -> str:
     bucket = "" if step.bucket is None else f"bucket {step.bucket}"
-    counts = f"{step.rows} rows, {step.bytes} bytes" if step.rows or step.bytes else ""
+    counts = f"{counted(step.rows, 'row')}, {counted(step.bytes, 'byte')}" if step.rows or step.bytes else ""
     subject = " ".join(part for part in (step.dataset, step.run, step.stage, step.table, bucket) if part)
     return ": ".join(part for part in (subject, step.state, counts, step.message) if part)

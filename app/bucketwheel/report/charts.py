@@ -11,8 +11,8 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from bucketwheel.formatting import count_text, scaled_text, size_text
 from bucketwheel.optional import report_module
-from bucketwheel.report.formatting import count_text, scaled_text, size_text
 
 # Widths of charts in pixels.
 WIDE, HALF = 1120, 540

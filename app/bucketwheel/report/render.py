@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bucketwheel.cost import Cost
+from bucketwheel.formatting import count_text, percent_text, seconds_text, size_text, time_text
 from bucketwheel.optional import report_module
 from bucketwheel.report.charts import HALF, WIDE, bars, bytes_chart, file_chart, rows_chart
-from bucketwheel.report.formatting import count_text, percent_text, seconds_text, size_text, time_text
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Drift, FileRecord, Manifest, NullShare
 
 if TYPE_CHECKING:
@@ -152,14 +153,14 @@ def _skew(bucket: BucketResult | None, bucket_count: int) -> _Skew | None:
 def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int, float, str]]:
     """Return for each check of keys its kind, number of rows, share of all rows, and the outcome by the policy."""
     lines = []
-    for kind, words in (("null", "NULL key"), ("duplicate", "repeat a key")) if done["bucket"] else ():
+    for kind, words in (("null", r"NULL key"), ("duplicate", r"repeats? a key")) if done["bucket"] else ():
         count = sum(getattr(outcome, f"{kind}_keys") for outcome in done["bucket"].outcomes)
         if not count:
             outcome = "none"
         elif done["verify"]:
-            outcome = "warning" if any(words in text for text in done["verify"].warnings) else "allowed"
+            outcome = "warning" if any(re.search(words, text) for text in done["verify"].warnings) else "allowed"
         else:
-            outcome = "refused" if words in (manifest.error or "") else "not checked yet"
+            outcome = "refused" if re.search(words, manifest.error or "") else "not checked yet"
         lines.append((kind, count, count / max(done["bucket"].rows, 1), outcome))
     return lines
 

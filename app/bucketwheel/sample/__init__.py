@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.errors import ConfigError, MissingDependencyError, did_you_mean
-from bucketwheel.report.formatting import counted
+from bucketwheel.formatting import counted
 from bucketwheel.sample.columns import KEY, Column, addressable_columns, wide_columns
 from bucketwheel.sample.dirty import DIRTY, CleanSample, add_defect, mapping_csv
 from bucketwheel.storage import wrap_os_errors

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bucketwheel.formatting import counted
+
 HEADER = ("OMC_FLYWHEEL_TABLE", "OMC_FLYWHEEL_COLUMN")
 
 
@@ -191,7 +193,7 @@ def _table_of_101_columns(sample: CleanSample) -> str:
     _rewrite(sample, sample.files, widen)
     pairs = (*sample.mapped, *((table, name) for name in added))
     sample.mapping.write_text(mapping_csv(pairs), encoding="utf-8")
-    return f"{table} has {present + len(added)} columns"
+    return f"{table} has {counted(present + len(added), 'column')}"
 
 
 def _key_in_capitals(table: pa.Table, sample: CleanSample) -> pa.Table:

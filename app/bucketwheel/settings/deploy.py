@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from bucketwheel.formatting import counted
 from bucketwheel.settings.base import ByteSize, Frozen, Names
 
 _GLUE_VERSIONS = ("5.0", "5.1")
@@ -127,7 +128,9 @@ class EmrServerlessSettings(Frozen):
             raise ValueError("subnets and security_groups belong together; set both or none")
         least, most = self.cores * 2, min(self.cores * 8, 30 * max(self.cores // 4, 1))
         if not least <= self.memory_gb <= most:
-            raise ValueError(f"memory_gb is {self.memory_gb}; a worker of {self.cores} cores has {least} to {most}")
+            raise ValueError(
+                f"memory_gb is {self.memory_gb}; a worker of {counted(self.cores, 'core')} has {least} to {most}"
+            )
         return self
 
 

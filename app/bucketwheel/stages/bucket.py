@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import EngineError
+from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
@@ -37,7 +38,9 @@ class Bucket:
             outcomes = tuple(done[number] for number in sorted(done))
             written = sum(outcome.rows for outcome in outcomes)
             if written != rows:
-                raise EngineError(f"bucket: {rows} rows in the snapshot, {written} written; nothing was published")
+                raise EngineError(
+                    f"bucket: {counted(rows, 'row')} in the snapshot, {written} written; nothing was published"
+                )
         statistics = engine.statistics().since(before)
         return BucketResult(
             rows=written,

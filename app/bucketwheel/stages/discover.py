@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from bucketwheel.contracts import Services
 from bucketwheel.errors import SchemaError, SelectionError, SnapshotError, did_you_mean
+from bucketwheel.formatting import counted
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.stages.footers import Footer, read_footers, source_columns, source_file
@@ -46,7 +47,7 @@ class Discover:
         _check_schemas(footers)
         rows = sum(footer.metadata.num_rows for footer in footers)
         if rows == 0:
-            raise SnapshotError(f"{location}: {len(footers)} files, no rows; load the snapshot again")
+            raise SnapshotError(f"{location}: {counted(len(footers), 'file')}, no rows; load the snapshot again")
         schema = footers[0].schema.remove_metadata()
         keys = tuple(find_key(name, schema.names, services.dataset) for name in services.source.key)
         return DiscoverResult(
@@ -118,7 +119,8 @@ def _latest_complete(
             return value, snapshots[value]
         warnings.append(f"snapshot_dt {value} is incomplete ({services.source.complete_marker} is missing); skipped")
     raise SnapshotError(
-        f"{source}: none of {len(snapshots)} snapshots is complete: each lacks {services.source.complete_marker} "
+        f"{source}: none of {counted(len(snapshots), 'snapshot')} is complete: each lacks "
+        f"{services.source.complete_marker} "
         f"(newest: {max(snapshots)}); wait until one is loaded, or change datasets.{services.dataset}.complete_marker"
     )
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bucketwheel.errors import QualityError
+from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import Drift, Manifest, NullShare
 from bucketwheel.settings import MonitoringSettings, QualitySettings
 
@@ -33,7 +34,8 @@ def refuse_beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySetti
     if limit is not None and percent > limit:
         word = "more" if drift.rows > drift.rows_before else "fewer"
         raise _refusal(
-            f"{this} has {drift.rows:,} rows, {percent:.4g} % {word} than the {drift.rows_before:,} of {before}; "
+            f"{this} has {counted(drift.rows, 'row')}, {percent:.4g} % {word} than the {drift.rows_before:,} of "
+            f"{before}; "
             f"quality.max_rows_changed_percent is {limit:g}",
             f"quality.max_rows_changed_percent={math.ceil(percent)}",
         )

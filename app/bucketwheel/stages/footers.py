@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.errors import UnreadableFilesError
+from bucketwheel.formatting import counted
 from bucketwheel.kernel.scatter import READ_OPTIONS
 from bucketwheel.runs.manifest import SourceColumn, SourceFile
 from bucketwheel.storage import Entry, Storage, wrap_os_errors
@@ -52,7 +53,7 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
     if broken:
         listed = "\n".join(broken)
         raise UnreadableFilesError(
-            f"{len(broken)} of {len(entries)} files have no readable Parquet footer:\n{listed}\n"
+            f"{len(broken)} of {counted(len(entries), 'file')} without a readable Parquet footer:\n{listed}\n"
             "Write them again, or take another snapshot with --snapshot-dt"
         )
     return [result for result in results if isinstance(result, Footer)]

@@ -11,6 +11,7 @@ from bucketwheel.contracts import Services
 from bucketwheel.contracts.executor import WRITERS
 from bucketwheel.engines.memory import gather_budget, gather_bytes
 from bucketwheel.executors.copy_store import check_writers
+from bucketwheel.formatting import counted
 from bucketwheel.kernel.dictionaries import stays_dictionary
 from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
 from bucketwheel.runs.manifest import (
@@ -140,7 +141,8 @@ def _warnings(table_bytes: dict[str, int], count: int, settings: Settings) -> It
     per_file = max(table_bytes.values()) / count
     if settings.buckets.count not in ("auto", "none") and count > 1 and per_file < 2**20:
         yield (
-            f"with {count} buckets, files of the largest table average {per_file / 1e6:.2f} MB; joins are faster "
+            f"with {counted(count, 'bucket')}, files of the largest table average {per_file / 1e6:.2f} MB; "
+            "joins are faster "
             "with files of 100 MB to 1 GB; set buckets.count=auto"
         )
 
@@ -155,6 +157,6 @@ def _memory_warnings(
     need, budget = gather_bytes(rows, decoded_bytes_per_row, widths, len(split.keys)), gather_budget(settings)
     if need > budget:
         yield (
-            f"gathering one bucket of {rows:,.0f} rows takes about {need / 1e6:,.0f} MB, but memory="
+            f"gathering one bucket of {counted(round(rows), 'row')} takes about {need / 1e6:,.0f} MB, but memory="
             f"{settings.memory} allows only {budget / 1e6:,.0f} MB for it; raise buckets.count or memory"
         )

@@ -20,6 +20,7 @@ from bucketwheel.errors import (
     StorageError,
     did_you_mean,
 )
+from bucketwheel.formatting import counted
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
 from bucketwheel.settings import CatalogSettings, SplitSettings
@@ -247,7 +248,8 @@ def _within_limit(table: TableColumns, settings: SplitSettings) -> list[TableCol
         return [table]
     if settings.columns_over_limit == "error":
         raise MappingError(
-            f"table {table.name!r} has {count} columns, split.column_limit is {limit}; map some to another table, or "
+            f"table {table.name!r} has {counted(count, 'column')}, split.column_limit is {limit}; map some to "
+            "another table, or "
             "set split.columns_over_limit to parts (two or more tables) or allow"
         )
     # Parts of even width: 101 columns become 51 and 50, not 100 and 1.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import QualityError, VerificationError
+from bucketwheel.formatting import counted
 from bucketwheel.kernel.checksum import add
 from bucketwheel.kernel.layout import bucket_of_file
 from bucketwheel.runs.manifest import (
@@ -56,14 +57,14 @@ class Verify:
                     sizes[table] += size
             expected = manifest.discover.rows
             if rows != expected:
-                raise VerificationError(f"verify: {rows} rows read back, {expected} in the snapshot")
+                raise VerificationError(f"verify: {counted(rows, 'row')} read back, {expected} in the snapshot")
         nulls = sum(outcome.null_keys for outcome in written.outcomes)
         duplicates = sum(outcome.duplicate_keys for outcome in written.outcomes)
         quality = services.settings.quality
         warnings = [
             *engine.statistics().since(before).warnings,
-            *_apply(quality.null_keys, "null_keys", nulls, "rows have a NULL key"),
-            *_apply(quality.duplicate_keys, "duplicate_keys", duplicates, "rows repeat a key"),
+            *_apply(quality.null_keys, "null_keys", nulls, "has a NULL key", "have a NULL key"),
+            *_apply(quality.duplicate_keys, "duplicate_keys", duplicates, "repeats a key", "repeat a key"),
         ]
         services.storage.flush(services.settings.target)
         changes, drift_warnings = drift.measure(manifest, services)
@@ -82,7 +83,7 @@ def _check_listing(job: BucketJob, outcomes: Sequence[BucketOutcome], services: 
     """Check that each directory holds exactly the files of this run, because readers read every visible file."""
     for table in job.tables:
         expected = {
-            file.name: f"bucket {outcome.bucket}: {file.name} is missing ({file.rows} rows)"
+            file.name: f"bucket {outcome.bucket}: {file.name} is missing ({counted(file.rows, 'row')})"
             for outcome in outcomes
             for file in outcome.files
             if file.table == table.name
@@ -119,12 +120,13 @@ def _verified(table: str, rows: int, size: int, outcomes: Sequence[BucketOutcome
     return VerifiedTable(name=table, rows=rows, files=files, bytes=size)
 
 
-def _apply(policy: Policy, setting: str, count: int, text: str) -> list[str]:
+def _apply(policy: Policy, setting: str, count: int, singular: str, plural: str) -> list[str]:
     if not count or policy == "allow":
         return []
+    text = f"{counted(count, 'row')} {singular if count == 1 else plural}"
     if policy == "error":
         raise QualityError(
-            f"{count} {text}; nothing was published. Correct the snapshot, or accept them with "
+            f"{text}; nothing was published. Correct the snapshot, or accept them with "
             f"--set quality.{setting}=warn and --resume last"
         )
-    return [f"{count} {text}"]
+    return [text]

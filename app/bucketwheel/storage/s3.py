@@ -11,6 +11,7 @@ from botocore.exceptions import HTTPClientError, IncompleteReadError
 
 from bucketwheel.aws.retry import retry
 from bucketwheel.errors import ChangedError, StorageError
+from bucketwheel.formatting import counted
 from bucketwheel.settings import AwsSettings, StorageSettings
 from bucketwheel.storage.locations import Entry, bucket_and_key
 from bucketwheel.storage.ranged import RangedFile, RangedSource
@@ -181,7 +182,8 @@ class S3Objects:
             first = errors[0]
             raise StorageError(
                 f"s3://{bucket}/{first.get('Key')}: DeleteObject failed: {first.get('Code')}: {first.get('Message')} "
-                f"({len(errors)} of {len(keys)} objects were not deleted); the role needs s3:DeleteObject on them"
+                f"(failed to delete {len(errors)} of {counted(len(keys), 'object')}); the role needs "
+                "s3:DeleteObject on them"
             )
 
     def _pages(self, bucket: str, prefix: str, delimiter: str) -> Iterator[Any]:
@@ -210,7 +212,8 @@ class S3Objects:
             return retry(get, lambda error: isinstance(error, _INTERRUPTED), pauses)
         except _INTERRUPTED as error:
             raise StorageError(
-                f"s3://{bucket}/{key}: the read was interrupted {self._attempts} times ({error}); check the network, "
+                f"s3://{bucket}/{key}: the read was interrupted {counted(self._attempts, 'time')} ({error}); "
+                "check the network, "
                 "or raise storage.attempts"
             ) from error
 

@@ -72,7 +72,7 @@ def test_verify_detects_misplaced_row_at_any_position(tmp_path: Path, table: str
         assert str(good.path(table)) in message
         assert f"row {row} with key '{stray}'" in message
         assert "belongs to bucket" in message
-        assert "(1 such rows)" in message
+        assert "(1 such row)" in message
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -100,7 +100,7 @@ def test_verify_copy_error_names_misplaced_row(copy: Copy) -> None:
     stray = theirs[NAME][0].as_py()
     pq.write_table(pa.concat_tables([ours, theirs.slice(0, 1)]), paths[0], row_group_size=4)
     assert copy.refused() == (
-        f"{paths[0]}: bucket 0: row {ours.num_rows} with key {stray!r} belongs to bucket 1 (1 such rows)"
+        f"{paths[0]}: bucket 0: row {ours.num_rows} with key {stray!r} belongs to bucket 1 (1 such row)"
     )
 
 
@@ -151,8 +151,12 @@ def test_buckets_of_files_matches_readers() -> None:
 @pytest.mark.parametrize(
     ("names", "scheme", "text"),
     [
-        (["000003_0"], "hive_v1", "d/000003_0: readers find bucket 3 in this name, but there are 3 buckets"),
-        (["20240101_120000_00001_abcde_x"], "hive_v1", "find bucket 20240101 in this name, but there are 3 buckets"),
+        (["000003_0"], "hive_v1", "d/000003_0: readers find bucket 3 in this name, but the bucket count is 3"),
+        (
+            ["20240101_120000_00001_abcde_x"],
+            "hive_v1",
+            "find bucket 20240101 in this name, but the bucket count is 3",
+        ),
         (
             ["a", "b"],
             "hive_v1",

@@ -72,7 +72,7 @@ def test_verify_names_truncated_file(good: Written, table: str, kept: float) -> 
 def test_verify_rejects_other_file_size(good: Written) -> None:
     size = good.path("second").stat().st_size
     good.record("second", bytes=size + 1)
-    assert f"{good.path('second')}: bucket {BUCKET}: {size} bytes, expected {size + 1}" in good.refused()
+    assert f"{good.path('second')}: bucket {BUCKET}: size {size}, expected {size + 1}" in good.refused()
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -7,6 +7,7 @@ from typing import Any
 
 from bucketwheel.deploy.template.deployment import Deployment, Resources, joined, logical, ref
 from bucketwheel.deploy.template.monitoring import error_lines
+from bucketwheel.formatting import counted
 from bucketwheel.monitoring import metrics
 from bucketwheel.monitoring.metrics import Metric
 
@@ -30,7 +31,7 @@ def alarms(deployment: Deployment) -> Resources:
             "SlowWatch",
             "ExecutionsFailed",
             1,
-            f"A run takes longer than {monitoring.long_run_minutes} minutes, or this could not be checked",
+            f"A run takes longer than {counted(monitoring.long_run_minutes, 'minute')}, or this could not be checked",
         )
     if monitoring.watch_schedule:
         for name in ("Failed", "TimedOut"):
@@ -40,13 +41,14 @@ def alarms(deployment: Deployment) -> Resources:
                 "Watch",
                 f"Executions{name}",
                 1,
-                f"No run succeeded in the {monitoring.watch_days} days before the check, or the check failed",
+                f"No run succeeded in the {counted(monitoring.watch_days, 'day')} before the check, or the "
+                "check failed",
             )
     if monitoring.error_lines_per_hour is not None:
         alarms["AlarmErrors"] = _alarm(
             deployment,
             "errors",
-            f"At least {monitoring.error_lines_per_hour} error lines within an hour",
+            f"At least {counted(monitoring.error_lines_per_hour, 'error line')} within an hour",
             {"Namespace": monitoring.namespace, "MetricName": error_lines(deployment), "Statistic": "Sum"},
             monitoring.error_lines_per_hour,
             "GreaterThanOrEqualToThreshold",

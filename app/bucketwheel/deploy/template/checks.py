@@ -11,6 +11,7 @@ from typing import Any
 from bucketwheel.deploy.template.deployment import Deployment, Resources
 from bucketwheel.deploy.template.statemachine import longest_seconds
 from bucketwheel.errors import ConfigError
+from bucketwheel.formatting import counted
 from bucketwheel.settings.secrets import secrets_in
 from bucketwheel.storage.locations import is_below
 
@@ -178,7 +179,8 @@ def _limits(deployment: Deployment) -> Iterator[str]:
     longest = longest_seconds(deployment) // 60
     if run is not None and run >= longest:
         yield (
-            f"monitoring.long_run_minutes is {run}, but the state machine stops a run after {longest} minutes, so no "
+            f"monitoring.long_run_minutes is {run}, but the state machine stops a run after "
+            f"{counted(longest, 'minute')}, so no "
             "run would be reported as slow. Set it lower, or to null"
         )
 

@@ -10,6 +10,7 @@ import yaml
 from bucketwheel.deploy.template import alarms, buckets, checks, emr, jobs, monitoring, roles, schedule, workgroup
 from bucketwheel.deploy.template.deployment import Deployment, joined, ref
 from bucketwheel.errors import ConfigError
+from bucketwheel.formatting import counted
 from bucketwheel.settings import Settings
 
 # CloudFormation's limits.
@@ -44,7 +45,8 @@ def template(settings: Settings, env: str) -> dict[str, Any]:
     resources = joined(part(deployment) for part in _PARTS)
     if len(resources) > MOST_RESOURCES:
         raise ConfigError(
-            f"the stack would have {len(resources)} resources, CloudFormation accepts {MOST_RESOURCES}; use fewer "
+            f"the stack would have {counted(len(resources), 'resource')}, CloudFormation accepts "
+            f"{MOST_RESOURCES}; use fewer "
             "datasets or jobs in one environment"
         )
     checks.check_policies(resources)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.deploy.template.statemachine import State, resource
+from bucketwheel.formatting import counted
 
 # Time limit of a check, in seconds.
 _CHECK_SECONDS = 300
@@ -17,7 +18,7 @@ def watch_definition(deployment: Deployment) -> State:
     days = deployment.settings.monitoring.watch_days
     newest = "$states.result.Executions[0].StopDate"
     return {
-        "Comment": f"Bucketwheel, {deployment.env}: fails unless a run succeeded in the last {days} days",
+        "Comment": f"Bucketwheel, {deployment.env}: fails unless a run succeeded in the last {counted(days, 'day')}",
         "QueryLanguage": "JSONata",
         "StartAt": "Newest",
         "TimeoutSeconds": _CHECK_SECONDS,
@@ -46,7 +47,11 @@ def watch_definition(deployment: Deployment) -> State:
                 "Default": "Missing",
             },
             "Done": {"Type": "Succeed"},
-            "Missing": {"Type": "Fail", "Error": "NoRun", "Cause": f"No run succeeded in the last {days} days"},
+            "Missing": {
+                "Type": "Fail",
+                "Error": "NoRun",
+                "Cause": f"No run succeeded in the last {counted(days, 'day')}",
+            },
         },
     }
 
@@ -57,7 +62,7 @@ def slow_definition(deployment: Deployment, minutes: int) -> State:
     A metric cannot do this: CloudWatch has the duration of an execution only after its end.
     """
     return {
-        "Comment": f"Bucketwheel, {deployment.env}: fails if a run takes longer than {minutes} minutes",
+        "Comment": f"Bucketwheel, {deployment.env}: fails if a run takes longer than {counted(minutes, 'minute')}",
         "StartAt": "Wait",
         "TimeoutSeconds": 60 * minutes + _CHECK_SECONDS,
         "States": {
@@ -86,7 +91,7 @@ def slow_definition(deployment: Deployment, minutes: int) -> State:
             "Slow": {
                 "Type": "Fail",
                 "Error": "RunSlow",
-                "Cause": f"The run still runs after {minutes} minutes",
+                "Cause": f"The run still runs after {counted(minutes, 'minute')}",
             },
         },
     }
