@@ -30,7 +30,8 @@ def refusal(code: str, status: int = 400, message: str = "no") -> Fault:
 
     def respond(request: Any) -> AWSResponse:
         body = json.dumps({"__type": code, "Message": message, "message": message}).encode()
-        return AWSResponse(request.url, status, {"x-amzn-ErrorType": code}, _Body(body))
+        headers: Any = {"x-amzn-ErrorType": code}
+        return AWSResponse(request.url, status, headers, _Body(body))
 
     return respond
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -53,7 +53,8 @@ def reset(endpoint: str) -> None:
 
 def plain_client(service: str, endpoint: str) -> Any:
     """Return a client that is independent of the one under test."""
-    return boto3.client(
+    create: Callable[..., Any] = boto3.client
+    return create(
         service,
         endpoint_url=endpoint,
         region_name=REGION,

@@ -72,7 +72,8 @@ def looked(emr: Emr, **described: Any) -> JobState:
 
     def answered_by_aws(request: Any, _: int) -> Any:
         content = json.dumps({"jobRun": answer}, default=datetime.timestamp).encode()
-        return AWSResponse(request.url, 200, {"content-type": "application/json"}, Answer(content))
+        headers: Any = {"content-type": "application/json"}
+        return AWSResponse(request.url, 200, headers, Answer(content))
 
     with faults(emr.config, "emr-serverless", "GetJobRun", answered_by_aws):
         return runs.look("x")

@@ -24,7 +24,8 @@ from deploy_support import REGION, configuration
 
 def client(service: str, url: str) -> Any:
     """A client of this service on moto, without faults."""
-    return boto3.client(service, endpoint_url=url, region_name=REGION)
+    create: Callable[..., Any] = boto3.client
+    return create(service, endpoint_url=url, region_name=REGION)
 
 
 def reached(url: str, target: Path | str, **more: Any) -> api.Configuration:
@@ -55,7 +56,7 @@ class Answer:
 def answered(request: Any, status: int, code: str, message: str) -> AWSResponse:
     """An answer of AWS that says no."""
     content = json.dumps({"__type": code, "message": message}).encode()
-    headers = {"x-amzn-errortype": code, "content-type": "application/json"}
+    headers: Any = {"x-amzn-errortype": code, "content-type": "application/json"}
     return AWSResponse(request.url, status, headers, Answer(content))
 
 

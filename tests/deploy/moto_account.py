@@ -29,7 +29,8 @@ class Account:
         self.client("s3").create_bucket(Bucket="artifacts-prod")
 
     def client(self, service: str) -> Any:
-        return boto3.client(service, endpoint_url=self.url, region_name=REGION)
+        create: Callable[..., Any] = boto3.client
+        return create(service, endpoint_url=self.url, region_name=REGION)
 
     def configuration(self, **overrides: Any) -> api.Configuration:
         reached: dict[str, Any] = {

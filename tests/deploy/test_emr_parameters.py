@@ -22,7 +22,7 @@ def parameters(emr: Emr) -> dict[str, Any]:
 
 def problems(found: dict[str, Any]) -> str:
     model = botocore.session.get_session().get_service_model("emr-serverless")
-    shape = model.operation_model("StartJobRun").input_shape
+    shape: Any = model.operation_model("StartJobRun").input_shape
     return str(ParamValidator().validate(found, shape).generate_report())
 
 

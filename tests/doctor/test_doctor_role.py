@@ -59,7 +59,7 @@ def test_credentials_role_not_assumable_is_named(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(profiles))
     monkeypatch.setenv("AWS_PROFILE", "ops")
-    monkeypatch.setattr(BaseClient, "_make_api_call", refusing(BaseClient._make_api_call))
+    monkeypatch.setattr(BaseClient, "_make_api_call", refusing(vars(BaseClient)["_make_api_call"]))
     aws_module.renew_session()
     # Clients of these settings exist, and keep the credentials that they were made with.
     seen = diagnose(aws__connect_seconds=2)

@@ -87,7 +87,11 @@ def far(
     """A project in a new bucket, with the sample as input."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    options = {"aws_access_key_id": "other", "aws_secret_access_key": "other", "region_name": "us-east-1"}
+    options: dict[str, Any] = {
+        "aws_access_key_id": "other",
+        "aws_secret_access_key": "other",
+        "region_name": "us-east-1",
+    }
     client: Any = boto3.client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}), **options)
     bucket = Bucket(client, f"test-{uuid.uuid4().hex}")
     client.create_bucket(Bucket=bucket.name)

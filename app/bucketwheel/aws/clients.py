@@ -9,7 +9,8 @@ import functools
 import logging
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import boto3
 from botocore.config import Config
@@ -18,6 +19,17 @@ from botocore.exceptions import NoRegionError
 from bucketwheel.aws.errors import THROTTLED
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.settings import AwsSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_athena import AthenaClient
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_emr_serverless import EMRServerlessClient
+    from mypy_boto3_glue import GlueClient
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sts import STSClient
 
 _lock = threading.Lock()
 _LOG = logging.getLogger("bucketwheel")
@@ -39,7 +51,8 @@ def make_client(service: str, region: str | None, endpoint_url: str | None, conf
     """Return a new client of the session; `client` returns a cached one."""
     # Clients are thread-safe, creating them is not.
     with _lock:
-        client = session().client(service, region_name=region, endpoint_url=endpoint_url, config=config)
+        create: Callable[..., Any] = session().client
+        client = create(service, region_name=region, endpoint_url=endpoint_url, config=config)
     client.meta.events.register("needs-retry", _log_throttling)
     return client
 
@@ -54,8 +67,12 @@ def _log_throttling(operation: Any, response: Any, attempts: int, **_: Any) -> N
 
 def client_config(connect_seconds: float, read_seconds: float, attempts: int, **more: Any) -> Config:
     """Return the timeouts and retries of a client, the same for all services."""
-    retries = {"mode": "standard", "total_max_attempts": attempts}
-    return Config(connect_timeout=connect_seconds, read_timeout=read_seconds, retries=retries, **more)
+    return Config(
+        connect_timeout=connect_seconds,
+        read_timeout=read_seconds,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        **more,
+    )
 
 
 @functools.cache
@@ -64,6 +81,34 @@ def _client(service: str, settings: AwsSettings, endpoint_url: str | None) -> An
     return make_client(service, settings.region, endpoint_url or settings.endpoint_url, config)
 
 
+@overload
+def client(service: Literal["athena"], settings: AwsSettings, endpoint_url: str | None = None) -> AthenaClient: ...
+@overload
+def client(
+    service: Literal["cloudformation"], settings: AwsSettings, endpoint_url: str | None = None
+) -> CloudFormationClient: ...
+@overload
+def client(
+    service: Literal["cloudwatch"], settings: AwsSettings, endpoint_url: str | None = None
+) -> CloudWatchClient: ...
+@overload
+def client(
+    service: Literal["emr-serverless"], settings: AwsSettings, endpoint_url: str | None = None
+) -> EMRServerlessClient: ...
+@overload
+def client(service: Literal["glue"], settings: AwsSettings, endpoint_url: str | None = None) -> GlueClient: ...
+@overload
+def client(service: Literal["iam"], settings: AwsSettings, endpoint_url: str | None = None) -> IAMClient: ...
+@overload
+def client(
+    service: Literal["logs"], settings: AwsSettings, endpoint_url: str | None = None
+) -> CloudWatchLogsClient: ...
+@overload
+def client(service: Literal["sns"], settings: AwsSettings, endpoint_url: str | None = None) -> SNSClient: ...
+@overload
+def client(service: Literal["sts"], settings: AwsSettings, endpoint_url: str | None = None) -> STSClient: ...
+@overload
+def client(service: str, settings: AwsSettings, endpoint_url: str | None = None) -> Any: ...
 def client(service: str, settings: AwsSettings, endpoint_url: str | None = None) -> Any:
     """Return the cached, thread-safe client of a service such as ``glue``.
 

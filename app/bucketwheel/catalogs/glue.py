@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
@@ -24,6 +24,10 @@ from bucketwheel.settings import Settings
 from bucketwheel.sql import LONGEST_NAME, check_plain_name
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below
+
+if TYPE_CHECKING:
+    from botocore.model import StructureShape
+    from mypy_boto3_glue.type_defs import DatabaseInputTypeDef
 
 _MISSING = "EntityNotFoundException"
 _EXISTS = "AlreadyExistsException"
@@ -46,7 +50,8 @@ class GlueCatalog:
         # Glue folds names to lower case.
         self.database = settings.catalog.database.lower()
         self.target = Storage.of(settings).absolute(settings.target)
-        self._fields = frozenset(self._glue.meta.service_model.shape_for("TableInput").members)
+        shape = cast("StructureShape", self._glue.meta.service_model.shape_for("TableInput"))
+        self._fields = frozenset(shape.members)
 
     def check(self) -> None:
         """See `contracts.Catalog.check`."""
@@ -132,7 +137,7 @@ class GlueCatalog:
             self._call(name, "create_table", TableInput=wanted)
 
     def _create_database(self) -> None:
-        given = {"Name": self.database, "Description": "Tables published by Bucketwheel"}
+        given: DatabaseInputTypeDef = {"Name": self.database, "Description": "Tables published by Bucketwheel"}
         with wrap_aws_errors(CatalogError, f"database {self.database}"):
             try:
                 retry_throttled(

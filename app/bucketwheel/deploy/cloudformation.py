@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from botocore.exceptions import ClientError
 
@@ -14,6 +14,16 @@ from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.errors import DeployError, SelectionError
 from bucketwheel.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation.type_defs import (
+        ChangeTypeDef,
+        DescribeChangeSetOutputTypeDef,
+        ResourceChangeTypeDef,
+        StackEventTypeDef,
+        StackTypeDef,
+        TagTypeDef,
+    )
 
 Echo = Callable[[str], None]
 
@@ -59,13 +69,14 @@ class Stack:
 
     def outputs(self) -> dict[str, str]:
         """Return the outputs by name."""
-        stack = self._described() or {}
-        return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", ())}
+        stack = self._described()
+        outputs = stack.get("Outputs", ()) if stack else ()
+        return {output["OutputKey"]: output["OutputValue"] for output in outputs}
 
-    def _described(self) -> dict[str, Any] | None:
+    def _described(self) -> StackTypeDef | None:
         with self._errors():
             try:
-                stack: dict[str, Any] = self._client.describe_stacks(StackName=self.name)["Stacks"][0]
+                stack = self._client.describe_stacks(StackName=self.name)["Stacks"][0]
             except ClientError as error:
                 if code_of(error) == "ValidationError" and "does not exist" in str(error):
                     return None
@@ -81,7 +92,8 @@ class Stack:
         if self.status() in (None, "REVIEW_IN_PROGRESS"):
             raise SelectionError(f"stack {self.name!r} does not exist in {self.region} of account {self.account}")
         with self._errors():
-            body = self._client.get_template(StackName=self.name, TemplateStage="Original")["TemplateBody"]
+            answer = self._client.get_template(StackName=self.name, TemplateStage="Original")
+        body: Any = answer["TemplateBody"]
         # botocore returns JSON templates as ordered mappings.
         template: dict[str, Any] = json.loads(body if isinstance(body, str) else json.dumps(body))
         return template
@@ -98,7 +110,7 @@ class Stack:
             }
 
     def prepare(
-        self, change_set: str, kind: str, template: dict[str, str], tags: list[dict[str, str]]
+        self, change_set: str, kind: Literal["CREATE", "UPDATE"], template: dict[str, Any], tags: list[dict[str, str]]
     ) -> list[Change]:
         """Create a change set and return its changes; an empty list if there are none.
 
@@ -117,7 +129,7 @@ class Stack:
                 ChangeSetName=change_set,
                 ChangeSetType=kind,
                 Capabilities=["CAPABILITY_NAMED_IAM"],
-                Tags=tags,
+                Tags=cast("list[TagTypeDef]", tags),
                 **template,
             )
         description = self._until(
@@ -130,14 +142,11 @@ class Stack:
             return []
         return [self._change(entry["ResourceChange"]) for entry in self._all_changes(change_set, description)]
 
-    def _change_set(self, change_set: str) -> dict[str, Any]:
+    def _change_set(self, change_set: str) -> DescribeChangeSetOutputTypeDef:
         with self._errors():
-            description: dict[str, Any] = self._client.describe_change_set(
-                StackName=self.name, ChangeSetName=change_set
-            )
-        return description
+            return self._client.describe_change_set(StackName=self.name, ChangeSetName=change_set)
 
-    def _all_changes(self, change_set: str, page: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _all_changes(self, change_set: str, page: DescribeChangeSetOutputTypeDef) -> Iterator[ChangeTypeDef]:
         yield from page["Changes"]
         while token := page.get("NextToken"):
             with self._errors():
@@ -147,7 +156,7 @@ class Stack:
             yield from page["Changes"]
 
     @staticmethod
-    def _change(resource: dict[str, Any]) -> Change:
+    def _change(resource: ResourceChangeTypeDef) -> Change:
         return Change(
             resource["Action"],
             resource["LogicalResourceId"],
@@ -200,10 +209,10 @@ class Stack:
         ended: str | None = self._until(look, lambda status: status is None or not status.endswith("_IN_PROGRESS"))
         return ended
 
-    def _events(self) -> list[dict[str, Any]]:
+    def _events(self) -> list[StackEventTypeDef]:
         with self._errors():
             try:
-                events: list[dict[str, Any]] = self._client.describe_stack_events(StackName=self.name)["StackEvents"]
+                events = self._client.describe_stack_events(StackName=self.name)["StackEvents"]
             except ClientError as error:
                 # A deleted stack has no events under its name.
                 if code_of(error) == "ValidationError":

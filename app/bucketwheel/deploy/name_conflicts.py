@@ -88,10 +88,12 @@ def _exists(config: Configuration, kind: str, name: str) -> bool:
 
 def _workgroups(config: Configuration) -> set[str]:
     """Return the names of all workgroups; Athena's error for a missing one is not specific."""
-    client, token = clients.client("athena", config.settings.aws), None
+    client = clients.client("athena", config.settings.aws)
     names: set[str] = set()
+    more: dict[str, Any] = {}
     while True:
-        page = client.list_work_groups(**({"NextToken": token} if token else {}))
+        page = client.list_work_groups(**more)
         names |= {group["Name"] for group in page["WorkGroups"]}
         if (token := page.get("NextToken")) is None:
             return names
+        more = {"NextToken": token}

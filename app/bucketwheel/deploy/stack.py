@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from bucketwheel.deploy import name_conflicts
 from bucketwheel.deploy.cloudformation import Change, Echo, Stack
@@ -79,7 +80,7 @@ def apply(
     if status not in (None, "REVIEW_IN_PROGRESS", *_SETTLED):
         advice = _RECOVERY.get(str(status), "another change is in progress; wait for it to finish")
         raise DeployError(f"stack {stack.name} is in state {status}; {advice}")
-    kind = "UPDATE" if status in _SETTLED else "CREATE"
+    kind: Literal["CREATE", "UPDATE"] = "UPDATE" if status in _SETTLED else "CREATE"
     name_conflicts.check_name_conflicts(config, rendered, stack if kind == "UPDATE" else None)
     body = json.dumps(rendered, ensure_ascii=False, separators=(",", ":"))
     name = f"bucketwheel-{hashlib.sha256(body.encode()).hexdigest()[:12]}-{time.time_ns() // 10**6}"

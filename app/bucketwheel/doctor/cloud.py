@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bucketwheel import plugins
 from bucketwheel.aws import clients
@@ -14,6 +14,9 @@ from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, CatalogError, ExecutorError
 from bucketwheel.settings import Settings
 from bucketwheel.storage.locations import s3_location
+
+if TYPE_CHECKING:
+    from mypy_boto3_athena.type_defs import WorkGroupTypeDef
 
 
 def checks(settings: Settings, env: str) -> Iterator[Check]:
@@ -79,7 +82,7 @@ def _workgroup(deployment: Deployment) -> CheckResult:
     return _workgroup_result(group, athena.workgroup, athena.output_location)
 
 
-def _workgroup_result(group: dict[str, Any], name: str, wanted: str | None) -> CheckResult:
+def _workgroup_result(group: WorkGroupTypeDef, name: str, wanted: str | None) -> CheckResult:
     if group.get("State") == "DISABLED":
         return failed(f"{name} is disabled", "enable it, or set athena.workgroup to another one")
     configuration = group.get("Configuration", {})

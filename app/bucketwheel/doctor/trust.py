@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import wrap_aws_errors
@@ -27,7 +27,8 @@ def look(deployment: Deployment) -> CheckResult:
             definition = clients.client("iam", deployment.settings.aws).get_role(RoleName=role)["Role"]
     except BucketwheelError as error:
         return without_answer(error, role)
-    about = list(_about(definition.get("AssumeRolePolicyDocument") or {}, service))
+    policy = cast("Mapping[str, Any]", definition.get("AssumeRolePolicyDocument") or {})
+    about = list(_about(policy, service))
     allowed = [statement for statement in about if statement.get("Effect") == "Allow"]
     if len(allowed) < len(about) or not allowed:
         return failed(

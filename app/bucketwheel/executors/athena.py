@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -32,6 +32,9 @@ from bucketwheel.executors.error_mapping import failure, hint
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below, with_s3_scheme
+
+if TYPE_CHECKING:
+    from mypy_boto3_athena.type_defs import QueryExecutionTypeDef
 
 _INVALID = "InvalidRequestException"
 _MALFORMED = r"MALFORMED_QUERY|(?:mismatched|extraneous) input|no viable \w+|line \d+:\d+:|Queries of this type"
@@ -87,7 +90,7 @@ class AthenaExecutor:
         results = configuration.get("ResultConfiguration", {}).get("OutputLocation")
         managed = configuration.get("ManagedQueryResultsConfiguration", {}).get("Enabled", False)
         self.chooses_location = bool(configuration.get("EnforceWorkGroupConfiguration") and results)
-        if self.chooses_location and not self._is_ours(results):
+        if self.chooses_location and results and not self._is_ours(results):
             raise ConfigError(
                 f"athena.workgroup: workgroup {name!r} enforces its output location {results}, which is outside "
                 f"the target {self._target}, so expire would never find the tables; use a workgroup that "
@@ -163,12 +166,11 @@ class AthenaExecutor:
         response = retry_throttled(lambda: self._athena.start_query_execution(**request), self._retry)
         return str(response["QueryExecutionId"])
 
-    def _get_query(self, query_id: str) -> dict[str, Any]:
+    def _get_query(self, query_id: str) -> QueryExecutionTypeDef:
         response = retry_throttled(lambda: self._athena.get_query_execution(QueryExecutionId=query_id), self._retry)
-        query: dict[str, Any] = response["QueryExecution"]
-        return query
+        return response["QueryExecution"]
 
-    def _wait(self, query_id: str, thing: str, stop: Event) -> dict[str, Any]:
+    def _wait(self, query_id: str, thing: str, stop: Event) -> QueryExecutionTypeDef:
         """Return the query once it has ended."""
         limit, pause = self._settings.ctas.timeout_seconds, _FIRST_PAUSE
         deadline = time.monotonic() + limit
@@ -199,7 +201,7 @@ class AthenaExecutor:
         except Exception as error:  # noqa: BLE001 the cause is what counts
             cause.add_note(f"Athena query {query_id} may continue: it could not be cancelled: {error}")
 
-    def _raise_failure(self, query: dict[str, Any], thing: str) -> None:
+    def _raise_failure(self, query: QueryExecutionTypeDef, thing: str) -> None:
         status = query["Status"]
         if status["State"] == "SUCCEEDED":
             return
@@ -213,7 +215,7 @@ class AthenaExecutor:
         self._clean(query, error)
         raise error
 
-    def _clean(self, query: dict[str, Any], cause: BaseException) -> None:
+    def _clean(self, query: QueryExecutionTypeDef, cause: BaseException) -> None:
         """Delete the files in the query's manifest that lie below the target."""
         manifest = query.get("Statistics", {}).get("DataManifestLocation")
         if not manifest or query["Status"]["State"] == "SUCCEEDED":

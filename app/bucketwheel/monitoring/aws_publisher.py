@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import wrap_aws_errors
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.settings import AwsSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import MetricDatumTypeDef
 
 _CONNECT_SECONDS = 3.0
 _READ_SECONDS = 5.0
@@ -29,7 +32,8 @@ class AwsPublisher:
     def put_metrics(self, namespace: str, data: Sequence[Mapping[str, Any]]) -> None:
         """See `publisher.Publisher.put_metrics`."""
         with wrap_aws_errors(BucketwheelError, f"metrics in namespace {namespace}"):
-            clients.client("cloudwatch", self._settings).put_metric_data(Namespace=namespace, MetricData=list(data))
+            metrics = cast("list[MetricDatumTypeDef]", list(data))
+            clients.client("cloudwatch", self._settings).put_metric_data(Namespace=namespace, MetricData=metrics)
 
     def notify(self, topic: str, subject: str, text: str) -> None:
         """See `publisher.Publisher.notify`."""

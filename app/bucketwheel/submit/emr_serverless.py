@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -18,6 +18,9 @@ from bucketwheel.deploy.template.deployment import TOPIC, Deployment
 from bucketwheel.errors import JobBusyError, SelectionError, SubmitError
 from bucketwheel.packaging.archive import SCRIPT
 from bucketwheel.submit.follow import POLL_SECONDS, JobState
+
+if TYPE_CHECKING:
+    from mypy_boto3_emr_serverless.type_defs import ResourceUtilizationTypeDef, TotalResourceUtilizationTypeDef
 
 _ENDED = {"SUCCESS", "FAILED", "CANCELLED"}
 _BUSY = {"ConflictException", "ServiceQuotaExceededException"}
@@ -105,11 +108,13 @@ class EmrRuns:
             run_id, run["state"], run["state"] in _ENDED, run["state"] == "SUCCESS", seconds, dollars, message
         )
 
-    def _dollars(self, seconds: float, used: Mapping[str, float] | None) -> float:
+    def _dollars(
+        self, seconds: float, used: ResourceUtilizationTypeDef | TotalResourceUtilizationTypeDef | None
+    ) -> float:
         """Return the cost of the reported usage; before AWS reports it, assume that all workers run all the time."""
         if not used or not any(used.values()):
             hours = (self._emr.max_executors + 1) * seconds / 3_600
-            used = {"vCPUHour": hours * self._emr.cores, "memoryGBHour": hours * self._emr.memory_gb}
+            return cost.emr_dollars(hours * self._emr.cores, hours * self._emr.memory_gb, self._emr)
         return cost.emr_dollars(used.get("vCPUHour", 0.0), used.get("memoryGBHour", 0.0), self._emr)
 
     def stop(self, run_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -16,6 +16,9 @@ from bucketwheel.aws.retry import retry
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.errors import JobBusyError, SubmitError
 from bucketwheel.submit.follow import POLL_SECONDS, JobState
+
+if TYPE_CHECKING:
+    from mypy_boto3_glue.type_defs import JobRunTypeDef
 
 # Glue has no idempotency token; this argument says which submission started a run.
 TOKEN = "--submission-token"  # noqa: S105 a name
@@ -69,7 +72,7 @@ class GlueRuns:
                 return str(run["Id"])
         return None
 
-    def _newest(self) -> list[dict[str, Any]]:
+    def _newest(self) -> list[JobRunTypeDef]:
         """Return the newest runs, newest first, up to a limit."""
         pages = self._client.get_paginator("get_job_runs").paginate(
             JobName=self.job, PaginationConfig={"PageSize": 100, "MaxItems": 100 * _PAGES}
@@ -112,8 +115,10 @@ class GlueRuns:
         answer = self._client.batch_stop_job_run(JobName=self.job, JobRunIds=[run_id])
         for refused in answer.get("Errors", ()):
             detail = refused.get("ErrorDetail", {})
-            error = {"Code": detail.get("ErrorCode", ""), "Message": detail.get("ErrorMessage", "")}
-            raise ClientError({"Error": error}, "BatchStopJobRun")
+            raise ClientError(
+                {"Error": {"Code": detail.get("ErrorCode", ""), "Message": detail.get("ErrorMessage", "")}},
+                "BatchStopJobRun",
+            )
 
     def log_streams(self, run_id: str) -> str:
         """See `follow.JobRunner.log_streams`."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, explain, is_temporary
 from bucketwheel.settings import AwsSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs.type_defs import FilteredLogEventTypeDef, FilterLogEventsResponseTypeDef
 
 # Maximum number of lines per call; the next call continues after them.
 MOST_LINES = 1_000
@@ -27,7 +30,7 @@ class Tail:
         # Reading many new lines takes several calls; `_token` is the position between them.
         self._since, self._token = 0, ""
         self._seen: dict[str, int] = {}
-        self._fault: Exception | None = None
+        self._fault: ClientError | BotoCoreError | None = None
         self._reported = False
 
     def lines(self) -> tuple[str, ...]:
@@ -65,18 +68,17 @@ class Tail:
     def _stays(self, fault: Exception) -> bool:
         return code_of(fault) != _NOT_THERE_YET and not is_temporary(fault)
 
-    def _page(self) -> dict[str, Any]:
-        more = {"nextToken": self._token} if self._token else {}
-        answer: dict[str, Any] = self._client.filter_log_events(
+    def _page(self) -> FilterLogEventsResponseTypeDef:
+        more: dict[str, Any] = {"nextToken": self._token} if self._token else {}
+        return self._client.filter_log_events(
             logGroupName=self._group,
             logStreamNamePrefix=self._streams,
             startTime=self._since,
             limit=MOST_LINES,
             **more,
         )
-        return answer
 
-    def _unseen(self, events: list[dict[str, Any]]) -> Iterator[str]:
+    def _unseen(self, events: list[FilteredLogEventTypeDef]) -> Iterator[str]:
         for event in events:
             # Some emulators ignore the prefix.
             if event["logStreamName"].startswith(self._streams) and event["eventId"] not in self._seen:
