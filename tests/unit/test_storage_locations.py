@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, is_s3, join, name_of
-from bucketwheel.storage.locations import bucket_and_key
+from bucketwheel.storage.locations import bucket_and_key, is_inside
 
 SETTINGS = StorageSettings(region="us-east-1")
 
@@ -101,3 +101,11 @@ def test_locations_are_joined_and_split() -> None:
 
 def test_storage_is_picklable_with_settings(storage: Storage) -> None:
     assert pickle.loads(pickle.dumps(storage)).settings == SETTINGS
+
+
+@pytest.mark.parametrize("target", ["/out", "s3://bucket/out", "s3://bucket/out/"])
+def test_is_inside_excludes_the_directory_and_its_siblings(target: str) -> None:
+    root = target.rstrip("/")
+    assert is_inside(f"{root}/people", target)
+    assert is_inside(f"{root}/people/", target)
+    assert not any(is_inside(f"{root}{rest}", target) for rest in ("", "/", "_2", "_2/people"))

@@ -19,6 +19,7 @@ from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.store import RunStore
 from bucketwheel.sql import LONGEST_NAME
 from bucketwheel.storage import Storage, join
+from bucketwheel.storage.locations import is_inside
 
 # Prefix of temporary tables.
 TEMPORARY = "tmp_bucketwheel_"
@@ -72,10 +73,9 @@ class CopyStore:
 
     def outside_dataset(self) -> list[str]:
         """Return the directories of copies that an engine wrote below the target but outside the dataset."""
-        root = f"{self._store.target}/"
-        own = f"{join(self._store.target, self._dataset)}/"
+        target, own = self._store.target, join(self._store.target, self._dataset)
         locations = [record.copy_.location for record in self.recorded().values()]
-        return [each for each in locations if each.startswith(root) and not each.startswith(own)]
+        return [each for each in locations if is_inside(each, target) and not is_inside(each, own)]
 
 
 def check_copies(storage: Storage, copies: Sequence[CopiedTable]) -> None:

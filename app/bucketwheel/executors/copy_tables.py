@@ -33,6 +33,7 @@ from bucketwheel.executors.copy_store import (
 )
 from bucketwheel.runs.manifest import CopiedTable, Manifest, SizeResult
 from bucketwheel.settings import Settings
+from bucketwheel.storage.locations import is_inside
 
 _PAUSE_SECONDS = 5.0
 _UNITS = ("s", "ms", "us", "ns")
@@ -251,9 +252,8 @@ class _Work:
             cause.add_note(f"parts of the failed copy {copy.name} may remain until expire deletes them: {error}")
 
     def _delete(self, location: str) -> None:
-        target = self._services.storage.absolute(self._services.settings.target)
         # An engine may be configured to write outside the target; never delete anything there.
-        if not location.startswith(f"{target}/"):
+        if not is_inside(location, self._services.storage.absolute(self._services.settings.target)):
             return
         try:
             self._services.storage.delete_directory(location)

@@ -72,6 +72,12 @@ def is_below(location: str, directory: str) -> bool:
     return f"{location}/".startswith(f"{directory}/")
 
 
+def is_inside(location: str, directory: str) -> bool:
+    """Return whether an absolute location lies below `directory` and is not `directory` itself."""
+    inner, outer = location.rstrip("/"), directory.rstrip("/")
+    return inner != outer and is_below(inner, outer)
+
+
 @dataclass(frozen=True)
 class S3Location:
     """A bucket and a prefix in it; the prefix has no slash at either end."""
