@@ -94,10 +94,11 @@ class Case(Workspace):
         tables: Sequence[str] = (),
         report: Callable[[Progress], None] = lambda _: None,
         configured: Sequence[str] = STAGES,
+        force: bool = False,
         **changes: Any,
     ) -> RunOutcome:
         """Run some of the `configured` stages, all by default; `changes` are settings."""
-        request = RunRequest(self.dataset, tuple(stages), snapshot_dt, tuple(tables), resume)
+        request = RunRequest(self.dataset, tuple(stages), snapshot_dt, tuple(tables), resume, force=force)
         return run_module.run(self.settings(stages=tuple(configured), **changes), request, report)
 
     def store(self) -> RunStore:

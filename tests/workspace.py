@@ -27,6 +27,7 @@ class Workspace:
             "target": str(self.target),
             "buckets": {"count": buckets},
             "catalog": {"path": str(self.catalog), "database": self.database},
+            "expire": {"min_age_hours": 0},
         }
 
     def snapshot_file(self, dataset: str = "") -> Path:

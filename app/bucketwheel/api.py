@@ -46,6 +46,7 @@ from bucketwheel.report import render as _report
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, PublishResult, VerifyResult
 from bucketwheel.runs.store import RunStore as _RunStore
 from bucketwheel.runs.summary import Summary
+from bucketwheel.runs.withdrawals import Withdrawal
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings as _StorageSettings
 from bucketwheel.settings import loading as _config
@@ -63,10 +64,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "JobRequest",
     "LiveDataset", "LiveTable", "Manifest", "Package", "Plan", "Progress", "PublishResult", "Report",
-    "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult",
-    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expire", "load",
-    "local_directory", "manifest", "package", "plan", "report", "rollback", "run", "runs", "sample", "submit",
-    "summary", "tables", "upload", "verify", "write_report",
+    "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult", "Withdrawal",
+    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expirable", "expire", "load",
+    "local_directory", "manifest", "package", "plan", "previous_run", "report", "rollback", "run", "runs", "sample",
+    "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -126,6 +127,7 @@ def run(
     progress: Report = lambda _: None,
     command: str = "",
     log: Callable[[str], None] | None = None,
+    force: bool = False,
 ) -> RunOutcome:
     """Run stages of one dataset, then publish its metrics, a notification and a summary as `monitoring` configures.
 
@@ -139,8 +141,9 @@ def run(
         progress: called with every `Progress`, from the calling thread.
         command: command line to show in the hint that resumes the run.
         log: called with each line of embedded metrics for CloudWatch; None writes to stderr.
+        force: publish data that a rollback withdrew, and remove its mark.
     """
-    request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, command)
+    request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, command, force)
     reporter = _RunEndReporter(config, request, progress, log)
     with reporter.observe() as observer:
         outcome = _run.run(config.settings, request, progress, observer=observer)
@@ -184,16 +187,46 @@ def verify(config: Configuration, run_id: str, progress: Report = lambda _: None
     return _reverify.verify(config.settings, run_id, progress)
 
 
-def rollback(config: Configuration, run_id: str, progress: Report = lambda _: None) -> PublishResult:
-    """Publish the tables of an earlier (or later) run again: all of them or none."""
-    return _rollback.rollback(config.settings, run_id, progress)
+def rollback(
+    config: Configuration,
+    run_id: str,
+    progress: Report = lambda _: None,
+    reason: str = "",
+    force: bool = False,
+) -> PublishResult:
+    """Publish the tables of an earlier run again, all of them or none, and mark later runs as withdrawn.
+
+    `force` also publishes a run that is itself withdrawn.
+    """
+    return _rollback.rollback(config.settings, run_id, progress, reason=reason, force=force)
+
+
+def previous_run(config: Configuration, dataset: str) -> str:
+    """Return the id of the run that was published before the one that the tables of a dataset show."""
+    return _rollback.previous_run(config.settings, dataset)
+
+
+def unmark(config: Configuration, run_id: str) -> Withdrawal:
+    """Remove the mark of a withdrawn run, so that it may be published again; return the mark."""
+    return _rollback.unmark(config.settings, run_id)
+
+
+def expirable(
+    config: Configuration, keep: int, datasets: Sequence[str] = (), progress: Report = lambda _: None
+) -> list[Expired]:
+    """Return what `expire` would delete now; delete nothing."""
+    return _expire.expirable(config.settings, keep, datasets, report=progress)
 
 
 def expire(
-    config: Configuration, keep: int, datasets: Sequence[str] = (), progress: Report = lambda _: None
+    config: Configuration,
+    keep: int,
+    datasets: Sequence[str] = (),
+    progress: Report = lambda _: None,
+    only: Sequence[str] | None = None,
 ) -> list[Expired]:
-    """Delete old runs that no catalog table points to, except the newest `keep`."""
-    return _expire.expire(config.settings, keep, datasets, report=progress)
+    """Delete old runs that no catalog table points to, except the newest `keep`; with `only`, just these run ids."""
+    return _expire.expire(config.settings, keep, datasets, report=progress, only=only)
 
 
 def report(config: Configuration, run_id: str) -> str:

@@ -14,6 +14,7 @@
         UnreadableFilesError                   truncated, corrupt or non-Parquet files, all listed
         SchemaError                            schemas differ, or the key is missing, ambiguous or not hashable
         QualityError                           NULL or duplicate keys, or changed rows, exceed a limit
+        WithdrawnError                         the run was rolled back from; publishing it again needs consent
         VerificationError                      the written files differ from the data read
       LeaseError                      exit 4   another process writes this dataset
       StorageError                    exit 1   a path cannot be read or written
@@ -96,6 +97,10 @@ class SchemaError(DataRefusedError):
 
 class QualityError(DataRefusedError):
     """NULL keys, duplicate keys or the change in rows since the published snapshot exceed the configured limits."""
+
+
+class WithdrawnError(DataRefusedError):
+    """The run was rolled back from, and publishing its snapshot again needs consent."""
 
 
 class VerificationError(DataRefusedError):

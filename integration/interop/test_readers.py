@@ -72,7 +72,11 @@ def test_reader_always_sees_one_complete_snapshot(lake: Lake) -> None:
     with Reader(lambda: project.ask(text).rows) as reader:
         for number in range(1, ROUNDS + 1):
             latest = publish(project, number)
-            for command in (["rollback", earlier], ["expire", NAME, "--keep", str(KEEP)]):
+            for command in (
+                ["rollback", earlier],
+                ["unmark", latest],
+                ["expire", NAME, "--yes", "--keep", str(KEEP)],
+            ):
                 result = project.cli(*command)
                 assert result.exit_code == 0, result.stderr
             earlier = latest

@@ -122,6 +122,7 @@ class Scene(FaultScene):
         """Publish January again and delete the metadata of February; its files stay, because readers may use them."""
         self.server.done(action="rollback", run_id=self.january)
         assert self.shown() == {JANUARY}
+        shutil.rmtree(Path(self.case.store().metadata_directory(DATASET)) / "withdrawn", ignore_errors=True)
         for run_id in self.case.store().all_run_ids(DATASET):
             if run_id != self.january:
                 shutil.rmtree(self.case.manifest_file(run_id).parent)

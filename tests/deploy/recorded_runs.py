@@ -190,7 +190,7 @@ def _by_hand(account: Account) -> None:
     with account.recorded("rollback"):
         account.command("rollback", first)
     with account.recorded("expire"):
-        account.command("expire", "--keep", "1")
+        account.command("expire", "--yes", "--keep", "1")
 
 
 def _fake_athena(account: Account) -> FakeAthena:

@@ -291,7 +291,7 @@ def test_api_summary_returns_summary(project: Project, monkeypatch: pytest.Monke
 def test_expire_deletes_summary(published: Project) -> None:
     published.run()
     older, newer = published.run_ids()
-    assert published.cli("expire", WIDE, "--keep", "1").exit_code == 0
+    assert published.cli("expire", WIDE, "--yes", "--keep", "1").exit_code == 0
     assert not summary_path(published, older).parent.exists()
     assert summary_path(published, newer).exists()
     assert published.run_ids(NARROW) == []

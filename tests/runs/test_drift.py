@@ -75,10 +75,10 @@ def test_drift_compares_with_published_not_newest_run(case: Case) -> None:
     march = case.run().manifest
     assert drift_of(march).run_id == january.run_id
     rollback.rollback(case.settings(), january.run_id)
-    again = case.run(buckets__sort=False).manifest
+    again = case.run(buckets__sort=False, force=True).manifest
     assert drift_of(again).run_id == january.run_id
-    rollback.rollback(case.settings(), march.run_id)
-    assert drift_of(case.run(buckets__max_file_bytes=10**6).manifest).run_id == march.run_id
+    rollback.rollback(case.settings(), march.run_id, force=True)
+    assert drift_of(case.run(buckets__max_file_bytes=10**6, force=True).manifest).run_id == march.run_id
 
 
 def test_drift_is_same_after_resume_and_rerun(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from bucketwheel import plugins
 from bucketwheel.errors import CatalogError, LeaseError, SelectionError
 from bucketwheel.lease import Lease
-from bucketwheel.pipeline.expire import expire
-from bucketwheel.pipeline.rollback import rollback
+from bucketwheel.pipeline.expire import expirable, expire
+from bucketwheel.pipeline.rollback import rollback, unmark
 from bucketwheel.pipeline.services import utc_now
 from bucketwheel.settings import STAGES
 from bucketwheel.storage import Storage
@@ -50,6 +51,7 @@ def test_expire_keeps_newest_runs_and_deletes_others(three: tuple[Case, list[str
 def test_expire_keeps_published_run_of_any_age(three: tuple[Case, list[str]]) -> None:
     case, ids = three
     rollback(case.settings(), ids[0])
+    unmark(case.settings(), ids[2])
     assert [run.run_id for run in expire(case.settings(), keep=1)] == [ids[1]]
     assert run_ids(case) == [ids[0], ids[2]]
     assert set().union(*case.shown().values()) == {JANUARY}
@@ -182,3 +184,36 @@ def test_expire_covers_all_or_selected_datasets(tmp_path: Path) -> None:
     assert [run.dataset for run in expire(settings, keep=1)] == ["people"]
     with pytest.raises(SelectionError, match="did you mean 'others'"):
         expire(settings, keep=1, datasets=["other"])
+
+
+def test_expire_keeps_run_that_was_shown_recently(three: tuple[Case, list[str]]) -> None:
+    case, ids = three
+    settings = case.settings(expire__min_age_hours=24)
+    seen, report = reports()
+    assert expire(settings, keep=1, report=report) == []
+    (first, second) = [step.message for step in seen if step.state == "skipped"]
+    assert first.startswith(f"kept: {ids[0]} was shown until ")
+    assert first.endswith("; expire.min_age_hours is 24")
+    assert ids[1] in second
+    later = utc_now() + timedelta(hours=25)
+    assert [run.run_id for run in expire(settings, keep=1, now=lambda: later)] == ids[:2]
+
+
+def test_run_of_earlier_version_is_kept_after_last_publication(three: tuple[Case, list[str]]) -> None:
+    case, ids = three
+    settings = case.settings(expire__min_age_hours=24)
+    for path in case.target.rglob("replaced_at.txt"):
+        path.unlink()
+    assert expire(settings, keep=1) == []
+    later = utc_now() + timedelta(hours=25)
+    assert [run.run_id for run in expire(settings, keep=1, now=lambda: later)] == ids[:2]
+
+
+def test_expirable_deletes_nothing_and_only_limits_expire(three: tuple[Case, list[str]]) -> None:
+    case, ids = three
+    before = case.tree()
+    runs = expirable(case.settings(), keep=1)
+    assert case.tree() == before
+    assert [run.run_id for run in runs] == ids[:2]
+    assert expire(case.settings(), keep=1, only=[ids[1]]) == [runs[1]]
+    assert run_ids(case) == [ids[0], ids[2]]

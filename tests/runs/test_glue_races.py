@@ -70,9 +70,9 @@ def test_concurrent_publish_succeeds_for_exactly_one_writer(cloud: Cloud, faults
 
     def publish(month: str, way: str) -> None:
         if way == "run":
-            assert cloud.run(snapshot_dt=month).changed
+            assert cloud.run(snapshot_dt=month, force=True).changed
         else:
-            rollback(cloud.settings(), runs[month])
+            rollback(cloud.settings(), runs[month], force=True)
 
     current = MARCH
     for number in range(RACES):

@@ -57,7 +57,7 @@ def test_publish_rollback_and_expire_never_break_reader(cloud: Cloud) -> None:
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(read)
         for turn in range(ROUNDS):
-            rollback(cloud.settings(), first if turn % 2 == 0 else second)
+            rollback(cloud.settings(), first if turn % 2 == 0 else second, force=True)
             if turn % 4 == 3:
                 expire(cloud.settings(), keep=2)
             if reader.done():
@@ -82,7 +82,7 @@ def test_athena_copies_are_published_rolled_back_and_expired(cloud: Cloud, athen
     rollback(cloud.settings(), first.run_id)
     assert cloud.marks("bucketed_people_1") == {JANUARY}
     queries = len(athena.queries)
-    cloud.run()
+    cloud.run(force=True)
     assert len(athena.queries) == queries
     assert [run.run_id for run in expire(cloud.settings(), keep=1)] == [first.run_id]
     storage = Storage.of(cloud.settings())

@@ -74,14 +74,14 @@ def test_rerun_after_lost_catalog_publishes_again(case: Case) -> None:
     assert set(case.shown()) == prefixed("ext", case.names()) | prefixed("bucketed", case.names())
 
 
-def test_rerun_after_rollback_publishes_later_run_again(case: Case) -> None:
+def test_forced_rerun_after_rollback_publishes_later_run_again(case: Case) -> None:
     january = case.run().manifest
     case.snapshot(FEBRUARY)
     february = case.run().manifest
     rollback(case.settings(), january.run_id)
     assert set().union(*case.shown().values()) == {JANUARY}
     files = case.hashes(february.run_id)
-    outcome = case.run()
+    outcome = case.run(force=True)
     assert outcome.changed
     assert outcome.manifest.run_id == february.run_id
     assert case.hashes(february.run_id) == files

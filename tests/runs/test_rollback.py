@@ -33,7 +33,7 @@ def marks(case: Case) -> set[str]:
 def test_rollback_moves_all_tables_back_and_forward(two: tuple[Case, str, str]) -> None:
     case, january, february = two
     for run_id, date in ((january, JANUARY), (february, FEBRUARY), (january, JANUARY)):
-        result = rollback(case.settings(), run_id)
+        result = rollback(case.settings(), run_id, force=True)
         assert marks(case) == {date}
         assert case.snapshot_dt() == date
         assert [table.name for table in result.tables] == [
@@ -115,10 +115,8 @@ def test_rollback_names_tables_that_earlier_run_lacks(case: Case) -> None:
         "ext_people_1",
         "bucketed_people_1",
     }
-    assert (
-        warnings_in(steps)
-        == f"unchanged, because run {january} did not publish them: bucketed_people_2, ext_people_2"
-    )
+    text = f"unchanged, because run {january} did not publish them: bucketed_people_2, ext_people_2"
+    assert text in warnings_in(steps)
 
 
 def test_failed_rollback_of_one_table_restores_all(

@@ -65,8 +65,8 @@ def test_runs_can_be_listed_verified_rolled_back_and_expired(
     rollback = project.cli("rollback", old)
     assert rollback.exit_code == 0, rollback.stderr
     assert bucket.get(f"out/{WIDE}/metadata/snapshot_dt.txt").decode() == "2025-09-22"
-    assert project.cli("rollback", new).exit_code == 0
-    expire = project.cli("expire", "--keep", "1")
+    assert project.cli("rollback", new, "--force").exit_code == 0
+    expire = project.cli("expire", "--yes", "--keep", "1")
     assert expire.exit_code == 0, expire.stderr
     assert [key for key in bucket.keys("out/") if old in key] == []
     assert [key for key in bucket.keys("out/") if new in key]

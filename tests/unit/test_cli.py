@@ -30,6 +30,7 @@ COMMANDS = (
     "show",
     "submit",
     "tables",
+    "unmark",
     "verify",
 )
 TABLES = ("ibe_01", "ibe_02", "ibe_04")

@@ -23,7 +23,7 @@ def two(published: Project) -> tuple[Project, str, str]:
 def test_runs_lists_oldest_first(two: tuple[Project, str, str]) -> None:
     project, older, newer = two
     result = project.cli("runs")
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, f"run {newer} is marked as withdrawn" in result.stderr) == (0, True)
     rows = [line.split() for line in result.stdout.splitlines()]
     assert rows[0] == ["run", "dataset", "status", "snapshot", "stages", "rows", "written"]
     stages = "discover,split,size,bucket,verify,register,ctas"
@@ -162,7 +162,7 @@ def test_rollback_to_earlier_and_later_run(two: tuple[Project, str, str]) -> Non
     ]
     assert set(project.published().values()) == {900}
     assert project.snapshot_dt() == "2025-09-22"
-    found = json.loads(project.cli("rollback", newer, "--output", "json").stdout)
+    found = json.loads(project.cli("rollback", newer, "--force", "--output", "json").stdout)
     assert [table["name"] for table in found["tables"]] == tables
     assert project.content() == now
 
@@ -170,8 +170,8 @@ def test_rollback_to_earlier_and_later_run(two: tuple[Project, str, str]) -> Non
 def test_expire_deletes_unreferenced_runs(two: tuple[Project, str, str]) -> None:
     project, older, newer = two
     size = sum(path.stat().st_size for path in project.target.glob(f"{WIDE}/*/{older}/*"))
-    assert project.cli("expire", "--keep", "2").stdout == "nothing to delete\n"
-    result = project.cli("expire", "--keep", "1", "--output", "json")
+    assert project.cli("expire", "--yes", "--keep", "2").stdout == "nothing to delete\n"
+    result = project.cli("expire", "--yes", "--keep", "1", "--output", "json")
     assert json.loads(result.stdout) == [{"dataset": WIDE, "run_id": older, "bytes": size}]
     assert project.run_ids() == [newer]
     assert not list(project.target.glob(f"{WIDE}/*/{older}"))
@@ -182,7 +182,7 @@ def test_expire_deletes_unreferenced_runs(two: tuple[Project, str, str]) -> None
 
 def test_expire_prints_deleted_runs(two: tuple[Project, str, str], earlier: Sample) -> None:
     project, older, _ = two
-    result = project.cli("expire", WIDE, "--keep", "1")
+    result = project.cli("expire", WIDE, "--yes", "--keep", "1")
     assert result.stdout.startswith(f"deleted {older}, ")
     assert result.stdout.endswith(" kB\n")
 
@@ -203,3 +203,30 @@ def test_report_writes_page_and_prints_path(two: tuple[Project, str, str], tmp_p
         1,
         f"error: {tmp_path}/no/where.html: cannot write: it does not exist\n",
     )
+
+
+def test_expire_asks_or_needs_yes(two: tuple[Project, str, str]) -> None:
+    project, older, _ = two
+    refused = project.cli("expire", "--keep", "1")
+    assert refused.exit_code == 2
+    assert "expire deletes 1 run; add --yes, or look with --dry-run" in refused.stderr
+    listed = project.cli("expire", "--keep", "1", "--dry-run")
+    assert (listed.exit_code, older in listed.stdout, "total" in listed.stdout) == (0, True, True)
+    assert older in project.run_ids()
+
+
+def test_rollback_previous_marks_run_until_unmarked(two: tuple[Project, str, str]) -> None:
+    project, older, newer = two
+    result = project.cli("rollback", "--previous", WIDE, "--reason", "wrong ages")
+    assert result.exit_code == 0, result.stderr
+    assert f"run {newer} is marked as withdrawn" in result.stderr
+    assert older in result.stdout
+    refused = project.cli("run", WIDE)
+    assert refused.exit_code == 3
+    assert "wrong ages; a run of the same data was not started" in refused.stderr
+    assert "To resume" not in refused.stderr
+    assert project.cli("unmark", newer).stdout.endswith("wrong ages; the mark is removed\n")
+    assert project.cli("run", WIDE).exit_code == 0
+    for words in ([], [older, "--previous", WIDE]):
+        wrong = project.cli("rollback", *words)
+        assert (wrong.exit_code, "--previous DATASET" in wrong.stderr) == (2, True)

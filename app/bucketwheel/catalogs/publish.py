@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.contracts import Catalog, CatalogTable, Fence, Services
@@ -112,7 +113,21 @@ def publish_run(
     """
     check_files(manifest, services.runs)
     tables = definitions(manifest, services, prefix, copies)
-    return publish_all(services.catalog(), services.fence, tables, services.settings.catalog.adopt, then)
+    return publish_all(
+        services.catalog(),
+        services.fence,
+        tables,
+        services.settings.catalog.adopt,
+        then,
+        partial(record_replaced, services),
+    )
+
+
+def record_replaced(services: Services, run_ids: Collection[str]) -> None:
+    """Record that tables stop showing these runs now; `expire` keeps their files for some hours."""
+    known = set(services.runs.all_run_ids(services.dataset))
+    for run_id in sorted(known.intersection(run_ids)):
+        services.runs.record_replaced(services.dataset, run_id, services.now())
 
 
 def publish_all(
@@ -121,12 +136,14 @@ def publish_all(
     tables: Sequence[CatalogTable],
     adopt: bool,
     then: Callable[[], None] = lambda: None,
+    replacing: Callable[[Collection[str]], None] = lambda _: None,
 ) -> PublishResult:
     """Point every table at its new definition; if one update fails, undo those before it.
 
-    Tables that are already up to date are skipped. `then` is called after the last update; if
-    it fails, all updates are undone. The fence is held from the first catalog read on and is checked again
-    before each update, because some fences cannot exclude other writers.
+    Tables that are already up to date are skipped. `replacing` is called before the first update with the ids of
+    the runs that tables stop showing. `then` is called after the last update; if it fails, all updates are undone.
+    The fence is held from the first catalog read on and is checked again before each update, because some fences
+    cannot exclude other writers.
 
     Raises:
         ForeignTableError: tables exist that Bucketwheel did not create for this dataset, and `adopt` is off;
@@ -139,6 +156,7 @@ def publish_all(
         before = _before(catalog, tables)
         if not adopt:
             _refuse_foreign(tables, before)
+        replacing(_replaced(tables, before))
         changed: list[_Change] = []
         try:
             for table, found in zip(tables, before, strict=True):
@@ -159,6 +177,12 @@ def publish_all(
             for table, found in zip(tables, before, strict=True)
         )
     )
+
+
+def _replaced(tables: Sequence[CatalogTable], before: Sequence[CatalogTable | None]) -> set[str]:
+    """Return the runs that tables show now and will not show after their update."""
+    pairs = zip(tables, before, strict=True)
+    return {found.run_id for table, found in pairs if found and found.run_id and found.run_id != table.run_id}
 
 
 def is_current(catalog: Catalog, result: PublishResult) -> bool:

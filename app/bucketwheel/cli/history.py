@@ -1,7 +1,8 @@
-"""The commands for tables and existing runs: tables, runs, show, verify, rollback, expire, report."""
+"""The commands for tables and existing runs: tables, runs, show, verify, rollback, unmark, expire, report."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -100,14 +101,27 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("run_id")
+@click.argument("run_id", required=False)
+@click.option("--previous", metavar="DATASET", help="Take the run that was published before the present one.")
+@click.option("--reason", default="", help="Why; `run` quotes it when it refuses to publish the same data again.")
+@click.option("--force", is_flag=True, help="Publish a run that is itself marked as withdrawn.")
 @output_option
 @configured
-def rollback(config: Configuration, run_id: str, output: str) -> None:
-    """Publish the tables of an earlier run again: all of them or none."""
+def rollback(
+    config: Configuration, run_id: str | None, previous: str | None, reason: str, force: bool, output: str
+) -> None:
+    """Publish the tables of an earlier run again: all of them or none.
+
+    Marks the later runs that it replaces as withdrawn: `run` does not publish their data again.
+    """
     from bucketwheel import api
 
-    result = api.rollback(config, run_id, _warnings_only)
+    if (run_id is None) == (previous is None):
+        raise click.UsageError(
+            "name a run, or a dataset with --previous: rollback RUN_ID, rollback --previous DATASET"
+        )
+    run_id = run_id or api.previous_run(config, previous or "")
+    result = api.rollback(config, run_id, _warnings_only, reason, force)
     if output == "json":
         print_json(result.model_dump())
     else:
@@ -115,22 +129,53 @@ def rollback(config: Configuration, run_id: str, output: str) -> None:
 
 
 @click.command()
-@click.argument("dataset", required=False)
-@click.option("--keep", type=int, required=True, help="Number of finished runs to keep per dataset.")
+@click.argument("run_id")
 @output_option
 @configured
-def expire(config: Configuration, dataset: str | None, keep: int, output: str) -> None:
-    """Delete the files of old runs that no catalog table points to."""
+def unmark(config: Configuration, run_id: str, output: str) -> None:
+    """Allow the data of a withdrawn run again; see `rollback`."""
     from bucketwheel import api
-    from bucketwheel.formatting import size_text
 
-    expired = api.expire(config, keep, [dataset] if dataset else [], _warnings_only)
+    mark = api.unmark(config, run_id)
     if output == "json":
-        print_json([vars(run) for run in expired])
+        print_json(mark.model_dump())
     else:
-        click.echo(
-            "\n".join(f"deleted {run.run_id}, {size_text(run.bytes)}" for run in expired) or "nothing to delete"
-        )
+        click.echo(f"{mark.text}; the mark is removed")
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@click.option("--keep", type=int, required=True, help="Number of finished runs to keep per dataset.")
+@click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+@output_option
+@configured
+def expire(config: Configuration, dataset: str | None, keep: int, dry_run: bool, yes: bool, output: str) -> None:
+    """Delete the files of old runs that no catalog table points to.
+
+    Lists the runs and asks first. Keeps runs that tables showed in the last `expire.min_age_hours`.
+    """
+    from bucketwheel import api
+    from bucketwheel.cli.text import expirable_text
+    from bucketwheel.formatting import counted, size_text
+
+    selected = [dataset] if dataset else []
+    runs = api.expirable(config, keep, selected, _warnings_and_kept)
+    if runs and not dry_run:
+        if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError(
+                    f"expire deletes {counted(len(runs), 'run')}; add --yes, or look with --dry-run"
+                )
+            click.echo(expirable_text(runs), err=True)
+            click.confirm(f"Delete {counted(len(runs), 'run')}?", abort=True, err=True)
+        runs = api.expire(config, keep, selected, lambda _: None, [run.run_id for run in runs])
+    if output == "json":
+        print_json([vars(run) for run in runs])
+    elif dry_run:
+        click.echo(expirable_text(runs) if runs else "nothing to delete")
+    else:
+        click.echo("\n".join(f"deleted {run.run_id}, {size_text(run.bytes)}" for run in runs) or "nothing to delete")
 
 
 @click.command()
@@ -146,6 +191,12 @@ def report(config: Configuration, run_id: str, path: str | None) -> None:
 
 def _warn(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
+
+
+def _warnings_and_kept(step: Progress) -> None:
+    _warnings_only(step)
+    if step.state == "skipped":
+        click.echo(step.message, err=True)
 
 
 def _warnings_only(step: Progress) -> None:

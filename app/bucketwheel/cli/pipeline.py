@@ -70,6 +70,7 @@ def plan(
 @snapshot_option
 @tables_option
 @click.option("--resume", metavar="RUN_ID|last", help="Resume a run that did not finish.")
+@click.option("--force", is_flag=True, help="Publish data that a rollback withdrew.")
 @click.option(
     "--output",
     type=click.Choice(["text", "json", "log"]),
@@ -86,6 +87,7 @@ def run(
     snapshot_dt: str | None,
     tables_filter: tuple[str, ...],
     resume: str | None,
+    force: bool,
     output: str,
 ) -> None:
     """Run the pipeline, or some of its stages.
@@ -109,7 +111,7 @@ def run(
             # Close the progress bars before printing a result, because they control the terminal.
             with show_progress(output, log=log) as progress:
                 given = (name, stages, snapshot_dt, tables_filter, resume, progress, resuming_command(name))
-                done = api.run(config, *given, log=log.write_line if log else None)
+                done = api.run(config, *given, log=log.write_line if log else None, force=force)
             if output == "text":
                 text = run_text(done.manifest, done.changed, api.cost(config, done.manifest))
                 click.echo(f"\n{text}" if outcomes else text)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bucketwheel.api import BucketResult, Cost, DiscoverResult, Drift, Manifest, Plan, PublishResult, VerifyResult
+from bucketwheel.api import (
+    BucketResult,
+    Cost,
+    DiscoverResult,
+    Drift,
+    Expired,
+    Manifest,
+    Plan,
+    PublishResult,
+    VerifyResult,
+)
 from bucketwheel.formatting import counted, size_text, table
 
 
@@ -118,6 +128,13 @@ def _run_row(manifest: Manifest) -> tuple[object, ...]:
     stages = ",".join(manifest.stages)
     snapshot = manifest.snapshot_dt or "-"
     return manifest.run_id, manifest.dataset, manifest.status, snapshot, stages, rows, total
+
+
+def expirable_text(runs: Sequence[Expired]) -> str:
+    """Return the runs to delete, a line each, and their total size."""
+    rows = [(run.dataset, run.run_id, size_text(run.bytes)) for run in runs]
+    total = sum(run.bytes for run in runs)
+    return table(("dataset", "run", "bytes"), [*rows, ("total", "", size_text(total))])
 
 
 def findings_text(findings: Sequence[tuple[str, str, str, str]]) -> str:

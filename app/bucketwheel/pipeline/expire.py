@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import CatalogError, SelectionError
@@ -16,16 +16,17 @@ from bucketwheel.executors.copy_store import (
     temporary_prefix,
 )
 from bucketwheel.pipeline.select_run import PUBLISHING
-from bucketwheel.pipeline.services import maintained, utc_now
+from bucketwheel.pipeline.services import RunRequest, maintained, make_services, utc_now
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import RunStore
+from bucketwheel.runs.withdrawals import withdrawals
 from bucketwheel.settings import Settings
 from bucketwheel.storage import join
 
 
 @dataclass(frozen=True)
 class Expired:
-    """A run whose files were deleted, and how many bytes that freed."""
+    """A run whose files `expire` deletes, and how many bytes that frees."""
 
     dataset: str
     run_id: str
@@ -38,27 +39,59 @@ def expire(
     datasets: Sequence[str] = (),
     now: Callable[[], datetime] = utc_now,
     report: Report = lambda _: None,
+    only: Collection[str] | None = None,
 ) -> list[Expired]:
     """Delete all runs except the newest `keep` of each dataset and those that a catalog table points to.
 
-    Only runs that wrote all their files count for `keep`. The newest run is always kept, because it may be
-    resumed. Runs with an unreadable manifest are kept and reported as warnings. The next call completes an
-    interrupted deletion.
+    Only runs that wrote all their files and are not withdrawn count for `keep`. The newest run is always kept,
+    because it may be resumed, and so is a run that tables showed in the last `expire.min_age_hours`. Runs with an
+    unreadable manifest are kept and reported as warnings. The next call completes an interrupted deletion.
+
+    Args:
+        settings: all settings.
+        keep: number of runs to keep per dataset.
+        datasets: datasets to look at; empty takes the configured ones.
+        now: clock.
+        report: called with warnings, and with a `skipped` for each run that is kept for its age.
+        only: delete only these runs, for instance those that a person agreed to; None deletes all.
 
     Raises:
         SelectionError: `keep` is less than 1.
         LeaseError: another run holds the dataset.
         CatalogError: the catalog shows none of the published tables; nothing is deleted.
     """
-    if keep < 1:
-        raise SelectionError(f"--keep {keep}: keep at least 1 run")
+    _check_keep(keep)
     expired = []
     for dataset in datasets or _configured(settings, report):
         with maintained(settings, dataset, report, now) as services:
             for run_id in _expirable(services, keep):
-                with services.fence.guard():
-                    expired.append(_delete(services, run_id))
+                if only is None or run_id in only:
+                    with services.fence.guard():
+                        expired.append(_delete(services, run_id))
     return expired
+
+
+def expirable(
+    settings: Settings,
+    keep: int,
+    datasets: Sequence[str] = (),
+    now: Callable[[], datetime] = utc_now,
+    report: Report = lambda _: None,
+) -> list[Expired]:
+    """Return what `expire` would delete now, without deleting anything and without a lease; raises as `expire`."""
+    _check_keep(keep)
+    runs = []
+    for dataset in datasets or _configured(settings, report):
+        services = make_services(settings, RunRequest(dataset), report, now)
+        for run_id in _expirable(services, keep):
+            outside = CopyStore(services.storage, services.runs, dataset, run_id).outside_dataset()
+            runs.append(Expired(dataset, run_id, _size(services, [*outside, *_places(services, run_id)])))
+    return runs
+
+
+def _check_keep(keep: int) -> None:
+    if keep < 1:
+        raise SelectionError(f"--keep {keep}: keep at least 1 run")
 
 
 def _configured(settings: Settings, report: Report) -> list[str]:
@@ -78,7 +111,8 @@ def _expirable(services: Services, keep: int) -> list[str]:
         services.report(Progress(dataset, "expire", "warning", message=f"kept: {text}"))
 
     manifests = store.manifests(dataset, warn)
-    whole = [manifest.run_id for manifest in manifests if _is_whole(manifest)]
+    withdrawn = {mark.run_id for mark in withdrawals(store, dataset)}
+    whole = [manifest.run_id for manifest in manifests if _is_whole(manifest) and manifest.run_id not in withdrawn]
     shown = _shown(services.catalog().tables())
     published = [manifest.run_id for manifest in manifests if any(stage in manifest.stages for stage in PUBLISHING)]
     if published and not shown.intersection(published):
@@ -89,7 +123,29 @@ def _expirable(services: Services, keep: int) -> list[str]:
     run_ids = store.ids(dataset)
     unreadable = {*run_ids} - {manifest.run_id for manifest in manifests}
     kept = {*whole[-keep:], *run_ids[-1:], *unreadable, *shown}
-    return [run_id for run_id in store.all_run_ids(dataset) if run_id not in kept]
+    expirable = [run_id for run_id in store.all_run_ids(dataset) if run_id not in kept]
+    return [run_id for run_id in expirable if not _is_recent(services, run_id, manifests)]
+
+
+def _is_recent(services: Services, run_id: str, manifests: Sequence[Manifest]) -> bool:
+    """Return whether tables may have shown a run in the last `expire.min_age_hours`, and report it then."""
+    run = next((manifest for manifest in manifests if manifest.run_id == run_id), None)
+    if run is None or not any(stage in run.stages for stage in PUBLISHING):
+        return False
+    # Earlier versions did not record the time: then the last publication of all is the latest possible one.
+    until = services.runs.replaced_at(services.dataset, run_id) or max(map(_published_at, manifests))
+    hours = services.settings.expire.min_age_hours
+    recent = services.now() - until < timedelta(hours=hours)
+    if recent:
+        text = f"kept: {run_id} was shown until {until:%Y-%m-%d %H:%M} UTC; expire.min_age_hours is {hours:g}"
+        services.report(Progress(services.dataset, "expire", "skipped", message=text, run=run_id))
+    return recent
+
+
+def _published_at(manifest: Manifest) -> datetime:
+    records = [manifest.stages[stage] for stage in PUBLISHING if stage in manifest.stages]
+    ends = [datetime.fromisoformat(record.started) + timedelta(seconds=record.seconds) for record in records]
+    return max(ends, default=datetime.min.replace(tzinfo=UTC))
 
 
 def _is_whole(manifest: Manifest) -> bool:
@@ -104,20 +160,31 @@ def _shown(tables: Iterable[CatalogTable]) -> set[str]:
 
 def _delete(services: Services, run_id: str) -> Expired:
     """Delete the manifest, then the files, then other metadata, so that a half-deleted run is never visible."""
-    dataset, store, freed = services.dataset, services.runs, 0
+    dataset, store = services.dataset, services.runs
     places = CopyStore(services.storage, store, dataset, run_id).outside_dataset()
     store.delete_manifest(dataset, run_id)
     for table in services.catalog().tables():
         if is_temporary(table) and table.name.startswith(temporary_prefix(run_id)):
             services.catalog().remove(table)
-    for entry in services.storage.list(join(store.target, dataset)):
+    places += _places(services, run_id)
+    freed = _size(services, places)
+    for place in places:
+        services.storage.delete_directory(place)
+    store.clear(dataset, run_id)
+    return Expired(dataset, run_id, freed)
+
+
+def _places(services: Services, run_id: str) -> list[str]:
+    """Return the directories of a run below the directory of its dataset."""
+    places = []
+    for entry in services.storage.list(join(services.runs.target, services.dataset)):
         if entry.is_directory:
             children = services.storage.list(entry.location)
             places += [
                 child.location for child in children if child.is_directory and is_directory_of(child.name, run_id)
             ]
-    for place in places:
-        freed += sum(file.bytes for file in services.storage.list(place))
-        services.storage.delete_directory(place)
-    store.clear(dataset, run_id)
-    return Expired(dataset, run_id, freed)
+    return places
+
+
+def _size(services: Services, places: Sequence[str]) -> int:
+    return sum(file.bytes for place in places for file in services.storage.list(place))

@@ -1,62 +1,214 @@
-"""Publish the tables of an earlier run again."""
+"""Publish the tables of an earlier run again, and mark the runs that they replace as withdrawn."""
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 
-from bucketwheel.catalogs.publish import DATASET, check_files, definitions, publish_all
-from bucketwheel.contracts import CatalogTable, Progress, Report
-from bucketwheel.errors import SelectionError
+from bucketwheel.catalogs.publish import DATASET, check_files, definitions, publish_all, record_replaced
+from bucketwheel.contracts import CatalogTable, Progress, Report, Services
+from bucketwheel.errors import SelectionError, StorageError, WithdrawnError
 from bucketwheel.executors.copy_store import (
     check_copies,
 )
 from bucketwheel.pipeline.run import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
-from bucketwheel.pipeline.services import maintained, utc_now
+from bucketwheel.pipeline.services import RunRequest, maintained, make_services, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult
+from bucketwheel.runs.run_id import started_at
 from bucketwheel.runs.store import RunStore
+from bucketwheel.runs.withdrawals import (
+    Withdrawal,
+    inputs_of_run,
+    remove_withdrawal,
+    save_withdrawal,
+    withdrawals,
+)
 from bucketwheel.settings import Settings
 
 
 def rollback(
-    settings: Settings, run_id: str, report: Report = lambda _: None, now: Callable[[], datetime] = utc_now
+    settings: Settings,
+    run_id: str,
+    report: Report = lambda _: None,
+    now: Callable[[], datetime] = utc_now,
+    *,
+    reason: str = "",
+    force: bool = False,
 ) -> PublishResult:
     """Point every catalog table that a run published to its files again; all tables or none.
 
-    Tables that only other runs published stay unchanged; `report` gets a warning that lists them.
+    Later runs that these tables showed are marked as withdrawn, with `reason`: no run publishes their data again
+    without consent. Tables that only other runs published stay unchanged. `report` gets a warning for both.
 
     Raises:
         SelectionError: no such run, or the run never published.
+        WithdrawnError: the run itself is withdrawn, and `force` is off.
         VerificationError: files of that run are missing.
         LeaseError: another run holds the dataset.
         CatalogError: see `publish.publish_all`.
     """
     runs = RunStore.of(settings)
     manifest = runs.find(run_id)
+    run_id = manifest.run_id
     published = [stage for stage in PUBLISHING if stage in manifest.stages]
     if not published:
         raise SelectionError(f"run {run_id} never published a table; finish it with --resume {run_id}")
     with maintained(settings, manifest.dataset, report, now, runs) as services:
+        marked = [mark for mark in withdrawals(runs, manifest.dataset) if mark.run_id == run_id]
+        if marked and not force:
+            raise WithdrawnError(
+                f"{marked[0].text}; nothing was changed. To publish it all the same: bucketwheel unmark {run_id}, "
+                "then roll back again; or add --force"
+            )
         check_files(manifest, runs)
-        catalog = services.catalog()
         tables = []
         for stage in published:
             copies = manifest.result(stage, PublishResult).copies
             check_copies(services.storage, copies)
             prefix = prefixes(settings.catalog)[stage]
             tables += definitions(manifest, services, prefix, copies)
-
-        def write_snapshot() -> None:
-            if "ctas" in published:
-                runs.write_published_snapshot(manifest)
-
-        result = publish_all(catalog, services.fence, tables, settings.catalog.adopt, write_snapshot)
-        left = sorted(table.name for table in _others(catalog.tables(), manifest))
-    if left:
-        text = f"unchanged, because run {run_id} did not publish them: {', '.join(left)}"
-        report(Progress(manifest.dataset, "rollback", "warning", message=text))
+        result, withdrawn = _publish(manifest, services, tables, reason, "ctas" in published)
+        for mark in marked:
+            remove_withdrawal(runs, mark.dataset, mark.run_id)
+        left = sorted(table.name for table in _others(services.catalog().tables(), manifest))
+    _report_result(manifest, withdrawn, left, report)
     return result
+
+
+def _publish(
+    manifest: Manifest, services: Services, tables: list[CatalogTable], reason: str, final: bool
+) -> tuple[PublishResult, list[Withdrawal]]:
+    """Mark the later runs that the tables show, then publish; a failure removes the marks again."""
+    runs, catalog = services.runs, services.catalog()
+    earlier = {mark.run_id for mark in withdrawals(runs, manifest.dataset)}
+    marks = [mark for mark in _marks(manifest, services, tables, reason) if mark.run_id not in earlier]
+
+    def write_snapshot() -> None:
+        if final:
+            runs.write_published_snapshot(manifest)
+
+    # Mark first: a rollback that is killed must not leave tables that the next run moves forward again.
+    with services.fence.guard():
+        for mark in marks:
+            save_withdrawal(runs, mark)
+    try:
+        adopt, replacing = services.settings.catalog.adopt, partial(record_replaced, services)
+        return publish_all(catalog, services.fence, tables, adopt, write_snapshot, replacing), marks
+    except BaseException as error:
+        try:
+            with services.fence.guard():
+                for mark in marks:
+                    remove_withdrawal(runs, mark.dataset, mark.run_id)
+        except Exception as second:  # noqa: BLE001 the first error says why the rollback failed
+            names = ", ".join(mark.run_id for mark in marks)
+            error.add_note(f"still marked as withdrawn: {names} ({second}); bucketwheel unmark removes a mark")
+        raise
+
+
+def _marks(manifest: Manifest, services: Services, tables: Iterable[CatalogTable], reason: str) -> list[Withdrawal]:
+    """Return a mark for each run that the tables show now and that started after the run to publish."""
+    names = {table.name.lower() for table in tables}
+    shown = {
+        table.run_id
+        for table in services.catalog().tables()
+        if table.name.lower() in names and table.parameters.get(DATASET) == manifest.dataset and table.run_id
+    }
+    at = services.now().isoformat(timespec="seconds")
+    marks = []
+    for run_id in sorted(shown):
+        if started_at(run_id) <= started_at(manifest.run_id):
+            continue
+        try:
+            run = services.runs.load(manifest.dataset, run_id)
+        except StorageError as error:
+            text = f"not marked as withdrawn: {error}"
+            services.report(Progress(manifest.dataset, "rollback", "warning", message=text))
+            continue
+        marks.append(
+            Withdrawal(
+                run_id=run_id,
+                dataset=manifest.dataset,
+                snapshot_dt=run.snapshot_dt or "",
+                inputs=inputs_of_run(run),
+                replaced_by=manifest.run_id,
+                reason=reason,
+                by=_operator(),
+                at=at,
+            )
+        )
+    return marks
+
+
+def _operator() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run with a user id that has no name.
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _report_result(manifest: Manifest, withdrawn: list[Withdrawal], left: list[str], report: Report) -> None:
+    texts = [
+        f"run {mark.run_id} is marked as withdrawn: its snapshot {mark.snapshot_dt} is not published again until "
+        f"its files or the mapping change, or you type: bucketwheel unmark {mark.run_id}"
+        for mark in withdrawn
+    ]
+    texts += [f"unchanged, because run {manifest.run_id} did not publish them: {', '.join(left)}"] if left else []
+    for text in texts:
+        report(Progress(manifest.dataset, "rollback", "warning", message=text))
+
+
+def previous_run(settings: Settings, dataset: str) -> str:
+    """Return the id of the run that was published before the one that the tables of a dataset show.
+
+    Raises:
+        SelectionError: the dataset is not configured, shows no run, or has no earlier one.
+    """
+    services = make_services(settings, RunRequest(dataset), lambda _: None, utc_now)
+    runs = services.runs
+    shown = [
+        table.run_id
+        for table in services.catalog().tables()
+        if table.run_id and table.parameters.get(DATASET) == dataset
+    ]
+    if not shown:
+        raise SelectionError(f"{dataset}: the catalog shows no run; publish one with: bucketwheel run {dataset}")
+    newest = max(shown, key=started_at)
+    marked = {mark.run_id for mark in withdrawals(runs, dataset)}
+    for run in runs.newest_first(dataset):
+        if started_at(run.run_id) < started_at(newest) and run.run_id not in marked and _published(run):
+            return run.run_id
+    raise SelectionError(
+        f"{dataset}: no earlier run was published before {newest} and is still there; bucketwheel runs {dataset} "
+        "lists the runs"
+    )
+
+
+def _published(run: Manifest) -> bool:
+    return any(stage in run.stages for stage in PUBLISHING)
+
+
+def unmark(settings: Settings, run_id: str, now: Callable[[], datetime] = utc_now) -> Withdrawal:
+    """Remove the mark of a withdrawn run, so that it may be published again; return the mark.
+
+    Raises:
+        SelectionError: no withdrawn run has this id; the message lists those that are.
+        LeaseError: another run holds the dataset.
+    """
+    runs = RunStore.of(settings)
+    marks = [mark for dataset in runs.datasets() for mark in withdrawals(runs, dataset)]
+    for mark in marks:
+        if mark.run_id == run_id:
+            with maintained(settings, mark.dataset, lambda _: None, now, runs):
+                remove_withdrawal(runs, mark.dataset, run_id)
+            return mark
+    known = ", ".join(mark.run_id for mark in marks) or "none"
+    raise SelectionError(f"run {run_id!r} is not marked as withdrawn; marked: {known}")
 
 
 def _others(tables: Iterable[CatalogTable], manifest: Manifest) -> list[CatalogTable]:

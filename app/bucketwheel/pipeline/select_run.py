@@ -2,8 +2,8 @@
 
 * `--resume RUN_ID` names it; `--resume last` is the newest one.
 * A selection of stages with `discover` starts a new run. If an earlier run has the same fingerprint, all its files,
-  and at most publishing left to do, Bucketwheel takes that run instead. So a rerun changes nothing, and a rerun
-  after a rollback publishes the files of the later run again.
+  and at most publishing left to do, Bucketwheel takes that run instead. So a rerun changes nothing. Data that a
+  rollback withdrew is refused.
 * A selection without `discover` continues the newest run of the dataset that fits the options. If that run has not
   finished the stages that the selection needs, Bucketwheel refuses: an older run would publish an older month.
 """
@@ -24,11 +24,12 @@ import bucketwheel
 from bucketwheel import host, plugins
 from bucketwheel.catalogs.publish import check_files
 from bucketwheel.contracts import Progress, Services, Stage, of_run
-from bucketwheel.errors import SelectionError, VerificationError
+from bucketwheel.errors import SelectionError, VerificationError, WithdrawnError
 from bucketwheel.pipeline.fingerprint import check_unchanged, fingerprint, inputs_of
 from bucketwheel.pipeline.services import RunRequest, draft_manifest
 from bucketwheel.runs.manifest import Manifest, StageRecord
 from bucketwheel.runs.run_id import new_run_id
+from bucketwheel.runs.withdrawals import remove_withdrawal, withdrawals
 
 PUBLISHING = ("register", "ctas")
 
@@ -39,13 +40,17 @@ def select_run(services: Services, stages: Sequence[Stage], request: RunRequest)
     Raises:
         SelectionError: no such run, or the run lacks results that the stages need.
         ResumeError: configuration or input have changed since the run started.
+        WithdrawnError: the stages would publish data that a rollback withdrew.
         BucketwheelError: any error of `discover`.
     """
     if request.resume:
-        return _resume(services, request)
-    if "discover" in [stage.name for stage in stages]:
-        return _new_or_up_to_date(services, stages)
-    return _continue_newest(services, stages[0])
+        manifest = _resume(services, request)
+    elif "discover" in [stage.name for stage in stages]:
+        return _new_or_up_to_date(services, stages, request.force)
+    else:
+        manifest = _continue_newest(services, stages[0])
+    _refuse_withdrawn(manifest, services, stages, request.force)
+    return manifest
 
 
 def stage_record(started: datetime, ended: datetime, result: dict[str, object]) -> StageRecord:
@@ -76,7 +81,24 @@ def check_requirements(manifest: Manifest, stages: Sequence[Stage]) -> None:
         available.add(stage.name)
 
 
-def _new_or_up_to_date(services: Services, stages: Sequence[Stage]) -> Manifest:
+def _refuse_withdrawn(manifest: Manifest, services: Services, stages: Sequence[Stage], force: bool) -> None:
+    """Refuse to publish data that a rollback withdrew; with `force`, remove the mark instead."""
+    if not any(stage.name in PUBLISHING for stage in stages):
+        return
+    marks = [mark for mark in withdrawals(services.runs, services.dataset) if mark.covers(manifest)]
+    if marks and not force:
+        raise WithdrawnError(
+            f"{services.dataset}: {marks[0].text}; a run of the same data was not started. Correct the snapshot or "
+            f"the mapping, or allow it: bucketwheel unmark {marks[0].run_id}, then run again; or add --force"
+        )
+    for mark in marks:
+        with services.fence.guard():
+            remove_withdrawal(services.runs, services.dataset, mark.run_id)
+        text = f"{mark.text}; published again with --force"
+        services.report(Progress(services.dataset, "discover", "warning", message=text))
+
+
+def _new_or_up_to_date(services: Services, stages: Sequence[Stage], force: bool) -> Manifest:
     """Run `discover`, then return the run that is up to date, or a new one."""
     store, started = services.runs, services.now()
     draft = draft_manifest(services, [stage.name for stage in stages])
@@ -91,8 +113,12 @@ def _new_or_up_to_date(services: Services, stages: Sequence[Stage]) -> Manifest:
 
     for earlier in store.newest_first(services.dataset, f"{result.snapshot_dt}-", warn):
         if earlier.fingerprint == inputs and _needs_only_publishing(earlier, stages, services):
+            _refuse_withdrawn(earlier, services, stages, force)
             return earlier
     check_requirements(draft, stages)
+    _refuse_withdrawn(
+        draft.model_copy(update={"fingerprint": inputs, "snapshot_dt": result.snapshot_dt}), services, stages, force
+    )
     run_id = new_run_id(result.snapshot_dt, started, store.all_run_ids(services.dataset))
     manifest = draft.model_copy(
         update={"run_id": run_id, "fingerprint": inputs, "snapshot_dt": result.snapshot_dt, **_environment()}

@@ -31,6 +31,7 @@ class RunRequest:
         snapshot_dt: the snapshot; None takes the latest complete one.
         tables_filter: tables to write; empty takes all.
         resume: a run id, `last`, or None for a new run.
+        force: publish data that a rollback withdrew.
         command: the command line of the user, for the hint that resumes the run.
     """
 
@@ -40,6 +41,7 @@ class RunRequest:
     tables_filter: tuple[str, ...] = ()
     resume: str | None = None
     command: str = ""
+    force: bool = False
 
 
 def utc_now() -> datetime:

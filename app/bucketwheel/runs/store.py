@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 
 from pydantic import ValidationError
@@ -189,6 +190,28 @@ class RunStore:
             return self.load(owners[run_id], run_id)
         recent = ", ".join(latest[:3]) or "none"
         raise SelectionError(f"no run {run_id!r} below {self.target}; latest: {recent}")
+
+    def record_replaced(self, dataset: str, run_id: str, at: datetime) -> None:
+        """Record that tables stop showing a run at this time; the caller must hold the lease."""
+        self.storage.write(self._replaced_path(dataset, run_id), at.isoformat(timespec="seconds").encode())
+
+    def replaced_at(self, dataset: str, run_id: str) -> datetime | None:
+        """Return when tables last stopped showing a run; None if no version of Bucketwheel recorded it.
+
+        Raises:
+            StorageError: the record cannot be read or is damaged.
+        """
+        path = self._replaced_path(dataset, run_id)
+        if not self.storage.exists(path):
+            return None
+        content = self.storage.read(path)
+        try:
+            return datetime.fromisoformat(content.decode())
+        except ValueError as error:
+            raise StorageError(f"{path}: holds no time but {content[:40]!r}; delete it") from error
+
+    def _replaced_path(self, dataset: str, run_id: str) -> str:
+        return join(self.directory(dataset, run_id), "replaced_at.txt")
 
     def delete_manifest(self, dataset: str, run_id: str) -> None:
         """Delete the manifest of a run; without it, the run no longer exists for Bucketwheel."""

@@ -194,6 +194,17 @@ class LeaseSettings(Frozen):
     ttl_seconds: Annotated[float, Field(gt=0)] = 60
 
 
+class ExpireSettings(Frozen):
+    """Deletion of old runs.
+
+    Attributes:
+        min_age_hours: Hours for which `expire` keeps the files of a run after tables stopped showing it, so that no
+            running query loses them.
+    """
+
+    min_age_hours: Annotated[float, Field(ge=0)] = 24
+
+
 class AthenaSettings(Frozen):
     """Athena: the workgroup, the location of query results, and the name of the Glue catalog.
 
@@ -336,6 +347,7 @@ class Settings(Frozen):
     aws: AwsSettings = AwsSettings()
     storage: StorageSettings = StorageSettings()
     lease: LeaseSettings = LeaseSettings()
+    expire: ExpireSettings = ExpireSettings()
     athena: AthenaSettings = AthenaSettings()
     trino: TrinoSettings = TrinoSettings()
     glue: GlueJobSettings = GlueJobSettings()
