@@ -13,7 +13,8 @@ from bucketwheel.errors import SchemaError
 from bucketwheel.runs.manifest import DiscoverResult
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings
-from bucketwheel.stages.discover import data_files, find_key
+from bucketwheel.stages.discover import find_key
+from bucketwheel.stages.snapshots import data_files
 from bucketwheel.storage import Storage
 from project import NARROW, WIDE, Project
 from stage_support import Pair

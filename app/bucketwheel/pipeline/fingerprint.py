@@ -20,7 +20,7 @@ from bucketwheel.errors import ResumeError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.settings.loading import flatten
-from bucketwheel.stages.discover import data_files
+from bucketwheel.stages.snapshots import data_files
 from bucketwheel.stages.split import read_mapping
 
 _INPUT_FILES = "input files"

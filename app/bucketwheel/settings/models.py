@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bucketwheel.settings.base import ByteSize, Frozen, Names, parse_count, parse_memory
 from bucketwheel.settings.deploy import (
@@ -18,6 +18,7 @@ from bucketwheel.settings.deploy import (
     GlueJobSettings,
     MonitoringSettings,
 )
+from bucketwheel.settings.partition import DEFAULT, check_partition
 
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
 
@@ -303,20 +304,35 @@ class StorageSettings(Frozen):
         return self.model_copy(update=taken)
 
 
+class SnapshotSettings(Frozen):
+    """Directories of snapshots.
+
+    Attributes:
+        partition: Directory of a snapshot below the source, with its date: `snapshot_dt=YYYY-MM-DD`, `dt=YYYYMMDD`,
+            `YYYYMMDD` or `year=YYYY/month=MM/day=DD`. A name alone, such as `dt`, means `dt=YYYY-MM-DD`; a missing
+            day or month counts as 1. `none`: the source itself is the snapshot of the date in `--snapshot-dt`, or of
+            the day its newest file was written.
+    """
+
+    partition: Annotated[str, AfterValidator(check_partition)] = DEFAULT
+
+
 class DatasetSettings(Frozen):
     """One source with its key and, for a wide one, the mapping of columns to tables.
 
     Attributes:
-        source: The directory that holds `snapshot_dt=YYYY-MM-DD/`.
+        source: The directory that holds the directories of snapshots.
         key: The key column, or several: `a,b` or a list. An exact match, or the only match without case.
         mapping: CSV with the header `table,column`; null writes one table of all columns, named after the dataset.
             The names in the header may have a prefix, such as `NEW_TABLE,NEW_COLUMN`.
+        partition: Directory of a snapshot below the source; null takes `snapshot.partition`.
         complete_marker: A file such as `_SUCCESS` that a snapshot has once it is complete; others are skipped.
     """
 
     source: str
     key: Annotated[Names, Field(min_length=1)]
     mapping: str | None = None
+    partition: Annotated[str, AfterValidator(check_partition)] | None = None
     complete_marker: str | None = None
 
 
@@ -356,4 +372,5 @@ class Settings(Frozen):
     monitoring: MonitoringSettings = MonitoringSettings()
     cost: CostSettings = CostSettings()
     plugins: Mapping[str, Mapping[str, Any]] = {}
+    snapshot: SnapshotSettings = SnapshotSettings()
     datasets: Mapping[str, DatasetSettings] = {}

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
-from datetime import date
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from bucketwheel.contracts import Services
-from bucketwheel.errors import SchemaError, SelectionError, SnapshotError, did_you_mean
+from bucketwheel.errors import SchemaError, SnapshotError, did_you_mean
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.stages.footers import Footer, read_footers, source_columns, source_file
-from bucketwheel.storage import Entry, Storage, join
+from bucketwheel.stages.snapshots import choose_snapshot, data_files
 
-_PREFIX = "snapshot_dt="
 _SHOWN = 20
 
 
@@ -37,7 +35,7 @@ class Discover:
             SchemaError: schemas differ, or the key is missing, ambiguous or of a type without a bucket hash.
         """
         warnings: list[str] = []
-        snapshot_dt, location = _choose_snapshot(services, warnings)
+        snapshot_dt, location = choose_snapshot(services, warnings)
         entries = data_files(services.storage, location, warnings)
         if not entries:
             raise SnapshotError(
@@ -62,100 +60,6 @@ class Discover:
             schema_ipc=base64.b64encode(schema.serialize().to_pybytes()).decode(),
             warnings=(*warnings, *_case_warnings(schema.names)),
         )
-
-
-def _choose_snapshot(services: Services, warnings: list[str]) -> tuple[str, str]:
-    source = services.storage.absolute(services.source.source)
-    snapshots: dict[str, str] = {}
-    invalid: list[str] = []
-    for entry in services.storage.list(source):
-        if not entry.is_directory or entry.name.startswith((".", "_")):
-            continue
-        value = entry.name.removeprefix(_PREFIX)
-        if entry.name.startswith(_PREFIX) and _is_date(value):
-            snapshots[value] = entry.location
-        else:
-            invalid.append(entry.name)
-    if invalid:
-        warnings.append(f"{source}: skipped {', '.join(invalid)}: not of the form {_PREFIX}YYYY-MM-DD")
-    if services.snapshot_dt is not None:
-        return services.snapshot_dt, _requested(services, snapshots, invalid)
-    return _latest_complete(services, snapshots, source, warnings)
-
-
-def _requested(services: Services, snapshots: dict[str, str], invalid: Sequence[str]) -> str:
-    requested = services.snapshot_dt or ""
-    if not _is_date(requested):
-        seen = (
-            f"; the directory {_PREFIX}{requested} exists but is not a snapshot"
-            if f"{_PREFIX}{requested}" in invalid
-            else ""
-        )
-        raise SelectionError(
-            f"snapshot_dt {requested!r} is not a date of the form YYYY-MM-DD{seen}; {_known(snapshots)}"
-        )
-    if requested not in snapshots:
-        raise SelectionError(
-            f"snapshot_dt {requested} does not exist in {services.source.source}; {_known(snapshots)}"
-        )
-    if not _is_complete(services, snapshots[requested]):
-        raise SnapshotError(
-            f"snapshot_dt {requested} is incomplete: {services.source.complete_marker} is missing in "
-            f"{snapshots[requested]}; wait until it is loaded"
-        )
-    return snapshots[requested]
-
-
-def _latest_complete(
-    services: Services, snapshots: dict[str, str], source: str, warnings: list[str]
-) -> tuple[str, str]:
-    if not snapshots:
-        raise SnapshotError(
-            f"{source}: no snapshot; expected directories {_PREFIX}YYYY-MM-DD. Check "
-            f"datasets.{services.dataset}.source"
-        )
-    for value in sorted(snapshots, reverse=True):
-        if _is_complete(services, snapshots[value]):
-            return value, snapshots[value]
-        warnings.append(f"snapshot_dt {value} is incomplete ({services.source.complete_marker} is missing); skipped")
-    raise SnapshotError(
-        f"{source}: none of {counted(len(snapshots), 'snapshot')} is complete: each lacks "
-        f"{services.source.complete_marker} "
-        f"(newest: {max(snapshots)}); wait until one is loaded, or change datasets.{services.dataset}.complete_marker"
-    )
-
-
-def _is_complete(services: Services, location: str) -> bool:
-    marker = services.source.complete_marker
-    return not marker or services.storage.exists(join(location, marker))
-
-
-def _known(snapshots: Iterable[str]) -> str:
-    newest = sorted(snapshots, reverse=True)[:5]
-    return f"available: {', '.join(newest)}" if newest else "there are no snapshots"
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
-
-
-def data_files(storage: Storage, location: str, warnings: list[str] | None = None) -> list[Entry]:
-    """Return the Parquet files below a snapshot, sorted; hidden and marker files do not count."""
-    files, others = [], []
-    for entry in storage.list(location, recursive=True):
-        below = entry.location.removeprefix(location).strip("/").split("/")
-        if entry.is_directory or any(part.startswith((".", "_")) for part in below):
-            continue
-        if entry.name.lower().endswith((".parquet", ".parq")):
-            files.append(entry)
-        elif entry.bytes and not entry.name.endswith(".crc"):
-            others.append(entry.name)
-    if others and warnings is not None:
-        warnings.append(f"{location}: ignored {', '.join(others[:_SHOWN])}: not named .parquet")
-    return files
 
 
 def _check_schemas(footers: Sequence[Footer]) -> None:
