@@ -83,7 +83,9 @@ def load(
         if isinstance(overrides, Mapping)
         else overrides
     )
-    config = _config.load(env, directory, given, os.environ if environ is None else environ, _plugins.settings_model)
+    config = _config.load(
+        env, directory, given, os.environ if environ is None else environ, _plugins.settings_models()
+    )
     _plugins.check_copies(config.settings)
     return config
 

@@ -8,6 +8,8 @@ else with the settings. A class with a `settings_model` gets its own settings, `
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
@@ -126,16 +128,29 @@ def check(settings: Settings, engine: bool, catalog: bool, executor: bool) -> No
         _load("executors", settings.ctas.method)
 
 
-def settings_model(name: str) -> type[BaseModel] | None:
+def settings_models() -> Callable[[str], type[BaseModel] | None]:
+    """Return a function that returns the settings model of an installed plug-in; see `_settings_model`.
+
+    It searches the installed packages once: each search takes milliseconds, and a configuration has many names.
+    """
+    installed = entry_points()
+    known_names = {
+        group: {*built_in, *installed.select(group=f"bucketwheel.{group}").names}
+        for group, built_in in _BUILT_IN.items()
+    }
+    return partial(_settings_model, known_names)
+
+
+def _settings_model(known_names: Mapping[str, Collection[str]], name: str) -> type[BaseModel] | None:
     """Return the model of the settings `plugins.<name>` of an installed plug-in, or None.
 
     Raises:
         ConfigError: no plug-in has this name, or two of this name have different models.
         MissingDependencyError: its packages are not installed.
     """
-    groups = [group for group in _BUILT_IN if name in known(group)]
+    groups = [group for group in _BUILT_IN if name in known_names[group]]
     if not groups:
-        names = sorted({name for group in _BUILT_IN for name in known(group) if name not in _BUILT_IN[group]})
+        names = sorted({name for group in _BUILT_IN for name in known_names[group] if name not in _BUILT_IN[group]})
         guess = did_you_mean(name, names)
         listed = ", ".join(f"bucketwheel.{group}" for group in _BUILT_IN)
         raise ConfigError(

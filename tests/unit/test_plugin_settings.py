@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         EntryPoint("plain", f"{__name__}:PlainCatalog", "bucketwheel.catalogs"),
         EntryPoint("audit", f"{__name__}:AcmeStage", "bucketwheel.stages"),
     ]
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [point for point in points if point.group == group])
+    monkeypatch.setattr(plugins, "entry_points", lambda **query: EntryPoints(points).select(**query))
 
 
 def load(environ: dict[str, str] | None = None, **given: Any) -> api.Configuration:
@@ -74,6 +74,20 @@ def test_plugin_settings_reach_the_constructor() -> None:
     stage: Any = plugins.stage("audit", load(plugins__audit__address="x").settings)
     assert isinstance(stage, AcmeStage)
     assert stage.own.address == "x"
+
+
+def test_load_searches_installed_packages_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries: list[dict[str, Any]] = []
+    search: Any = vars(plugins)["entry_points"]
+
+    def count(**query: Any) -> Any:
+        queries.append(query)
+        return search(**query)
+
+    monkeypatch.setattr(plugins, "entry_points", count)
+    assert load(plugins__acme__address="x").settings.plugins["acme"]["address"] == "x"
+    # One search for all names, and one for the class behind `acme`.
+    assert queries == [{}, {"group": "bucketwheel.catalogs"}]
 
 
 def test_plugin_settings_are_read_from_yaml(tmp_path: Path) -> None:
