@@ -68,17 +68,17 @@ def emr_image(image: Callable[[str], str]) -> str:
 @pytest.fixture(scope="session")
 def network(docker_client: docker.DockerClient) -> Iterator[Network]:
     """The network of all containers, with the host names `localstack` and `moto`."""
-    made = Network()
-    with made:
-        yield made
-    made._docker.client.close()
+    new_network = Network()
+    with new_network:
+        yield new_network
+    new_network._docker.client.close()
 
 
 @pytest.fixture(scope="session")
 def localstack(image: Callable[[str], str], network: Network) -> Iterator[Service]:
     """S3 by LocalStack. Each test uses its own bucket."""
-    with support.s3_server(image("LOCALSTACK_IMAGE"), network, "localstack") as made:
-        yield made
+    with support.s3_server(image("LOCALSTACK_IMAGE"), network, "localstack") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -101,5 +101,5 @@ def moto(image: Callable[[str], str], network: Network) -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def cluster(glue_image: str, network: Network) -> Iterator[Cluster]:
     """A Spark cluster of two workers; tests that kill workers create their own by `spark_cluster`."""
-    with support.spark_cluster(glue_image, network) as made:
-        yield made
+    with support.spark_cluster(glue_image, network) as new_cluster:
+        yield new_cluster

@@ -121,7 +121,7 @@ def site(
     name: str, s3: Service, moto: Service, image: str, network: Network, sample: Sample, **settings: Any
 ) -> Iterator[Site]:
     """Create a bucket with a sample and a configuration; `settings` are top-level settings."""
-    made = Site(
+    job_site = Site(
         name,
         boto3.client("s3", endpoint_url=s3.url, **KEYS),
         boto3.client("glue", endpoint_url=moto.url, **KEYS),
@@ -129,33 +129,33 @@ def site(
         image,
         network,
     )
-    made.s3.create_bucket(Bucket=name)
-    for path in sorted(found for found in sample.directory.rglob("*") if found.is_file()):
-        made.s3.upload_file(str(path), name, path.relative_to(sample.directory).as_posix())
-    configured = {**_configuration(made, moto), **settings}
+    job_site.s3.create_bucket(Bucket=name)
+    for path in sorted(sample_file for sample_file in sample.directory.rglob("*") if sample_file.is_file()):
+        job_site.s3.upload_file(str(path), name, path.relative_to(sample.directory).as_posix())
+    configured = {**_configuration(job_site, moto), **settings}
     for file, content in (("base", yaml.safe_dump(configured)), ("prod", "{}")):
-        made.s3.put_object(Bucket=name, Key=f"conf/{file}.yaml", Body=content.encode())
+        job_site.s3.put_object(Bucket=name, Key=f"conf/{file}.yaml", Body=content.encode())
     try:
-        yield made
+        yield job_site
     finally:
-        made.s3.close()
-        made.glue.close()
+        job_site.s3.close()
+        job_site.glue.close()
 
 
-def _configuration(made: Site, moto: Service) -> dict[str, Any]:
+def _configuration(job_site: Site, moto: Service) -> dict[str, Any]:
     return {
         "engine": "spark",
-        "target": f"s3://{made.bucket}/out",
-        "catalog": {"kind": "glue", "path": None, "database": made.database},
+        "target": f"s3://{job_site.bucket}/out",
+        "catalog": {"kind": "glue", "path": None, "database": job_site.database},
         "aws": {"endpoint_url": moto.inside},
-        "storage": {"endpoint_url": made.s3_inside, "spill_directory": SCRATCH},
+        "storage": {"endpoint_url": job_site.s3_inside, "spill_directory": SCRATCH},
         "datasets": {
             WIDE: {
-                "source": f"s3://{made.bucket}/opus/{WIDE}/raw_input",
-                "mapping": f"s3://{made.bucket}/opus/{WIDE}/mapping.csv",
+                "source": f"s3://{job_site.bucket}/opus/{WIDE}/raw_input",
+                "mapping": f"s3://{job_site.bucket}/opus/{WIDE}/mapping.csv",
                 "key": "Customer_User_id",
             },
-            NARROW: {"source": f"s3://{made.bucket}/opus/{NARROW}/raw_input", "key": "Customer_User_id"},
+            NARROW: {"source": f"s3://{job_site.bucket}/opus/{NARROW}/raw_input", "key": "Customer_User_id"},
         },
     }
 

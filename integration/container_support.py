@@ -83,8 +83,8 @@ def image_name(variable: str) -> str:
     """Return the name of an image from the environment, else from docker/.env, else its public name."""
     for listed in (ROOT / "docker" / ".env", ROOT / "docker" / "images.env"):
         lines = listed.read_text().splitlines() if listed.exists() else []
-        if found := os.environ.get(variable) or dict(line.split("=", 1) for line in lines).get(variable):
-            return found
+        if name := os.environ.get(variable) or dict(line.split("=", 1) for line in lines).get(variable):
+            return name
     raise KeyError(f"{variable} is not among the images of docker/images.env")
 
 
@@ -135,11 +135,11 @@ def application(
 
     The entry point is explicit, because the base images differ and EMR Serverless ignores it.
     """
-    made = DockerContainer(image, network=network, network_aliases=[alias] if alias else None)
-    made.with_command(list(command)).with_tmpfs_mount("/tmp", "exec,mode=1777")
-    made.with_envs(**ENVIRONMENT, SPARK_LOCAL_DIRS=SCRATCH).with_envs(**(environment or {}))
+    container = DockerContainer(image, network=network, network_aliases=[alias] if alias else None)
+    container.with_command(list(command)).with_tmpfs_mount("/tmp", "exec,mode=1777")
+    container.with_envs(**ENVIRONMENT, SPARK_LOCAL_DIRS=SCRATCH).with_envs(**(environment or {}))
     # Each call replaces what the one before has set.
-    return made.with_kwargs(
+    return container.with_kwargs(
         entrypoint=list(entrypoint),
         read_only=True,
         mounts=[Mount(SCRATCH, None)],

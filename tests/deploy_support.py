@@ -75,10 +75,10 @@ def rendered(variant: str = "glue", **more: Any) -> dict[str, Any]:
     return template(config.settings, config.env)
 
 
-def of_type(made: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+def of_type(template: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     """The properties of every resource of a type, by logical id."""
-    found = made["Resources"].items()
-    return {name: resource["Properties"] for name, resource in found if resource["Type"] == kind}
+    resources = template["Resources"].items()
+    return {name: resource["Properties"] for name, resource in resources if resource["Type"] == kind}
 
 
 def resolved(value: Any, resources: Mapping[str, Any]) -> Any:
@@ -126,12 +126,12 @@ def arn(name: str, resources: Mapping[str, Any]) -> str:
     return pattern.format(**properties)
 
 
-def statements(made: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
+def statements(template: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
     """The statements of a role, resolved."""
-    resources = made["Resources"]
+    resources = template["Resources"]
     policies = resources[role]["Properties"]["Policies"]
-    found = [part for policy in policies for part in policy["PolicyDocument"]["Statement"]]
-    return [resolved(statement, resources) for statement in found]
+    policy_statements = [part for policy in policies for part in policy["PolicyDocument"]["Statement"]]
+    return [resolved(statement, resources) for statement in policy_statements]
 
 
 def allows(granted: Iterable[Mapping[str, Any]], action: str, resource: str, context: Mapping[str, str]) -> list[str]:
@@ -147,9 +147,9 @@ def allows(granted: Iterable[Mapping[str, Any]], action: str, resource: str, con
 
 
 def _holds(condition: Mapping[str, Any], context: Mapping[str, str]) -> bool:
-    for operator, wanted in condition.items():
+    for operator, patterns in condition.items():
         assert operator in ("StringEquals", "StringLike")
-        for key, values in wanted.items():
+        for key, values in patterns.items():
             # No pattern in a value that has to be equal holds a star.
             if key not in context or not any(fnmatchcase(context[key], value) for value in _list(values)):
                 return False
@@ -188,13 +188,13 @@ def _used(statement: Mapping[str, Any], action: str, resource: str, context: Map
             named = (pattern for pattern in _list(statement["Resource"]) if fnmatchcase(resource, pattern))
             yield from (f"{allowed} on {pattern}" for pattern in named)
     for value in _values(statement):
-        if any(fnmatchcase(found, value) for found in context.values()):
+        if any(fnmatchcase(actual, value) for actual in context.values()):
             yield value
 
 
 def _values(statement: Mapping[str, Any]) -> Iterator[str]:
-    for wanted in statement.get("Condition", {}).values():
-        for values in wanted.values():
+    for keys in statement.get("Condition", {}).values():
+        for values in keys.values():
             yield from _list(values)
 
 
@@ -221,7 +221,7 @@ def archive(directory: Path, source: Path, **more: bytes) -> Path:
         (site / name.replace("__", ".")).write_bytes(content)
     (directory / "environment/bin").mkdir()
     (directory / "environment/bin/python").symlink_to("/usr/bin/python3.11")
-    made = directory / "environment.tar.gz"
-    with tarfile.open(made, "w:gz") as written:
+    environment_archive = directory / "environment.tar.gz"
+    with tarfile.open(environment_archive, "w:gz") as written:
         written.add(directory / "environment", ".")
-    return made
+    return environment_archive

@@ -22,5 +22,5 @@ def encrypted(endpoint: str, bucket: str, algorithm: str, **key: str) -> None:
     )
 
 
-def state(found: Finding) -> tuple[str, str]:
-    return found.state, found.found
+def state(finding: Finding) -> tuple[str, str]:
+    return finding.state, finding.found

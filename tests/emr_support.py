@@ -28,10 +28,10 @@ class Emr:
     def __init__(self, url: str, target: Path, **more: Any) -> None:
         self.url = url
         self.config = reached(url, target, deploy__platform="emr-serverless", **more)
-        made = client("emr-serverless", url).create_application(
+        application = client("emr-serverless", url).create_application(
             name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK"
         )
-        self.application = str(made["applicationId"])
+        self.application = str(application["applicationId"])
         logs = client("logs", url)
         if not logs.describe_log_groups()["logGroups"]:
             logs.create_log_group(logGroupName=GROUP)
@@ -41,8 +41,8 @@ class Emr:
         self.details = ""
 
     def run(self) -> JobRun:
-        found: JobRun = emrserverless_backends[ACCOUNT][REGION].job_runs[self.application][-1]
-        return found
+        job_run: JobRun = emrserverless_backends[ACCOUNT][REGION].job_runs[self.application][-1]
+        return job_run
 
     def submit(self, request: api.JobRequest | None = None, **options: Any) -> Submitted:
         return submit(

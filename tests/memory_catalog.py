@@ -39,9 +39,9 @@ class MemoryCatalog:
             number = self.puts
         self.before_put(number, table)
         with self._lock:
-            found = self._tables.get(table.name.lower())
-            check_same_version(table.name, found, replacing)
-            version = str(int(found.version or 0) + 1) if found else "1"
+            current = self._tables.get(table.name.lower())
+            check_same_version(table.name, current, replacing)
+            version = str(int(current.version or 0) + 1) if current else "1"
             kept = replace(table, version=None if table.run_id is None else version)
             self._tables[table.name.lower()] = kept
             self.changes.append(f"put {table.name}")

@@ -93,10 +93,10 @@ def manifest(**results: Record) -> Manifest:
     )
 
 
-def split(found: DiscoverResult, tables: Sequence[str] = (), **overrides: Any) -> SplitResult:
-    return Split().run(manifest(discover=found), services(tables, **overrides))
+def split(snapshot: DiscoverResult, tables: Sequence[str] = (), **overrides: Any) -> SplitResult:
+    return Split().run(manifest(discover=snapshot), services(tables, **overrides))
 
 
-def size(found: DiscoverResult, **overrides: Any) -> SizeResult:
-    parts = split(found, **overrides)
-    return Size().run(manifest(discover=found, split=parts), services(**overrides))
+def size(snapshot: DiscoverResult, **overrides: Any) -> SizeResult:
+    parts = split(snapshot, **overrides)
+    return Size().run(manifest(discover=snapshot, split=parts), services(**overrides))

@@ -86,13 +86,13 @@ def faults(config: api.Configuration, service: str, operation: str, fault: Calla
         clients.client(service, settings.model_copy(update={"attempts": 1})),
     ]
     event = f"before-send.{watched[0].meta.service_model.service_id.hyphenize()}.{operation}"
-    for found in watched:
-        found.meta.events.register(event, answer)
+    for watched_client in watched:
+        watched_client.meta.events.register(event, answer)
     try:
         yield calls
     finally:
-        for found in watched:
-            found.meta.events.unregister(event, answer)
+        for watched_client in watched:
+            watched_client.meta.events.unregister(event, answer)
 
 
 JOB = "etl-omc-flywheel-prod-pipeline"
@@ -140,8 +140,8 @@ class Glue:
         self.on_sleep(self.slept)
 
     def runs(self, name: str = JOB) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._client.get_job_runs(JobName=name)["JobRuns"]
-        return found
+        job_runs: list[dict[str, Any]] = self._client.get_job_runs(JobName=name)["JobRuns"]
+        return job_runs
 
     def states(self) -> list[str]:
         return [update.state.state for update in self.updates]
@@ -158,8 +158,8 @@ def fail(monkeypatch: pytest.MonkeyPatch, state: str, message: str) -> None:
     described = FakeJobRun.as_dict
 
     def as_dict(self: FakeJobRun) -> dict[str, Any]:
-        found = described(self)
+        description = described(self)
         ended = {"JobRunState": state, "ErrorMessage": message} if self.status == "SUCCEEDED" else {}
-        return {**found, **ended}
+        return {**description, **ended}
 
     monkeypatch.setattr(FakeJobRun, "as_dict", as_dict)

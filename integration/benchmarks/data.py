@@ -89,7 +89,7 @@ def _count_rows(directory: Path) -> int:
     )
     source = directory / "opus" / "infobase_attributes" / "raw_input"
     command = [sys.executable, "-c", program, str(source)]
-    found = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT).stdout)
-    if not found:
+    rows = int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=_TIMEOUT).stdout)
+    if not rows:
         raise SystemExit(f"--data {directory}: no rows below {source}; make data with `bucketwheel sample`")
-    return found
+    return rows

@@ -25,13 +25,13 @@ def query_tables(report: Mapping[str, Any]) -> list[tuple[Sequence[str], Rows]]:
             rows.append((query, layout, *_texts(values), *(ratios or [""] * len(_MEASURES))))
     publishing = [
         (
-            f"{made['method']}, {made['layout']}",
-            f"{made['written_seconds']:.1f} s",
-            f"{made['seconds']:.1f} s",
-            _size(made["bytes"]),
-            _size(made["bytes_read"]),
+            f"{stage['method']}, {stage['layout']}",
+            f"{stage['written_seconds']:.1f} s",
+            f"{stage['seconds']:.1f} s",
+            _size(stage["bytes"]),
+            _size(stage["bytes_read"]),
         )
-        for made in report["publishing"]
+        for stage in report["publishing"]
     ]
     layouts = [
         (name, f"{table['files']:,}", _size(table["bytes"]), _size(table["bytes"] / table["files"]))

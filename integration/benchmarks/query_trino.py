@@ -44,8 +44,8 @@ def main() -> None:
         trino = stack.enter_context(trino_process(out, glue, s3, bucket, MEMORY))
         lake = Lake(trino, glue, s3, bucket, out, client)
         layouts, publishing = published(lake, data)
-        found = measured(layouts, rounds)
-        print(json.dumps({"queries": found, "publishing": publishing, "tables": described(layouts)}))
+        times = measured(layouts, rounds)
+        print(json.dumps({"queries": times, "publishing": publishing, "tables": described(layouts)}))
 
 
 def published(lake: Lake, data: Path) -> tuple[dict[str, LakeProject], list[dict[str, Any]]]:
@@ -53,11 +53,11 @@ def published(lake: Lake, data: Path) -> tuple[dict[str, LakeProject], list[dict
     root = data / "opus" / WIDE
     source = {"source": str(root / "raw_input"), "mapping": str(root / "mapping.csv"), "key": "Customer_User_id"}
     scattered = {"buckets": {"count": "none", "sort": False}, "size": {"files_per_gb": 1e6, "max_files": FILES}}
-    wanted: dict[str, dict[str, Any]] = {UNBUCKETED: scattered}
-    wanted |= {f"{count} buckets": {"buckets": {"count": count}} for count in BUCKETS}
+    options: dict[str, dict[str, Any]] = {UNBUCKETED: scattered}
+    options |= {f"{count} buckets": {"buckets": {"count": count}} for count in BUCKETS}
     copied = {"buckets": {"count": COPIED}, "ctas": {"method": "trino", "concurrency": 1}}
     layouts, publishing = {}, []
-    for name, settings in [*wanted.items(), ("copied", copied)]:
+    for name, settings in [*options.items(), ("copied", copied)]:
         project = lake.project(name.replace(" ", "_"), {WIDE: source}, **settings)
         project.publish(WIDE, "--tables-filter", ",".join(first_tables(root / "mapping.csv")))
         stages = json.loads(project.cli("show", "last", "--output", "json").stdout)["stages"]
@@ -72,7 +72,7 @@ def published(lake: Lake, data: Path) -> tuple[dict[str, LakeProject], list[dict
                 "written_seconds": stages["bucket"]["seconds"],
             }
         )
-        if name in wanted:
+        if name in options:
             layouts[name] = project
     return layouts, publishing
 
@@ -85,12 +85,12 @@ def first_tables(mapping: Path) -> list[str]:
 
 def described(layouts: dict[str, LakeProject]) -> dict[str, dict[str, int]]:
     """Return number and size of the files of the first table in every layout."""
-    found = {}
+    sizes_by_layout = {}
     for name, project in layouts.items():
         lake, keys = project.lake, project.data(tables_of(project)[0])
         sizes = [lake.client.head_object(Bucket=lake.bucket, Key=key)["ContentLength"] for key in keys]
-        found[name] = {"files": len(sizes), "bytes": sum(sizes)}
-    return found
+        sizes_by_layout[name] = {"files": len(sizes), "bytes": sum(sizes)}
+    return sizes_by_layout
 
 
 def tables_of(project: LakeProject) -> list[str]:
@@ -132,7 +132,7 @@ def measured(layouts: dict[str, LakeProject], rounds: int) -> dict[str, dict[str
     table = some.table(tables_of(some)[0])
     key = some.ask(f"SELECT {_KEY} FROM {table} LIMIT 1").rows[0][0]
     texts = {name: queries(project, key) for name, project in layouts.items()}
-    found: dict[str, dict[str, list[dict[str, float]]]] = {}
+    times: dict[str, dict[str, list[dict[str, float]]]] = {}
     for number in range(rounds + 1):
         for query in texts[UNBUCKETED]:
             answers = {}
@@ -140,11 +140,11 @@ def measured(layouts: dict[str, LakeProject], rounds: int) -> dict[str, dict[str
                 seconds, answer = timed(lambda project=project, text=texts[name][query]: project.ask(text))
                 answers[name] = rounded(answer.rows)
                 if number:
-                    found.setdefault(query, {}).setdefault(name, []).append(taken(seconds, answer))
+                    times.setdefault(query, {}).setdefault(name, []).append(taken(seconds, answer))
                 print(f"{query}, {name}, round {number}: {seconds:.2f} s", file=sys.stderr)
             # A layout that loses rows would be fast.
             assert all(rows == answers[UNBUCKETED] for rows in answers.values()), query
-    return found
+    return times
 
 
 def rounded(rows: list[list[Any]]) -> list[list[Any]]:

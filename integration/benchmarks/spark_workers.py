@@ -34,11 +34,11 @@ def _daemon(log: Path, kind: str, says: str, *arguments: str) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
         deadline = time.monotonic() + _SECONDS
-        while not (found := re.search(says, log.read_text(errors="replace"))):
+        while not (match := re.search(says, log.read_text(errors="replace"))):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{kind} did not start: {log.read_text(errors='replace')[-500:]}")
             time.sleep(0.1)
-        yield found[0]
+        yield match[0]
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):

@@ -29,15 +29,15 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.*)$")
 def attributes(model: type[BaseModel]) -> dict[str, str]:
     """Return the description of each field in the section `Attributes:` of a docstring."""
     _, _, section = (inspect.getdoc(model) or "").partition("Attributes:\n")
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     name = ""
     for line in section.splitlines():
         if match := _ATTRIBUTE.match(line):
             name = match[1]
-            found[name] = match[2]
+            descriptions[name] = match[2]
         elif name and line.strip():
-            found[name] += f" {line.strip()}"
-    return found
+            descriptions[name] += f" {line.strip()}"
+    return descriptions
 
 
 def help_of(model: type[BaseModel], name: str) -> str:
@@ -95,12 +95,12 @@ def _is_size(field: FieldInfo) -> bool:
 
 def records() -> list[type[BaseModel]]:
     """Return the models of a manifest: the manifest first, the others in the order of the code."""
-    found = [
+    record_classes = [
         kind
         for kind in vars(manifest).values()
         if isinstance(kind, type) and issubclass(kind, manifest.Record) and kind is not manifest.Record
     ]
-    return sorted(found, key=lambda kind: (kind is not manifest.Manifest, kind is not manifest.StageRecord))
+    return sorted(record_classes, key=lambda kind: (kind is not manifest.Manifest, kind is not manifest.StageRecord))
 
 
 def manifest_fields(old: Words) -> str:

@@ -20,21 +20,21 @@ Maker = Callable[[Words], str]
 
 def words_in(text: str) -> dict[tuple[str, str], str]:
     """Return the last cell of every row by its heading (empty: none) and first cell."""
-    found: dict[tuple[str, str], str] = {}
+    cells: dict[tuple[str, str], str] = {}
     heading = ""
     for line in text.splitlines():
         if match := _HEADING.match(line):
             heading = match[1].strip("`")
         elif match := _ROW.match(line):
-            found[heading, match[1]] = _BETWEEN.split(line.rstrip())[-2].strip()
-    return found
+            cells[heading, match[1]] = _BETWEEN.split(line.rstrip())[-2].strip()
+    return cells
 
 
 def renewed(page: str, makers: Mapping[str, Maker]) -> str:
     """Return a page with its parts regenerated."""
 
-    def make(found: re.Match[str]) -> str:
-        return f"{found[1]}{makers[found[2]](words_in(found[3])).rstrip()}\n{found[4]}"
+    def make(cells: re.Match[str]) -> str:
+        return f"{cells[1]}{makers[cells[2]](words_in(cells[3])).rstrip()}\n{cells[4]}"
 
     return _PART.sub(make, page)
 

@@ -182,7 +182,9 @@ def exit_codes(_: Words) -> str:
     """Return the meaning of each exit code and the errors that cause it."""
     rows = []
     for code, meaning in _MEANINGS.items():
-        leaves = [f"`{found.__name__}`" for found in error_classes() if code and found.exit_code == code]
+        leaves = [
+            f"`{error_class.__name__}`" for error_class in error_classes() if code and error_class.exit_code == code
+        ]
         rows.append((str(code), meaning, ", ".join(leaves)))
     return table(("exit code", "meaning", "errors"), rows)
 
@@ -191,11 +193,11 @@ def error_table(_: Words) -> str:
     """Return every error with its parent, exit code and meaning."""
     rows = [
         (
-            f"`{found.__name__}`",
-            f"`{found.__bases__[0].__name__}`" if found is not BucketwheelError else "",
-            str(found.exit_code),
-            (inspect.getdoc(found) or "").partition("\n\n")[0],
+            f"`{error_class.__name__}`",
+            f"`{error_class.__bases__[0].__name__}`" if error_class is not BucketwheelError else "",
+            str(error_class.exit_code),
+            (inspect.getdoc(error_class) or "").partition("\n\n")[0],
         )
-        for found in error_classes()
+        for error_class in error_classes()
     ]
     return table(("error", "a kind of", "exit code", "meaning"), rows)

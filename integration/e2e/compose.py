@@ -81,7 +81,7 @@ def _said(*command: str) -> str:
 
 def _listening(port: int) -> set[str]:
     """Return the local addresses that listen on a port of this machine."""
-    found = set()
+    missing = set()
     for family, file in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
         for line in Path("/proc/net", file).read_text().splitlines()[1:]:
             _, local, _, state, *_ = line.split()
@@ -89,8 +89,8 @@ def _listening(port: int) -> set[str]:
             if state == _LISTEN and int(number, 16) == port:
                 # Words of four bytes, each in the order of the machine.
                 words = [int(address[start : start + 8], 16) for start in range(0, len(address), 8)]
-                found.add(socket.inet_ntop(family, b"".join(word.to_bytes(4, sys.byteorder) for word in words)))
-    return found
+                missing.add(socket.inet_ntop(family, b"".join(word.to_bytes(4, sys.byteorder) for word in words)))
+    return missing
 
 
 def _compose() -> tuple[str, ...]:

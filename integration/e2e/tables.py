@@ -78,8 +78,8 @@ def _compare_table(files: fs.FileSystem, name: str, definition: Mapping[str, Any
     columns = [column["Name"] for column in descriptor["Columns"]]
     _equal(f"{name}: columns", sorted(columns), sorted(source.column_names))
     location = urlsplit(descriptor["Location"])
-    found = files.get_file_info(fs.FileSelector(location.netloc + location.path.rstrip("/")))
-    paths = sorted(info.path for info in found)
+    entries = files.get_file_info(fs.FileSelector(location.netloc + location.path.rstrip("/")))
+    paths = sorted(info.path for info in entries)
     _equal(f"{name}: files", len(paths), descriptor["NumberOfBuckets"])
     parts = [_checked_bucket(files, path, number, len(paths)) for number, path in enumerate(paths)]
     written = pa.concat_tables([part.select(source.column_names) for part in parts])
@@ -93,8 +93,8 @@ def _compare_table(files: fs.FileSystem, name: str, definition: Mapping[str, Any
 def _checked_bucket(files: fs.FileSystem, path: str, number: int, count: int) -> pa.Table:
     part = _plain(pq.read_table(path, filesystem=files))
     keys = part[KEY].combine_chunks()
-    found = set(key_buckets([keys], "hive_v1", count).tolist())
-    _equal(f"{path}: buckets of its keys", found, {number})
+    buckets = set(key_buckets([keys], "hive_v1", count).tolist())
+    _equal(f"{path}: buckets of its keys", buckets, {number})
     if not keys.equals(keys.take(pc.sort_indices(keys))):
         raise DifferenceError(f"{path}: not sorted by {KEY}")
     return part
@@ -112,8 +112,8 @@ def _wide(files: fs.FileSystem, dataset: api.DatasetSettings) -> dict[str, pa.Ta
 
 
 def _source(files: fs.FileSystem, location: str) -> pa.Table:
-    found = files.get_file_info(fs.FileSelector(_path(location), recursive=True))
-    paths = sorted(info.path for info in found if info.path.endswith(".parquet"))
+    entries = files.get_file_info(fs.FileSelector(_path(location), recursive=True))
+    paths = sorted(info.path for info in entries if info.path.endswith(".parquet"))
     table = pa.concat_tables([_plain(pq.read_table(path, filesystem=files, partitioning=None)) for path in paths])
     return table.rename_columns([standard_name(name) for name in table.column_names])
 

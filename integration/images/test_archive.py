@@ -83,9 +83,9 @@ class Prod:
 
     def check(self, platform: str, runtime: str) -> None:
         """Raise unless the run published the requested tables at the requested target."""
-        found = self.site.manifest(platform)
-        assert (found["status"], found["runtime"]) == ("finished", runtime)
-        assert (found["snapshot_dt"], tuple(found["tables_filter"])) == (SAMPLE.snapshot_dt, TABLES)
+        manifest = self.site.manifest(platform)
+        assert (manifest["status"], manifest["runtime"]) == ("finished", runtime)
+        assert (manifest["snapshot_dt"], tuple(manifest["tables_filter"])) == (SAMPLE.snapshot_dt, TABLES)
         published = sorted(f"{prefix}{name}" for prefix in ("bucketed_", "ext_") for name in TABLES)
         assert sorted(self.site.tables(platform.replace("-", "_"))) == published
         assert len(self.site.digests(platform)) == 4 * len(TABLES)
@@ -97,8 +97,8 @@ def prod(
     localstack: Service, moto: Service, network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prod]:
     sample = write_sample(tmp_path_factory.mktemp("sample"), SAMPLE)
-    with site("packaged", localstack, moto, "", network, sample) as made:
-        yield Prod(made, moto, localstack.url)
+    with site("packaged", localstack, moto, "", network, sample) as packaged_site:
+        yield Prod(packaged_site, moto, localstack.url)
 
 
 @pytest.fixture(autouse=True)
@@ -164,9 +164,9 @@ def test_emr_serverless_submission_runs_in_clean_container(
 ) -> None:
     config = prod.for_platform("emr-serverless")
     with prod.client("emr-serverless") as emr:
-        made = emr.create_application(name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK")
+        created = emr.create_application(name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK")
         run = prod.submit(config, "emr-serverless")
-        sent = emr.get_job_run(applicationId=made["applicationId"], jobRunId=run)["jobRun"]["jobDriver"][
+        sent = emr.get_job_run(applicationId=created["applicationId"], jobRunId=run)["jobRun"]["jobDriver"][
             "sparkSubmit"
         ]
     spark = shlex.split(sent["sparkSubmitParameters"])

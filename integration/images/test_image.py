@@ -36,14 +36,14 @@ def bash(image: str, script: str) -> str:
 
 
 def test_image_meets_rules_of_emr_serverless(docker_client: docker.DockerClient, emr_image: str) -> None:
-    found = config(docker_client, emr_image)
-    assert found["User"] == "hadoop:hadoop"
-    assert found["WorkingDir"] == "/home/hadoop"
-    assert found["Entrypoint"][0] == "/usr/bin/entrypoint.sh"
-    known = variables(found)
-    wanted = ["/usr/bin/tini", f"{known['JAVA_HOME']}/bin/java"]
-    wanted += [f"{known['SPARK_HOME']}/bin/{name}" for name in SPARK_FILES]
-    missing = bash(emr_image, f"for file in {' '.join(wanted)}; do [ -x $file ] || echo $file; done")
+    image_config = config(docker_client, emr_image)
+    assert image_config["User"] == "hadoop:hadoop"
+    assert image_config["WorkingDir"] == "/home/hadoop"
+    assert image_config["Entrypoint"][0] == "/usr/bin/entrypoint.sh"
+    known = variables(image_config)
+    required_files = ["/usr/bin/tini", f"{known['JAVA_HOME']}/bin/java"]
+    required_files += [f"{known['SPARK_HOME']}/bin/{name}" for name in SPARK_FILES]
+    missing = bash(emr_image, f"for file in {' '.join(required_files)}; do [ -x $file ] || echo $file; done")
     assert missing == ""
 
 

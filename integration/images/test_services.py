@@ -89,8 +89,8 @@ def test_servers_have_no_capabilities(localstack: Service, moto: Service) -> Non
 
 @pytest.mark.parametrize("version", sorted(COMPOSE))
 def test_both_compose_versions_publish_on_loopback_only(version: str, cannot: Callable[[str], NoReturn]) -> None:
-    found = subprocess.run([*COMPOSE[version], "version"], capture_output=True, text=True, check=False)
-    if found.returncode or f"version {version}" not in found.stdout.replace("version v", "version "):
+    process = subprocess.run([*COMPOSE[version], "version"], capture_output=True, text=True, check=False)
+    if process.returncode or f"version {version}" not in process.stdout.replace("version v", "version "):
         cannot(f"there is no Compose {version}: docker/offline/compose_v2.sh unpacks 2, Debian 12 has 1.29")
     command = [*COMPOSE[version], "-f", "docker/compose.yaml", "config"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)

@@ -37,8 +37,8 @@ def by_bytes(function: Callable[[bytes], int]) -> Hash:
 
     def hashes(columns: Sequence[pa.ChunkedArray], _: str) -> npt.NDArray[np.int32]:
         (column,) = columns
-        found = [0 if text is None else function(text.encode()) for text in column.to_pylist()]
-        return np.array(found, np.uint32).view(np.int32)
+        numbers = [0 if text is None else function(text.encode()) for text in column.to_pylist()]
+        return np.array(numbers, np.uint32).view(np.int32)
 
     return hashes
 

@@ -38,9 +38,9 @@ def values(kind: str) -> list[Any]:
     bits = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}[kind]
     limit = 1 << (bits - 1)
     # Small ones, whose high bytes are all alike, and such with anything in every byte.
-    found = {0, 1, -1, 42, -42, limit - 1, -limit, 127, -128}
-    found |= {chance.randrange(-limit, limit) for _ in range(40)} | {chance.randrange(-128, 128) for _ in range(10)}
-    return [None, *sorted(found)]
+    numbers = {0, 1, -1, 42, -42, limit - 1, -limit, 127, -128}
+    numbers |= {chance.randrange(-limit, limit) for _ in range(40)} | {chance.randrange(-128, 128) for _ in range(10)}
+    return [None, *sorted(numbers)]
 
 
 def _texts(chance: random.Random) -> list[str]:
@@ -93,5 +93,5 @@ def trinos_buckets(
     lake.trino.rows(f"CREATE SCHEMA IF NOT EXISTS {schema} WITH (location = 'local:///numbers/')")
     copy = f"{schema}.{name}"
     lake.trino.rows(f"CREATE TABLE {copy} WITH ({layout}) AS SELECT DISTINCT {columns} FROM {table}", **FREE)
-    found = lake.trino.rows(f'SELECT {columns}, "$bucket" FROM {copy}', **FREE)
-    return {tuple(row[:-1]): row[-1] for row in found}
+    rows = lake.trino.rows(f'SELECT {columns}, "$bucket" FROM {copy}', **FREE)
+    return {tuple(row[:-1]): row[-1] for row in rows}

@@ -41,14 +41,14 @@ class Lake:
     def publish(self, name: str, rows: pa.Table, keys: Sequence[str], **settings: Any) -> LakeProject:
         """Publish one table, `name`, in database `name` with Bucketwheel."""
         source = write_snapshot(self.root / name / "in", rows)
-        made = self.project(name, {name: {"source": str(source), "key": list(keys)}}, **settings)
-        made.publish(name)
-        return made
+        project = self.project(name, {name: {"source": str(source), "key": list(keys)}}, **settings)
+        project.publish(name)
+        return project
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys of all objects below a prefix."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        return sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
+        return sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
 
     def get(self, key: str) -> bytes:
         content: bytes = self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()

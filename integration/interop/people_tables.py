@@ -52,12 +52,12 @@ class PeopleTables:
         return f"read_parquet('{self.sample.snapshot}/*.parquet')"
 
     def _mapping(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        columns: dict[str, list[str]] = {}
         with self.sample.mapping.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
-                table = found.setdefault(standard_name(row["OMC_FLYWHEEL_TABLE"]), ["Customer_User_id"])
+                table = columns.setdefault(standard_name(row["OMC_FLYWHEEL_TABLE"]), ["Customer_User_id"])
                 table.append(row["OMC_FLYWHEEL_COLUMN"])
-        return found
+        return columns
 
 
 def joined(tables: Sequence[str]) -> str:

@@ -51,10 +51,10 @@ def table(lake: Lake, request: pytest.FixtureRequest) -> Table:
     name = request.node.name.removeprefix("test_")[:40].rstrip("_")
     rows = pa.table({KEY: pa.array(range(4, 4 + ROWS), pa.int64())})
     project = lake.publish(name, rows, [KEY], buckets={"count": COUNT})
-    made = Table(project, project.data(name)[0].rpartition("/")[0])
+    damaged = Table(project, project.data(name)[0].rpartition("/")[0])
     assert project.cli("verify", "last").exit_code == 0
-    assert made.count() == ROWS
-    return made
+    assert damaged.count() == ROWS
+    return damaged
 
 
 def test_verify_refuses_missing_file_and_trino_loses_rows(table: Table) -> None:

@@ -28,8 +28,8 @@ def project(lake: Lake) -> LakeProject:
 def check(project: LakeProject) -> None:
     """Compare the published table with the source, as a whole and with a key lookup."""
     table, columns = project.table(NAME, prefix=""), '"order", "1st", "table"'
-    found = project.ask(f"SELECT {columns} FROM {table}").rows
-    assert Counter(map(tuple, found)) == Counter(tuple(row.values()) for row in ROWS.to_pylist())
+    rows = project.ask(f"SELECT {columns} FROM {table}").rows
+    assert Counter(map(tuple, rows)) == Counter(tuple(row.values()) for row in ROWS.to_pylist())
     sought = project.ask(f"SELECT {columns} FROM {table} WHERE \"order\" = 'a'")
     assert sorted(row[1] or 0 for row in sought.rows) == [0, 5]
     assert sought.scans == 1

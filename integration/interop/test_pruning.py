@@ -31,12 +31,12 @@ def test_key_lookup_reads_one_file_for_every_type(lake: Lake, kind: str) -> None
     sought = [row for row in rows(kind).to_pylist() if None not in (row[KEY], row.get(SECOND, 0))]
     for row in (sought[0], sought[-1]):
         key = {column: row[column] for column in keys}
-        found = project.ask(f"{everything} WHERE {condition(key)}")
+        answer = project.ask(f"{everything} WHERE {condition(key)}")
         same = [other["number"] for other in sought if {column: other[column] for column in keys} == key]
-        assert sorted(number for *_, number, _ in found.rows) == sorted(same)
-        (path,) = {path for *_, path in found.rows}
-        assert (found.scans, found.bytes_read) == (1, sizes[path])
-        assert found.bytes_read < whole.bytes_read
+        assert sorted(number for *_, number, _ in answer.rows) == sorted(same)
+        (path,) = {path for *_, path in answer.rows}
+        assert (answer.scans, answer.bytes_read) == (1, sizes[path])
+        assert answer.bytes_read < whole.bytes_read
 
 
 def test_key_lookup_reads_fewer_bytes_with_buckets(people: PeopleTables) -> None:
@@ -56,9 +56,9 @@ def test_continuation_files_belong_to_their_bucket(lake: Lake) -> None:
     project = lake.publish("copied", rows("string"), [KEY], **sizes)
     names = [Path(key).name for key in project.data("copied")]
     assert {f"{bucket:06d}_0_copy_1.snappy.parquet" for bucket in range(3)} < set(names)
-    found = project.ask(f'SELECT number, "$bucket", "$path" FROM {project.table("copied")}').rows
-    assert sorted(row[0] for row in found) == list(range(rows("string").num_rows))
-    assert {(bucket, Path(path).name) for _, bucket, path in found} == {(int(name[:6]), name) for name in names}
+    answer_rows = project.ask(f'SELECT number, "$bucket", "$path" FROM {project.table("copied")}').rows
+    assert sorted(row[0] for row in answer_rows) == list(range(rows("string").num_rows))
+    assert {(bucket, Path(path).name) for _, bucket, path in answer_rows} == {(int(name[:6]), name) for name in names}
     one = project.ask(f"SELECT number FROM {project.table('copied')} WHERE {KEY} = 'José'")
-    bucket = next(row[1] for row in found if row[0] == one.rows[0][0])
+    bucket = next(row[1] for row in answer_rows if row[0] == one.rows[0][0])
     assert one.scans == sum(int(name[:6]) == bucket for name in names)

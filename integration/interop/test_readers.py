@@ -54,14 +54,14 @@ class Reader:
     def _read(self) -> None:
         while not self._stop.is_set():
             try:
-                found = self._ask()
+                answer = self._ask()
             except Exception as error:  # noqa: BLE001 whatever it is, the reader should not have got it
                 self.wrong.append(error)
                 continue
-            if len(found) == 1 and found[0][1] == rows_of(found[0][0]):
-                self.seen[found[0][0]] += 1
+            if len(answer) == 1 and answer[0][1] == rows_of(answer[0][0]):
+                self.seen[answer[0][0]] += 1
             else:
-                self.wrong.append(found)
+                self.wrong.append(answer)
 
 
 def test_reader_always_sees_one_complete_snapshot(lake: Lake) -> None:

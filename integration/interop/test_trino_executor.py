@@ -34,12 +34,12 @@ COUNT = 4
 @pytest.fixture(scope="module")
 def project(lake: Lake) -> LakeProject:
     """A project with a table of unsorted promoted files and a view `endless` that runs until it is cancelled."""
-    made = lake.publish(NAME, rows("two columns"), [KEY, SECOND], buckets={"count": COUNT, "sort": False})
+    published = lake.publish(NAME, rows("two columns"), [KEY, SECOND], buckets={"count": COUNT, "sort": False})
     # The view takes weeks and returns no row, so that a copy of it writes nothing.
-    parts = " CROSS JOIN ".join(f"{made.table(NAME)} AS {name}" for name in "abcdef")
+    parts = " CROSS JOIN ".join(f"{published.table(NAME)} AS {name}" for name in "abcdef")
     never = " + ".join(f"{name}.number" for name in "abcdef") + " < 0"
-    made.ask(f"CREATE VIEW hive.{NAME}.endless AS SELECT a.{KEY} FROM {parts} WHERE {never}")
-    return made
+    published.ask(f"CREATE VIEW hive.{NAME}.endless AS SELECT a.{KEY} FROM {parts} WHERE {never}")
+    return published
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,9 @@ def catalog(project: LakeProject) -> Iterator[GlueCatalog]:
 
 @pytest.fixture
 def source(catalog: GlueCatalog) -> CatalogTable:
-    found = catalog.get(f"ext_{NAME}")
-    assert found is not None
-    return found
+    table = catalog.get(f"ext_{NAME}")
+    assert table is not None
+    return table
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ def fate(project: LakeProject, copy: TableCopy) -> list[list[str]]:
 
 def in_order(lake: Lake, location: str) -> set[bool]:
     """Return for each file below a location whether its rows are sorted by key, NULLs first."""
-    found = set()
+    hashes = set()
     for name in lake.keys(location.removeprefix(f"s3://{lake.bucket}/")):
         columns = pq.read_table(io.BytesIO(lake.get(name)), columns=[KEY, SECOND]).to_pydict().values()
         keys = [tuple((value is not None, value) for value in row) for row in zip(*columns, strict=True)]
-        found.add(keys == sorted(keys))
-    return found
+        hashes.add(keys == sorted(keys))
+    return hashes
 
 
 def definition(project: LakeProject) -> str:
@@ -93,9 +93,9 @@ def definition(project: LakeProject) -> str:
 
 def test_copies_by_hive_v2_are_sorted_on_request(lake: Lake) -> None:
     name, source = "sorted_by_trino", rows("two columns")
-    made = {"ctas": {"method": "trino"}, "trino": {"sorted": True}}
+    settings = {"ctas": {"method": "trino"}, "trino": {"sorted": True}}
     buckets = {"count": COUNT, "hash": "hive_v2", "sort": False}
-    project = lake.publish(name, source, [KEY, SECOND], buckets=buckets, **made)
+    project = lake.publish(name, source, [KEY, SECOND], buckets=buckets, **settings)
     places = project.locations()
     assert "/ctas-" in places[f"bucketed_{name}"]
     # Rows that were in order already would be so in a copy that nobody sorts.
@@ -117,8 +117,8 @@ def test_copies_without_buckets_have_the_same_rows(lake: Lake) -> None:
     project = lake.publish(name, source, [KEY], buckets={"count": "none"}, ctas={"method": "trino"})
     assert "/ctas-" in project.locations()[f"bucketed_{name}"]
     assert "bucketed_by" not in definition(project)
-    found = project.ask(f"SELECT {KEY}, number FROM {project.table(name)}").rows
-    assert Counter(map(tuple, found)) == Counter(tuple(row.values()) for row in source.to_pylist())
+    answer_rows = project.ask(f"SELECT {KEY}, number FROM {project.table(name)}").rows
+    assert Counter(map(tuple, answer_rows)) == Counter(tuple(row.values()) for row in source.to_pylist())
 
 
 def test_copy_refuses_non_empty_location_and_keeps_its_files(

@@ -48,14 +48,14 @@ def judge(lake: Lake, kind: str, tables: Mapping[int, str], numbers: Numbers) ->
         for count, table in tables.items()
     )
     # What Trino does by itself, said aloud: it looks at some of the rows and fails where one is in a wrong bucket.
-    found = lake.trino.rows(" UNION ALL ".join(parts), hive__validate_bucketing=True)
-    assert Counter(tuple(row[:-1]) for row in found) == Counter(
+    buckets = lake.trino.rows(" UNION ALL ".join(parts), hive__validate_bucketing=True)
+    assert Counter(tuple(row[:-1]) for row in buckets) == Counter(
         (count, *row) for count in tables for row in in_source(kind)
     )
     # A count alone is answered from the footers.
     counts = ", ".join(f"(SELECT count(*) FROM {table})" for table in tables.values())
     assert lake.trino.rows(f"SELECT {counts}") == [[len(in_source(kind))] * len(tables)]
-    assert [row for row in found if row[-1] != numbers[tuple(row[1:-2])] % row[0]] == []
+    assert [row for row in buckets if row[-1] != numbers[tuple(row[1:-2])] % row[0]] == []
 
 
 @pytest.mark.parametrize("scheme", VERSIONS)

@@ -35,7 +35,7 @@ def pair(kind: pa.DataType, *values: Any) -> pa.Array:
 def columns() -> dict[str, pa.Array]:
     texts, parts = ("é天😁", ""), (b"\x00\xff", b"")
     amounts = (Decimal("1234567.89"), Decimal("-0.01"))
-    made = {
+    pairs = {
         "boolean": pair(pa.bool_(), True, False),
         **{f"int_{bits}": _limits(bits) for bits in (8, 16, 32, 64)},
         "unsigned_8": pair(pa.uint8(), 255, 0),
@@ -74,7 +74,7 @@ def columns() -> dict[str, pa.Array]:
             [],
         ),
     }
-    return {name: array if len(array) == 3 else pa.concat_arrays([array[:1], array]) for name, array in made.items()}
+    return {name: array if len(array) == 3 else pa.concat_arrays([array[:1], array]) for name, array in pairs.items()}
 
 
 def _limits(bits: int) -> pa.Array:

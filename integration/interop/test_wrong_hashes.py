@@ -36,11 +36,11 @@ def keys(kind: str) -> list[Any]:
 @pytest.fixture(scope="module")
 def numbers(lake: Lake) -> dict[str, Numbers]:
     """Return the buckets of the keys above."""
-    found: dict[str, Numbers] = {}
+    numbers_by_kind: dict[str, Numbers] = {}
     for kind, scheme in KINDS.items():
         table = show_written(lake, f"in_place_{kind}", pa.table({KEY: keys(kind)}), [KEY], count=COUNT, hash=scheme)
-        found[kind] = trinos_buckets(lake, table, [KEY], VERSIONS[scheme], f"in_place_{kind}", COUNT)
-    return found
+        numbers_by_kind[kind] = trinos_buckets(lake, table, [KEY], VERSIONS[scheme], f"in_place_{kind}", COUNT)
+    return numbers_by_kind
 
 
 def stray_at(position: int, numbers: Numbers) -> Any:
@@ -52,8 +52,8 @@ def stray_at(position: int, numbers: Numbers) -> Any:
 
 def strays(lake: Lake, table: str, numbers: Numbers) -> list[Any]:
     """Return the keys of all rows outside the bucket that Trino computes."""
-    found = lake.trino.rows(f'SELECT {KEY}, "$bucket" FROM {table}', **FREE)
-    return [key for key, bucket in found if bucket != numbers[(key,)]]
+    rows = lake.trino.rows(f'SELECT {KEY}, "$bucket" FROM {table}', **FREE)
+    return [key for key, bucket in rows if bucket != numbers[(key,)]]
 
 
 @pytest.mark.parametrize("position", [*SEEN, *UNSEEN])
@@ -102,11 +102,11 @@ def test_wrong_hash_is_refused(lake: Lake, name: str, wrong: Hash, kind: str, sc
     with hashed_by(wrong):
         table, result = refused(lake, name, rows(kind), KEY, count=count, hash=scheme)
     assert result.exit_code == 3
-    found = re.search(
+    match = re.search(
         r"/(\d{6})_0\.snappy\.parquet: bucket (\d+): row \d+ with key .+ belongs to bucket (\d+)", result.stderr
     )
-    assert found, result.stderr
-    assert int(found[1]) == int(found[2]) != int(found[3])
+    assert match, result.stderr
+    assert int(match[1]) == int(match[2]) != int(match[3])
     with pytest.raises(TrinoQueryError, match="contains a row for bucket") as caught:
         lake.trino.rows(f"SELECT {KEY} FROM {table}")
     assert caught.value.error_name == "HIVE_INVALID_BUCKET_FILES"

@@ -52,8 +52,8 @@ def _java_homes() -> Iterator[Path]:
 
 def _release(program: Path) -> int:
     done = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=60, check=False)
-    found = re.search(r'version "(\d+)', done.stderr)
-    return int(found[1]) if found else 0
+    match = re.search(r'version "(\d+)', done.stderr)
+    return int(match[1]) if match else 0
 
 
 def trino_home(build: Path = ROOT / "build") -> Path:

@@ -20,23 +20,23 @@ DATE = ("--SNAPSHOT_DT", SAMPLE.snapshot_dt)
 TABLES = ("ibe_01", "ibe_02", "ibe_04")
 
 
-def four_jobs(made: Site, target: str, *arguments: str) -> None:
-    where = ("--TARGET_PATH", f"s3a://{made.bucket}/{target}", "--DATABASE", target, *DATE)
+def four_jobs(job_site: Site, target: str, *arguments: str) -> None:
+    where = ("--TARGET_PATH", f"s3a://{job_site.bucket}/{target}", "--DATABASE", target, *DATE)
     buckets = ("--stages", DATA_STAGES, "--BUCKET_COUNT", "4")
-    made.run("--DATASET", WIDE, *buckets, *where, *arguments)
-    made.run("--DATASET", NARROW, *buckets, *where)
-    made.run("--stages", "register", *where)
-    made.run("--stages", "ctas", *where)
+    job_site.run("--DATASET", WIDE, *buckets, *where, *arguments)
+    job_site.run("--DATASET", NARROW, *buckets, *where)
+    job_site.run("--stages", "register", *where)
+    job_site.run("--stages", "ctas", *where)
 
 
 def meaning(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return columns, buckets, comment and number of changes of each table, without its location."""
-    found = {}
+    definitions = {}
     for name, table in tables.items():
         place = table["StorageDescriptor"]
         buckets = (place["BucketColumns"], place["NumberOfBuckets"], place["SerdeInfo"])
-        found[name] = (place["Columns"], buckets, table["Parameters"].get("comment"), table["VersionId"])
-    return found
+        definitions[name] = (place["Columns"], buckets, table["Parameters"].get("comment"), table["VersionId"])
+    return definitions
 
 
 def published(*names: str) -> list[str]:
@@ -52,23 +52,23 @@ def test_four_jobs_write_the_files_of_one_run(
     localstack: Service, moto: Service, network: Network, glue_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     sample = write_sample(tmp_path_factory.mktemp("sample"), SAMPLE)
-    with site("four-jobs", localstack, moto, glue_image, network, sample, buckets={"count": 4}) as made:
-        made.run(*DATE)
-        one, whole = made.digests("out"), meaning(made.tables(made.database))
+    with site("four-jobs", localstack, moto, glue_image, network, sample, buckets={"count": 4}) as job_site:
+        job_site.run(*DATE)
+        one, whole = job_site.digests("out"), meaning(job_site.tables(job_site.database))
         assert len(one) == 4 * 4
         assert sorted(whole) == published("addressable_ids", *TABLES)
 
-        four_jobs(made, "four")
-        assert made.digests("four") == one
-        assert meaning(made.tables("four")) == whole
-        assert made.strays("four") == []
+        four_jobs(job_site, "four")
+        assert job_site.digests("four") == one
+        assert meaning(job_site.tables("four")) == whole
+        assert job_site.strays("four") == []
 
-        before = made.objects("four")
-        four_jobs(made, "four")
-        assert without_lease(made.objects("four")) == without_lease(before)
-        assert meaning(made.tables("four")) == whole
+        before = job_site.objects("four")
+        four_jobs(job_site, "four")
+        assert without_lease(job_site.objects("four")) == without_lease(before)
+        assert meaning(job_site.tables("four")) == whole
 
-        four_jobs(made, "some", "--TABLES_FILTER", "IBE_01,IBE_04")
+        four_jobs(job_site, "some", "--TABLES_FILTER", "IBE_01,IBE_04")
         chosen = ("addressable_ids", "ibe_01", "ibe_04")
-        assert sorted(made.tables("some")) == published(*chosen)
-        assert made.digests("some") == {name: one[name] for name in one if name.split("/")[1] in chosen}
+        assert sorted(job_site.tables("some")) == published(*chosen)
+        assert job_site.digests("some") == {name: one[name] for name in one if name.split("/")[1] in chosen}

@@ -39,9 +39,9 @@ def expected(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """Digests of the files that a run on local disk writes."""
     project = Project(tmp_path_factory.mktemp("local"), sample)
     project.run()
-    found = project.hashes()
-    assert len(found) == FILES
-    return found
+    hashes = project.hashes()
+    assert len(hashes) == FILES
+    return hashes
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ def bucket(localstack: Service) -> Iterator[Bucket]:
 
 @pytest.fixture
 def project(bucket: Bucket, sample: Sample, proxy: FaultProxy, tmp_path: Path) -> Project:
-    made = bucket.project(tmp_path / "project", sample)
-    made.set(storage={"endpoint_url": proxy.url, "region": KEYS["region_name"]})
-    return made
+    remote = bucket.project(tmp_path / "project", sample)
+    remote.set(storage={"endpoint_url": proxy.url, "region": KEYS["region_name"]})
+    return remote
 
 
 def start(project: Project) -> subprocess.Popen[str]:

@@ -95,11 +95,11 @@ class Style:
             return
         file = LintFile(str(shown), text)
         for result in file.lint(self.proselint):
-            found = result.check_result
+            checked = result.check_result
             # proselint puts one line break before the text.
-            number = file.content.count("\n", 0, found.span[0] + 1) - 1
-            word = " ".join(file.content[slice(*found.span)].split())
-            yield Finding(shown, numbers[max(number, 0)], word, f"{found.message} ({found.check_path})")
+            number = file.content.count("\n", 0, checked.span[0] + 1) - 1
+            word = " ".join(file.content[slice(*checked.span)].split())
+            yield Finding(shown, numbers[max(number, 0)], word, f"{checked.message} ({checked.check_path})")
 
 
 def _rule(entry: Mapping[str, str]) -> _Rule:

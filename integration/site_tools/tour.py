@@ -195,7 +195,7 @@ def picture(command: str, output: str) -> str:
 
 def find_browser() -> str | None:
     """Return the path of an installed browser, or None."""
-    return next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+    return next((path for name in _BROWSERS if (path := shutil.which(name))), None)
 
 
 def photograph(browser: str, page: Path, to: Path) -> None:

@@ -40,15 +40,15 @@ def test_unreadable_files_are_all_listed(published: Project, dirty: Dirty, refus
 
 
 def corrupt_chunks(path: Path) -> list[tuple[int, str]]:
-    found = []
+    errors = []
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             for name in file.schema_arrow.names:
                 try:
                     file.read_row_group(group, columns=[name])
                 except OSError:
-                    found.append((group, name))
-    return found
+                    errors.append((group, name))
+    return errors
 
 
 def test_corrupt_page_is_named_with_file_row_group_and_column(

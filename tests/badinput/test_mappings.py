@@ -36,9 +36,9 @@ def test_mapping_rows_without_column_are_listed(
 ) -> None:
     sample = dirty(defect)
     published.use(sample)
-    found = refused(published, 2).stderr.splitlines()
-    start = found.index(f"error: {sample.mapping} does not match the snapshot:")
-    assert found[start + 1 : -1] == [*lines, "Correct the mapping file"]
+    messages = refused(published, 2).stderr.splitlines()
+    start = messages.index(f"error: {sample.mapping} does not match the snapshot:")
+    assert messages[start + 1 : -1] == [*lines, "Correct the mapping file"]
 
 
 @pytest.mark.parametrize("defect", ["mapping_bom", "mapping_blank_lines", "mapping_spaces"])

@@ -93,9 +93,9 @@ def test_user_object_in_place_of_view_is_foreign(tmp_path: Path, kind: str) -> N
     catalog.put(table_at(tmp_path, "t"), None)
     place = f"{quoted(DATABASE)}.t"
     execute(path, f"DROP VIEW {place}", f"CREATE {kind} {place} AS SELECT 1 AS one")
-    found = catalog.get("t")
-    assert found is not None
-    assert found.run_id is None
+    table = catalog.get("t")
+    assert table is not None
+    assert table.run_id is None
 
 
 def test_failed_update_changes_nothing_and_leaves_no_files(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ class Fence:
 
 
 def of_run(directory: Path, run: str) -> list[CatalogTable]:
-    made = [table_at(directory, name, run) for name in TABLES]
-    return [replace(table, parameters={**table.parameters, DATASET: "people"}) for table in made]
+    tables = [table_at(directory, name, run) for name in TABLES]
+    return [replace(table, parameters={**table.parameters, DATASET: "people"}) for table in tables]
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def settings(aws: str, tmp_path: Path) -> Any:
 
 def shown(catalog: GlueCatalog) -> dict[str, str]:
     """Return the run that each table shows; check that its location and its parameter agree."""
-    found = {}
+    run_names = {}
     for table in catalog.tables():
-        found[table.name] = table.location.rpartition("/")[2]
-        assert table.run_id == f"run {found[table.name]}"
-    return found
+        run_names[table.name] = table.location.rpartition("/")[2]
+        assert table.run_id == f"run {run_names[table.name]}"
+    return run_names
 
 
 class Meeting:

@@ -58,11 +58,11 @@ def of_run(run: str, count: int = COUNT) -> dict[str, str]:
 @pytest.fixture
 def catalog() -> MemoryCatalog:
     """A catalog with tables of run 1, without the third table; it counts puts."""
-    made = MemoryCatalog()
-    publish_all(made, Fence(), [table for table in tables("run1") if table.name != "t3"], adopt=False)
-    made.puts = 0
-    made.changes.clear()
-    return made
+    memory = MemoryCatalog()
+    publish_all(memory, Fence(), [table for table in tables("run1") if table.name != "t3"], adopt=False)
+    memory.puts = 0
+    memory.changes.clear()
+    return memory
 
 
 def notes_of(error: BaseException) -> list[str]:

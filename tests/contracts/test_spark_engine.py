@@ -48,8 +48,8 @@ class TestSparkEngine(EngineContract):
 
         rows = [(index, key) for index, key in enumerate(_partition_keys(partitions))]
         frame = spark_session(Settings()).createDataFrame(rows, "meant int, place int")
-        found = frame.repartition(partitions, "place").select("meant", F.spark_partition_id()).collect()
-        assert sorted(map(tuple, found)) == [(index, index) for index in range(partitions)]
+        placed = frame.repartition(partitions, "place").select("meant", F.spark_partition_id()).collect()
+        assert sorted(map(tuple, placed)) == [(index, index) for index in range(partitions)]
 
     def test_workers_import_only_the_task_module(self, make_engine: MakeEngine, job: BucketJob) -> None:
         from bucketwheel.engines.spark.session import spark_session
@@ -62,9 +62,9 @@ class TestSparkEngine(EngineContract):
             yield pa.RecordBatch.from_pydict({"name": pa.array(names, pa.string())})
 
         # By workers that have just done the job's tasks.
-        found = {row.name for row in session.range(0, 2, 1, 2).mapInArrow(imported, "name string").collect()}
+        modules = {row.name for row in session.range(0, 2, 1, 2).mapInArrow(imported, "name string").collect()}
         package = "bucketwheel.engines.spark"  # Its own module has a docstring only.
-        assert found == {package, f"{package}.shuffle", f"{package}.tasks"}
+        assert modules == {package, f"{package}.shuffle", f"{package}.tasks"}
 
     @pytest.mark.parametrize(("rows", "partitions"), [(3_000, 2), (3_000_000, 6)])
     def test_task_count_grows_with_data(self, monkeypatch: pytest.MonkeyPatch, rows: int, partitions: int) -> None:

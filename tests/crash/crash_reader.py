@@ -15,12 +15,12 @@ from runs_support import read_tables
 def check(path: str, names: set[str], rows: int) -> dict[str, str]:
     """Return the snapshot that each table shows."""
     with duckdb.connect(path, read_only=True) as connection:
-        found = read_tables(connection)
-    assert set(found) == names, f"tables: {sorted(found)}"
-    for name, (marks, count) in found.items():
+        tables = read_tables(connection)
+    assert set(tables) == names, f"tables: {sorted(tables)}"
+    for name, (marks, count) in tables.items():
         assert len(marks) == 1, f"{name} mixes {marks}"
         assert count == rows, f"{name} has {count} rows"
-    return {name: next(iter(marks)) for name, (marks, _) in found.items()}
+    return {name: next(iter(marks)) for name, (marks, _) in tables.items()}
 
 
 def main() -> None:

@@ -64,4 +64,4 @@ class Account:
     def force(self, status: str) -> None:
         """Set a state of the stack that moto never reaches by itself."""
         stacks = cloudformation_backends[ACCOUNT][REGION].stacks
-        next(found for found in stacks.values() if found.name == NAME).status = status
+        next(stack for stack in stacks.values() if stack.name == NAME).status = status

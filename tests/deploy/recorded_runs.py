@@ -90,9 +90,9 @@ class Account:
     @contextmanager
     def recorded(self, name: str) -> Iterator[None]:
         """Record the calls of a block under a name."""
-        with self.recorder.chapter() as found:
+        with self.recorder.chapter() as calls:
             yield
-        self.calls[name] = found
+        self.calls[name] = calls
 
 
 def record(endpoint: str, places: Path, months: tuple[Sample, Sample]) -> dict[str, list[Call]]:

@@ -49,14 +49,14 @@ class Recorder:
         Raises:
             LookupError: the permission for a call is not known, even if the block turned the error into a warning.
         """
-        found: list[Call] = []
+        calls: list[Call] = []
         with self._lock:
             self._calls.clear()
             self._unknown.clear()
-        yield found
+        yield calls
         if self._unknown:
             raise self._unknown[0]
-        found += self._calls.values()
+        calls += self._calls.values()
 
     def _begun(self, params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
         context["as asked"] = dict(params)

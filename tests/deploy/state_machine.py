@@ -18,18 +18,18 @@ class Machine:
     """A state machine of the stack and the jobs that it starts."""
 
     def __init__(self, logical_id: str = "StateMachine", **settings: Any) -> None:
-        made = rendered(**{"deploy__retries": 0, **settings})["Resources"]
-        for resource in made.values():
+        resources = rendered(**{"deploy__retries": 0, **settings})["Resources"]
+        for resource in resources.values():
             if resource["Type"] == "AWS::Glue::Job":
-                self._glue().create_job(**{**resolved_job(resource["Properties"], made)})
+                self._glue().create_job(**{**resolved_job(resource["Properties"], resources)})
         client = boto3.client("sns", REGION)
         topic = client.create_topic(Name="bucketwheel-prod-notices")["TopicArn"]
         self.queue = boto3.client("sqs", REGION).create_queue(QueueName="notices")["QueueUrl"]
         client.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=f"arn:aws:sqs:{REGION}:{ACCOUNT}:notices")
-        self.definition = json.loads(resolved(made[logical_id]["Properties"]["DefinitionString"], made))
+        self.definition = json.loads(resolved(resources[logical_id]["Properties"]["DefinitionString"], resources))
         hurried = json.dumps(_hurried(self.definition))
         self.arn = self._states().create_state_machine(
-            name=made[logical_id]["Properties"]["StateMachineName"],
+            name=resources[logical_id]["Properties"]["StateMachineName"],
             definition=hurried,
             roleArn=f"arn:aws:iam::{ACCOUNT}:role/r",
         )["stateMachineArn"]
@@ -53,17 +53,17 @@ class Machine:
     def ended(self, execution: str) -> dict[str, Any]:
         """Wait for the end of an execution and return its description."""
         deadline = time.monotonic() + 60
-        while (found := self._states().describe_execution(executionArn=execution))["status"] == "RUNNING":
+        while (description := self._states().describe_execution(executionArn=execution))["status"] == "RUNNING":
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        answer: dict[str, Any] = found
+        answer: dict[str, Any] = description
         return answer
 
     def runs(self) -> dict[str, list[dict[str, str]]]:
         """The arguments of all job runs, by job."""
         names = [job["Name"] for job in self._glue().get_jobs()["Jobs"]]
-        found = {name.removeprefix(PREFIX): self._glue().get_job_runs(JobName=name)["JobRuns"] for name in names}
-        return {name: [run["Arguments"] for run in runs] for name, runs in found.items() if runs}
+        job_runs = {name.removeprefix(PREFIX): self._glue().get_job_runs(JobName=name)["JobRuns"] for name in names}
+        return {name: [run["Arguments"] for run in runs] for name, runs in job_runs.items() if runs}
 
     def started(self) -> list[tuple[str, str]]:
         """Job and dataset of each run, in order of start."""
@@ -89,9 +89,9 @@ def _hurried(value: Any) -> Any:
     return {key: shorter.get(key, _hurried(part)) for key, part in value.items()}
 
 
-def resolved_job(properties: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = resolved(properties, made)
-    return found
+def resolved_job(properties: dict[str, Any], resources: dict[str, Any]) -> dict[str, Any]:
+    resolved_properties: dict[str, Any] = resolved(properties, resources)
+    return resolved_properties
 
 
 def call_with_small_letters(

@@ -92,8 +92,8 @@ def test_package_lists_files_and_prints_location_last(run: Run, account: str, tm
     there = packed(run, tmp_path, "--upload")
     assert there.stdout.splitlines()[-1] == f"s3://artifacts-prod/bucketwheel/{digest[:16]}"
     elsewhere = packed(run, tmp_path, "--upload", "s3://artifacts-prod/else", "--output", "json")
-    found = json.loads(elsewhere.stdout)
-    assert (found["digest"], found["location"]) == (digest, f"s3://artifacts-prod/else/{digest[:16]}")
+    document = json.loads(elsewhere.stdout)
+    assert (document["digest"], document["location"]) == (digest, f"s3://artifacts-prod/else/{digest[:16]}")
     both = packed(run, tmp_path, "--without-archive")
     assert (both.exit_code, both.stdout) == (2, "")
     assert "--archive and --without-archive exclude each other" in both.stderr
@@ -189,7 +189,7 @@ def test_submit_prints_warnings_of_the_run(
     assert f"{WIDE}: run {project.run_ids()[0]} finished" in done.stdout
     assert done.stdout.endswith("Record_Source, Batch_Number, Load_Date\n")
     as_json = json.loads(run("submit", "glue", WIDE, "--output", "json", *target).stdout)
-    assert [found["rows"] for found in as_json["summaries"]] == [1200]
+    assert [summary["rows"] for summary in as_json["summaries"]] == [1200]
 
 
 @pytest.mark.parametrize(

@@ -151,10 +151,10 @@ def test_refusal_names_setting_value_and_fix(overrides: dict[str, Any], message:
 
 
 def test_refusal_lists_all_problems() -> None:
-    found = refusal(
+    message = refusal(
         deploy__package=None, target="out", deploy__time_zone="Mars", deploy__schedule="monthly", deploy__kms_key="k"
     ).splitlines()
-    assert len(found) == 5
+    assert len(message) == 5
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,19 @@ def parameters(emr: Emr) -> dict[str, Any]:
     return runs.parameters({"--env": "prod", "--SNAPSHOT_DT": "2025-10-22"}, "mine")
 
 
-def problems(found: dict[str, Any]) -> str:
+def problems(job_parameters: dict[str, Any]) -> str:
     model = botocore.session.get_session().get_service_model("emr-serverless")
     shape: Any = model.operation_model("StartJobRun").input_shape
-    return str(ParamValidator().validate(found, shape).generate_report())
+    return str(ParamValidator().validate(job_parameters, shape).generate_report())
 
 
 def test_job_parameters_match_service_model(emr: Emr) -> None:
-    found = parameters(emr)
-    assert problems(found) == ""
-    assert "Unknown parameter" in problems({**found, "jobdriver": {}})
-    assert found["executionRoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/omc_flywheel-prod-glue-role"
-    assert found["jobDriver"]["sparkSubmit"]["entryPoint"] == f"{PACKAGE}/job.py"
-    assert found["jobDriver"]["sparkSubmit"]["entryPointArguments"] == [
+    job_parameters = parameters(emr)
+    assert problems(job_parameters) == ""
+    assert "Unknown parameter" in problems({**job_parameters, "jobdriver": {}})
+    assert job_parameters["executionRoleArn"] == f"arn:aws:iam::{ACCOUNT}:role/omc_flywheel-prod-glue-role"
+    assert job_parameters["jobDriver"]["sparkSubmit"]["entryPoint"] == f"{PACKAGE}/job.py"
+    assert job_parameters["jobDriver"]["sparkSubmit"]["entryPointArguments"] == [
         "--env",
         "prod",
         "--SNAPSHOT_DT",
@@ -40,7 +40,7 @@ def test_job_parameters_match_service_model(emr: Emr) -> None:
         "--notices-topic",
         TOPIC_ARN,
     ]
-    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
+    spark = job_parameters["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
     conf = dict(word.split("=", 1) for word in spark.replace("--conf ", "").split())
     assert conf["spark.archives"] == f"{PACKAGE}/environment.tar.gz#environment"
     for name in ("emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON", "emr-serverless.driverEnv.PYSPARK_PYTHON"):
@@ -52,17 +52,17 @@ def test_job_parameters_match_service_model(emr: Emr) -> None:
 
 
 def test_job_with_image_needs_no_archive(aws_url: str, tmp_path: Path) -> None:
-    found = parameters(Emr(aws_url, tmp_path, emr_serverless__image="bucketwheel:1.0"))
-    spark = found["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
+    job_parameters = parameters(Emr(aws_url, tmp_path, emr_serverless__image="bucketwheel:1.0"))
+    spark = job_parameters["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
     assert "spark.archives" not in spark
     assert "PYSPARK_PYTHON" not in spark
     assert "driverEnv.BUCKETWHEEL_RUNTIME=emr-serverless" in spark
-    assert problems(found) == ""
+    assert problems(job_parameters) == ""
 
 
 def test_state_machine_parameters_match_service_model() -> None:
-    made = rendered("emr-archive")["Resources"]
-    definition = json.loads(resolved(made["StateMachine"]["Properties"]["DefinitionString"], made))
+    resources = rendered("emr-archive")["Resources"]
+    definition = json.loads(resolved(resources["StateMachine"]["Properties"]["DefinitionString"], resources))
     branch = definition["States"]["Bucket"]["Branches"][0]["States"]
     task = branch["Bucket infobase_attributes"]["Parameters"]
     started = lowered(task)
@@ -90,5 +90,7 @@ def test_configured_topic_replaces_topic_of_stack(aws_url: str, tmp_path: Path) 
     other = "arn:aws:sns:us-east-1:123456789012:oncall"
     words = parameters(Emr(aws_url, tmp_path, monitoring__topic_arn=other))["jobDriver"]["sparkSubmit"]
     assert words["entryPointArguments"][-2:] == ["--notices-topic", other]
-    made = rendered("emr-archive", monitoring__topic_arn=other)["Resources"]
-    assert f"'--notices-topic', '{other}'" in resolved(made["StateMachine"]["Properties"]["DefinitionString"], made)
+    resources = rendered("emr-archive", monitoring__topic_arn=other)["Resources"]
+    assert f"'--notices-topic', '{other}'" in resolved(
+        resources["StateMachine"]["Properties"]["DefinitionString"], resources
+    )

@@ -82,8 +82,8 @@ def test_package_differs_when_setting_changes(packed: api.Package, tmp_path: Pat
 def test_package_contains_every_setting(tmp_path: Path, packed: api.Package) -> None:
     values = yaml.safe_load((packed.directory / "conf/prod.yaml").read_text())
     loaded = api.load("prod", packed.directory / "conf", environ={}).settings
-    wanted = configuration().settings
-    assert loaded.model_dump(exclude={"deploy"}) == wanted.model_dump(exclude={"deploy"})
+    expected_settings = configuration().settings
+    assert loaded.model_dump(exclude={"deploy"}) == expected_settings.model_dump(exclude={"deploy"})
     assert "deploy" not in values
 
 
@@ -103,14 +103,14 @@ def test_wheel_is_importable_and_has_metadata(packed: api.Package) -> None:
 
 
 def test_archive_has_no_times_owners_and_stale_bytecode(packed: api.Package) -> None:
-    found = members(packed.directory / "environment.tar.gz")
-    assert {(member.mtime, member.uid, member.uname) for member in found.values()} == {(315_532_800, 0, "")}
-    assert list(found) == sorted(found)
+    names = members(packed.directory / "environment.tar.gz")
+    assert {(member.mtime, member.uid, member.uname) for member in names.values()} == {(315_532_800, 0, "")}
+    assert list(names) == sorted(names)
     site = "lib/python3.11/site-packages"
-    assert f"{site}/kept.pyc" in found
-    assert f"{site}/left.pyc" not in found
-    assert found["bin/python"].linkname == "/usr/bin/python3.11"
-    assert f"{site}/bucketwheel/__init__.py" in found
+    assert f"{site}/kept.pyc" in names
+    assert f"{site}/left.pyc" not in names
+    assert names["bin/python"].linkname == "/usr/bin/python3.11"
+    assert f"{site}/bucketwheel/__init__.py" in names
 
 
 def edited(given: Path, to: Path, drop: str = "", add: str = "") -> Path:

@@ -23,8 +23,8 @@ def bucket(aws_url: str) -> Any:
 
 
 def keys(client: Any) -> dict[str, Any]:
-    found = client.list_objects_v2(Bucket="artifacts-prod").get("Contents", [])
-    return {entry["Key"]: entry["LastModified"] for entry in found}
+    entries = client.list_objects_v2(Bucket="artifacts-prod").get("Contents", [])
+    return {entry["Key"]: entry["LastModified"] for entry in entries}
 
 
 def test_upload_names_package_after_its_content(packed: api.Package, bucket: Any, aws_url: str) -> None:

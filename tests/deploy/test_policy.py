@@ -89,9 +89,9 @@ def test_recorder_fails_for_unknown_call_hidden_by_warning(aws: str) -> None:
     client = session.client("s3", endpoint_url=aws)
     with pytest.raises(LookupError, match="s3 CreateBucket: say here"), recorder.chapter(), suppress(LookupError):
         client.create_bucket(Bucket="one-more")
-    with recorder.chapter() as found:
+    with recorder.chapter() as calls:
         client.list_objects_v2(Bucket="one-more")
-    assert [call["action"] for call in found] == ["s3:ListBucket"]
+    assert [call["action"] for call in calls] == ["s3:ListBucket"]
     client.close()
 
 
@@ -230,12 +230,12 @@ def test_other_roles_grant_exactly_their_calls(role: str, variant: str, calls: l
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_wildcard_resource_only_where_service_requires_it(variant: str) -> None:
-    made = rendered(variant)
+    template = rendered(variant)
     wide = {
         (role, statement["Sid"])
-        for role, resource in made["Resources"].items()
+        for role, resource in template["Resources"].items()
         if resource["Type"] == "AWS::IAM::Role"
-        for statement in statements(made, role)
+        for statement in statements(template, role)
         if "*" in (statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]])
     }
     machines = {role for role, _ in wide} - {"JobRole"}
@@ -265,21 +265,21 @@ def test_role_publishes_only_to_configured_topic() -> None:
 
 def test_policies_have_no_action_patterns() -> None:
     for variant in VARIANTS:
-        made = rendered(variant)
+        template = rendered(variant)
         for role in ("JobRole", "StatesRole"):
-            found = statements(made, role)
-            assert found
-            for statement in found:
+            policy_statements = statements(template, role)
+            assert policy_statements
+            for statement in policy_statements:
                 assert "*" not in "".join(statement["Action"])
 
 
 def test_role_reads_whole_bucket_and_unmapped_sources() -> None:
-    made = rendered(
+    template = rendered(
         datasets__infobase_attributes__source="s3://whole-bucket",
         datasets__infobase_attributes__mapping=None,
         catalog__kind="duckdb",
     )
-    granted = statements(made, "JobRole")
+    granted = statements(template, "JobRole")
     assert allows(granted, "s3:GetObject", "arn:aws:s3:::whole-bucket/snapshot_dt=2025-10-22/a.parquet", {})
     assert allows(granted, "s3:ListBucket", "arn:aws:s3:::whole-bucket", {"s3:prefix": "snapshot_dt=2025-10-22/"})
     assert not allows(granted, "s3:GetObject", f"{DATA}/opus/infobase_attributes/mapping.csv", {})

@@ -162,9 +162,11 @@ def test_large_template_is_uploaded_to_s3(account: Account) -> None:
     settings: dict[str, Any] = {"deploy.buckets": "create", "monitoring.email": "a@example.com"}
     applied = account.apply(**settings, deploy__tags={"note": "n" * 250, "more": "m" * 250, "third": "t" * 250})
     assert applied.done
-    found = account.client("s3").list_objects_v2(Bucket="artifacts-prod", Prefix="bucketwheel/templates/")["Contents"]
-    assert len(found) == 1
-    assert found[0]["Size"] > 51_200
+    entries = account.client("s3").list_objects_v2(Bucket="artifacts-prod", Prefix="bucketwheel/templates/")[
+        "Contents"
+    ]
+    assert len(entries) == 1
+    assert entries[0]["Size"] > 51_200
     with pytest.raises(ConfigError, match=r"CloudFormation accepts 51,200 in a call; set deploy.artifacts"):
         account.apply(**settings, deploy__tags={"note": "n" * 250}, deploy__artifacts=None)
 

@@ -26,9 +26,9 @@ def there(account: Account) -> dict[str, set[str]]:
         "buckets": {bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]} - {"artifacts-prod"},
         "roles": {role["RoleName"] for role in client("iam").list_roles()["Roles"]},
         "log groups": {group["logGroupName"] for group in client("logs").describe_log_groups()["logGroups"]},
-        "machines": {found["name"] for found in client("stepfunctions").list_state_machines()["stateMachines"]},
+        "machines": {resource["name"] for resource in client("stepfunctions").list_state_machines()["stateMachines"]},
         "rules": {rule["Name"] for rule in client("events").list_rules()["Rules"]},
-        "topics": {found["TopicArn"] for found in client("sns").list_topics()["Topics"]},
+        "topics": {resource["TopicArn"] for resource in client("sns").list_topics()["Topics"]},
     }
 
 
@@ -99,12 +99,12 @@ def test_denied_existence_probe_is_an_error(account: Account, monkeypatch: pytes
 
 def test_destroy_keeps_buckets_and_files(account: Account) -> None:
     account.apply(deploy__buckets="create")
-    made = there(account)
-    assert made["buckets"] == {DATA, RESULTS, LOGS}
+    arns = there(account)
+    assert arns["buckets"] == {DATA, RESULTS, LOGS}
     s3 = account.client("s3")
     (rule,) = s3.get_bucket_encryption(Bucket=DATA)["ServerSideEncryptionConfiguration"]["Rules"]
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
-    assert all(found for found in made.values())
+    assert all(arn for arn in arns.values())
     s3.put_object(Bucket=DATA, Key="omc_cleanroom_data/addressable_ids/t/r/000000_0", Body=b"rows")
     config = account.configuration(deploy__buckets="create")
     account.asked.clear()
@@ -114,7 +114,7 @@ def test_destroy_keeps_buckets_and_files(account: Account) -> None:
     assert "keep     AWS::S3::Bucket                    AccessLogs" in question
     assert "delete   AWS::IAM::Role                     JobRole" in question
     left = there(account)
-    assert left.pop("buckets") == made["buckets"]
+    assert left.pop("buckets") == arns["buckets"]
     assert left == {name: set() for name in left}
     key = "omc_cleanroom_data/addressable_ids/t/r/000000_0"
     assert s3.get_object(Bucket=DATA, Key=key)["Body"].read() == b"rows"
@@ -126,9 +126,9 @@ def test_destroy_keeps_buckets_and_files(account: Account) -> None:
 
 def test_destroy_needs_confirmation_and_existing_stack(account: Account) -> None:
     account.apply()
-    config, made = account.configuration(), there(account)
+    config, arns = account.configuration(), there(account)
     assert not stack.destroy(config, lambda _: False, sleep=lambda _: None)
-    assert (account.status(), there(account)) == ("CREATE_COMPLETE", made)
+    assert (account.status(), there(account)) == ("CREATE_COMPLETE", arns)
     assert stack.destroy(config, account.agree, sleep=lambda _: None)
     with pytest.raises(SelectionError, match=f"stack '{NAME}' does not exist"):
         stack.destroy(config, account.agree)

@@ -105,11 +105,11 @@ def test_failed_job_is_retried_as_configured(
 
     failing(monkeypatch, fails)
     assert machine.run({}) == status
-    found = machine.runs()
-    assert len(found["addressable-bucket"]) == runs
-    assert len(found["infobase-split-and-bucket"]) == 1
+    job_runs = machine.runs()
+    assert len(job_runs["addressable-bucket"]) == runs
+    assert len(job_runs["infobase-split-and-bucket"]) == 1
     # moto turns a branch that failed after retries into an error that no `Catch` handles, so notices are not checked.
-    assert ("register-staged-tables" in found) is (status == "SUCCEEDED")
+    assert ("register-staged-tables" in job_runs) is (status == "SUCCEEDED")
 
 
 def test_dataset_runs_on_jobs_of_its_own(states: None) -> None:

@@ -60,8 +60,8 @@ def test_request_becomes_arguments_of_job(glue: Glue) -> None:
         "--submission-token": "mine",
     }
     # What says how AWS is reached and how jobs are started stays here.
-    wanted = {"buckets.count": 32, "monitoring.metrics": "none", "split.column_limit": 50}
-    assert settings == {**wanted, "target": glue.config.settings.target}
+    expected = {"buckets.count": 32, "monitoring.metrics": "none", "split.column_limit": 50}
+    assert settings == {**expected, "target": glue.config.settings.target}
     assert run["NumberOfWorkers"] == 20
 
 

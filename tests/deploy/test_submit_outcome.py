@@ -18,7 +18,10 @@ from submit_support import Glue, fail, reached
 def working(aws_url: str, project: Project) -> Glue:
     """Jobs whose target is a local project; the run happens during the first pause of the submission."""
     glue = Glue(aws_url, project.target)
-    datasets = {name: found.model_dump() for name, found in project.configuration().settings.datasets.items()}
+    datasets = {
+        name: dataset_settings.model_dump()
+        for name, dataset_settings in project.configuration().settings.datasets.items()
+    }
     glue.config = reached(aws_url, project.target, datasets=datasets)
 
     def work(number: int) -> None:

@@ -53,7 +53,7 @@ def test_jobs_have_production_names_and_one_script() -> None:
 
 
 def test_job_settings_become_job_properties() -> None:
-    made = rendered(
+    template = rendered(
         glue__worker_type="G.2X",
         glue__number_of_workers=20,
         glue__timeout_minutes=30,
@@ -64,7 +64,7 @@ def test_job_settings_become_job_properties() -> None:
         glue__arguments={"--enable-metrics": "false", "--TempDir": "s3://x/y"},
         deploy__tags={"team": "flywheel"},
     )
-    jobs = of_type(made, "AWS::Glue::Job")
+    jobs = of_type(template, "AWS::Glue::Job")
     assert len(jobs) == len(JOBS)
     for job in jobs.values():
         assert (job["WorkerType"], job["NumberOfWorkers"], job["Timeout"]) == ("G.2X", 20, 30)
@@ -87,17 +87,17 @@ def test_role_has_production_name() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_scheduler_and_state_machine_have_own_roles(variant: str) -> None:
-    made = rendered(variant)
+    template = rendered(variant)
     trusted = {
         name: role["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]["Service"]
-        for name, role in of_type(made, "AWS::IAM::Role").items()
+        for name, role in of_type(template, "AWS::IAM::Role").items()
     }
     platform = "emr-serverless.amazonaws.com" if variant.startswith("emr") else "glue.amazonaws.com"
-    wanted = {"JobRole": platform, "StatesRole": "states.amazonaws.com"}
+    principals = {"JobRole": platform, "StatesRole": "states.amazonaws.com"}
     if variant != "glue-plain":
-        wanted |= {"WatchRole": "states.amazonaws.com", "SchedulerRole": "scheduler.amazonaws.com"}
-        wanted |= {"SlowWatchRole": "states.amazonaws.com", "SlowWatchStarterRole": "events.amazonaws.com"}
-    assert trusted == wanted
+        principals |= {"WatchRole": "states.amazonaws.com", "SchedulerRole": "scheduler.amazonaws.com"}
+        principals |= {"SlowWatchRole": "states.amazonaws.com", "SlowWatchStarterRole": "events.amazonaws.com"}
+    assert trusted == principals
 
 
 def test_disabled_features_create_no_resources() -> None:
@@ -110,14 +110,14 @@ def test_disabled_features_create_no_resources() -> None:
 
 
 def test_created_buckets_are_private_encrypted_and_retained() -> None:
-    made = rendered("glue-everything")
-    buckets = of_type(made, "AWS::S3::Bucket")
+    template = rendered("glue-everything")
+    buckets = of_type(template, "AWS::S3::Bucket")
     assert {bucket["BucketName"] for bucket in buckets.values()} == {
         "omc-flywheel-data-us-east-1-prod",
         "omc-flywheel-prod-analysis-data",
         "omc-flywheel-data-us-east-1-prod-access-logs",
     }
-    policies = {policy["Bucket"]["Ref"]: policy for policy in of_type(made, "AWS::S3::BucketPolicy").values()}
+    policies = {policy["Bucket"]["Ref"]: policy for policy in of_type(template, "AWS::S3::BucketPolicy").values()}
     for name, bucket in buckets.items():
         assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
         assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
@@ -128,7 +128,7 @@ def test_created_buckets_are_private_encrypted_and_retained() -> None:
         assert (tls["Effect"], tls["Action"], tls["Condition"]) == (
             "Deny", "s3:*", {"Bool": {"aws:SecureTransport": "false"}}
         )  # fmt: skip
-        assert made["Resources"][name]["DeletionPolicy"] == "Retain"
+        assert template["Resources"][name]["DeletionPolicy"] == "Retain"
         assert (name == "AccessLogs") != ("LoggingConfiguration" in bucket)
 
 
@@ -156,8 +156,8 @@ def test_workgroup_enforces_encryption_location_and_limit() -> None:
 
 
 def test_schedule_is_monthly_in_configured_time_zone() -> None:
-    made = rendered(deploy__time_zone="America/New_York")
-    schedule = made["Resources"]["Schedule"]["Properties"]
+    template = rendered(deploy__time_zone="America/New_York")
+    schedule = template["Resources"]["Schedule"]["Properties"]
     assert schedule["ScheduleExpression"] == "cron(0 6 5 * ? *)"
     assert schedule["ScheduleExpressionTimezone"] == "America/New_York"
     assert schedule["Target"]["Arn"] == {"Ref": "StateMachine"}
@@ -171,15 +171,15 @@ def test_emr_application_stops_when_idle_and_scales_to_limit() -> None:
     assert plain["AutoStopConfiguration"] == {"Enabled": True, "IdleTimeoutMinutes": 15}
     # Two datasets side by side, each a driver and 25 executors of 4 cores and 16 GB.
     assert plain["MaximumCapacity"] == {"Cpu": "208 vCPU", "Memory": "832 GB", "Disk": "5200 GB"}
-    made = rendered("emr-everything")
-    (full,) = of_type(made, "AWS::EMRServerless::Application").values()
+    template = rendered("emr-everything")
+    (full,) = of_type(template, "AWS::EMRServerless::Application").values()
     assert [(part["Key"], part["Value"]["WorkerCount"]) for part in full["InitialCapacity"]] == [
         ("Driver", 1),
         ("Executor", 2),
     ]
-    image = resolved(full["ImageConfiguration"]["ImageUri"], made["Resources"])
+    image = resolved(full["ImageConfiguration"]["ImageUri"], template["Resources"])
     assert image == "123456789012.dkr.ecr.us-east-1.amazonaws.com/bucketwheel:1.0"
-    assert not of_type(made, "AWS::Glue::Job")
+    assert not of_type(template, "AWS::Glue::Job")
 
 
 def test_log_groups_have_configured_retention_and_key() -> None:

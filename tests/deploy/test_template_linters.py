@@ -30,11 +30,11 @@ def program(name: str) -> str:
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("templates")
-    found = {}
+    paths = {}
     for variant in VARIANTS:
-        found[variant] = directory / f"{variant}.yaml"
-        found[variant].write_text(text(rendered(variant), "yaml"))
-    return found
+        paths[variant] = directory / f"{variant}.yaml"
+        paths[variant].write_text(text(rendered(variant), "yaml"))
+    return paths
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -45,9 +45,10 @@ def test_deploy_guide_has_resource_counts_of_every_variant() -> None:
     rows = re.findall(
         r"^\| `([\w-]+)`: [^|]*\| (\d+) \| (\d+) \|$", (ROOT / "docs/deploy.md").read_text(), re.MULTILINE
     )
-    made = {variant: rendered(variant) for variant in VARIANTS}
+    templates = {variant: rendered(variant) for variant in VARIANTS}
     assert rows == [
-        (variant, str(len(found["Resources"])), str(len(machines(found)))) for variant, found in made.items()
+        (variant, str(len(template["Resources"])), str(len(machines(template))))
+        for variant, template in templates.items()
     ]
 
 
@@ -74,8 +75,8 @@ def checkov(cannot: Callable[[str], object], *paths: Path) -> list[dict[str, Any
     assert report["summary"]["parsing_errors"] == 0
     # As docs/deploy.md says of all templates: fewer would mean that some were not looked at.
     assert report["summary"]["passed"] > 350 * len(paths) / len(VARIANTS)
-    found: list[dict[str, Any]] = report["results"]["failed_checks"]
-    return found
+    failed_checks: list[dict[str, Any]] = report["results"]["failed_checks"]
+    return failed_checks
 
 
 @pytest.mark.slow
@@ -105,8 +106,8 @@ def test_checkov_reports_open_bucket(tmp_path: Path, cannot: Callable[[str], obj
     for resource in broken["Resources"].values():
         resource["Properties"].pop("PublicAccessBlockConfiguration", None)
     (tmp_path / "broken.json").write_text(json.dumps(broken))
-    found = {failed["check_id"] for failed in checkov(cannot, tmp_path / "broken.json")}
-    assert {"CKV_AWS_53", "CKV_AWS_54", "CKV_AWS_55", "CKV_AWS_56"} <= found
+    failed_ids = {failed["check_id"] for failed in checkov(cannot, tmp_path / "broken.json")}
+    assert {"CKV_AWS_53", "CKV_AWS_54", "CKV_AWS_55", "CKV_AWS_56"} <= failed_ids
 
 
 def machines(made: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -138,10 +139,10 @@ def test_statelint_reports_missing_state(tmp_path: Path) -> None:
 
 
 def test_retries_are_configured_in_one_place() -> None:
-    made = rendered(deploy__retries=2)
-    jobs = [resource for resource in made["Resources"].values() if resource["Type"] == "AWS::Glue::Job"]
+    template = rendered(deploy__retries=2)
+    jobs = [resource for resource in template["Resources"].values() if resource["Type"] == "AWS::Glue::Job"]
     assert {job["Properties"]["MaxRetries"] for job in jobs} == {0}
-    text_ = json.dumps(machines(made)["StateMachine"])
+    text_ = json.dumps(machines(template)["StateMachine"])
     # Once a job: two that bucket, register, ctas.
     assert text_.count('"ErrorEquals": ["States.TaskFailed"]') == 4
     assert json.dumps(machines(rendered(deploy__retries=0))["StateMachine"]).count("States.TaskFailed") == 0
@@ -151,11 +152,11 @@ def test_every_configured_dataset_has_a_branch() -> None:
     config = configuration(datasets__third={"source": "s3://a-bucket/third", "key": "id"})
     settings = config.settings
     assert set(settings.datasets) == {"infobase_attributes", "addressable_ids", "third"}
-    made = rendered(
+    template = rendered(
         datasets__third={"source": "s3://a-bucket/third", "key": "id"},
         deploy__jobs={"third-bucket": {"dataset": "third", "stages": "discover,split,size,bucket,verify"}},
     )
-    branches = machines(made)["StateMachine"]["States"]["Bucket"]["Branches"]
+    branches = machines(template)["StateMachine"]["States"]["Bucket"]["Branches"]
     started = [branch["StartAt"] for branch in branches]
     assert started == ["Look at infobase_attributes", "Look at addressable_ids", "Look at third"]
     assert branches[2]["States"]["Bucket third"]["Parameters"]["JobName"] == "etl-omc-flywheel-prod-third-bucket"

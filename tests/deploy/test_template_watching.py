@@ -11,8 +11,8 @@ from deploy_support import JOBS, VARIANTS, of_type, rendered
 
 
 def test_alarms_cover_every_watched_condition_and_notify_topic() -> None:
-    made = rendered("glue-everything")
-    alarms = of_type(made, "AWS::CloudWatch::Alarm")
+    template = rendered("glue-everything")
+    alarms = of_type(template, "AWS::CloudWatch::Alarm")
     assert set(alarms) == {
         "AlarmRunFailed", "AlarmRunTimedOut", "AlarmRunAborted", "AlarmRunSlow", "AlarmErrors",
         "AlarmNoRunFailed", "AlarmNoRunTimedOut",
@@ -38,7 +38,7 @@ def test_alarms_cover_every_watched_condition_and_notify_topic() -> None:
         "KeysKeptPercent": ("KeysKeptPercent", "Minimum", "LessThanThreshold", 80),
         "CostUsd": ("CostUsd", "Maximum", "GreaterThanThreshold", 50),
     }
-    (subscription,) = of_type(made, "AWS::SNS::Subscription").values()
+    (subscription,) = of_type(template, "AWS::SNS::Subscription").values()
     assert subscription["Endpoint"] == "oncall@example.com"
 
 
@@ -79,15 +79,15 @@ def test_emr_rule_reports_failed_and_cancelled_jobs() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_slow_limits_are_below_timeouts(variant: str) -> None:
-    made = rendered(variant)
-    jobs = of_type(made, "AWS::Glue::Job").values()
+    template = rendered(variant)
+    jobs = of_type(template, "AWS::Glue::Job").values()
     assert bool(jobs) is variant.startswith("glue")
     for job in jobs:
         assert variant == "glue-plain" or job["NotificationProperty"]["NotifyDelayAfter"] < job["Timeout"]
         assert variant != "glue-plain" or "NotificationProperty" not in job
     machines = {
         name: json.loads(machine["DefinitionString"]["Fn::Sub"])
-        for name, machine in of_type(made, "AWS::StepFunctions::StateMachine").items()
+        for name, machine in of_type(template, "AWS::StepFunctions::StateMachine").items()
     }
     assert ("SlowWatch" in machines) is (variant != "glue-plain")
     if "SlowWatch" in machines:
@@ -95,13 +95,13 @@ def test_slow_limits_are_below_timeouts(variant: str) -> None:
         assert watch["States"]["Wait"]["Seconds"] == 120 * 60
         assert watch["TimeoutSeconds"] > watch["States"]["Wait"]["Seconds"]
         assert watch["States"]["Wait"]["Seconds"] < run["TimeoutSeconds"]
-        begun = of_type(made, "AWS::Events::Rule")["RunBegun"]
+        begun = of_type(template, "AWS::Events::Rule")["RunBegun"]
         assert begun["EventPattern"]["detail"] == {
             "stateMachineArn": [{"Ref": "StateMachine"}],
             "status": ["RUNNING"],
         }
         assert begun["Targets"][0]["Arn"] == {"Ref": "SlowWatch"}
-        alarm = of_type(made, "AWS::CloudWatch::Alarm")["AlarmRunSlow"]
+        alarm = of_type(template, "AWS::CloudWatch::Alarm")["AlarmRunSlow"]
         assert alarm["Dimensions"] == [{"Name": "StateMachineArn", "Value": {"Ref": "SlowWatch"}}]
 
 
@@ -112,8 +112,8 @@ def test_state_machine_timeout_covers_all_attempts_of_jobs(variant: str, retries
         "datasets.third": {"source": "s3://a-bucket/third", "key": "id"},
         "deploy.jobs": {"third-bucket": {"dataset": "third", "stages": "discover,split,size,bucket,verify"}},
     }
-    made = rendered(variant, **third, deploy__retries=retries)
-    run = json.loads(made["Resources"]["StateMachine"]["Properties"]["DefinitionString"]["Fn::Sub"])
+    template = rendered(variant, **third, deploy__retries=retries)
+    run = json.loads(template["Resources"]["StateMachine"]["Properties"]["DefinitionString"]["Fn::Sub"])
 
     def longest(states: dict[str, Any]) -> int:
         return sum(of_state(state) for state in states["States"].values())

@@ -47,7 +47,7 @@ def prod(region: str) -> Iterator[str]:
 def diagnose(prod: str) -> Diagnose:
     def run(**overrides: Any) -> dict[str, Finding]:
         named = {"aws.endpoint_url": prod, **{name.replace("__", "."): value for name, value in overrides.items()}}
-        return {found.name: found for found in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
+        return {finding.name: finding for finding in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
 
     return run
 

@@ -20,13 +20,13 @@ def test_doctor_complete_account_passes_every_check(diagnose: Diagnose, simulate
     double = simulated()
     seen = diagnose(deploy__package=f"s3://{RESULTS}/bucketwheel/some")
     here = {"pyspark", "java", "configuration", "python", "pyarrow", "numpy", "boto3", "backends"}
-    cloud = {name: found for name, found in seen.items() if name not in here}
+    cloud = {name: finding for name, finding in seen.items() if name not in here}
     assert list(cloud) == [
         "credentials", "region", f"bucket {DATA}", f"bucket {RESULTS}",
         f"encryption {DATA}", f"public access {DATA}", f"encryption {RESULTS}", f"public access {RESULTS}",
         "database", "workgroup", "role", "permissions",
     ]  # fmt: skip
-    assert {found.state for found in cloud.values()} == {"ok"}, cloud
+    assert {finding.state for finding in cloud.values()} == {"ok"}, cloud
     assert cloud["credentials"].found.startswith("account 123456789012, arn:aws:")
     assert cloud["region"].found == "us-east-1 (from the environment)"
     assert "for target, datasets.infobase_attributes.source, " in cloud[f"bucket {DATA}"].found
@@ -37,9 +37,9 @@ def test_permissions_denied_action_names_action_and_resource(
     diagnose: Diagnose, simulated: Callable[..., Simulator]
 ) -> None:
     simulated("WriteBooks", "PutMetrics")
-    found = diagnose()["permissions"]
-    assert found.state == "failed"
-    assert found.found.splitlines() == [
+    finding = diagnose()["permissions"]
+    assert finding.state == "failed"
+    assert finding.found.splitlines() == [
         f"role {ROLE} lacks permissions:",
         "s3:DeleteObject, s3:GetObject, s3:PutObject on "
         f"arn:aws:s3:::{DATA}/omc_cleanroom_data/_bucketwheel/bucketwheel-doctor",
@@ -95,15 +95,15 @@ def test_bucket_in_another_region_warns(diagnose: Diagnose, prod: str) -> None:
     s3 = plain_client("s3", prod)
     s3.create_bucket(Bucket="far-prod", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     try:
-        found = diagnose(deploy__artifacts="s3://far-prod/packages")["bucket far-prod"]
+        finding = diagnose(deploy__artifacts="s3://far-prod/packages")["bucket far-prod"]
     finally:
         s3.delete_bucket(Bucket="far-prod")
-    assert state(found) == ("warning", "in eu-west-1, not in us-east-1 (for deploy.artifacts)")
+    assert state(finding) == ("warning", "in eu-west-1, not in us-east-1 (for deploy.artifacts)")
 
 
 def test_database_missing_and_not_creatable_fails(diagnose: Diagnose) -> None:
-    made = diagnose(catalog__database="later")["database"]
-    assert (made.state, "the first run creates it" in made.found) == ("ok", True)
+    finding = diagnose(catalog__database="later")["database"]
+    assert (finding.state, "the first run creates it" in finding.found) == ("ok", True)
     missing = diagnose(catalog__database="later", catalog__create_database=False)["database"]
     assert missing.state == "failed"
     assert "later" in missing.found
@@ -142,14 +142,14 @@ def test_doctor_without_credentials_runs_the_other_checks(
     nowhere = diagnose(aws__connect_seconds=4)
     assert state(nowhere["region"]) == ("failed", "no region is known")
     assert nowhere["credentials"].state == "failed"
-    found = diagnose(aws__connect_seconds=3, aws__region=REGION)
-    assert state(found["credentials"]) == (
+    findings = diagnose(aws__connect_seconds=3, aws__region=REGION)
+    assert state(findings["credentials"]) == (
         "failed",
         "credentials: no AWS credentials were found",
     )
-    assert found["credentials"].todo == "give this machine a role, or set AWS_PROFILE"
-    assert "no AWS credentials were found" in found[f"bucket {DATA}"].found
-    assert found["numpy"].state == "ok"
+    assert findings["credentials"].todo == "give this machine a role, or set AWS_PROFILE"
+    assert "no AWS credentials were found" in findings[f"bucket {DATA}"].found
+    assert findings["numpy"].state == "ok"
 
 
 def test_region_differs_from_storage_region_warns(diagnose: Diagnose) -> None:
@@ -158,7 +158,7 @@ def test_region_differs_from_storage_region_warns(diagnose: Diagnose) -> None:
 
 def test_doctor_silent_endpoint_ends_within_time_limit(prod: str) -> None:
     named = {"aws.endpoint_url": "http://127.0.0.1:1"}
-    seen = {found.name: found for found in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
+    seen = {finding.name: finding for finding in api.doctor("prod", ROOT / "conf", named, environ={}, seconds=60)}
     assert seen["credentials"].state == seen[f"bucket {DATA}"].state == seen["database"].state == "failed"
 
 
@@ -173,8 +173,8 @@ def test_doctor_without_boto3_names_package(diagnose: Diagnose, monkeypatch: pyt
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    found = diagnose()["aws"]
-    assert (*state(found), found.todo) == (
+    finding = diagnose()["aws"]
+    assert (*state(finding), finding.todo) == (
         "failed",
         "AWS needs the package 'boto3'",
         "pip install 'bucketwheel[aws]'",

@@ -40,11 +40,11 @@ def test_trust_platform_not_trusted_fails(
     diagnose: Diagnose, prod: str, platform: str, trust: str, seen: str
 ) -> None:
     plain_client("iam", prod).update_assume_role_policy(RoleName=ROLE, PolicyDocument=trust)
-    found = diagnose(deploy__platform=platform)["role"]
-    assert found.state == seen
-    assert f"{platform}.amazonaws.com" in found.found
+    finding = diagnose(deploy__platform=platform)["role"]
+    assert finding.state == seen
+    assert f"{platform}.amazonaws.com" in finding.found
     if seen == "failed":
-        assert f"allow sts:AssumeRole to {platform}.amazonaws.com" in found.todo
+        assert f"allow sts:AssumeRole to {platform}.amazonaws.com" in finding.todo
 
 
 def test_credentials_role_not_assumable_is_named(

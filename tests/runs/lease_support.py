@@ -37,5 +37,5 @@ def lease_in(home: Path, clock: Clock, ttl: float = TTL, lock_seconds: float = 3
 
 
 def stored(home: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((home / "lease.json").read_text())
-    return found
+    lease: dict[str, Any] = json.loads((home / "lease.json").read_text())
+    return lease

@@ -23,12 +23,12 @@ OLD, NEW, NEWEST = (f"2025-0{n}-01-2025040{n}T120000Z-00000{n}" for n in (1, 2, 
 
 
 def tables(case: Case, **changes: Any) -> LiveDataset:
-    (found,) = live.tables(case.settings(**changes))
-    return found
+    (dataset_tables,) = live.tables(case.settings(**changes))
+    return dataset_tables
 
 
-def by_name(found: LiveDataset) -> dict[str, LiveTable]:
-    return {table.name: table for table in found.tables}
+def by_name(live_tables: LiveDataset) -> dict[str, LiveTable]:
+    return {table.name: table for table in live_tables.tables}
 
 
 def shown(name: str, run_id: str) -> CatalogTable:
@@ -54,36 +54,43 @@ def look(case: Case, catalog: dict[str, str], *known: Manifest, **changes: Any) 
 
 def test_tables_show_run_rows_bytes_and_files(case: Case) -> None:
     manifest = case.run().manifest
-    found = tables(case)
-    assert [table.name for table in found.tables] == [
+    live_tables = tables(case)
+    assert [table.name for table in live_tables.tables] == [
         "bucketed_people_1",
         "bucketed_people_2",
         "ext_people_1",
         "ext_people_2",
     ]
-    assert (found.snapshot_dt, found.snapshots, found.warnings, found.problems) == (JANUARY, [JANUARY], (), ())
+    assert (live_tables.snapshot_dt, live_tables.snapshots, live_tables.warnings, live_tables.problems) == (
+        JANUARY,
+        [JANUARY],
+        (),
+        (),
+    )
     written = {table.name: (table.rows, table.bytes, table.files) for table in manifest.verify.tables}
-    for table in found.tables:
+    for table in live_tables.tables:
         assert (table.run_id, table.snapshot_dt) == (manifest.run_id, JANUARY)
         assert (table.rows, table.bytes, table.files) == written[table.table]
         assert (table.missing_files, table.differs, table.retired) == (0, None, False)
     last = manifest.stages["ctas"]
-    assert by_name(found)["bucketed_people_1"].published >= last.started  # type: ignore[operator]
+    assert by_name(live_tables)["bucketed_people_1"].published >= last.started  # type: ignore[operator]
 
 
 def test_filtered_run_of_another_snapshot_is_a_mix(case: Case) -> None:
     case.run()
     case.snapshot(FEBRUARY)
     second = case.run(tables=["people_1"]).manifest.run_id
-    found = tables(case)
-    assert (found.snapshot_dt, found.snapshots) == (JANUARY, [JANUARY, FEBRUARY])
-    assert found.warnings == (f"the tables of people show 2 snapshots: {FEBRUARY}: people_1; {JANUARY}: people_2",)
-    assert found.problems == ()
-    assert {table.table: table.snapshot_dt for table in found.published} == {
+    live_tables = tables(case)
+    assert (live_tables.snapshot_dt, live_tables.snapshots) == (JANUARY, [JANUARY, FEBRUARY])
+    assert live_tables.warnings == (
+        f"the tables of people show 2 snapshots: {FEBRUARY}: people_1; {JANUARY}: people_2",
+    )
+    assert live_tables.problems == ()
+    assert {table.table: table.snapshot_dt for table in live_tables.published} == {
         "people_1": FEBRUARY,
         "people_2": JANUARY,
     }
-    assert by_name(found)["bucketed_people_1"].run_id == second
+    assert by_name(live_tables)["bucketed_people_1"].run_id == second
 
 
 def test_filtered_run_of_same_snapshot_is_no_mix(tmp_path: Path) -> None:
@@ -91,9 +98,9 @@ def test_filtered_run_of_same_snapshot_is_no_mix(tmp_path: Path) -> None:
     case.snapshot(JANUARY)
     case.run()
     case.run(tables=["people_1"])
-    found = tables(case)
-    assert (found.snapshots, found.warnings) == ([JANUARY], ())
-    assert [table.differs for table in found.published] == ["run", None, None]
+    live_tables = tables(case)
+    assert (live_tables.snapshots, live_tables.warnings) == ([JANUARY], ())
+    assert [table.differs for table in live_tables.published] == ["run", None, None]
 
 
 def test_missing_files_are_counted_and_reported(case: Case) -> None:
@@ -102,9 +109,9 @@ def test_missing_files_are_counted_and_reported(case: Case) -> None:
     first, second, *_ = sorted(directory.iterdir())
     first.unlink()
     second.write_bytes(b"short")
-    found = tables(case)
-    assert [table.missing_files for table in found.tables] == [0, 2, 0, 2]
-    assert found.problems == (
+    live_tables = tables(case)
+    assert [table.missing_files for table in live_tables.tables] == [0, 2, 0, 2]
+    assert live_tables.problems == (
         f"bucketed_people_2, ext_people_2: 2 of 4 files in {directory} are missing or have another size; write them "
         f"again: bucketwheel run people --snapshot-dt {JANUARY}",
     )
@@ -117,10 +124,10 @@ def test_published_run_without_tables_is_a_problem(case: Case, change: str) -> N
     assert tables(case).problems == ()
     run_id = case.run().manifest.run_id
     other = str(case.root / "other.duckdb") if change == "path" else "other"
-    found = tables(case, **{f"catalog__{change}": other})
+    live_tables = tables(case, **{f"catalog__{change}": other})
     place = f"{other}, which does not exist" if change == "path" else f"{case.catalog}, database other"
-    assert found.tables == ()
-    assert found.problems == (
+    assert live_tables.tables == ()
+    assert live_tables.problems == (
         f"people: the catalog ({place}) has no table of its runs, although {run_id} was published. Correct the "
         f"settings, or publish it again: bucketwheel rollback {run_id}",
     )
@@ -132,21 +139,21 @@ def test_published_run_without_tables_is_a_problem(case: Case, change: str) -> N
 def test_table_of_run_without_manifest_has_unknown_rows(case: Case) -> None:
     run_id = case.run().manifest.run_id
     case.manifest_file(run_id).write_text("{")
-    found = tables(case)
-    assert {(table.rows, table.bytes, table.files, table.missing_files) for table in found.tables} == {
+    live_tables = tables(case)
+    assert {(table.rows, table.bytes, table.files, table.missing_files) for table in live_tables.tables} == {
         (None, None, None, None)
     }
-    assert {(table.run_id, table.snapshot_dt) for table in found.tables} == {(run_id, JANUARY)}
-    (warning,) = found.warnings
+    assert {(table.run_id, table.snapshot_dt) for table in live_tables.tables} == {(run_id, JANUARY)}
+    (warning,) = live_tables.warnings
     assert warning.startswith(f"{case.manifest_file(run_id)}: is not a manifest")
 
 
 def test_copied_table_shows_size_of_copy(copying: Copying) -> None:
     copying.run()
-    found = by_name(tables(copying))
+    by_table = by_name(tables(copying))
     copies = {copy.table: copy for copy in copying.result(copying.manifests()[0].run_id).copies}
     for name, copy in copies.items():
-        table = found[f"bucketed_{name}"]
+        table = by_table[f"bucketed_{name}"]
         assert (table.location, table.rows, table.bytes) == (copy.location, copy.rows, copy.bytes)
         assert (table.files, table.missing_files) == (copy.files, 0)
     next(iter((copying.target / DATASET / "people_1").glob("ctas-*/*"))).unlink()
@@ -157,12 +164,12 @@ def test_tables_of_glue_catalog_and_target_on_s3(cloud: Cloud) -> None:
     cloud.run()
     cloud.snapshot(FEBRUARY)
     cloud.run(tables=["people_2"])
-    found = tables(cloud)
-    assert [(table.table, table.snapshot_dt, table.rows, table.missing_files) for table in found.published] == [
+    live_tables = tables(cloud)
+    assert [(table.table, table.snapshot_dt, table.rows, table.missing_files) for table in live_tables.published] == [
         ("people_1", JANUARY, 60, 0),
         ("people_2", FEBRUARY, 60, 0),
     ]
-    assert (found.snapshots, found.problems) == ([JANUARY, FEBRUARY], ())
+    assert (live_tables.snapshots, live_tables.problems) == ([JANUARY, FEBRUARY], ())
 
 
 @pytest.mark.parametrize(
@@ -178,8 +185,8 @@ def test_tables_of_glue_catalog_and_target_on_s3(cloud: Cloud) -> None:
 def test_published_tables_are_final_or_else_staged(
     case: Case, catalog: dict[str, str], prefixes: dict[str, str], expected: dict[str, str]
 ) -> None:
-    found = look(case, catalog, **prefixes)
-    assert {table.table: table.run_id for table in found.published} == expected
+    live_tables = look(case, catalog, **prefixes)
+    assert {table.table: table.run_id for table in live_tables.published} == expected
 
 
 def test_table_that_newer_whole_run_lacks_is_retired(case: Case) -> None:
@@ -194,14 +201,14 @@ def test_table_that_newer_whole_run_lacks_is_retired(case: Case) -> None:
 
 def test_differing_tables_are_those_of_the_minority(case: Case) -> None:
     catalog = {"bucketed_a": OLD, "bucketed_b": NEW, "bucketed_c": NEW, "ext_a": OLD}
-    found = look(case, catalog, made(OLD, "abc"), made(NEW, "bc", ["b", "c"]))
-    assert {table.name: table.differs for table in found.tables} == {
+    live_tables = look(case, catalog, made(OLD, "abc"), made(NEW, "bc", ["b", "c"]))
+    assert {table.name: table.differs for table in live_tables.tables} == {
         "bucketed_a": "snapshot",
         "bucketed_b": None,
         "bucketed_c": None,
         "ext_a": "snapshot",
     }
-    assert found.newest_run() == NEW
+    assert live_tables.newest_run() == NEW
 
 
 @pytest.mark.parametrize(

@@ -22,20 +22,20 @@ _BUCKETS = 32
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A master and two workers."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    new_cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
-        made.start()
-        yield made
+        new_cluster.start()
+        yield new_cluster
     finally:
-        made.end()
+        new_cluster.end()
 
 
 @pytest.fixture(scope="session")
 def server(cluster: Cluster) -> Iterator[Server]:
     """A driver that executes the orders of tests."""
-    made = Server(cluster, cluster.root / "server")
-    yield made
-    made.driver.end()
+    new_server = Server(cluster, cluster.root / "server")
+    yield new_server
+    new_server.driver.end()
 
 
 @pytest.fixture(scope="session")
@@ -47,10 +47,10 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 @pytest.fixture(scope="session")
 def by_arrow(tmp_path_factory: pytest.TempPathFactory, larger: Sample) -> Project:
     """Digests of the files that the arrow engine writes."""
-    made = Project(tmp_path_factory.mktemp("by-arrow") / "p", larger)
-    made.set(buckets={"count": _BUCKETS})
-    made.run()
-    return made
+    project = Project(tmp_path_factory.mktemp("by-arrow") / "p", larger)
+    project.set(buckets={"count": _BUCKETS})
+    project.run()
+    return project
 
 
 @pytest.fixture

@@ -69,9 +69,9 @@ class Daemon:
             return bool(self.says(pattern)) or ended
 
         until(happened, f"{pattern!r} in {self.log}", seconds)
-        found = self.says(pattern)
-        assert found, f"{self.log}: no {pattern!r}\n{self.text()[-3000:]}"
-        return found
+        match = self.says(pattern)
+        assert match, f"{self.log}: no {pattern!r}\n{self.text()[-3000:]}"
+        return match
 
     def family(self) -> list[psutil.Process]:
         """Return this process and all its descendants."""
@@ -94,12 +94,12 @@ def send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:
 
 def named(processes: Iterable[psutil.Process], part: str) -> list[psutil.Process]:
     """Return the descendants whose command line contains a text."""
-    found = []
+    matching = []
     for process in processes:
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if any(part in word for word in process.cmdline()):
-                found.append(process)
-    return found
+                matching.append(process)
+    return matching
 
 
 class Worker(Daemon):
@@ -138,8 +138,8 @@ class Worker(Daemon):
     def shuffle_files(self) -> set[str]:
         """The shuffle files of finished scatter tasks, in open sessions."""
         # Unlike rglob, walk does not mind directories that vanish meanwhile.
-        found = (f"{place}/{name}" for place, _, names in os.walk(self.local) for name in names)
-        return {path for path in found if re.search(r"/shuffle_[^/]*\.data$", path)}
+        paths = (f"{place}/{name}" for place, _, names in os.walk(self.local) for name in names)
+        return {path for path in paths if re.search(r"/shuffle_[^/]*\.data$", path)}
 
 
 def _parent(process: psutil.Process) -> int:
@@ -169,9 +169,9 @@ class Cluster:
 
     def worker(self, host: str = "127.0.0.1", **more: str) -> Worker:
         """Start a worker; `more` extends its environment, which executors inherit."""
-        made = Worker(self.root, next(self._numbers), self.url, host, more)
-        self.workers.append(made)
-        return made
+        added = Worker(self.root, next(self._numbers), self.url, host, more)
+        self.workers.append(added)
+        return added
 
     def heal(self, **more: str) -> None:
         """Kill remains of earlier runs and replace broken workers by new ones with `more` in their environment."""

@@ -68,8 +68,8 @@ def test_killed_jvm_is_recorded_in_manifest(free: Scene) -> None:
     assert python
     driver.process.kill()
     until(lambda: not any(process.is_running() for process in python), "end of Python")
-    found = free.manifest()
-    assert (found.status, "JVM of the driver has ended" in (found.error or "")) == ("failed", True)
+    manifest = free.manifest()
+    assert (manifest.status, "JVM of the driver has ended" in (manifest.error or "")) == ("failed", True)
     go_on_with_arrow(free)
 
 

@@ -80,8 +80,8 @@ def test_run_recovers_from_executor_killed_for_memory(scene: Scene, phase: str) 
     scene.catch(victim)
     send(signal.SIGKILL, victim.executors())
     answer = scene.finished()
-    found = scene.warnings(answer)
-    assert re.search(f"{RETRIED}.*code 137.*spark.executor.memoryOverhead", found)
+    warnings = scene.warnings(answer)
+    assert re.search(f"{RETRIED}.*code 137.*spark.executor.memoryOverhead", warnings)
 
 
 def test_corrupt_page_error_matches_arrow_engine(scene: Scene, dirty: Callable[..., Sample]) -> None:

@@ -34,8 +34,8 @@ TYPES = {
 
 
 def snapshot(sample: Sample) -> Path:
-    (found,) = sample.source.glob("snapshot_dt=*")
-    return found
+    (directory,) = sample.source.glob("snapshot_dt=*")
+    return directory
 
 
 def rows(sample: Sample) -> pa.Table:

@@ -55,8 +55,8 @@ def test_drift_matches_arrow_engine(published: Project) -> None:
         done = project.process("run", WIDE, "--engine", engine, "--output", "json", *more)
         assert done.exit_code == 0, done.stderr
         (run,) = json.loads(done.stdout)
-        found: dict[str, Any] = run["stages"]["verify"]["result"]["drift"]
-        return found
+        differences: dict[str, Any] = run["stages"]["verify"]["result"]["drift"]
+        return differences
 
     on_spark = drift(published, "spark")
     published.set(size={"page_bytes": 10**6})  # So that it is another run.

@@ -44,16 +44,16 @@ def submit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Submit]:
 
 def listening(driver: Daemon) -> set[str]:
     """Return the addresses on which processes of the driver listen."""
-    found = [one for process in driver.family() for one in process.net_connections(kind="inet")]
-    return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
+    connections = [one for process in driver.family() for one in process.net_connections(kind="inet")]
+    return {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
 
 
 def test_session_listens_on_loopback_only(submit: Submit) -> None:
     driver, _ = submit()
-    found = listening(driver)
-    assert found
-    addresses = map(ipaddress.ip_address, found)
-    assert all((getattr(one, "ipv4_mapped", None) or one).is_loopback for one in addresses), found
+    ports = listening(driver)
+    assert ports
+    addresses = map(ipaddress.ip_address, ports)
+    assert all((getattr(one, "ipv4_mapped", None) or one).is_loopback for one in addresses), ports
 
 
 def test_session_keeps_hadoop_settings_of_platform(submit: Submit, tmp_path: Path) -> None:

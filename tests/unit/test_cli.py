@@ -186,11 +186,11 @@ def test_plan_changes_nothing(current: Project, dataset: str | None, output: str
     result = current.cli("plan", *([dataset] if dataset else []), "--output", output)
     assert current.tree(directory_times=True) == before
     assert (result.exit_code, result.stderr) == (0, "")
-    wanted = [dataset] if dataset else [NARROW, WIDE]
+    datasets = [dataset] if dataset else [NARROW, WIDE]
     if output == "json":
         plans = json.loads(result.stdout)
-        assert list(plans) == wanted
-        for name in wanted:
+        assert list(plans) == datasets
+        for name in datasets:
             assert plans[name]["stages"] == list(STAGES)
             assert plans[name]["discover"]["rows"] == 1200
             rows = {table["name"]: table["files"] for table in plans[name]["size"]["tables"]}
@@ -199,7 +199,7 @@ def test_plan_changes_nothing(current: Project, dataset: str | None, output: str
         heads = [
             line for line in result.stdout.splitlines() if ", snapshot 2025-10-22: 1,200 rows in 3 files, " in line
         ]
-        assert [line.partition(",")[0] for line in heads] == wanted
+        assert [line.partition(",")[0] for line in heads] == datasets
 
 
 def test_plan_creates_no_directory(project: Project) -> None:
@@ -250,9 +250,9 @@ def test_config_prints_settings_with_origin(project: Project, monkeypatch: pytes
     assert ["engine", '"arrow"', "--engine"] in rows
     assert ["memory", '"auto"', "default"] in rows
     assert ["size.max_files", "7", "environment", "BUCKETWHEEL__SIZE__MAX_FILES"] in rows
-    found = json.loads(project.cli("config", "--output", "json").stdout)
-    assert found["buckets.count"] == {"value": 4, "origin": base}
-    assert set(found) == {row[0] for row in rows[2:]}
+    settings = json.loads(project.cli("config", "--output", "json").stdout)
+    assert settings["buckets.count"] == {"value": 4, "origin": base}
+    assert set(settings) == {row[0] for row in rows[2:]}
 
 
 def test_env_is_read_from_environment_variable(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

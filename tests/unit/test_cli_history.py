@@ -31,8 +31,8 @@ def test_runs_lists_oldest_first(two: tuple[Project, str, str]) -> None:
         [older, WIDE, "finished", "2025-09-22", stages, "900"],
         [newer, WIDE, "finished", "2025-10-22", stages, "1,200"],
     ]
-    found = json.loads(project.cli("runs", WIDE, "--output", "json").stdout)
-    assert [manifest["run_id"] for manifest in found] == [older, newer]
+    runs = json.loads(project.cli("runs", WIDE, "--output", "json").stdout)
+    assert [manifest["run_id"] for manifest in runs] == [older, newer]
     assert project.cli("runs", NARROW).stdout == "no runs\n"
 
 
@@ -55,9 +55,9 @@ def test_tables_shows_run_and_snapshot_of_each_table(two: tuple[Project, str, st
     ]
     project.run("--snapshot-dt", "2025-10-22", "--tables-filter", "ibe_02", "--set", "buckets.count=2")
     other = project.run_ids()[-1]
-    found = [line.split() for line in project.cli("tables", WIDE).stdout.splitlines()[4:]]
-    assert [row[-2:] for row in found[1:2]] == [["run", other]]
-    assert [row[-1] for row in found] == [newer, other, newer]
+    rows = [line.split() for line in project.cli("tables", WIDE).stdout.splitlines()[4:]]
+    assert [row[-2:] for row in rows[1:2]] == [["run", other]]
+    assert [row[-1] for row in rows] == [newer, other, newer]
     project.cli("rollback", older)
     everything = project.cli("tables").stdout
     assert everything.startswith(f"{NARROW}: no table is published\n\n{WIDE}: 3 tables, snapshot 2025-09-22\n")
@@ -136,8 +136,8 @@ def test_verify_passes_intact_run(two: tuple[Project, str, str]) -> None:
         result.stdout == f"{older}: 900 rows in each of 3 tables, 12 files: rows, types and keys match the manifest\n"
     )
     assert re.fullmatch(rf"{WIDE}: verify \d+\.\d s\n", result.stderr)
-    found = json.loads(project.cli("verify", older, "--output", "json").stdout)
-    assert [(table["name"], table["rows"]) for table in found["tables"]] == [
+    verification = json.loads(project.cli("verify", older, "--output", "json").stdout)
+    assert [(table["name"], table["rows"]) for table in verification["tables"]] == [
         *(("ibe_01", 900), ("ibe_02", 900), ("ibe_04", 900))
     ]
 
@@ -162,8 +162,8 @@ def test_rollback_to_earlier_and_later_run(two: tuple[Project, str, str]) -> Non
     ]
     assert set(project.published().values()) == {900}
     assert project.snapshot_dt() == "2025-09-22"
-    found = json.loads(project.cli("rollback", newer, "--force", "--output", "json").stdout)
-    assert [table["name"] for table in found["tables"]] == tables
+    rolled_back = json.loads(project.cli("rollback", newer, "--force", "--output", "json").stdout)
+    assert [table["name"] for table in rolled_back["tables"]] == tables
     assert project.content() == now
 
 

@@ -34,7 +34,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def value(loaded: loading.Configuration, name: str) -> tuple[Any, str]:
-    return {dotted: (found, origin) for dotted, found, origin in loaded.rows()}[name]
+    return {dotted: (setting, origin) for dotted, setting, origin in loaded.rows()}[name]
 
 
 def problems(**arguments: Any) -> list[str]:
@@ -109,14 +109,14 @@ def test_all_invalid_settings_are_reported_with_origin(files: Files) -> None:
         "datasets: {a: {sorce: x}, b: 5}",
         dev="lease: {ttl_seconds: -1}\ncatalog: {staged_prefix: x_, final_prefix: x_}",
     )
-    found = problems(
+    messages = problems(
         env="dev",
         directory=directory,
         overrides=[("buckets.sort", "maybe", "--set"), ("stages", "", "--stages"), ("engine.x", "1", "--set")],
         environ={"BUCKETWHEEL__STORGE__REGION": "x"},
     )
     base, dev = directory / "base.yaml", directory / "dev.yaml"
-    assert sorted(line.partition("; ")[0] for line in found) == sorted(
+    assert sorted(line.partition("; ")[0] for line in messages) == sorted(
         [
             f"memory ({base}): expected a size such as 512MB, 8GiB or a number of bytes, not '1XB'",
             "stages (--stages): must not be empty, not ''",
@@ -298,14 +298,14 @@ def test_code_beside_sample_and_test_data_names_no_customer() -> None:
         r"omc|flywheel|infobase|addressable|acxiom|customer_user|\bopus\b|\b(ibe|miacs)_", re.IGNORECASE
     )
     app = ROOT / "app" / "bucketwheel"
-    found = [
+    lines = [
         f"{path.relative_to(app)}: {line.strip()}"
         for path in sorted(app.rglob("*"))
         if path.suffix in (".py", ".j2") and path.relative_to(app).parts[0] not in ("sample", "testing")
         for line in path.read_text("utf-8").splitlines()
         if names.search(line)
     ]
-    assert found == []
+    assert lines == []
 
 
 def test_parts_without_a_limit_are_refused() -> None:

@@ -34,15 +34,15 @@ def settings(**changes: Any) -> Settings:
 
 
 def snapshot(location: str = "s3://lake/in", files: int = 3) -> Any:
-    found = discovered([column("Key", 100 * MB), column("A", 700 * MB)], [[50, 50]] * files)
-    return found.model_copy(update={"location": location})
+    snapshot_result = discovered([column("Key", 100 * MB), column("A", 700 * MB)], [[50, 50]] * files)
+    return snapshot_result.model_copy(update={"location": location})
 
 
 def layout(**changes: Any) -> SizeResult:
     """Two row groups in each of three slices, 800 MB to read, one table of 4 files."""
     slices = tuple(SliceRecord(index=n, file=n, first_row_group=0, row_groups=2, rows=100) for n in range(3))
-    made = size(snapshot(), buckets__count=4)
-    return made.model_copy(update={"slices": slices, "bytes_to_read": 800 * MB, **changes})
+    sizes = size(snapshot(), buckets__count=4)
+    return sizes.model_copy(update={"slices": slices, "bytes_to_read": 800 * MB, **changes})
 
 
 def finished(runtime: str, seconds: dict[str, float] | None = None, **results: Any) -> Manifest:
@@ -70,13 +70,13 @@ def finished(runtime: str, seconds: dict[str, float] | None = None, **results: A
 
 def test_glue_costs_dpu_hours() -> None:
     run = finished("glue", {"discover": 60, "size": 0, "bucket_of_others": 3540})
-    found = cost.cost_of(run, settings(glue__worker_type="G.4X", glue__price=0.5))
-    assert found is not None
+    run_cost = cost.cost_of(run, settings(glue__worker_type="G.4X", glue__price=0.5))
+    assert run_cost is not None
     # 11 workers of 4 DPU for one hour.
-    assert found.usage == {"DPU-hours": 44}
-    assert found.workers == pytest.approx(22)
-    assert (found.platform, found.seconds, found.scans) == ("glue", 3600, 0)
-    assert cost.run_cost(run, settings(glue__worker_type="G.4X", glue__price=0.5)) == found.dollars
+    assert run_cost.usage == {"DPU-hours": 44}
+    assert run_cost.workers == pytest.approx(22)
+    assert (run_cost.platform, run_cost.seconds, run_cost.scans) == ("glue", 3600, 0)
+    assert cost.run_cost(run, settings(glue__worker_type="G.4X", glue__price=0.5)) == run_cost.dollars
 
 
 @pytest.mark.parametrize(("kind", "dpu"), [("G.1X", 1), ("G.16X", 16), ("R.2X", 2), ("G.25X", None), ("", None)])
@@ -89,17 +89,17 @@ def test_emr_serverless_costs_vcpu_and_memory_of_all_workers() -> None:
         emr_serverless__cores=8, emr_serverless__memory_gb=60, emr_serverless__max_executors=9,
         emr_serverless__price_vcpu=0.05, emr_serverless__price_gb=0.006,
     )  # fmt: skip
-    found = cost.cost_of(finished("emr-serverless", {"discover": 1800, "size": 0}), chosen)
-    assert found is not None
-    assert found.usage == {"vCPU-hours": 40, "GB-hours": 300}
-    assert found.workers == pytest.approx(40 * 0.05 + 300 * 0.006)
+    run_cost = cost.cost_of(finished("emr-serverless", {"discover": 1800, "size": 0}), chosen)
+    assert run_cost is not None
+    assert run_cost.usage == {"vCPU-hours": 40, "GB-hours": 300}
+    assert run_cost.workers == pytest.approx(40 * 0.05 + 300 * 0.006)
 
 
 def test_shorter_run_is_billed_for_one_minute() -> None:
-    found = cost.cost_of(finished("glue", {"discover": 3, "size": 0}), settings())
-    assert found is not None
-    assert found.seconds == 3
-    assert found.usage["DPU-hours"] == pytest.approx(44 / 60)
+    run_cost = cost.cost_of(finished("glue", {"discover": 3, "size": 0}), settings())
+    assert run_cost is not None
+    assert run_cost.seconds == 3
+    assert run_cost.usage["DPU-hours"] == pytest.approx(44 / 60)
 
 
 def test_local_run_on_local_files_has_no_cost() -> None:
@@ -114,13 +114,13 @@ def test_local_run_on_local_files_has_no_cost() -> None:
 
 def outcomes(sizes: list[int]) -> BucketResult:
     facts: dict[str, Any] = {"null_keys": 0, "duplicate_keys": 0, "smallest_key": "a", "largest_key": "b"}
-    made = tuple(
+    bucket_outcomes = tuple(
         BucketOutcome(
             bucket=n, rows=75, key_checksum=1, files=(FileRecord(table="t", name="f", rows=75, bytes=b),), **facts
         )
         for n, b in enumerate(sizes)
     )
-    return BucketResult(rows=300, empty_buckets=0, spilled_bytes=0, outcomes=made)
+    return BucketResult(rows=300, empty_buckets=0, spilled_bytes=0, outcomes=bucket_outcomes)
 
 
 def test_requests_are_counted_like_those_of_storage() -> None:
@@ -129,25 +129,25 @@ def test_requests_are_counted_like_those_of_storage() -> None:
         "local", {"discover": 1, "size": 1, "bucket": 1, "verify": 1}, bucket=outcomes([60_000, 20 * 2**20])
     )
     prices = {"cost__read_requests": 0.5, "cost__write_requests": 4.0, "quality__drift": "counts"}
-    found = cost.cost_of(run, settings(**prices))
-    assert found is not None
+    run_cost = cost.cost_of(run, settings(**prices))
+    assert run_cost is not None
     # Footers of 3 files; 3 slices of 267 MB, each opened and read in 32 requests; manifest; two files read back.
-    assert found.reads == 3 + 3 * (1 + 32) + (2 + 4) + (1 + 2)
+    assert run_cost.reads == 3 + 3 * (1 + 32) + (2 + 4) + (1 + 2)
     # Listings of snapshots and files; manifest and lease; listing for verify; 4 checkpoints; two files.
-    assert found.writes == 2 + (4 + 2 * 4) + 1 + 4 + (1 + 5)
-    assert found.requests == pytest.approx((found.reads * 0.5 + found.writes * 4.0) / 1000)
-    assert (found.platform, found.workers, found.usage) == (None, 0, {})
+    assert run_cost.writes == 2 + (4 + 2 * 4) + 1 + 4 + (1 + 5)
+    assert run_cost.requests == pytest.approx((run_cost.reads * 0.5 + run_cost.writes * 4.0) / 1000)
+    assert (run_cost.platform, run_cost.workers, run_cost.usage) == (None, 0, {})
     with_keys = cost.cost_of(run, settings(**prices | {"quality__drift": "keys"}))
     assert with_keys is not None
-    assert with_keys.reads == found.reads + 16
+    assert with_keys.reads == run_cost.reads + 16
 
 
 def test_only_s3_locations_have_requests() -> None:
     near = settings(engine="arrow", target="/data/out")
-    found = cost.estimate(near, STAGES, snapshot(), layout())
-    assert found is not None
-    assert (found.reads, found.writes) == (3 + 3 * 33, 2)
-    assert found.basis == "requests only: the run uses no paid workers"
+    estimated = cost.estimate(near, STAGES, snapshot(), layout())
+    assert estimated is not None
+    assert (estimated.reads, estimated.writes) == (3 + 3 * 33, 2)
+    assert estimated.basis == "requests only: the run uses no paid workers"
 
 
 @pytest.mark.parametrize(("method", "scanned"), [("athena", 3 * 10**12), ("trino", 0)])
@@ -161,20 +161,20 @@ def test_athena_scans_are_priced_and_trino_scans_are_not(method: str, scanned: i
     run = finished("glue", None, ctas=PublishResult(tables=(), method=method, copies=copies))
     values = run.model_dump()
     del values["stages"]["bucket"]
-    found = cost.cost_of(Manifest.model_validate(values), settings(cost__scanned_tb=5))
-    assert found is not None
-    assert found.scanned_bytes == scanned
-    assert found.scans == pytest.approx(scanned / 10**12 * 5)
+    run_cost = cost.cost_of(Manifest.model_validate(values), settings(cost__scanned_tb=5))
+    assert run_cost is not None
+    assert run_cost.scanned_bytes == scanned
+    assert run_cost.scans == pytest.approx(scanned / 10**12 * 5)
 
 
 def test_athena_copy_scans_every_table_and_keys() -> None:
     by_athena = settings(
         ctas__method="athena", catalog__kind="glue", buckets__count=4, athena__output_location="s3://lake/results"
     )
-    found = cost.estimate(by_athena, STAGES, snapshot(), layout())
-    assert found is not None
+    estimated = cost.estimate(by_athena, STAGES, snapshot(), layout())
+    assert estimated is not None
     # 800 MB of one table, the keys of the source and of the copy.
-    assert found.scanned_bytes == (800 + 2 * 100) * MB
+    assert estimated.scanned_bytes == (800 + 2 * 100) * MB
     without = cost.estimate(by_athena, ["register"], snapshot(), layout())
     assert without is not None
     assert without.scanned_bytes == 0
@@ -189,10 +189,10 @@ def test_estimate_scales_newest_finished_run_of_platform() -> None:
     earlier = [elsewhere, failed, partial, newer, older]
     # Half the bytes to read: half the time of bucket and verify, the full time of other stages.
     half = layout(bytes_to_read=400 * MB)
-    found = cost.estimate(settings(), STAGES, snapshot(), half, earlier)
-    assert found is not None
-    assert found.seconds == pytest.approx((1800 + 360) / 2 + 10 + 1 + 1 + 4 + 4)
-    assert found.basis == "scaled from run newer: 2,180 s for 0.8 GB"
+    estimated = cost.estimate(settings(), STAGES, snapshot(), half, earlier)
+    assert estimated is not None
+    assert estimated.seconds == pytest.approx((1800 + 360) / 2 + 10 + 1 + 1 + 4 + 4)
+    assert estimated.basis == "scaled from run newer: 2,180 s for 0.8 GB"
     some = cost.estimate(settings(), ["bucket"], snapshot(), half, earlier)
     assert some is not None
     assert some.seconds == pytest.approx(900)
@@ -210,11 +210,11 @@ def test_estimate_scales_newest_finished_run_of_platform() -> None:
 )
 def test_estimate_without_earlier_run_uses_configured_speed(changes: dict[str, Any], cores: int) -> None:
     slow = settings(cost__mb_per_core_second=0.1, **changes)
-    found = cost.estimate(slow, STAGES, snapshot(), layout(), [finished("local")])
-    assert found is not None
-    assert found.seconds == pytest.approx(800 / (0.1 * cores))
+    estimated = cost.estimate(slow, STAGES, snapshot(), layout(), [finished("local")])
+    assert estimated is not None
+    assert estimated.seconds == pytest.approx(800 / (0.1 * cores))
     platform = slow.deploy.platform
-    assert found.basis == (
+    assert estimated.basis == (
         f"no finished run on {platform}; assuming 0.1 MB per second and core (cost.mb_per_core_second) "
         f"and {cores} cores"
     )
@@ -224,8 +224,8 @@ def test_estimate_without_earlier_run_uses_configured_speed(changes: dict[str, A
 
 
 def test_cost_text_has_dollars_and_basis() -> None:
-    found = cost.Cost("glue", 3600, {"DPU-hours": 44}, 19.36, 12_345, 678, 0.008, 2 * 10**12, 10, "1 s of stages")
-    shown = text.run_text(finished("glue", {"discover": 1}), True, found)
+    run_cost = cost.Cost("glue", 3600, {"DPU-hours": 44}, 19.36, 12_345, 678, 0.008, 2 * 10**12, 10, "1 s of stages")
+    shown = text.run_text(finished("glue", {"discover": 1}), True, run_cost)
     assert shown.splitlines()[-2:] == [
         "cost: at most 29.37 dollars: 44.00 DPU-hours 19.36, 12,345 S3 reads and 678 S3 writes 0.01, 2.0 TB scanned "
         "by Athena 10.00",
@@ -239,8 +239,8 @@ def test_cost_text_has_dollars_and_basis() -> None:
 
 
 def test_cost_document_has_total() -> None:
-    found = cost.Cost("glue", 1, {"DPU-hours": 1}, 0.44, 1, 2, 0.01, 3, 0.5, "why")
-    assert json.loads(json.dumps(found.document()))["dollars"] == pytest.approx(0.95)
+    run_cost = cost.Cost("glue", 1, {"DPU-hours": 1}, 0.44, 1, 2, 0.01, 3, 0.5, "why")
+    assert json.loads(json.dumps(run_cost.document()))["dollars"] == pytest.approx(0.95)
 
 
 def test_commands_show_no_cost_of_local_run(project: Project) -> None:

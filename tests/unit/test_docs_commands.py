@@ -86,9 +86,9 @@ def check_command_line(line: str) -> None:
     context = click.Context(cli, info_name="bucketwheel")
     rest = words[1:]
     while isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(context, rest)
-        assert found is not None, line
-        command = found
+        name, subcommand, rest = command.resolve_command(context, rest)
+        assert subcommand is not None, line
+        command = subcommand
         context = click.Context(command, parent=context, info_name=name)
     with context:
         command.parse_args(context, rest)

@@ -17,44 +17,44 @@ LOCKS = ("requirements.txt", "offline/base.txt", "offline/localstack.txt", "offl
 def stages() -> dict[str, list[tuple[str, str]]]:
     """Return the instructions of docker/Dockerfile by stage; "" precedes the first stage, "default" is the last."""
     text = re.sub(r"^#.*\n", "", (ROOT / "docker" / "Dockerfile").read_text(), flags=re.MULTILINE)
-    found: dict[str, list[tuple[str, str]]] = {"": []}
+    instructions: dict[str, list[tuple[str, str]]] = {"": []}
     name = ""
     for line in text.replace("\\\n", " ").splitlines():
         instruction, _, words = line.partition(" ")
         if instruction == "FROM":
             name = words.partition(" AS ")[2] or "default"
-            found[name] = []
+            instructions[name] = []
         if instruction:
-            found[name].append((instruction, words))
-    return found
+            instructions[name].append((instruction, words))
+    return instructions
 
 
 def pins(lock: Path) -> dict[str, str]:
     """Return versions by normalized package name."""
-    found = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\\n]+)", lock.read_text(), re.MULTILINE)
-    return {name.lower().replace("_", "-"): version for name, version in found}
+    locked = re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\\n]+)", lock.read_text(), re.MULTILINE)
+    return {name.lower().replace("_", "-"): version for name, version in locked}
 
 
 def test_default_image_keeps_entry_point_of_base() -> None:
     # EMR Serverless refuses an image with another working directory, entry point or user.
-    found = stages()
-    assert found[""] == [("ARG", "BASE_IMAGE=public.ecr.aws/glue/aws-glue-libs:5")]
-    assert found["app"][0] == ("FROM", "${BASE_IMAGE} AS app")
-    assert found["app"][-1] == ("USER", "hadoop:hadoop")
-    assert found["default"] == [("FROM", "app")]
-    used = {instruction for stage in found.values() for instruction, _ in stage}
+    build_stages = stages()
+    assert build_stages[""] == [("ARG", "BASE_IMAGE=public.ecr.aws/glue/aws-glue-libs:5")]
+    assert build_stages["app"][0] == ("FROM", "${BASE_IMAGE} AS app")
+    assert build_stages["app"][-1] == ("USER", "hadoop:hadoop")
+    assert build_stages["default"] == [("FROM", "app")]
+    used = {instruction for stage in build_stages.values() for instruction, _ in stage}
     assert used == {"ARG", "FROM", "USER", "RUN", "COPY", "ENV"}
-    names = {word.partition("=")[0] for op, words in found["app"] if op == "ENV" for word in words.split()}
+    names = {word.partition("=")[0] for op, words in build_stages["app"] if op == "ENV" for word in words.split()}
     assert names.isdisjoint({"JAVA_HOME", "SPARK_HOME", "PATH"})
 
 
 def test_dependency_layer_does_not_copy_code() -> None:
-    found = stages()
-    assert [words for op, words in found["dependencies"] if op == "COPY"] == [
+    build_stages = stages()
+    assert [words for op, words in build_stages["dependencies"] if op == "COPY"] == [
         "docker/ca/ /tmp/ca/",
         "docker/requirements.txt /tmp/",
     ]
-    copied = [words for op, words in found["app"] if op == "COPY"]
+    copied = [words for op, words in build_stages["app"] if op == "COPY"]
     assert copied[0] == "--from=dependencies --chown=root:root /opt/bucketwheel /opt/bucketwheel"
     assert copied[-1] == "app /opt/bucketwheel/app"
 

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 def pins(name: str) -> dict[str, str]:
     text = (ROOT / name).read_text()
-    found = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", text, re.MULTILINE)
-    return {str(canonicalize_name(package)): version for package, version in found}
+    locked = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", text, re.MULTILINE)
+    return {str(canonicalize_name(package)): version for package, version in locked}
 
 
 def group(groups: Mapping[str, list[Any]], name: str) -> Iterator[str]:

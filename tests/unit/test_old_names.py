@@ -16,8 +16,8 @@ from project import NARROW, WIDE, Project
 def planned(project: Project, *arguments: str) -> dict[str, Any]:
     result = project.cli("plan", *arguments, "--output", "json")
     assert result.exit_code == 0, result.stderr
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
+    plan: dict[str, Any] = json.loads(result.stdout)
+    return plan
 
 
 @pytest.mark.parametrize("joined", [True, False])
@@ -67,8 +67,8 @@ def test_old_names_none_and_empty_mean_configured_value(project: Project, value:
 
 
 def test_old_names_override_set(project: Project) -> None:
-    found = planned(project, NARROW, "--BUCKET_COUNT=16", "--set", "buckets.count=32")
-    assert found[NARROW]["size"]["bucket_count"] == 16
+    plan = planned(project, NARROW, "--BUCKET_COUNT=16", "--set", "buckets.count=32")
+    assert plan[NARROW]["size"]["bucket_count"] == 16
 
 
 def test_old_names_bad_value_names_the_old_name(project: Project) -> None:

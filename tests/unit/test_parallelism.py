@@ -114,8 +114,8 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Any:
         ({"spark.executor.instances": "9", "spark.executor.cores": "4"}, "spark://m:7077", 0),
     ],
 )
-def test_configured_cores_reads_platform_settings(settings: dict[str, str], master: str, wanted: int) -> None:
-    assert configured_cores(settings, master) == wanted
+def test_configured_cores_reads_platform_settings(settings: dict[str, str], master: str, expected: int) -> None:
+    assert configured_cores(settings, master) == expected
 
 
 def test_cores_waits_for_executors_of_standalone_cluster(wait: Any) -> None:

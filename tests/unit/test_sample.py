@@ -89,13 +89,13 @@ def test_write_sample_writes_expected_layout_and_sizes(good: Sample) -> None:
 
 
 def test_keys_are_unique_unsorted_and_equal_in_both_datasets(tmp_path: Path, good: Sample) -> None:
-    found = keys(good.snapshot)
-    assert len(set(found)) == 1000
-    assert found != sorted(found)
-    assert {(len(key), key[:2], key.upper() == key) for key in found} == {(19, "CU", True)}
-    assert keys(good.addressable_source / "snapshot_dt=2025-10-22") == found
+    key_column = keys(good.snapshot)
+    assert len(set(key_column)) == 1000
+    assert key_column != sorted(key_column)
+    assert {(len(key), key[:2], key.upper() == key) for key in key_column} == {(19, "CU", True)}
+    assert keys(good.addressable_source / "snapshot_dt=2025-10-22") == key_column
     one = write_sample(tmp_path, replace(SMALL, files=1))
-    assert keys(one.snapshot) == found
+    assert keys(one.snapshot) == key_column
 
 
 def test_mapping_covers_every_table_and_column(good: Sample) -> None:
@@ -200,15 +200,15 @@ def unreadable(path: Path) -> bool:
 
 
 def bad_chunks(path: Path) -> list[tuple[int, str]]:
-    found = []
+    problems = []
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             for name in file.schema_arrow.names:
                 try:
                     file.read_row_group(group, columns=[name])
                 except OSError:
-                    found.append((group, name))
-    return found
+                    problems.append((group, name))
+    return problems
 
 
 def stripped(sample: Sample) -> list[list[str]]:

@@ -57,15 +57,15 @@ def shuffled(batches: Sequence[pa.RecordBatch], key: int, rows: int) -> list[pa.
 def gather_all(
     job: BucketJob, batches: Sequence[pa.RecordBatch], rows: int = 5, groups: Sequence[BucketGroup] = ()
 ) -> list[int]:
-    found = []
+    written = []
     for key in PARTITION_KEYS:
         reader = ShuffleReader(job, shuffled(batches, key, rows))
         for first, blocks in reader:
             (group,) = (group for group in groups or single_buckets(job) if group[0] == first)
             outcomes = gather_buckets(job, group, blocks, reader.dictionaries)
             assert all(outcome.rows for outcome in outcomes)
-            found += [outcome.bucket for outcome in outcomes]
-    return sorted(found)
+            written += [outcome.bucket for outcome in outcomes]
+    return sorted(written)
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 5])

@@ -19,10 +19,10 @@ REMOTE = Settings.model_validate(
 
 
 def test_own_session_is_local_and_binds_to_loopback() -> None:
-    wanted = session_settings(LOCAL, {}, True, {})
-    assert wanted["spark.master"] == "local[*]"
-    assert wanted["spark.driver.bindAddress"] == wanted["spark.driver.host"] == "127.0.0.1"
-    assert not any("s3" in name for name in wanted)
+    session = session_settings(LOCAL, {}, True, {})
+    assert session["spark.master"] == "local[*]"
+    assert session["spark.driver.bindAddress"] == session["spark.driver.host"] == "127.0.0.1"
+    assert not any("s3" in name for name in session)
 
 
 def test_local_master_uses_configured_threads() -> None:
@@ -33,13 +33,13 @@ def test_local_master_uses_configured_threads() -> None:
 def test_platform_settings_are_kept() -> None:
     known = {"spark.master": "spark://m:7077", "spark.hadoop.fs.s3.impl": "com.amazon.ws.emr.hadoop.fs.EmrFileSystem"}
     for own in (True, False):
-        wanted = session_settings(REMOTE, known, own, {})
-        assert known.keys().isdisjoint(wanted)
+        session = session_settings(REMOTE, known, own, {})
+        assert known.keys().isdisjoint(session)
 
 
 def test_platform_session_gets_no_master_or_address() -> None:
-    wanted = session_settings(LOCAL, {}, False, {})
-    assert not [name for name in wanted if name.startswith(("spark.master", "spark.driver"))]
+    session = session_settings(LOCAL, {}, False, {})
+    assert not [name for name in session if name.startswith(("spark.master", "spark.driver"))]
 
 
 def test_local_spark_submit_session_binds_to_loopback() -> None:
@@ -48,24 +48,24 @@ def test_local_spark_submit_session_binds_to_loopback() -> None:
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
     }
-    wanted = session_settings(LOCAL, {"spark.master": "local[*]"}, False, {})
-    assert one_machine.items() <= wanted.items()
-    assert "spark.driver.memory" not in wanted
+    session = session_settings(LOCAL, {"spark.master": "local[*]"}, False, {})
+    assert one_machine.items() <= session.items()
+    assert "spark.driver.memory" not in session
     platform = {"spark.master": "local[2]", "spark.ui.enabled": "true", "spark.driver.host": "10.0.0.5"}
-    wanted = session_settings(LOCAL, platform, False, {})
-    assert platform.keys().isdisjoint(wanted)
+    session = session_settings(LOCAL, platform, False, {})
+    assert platform.keys().isdisjoint(session)
 
 
 def test_endpoint_and_region_come_from_environment() -> None:
     remote = REMOTE.model_copy(update={"storage": StorageSettings()})
     environ = {"AWS_ENDPOINT_URL": "https://all:1", "AWS_REGION": "eu-west-2", "AWS_DEFAULT_REGION": "us-east-1"}
     fs = "spark.hadoop.fs.s3a"
-    wanted = session_settings(remote, {}, False, environ)
-    assert wanted[f"{fs}.endpoint"] == "https://all:1"
-    assert wanted[f"{fs}.connection.ssl.enabled"] == wanted[f"{fs}.path.style.access"] == "true"
-    assert wanted[f"{fs}.endpoint.region"] == "eu-west-2"
-    wanted = session_settings(remote, {}, False, {**environ, "AWS_ENDPOINT_URL_S3": "http://s3:2"})
-    assert wanted[f"{fs}.endpoint"] == "http://s3:2"
+    session = session_settings(remote, {}, False, environ)
+    assert session[f"{fs}.endpoint"] == "https://all:1"
+    assert session[f"{fs}.connection.ssl.enabled"] == session[f"{fs}.path.style.access"] == "true"
+    assert session[f"{fs}.endpoint.region"] == "eu-west-2"
+    session = session_settings(remote, {}, False, {**environ, "AWS_ENDPOINT_URL_S3": "http://s3:2"})
+    assert session[f"{fs}.endpoint"] == "http://s3:2"
     # A setting overrides the environment; AWS_IGNORE_CONFIGURED_ENDPOINT_URLS disables the environment.
     assert session_settings(REMOTE, {}, False, environ)[f"{fs}.endpoint"] == "http://127.0.0.1:4566"
     ignored = {**environ, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}
@@ -80,25 +80,25 @@ def test_aws_settings_fill_unset_storage_settings() -> None:
             "aws": AwsSettings(endpoint_url="http://127.0.0.1:5000", region="eu-west-1"),
         }
     )
-    wanted = session_settings(open_storage, {}, False, {})
-    assert wanted["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:5000"
-    assert wanted["spark.hadoop.fs.s3a.endpoint.region"] == "eu-west-1"
-    assert "spark.hadoop.fs.s3a.path.style.access" not in wanted
+    session = session_settings(open_storage, {}, False, {})
+    assert session["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:5000"
+    assert session["spark.hadoop.fs.s3a.endpoint.region"] == "eu-west-1"
+    assert "spark.hadoop.fs.s3a.path.style.access" not in session
 
 
 def test_s3_settings_cover_both_schemes_without_keys() -> None:
     environ = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "very-secret"}
-    wanted = session_settings(REMOTE, {}, False, environ)
-    assert wanted["spark.hadoop.fs.s3.impl"] == "org.apache.hadoop.fs.s3a.S3AFileSystem"
-    assert wanted["spark.hadoop.fs.s3n.impl"] == "org.apache.hadoop.fs.s3a.S3AFileSystem"
-    assert wanted["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:4566"
-    assert wanted["spark.hadoop.fs.s3a.connection.ssl.enabled"] == "false"
-    assert wanted["spark.hadoop.fs.s3a.endpoint.region"] == "eu-west-1"
-    assert "very-secret" not in str(wanted)
-    assert "AKIDEXAMPLE" not in str(wanted)
+    session = session_settings(REMOTE, {}, False, environ)
+    assert session["spark.hadoop.fs.s3.impl"] == "org.apache.hadoop.fs.s3a.S3AFileSystem"
+    assert session["spark.hadoop.fs.s3n.impl"] == "org.apache.hadoop.fs.s3a.S3AFileSystem"
+    assert session["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:4566"
+    assert session["spark.hadoop.fs.s3a.connection.ssl.enabled"] == "false"
+    assert session["spark.hadoop.fs.s3a.endpoint.region"] == "eu-west-1"
+    assert "very-secret" not in str(session)
+    assert "AKIDEXAMPLE" not in str(session)
     provider = "spark.hadoop.fs.s3a.aws.credentials.provider"
     # EnvironmentVariableCredentialsProvider has another package in each version of the SDK.
-    assert wanted[provider].startswith("org.apache.hadoop.fs.s3a.")
+    assert session[provider].startswith("org.apache.hadoop.fs.s3a.")
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 3, 8, 100, 256, 1000])

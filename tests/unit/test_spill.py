@@ -62,8 +62,8 @@ def test_spill_files_are_unlinked_and_free_their_space(job: BucketJob, tmp_path:
 
     def open_sizes() -> list[int]:
         """Bytes of the open files that were in the directory, by their descriptors."""
-        found = [path for path in list(Path("/proc/self/fd").iterdir()) if path.is_symlink()]
-        return [path.stat().st_size for path in found if str(spill) in str(path.readlink())]
+        links = [path for path in list(Path("/proc/self/fd").iterdir()) if path.is_symlink()]
+        return [path.stat().st_size for path in links if str(spill) in str(path.readlink())]
 
     buffer = SpillBuffer(job, 0, spill)
     for number, part in enumerate(MemoryBlocks().scan(job, 100).parts):
@@ -81,8 +81,8 @@ def test_block_reader_returns_several_buckets(job: BucketJob, tmp_path: Path, li
     buffer = SpillBuffer(job, limit, tmp_path / "spill")
     for number, part in enumerate(memory.parts):
         buffer.add(number, part)
-    found = buffer.block_reader(1, 3)([KEY])
-    keys = [key for block in found for key in block.column(0).to_pylist()]
+    block_table = buffer.block_reader(1, 3)([KEY])
+    keys = [key for block in block_table for key in block.column(0).to_pylist()]
     for number in (1, 2, 3):
         expected = [key for block in memory.read(number, [KEY]) for key in block.column(0).to_pylist()]
         assert [key for key in keys if key in expected] == expected

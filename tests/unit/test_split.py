@@ -24,10 +24,12 @@ def snapshot(*names: str, **types: pa.DataType) -> DiscoverResult:
     return discovered([column(name) for name in ("Key", *names)], types=types)
 
 
-def mapped(directory: Path, lines: str, found: DiscoverResult, *tables: str, **overrides: object) -> SplitResult:
+def mapped(
+    directory: Path, lines: str, discovered_columns: DiscoverResult, *tables: str, **overrides: object
+) -> SplitResult:
     path = directory / "mapping.csv"
     path.write_text(HEADER + lines)
-    return split(found, tables, **{f"datasets.{DATASET}.mapping": str(path)}, **overrides)
+    return split(discovered_columns, tables, **{f"datasets.{DATASET}.mapping": str(path)}, **overrides)
 
 
 def layout(result: SplitResult) -> dict[str, list[tuple[str, str]]]:
@@ -95,20 +97,20 @@ def test_dataset_name_without_table_name_is_refused() -> None:
 
 
 def test_mapped_types_unknown_to_catalogs_are_refused(tmp_path: Path) -> None:
-    found = snapshot("A", "B", A=pa.null())
+    discovered_columns = snapshot("A", "B", A=pa.null())
     with pytest.raises(SchemaError, match="column 'A' has type null, which Hive catalogs cannot name; use a mapping"):
-        split(found)
-    assert layout(mapped(tmp_path, "T1,B\n", found)) == {"t1": [("B", "b")]}
+        split(discovered_columns)
+    assert layout(mapped(tmp_path, "T1,B\n", discovered_columns)) == {"t1": [("B", "b")]}
 
 
 def test_table_filter_keeps_order_of_mapping(tmp_path: Path) -> None:
-    found = snapshot("A", "B", "C")
-    result = mapped(tmp_path, "T1,A\nT2,B\nT 3,C\n", found, "t-3", "T1")
+    discovered_columns = snapshot("A", "B", "C")
+    result = mapped(tmp_path, "T1,A\nT2,B\nT 3,C\n", discovered_columns, "t-3", "T1")
     assert list(layout(result)) == ["t1", "t_3"]
     # Tables outside the filter count as mapped.
     assert result.unmapped == ()
     with pytest.raises(SelectionError, match=r"table filter: no table 'x'; known: t1, t2, t_3"):
-        mapped(tmp_path, "T1,A\nT2,B\nT 3,C\n", found, "x")
+        mapped(tmp_path, "T1,A\nT2,B\nT 3,C\n", discovered_columns, "x")
 
 
 def test_part_named_like_another_table_is_refused(tmp_path: Path) -> None:
@@ -187,13 +189,13 @@ def test_standard_names_are_idempotent(name: str) -> None:
 @pytest.mark.parametrize("kind", [pa.uint32(), pa.uint64(), pa.float16(), pa.list_(pa.uint64())], ids=str)
 def test_types_only_in_files_are_for_duckdb_only(kind: pa.DataType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(plugins._BUILT_IN["catalogs"], "of_a_plugin", "memory_catalog:MemoryCatalog")
-    found = snapshot("A", A=kind)
-    assert layout(split(found)) == {DATASET: [("A", "a")]}
+    discovered_columns = snapshot("A", A=kind)
+    assert layout(split(discovered_columns)) == {DATASET: [("A", "a")]}
     for catalog in ("glue", "of_a_plugin"):
         with pytest.raises(
             SchemaError, match=r"column 'A' has type .* nearest Hive type .* leave the column unmapped"
         ):
-            split(found, **{"catalog.kind": catalog})
+            split(discovered_columns, **{"catalog.kind": catalog})
 
 
 def test_names_up_to_glue_limit_are_accepted(tmp_path: Path) -> None:
@@ -208,13 +210,13 @@ def test_names_up_to_glue_limit_are_accepted(tmp_path: Path) -> None:
 )
 def test_table_name_too_long_for_glue_is_refused(tmp_path: Path, prefixes: dict[str, str], setting: str) -> None:
     table = "t" * 247
-    found = snapshot("A")
+    discovered_columns = snapshot("A")
     with pytest.raises(
         MappingError,
         match=rf"table 't+' has 2\d\d characters with catalog.{setting}, but catalog glue accepts at most 255",
     ):
-        mapped(tmp_path, f"{table},A\n", found, **{"catalog.kind": "glue", **prefixes})
-    assert mapped(tmp_path, f"{table},A\n", found, **prefixes)
+        mapped(tmp_path, f"{table},A\n", discovered_columns, **{"catalog.kind": "glue", **prefixes})
+    assert mapped(tmp_path, f"{table},A\n", discovered_columns, **prefixes)
 
 
 def test_column_name_too_long_for_glue_is_refused() -> None:
@@ -232,13 +234,13 @@ def test_column_name_too_long_for_glue_is_refused() -> None:
 
 def test_type_text_too_long_for_glue_is_refused() -> None:
     wide = pa.struct([(f"field_number_{number:08d}", pa.decimal128(38, 10)) for number in range(4000)])
-    found = snapshot("A", A=wide)
+    discovered_columns = snapshot("A", A=wide)
     with pytest.raises(
         SchemaError,
         match=r"the Hive type of column 'A' has 1\d{5} characters, but catalog glue accepts at most 131072; leave",
     ):
-        split(found, **{"catalog.kind": "glue"})
-    assert split(found)
+        split(discovered_columns, **{"catalog.kind": "glue"})
+    assert split(discovered_columns)
 
 
 class Narrow(MemoryCatalog):

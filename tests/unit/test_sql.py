@@ -103,10 +103,10 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
 
 @given(text=texts)
 def test_quoted_identifiers_and_literals_round_trip(connection: duckdb.DuckDBPyConnection, text: str) -> None:
-    found = connection.execute(f"SELECT {sql.literal(text)} AS {sql.quoted(text)}")
-    assert found.description
-    assert found.description[0][0] == text
-    assert found.fetchall() == [(text,)]
+    cursor = connection.execute(f"SELECT {sql.literal(text)} AS {sql.quoted(text)}")
+    assert cursor.description
+    assert cursor.description[0][0] == text
+    assert cursor.fetchall() == [(text,)]
 
 
 @pytest.mark.parametrize(

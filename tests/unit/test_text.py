@@ -31,7 +31,7 @@ def plan(**overrides: Any) -> Plan:
         *(column(f"Column {n}", 170_000_000) for n in range(140)),
         column("Z", 3),
     ]
-    found = discovered(columns, [[1_000_000] * 94] * 3 + [[1_000_000] * 92])
+    snapshot = discovered(columns, [[1_000_000] * 94] * 3 + [[1_000_000] * 92])
     # Fixed, so that the texts are the same on every machine.
     parts: dict[str, Any] = {
         "split__columns_over_limit": "parts",
@@ -39,7 +39,7 @@ def plan(**overrides: Any) -> Plan:
         "memory": 2**36,
         **overrides,
     }
-    return Plan("addressable_ids", STAGES, found, split(found, **parts), size(found, **parts))
+    return Plan("addressable_ids", STAGES, snapshot, split(snapshot, **parts), size(snapshot, **parts))
 
 
 def test_plan_text_matches_golden_file(golden: Golden) -> None:

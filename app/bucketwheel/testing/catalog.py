@@ -163,9 +163,9 @@ class CatalogContract:
         """Foreign table has no run id."""
         ours = catalog.put(table_at(tmp_path, "ours"), None)
         add_foreign("foreign")
-        found = catalog.get("foreign")
-        assert found is not None
-        assert found.run_id is None
+        foreign = catalog.get("foreign")
+        assert foreign is not None
+        assert foreign.run_id is None
         assert [table.name for table in catalog.tables()] == ["foreign", "ours"]
         assert catalog.get("ours") == ours
 
@@ -189,9 +189,9 @@ class CatalogContract:
     ) -> None:
         """The name of a foreign table matches without regard to case."""
         add_foreign("Mine")
-        found = catalog.get("mine")
-        assert found is not None
-        assert found.run_id is None
+        foreign = catalog.get("mine")
+        assert foreign is not None
+        assert foreign.run_id is None
         with pytest.raises(ConcurrentPublishError):
             catalog.put(table_at(tmp_path, "mine"), None)
 

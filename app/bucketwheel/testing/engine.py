@@ -166,8 +166,8 @@ class EngineContract:
         """Only reported files remain after a run."""
         outcomes = bucket(make_engine(memory=1), job)
         named = {f"{file.table}/{file.name}" for outcome in outcomes for file in outcome.files}
-        found = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
-        assert found == named
+        names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
+        assert names == named
 
     @pytest.mark.parametrize("memory", [1, 2**30])
     def test_unreadable_page_stops_the_run(self, make_engine: MakeEngine, job: BucketJob, memory: int) -> None:
@@ -211,11 +211,11 @@ class EngineContract:
         outcomes = make_engine(threads=2, memory=memory).bucket(job, (), ignore)
         next(outcomes)
         outcomes.close()  # type: ignore[attr-defined]
-        found = digests(job)
-        assert found.items() <= expected[1].items()
+        hashes = digests(job)
+        assert hashes.items() <= expected[1].items()
         later = digests(job)
-        assert found.items() <= later.items() <= expected[1].items()
-        assert self.kills or (leftovers(job) == [] and later == found)
+        assert hashes.items() <= later.items() <= expected[1].items()
+        assert self.kills or (leftovers(job) == [] and later == hashes)
 
     def test_verify_accepts_and_counts_the_files(self, make_engine: MakeEngine, job: BucketJob) -> None:
         """Verification accepts the files and counts their rows and bytes."""

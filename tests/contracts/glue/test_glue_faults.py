@@ -88,8 +88,8 @@ def test_put_accepts_database_created_concurrently(
         plain_client("glue", aws).create_database(DatabaseInput=given)
 
     faults.plan("CreateDatabase", rival)
-    made = catalog.put(table_at(tmp_path, "t"), None)
-    assert list(catalog.tables()) == [made]
+    table = catalog.put(table_at(tmp_path, "t"), None)
+    assert list(catalog.tables()) == [table]
     database = plain_client("glue", aws).get_database(Name=catalog.database)["Database"]
     assert database["Description"] == "theirs"
 
@@ -97,9 +97,9 @@ def test_put_accepts_database_created_concurrently(
 def test_creation_with_lost_response_succeeds(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
     catalog.put(table_at(tmp_path, "other"), None)
     faults.plan("CreateTable", lost_response)
-    made = catalog.put(table_at(tmp_path, "t"), None)
+    table = catalog.put(table_at(tmp_path, "t"), None)
     assert faults.calls["CreateTable"] == 4
-    assert catalog.get("t") == made
+    assert catalog.get("t") == table
 
 
 def test_update_with_lost_response_succeeds(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def test_dictionary_columns_keep_empty_text_and_null_distinct(tmp_path: Path) ->
     job = make_job(tmp_path, files, {"t": ["One", "Other"]}, bucket_count=2, dictionary_columns=names)
     run_kernel(job)
     source = pa.concat_tables([pq.read_table(path) for path in files]).select([KEY, "One", "Other"])
-    found = [row for table in read_buckets(job, "t").values() for row in rows_of(table)]
-    assert sorted(found, key=str) == sorted(rows_of(source), key=str)
+    rows = [row for table in read_buckets(job, "t").values() for row in rows_of(table)]
+    assert sorted(rows, key=str) == sorted(rows_of(source), key=str)
 
 
 @pytest.mark.parametrize("distinct", [254, 255, 256, 257, 65_534, 65_536, 70_000])
@@ -42,8 +42,8 @@ def test_dictionaries_grow_beyond_one_and_two_byte_codes(tmp_path: Path, distinc
     job = make_job(tmp_path, files, {"t": ["Code"]}, bucket_count=2, dictionary_columns=frozenset(["Code"]))
     run_kernel(job)
     source = pa.concat_tables([pq.read_table(path) for path in files]).select([KEY, "Code"])
-    found = pa.concat_tables(read_buckets(job, "t").values()).rename_columns([KEY, "Code"])
-    assert found.sort_by(KEY).equals(source.sort_by(KEY))
+    written = pa.concat_tables(read_buckets(job, "t").values()).rename_columns([KEY, "Code"])
+    assert written.sort_by(KEY).equals(source.sort_by(KEY))
 
 
 @pytest.mark.parametrize("max_rows", [WHOLE, 3])

@@ -36,9 +36,11 @@ def test_decode_inverts_encode_for_any_slice_order(slices: list[Values], random:
         codes[number] = dictionary.encode(coded(slices[number]))
     joined = np.concatenate([codes[number].to_numpy() for number in range(len(slices))])
     values = [value for part in slices for value in part]
-    found = decoded(dictionary, joined)
-    assert found.to_pylist() == values
-    assert found.dictionary.to_pylist() == sorted({v for v in values if v is not None}, key=lambda v: v.encode())
+    decoded_values = decoded(dictionary, joined)
+    assert decoded_values.to_pylist() == values
+    assert decoded_values.dictionary.to_pylist() == sorted(
+        {v for v in values if v is not None}, key=lambda v: v.encode()
+    )
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=6), st.integers(1, 50))
@@ -117,9 +119,9 @@ def test_codes_keep_their_meaning_when_dictionary_grows() -> None:
 def test_encode_accepts_any_index_and_value_type(index: pa.DataType, kind: pa.DataType) -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], index), pa.array([b"a", b"b"]).cast(kind))
     dictionary = UnifiedDictionary()
-    found = decoded(dictionary, dictionary.encode(column).to_numpy())
-    assert found.to_pylist() == column.to_pylist()
-    assert found.type.value_type == kind
+    decoded_values = decoded(dictionary, dictionary.encode(column).to_numpy())
+    assert decoded_values.to_pylist() == column.to_pylist()
+    assert decoded_values.type.value_type == kind
 
 
 def test_encode_respects_offset_of_sliced_column() -> None:

@@ -113,10 +113,10 @@ def test_every_row_is_written_once_in_stable_key_order(case: Case) -> None:
     with tempfile.TemporaryDirectory() as directory:
         job = case.job(Path(directory))
         outcomes = run_kernel(job, case.max_rows)
-        found = {bucket: rows_of(table) for bucket, table in read_buckets(job, "texts").items()}
+        rows_by_bucket = {bucket: rows_of(table) for bucket, table in read_buckets(job, "texts").items()}
         ids = {bucket: rows_of(table) for bucket, table in read_buckets(job, "ids").items()}
     # "texts" holds the keys, Text, Code, Number: all columns of the source.
-    assert found == expected
+    assert rows_by_bucket == expected
     assert ids == {b: [(*row[:width], row[-1]) for row in rows] for b, rows in expected.items()}
     assert {o.bucket: o.rows for o in outcomes if o.rows} == {b: len(rows) for b, rows in expected.items()}
 
@@ -165,8 +165,8 @@ def test_bytes_do_not_depend_on_threads_and_memory(case: Case, threads: int, mem
         again = tuple(replace(table, directory=f"{table.directory}-again") for table in job.tables)
         other = replace(job, tables=again)
         engine = ArrowEngine(Settings(threads=threads, memory=memory))
-        found = sorted(engine.bucket(other, (), lambda *_: None), key=lambda outcome: outcome.bucket)
-        assert found == outcomes
+        engine_outcomes = sorted(engine.bucket(other, (), lambda *_: None), key=lambda outcome: outcome.bucket)
+        assert engine_outcomes == outcomes
         assert digests(other) == digests(job)
 
 

@@ -73,13 +73,13 @@ def test_keys_of_every_type_and_encoding_get_their_bucket(
     run_kernel(job, max_rows)
     name = key_type_name(column.type)
     assert name is not None
-    found = {bucket: rows_of(table) for bucket, table in read_buckets(job, "t").items()}
-    for bucket, rows in found.items():
+    rows_by_bucket = {bucket: rows_of(table) for bucket, table in read_buckets(job, "t").items()}
+    for bucket, rows in rows_by_bucket.items():
         assert [bucket] * len(rows) == [
             reference.bucket(reference.row_hash([key], [name], scheme), 3, scheme) for key, _ in rows
         ]
         assert rows == sorted(rows, key=lambda row: (key_order(row[:1]), row[1]))
-    assert sorted(row[1] for rows in found.values() for row in rows) == [0, 1, 2, 3]
+    assert sorted(row[1] for rows in rows_by_bucket.values() for row in rows) == [0, 1, 2, 3]
 
 
 DAY = datetime.date(2020, 2, 29)
@@ -172,12 +172,12 @@ def test_values_of_every_type_are_unchanged(
     expected = sorted(
         row for table in read for row in zip(table[KEY].to_pylist(), texts(table["Value"]), strict=True)
     )
-    found = sorted(
+    rows = sorted(
         row
         for table in read_buckets(job, "t").values()
         for row in zip(table["customer_user_id"].to_pylist(), texts(table["value"]), strict=True)
     )
-    assert found == expected
+    assert rows == expected
     written = pq.read_metadata(files_of(job, "t")[0]).schema
     original = pq.read_metadata(files[0]).schema
     leaves = {c.path: c for c in map(original.column, range(len(original)))}

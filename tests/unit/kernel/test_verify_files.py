@@ -98,19 +98,19 @@ def test_verify_detects_unplanned_types(tmp_path: Path, case: str) -> None:
     content = source().set_column(2, "Two", pa.nulls(400, planned))
     good = written(tmp_path, content)
     assert good.verify().rows == good.outcome.rows
-    good.rewrite("first", lambda found: found.set_column(2, "two", pa.nulls(len(found), other)))
+    good.rewrite("first", lambda actual: actual.set_column(2, "two", pa.nulls(len(actual), other)))
     message = good.refused()
     assert f"{good.path('first')}: bucket {BUCKET}: column 'two" in message
-    found, expected = message.split(", expected column 'two")
+    actual, expected = message.split(", expected column 'two")
     assert texts[0] in expected
-    assert texts[1] in found
+    assert texts[1] in actual
 
 
 def test_verify_detects_changed_nested_fields(tmp_path: Path) -> None:
     small, large = pa.struct([("x", pa.int8())]), pa.struct([("x", pa.int8()), ("y", pa.int8())])
     for number, (planned, other) in enumerate([(small, large), (large, small)]):
         good = written(tmp_path / str(number), source().set_column(2, "Two", pa.nulls(400, planned)))
-        good.rewrite("first", lambda found, other=other: found.set_column(2, "two", pa.nulls(len(found), other)))  # type: ignore[misc]
+        good.rewrite("first", lambda actual, other=other: actual.set_column(2, "two", pa.nulls(len(actual), other)))  # type: ignore[misc]
         assert "nothing" in good.refused()
         assert "column 'two.y' of type INT32" in good.refused()
 

@@ -70,8 +70,8 @@ def test_nested_dictionary_columns_are_written_as_dictionaries(tmp_path: Path) -
     run_kernel(job)
     group = pq.read_metadata(files_of(job, "t")[0]).row_group(0)
     chunks = [group.column(number) for number in range(1, group.num_columns)]
-    found = {chunk.path_in_schema: chunk.has_dictionary_page for chunk in chunks}
-    assert found == {
+    has_dictionary = {chunk.path_in_schema: chunk.has_dictionary_page for chunk in chunks}
+    assert has_dictionary == {
         "tags.list.element": True,
         "pairs.key_value.key": True,
         "pairs.key_value.value": True,
@@ -170,7 +170,7 @@ def test_row_group_over_the_limit_gets_its_own_file(tmp_path: Path) -> None:
 
 def test_file_split_does_not_depend_on_slices(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [wide(1000)], 130)
-    found = []
+    file_digests = []
     for number, (groups, max_rows) in enumerate([(1, WHOLE), (3, 50), (8, WHOLE)]):
         job = make_job(
             tmp_path / str(number),
@@ -181,9 +181,9 @@ def test_file_split_does_not_depend_on_slices(tmp_path: Path) -> None:
             row_group_rows=20,
         )
         run_kernel(job, max_rows)
-        found.append(digests(job))
-    assert found[0] == found[1] == found[2]
-    assert len(found[0]) > 12
+        file_digests.append(digests(job))
+    assert file_digests[0] == file_digests[1] == file_digests[2]
+    assert len(file_digests[0]) > 12
 
 
 def test_write_names_file_in_place_of_table_directory(tmp_path: Path) -> None:
