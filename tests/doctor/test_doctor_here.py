@@ -77,7 +77,7 @@ def test_doctor_secret_in_settings_is_named_not_shown(project: Project) -> None:
     project.set(trino={"user": "AKIA" + "Z" * 16})
     seen = found(project, code=1)["configuration"]
     assert (seen["state"], seen["found"]) == ("failed", "trino.user: looks like an access key")
-    assert seen["todo"].startswith("take it out")
+    assert seen["todo"].startswith("remove it")
 
 
 def test_memory_used_by_other_programs_warns(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
