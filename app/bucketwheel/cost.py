@@ -19,7 +19,7 @@ _DPUS = {"1X": 1, "2X": 2, "4X": 4, "8X": 8, "12X": 12, "16X": 16}
 _CORES_PER_DPU = 4
 # Glue and EMR Serverless bill at least this much time.
 _LEAST_SECONDS = 60
-# As storage reads and writes: what opening brings with it, the largest request, the keys of a listing.
+# As in `storage`: bytes read on opening, bytes of the largest request, keys per listing.
 _END, _REQUEST, _LISTED = 64 * 2**10, 8 * 2**20, 1000
 _DATA = ("bucket", "verify")
 
@@ -92,8 +92,8 @@ def cost_of(manifest: Manifest, settings: Settings) -> Cost | None:
         if "bucket" in manifest.stages:
             outcomes = manifest.bucket.outcomes
             files = [(file.bytes, 1) for outcome in outcomes for file in outcome.files]
-        found, size = manifest.discover, manifest.size
-        reads, writes = _requests(settings, found, size, files, tuple(manifest.stages))
+        snapshot, size = manifest.discover, manifest.size
+        reads, writes = _requests(settings, snapshot, size, files, tuple(manifest.stages))
     scanned = 0
     if "ctas" in manifest.stages:
         published = manifest.ctas
@@ -111,29 +111,29 @@ def platform_of(settings: Settings) -> str | None:
 def estimate(
     settings: Settings,
     stages: Sequence[str],
-    found: DiscoverResult,
+    snapshot: DiscoverResult,
     size: SizeResult,
     earlier: Iterable[Manifest] = (),
 ) -> Cost | None:
     """Return the estimated cost of a run; None if nothing has a price.
 
     Args:
-        settings: prices, workers, and where the run is going to be.
-        stages: those that are going to run.
-        found: the snapshot.
+        settings: prices, workers and platform of the run.
+        stages: stages to run.
+        snapshot: the snapshot.
         size: the layout.
-        earlier: runs of the dataset, the newest first; one that finished where this one is going to run tells
-            how long it takes, else `cost.mb_per_core_second` does.
+        earlier: runs of the dataset, newest first. The duration follows from one that finished on the same platform,
+            else from `cost.mb_per_core_second`.
     """
     platform = platform_of(settings)
     seconds, basis = 0.0, "requests only: the run uses no paid workers"
     if platform:
         seconds, basis = _time(settings, platform, stages, size, earlier)
     files = [(table.bytes // max(table.files, 1), table.files) for table in size.tables]
-    requests = _requests(settings, found, size, files, tuple(stages))
+    requests = _requests(settings, snapshot, size, files, tuple(stages))
     scanned = 0
     if "ctas" in stages and settings.ctas.method == "athena":
-        keys = sum(column.compressed_bytes for column in found.columns if column.name in found.keys)
+        keys = sum(column.compressed_bytes for column in snapshot.columns if column.name in snapshot.keys)
         # Every table once, its copy's keys, and the keys of one source.
         scanned = sum(table.bytes for table in size.tables) + keys * (len(size.tables) + 1)
     return _priced(settings, platform, seconds, requests, scanned, basis)
@@ -202,27 +202,27 @@ def _workers(settings: Settings, platform: str | None, hours: float) -> tuple[di
 
 def _requests(
     settings: Settings,
-    found: DiscoverResult,
+    snapshot: DiscoverResult,
     size: SizeResult,
     files: Sequence[tuple[int, int]],
     stages: Sequence[str],
 ) -> tuple[int, int]:
     """Return reads (GET) and writes (PUT, LIST) of these stages; `files` holds (bytes, number) of written files."""
     parts = []
-    if is_s3(found.location):
-        parts.append(_of_source(found, size, stages))
+    if is_s3(snapshot.location):
+        parts.append(_of_source(snapshot, size, stages))
     if is_s3(settings.target):
         parts.append(_of_target(settings, size, files, stages))
     return sum(reads for reads, _ in parts), sum(writes for _, writes in parts)
 
 
-def _of_source(found: DiscoverResult, size: SizeResult, stages: Sequence[str]) -> tuple[int, int]:
+def _of_source(snapshot: DiscoverResult, size: SizeResult, stages: Sequence[str]) -> tuple[int, int]:
     reads = writes = 0
     if "discover" in stages:
-        reads += len(found.files)
-        writes += 1 + _ceil(len(found.files), _LISTED)
+        reads += len(snapshot.files)
+        writes += 1 + _ceil(len(snapshot.files), _LISTED)
     if "bucket" in stages:
-        per_row = size.bytes_to_read / max(found.rows, 1)
+        per_row = size.bytes_to_read / max(snapshot.rows, 1)
         reads += sum(1 + max(part.row_groups, _ceil(int(part.rows * per_row), _REQUEST)) for part in size.slices)
     return reads, writes
 
@@ -230,7 +230,7 @@ def _of_source(found: DiscoverResult, size: SizeResult, stages: Sequence[str]) -
 def _of_target(
     settings: Settings, size: SizeResult, files: Sequence[tuple[int, int]], stages: Sequence[str]
 ) -> tuple[int, int]:
-    # The manifest before and after each stage, the lease, and looking for what was there before.
+    # The manifest before and after each stage, the lease, and the search for earlier runs.
     reads, writes = 2 + len(stages), 4 + 2 * len(stages)
     listings = sum(_ceil(table.files, _LISTED) for table in size.tables)
     writes += listings * sum(name in stages for name in ("verify", "register", "ctas"))

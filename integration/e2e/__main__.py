@@ -21,23 +21,23 @@ def main() -> None:
     stack = Stack()
     start = time.monotonic()
 
-    def tell(text: str) -> None:
+    def echo(text: str) -> None:
         print(f"{time.monotonic() - start:6.1f} s  {text}", flush=True)
 
     try:
         for dataset in DATASETS:
             arguments = [dataset, "--env", "compose", *sys.argv[1:]]
-            tell(f"$ {shlex.join([*stack.command, 'run', '--rm', 'app', *arguments])}")
+            echo(f"$ {shlex.join([*stack.command, 'run', '--rm', 'app', *arguments])}")
             exit_code = stack.run_app(arguments)
-            tell(f"exit code {exit_code}")
+            echo(f"exit code {exit_code}")
             if exit_code:
                 stack.show_logs()
                 sys.exit(exit_code)
-        tell(f"reached at {' and '.join(stack.published())} alone")
+        echo(f"reachable only at {' and '.join(stack.published())}")
         account = Account(stack.url("localstack", 4566), stack.url("moto", 5000))
         for line in compare(account):
-            tell(line)
-        tell("every row and every table is as it should be")
+            echo(line)
+        echo("all rows and tables are correct")
     except subprocess.CalledProcessError:
         stack.show_logs()
         raise

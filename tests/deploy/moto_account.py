@@ -47,13 +47,13 @@ class Account:
         for name, content in (("package.json", b"{}"), (f"conf/{config.env}.yaml", job_configuration(config))):
             self.client("s3").put_object(Bucket="artifacts-prod", Key=f"bucketwheel/01/{name}", Body=content)
 
-    def agree(self, text: str) -> bool:
+    def confirm(self, text: str) -> bool:
         self.asked.append(text)
         return True
 
-    def apply(self, agree: Callable[[str], bool] | None = None, **overrides: Any) -> Applied:
+    def apply(self, confirm: Callable[[str], bool] | None = None, **overrides: Any) -> Applied:
         config = self.configuration(**overrides)
-        return stack.apply(config, agree or self.agree, self.said.append, sleep=lambda _: None)
+        return stack.apply(config, confirm or self.confirm, self.said.append, sleep=lambda _: None)
 
     def status(self) -> str | None:
         try:

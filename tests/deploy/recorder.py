@@ -87,7 +87,7 @@ class Recorder:
         elif (service, operation) == ("cloudwatch", "PutMetricData"):
             yield _call("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": params["Namespace"]})
         elif (service, operation) != ("sts", "GetCallerIdentity"):
-            raise LookupError(f"{service} {operation}: say here what a policy has to allow for it")
+            raise LookupError(f"{service} {operation}: add here what a policy has to allow for it")
 
 
 def _of_s3(operation: str, params: Mapping[str, Any], status: int) -> Iterator[Call]:
@@ -105,7 +105,7 @@ def _of_s3(operation: str, params: Mapping[str, Any], status: int) -> Iterator[C
             # S3 answers 404 only to callers that may list the bucket, and 403 to all others.
             yield _call("s3:ListBucket", bucket, {"s3:prefix": params["Key"]})
     else:
-        raise LookupError(f"s3 {operation}: say here what a policy has to allow for it")
+        raise LookupError(f"s3 {operation}: add here what a policy has to allow for it")
 
 
 def _of_glue(operation: str, params: Mapping[str, Any]) -> Iterator[Call]:
@@ -117,7 +117,7 @@ def _of_glue(operation: str, params: Mapping[str, Any]) -> Iterator[Call]:
         # As a resource, not as a pattern: who lists has to be allowed to see every table.
         resources.append(f"table/{database}/*")
     elif operation not in _ON_DATABASE:
-        raise LookupError(f"glue {operation}: say here what a policy has to allow for it")
+        raise LookupError(f"glue {operation}: add here what a policy has to allow for it")
     for resource in resources:
         yield _call(f"glue:{operation}", f"{_GLUE}{resource}")
 

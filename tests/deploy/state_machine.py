@@ -72,7 +72,7 @@ class Machine:
         runs.sort(key=lambda run: run["StartedOn"])
         return [(run["JobName"].removeprefix(PREFIX), run["Arguments"]["--dataset"]) for run in runs]
 
-    def notices(self) -> list[str]:
+    def notifications(self) -> list[str]:
         client = boto3.client("sqs", REGION)
         messages = client.receive_message(QueueUrl=self.queue).get("Messages", [])
         return [json.loads(message["Body"])["Message"] for message in messages]

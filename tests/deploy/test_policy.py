@@ -78,7 +78,7 @@ def test_recorder_fails_for_call_without_known_permission(aws: str) -> None:
     session = boto3.Session()
     Recorder().listen(session)
     client = session.client("s3", endpoint_url=aws)
-    with pytest.raises(LookupError, match="s3 CreateBucket: say here what a policy has to allow"):
+    with pytest.raises(LookupError, match="s3 CreateBucket: add here what a policy has to allow"):
         client.create_bucket(Bucket="one-more")
     client.close()
 
@@ -87,7 +87,7 @@ def test_recorder_fails_for_unknown_call_hidden_by_warning(aws: str) -> None:
     session, recorder = boto3.Session(), Recorder()
     recorder.listen(session)
     client = session.client("s3", endpoint_url=aws)
-    with pytest.raises(LookupError, match="s3 CreateBucket: say here"), recorder.chapter(), suppress(LookupError):
+    with pytest.raises(LookupError, match="s3 CreateBucket: add here"), recorder.chapter(), suppress(LookupError):
         client.create_bucket(Bucket="one-more")
     with recorder.chapter() as calls:
         client.list_objects_v2(Bucket="one-more")

@@ -83,11 +83,11 @@ def test_refused_template_error_has_reason(account: Account, monkeypatch: pytest
 
 
 def test_apply_without_confirmation_leaves_nothing(account: Account) -> None:
-    applied = account.apply(agree=lambda _: False)
+    applied = account.apply(confirm=lambda _: False)
     assert (applied.done, account.status()) == (False, None)
     assert account.client("iam").list_roles()["Roles"] == []
     account.apply()
-    refused = account.apply(agree=lambda _: False, monitoring__retention_days=30)
+    refused = account.apply(confirm=lambda _: False, monitoring__retention_days=30)
     assert not refused.done
     assert account.status() == "CREATE_COMPLETE"
     # The one that made the stack.
@@ -106,7 +106,7 @@ def test_unfinished_stack_is_deleted_and_created_again(account: Account) -> None
     )
     assert account.asked[1].startswith(f"create stack {NAME}")
     account.force("ROLLBACK_COMPLETE")
-    assert not account.apply(agree=lambda _: False).done
+    assert not account.apply(confirm=lambda _: False).done
     assert account.status() == "ROLLBACK_COMPLETE"
 
 
@@ -188,4 +188,4 @@ def test_apply_refuses_package_of_other_settings(account: Account) -> None:
     other: dict[str, Any] = {"aws.endpoint_url": account.url, "aws.region": REGION, "buckets.count": 8}
     config = configuration(**other, deploy__package=LOCATION)
     with pytest.raises(ConfigError, match=r"was built with another value of buckets.count; build one with"):
-        stack.apply(config, account.agree)
+        stack.apply(config, account.confirm)

@@ -108,7 +108,7 @@ def test_destroy_keeps_buckets_and_files(account: Account) -> None:
     s3.put_object(Bucket=DATA, Key="omc_cleanroom_data/addressable_ids/t/r/000000_0", Body=b"rows")
     config = account.configuration(deploy__buckets="create")
     account.asked.clear()
-    assert stack.destroy(config, account.agree, sleep=lambda _: None)
+    assert stack.destroy(config, account.confirm, sleep=lambda _: None)
     assert account.status() is None
     (question,) = account.asked
     assert "keep     AWS::S3::Bucket                    AccessLogs" in question
@@ -129,6 +129,6 @@ def test_destroy_needs_confirmation_and_existing_stack(account: Account) -> None
     config, arns = account.configuration(), there(account)
     assert not stack.destroy(config, lambda _: False, sleep=lambda _: None)
     assert (account.status(), there(account)) == ("CREATE_COMPLETE", arns)
-    assert stack.destroy(config, account.agree, sleep=lambda _: None)
+    assert stack.destroy(config, account.confirm, sleep=lambda _: None)
     with pytest.raises(SelectionError, match=f"stack '{NAME}' does not exist"):
-        stack.destroy(config, account.agree)
+        stack.destroy(config, account.confirm)

@@ -53,7 +53,7 @@ def test_execution_runs_stages_of_both_datasets_in_order(machine: Machine) -> No
             assert arguments["--env"] == "prod"
     assert [run["--stages"] for run in machine.runs()["register-staged-tables"]] == ["register", "register"]
     assert [run["--stages"] for run in machine.runs()["create-athena-bucketed-tables"]] == ["ctas", "ctas"]
-    assert machine.notices() == []
+    assert machine.notifications() == []
 
 
 def test_execution_input_selects_snapshot_tables_and_datasets(machine: Machine) -> None:
@@ -73,10 +73,10 @@ def test_failed_job_ends_run_and_sends_notification(machine: Machine, monkeypatc
     assert machine.run({}) == "FAILED"
     assert len(machine.runs()["register-staged-tables"]) == 1
     assert "create-athena-bucketed-tables" not in machine.runs()
-    (notice,) = machine.notices()
+    (notification,) = machine.notifications()
     # moto does not keep the job's own message of a failure inside a map.
-    assert notice.startswith("States.")
-    assert "Execution arn:aws:states:" in notice
+    assert notification.startswith("States.")
+    assert "Execution arn:aws:states:" in notification
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[FakeJobRun], bool]) -> None:
@@ -126,7 +126,7 @@ def test_unknown_dataset_fails_execution(states: None) -> None:
     machine = Machine(deploy__jobs={"register-addressable": {"dataset": BOTH[1], "stages": "register"}})
     assert machine.run({"datasets": ["nobody"]}) == "FAILED"
     assert machine.runs() == {}
-    assert len(machine.notices()) == 1
+    assert len(machine.notifications()) == 1
 
 
 @pytest.mark.parametrize(("slow", "status", "error"), [(False, "SUCCEEDED", None), (True, "FAILED", "RunSlow")])

@@ -124,7 +124,7 @@ def test_statelint_reports_nothing(tmp_path: Path) -> None:
         for name, definition in machines(rendered(variant)).items():
             paths.append(tmp_path / f"{variant}-{name}.json")
             paths[-1].write_text(json.dumps(definition))
-    # Everywhere the run and its two watches, but in the variant without any watch.
+    # Every variant has the run and two watchdogs, except the variant without watchdogs.
     assert len(paths) == 3 * len(VARIANTS) - 2
     for path in paths:
         done = run(program("statelint"), str(path))

@@ -38,7 +38,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def metadata(tmp_path: Path) -> Path:
     return tmp_path / "metadata"
 
 

@@ -32,10 +32,10 @@ class LocalLeaseDirectory(LeaseDirectory):
         return not self._file.exists()
 
 
-def lease_in(home: Path, clock: Clock, ttl: float = TTL, lock_seconds: float = 30) -> Lease:
-    return Lease(str(home), ttl, clock, lock_seconds)
+def lease_in(metadata: Path, clock: Clock, ttl: float = TTL, lock_seconds: float = 30) -> Lease:
+    return Lease(str(metadata), ttl, clock, lock_seconds)
 
 
-def stored(home: Path) -> dict[str, Any]:
-    lease: dict[str, Any] = json.loads((home / "lease.json").read_text())
+def stored(metadata: Path) -> dict[str, Any]:
+    lease: dict[str, Any] = json.loads((metadata / "lease.json").read_text())
     return lease

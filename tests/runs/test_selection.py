@@ -143,9 +143,9 @@ def test_lease_is_held_while_run_is_selected(case: Case, monkeypatch: pytest.Mon
     run = type(plugins.stage("discover")).run
 
     def observe(stage: object, manifest: Manifest, services: Services) -> object:
-        home = RunStore.of(services.settings).metadata_directory(DATASET)
+        metadata = RunStore.of(services.settings).metadata_directory(DATASET)
         try:
-            with Lease(home, 60, services.now):
+            with Lease(metadata, 60, services.now):
                 seen.append(False)
         except LeaseError:
             seen.append(True)

@@ -109,8 +109,9 @@ def drift(**changes: Any) -> Drift:
             },
             [
                 "compared with run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %); columns: "
-                "4 new (a, b, c, …), 1 gone (e), 1 with another type (f); largest change in NULLs: h, 10.0% to 90.0%",
-                "keys: 900 in both (90.0% of the earlier keys), 105 new, 100 gone",
+                "4 new (a, b, c, …), 1 removed (e), 1 with another type (f); "
+                "largest change in NULLs: h, 10.0% to 90.0%",
+                "keys: 900 in both (90.0% of the earlier keys), 105 new, 100 removed",
             ],
         ),
         (
@@ -127,7 +128,7 @@ def drift(**changes: Any) -> Drift:
             {"keys": {"both": 0, "only_now": 5, "only_before": 0, "share": None}},
             [
                 "compared with run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %)",
-                "keys: 0 in both, 5 new, 0 gone",
+                "keys: 0 in both, 5 new, 0 removed",
             ],
         ),
     ],

@@ -211,10 +211,10 @@ class _Refused(Exception):  # noqa: N818
         super().__init__(str(cause))
         self.code = code_of(cause)
         self.cause = cause
-        self.error = _translated(cause, thing)
+        self.error = _wrapped(cause, thing)
 
 
-def _translated(cause: ClientError, thing: str) -> CatalogError:
+def _wrapped(cause: ClientError, thing: str) -> CatalogError:
     try:
         with wrap_aws_errors(CatalogError, thing):
             raise cause

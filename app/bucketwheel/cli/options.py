@@ -27,7 +27,7 @@ OLD_NAMES = {
     "--BUCKET_COUNT": "buckets.count",
     "--DATABASE": "catalog.database",
 }
-# Options that stand for one setting each.
+# Options that are shortcuts for one setting each.
 _SETTING_OF = {**OLD_NAMES, "--package": "deploy.package"}
 # What earlier jobs passed for "not set".
 AUTOMATIC = ("", "_NONE_")

@@ -73,7 +73,7 @@ def drift_lines(drift: Drift) -> list[str]:
         f"{len(names)} {word} ({_some(names)})"
         for word, names in (
             ("new", drift.new_columns),
-            ("gone", drift.vanished_columns),
+            ("removed", drift.vanished_columns),
             ("with another type", [change.name for change in drift.changed_types]),
         )
         if names
@@ -88,7 +88,8 @@ def drift_lines(drift: Drift) -> list[str]:
     if drift.keys is not None:
         share = "" if drift.keys.share is None else f" ({drift.keys.share:.1%} of the earlier keys)"
         lines.append(
-            f"keys: {drift.keys.both:,} in both{share}, {drift.keys.only_now:,} new, {drift.keys.only_before:,} gone"
+            f"keys: {drift.keys.both:,} in both{share}, {drift.keys.only_now:,} new, "
+            f"{drift.keys.only_before:,} removed"
         )
     elif drift.keys_not_compared:
         lines.append(f"keys not compared: {drift.keys_not_compared}")

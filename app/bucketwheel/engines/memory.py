@@ -1,4 +1,4 @@
-"""The memory budget of an engine, and estimates of what gathering a bucket needs."""
+"""The memory budget of an engine, and estimates of the memory that gathering a bucket needs."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class _SpillFile:
 
     def __init__(self, directory: Path) -> None:
         self.size = 0
-        self._descriptor, name = tempfile.mkstemp(prefix="bucketwheel-", suffix=".pieces", dir=directory)
+        self._descriptor, name = tempfile.mkstemp(prefix="bucketwheel-", suffix=".spill", dir=directory)
         try:
             self._reader = pa.OSFile(name, "rb")
         except BaseException:

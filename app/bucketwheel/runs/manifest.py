@@ -180,7 +180,7 @@ class NullShare(Record):
     """Share of NULLs in a column.
 
     Attributes:
-        name: as in the source
+        name: name in the source
         before: share of the rows of the published snapshot, 0 to 1
         now: share of the rows of this one
     """
@@ -194,7 +194,7 @@ class TypeChange(Record):
     """A column with a changed type.
 
     Attributes:
-        name: as in the source
+        name: name in the source
         before: Arrow type in the published snapshot
         now: Arrow type in this one
     """

@@ -42,7 +42,7 @@ def _known_release(value: str) -> str:
 
 def _topic(value: str) -> str:
     if not re.fullmatch(r"arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}", value):
-        raise ValueError("expected the ARN of a topic, such as arn:aws:sns:us-east-1:123456789012:notices")
+        raise ValueError("expected the ARN of a topic, such as arn:aws:sns:us-east-1:123456789012:alerts")
     return value
 
 

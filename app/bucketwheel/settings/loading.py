@@ -27,7 +27,7 @@ _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>.*)")
 # Environment of commands without --env.
 DEFAULT_ENV = "local"
 
-# Plainer words than Pydantic's for what people get wrong most.
+# Clearer messages than Pydantic's for the most frequent mistakes.
 _TEXTS = {
     "missing": "is missing",
     "model_type": "expected settings below this name",

@@ -41,7 +41,7 @@ class Tail:
             try:
                 answer = self._page()
             except (ClientError, BotoCoreError) as error:
-                # The run matters, not its log; the next pass reads what this one could not.
+                # The run matters more than its log; the next pass reads the missing lines.
                 self._fault, self._token = error, ""
                 break
             new += self._unseen(answer["events"])

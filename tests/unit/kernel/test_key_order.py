@@ -37,8 +37,8 @@ def chunked(rows: Rows, kinds: Sequence[pa.DataType], cuts: Sequence[int]) -> pa
     columns = {}
     for number, kind in enumerate(kinds):
         whole = pa.array([row[number] for row in rows], kind)
-        pieces = [whole.slice(start, end - start) for start, end in itertools.pairwise(bounds)]
-        columns[f"key {number}"] = pa.chunked_array(pieces, kind)
+        chunks = [whole.slice(start, end - start) for start, end in itertools.pairwise(bounds)]
+        columns[f"key {number}"] = pa.chunked_array(chunks, kind)
     return pa.table(columns)
 
 

@@ -145,12 +145,12 @@ def test_bucket_groups_write_identical_files(case: Case, most: int, skip: set[in
         skip = skip.intersection(range(job.bucket_count))
         outcomes = run_kernel(job, case.max_rows, skip)
         other = replace(job, tables=tuple(replace(t, directory=f"{t.directory}-again") for t in job.tables))
-        pieces = MemoryBlocks().scan(other, case.max_rows, skip)
+        blocks = MemoryBlocks().scan(other, case.max_rows, skip)
         todo = [bucket for bucket in range(job.bucket_count) if bucket not in skip]
         together = [
             outcome
             for start in range(0, len(todo), most)
-            for outcome in pieces.gather_group(other, todo[start : start + most])
+            for outcome in blocks.gather_group(other, todo[start : start + most])
         ]
         assert together == outcomes
         assert digests(other) == digests(job)

@@ -191,9 +191,9 @@ def test_verify_accepts_same_keys_in_other_row_groups(good: Written) -> None:
 
 def test_verify_reads_keys_of_every_bucket(tmp_path: Path) -> None:
     job = make_job(tmp_path, write_files(tmp_path / "source", [source()]), TABLES)
-    pieces = MemoryBlocks().scan(job)
+    blocks = MemoryBlocks().scan(job)
     moved = replace(job, bucket_count=3)
     for bucket in range(3):
-        outcome = pieces.gather(job, bucket)
+        outcome = blocks.gather(job, bucket)
         with pytest.raises(VerificationError, match="belongs to bucket"):
             verify_bucket(moved, outcome)

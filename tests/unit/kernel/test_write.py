@@ -210,7 +210,7 @@ def test_write_names_invalid_scratch_directory(tmp_path: Path) -> None:
 def test_failed_gather_leaves_no_files(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     files = write_files(tmp_path / "source", [people(numbered(50))])
     job = make_job(tmp_path / "out", files, {"t": ["Number"]}, row_group_rows=5)
-    pieces = MemoryBlocks().scan(job)
+    blocks = MemoryBlocks().scan(job)
     write, calls = pq.ParquetWriter.write_table, []
 
     def fail_later(self: Any, *args: Any, **options: Any) -> None:
@@ -221,7 +221,7 @@ def test_failed_gather_leaves_no_files(tmp_path: Path, error: Exception, monkeyp
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", fail_later)
     with pytest.raises(StorageError if isinstance(error, OSError) else RuntimeError) as caught:
-        pieces.gather(job, 0)
+        blocks.gather(job, 0)
     assert not isinstance(error, OSError) or "out/t/000000_0.snappy.parquet" in str(caught.value)
     assert files_of(job, "t") == []
     assert leftovers(job) == []

@@ -1,4 +1,4 @@
-"""Checks of what AWS would refuse, before AWS is called."""
+"""Check for values that AWS would refuse, before calling AWS."""
 
 from __future__ import annotations
 

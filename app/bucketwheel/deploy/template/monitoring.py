@@ -111,7 +111,7 @@ def events(deployment: Deployment) -> Resources:
 
 
 def _job_events(deployment: Deployment) -> Resources:
-    notice = {"Arn": ref("Notices"), "Id": "notices"}
+    target = {"Arn": ref("Notices"), "Id": "notices"}
     if deployment.on_glue:
         names = [deployment.job_name(name) for name in deployment.jobs()]
         failed = {
@@ -124,9 +124,9 @@ def _job_events(deployment: Deployment) -> Resources:
             "detail-type": ["Glue Job Run Status"],
             "detail": {"jobName": names, "notificationCondition": {"NotifyDelayAfter": [{"exists": True}]}},
         }
-        made = {"JobFailed": _rule(deployment, "job-failed", failed, notice)}
+        made = {"JobFailed": _rule(deployment, "job-failed", failed, target)}
         if deployment.settings.monitoring.long_job_minutes:
-            made["JobSlow"] = _rule(deployment, "job-slow", slow, notice)
+            made["JobSlow"] = _rule(deployment, "job-slow", slow, target)
         return made
     failed = {
         "source": ["aws.emr-serverless"],
@@ -134,7 +134,7 @@ def _job_events(deployment: Deployment) -> Resources:
         # A job that exceeds its timeout looks the same as one that a person cancels.
         "detail": {"applicationId": [ref("Application")], "state": ["FAILED", "CANCELLED"]},
     }
-    return {"JobFailed": _rule(deployment, "job-failed", failed, notice)}
+    return {"JobFailed": _rule(deployment, "job-failed", failed, target)}
 
 
 def _rule(deployment: Deployment, name: str, pattern: dict[str, Any], target: dict[str, Any]) -> dict[str, Any]:
