@@ -99,7 +99,7 @@ def test_stages_attach_to_run_with_requested_tables(case: Case) -> None:
 
 def test_stages_are_refused_after_changed_setting(case: Case) -> None:
     case.run(["discover", "split", "size"])
-    with pytest.raises(ResumeError, match=r"buckets\.count was 4, is 8.*with the stage discover"):
+    with pytest.raises(ResumeError, match=r"buckets\.count was 4, is now 8.*with the stage discover"):
         case.run(["bucket"], buckets__count=8)
 
 
