@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Sequence
 from threading import Event
 
+from bucketwheel.catalogs.sql import drop_table, key_facts, name_of
 from bucketwheel.contracts import Statement, TableCopy
 from bucketwheel.errors import ExecutorError, ExecutorResourcesError
 from bucketwheel.executors.error_mapping import failure
 from bucketwheel.executors.trino import copy_statement
-from bucketwheel.sql import drop_table, key_facts, name_of
 from fake_sql import SqlRefusedError, TinySql
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import duckdb
 
+from bucketwheel.catalogs.sql import quoted
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.sample import Sample
-from bucketwheel.sql import quoted
 
 from .lake import LakeProject
 

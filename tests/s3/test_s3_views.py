@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel.catalogs.duckdb_s3 import viewable
+from bucketwheel.catalogs.sql import parquet_view
 from bucketwheel.errors import CatalogError
-from bucketwheel.sql import parquet_view
 from bucketwheel.storage import Storage
 from s3_support import Bucket
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bucketwheel import sql
+from bucketwheel.catalogs import sql
 from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.contracts import CatalogTable, TableCopy
 from bucketwheel.errors import ConfigError, SchemaError

@@ -22,11 +22,11 @@ from typing import Any
 import duckdb
 
 from bucketwheel.catalogs.duckdb_s3 import viewable
+from bucketwheel.catalogs.sql import drop_view, literal, parquet_glob, parquet_view, quoted
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import check_same_version
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import Settings
-from bucketwheel.sql import drop_view, literal, parquet_glob, parquet_view, quoted
 from bucketwheel.storage import Storage, is_s3, wrap_os_errors
 from bucketwheel.storage.local import flush
 from bucketwheel.storage.lock import file_lock

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
+from bucketwheel.catalogs.sql import literal
 from bucketwheel.errors import CatalogError
-from bucketwheel.sql import literal
 from bucketwheel.storage import Storage, is_s3, wrap_os_errors
 
 if TYPE_CHECKING:

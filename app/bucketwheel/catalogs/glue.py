@@ -17,11 +17,11 @@ from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.aws.retry import retry_throttled
 from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
+from bucketwheel.catalogs.sql import LONGEST_NAME, check_plain_name
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_definition, same_version
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import Settings
-from bucketwheel.sql import LONGEST_NAME, check_plain_name
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below
 

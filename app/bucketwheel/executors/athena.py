@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bucketwheel import sql
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, is_denied, is_throttled, wrap_aws_errors
 from bucketwheel.aws.retry import retry_throttled
+from bucketwheel.catalogs import sql
 from bucketwheel.contracts import Statement, TableCopy
 from bucketwheel.contracts.executor import WRITERS
 from bucketwheel.errors import (

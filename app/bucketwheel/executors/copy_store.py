@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from bucketwheel.catalogs.sql import LONGEST_NAME
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import ConfigError, VerificationError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import CopiedTable, Record
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.store import RunStore
-from bucketwheel.sql import LONGEST_NAME
 from bucketwheel.storage import Storage, join
 from bucketwheel.storage.locations import is_inside
 

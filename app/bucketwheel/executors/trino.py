@@ -15,7 +15,7 @@ import requests
 import trino
 from trino.exceptions import DatabaseError, HttpError, OperationalError, TrinoQueryError
 
-from bucketwheel import sql
+from bucketwheel.catalogs import sql
 from bucketwheel.contracts import Statement, TableCopy
 from bucketwheel.errors import ConfigError, ExecutorBusyError, ExecutorError, ExecutorResourcesError
 from bucketwheel.executors.error_mapping import failure
