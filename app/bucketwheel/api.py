@@ -38,9 +38,11 @@ from bucketwheel.pipeline import plan as _plan
 from bucketwheel.pipeline import reverify as _reverify
 from bucketwheel.pipeline import rollback as _rollback
 from bucketwheel.pipeline import run as _run
+from bucketwheel.pipeline import run_states as _run_states
 from bucketwheel.pipeline.expire import Expired
 from bucketwheel.pipeline.plan import Plan
 from bucketwheel.pipeline.run import RunOutcome
+from bucketwheel.pipeline.run_states import RunState
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.report import render as _report
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, PublishResult, VerifyResult
@@ -64,10 +66,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "JobRequest",
     "LiveDataset", "LiveTable", "Manifest", "Package", "Plan", "Progress", "PublishResult", "Report",
-    "RunOutcome", "Sample", "SampleSpec", "Summary", "VerifyResult", "Withdrawal",
+    "RunOutcome", "RunState", "Sample", "SampleSpec", "Summary", "VerifyResult", "Withdrawal",
     "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expirable", "expire", "load",
-    "local_directory", "manifest", "package", "plan", "previous_run", "report", "rollback", "run", "runs", "sample",
-    "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
+    "local_directory", "manifest", "package", "plan", "previous_run", "report", "rollback", "run", "run_state",
+    "run_states", "runs", "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -163,8 +165,25 @@ def runs(
     the first such manifest raises an error.
     """
     store = _RunStore.of(config.settings)
+    if dataset:
+        _live.check_dataset(dataset, _live.known_datasets(config.settings, store))
     names = [dataset] if dataset else store.datasets()
     return [run for name in names for run in store.manifests(name, unreadable)]
+
+
+def run_states(
+    config: Configuration, dataset: str | None = None, warn: Callable[[str], None] | None = None
+) -> list[RunState]:
+    """Return the runs as `runs` does, with their state: interrupted or not, and how many of their tables are shown.
+
+    `warn` is called with a message for each manifest that is damaged, and if the catalog cannot be read.
+    """
+    return _run_states.run_states(config.settings, dataset, warn)
+
+
+def run_state(config: Configuration, run_id: str, warn: Callable[[str], None] | None = None) -> RunState:
+    """Return one run with its state; see `run_states`."""
+    return _run_states.run_state(config.settings, run_id, warn)
 
 
 def tables(config: Configuration, dataset: str | None = None) -> list[LiveDataset]:
@@ -233,14 +252,17 @@ def expire(
 
 def report(config: Configuration, run_id: str) -> str:
     """Return one self-contained HTML page about a run."""
-    run = manifest(config, run_id)
-    return _report.render(run, cost(config, run))
+    return _page(config, run_state(config, run_id))
 
 
 def write_report(config: Configuration, run_id: str, to: Path | str | None = None) -> Path:
     """Write the HTML page about a run; return its path: `to`, or `bucketwheel-<run id>.html` in this directory."""
-    run = manifest(config, run_id)
-    return _written(_report.render(run, cost(config, run)), to or f"bucketwheel-{run.run_id}.html")
+    state = run_state(config, run_id)
+    return _written(_page(config, state), to or f"bucketwheel-{state.manifest.run_id}.html")
+
+
+def _page(config: Configuration, state: RunState) -> str:
+    return _report.render(state.manifest, cost(config, state.manifest), state.status_text, state.shown_text)
 
 
 def _written(text: str, to: Path | str) -> Path:

@@ -23,16 +23,19 @@ def two(published: Project) -> tuple[Project, str, str]:
 def test_runs_lists_oldest_first(two: tuple[Project, str, str]) -> None:
     project, older, newer = two
     result = project.cli("runs")
-    assert (result.exit_code, f"run {newer} is marked as withdrawn" in result.stderr) == (0, True)
+    assert (result.exit_code, result.stderr) == (0, "")
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert rows[0] == ["run", "dataset", "status", "snapshot", "stages", "rows", "written"]
+    assert rows[0] == ["run", "dataset", "status", "snapshot", "shown", "stages", "rows", "written"]
     stages = "discover,split,size,bucket,verify,register,ctas"
-    assert [row[:6] for row in rows[2:]] == [
-        [older, WIDE, "finished", "2025-09-22", stages, "900"],
-        [newer, WIDE, "finished", "2025-10-22", stages, "1,200"],
+    assert [row[:7] for row in rows[2:]] == [
+        [older, WIDE, "finished", "2025-09-22", "-", stages, "900"],
+        [newer, WIDE, "finished", "2025-10-22", "3/3", stages, "1,200"],
     ]
     runs = json.loads(project.cli("runs", WIDE, "--output", "json").stdout)
-    assert [manifest["run_id"] for manifest in runs] == [older, newer]
+    assert [(manifest["run_id"], manifest["shown"]) for manifest in runs] == [
+        (older, {"count": 0, "total": 3, "kind": "final"}),
+        (newer, {"count": 3, "total": 3, "kind": "final"}),
+    ]
     assert project.cli("runs", NARROW).stdout == "no runs\n"
 
 
@@ -98,6 +101,54 @@ def test_tables_of_unknown_dataset_exits_2_with_hint(project: Project) -> None:
     )
 
 
+def test_show_and_report_say_whether_tables_are_live(two: tuple[Project, str, str], tmp_path: Path) -> None:
+    project, older, newer = two
+    pages = {}
+    for run_id, text in ((older, "was published, not shown any more"), (newer, "live: 3 of 3 tables")):
+        assert text in project.cli("show", run_id).stdout.splitlines()
+        path = tmp_path / f"{run_id}.html"
+        assert project.cli("report", run_id, "--to", str(path)).exit_code == 0
+        pages[run_id] = path.read_text(encoding="utf-8")
+        assert f"<dt>Tables</dt><dd>{text}</dd>" in pages[run_id]
+
+
+def test_runs_of_filtered_run_shows_filter_and_part(published: Project) -> None:
+    published.run("--tables-filter", "ibe_02,ibe_04")
+    lines = published.cli("runs", WIDE).stdout.splitlines()
+    assert lines[0].split() == [
+        "run",
+        "dataset",
+        "status",
+        "snapshot",
+        "shown",
+        "filter",
+        "stages",
+        "rows",
+        "written",
+    ]
+    older, newer = (line.split() for line in lines[2:])
+    assert older[4] == "1/3"
+    assert newer[4:6] == ["2/2", "ibe_02,ibe_04"]
+
+
+def test_runs_and_show_work_without_catalog(published: Project) -> None:
+    (run_id,) = published.run_ids()
+    published.catalog.write_text("no database")
+    for arguments in (("runs",), ("show", run_id)):
+        result = published.cli(*arguments)
+        assert result.exit_code == 0
+        assert run_id in result.stdout
+        assert "warning: which tables are shown is unknown, because the catalog cannot be read: " in result.stderr
+    assert json.loads(published.cli("runs", "--output", "json").stdout)[0]["shown"] is None
+    assert published.cli("tables").exit_code == 1
+
+
+def test_runs_of_unknown_dataset_exits_2_with_hint(project: Project) -> None:
+    result = project.cli("runs", "infobase_atributes")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"error: no dataset 'infobase_atributes'; did you mean '{WIDE}'? known: " in result.stderr
+
+
 @pytest.mark.parametrize("name", ["newer", "last"])
 def test_show_prints_finished_run(two: tuple[Project, str, str], name: str) -> None:
     project, _, newer = two
@@ -126,6 +177,9 @@ def test_show_unknown_run_lists_latest_runs(two: tuple[Project, str, str], comma
     assert (result.exit_code, result.stdout) == (2, "")
     assert "error: no run '2020-01-01-20200101T000000Z-abcdef' below " in result.stderr
     assert f"latest: {newer}, {older}" in result.stderr
+    typo = project.cli(command, newer[:-1])
+    assert (typo.exit_code, typo.stdout) == (2, "")
+    assert f"did you mean '{newer}'? latest: " in typo.stderr
 
 
 def test_verify_passes_intact_run(two: tuple[Project, str, str]) -> None:
@@ -155,7 +209,7 @@ def test_rollback_to_earlier_and_later_run(two: tuple[Project, str, str]) -> Non
     project, older, newer = two
     now = project.content()
     result = project.cli("rollback", older)
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, f"run {newer} is marked as withdrawn" in result.stderr) == (0, True)
     tables = [f"{prefix}_{table}" for prefix in ("ext", "bucketed") for table in ("ibe_01", "ibe_02", "ibe_04")]
     assert result.stdout.splitlines() == [
         f"published {name} -> {project.target}/{WIDE}/{name.partition('_')[2]}/{older}" for name in tables

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from bucketwheel import formatting
-from bucketwheel.cli import text
+from bucketwheel.catalogs.live import Shown
+from bucketwheel.cli import live_text, text
 from bucketwheel.pipeline.plan import Plan
+from bucketwheel.pipeline.run_states import RunState
 from bucketwheel.runs.manifest import (
     BucketOutcome,
     BucketResult,
@@ -76,13 +78,25 @@ def finished() -> Manifest:
 
 def test_run_and_runs_text_match_golden_file(golden: Golden) -> None:
     run, begun = finished(), manifest()
+    selected = run.model_copy(update={"tables_filter": ("t1", "t2", "t3", "t4")})
+    found = discovered([column("Key"), column("A")], [[1200]])
+    sized = manifest(discover=found, size=size(found, buckets__count=256))
     texts = (
         text.run_text(run, True),
         text.run_text(run, False),
         text.run_text(begun, True),
-        text.runs_text([run, begun]),
+        live_text.runs_text(
+            [
+                RunState(run, "finished", shown=Shown(2, 2, "final")),
+                RunState(selected, "finished", shown=Shown(1, 4, "staged")),
+                RunState(sized, "interrupted", (62, 256), Shown(0, 1, "final")),
+                RunState(begun, "running"),
+            ]
+        ),
+        live_text.runs_text([RunState(run, "finished")]),
+        live_text.runs_text([]),
     )
-    golden("runs.txt", "\n\n".join((*texts, text.runs_text([]))) + "\n")
+    golden("runs.txt", "\n\n".join(texts) + "\n")
 
 
 def drift(**changes: Any) -> Drift:

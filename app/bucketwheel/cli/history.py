@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def runs(config: Configuration, dataset: str | None, output: str) -> None:
     """List the runs below the target."""
     from bucketwheel import api
-    from bucketwheel.cli.text import runs_text
+    from bucketwheel.cli.live_text import run_document, runs_text
 
-    manifests = api.runs(config, dataset, _warn)
+    states = api.run_states(config, dataset, _warn)
     if output == "json":
-        print_json([manifest.model_dump(mode="json", exclude={"stages"}) for manifest in manifests])
+        print_json([run_document(state, exclude={"stages"}) for state in states])
     else:
-        click.echo(runs_text(manifests))
+        click.echo(runs_text(states))
 
 
 @click.command()
@@ -58,14 +58,18 @@ def tables(config: Configuration, dataset: str | None, output: str) -> None:
 def show(config: Configuration, run_id: str, output: str) -> None:
     """Show one run; `--output json` prints its whole manifest."""
     from bucketwheel import api
+    from bucketwheel.cli.live_text import run_document
     from bucketwheel.cli.text import run_text
 
-    manifest = api.manifest(config, run_id)
+    state = api.run_state(config, run_id, _warn)
+    manifest = state.manifest
     cost = api.cost(config, manifest)
     if output == "json":
-        print_json({**manifest.model_dump(mode="json"), "cost": None if cost is None else cost.document()})
+        print_json({**run_document(state), "cost": None if cost is None else cost.document()})
         return
-    click.echo(run_text(manifest, changed=True, cost=cost))
+    click.echo(run_text(manifest, changed=True, cost=cost, status=state.status_text))
+    if state.shown_text:
+        click.echo(state.shown_text)
     for name, record in manifest.stages.items():
         click.echo(f"{name}: {record.seconds:.1f} s from {record.started}")
         for warning in record.result.get("warnings", ()):

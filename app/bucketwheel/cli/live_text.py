@@ -1,12 +1,12 @@
-"""Format what is live: the tables that the catalog shows."""
+"""Format what is live: the tables that the catalog shows, and the state of the runs."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from bucketwheel.api import LiveDataset, LiveTable
+from bucketwheel.api import BucketResult, DiscoverResult, LiveDataset, LiveTable, RunState
 from bucketwheel.formatting import counted, size_text, table
 
 _TIME_LENGTH = len("2025-11-01T04:11")
@@ -36,6 +36,54 @@ def tables_document(live: LiveDataset) -> dict[str, Any]:
         "problems": list(live.problems),
         "tables": [dataclasses.asdict(each) for each in live.tables],
     }
+
+
+def runs_text(states: Sequence[RunState]) -> str:
+    """Return one line per run."""
+    if not states:
+        return "no runs"
+    header = ("run", "dataset", "status", "snapshot", "shown", "filter", "stages", "rows", "written")
+    return table(*_without_empty(header, [_run_row(state) for state in states], "filter"))
+
+
+def run_document(state: RunState, exclude: Collection[str] = ()) -> dict[str, Any]:
+    """Return the manifest of a run without the fields in `exclude`, and its state, as JSON."""
+    shown, buckets = state.shown, state.buckets
+    return {
+        **state.manifest.model_dump(mode="json", exclude=set(exclude)),
+        "status": state.status,
+        "buckets": None if buckets is None else {"finished": buckets[0], "total": buckets[1]},
+        "shown": None if shown is None else dataclasses.asdict(shown),
+    }
+
+
+def _run_row(state: RunState) -> tuple[str, ...]:
+    manifest = state.manifest
+    results = manifest.results()
+    snapshot_result, written = results.get("discover"), results.get("bucket")
+    rows = f"{snapshot_result.rows:,}" if isinstance(snapshot_result, DiscoverResult) else "-"
+    total = "-"
+    if isinstance(written, BucketResult):
+        total = size_text(sum(file.bytes for outcome in written.outcomes for file in outcome.files))
+    names = manifest.tables_filter
+    return (
+        manifest.run_id,
+        manifest.dataset,
+        state.status_text,
+        manifest.snapshot_dt or "-",
+        _shown(state),
+        ",".join(names[:3]) + (f",… ({len(names)})" if len(names) > 3 else ""),
+        ",".join(manifest.stages),
+        rows,
+        total,
+    )
+
+
+def _shown(state: RunState) -> str:
+    if state.shown is None or not state.shown.count:
+        return "-"
+    staged = " staged" if state.shown.kind == "staged" else ""
+    return f"{state.shown.count:,}/{state.shown.total:,}{staged}"
 
 
 def _table(tables: Sequence[LiveTable], names: bool = False) -> str:

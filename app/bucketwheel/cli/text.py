@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bucketwheel.api import (
-    BucketResult,
-    Cost,
-    DiscoverResult,
-    Drift,
-    Expired,
-    Manifest,
-    Plan,
-    PublishResult,
-    VerifyResult,
-)
+from bucketwheel.api import Cost, Drift, Expired, Manifest, Plan, PublishResult, VerifyResult
 from bucketwheel.formatting import counted, size_text, table
 
 
@@ -49,10 +39,14 @@ def plan_text(plan: Plan) -> str:
     return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)])
 
 
-def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None) -> str:
-    """Return the result of a run: its tables, its drift against the published run, and its cost."""
+def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None, status: str = "") -> str:
+    """Return the result of a run: its tables, its drift against the published run, and its cost.
+
+    `status` replaces the status of the manifest.
+    """
     results = manifest.results()
-    lines = [f"{manifest.dataset}: run {manifest.run_id} {manifest.status if changed else 'is already up to date'}"]
+    status = (status or manifest.status) if changed else "is already up to date"
+    lines = [f"{manifest.dataset}: run {manifest.run_id} {status}"]
     verified = results.get("verify")
     if isinstance(verified, VerifyResult):
         rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size_text(t.bytes)) for t in verified.tables]
@@ -109,26 +103,6 @@ def _cost_lines(cost: Cost, word: str) -> list[str]:
     if cost.scanned_bytes:
         parts.append(f"{size_text(cost.scanned_bytes)} scanned by Athena {cost.scans:.2f}")
     return [f"cost: {word} {cost.dollars:.2f} dollars: {', '.join(parts)}", f"cost: {cost.basis}"]
-
-
-def runs_text(manifests: Sequence[Manifest]) -> str:
-    """Return one line per run."""
-    if not manifests:
-        return "no runs"
-    header = ("run", "dataset", "status", "snapshot", "stages", "rows", "written")
-    return table(header, [_run_row(manifest) for manifest in manifests])
-
-
-def _run_row(manifest: Manifest) -> tuple[object, ...]:
-    results = manifest.results()
-    snapshot_result, written = results.get("discover"), results.get("bucket")
-    rows = f"{snapshot_result.rows:,}" if isinstance(snapshot_result, DiscoverResult) else "-"
-    total = "-"
-    if isinstance(written, BucketResult):
-        total = size_text(sum(file.bytes for outcome in written.outcomes for file in outcome.files))
-    stages = ",".join(manifest.stages)
-    snapshot = manifest.snapshot_dt or "-"
-    return manifest.run_id, manifest.dataset, manifest.status, snapshot, stages, rows, total
 
 
 def expirable_text(runs: Sequence[Expired]) -> str:

@@ -22,7 +22,7 @@ from typing import NoReturn, Protocol
 
 import psutil
 
-from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError
+from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError, StorageError
 from bucketwheel.lease.disk import DiskLeaseFile
 from bucketwheel.lease.s3 import ObjectLeaseFile
 from bucketwheel.settings import StorageSettings
@@ -34,7 +34,11 @@ _LOG = logging.getLogger("bucketwheel")
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease, and until when (UTC ISO time)."""
+    """Who holds a lease, and until when (UTC ISO time).
+
+    `run_id` is the run that the holder works on, empty if it has not chosen one or works on none, and None if an
+    older version wrote the lease.
+    """
 
     token: str
     host: str
@@ -42,10 +46,22 @@ class Holder:
     process_started: float
     acquired: str
     expires: str
+    run_id: str | None = None
 
     def is_dead_here(self) -> bool:
         """Return whether the holder ran on this host and has ended."""
         return self.host == _host() and _started(self.pid) != self.process_started
+
+    def may_work_on(self, run_id: str, now: datetime) -> bool:
+        """Return whether the holder may be alive and working on a run.
+
+        The operating system knows about a process on this host; any other counts as dead once its lease has expired.
+        """
+        if self.run_id not in (None, run_id):
+            return False
+        if self.host == _host():
+            return not self.is_dead_here()
+        return datetime.fromisoformat(self.expires) > now
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host.partition('/')[0]}"
@@ -74,6 +90,28 @@ def _started(pid: int) -> float | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     except psutil.NoSuchProcess:
         return None
+
+
+def read_holder(directory: str, storage: Storage) -> Holder | None:
+    """Return the holder of the lease in the metadata directory of a dataset, or None if it is free.
+
+    The holder may have died.
+    """
+    path = join(directory, "lease.json")
+    try:
+        return _parse(storage.read(path))
+    except StorageError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        return None
+
+
+def _parse(content: bytes) -> Holder | None:
+    known = {field.name for field in fields(Holder)}
+    try:
+        return Holder(**{name: value for name, value in json.loads(content).items() if name in known})
+    except (ValueError, TypeError, AttributeError):
+        return None  # An incomplete lease has no holder.
 
 
 class LeaseFile(Protocol):
@@ -140,6 +178,7 @@ class Lease:
         self._now = now
         self._token = uuid.uuid4().hex
         self._acquired = ""
+        self._run_id = ""
         self._due = now()
         self._renewal_error = ""
         self._mutex = threading.RLock()
@@ -208,6 +247,17 @@ class Lease:
             except ChangedError:
                 self._raise_lost(self._read())
 
+    def works_on(self, run_id: str) -> None:
+        """Record the run in the lease, so that other commands know which run is still running.
+
+        Raises:
+            LeaseError: another run has the lease.
+        """
+        self._run_id = run_id
+        # If the write fails, the next renewal records the run.
+        if not self._try_to_renew():
+            self._raise_lost(self._read())
+
     def renew(self) -> bool:
         """Extend the lease; return False if another run has it.
 
@@ -247,11 +297,7 @@ class Lease:
             return True
 
     def _read(self) -> Holder | None:
-        known = {field.name for field in fields(Holder)}
-        try:
-            return Holder(**{name: value for name, value in json.loads(self._file.read()).items() if name in known})
-        except (ValueError, TypeError, AttributeError):
-            return None  # An incomplete lease has no holder.
+        return _parse(self._file.read())
 
     def _write(self) -> None:
         expires = self._now() + timedelta(seconds=self._ttl)
@@ -262,6 +308,7 @@ class Lease:
             _started(os.getpid()) or 0.0,
             self._acquired,
             expires.isoformat(timespec="milliseconds"),
+            self._run_id,
         )
         self._file.write(json.dumps(asdict(holder)).encode())
         self._due = self._now() + timedelta(seconds=self._ttl / 3)

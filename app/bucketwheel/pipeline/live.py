@@ -38,7 +38,7 @@ def tables(settings: Settings, dataset: str | None = None) -> list[LiveDataset]:
     return [_checked(settings, name, runs, shown) for name in names]
 
 
-def known_datasets(settings: Settings, runs: RunStore, shown: Sequence[CatalogTable]) -> list[str]:
+def known_datasets(settings: Settings, runs: RunStore, shown: Sequence[CatalogTable] = ()) -> list[str]:
     """Return the datasets that are configured, have runs, or have tables in the catalog."""
     return list(dict.fromkeys([*settings.datasets, *runs.datasets(), *live_datasets(shown)]))
 

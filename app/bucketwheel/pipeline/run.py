@@ -53,8 +53,9 @@ def run(
             catalog=any(name in PUBLISHING for name in names),
             executor="ctas" in names,
         )
-        with leased(settings, request, report, now) as held:
+        with leased(settings, request, report, now) as (held, lease):
             manifest = select_run(held, stages, request)
+            lease.works_on(manifest.run_id)
             held.runs.sweep(request.dataset, manifest.run_id)
             if request.resume and not request.stages:
                 stages = [plugins.stage(name, settings) for name in manifest.planned_stages]

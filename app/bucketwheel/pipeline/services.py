@@ -169,8 +169,8 @@ def leased(
     report: Report,
     now: Callable[[], datetime],
     runs: RunStore | None = None,
-) -> Iterator[Services]:
-    """Hold the dataset while the block runs; yield the services with the lease as their fence.
+) -> Iterator[tuple[Services, Lease]]:
+    """Hold the dataset while the block runs; yield the services with the lease as their fence, and the lease.
 
     Raises:
         LeaseError: another run holds the dataset.
@@ -179,7 +179,7 @@ def leased(
     services = make_services(settings, request, report, now, runs)
     directory = services.runs.metadata_directory(request.dataset)
     with Lease(directory, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
-        yield replace(services, fence=lease)
+        yield replace(services, fence=lease), lease
 
 
 @contextmanager
@@ -191,6 +191,6 @@ def maintained(
     runs: RunStore | None = None,
 ) -> Iterator[Services]:
     """Hold the dataset for a command other than `run`, as `leased` does, and log a failure."""
-    with log_failure(dataset), leased(settings, RunRequest(dataset), report, now, runs) as services:
+    with log_failure(dataset), leased(settings, RunRequest(dataset), report, now, runs) as (services, _):
         services.runs.sweep(dataset)
         yield services

@@ -49,12 +49,14 @@ class _Skew:
     largest: tuple[BucketOutcome, ...]
 
 
-def render(manifest: Manifest, cost: Cost | None = None) -> str:
+def render(manifest: Manifest, cost: Cost | None = None, status: str = "", shown: str = "") -> str:
     """Return the report of a run, finished or not, as one self-contained HTML page; `cost` adds a section.
 
-    The result is deterministic. All text from the data is escaped.
+    `status` replaces the status of the manifest, and `shown` says whether the tables of the run are live. The result
+    is deterministic. All text from the data is escaped.
     """
-    return _template().render(_context(manifest) | {"cost": cost})
+    about = {"cost": cost, "status": status or manifest.status, "shown": shown}
+    return _template().render(_context(manifest) | about)
 
 
 @cache

@@ -10,7 +10,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from bucketwheel.errors import ChangedError, LeaseError, SelectionError, StorageError
+from bucketwheel.errors import ChangedError, LeaseError, SelectionError, StorageError, did_you_mean
 from bucketwheel.runs.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.summary import Summary
@@ -189,7 +189,8 @@ class RunStore:
         if run_id in owners:
             return self.load(owners[run_id], run_id)
         recent = ", ".join(latest[:3]) or "none"
-        raise SelectionError(f"no run {run_id!r} below {self.target}; latest: {recent}")
+        hint = did_you_mean(run_id, latest)
+        raise SelectionError(f"no run {run_id!r} below {self.target}; {hint}latest: {recent}")
 
     def record_replaced(self, dataset: str, run_id: str, at: datetime) -> None:
         """Record that tables stop showing a run at this time; the caller must hold the lease."""
@@ -296,6 +297,10 @@ class BucketCheckpoints:
             if all(sizes[file.table].get(file.name) == file.bytes for file in outcome.files):
                 outcomes[outcome.bucket] = outcome
         return outcomes
+
+    def count(self) -> int:
+        """Return the number of buckets that have been recorded; reads a listing only."""
+        return sum(entry.name.endswith(".json") for entry in self._storage.list(self._directory))
 
     def save(self, outcome: BucketOutcome) -> None:
         """See `contracts.Checkpoints.save`."""

@@ -1,0 +1,132 @@
+"""List runs with their state: whether they still run, how far they are, and how many of their tables are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from bucketwheel import plugins
+from bucketwheel.catalogs.live import LiveDataset, Shown, live_dataset, shown_tables, was_published
+from bucketwheel.contracts import CatalogTable
+from bucketwheel.errors import BucketwheelError
+from bucketwheel.formatting import counted
+from bucketwheel.lease import read_holder
+from bucketwheel.pipeline.live import check_dataset, known_datasets
+from bucketwheel.pipeline.services import utc_now
+from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.store import BucketCheckpoints, RunStore
+from bucketwheel.settings import Settings
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run and what its manifest does not say.
+
+    Attributes:
+        manifest: its manifest
+        status: that of the manifest, or interrupted if the process of a running run has died
+        buckets: finished and all buckets of a run that is in the stage `bucket`, otherwise None
+        shown: how many of its tables the catalog shows; None if it has none yet or the catalog cannot be read
+    """
+
+    manifest: Manifest
+    status: Literal["running", "failed", "finished", "interrupted"]
+    buckets: tuple[int, int] | None = None
+    shown: Shown | None = None
+
+    @property
+    def status_text(self) -> str:
+        """The status, with the number of finished buckets while there are unfinished ones."""
+        if self.buckets is None:
+            return self.status
+        part = "buckets" if self.manifest.size.bucketed else "parts"
+        return f"{self.status} ({self.buckets[0]:,} of {self.buckets[1]:,} {part})"
+
+    @property
+    def shown_text(self) -> str:
+        """Whether the tables of the run are live, as a sentence; empty if it is unknown or there are none yet."""
+        if self.shown is None:
+            return ""
+        if self.shown.count:
+            noun = "staged table" if self.shown.kind == "staged" else "table"
+            return f"live: {self.shown.count:,} of {counted(self.shown.total, noun)}"
+        return "was published, not shown any more" if was_published(self.manifest) else "not published"
+
+
+def run_states(
+    settings: Settings,
+    dataset: str | None = None,
+    warn: Callable[[str], None] | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> list[RunState]:
+    """Return the state of all runs, oldest first within a dataset.
+
+    `warn` is called with a message for each manifest that cannot be read, and if the catalog cannot be read. Without
+    it, the first such manifest raises an error.
+
+    Raises:
+        SelectionError: no such dataset.
+        StorageError: a manifest cannot be read.
+    """
+    runs = RunStore.of(settings)
+    tables = _catalog_tables(settings, warn)
+    names = runs.datasets()
+    if dataset is not None:
+        check_dataset(dataset, known_datasets(settings, runs, tables or ()), tables or ())
+        names = [dataset]
+    states: list[RunState] = []
+    for name in names:
+        manifests = runs.manifests(name, warn)
+        live = None if tables is None else live_dataset(tables, name, runs, settings.catalog, manifests)
+        states += [_state(manifest, live, runs, now) for manifest in manifests]
+    return states
+
+
+def run_state(
+    settings: Settings,
+    run_id: str,
+    warn: Callable[[str], None] | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> RunState:
+    """Return the state of one run; `warn` is called if the catalog cannot be read.
+
+    Raises:
+        SelectionError: no such run.
+    """
+    runs = RunStore.of(settings)
+    manifest = runs.find(run_id)
+    tables = _catalog_tables(settings, warn)
+    live = None if tables is None else live_dataset(tables, manifest.dataset, runs, settings.catalog, [manifest])
+    return _state(manifest, live, runs, now)
+
+
+def _catalog_tables(settings: Settings, warn: Callable[[str], None] | None) -> Sequence[CatalogTable] | None:
+    """Return the tables of the catalog, or None if it cannot be read: the runs are worth showing all the same."""
+    try:
+        return plugins.catalog(settings).tables()
+    except BucketwheelError as error:
+        if warn is not None:
+            warn(f"which tables are shown is unknown, because the catalog cannot be read: {error}")
+        return None
+
+
+def _state(manifest: Manifest, live: LiveDataset | None, runs: RunStore, now: Callable[[], datetime]) -> RunState:
+    status: Literal["running", "failed", "finished", "interrupted"] = manifest.status
+    if status == "running" and not _has_process(manifest, runs, now):
+        # The run may have ended between the reads of manifest and lease.
+        manifest = runs.load(manifest.dataset, manifest.run_id)
+        status = manifest.status
+        if status == "running" and not _has_process(manifest, runs, now):
+            status = "interrupted"
+    buckets = None
+    if status in ("running", "interrupted") and "size" in manifest.stages and "bucket" not in manifest.stages:
+        checkpoints = BucketCheckpoints(runs.storage, runs, manifest.dataset, manifest.run_id)
+        buckets = checkpoints.count(), manifest.size.bucket_count
+    return RunState(manifest, status, buckets, None if live is None else shown_tables(manifest, live))
+
+
+def _has_process(manifest: Manifest, runs: RunStore, now: Callable[[], datetime]) -> bool:
+    holder = read_holder(runs.metadata_directory(manifest.dataset), runs.storage)
+    return holder is not None and holder.may_work_on(manifest.run_id, now())
