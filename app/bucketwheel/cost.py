@@ -84,7 +84,7 @@ def run_cost(manifest: Manifest, settings: Settings) -> float | None:
 
 
 def cost_of(manifest: Manifest, settings: Settings) -> Cost | None:
-    """Return what a run cost, from the seconds of its stages; None if nothing has a price."""
+    """Return the cost of a run, from the seconds of its stages; None if nothing has a price."""
     platform = manifest.runtime if manifest.runtime in ("glue", "emr-serverless") else None
     reads = writes = 0
     if {"discover", "size"} <= manifest.stages.keys():

@@ -1,4 +1,4 @@
-"""The seams: what a stage, an engine, a catalog and a SQL executor are to the rest. Read this first.
+"""Interfaces between the pipeline and its stages, engines, catalogs and SQL executors. Read this first.
 
 ::
 

@@ -51,7 +51,7 @@ def warning(found: str, todo: str) -> CheckResult:
 
 
 def failed(found: str, todo: str) -> CheckResult:
-    """Return the result of a check that found what would make a run, a deployment or a job fail."""
+    """Return the result of a check whose problem makes a run, a deployment or a job fail."""
     return CheckResult("failed", found, todo)
 
 

@@ -63,7 +63,7 @@ def _is_final(table: CatalogTable, catalog: CatalogSettings) -> bool:
 
 
 def refuse_changes(manifest: Manifest, services: Services) -> None:
-    """Check before the heavy stages what is known by now: rows and NULLs after `discover`, columns after `split`.
+    """Check limits before the heavy stages: rows and NULLs after `discover`, columns after `split`.
 
     Raises:
         QualityError: a limit of `quality` is exceeded.

@@ -86,6 +86,6 @@ class Tail:
                 yield event["message"].rstrip("\n")
 
     def _restart(self) -> None:
-        """Start the next pass where late events may still arrive, and drop what is older."""
+        """Start the next pass early enough for late events, and forget older ones."""
         self._since = max(max(self._seen.values(), default=0) - _LATE_MS, self._since)
         self._seen = {event: time for event, time in self._seen.items() if time >= self._since}

@@ -1,4 +1,4 @@
-"""Read what the runs of a job wrote to the target, as far as the caller may read it."""
+"""Read the manifests and summaries that the runs of a job wrote to the target, if the caller may read them."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _results_in(name: str, results: S3Location) -> S3Location | None:
 
 
 def _rules(deployment: Deployment, tables: list[S3Location], results: S3Location | None) -> list[dict[str, Any]]:
-    """Return lifecycle rules; none deletes current objects, because only `expire` knows what tables point to."""
+    """Return lifecycle rules; none deletes current objects, because only `expire` knows which files tables use."""
     deploy = deployment.settings.deploy
     rules: list[dict[str, Any]] = [
         {

@@ -67,7 +67,7 @@ def _title(resource: Resource) -> str:
 
 
 def object_arn(location: S3Location, below: str = "") -> Any:
-    """Return the ARN of what is `below` the location, such as ``/*``; an intrinsic function, for the partition."""
+    """Return the ARN of the objects `below` the location, such as ``/*``, as an intrinsic function."""
     key = f"{location.prefix}{below}".lstrip("/")
     return sub(f"arn:${{AWS::Partition}}:s3:::{location.bucket}/{key}")
 
