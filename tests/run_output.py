@@ -44,7 +44,7 @@ def unexpected_files(keys: Iterable[str], datasets: Iterable[str], leases: Itera
     dataset, lease = ("|".join(map(re.escape, names)) for names in (datasets, leases))
     expected = re.compile(
         rf"({dataset})/(\w+/{_RUN_ID}/\d{{6}}_0\.snappy\.parquet|metadata/snapshot_dt\.txt)"
-        rf"|_bucketwheel/({dataset})/({lease}|runs/{_RUN_ID}/(manifest|summary)\.json)"
+        rf"|_bucketwheel/({dataset})/({lease}|runs/{_RUN_ID}/((manifest|summary)\.json|replaced_at\.txt))"
     )
     return sorted(key for key in keys if not expected.fullmatch(key))
 
@@ -86,7 +86,8 @@ class FaultScene(ABC):
         expected = self.expected_hashes()
         assert expected
         assert self.hashes() == expected
-        assert self.unexpected() == []
+        unexpected = self.unexpected()
+        assert unexpected == [], unexpected
         self.check_tables()
 
     def engine_warnings(self) -> list[str]:
