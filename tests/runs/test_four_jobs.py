@@ -1,37 +1,33 @@
 """The four previous jobs as four processes that share only S3 and the catalog.
 
-integration/jobs runs them in containers.
+integration/jobs runs them on Spark, in containers; the order of jobs and what they share do not depend on the engine.
 """
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyspark
 import pytest
 import yaml
 
 from aws_server import CREDENTIALS, plain_client, served
 from bucketwheel.sample import Sample
 from project import APP, NARROW, WIDE, environment
+from run_output import hash_files
 
 # All servers of one process show the same account, and the tests of `deploy` empty it: stay together.
 pytestmark = [
-    pytest.mark.spark,
     pytest.mark.slow,
-    pytest.mark.usefixtures("java"),
     pytest.mark.xdist_group("four_jobs"),
 ]
 
 BUCKET = "omc-flywheel-data-us-east-1-prod"
 DATABASE = "omc_flywheel_prod"
 DATA_STAGES = "discover,split,size,bucket,verify"
-OPTIONS = ("--master", "local[2]", "--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.ui.enabled=false")
 
 
 class Site:
@@ -41,10 +37,10 @@ class Site:
         self.endpoint, self.conf = endpoint, conf
         self.s3, self.glue = plain_client("s3", endpoint), plain_client("glue", endpoint)
         self.s3.create_bucket(Bucket=BUCKET)
-        for path in (found for found in sample.directory.rglob("*") if found.is_file()):
+        for path in (file for file in sample.directory.rglob("*") if file.is_file()):
             self.s3.upload_file(str(path), BUCKET, str(path.relative_to(sample.directory)))
         settings: dict[str, Any] = {
-            "engine": "spark",
+            "engine": "arrow",
             "target": f"s3://{BUCKET}/omc_cleanroom_data",
             "buckets": {"count": 4},
             "catalog": {"kind": "glue", "path": None, "database": DATABASE},
@@ -63,17 +59,15 @@ class Site:
 
     def job(self, *arguments: str) -> str:
         """Submit one job as Glue would, with Glue's own arguments added; return its output."""
-        home = Path(pyspark.__file__).parent
         glue = ("--JOB_NAME", "etl", "--JOB_RUN_ID", "jr_1", "--job-language", "python", "--enable-metrics", "true")
         done = subprocess.run(
-            [str(home / "bin" / "spark-submit"), *OPTIONS, str(APP / "job.py"), *glue,
-             "--env", "prod", "--config-dir", str(self.conf), *arguments],
-            capture_output=True, text=True, timeout=300, check=False,
-            env=environment(
-                PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1", SPARK_HOME=str(home),
-                AWS_ENDPOINT_URL=self.endpoint, **CREDENTIALS,
-            ),
-        )  # fmt: skip
+            [sys.executable, str(APP / "job.py"), *glue, "--env", "prod", "--config-dir", str(self.conf), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env=environment(AWS_ENDPOINT_URL=self.endpoint, **CREDENTIALS),
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -89,33 +83,28 @@ class Site:
     def digests(self, target: str) -> dict[str, str]:
         """Return the SHA-256 of every data file by dataset, table and name."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{target}/")
-        found = {}
-        for key in (entry["Key"] for page in pages for entry in page.get("Contents", ())):
-            if key.endswith(".parquet"):
-                dataset, table, _, name = key.removeprefix(f"{target}/").split("/")
-                body = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
-                found[f"{dataset}/{table}/{name}"] = hashlib.sha256(body).hexdigest()
-        return found
+        keys = [entry["Key"].removeprefix(f"{target}/") for page in pages for entry in page.get("Contents", ())]
+        return hash_files(keys, lambda key: self.s3.get_object(Bucket=BUCKET, Key=f"{target}/{key}")["Body"].read())
 
     def tables(self, database: str) -> dict[str, Any]:
         """Return names, columns, types, comments, buckets and number of changes of all tables."""
-        found = {}
+        definitions = {}
         pages = self.glue.get_paginator("get_tables").paginate(DatabaseName=database)
-        for table in (found for page in pages for found in page["TableList"]):
+        for table in (entry for page in pages for entry in page["TableList"]):
             place = table["StorageDescriptor"]
             columns = [(column["Name"], column["Type"], column.get("Comment")) for column in place["Columns"]]
             buckets = (place["BucketColumns"], place["NumberOfBuckets"], place["SerdeInfo"])
-            found[table["Name"]] = (columns, buckets, table.get("Description"), table["VersionId"])
-        return found
+            definitions[table["Name"]] = (columns, buckets, table.get("Description"), table["VersionId"])
+        return definitions
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, clean: Sample) -> Iterator[Site]:
     with served() as endpoint:
-        made = Site(endpoint, tmp_path_factory.mktemp("site") / "conf", clean)
-        yield made
-        made.s3.close()
-        made.glue.close()
+        job_site = Site(endpoint, tmp_path_factory.mktemp("site") / "conf", clean)
+        yield job_site
+        job_site.s3.close()
+        job_site.glue.close()
 
 
 @pytest.fixture(autouse=True)
