@@ -1,16 +1,12 @@
-"""Commands in README.md and docs/: the quick start runs as written, every other command line parses."""
+"""Commands and settings in README.md and docs/ exist; tests/docs runs the commands."""
 
 from __future__ import annotations
 
 import itertools
-import os
+import json
 import re
 import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
 import click
@@ -20,54 +16,36 @@ import yaml
 from bucketwheel import api
 from bucketwheel.cli import cli
 from bucketwheel.errors import BucketwheelError
+from bucketwheel.settings import Settings, loading
+from page_support import PAGES, ROOT, SHELL, blocks, calls, inline_code
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-
-_BLOCK = re.compile(
-    r"^(?P<indent> *)(?:<!-- not run: (?P<reason>[^>]+) -->\n *)?```(?P<language>\w*)\n(?P<body>.*?)^ *```$",
-    re.MULTILINE | re.DOTALL,
-)
-_SHELL = ("", "sh", "console")
-
-
-@dataclass(frozen=True)
-class Block:
-    page: Path
-    language: str
-    reason: str | None
-    body: str
-
-    def commands(self) -> Iterator[str]:
-        """Yield the command lines that start `bucketwheel` or `make`; `$ ` marks them in blocks with output."""
-        text = re.sub(r"\\\n\s*", " ", self.body)
-        lines = [line.strip() for line in text.splitlines()]
-        prompted = any(line.startswith("$ ") for line in lines)
-        for line in lines:
-            if not prompted or line.startswith("$ "):
-                for part in re.split(r"&& |\| |\$\(", line.removeprefix("$ ")):
-                    if re.match(r"(\.venv/bin/)?(bucketwheel|make) [a-z-]", part):
-                        yield part.strip().removeprefix(".venv/bin/")
-
-
-def blocks(page: Path) -> list[Block]:
-    return [
-        Block(page, match["language"], match["reason"], match["body"])
-        for match in _BLOCK.finditer(page.read_text("utf-8"))
-    ]
+LANGUAGES = {*SHELL, "csv", "json", "python", "sql", "text", "toml", "yaml"}
+# Blocks that no test runs, by reason. Hosted checks set up environments and images by themselves.
+NOT_RUN = {"downloads packages": 5, "needs Docker": 3, "needs an AWS account": 1, "takes most of an hour": 1}
+# A setting with a value, as `name=value` or as a line of YAML; `…` and `<name>` are placeholders.
+_SETTING = re.compile(r"([a-z_]+(?:\.[a-z_]+)+)(?:=|: )([^\s…<>]+)")
 
 
 def command_lines() -> list[tuple[str, str]]:
-    return [
-        (str(page.relative_to(ROOT)), line)
-        for page in PAGES
-        # The test of the plug-in page installs its plug-in and runs its commands.
-        if page.name != "plugins.md"
-        for block in blocks(page)
-        if block.language in _SHELL
-        for line in block.commands()
-    ]
+    """Return (page, command) of each call in blocks and in the text."""
+    found = []
+    for page in PAGES:
+        lines = [line for block in blocks(page) if block.language in SHELL for line in block.commands()]
+        lines += [line for span in inline_code(page) if "…" not in span for line in calls(span)]
+        found += [(str(page.relative_to(ROOT)), line) for line in lines]
+    return list(dict.fromkeys(found))
+
+
+def settings_in_text() -> list[tuple[str, str, str]]:
+    """Return (page, name, value) of each setting that a page gives a value."""
+    top = Settings.model_fields
+    found = []
+    for page in PAGES:
+        for match in filter(None, map(_SETTING.fullmatch, inline_code(page))):
+            if match[1].split(".")[0] in top:
+                found.append((str(page.relative_to(ROOT)), match[1], match[2]))
+    return list(dict.fromkeys(found))
 
 
 def check_command_line(line: str) -> None:
@@ -84,14 +62,16 @@ def check_command_line(line: str) -> None:
         return
     command: click.Command = cli
     context = click.Context(cli, info_name="bucketwheel")
-    rest = words[1:]
-    while isinstance(command, click.Group):
-        name, subcommand, rest = command.resolve_command(context, rest)
-        assert subcommand is not None, line
-        command = subcommand
+    rest = [word for word in words[1:] if word != "--help"]
+    while isinstance(command, click.Group) and rest:
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None, line
+        command = found
         context = click.Context(command, parent=context, info_name=name)
-    with context:
-        command.parse_args(context, rest)
+    # The text names commands without their arguments.
+    if rest:
+        with context:
+            command.parse_args(context, rest)
     check_overrides(words, line)
 
 
@@ -102,19 +82,23 @@ def check_overrides(words: list[str], line: str) -> None:
     datasets: dict[str, dict[str, str]] = {}
     for word in given:
         name, _, value = word.partition("=")
+        # The page of plug-ins installs its own; its test runs the command.
+        if name.startswith("plugins.") or value == "json":
+            continue
         pairs.append((name, value, "--set"))
         if name.startswith("datasets."):
             datasets[name.split(".")[1]] = {"source": "s", "key": "k"}
     overrides = [("datasets", datasets, "test"), *pairs] if datasets else pairs
-    assert api.load("local", None, overrides, environ={}), line
+    assert not given or loading.load("local", None, overrides), line
 
 
 LINES = command_lines()
+SETTINGS = settings_in_text()
 
 
 def test_docs_commands_are_discovered() -> None:
-    assert len(LINES) > 30
-    assert {page for page, _ in LINES} > {"README.md", "docs/operations.md", "docs/deploy.md"}
+    assert len(LINES) > 60
+    assert {page for page, _ in LINES} > {"README.md", "docs/operations.md", "docs/deploy.md", "docs/tested.md"}
 
 
 @pytest.mark.parametrize(("page", "line"), LINES)
@@ -137,55 +121,56 @@ def test_docs_command_line_with_mistake_is_rejected(line: str) -> None:
         check_command_line(line)
 
 
-def quick_start() -> tuple[list[Block], str]:
-    shown = [block for block in blocks(ROOT / "README.md") if block.reason is None]
-    (settings,) = (block.body for block in shown if block.language == "yaml")
-    (mapping,) = (block.body for block in shown if block.language == "csv")
-    Path("conf").mkdir()
-    Path("conf/local.yaml").write_text(settings, encoding="utf-8")
-    Path("mapping.csv").write_text(mapping, encoding="utf-8")
-    return [block for block in shown if block.language in _SHELL], settings
+def test_docs_settings_load_with_their_values() -> None:
+    assert len(SETTINGS) > 15
+    for page, name, value in SETTINGS:
+        assert loads(name, value), f"{page}: {name}={value}"
 
 
-def shell(command: str, directory: Path) -> str:
-    """Run a command of the README in the current directory, with this version of Bucketwheel on the path."""
-    programs = directory / "programs"
-    programs.mkdir(exist_ok=True)
-    for name, arguments in (("bucketwheel", "-m bucketwheel "), ("python", "")):
-        program = programs / name
-        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments}"$@"\n', encoding="utf-8")
-        program.chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT / "app"),
-        "COLUMNS": "200",
-    }
-    finished = subprocess.run(["sh", "-ec", command], capture_output=True, text=True, env=environment, check=False)
-    assert finished.returncode == 0, (command, finished.stderr)
-    return finished.stdout
+def loads(name: str, value: str) -> bool:
+    try:
+        # Without the plug-ins, which take long to look for.
+        loading.load("prod", ROOT / "conf", [(name, value, "page")])
+    except BucketwheelError:
+        return False
+    return True
 
 
-def normalize(output: str) -> str:
-    """Replace run ids, sizes and the absolute path, which vary between runs, versions of pyarrow and machines."""
-    output = output.replace(f"{Path.cwd()}/", "")
-    output = re.sub(r"\d{4}-\d\d-\d\d-\d{8}T\d{6}Z-[0-9a-f]{6}", "RUN", output)
-    return re.sub(r"\d+\.\d kB", "SIZE", output).strip()
+def test_docs_setting_with_mistake_does_not_load() -> None:
+    assert not loads("buckets.cuont", "8")
+    assert not loads("quality.null_keys", "maybe")
 
 
-@pytest.mark.slow
-def test_readme_quick_start_prints_what_is_shown(tmp_path: Path) -> None:
-    steps, settings = quick_start()
-    assert "people" in yaml.safe_load(settings)["datasets"]
-    compared = 0
-    for block in steps:
-        if block.language != "console":
-            shell(block.body, tmp_path)
-            continue
-        for part in re.split(r"^\$ ", block.body, flags=re.MULTILINE)[1:]:
-            command, _, shown = part.partition("\n")
-            pattern = ".*".join(re.escape(text) for text in normalize(shown).split("…"))
-            output = normalize(shell(command, tmp_path))
-            assert re.fullmatch(pattern, output, re.DOTALL), (command, output)
-            compared += 1
-    assert compared == 2
+def test_docs_blocks_name_their_language() -> None:
+    found = {(block.page.name, block.language) for page in PAGES for block in blocks(page)}
+    assert len(found) > 20
+    assert {language for _, language in found} <= LANGUAGES, found
+
+
+def test_docs_blocks_that_no_test_runs_are_few() -> None:
+    reasons = [block.reason for page in PAGES for block in blocks(page) if block.reason is not None]
+    assert Counter(reasons) == NOT_RUN
+    assert all(block.language in SHELL for page in PAGES for block in blocks(page) if block.reason is not None)
+
+
+def test_docs_yaml_blocks_load_as_configuration() -> None:
+    found = [block for page in PAGES for block in blocks(page) if block.language == "yaml"]
+    assert found
+    for block in found:
+        shown = yaml.safe_load(block.body)
+        datasets = {"datasets": {"people": {"source": "data", "key": "person_id"}}}
+        assert api.load("local", None, {**datasets, **shown}, environ={}), block.page
+
+
+def test_docs_json_blocks_parse() -> None:
+    lines = [
+        line
+        for page in PAGES
+        for block in blocks(page)
+        for line in (block.body.splitlines() if block.language == "json" else ())
+    ]
+    spans = [span for page in PAGES for span in inline_code(page) if re.fullmatch(r'\{".*\}', span)]
+    assert lines
+    assert spans
+    for text in [*lines, *spans]:
+        assert isinstance(json.loads(text), dict)
