@@ -75,8 +75,9 @@ unit-python: VENV = .venv-$(notdir $(PYTHON))
 unit-python:
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip
-	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group test
-	$(VENV)/bin/pytest -n 2 -q -m "not slow and not spark" tests/unit $(PYTEST_ARGS)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,cli,duckdb,report,trino]' --group test
+	$(VENV)/bin/pytest -n 2 -q -m "not slow and not spark" tests/unit --ignore-glob='tests/unit/test_spark*' \
+	  --ignore=tests/unit/test_parallelism.py $(PYTEST_ARGS)
 
 unit-floor: floor ## Run the unit tests with the oldest supported pyarrow and numpy
 	$(FLOOR)/pytest -n 2 -q -m "not slow" tests/unit $(PYTEST_ARGS)
