@@ -1,1 +1,1 @@
-"""Catalogs publish tables: one definition, changed in one update."""
+"""Catalogs publish tables; each table changes in a single update."""

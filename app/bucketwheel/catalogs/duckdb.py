@@ -1,11 +1,11 @@
 """The embedded catalog: one DuckDB file with a view per table.
 
-The published file is never opened for writing. A change is made in a copy that then replaces the file, so a
-reader sees the catalog before or after the change, in any process, and is never locked out. Writers take
-turns on a lock file beside it.
+Bucketwheel never opens the published file for writing. It changes a copy, which then replaces the file. Readers in
+any process therefore see the catalog before or after the change and are never locked out. A lock file beside it
+admits one writer at a time.
 
-A table of the user's that is adopted stays in the file under another name, and comes back under its own
-when publishing has to be undone.
+A table that Bucketwheel adopts stays in the file under another name, and gets its own name back if publishing is
+undone.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class DuckdbCatalog:
             connection.execute("USE memory")
             connection.execute(f"DETACH {name}")
         except BaseException as error:
-            self._forget()
+            self._disconnect()
             if not isinstance(error, duckdb.Error):
                 raise
             busy = any(sign in str(error) for sign in _BUSY)
@@ -261,8 +261,8 @@ class DuckdbCatalog:
             )
             raise CatalogError(f"{self._path}: {error}{hint}") from error
 
-    def _forget(self) -> None:
-        """Detach every file, whatever state an error left them in."""
+    def _disconnect(self) -> None:
+        """Close the connection, because an error may have left files attached."""
         if self._duckdb is not None:
             self._duckdb.close()
             self._duckdb = None

@@ -1,8 +1,8 @@
 """The AWS Glue Data Catalog, which Athena, Trino, Spark and Clean Rooms read.
 
-A table is changed by one `UpdateTable` that names the version it was read at; Glue refuses it where another
-writer came first. `CreateTable` refuses where the table exists. `DeleteTable` knows no version: it is used only to
-undo a creation, right after the version was compared.
+One `UpdateTable` changes a table. It names the version that was read; Glue refuses it if another writer has changed
+the table since. Glue refuses `CreateTable` if the table exists. `DeleteTable` takes no version: Bucketwheel compares
+the version first, and uses it only to undo a creation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MISSING = "EntityNotFoundException"
 _EXISTS = "AlreadyExistsException"
 _CONFLICT = "ConcurrentModificationException"
-# Glue also reports a conflict of two simultaneous calls that changed nothing: such a call is retried.
+# Glue can refuse both of two simultaneous calls, so a refused call is retried if the table has not changed.
 _CONFLICT_RETRIES = 5
 
 
@@ -77,10 +77,10 @@ class GlueCatalog:
         return as_table(answer["Table"])
 
     def tables(self) -> Sequence[CatalogTable]:
-        """See `contracts.Catalog.tables`; a database that is still to be created has none.
+        """See `contracts.Catalog.tables`; a database that the first run will create has no tables.
 
         Raises:
-            CatalogError: there is no such database, and none is to be created.
+            CatalogError: the database does not exist, and `catalog.create_database` is off.
         """
         found: list[CatalogTable] = []
         page: dict[str, str] = {}
@@ -121,7 +121,7 @@ class GlueCatalog:
         try:
             self._call(table.name, "delete_table", Name=table.name.lower())
         except _Refused as refusal:
-            # It existed a moment ago: a response was lost, and botocore repeated the deletion.
+            # The table existed a moment ago, so an earlier attempt deleted it although its response was lost.
             if refusal.code != _MISSING:
                 raise refusal.error from refusal.cause
 
@@ -159,7 +159,7 @@ class GlueCatalog:
                 return
 
     def _settled(self, table: CatalogTable, replacing: CatalogTable | None, refusal: _Refused) -> CatalogTable:
-        """Return the table if the refused call repeated one that succeeded although its response was lost."""
+        """Return the table if an earlier attempt succeeded although its response was lost, otherwise raise."""
         if refusal.code not in (_EXISTS, _CONFLICT, _MISSING):
             raise refusal.error from refusal.cause
         shown = self.get(table.name)
@@ -190,8 +190,8 @@ class GlueCatalog:
         """Call Glue.
 
         Raises:
-            _Refused: Glue answered with an error, which the caller may understand.
-            CatalogError: there was no answer.
+            _Refused: Glue returned an error, which the caller may handle.
+            CatalogError: Glue sent no response.
         """
         thing = f"table {self.database}.{name}" if name else f"database {self.database}"
         method = getattr(self._glue, action)
@@ -205,7 +205,7 @@ class GlueCatalog:
 
 
 class _Refused(Exception):  # noqa: N818
-    """A refusal by Glue; `error` is the error to raise unless the caller has a more specific one."""
+    """An error that Glue returned; callers that do not handle it raise `error`."""
 
     def __init__(self, cause: ClientError, thing: str) -> None:
         super().__init__(str(cause))

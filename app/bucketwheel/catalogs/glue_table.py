@@ -16,7 +16,7 @@ _ASCENDING = 1
 
 
 def as_table(found: Mapping[str, Any]) -> CatalogTable:
-    """Return the definition of a table; `native` keeps Glue's complete answer."""
+    """Return the definition of a table; `native` keeps Glue's complete response."""
     storage = found.get("StorageDescriptor") or {}
     count = storage.get("NumberOfBuckets", 0)
     buckets = tuple(storage.get("BucketColumns") or ()) if count > 0 else ()
@@ -37,9 +37,9 @@ def as_table(found: Mapping[str, Any]) -> CatalogTable:
 
 
 def kept_input(table: CatalogTable, fields: Collection[str]) -> dict[str, Any] | None:
-    """Return the input with which Glue restores a table: those of `fields` that it had.
+    """Return the input that restores a table in Glue: the fields of its response that are in `fields`.
 
-    None where the definition did not come from Glue, or was changed since.
+    Return None if the definition did not come from Glue or has been changed since.
     """
     if not table.native or as_table(table.native) != replace(table, version=table.native.get("VersionId")):
         return None
@@ -54,7 +54,7 @@ def new_input(table: CatalogTable) -> dict[str, Any]:
     if spark:
         # Without this, Trino would expect Hive's buckets; with it, Trino reads the table as unbucketed.
         parameters[_PROVIDER] = "parquet"
-        # Spark reads the location of a table with a provider from here.
+        # If a table has a provider, Spark reads its location from here.
         serde["path"] = f"{table.location}/"
     made = {
         "Name": table.name,

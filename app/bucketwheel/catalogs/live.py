@@ -1,7 +1,7 @@
 """Read what the catalog shows now: for each table of a dataset, the run whose files readers get.
 
-Every command that needs to know what is live asks here, so that all give the same answer. The catalog decides; the
-manifests of the runs that it shows add rows, bytes and files.
+All commands use this module, so that they agree. The catalog determines what is live; the manifests of those runs add
+rows, bytes and files.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LiveTable:
         files: number of files, from the manifest
         published: time of publication (UTC, ISO format), or None if unknown
         differs: `snapshot` or `run` if most tables of the dataset show another one, otherwise None
-        retired: whether a whole run that started later and is shown too no longer has this table
+        retired: whether a later run without a table filter is shown and no longer has this table
         missing_files: number of files that are gone or have another size; None if not checked
     """
 
@@ -190,7 +190,7 @@ def live_dataset(
 def shown_tables(manifest: Manifest, live: LiveDataset) -> Shown | None:
     """Return how many tables of a run are shown, or None if the run has no tables yet.
 
-    The published tables count; if none of them shows the run, its other tables do.
+    It counts the published tables, or other kinds of tables if no published table shows the run.
     """
     if "split" not in manifest.stages:
         return None
@@ -264,7 +264,7 @@ def _copy_at(location: str, manifest: Manifest) -> CopiedTable | None:
 
 
 def _is_retired(table: LiveTable, manifests: Iterable[Manifest]) -> bool:
-    """Return whether a whole run that is shown and started after the run of this table does not have the table."""
+    """Return whether one of the runs started after that of the table, has no table filter and lacks the table."""
     return any(
         not manifest.tables_filter
         and started_at(manifest.run_id) > started_at(table.run_id)

@@ -167,7 +167,7 @@ def publish_all(
             with fence.guard():
                 then()
         except BaseException as error:
-            _go_back(catalog, changed, error)
+            _undo(catalog, changed, error)
             raise
     return PublishResult(
         tables=tuple(
@@ -226,7 +226,7 @@ def _put(catalog: Catalog, table: CatalogTable, found: CatalogTable | None) -> _
         # The update may have succeeded anyway, for example if its response was lost.
         shown = _shown_after(catalog, table, error)
         if shown and not same_version(shown, found):
-            _go_back(catalog, [(shown, found)], error)
+            _undo(catalog, [(shown, found)], error)
         raise
 
 
@@ -249,7 +249,7 @@ def _check_shown(catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
             )
 
 
-def _go_back(catalog: Catalog, changed: Sequence[_Change], cause: BaseException) -> None:
+def _undo(catalog: Catalog, changed: Sequence[_Change], cause: BaseException) -> None:
     """Undo updates in reverse order.
 
     This needs no lease: a table is restored only if no other writer has changed it since.

@@ -34,7 +34,7 @@ _WORKING_COPIES = 2.5
 _PREFERRED_BATCH_ROWS = 65_536
 # Minimum rows of a batch, however small the budget.
 _MIN_BATCH_ROWS = 1024
-# Minimum bucket groups per thread. They balance the load, and a killed run loses at most one per thread.
+# Minimum bucket groups per thread. Small groups balance the load, and a kill loses at most one group per thread.
 _GROUPS_PER_THREAD = 8
 
 T = TypeVar("T")

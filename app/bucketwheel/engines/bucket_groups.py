@@ -1,4 +1,4 @@
-"""Form groups of buckets that are gathered as one: the fixed cost of a gather equals that of thousands of rows."""
+"""Form groups of small buckets to gather as one: the fixed cost of a gather is that of thousands of rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def group_buckets(buckets: Sequence[int], rows: npt.NDArray[np.int64], max_rows:
 def group_buckets_by_average(job: BucketJob, buckets: Sequence[int], parts: int) -> tuple[tuple[int, ...], ...]:
     """Return at least one group of buckets for each of `parts`, sized by the average rows of a bucket.
 
-    Use this before the rows of each bucket are known. A bucket far above the average loses little by sharing a group.
+    Use this before the rows of each bucket are known. Grouping a bucket far above the average costs little.
     """
     rows = sum(part.rows for part in job.slices)
     fair_share = rows * len(buckets) // (job.bucket_count * parts)

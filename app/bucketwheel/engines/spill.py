@@ -31,7 +31,7 @@ class _BufferedPart(Protocol):
 
 
 class _PartInMemory:
-    """One part of a slice in memory; a block is a view, also one of several adjacent buckets."""
+    """One part of a slice in memory; the block of one bucket or of several adjacent ones is a view of it."""
 
     def __init__(self, scattered: Scattered, groups: Sequence[Sequence[str]]) -> None:
         self.rows = np.diff(scattered.offsets)

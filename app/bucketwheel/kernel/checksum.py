@@ -14,7 +14,7 @@ _MASK = 2**64 - 1
 
 
 def key_checksum(columns: Sequence[pa.Array | pa.ChunkedArray]) -> int:
-    """Return the sum of the hashes of all rows modulo 2^64; checksums of parts add up to that of the whole."""
+    """Return the sum of the row hashes modulo 2^64; the checksum of a whole is the sum of those of its parts."""
     return total(row_hashes(columns))
 
 

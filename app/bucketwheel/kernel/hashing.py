@@ -39,7 +39,7 @@ _HIVE_SEED = 104729
 # Small enough that the temporary arrays of a step fit into the processor's cache.
 _BLOCK_ROWS = 1 << 16
 _WINDOW_BYTES = 1 << 18
-# With at most this many rows left after this many words, Python integers are faster than numpy calls.
+# After this many words, if at most this many strings have more, Python integers are faster than numpy calls.
 _FEW = 64
 
 # Powers 0 to _WINDOW_BYTES of 31 and of its inverse modulo 2**32.
@@ -173,7 +173,7 @@ def _fold(chunk: pa.Array, name: str, scheme: str, hashes: _Hashes, *, first: bo
 
 
 def _hash(block: pa.Array, name: str, scheme: str, null_hashes: _Hashes) -> _Hashes:
-    """Hash a block of one column; ``null_hashes`` are the hashes of NULL and, for Spark, the seeds."""
+    """Hash a block of one column; NULL gets the value in ``null_hashes``, which are also the seeds for Spark."""
     if name == "null":
         return null_hashes
     seeds = null_hashes.copy() if scheme == "spark" else np.full(len(block), _HIVE_SEED, np.uint32)
@@ -230,9 +230,9 @@ def _hash_java_strings(data: _Bytes, offsets: _Offsets, initial: int) -> _Hashes
 
 
 def _murmur_strings(data: _Bytes, offsets: _Offsets, scheme: str, hashes: _Hashes) -> _Hashes:
-    """Hash strings by Murmur3, in place of their seeds: each step mixes the next word of all rows that have one.
+    """Hash strings by Murmur3 and overwrite their seeds; each step mixes the next word of all rows that have one.
 
-    Unlike standard Murmur3, both sign-extend the up to three bytes after the last full word: Hive's
+    Up to three bytes follow the last full word. Unlike standard Murmur3, Hive and Spark sign-extend them: Hive's
     ``Murmur3.hash32`` joins them to one word, Spark's ``hashUnsafeBytes`` mixes in each as a word.
     """
     lengths = np.diff(offsets)
@@ -287,7 +287,7 @@ def _mix_long(state: int, words: _Hashes) -> int:
 
 
 def _finish(hashes: _Hashes, lengths: _Hashes | int) -> _Hashes:
-    """Mix in the lengths in bytes, then every bit into all others, in place."""
+    """Apply Murmur3's finalizer in place: mix in the lengths in bytes, then let every bit affect all others."""
     hashes ^= np.uint32(lengths)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         hashes ^= hashes >> np.uint32(shift)

@@ -1,7 +1,8 @@
 """Verify: read the files of one bucket back and compare them with the outcome of gather.
 
 The keys of the first table are decoded and hashed again. Every other table passes if the bytes of its key columns on
-disk are equal to those; if they differ, for example by their row groups, its keys are decoded and hashed too.
+disk equal those of the first table. Otherwise, for example with other row groups, its keys are decoded and hashed
+too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Verify the files of a table that a SQL engine wrote: every key must be in the bucket of its file name.
 
-The check relies on the files alone, not on the engine. If rows are in the wrong bucket, or a file name means another
-bucket, readers silently miss those rows in look-ups and joins.
+The check relies on the files alone, not on the engine. If rows are in the wrong bucket, or a file has the name of
+another bucket, readers silently miss those rows in look-ups and joins.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def verify_copy(
         on_row_group: called before each row group; may raise an exception to stop.
 
     Raises:
-        VerificationError: a file cannot be read, its name means no bucket, or it has a row of another bucket; the
-            message names file, row and bucket.
+        VerificationError: a file cannot be read, has no bucket number in its name, or has a row of another bucket;
+            the message names file, row and bucket.
     """
     files = [entry for entry in storage.list(directory) if not entry.name.startswith(("_", "."))]
     buckets = _buckets(directory, files, keys)

@@ -56,7 +56,7 @@ def _write_file(
                 groups = _write_groups(rest, table.row_group_rows, max_groups, job.max_file_bytes, sink, options)
                 size = sink.tell()
                 if size > job.max_file_bytes and groups > 1:
-                    # It must never become visible: a late task would replace a published file with it.
+                    # Never move this file to its final name: a late task would replace a published file.
                     raise _TooLargeError
             return min(groups * table.row_group_rows, rest.num_rows), size
         # The last row group is larger than those before it, or the footer does not fit.
@@ -79,7 +79,7 @@ def _write_groups(
 def writer_options(job: BucketJob, table: TableLayout) -> dict[str, Any]:
     """Return the Parquet writer's options: Snappy; statistics and page index for the keys only.
 
-    In key order, other values are in random order, so that their statistics would prune nothing.
+    Rows are in key order, so values of other columns are in random order and their statistics would prune nothing.
     """
     schema = pa.ipc.read_schema(pa.py_buffer(table.schema))
     names = [name for _, name in job.keys]

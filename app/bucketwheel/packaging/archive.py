@@ -31,7 +31,7 @@ def build_archive(source: Path) -> Path:
     """Build the archive with Docker and return its path.
 
     Raises:
-        UsageError: no Dockerfile or no Docker; says how to pass an archive instead.
+        UsageError: there is no Dockerfile or no Docker; the message explains how to pass an archive instead.
         BucketwheelError: the build failed; quotes its last lines.
     """
     script = source / BUILD_SCRIPT

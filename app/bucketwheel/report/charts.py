@@ -109,7 +109,8 @@ def bars(values: Sequence[tuple[str, float]], text: Callable[[float], str]) -> s
 
 def _pygal() -> Any:
     pygal = report_module("pygal")
-    # pygal installs an import finder for plug-ins. We use none, and it makes Python warn at every later import.
+    # pygal installs an import finder for its plug-ins. Bucketwheel uses none, and Python would warn at every later
+    # import.
     sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != pygal.__name__]
     return pygal
 

@@ -1,8 +1,8 @@
 """Compare the snapshot of a run with the published one.
 
-Rows, columns and NULLs come from both manifests. Keys are read back, one bucket of both runs after the other. Whether
-files are correct does not depend on any of this, so a failed comparison is only a warning, unless the configuration
-sets a limit. `drift_limits.py` compares the differences with the limits.
+Rows, columns and NULLs come from both manifests. Keys are read back, one bucket of both runs after the other. Files
+can be correct without a comparison, so a failed comparison is only a warning, unless the configuration sets a limit.
+`drift_limits.py` compares the differences with the limits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from bucketwheel.stages.drift_limits import drift_warnings, refuse_beyond_limits
 from bucketwheel.stages.schema_changes import removed_tables, schema_changes
 from bucketwheel.storage import join
 
-# Share of the memory budget for keys, and its maximum in bytes: the Spark driver shares its memory with a JVM.
+# Share of the memory budget for keys, and its maximum in bytes, because the Spark driver shares its memory with a
+# JVM.
 _WORKING = 0.4
 _MOST = 2**31
 # Copies of a key in memory, and bytes per key of a table of distinct keys.
@@ -36,7 +37,8 @@ _COPIES, _OVERHEAD = 3, 32
 def published_runs(manifest: Manifest, services: Services) -> dict[str, Manifest]:
     """Return the run that each published table of the dataset shows, by the table's name without prefix.
 
-    Final tables count; staged ones do only where no final table of the dataset is published. This run is left out.
+    These are the final tables, or the staged tables if no final table of the dataset is published. Tables that
+    already show this run are left out.
 
     Raises:
         BucketwheelError: the catalog cannot be reached, or a run no longer has a manifest.

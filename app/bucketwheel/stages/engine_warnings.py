@@ -10,7 +10,7 @@ from bucketwheel.contracts import Engine, Progress, Services
 
 @contextmanager
 def attach_engine_warnings(services: Services, stage: str, engine: Engine) -> Iterator[None]:
-    """If the block fails, report the warnings of the engine and add them to the error, as there is no result."""
+    """If the block fails, report the warnings of the engine and add them to the error."""
     before = engine.statistics()
     try:
         yield

@@ -63,7 +63,10 @@ def data_files(storage: Storage, location: str, warnings: list[str] | None = Non
 
 
 def detect_partition(storage: Storage, source: str) -> str | None:
-    """Return the pattern of most snapshot directories below a source; `none` if it holds Parquet files, else None."""
+    """Return the most frequent pattern of the snapshot directories below a source.
+
+    Without such directories, return the pattern `none` if the source holds Parquet files, otherwise None.
+    """
     names, files = _listed(storage, source)
     patterns = Counter(pattern for name in names if (pattern := dated_pattern(name)))
     if not patterns:

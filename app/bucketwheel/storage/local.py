@@ -131,7 +131,7 @@ def _move(temporary: str, path: str) -> None:
     try:
         os.replace(temporary, path)  # noqa: PTH105  once a file, and Path is slow
     except FileNotFoundError as error:
-        # Do not create the directory of a table again that was deleted with its run.
+        # If the run was deleted, do not create the directory of its table again.
         if not Path(temporary).exists():
             raise _too_late(temporary, path) from error
         Path(path).parent.mkdir(parents=True, exist_ok=True)

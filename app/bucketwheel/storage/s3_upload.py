@@ -115,7 +115,7 @@ class Upload(io.RawIOBase):
 
     def _send_part(self, number: int, content: bytes) -> dict[str, Any]:
         response = self._call("upload_part", UploadId=self._id, PartNumber=number, Body=content)
-        # S3 refuses to complete an upload that began without checksums with those that botocore adds to parts.
+        # botocore adds checksums to parts. S3 refuses them on completion if the upload began without checksums.
         sums = {self._sum: response[self._sum]} if self._sum in response else {}
         return {"PartNumber": number, "ETag": response["ETag"], **sums}
 
@@ -135,7 +135,7 @@ class Upload(io.RawIOBase):
         return bool(response.get("Metadata", {}).get(_MARK) == self._mark)
 
     def _sweep(self) -> None:
-        """Abort the unknown upload that a lost response to its creation left behind."""
+        """Abort an upload whose id is unknown because the response to its creation was lost."""
         if self._repeated:
             abandon_uploads(self._client, self._bucket, self._key, lambda key: key == self._key)
 

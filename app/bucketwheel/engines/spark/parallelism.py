@@ -13,8 +13,8 @@ from pyspark import SparkContext
 
 # Several tasks per core, so that few cores are idle while the last task finishes.
 _TASKS_PER_CORE = 4
-# Maximum decoded bytes of a task where buckets and slices allow it, so that executors that a cluster adds for waiting
-# tasks, or that start late, find work.
+# Maximum decoded bytes of a task, unless one bucket or slice is larger. Small tasks leave work for executors that
+# start late or that a cluster adds for waiting tasks.
 _TASK_BYTES = 256 * 2**20
 # Executors of a standalone cluster register one by one, some seconds after the session starts.
 _MAX_WAIT_SECONDS = 15.0
@@ -88,7 +88,10 @@ def _registered_executors(context: SparkContext) -> _Executors:
 
 
 def _wait_for_executors(context: SparkContext, expected: int) -> int:
-    """Return the cores once `expected` are registered, or once no executor came for as long as the last one took."""
+    """Return the cores once `expected` are registered, or once executors have ceased to register.
+
+    The latter is assumed when the time since the last registration exceeds the time from the start of Spark to it.
+    """
     deadline = time.monotonic() + _MAX_WAIT_SECONDS
     while True:
         executors = _registered_executors(context)

@@ -27,14 +27,14 @@ from bucketwheel.storage import is_s3
 
 _GENERAL = {
     "spark.app.name": "bucketwheel",
-    # Workers copy blocks out of each batch at once, so huge pages in the allocator bring nothing.
+    # Workers copy blocks out of each batch immediately, so huge pages in the allocator do not help.
     "spark.executorEnv.MIMALLOC_ALLOW_THP": "0",
     # The only compression of shuffle blocks; dictionary codes take a quarter less than with LZ4.
     "spark.io.compression.codec": "zstd",
     # Bucketwheel shows its own progress.
     "spark.ui.showConsoleProgress": "false",
 }
-# Driver and executors are one process, so no other machine has to reach it.
+# Driver and executors are one process, so no other machine connects to it.
 _ONE_MACHINE = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
@@ -96,7 +96,7 @@ def _keep_interrupt_handler() -> Iterator[None]:
 
 
 def _preset_settings(own: bool) -> dict[str, str]:
-    """Return the settings of the platform: by `spark-submit`, or from the defaults file that a new JVM will read."""
+    """Return the settings of the platform from `spark-submit`, or from the defaults file that a new JVM will read."""
     if not own:
         SparkContext._ensure_initialized()
         return {**_hadoop_settings(), **dict(SparkConf().getAll())}
