@@ -161,6 +161,9 @@ class Reader:
         """Run a command line with the ids that exist here in the place of those that the page shows."""
         command = self._with_own_ids(re.sub(r"\\\n\s*", "", command))
         words = shlex.split(command, comments=True)
+        if words[0] == "cd" and "\n" not in command:
+            os.chdir(words[1])
+            return Finished(command, 0, "", "")
         if (
             self.in_process
             and "\n" not in command

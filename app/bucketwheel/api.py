@@ -33,6 +33,7 @@ from bucketwheel.optional import aws_module
 from bucketwheel.packaging import package as _packaging
 from bucketwheel.packaging.package import Package
 from bucketwheel.pipeline import expire as _expire
+from bucketwheel.pipeline import init as _init
 from bucketwheel.pipeline import live as _live
 from bucketwheel.pipeline import plan as _plan
 from bucketwheel.pipeline import reverify as _reverify
@@ -40,6 +41,7 @@ from bucketwheel.pipeline import rollback as _rollback
 from bucketwheel.pipeline import run as _run
 from bucketwheel.pipeline import run_states as _run_states
 from bucketwheel.pipeline.expire import Expired
+from bucketwheel.pipeline.init import NewProject
 from bucketwheel.pipeline.plan import Plan
 from bucketwheel.pipeline.run import RunOutcome
 from bucketwheel.pipeline.run_states import RunState
@@ -65,11 +67,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "JobRequest",
-    "LiveDataset", "LiveTable", "Manifest", "Package", "Plan", "Progress", "PublishResult", "Report",
+    "LiveDataset", "LiveTable", "Manifest", "NewProject", "Package", "Plan", "Progress", "PublishResult", "Report",
     "RunOutcome", "RunState", "Sample", "SampleSpec", "Summary", "VerifyResult", "Withdrawal",
-    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expirable", "expire", "load",
-    "local_directory", "manifest", "package", "plan", "previous_run", "report", "rollback", "run", "run_state",
-    "run_states", "runs", "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
+    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expirable", "expire", "init",
+    "load", "local_directory", "manifest", "package", "plan", "previous_run", "report", "rollback", "run",
+    "run_state", "run_states", "runs", "sample", "submit", "summary", "tables", "unmark", "upload", "verify",
+    "write_report",
 ]  # fmt: skip
 
 
@@ -80,16 +83,41 @@ def load(
     environ: Mapping[str, str] | None = None,
 ) -> Configuration:
     """Load a configuration; see `config.load`. `overrides` may be a mapping of dotted names to values."""
-    given = (
-        [(name, value, "override") for name, value in overrides.items()]
-        if isinstance(overrides, Mapping)
-        else overrides
-    )
-    config = _config.load(
-        env, directory, given, os.environ if environ is None else environ, _plugins.settings_models()
-    )
+    environment = os.environ if environ is None else environ
+    config = _config.load(env, directory, _given(overrides), environment, _plugins.settings_models())
     _plugins.check_copies(config.settings)
     return config
+
+
+def init(
+    directory: Path | str = ".",
+    source: str | None = None,
+    key: str | None = None,
+    dataset: str | None = None,
+    overrides: Mapping[str, Any] | Sequence[tuple[str, Any, str]] = (),
+    environ: Mapping[str, str] | None = None,
+) -> NewProject:
+    """Write the configuration of a new project and a mapping, both made from a look at the source.
+
+    Args:
+        directory: the project; created if it does not exist.
+        source: directory of the snapshots, local or on S3; None takes the only one in `directory`.
+        key: the key column, or several, separated by commas.
+        dataset: name of the dataset; None derives it from the source.
+        overrides: settings for the new configuration, as for `load`.
+        environ: environment variables; None takes those of the process.
+    """
+    environment = os.environ if environ is None else environ
+    config = _config.load("local", None, _given(overrides), environment, _plugins.settings_models(), read_files=False)
+    values = dict(_config.flatten(config.settings.model_dump(mode="json")))
+    given = {name: values[name] for name, _, origin in config.rows() if not origin.startswith(("default", "environ"))}
+    return _init.init(config.settings, given, Path(directory), source, key, dataset)
+
+
+def _given(overrides: Mapping[str, Any] | Sequence[tuple[str, Any, str]]) -> Sequence[tuple[str, Any, str]]:
+    if isinstance(overrides, Mapping):
+        return [(name, value, "override") for name, value in overrides.items()]
+    return overrides
 
 
 def local_directory(directory: str, scratch: Path | str) -> str:

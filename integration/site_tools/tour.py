@@ -35,8 +35,8 @@ catalog: {path: out/catalog.duckdb}
 target: out
 datasets:
   infobase_attributes:
-    source: data/opus/infobase_attributes/raw_input
-    mapping: data/opus/infobase_attributes/mapping.csv
+    source: opus/infobase_attributes/raw_input
+    mapping: opus/infobase_attributes/mapping.csv
     key: Customer_User_id
 """
 _HEAD = """---
@@ -61,7 +61,7 @@ class Step:
 # The first creates the input of the others.
 _STEPS = (
     Step(
-        "sample data --rows 20000 --tables 3 --columns 4",
+        "sample . --rows 20000 --tables 3 --columns 4",
         "Create sample data: people, codes, flags, dates, a mapping.",
     ),
     Step("doctor", "Check that everything a run needs is available."),
@@ -89,7 +89,6 @@ def make_tour(docs: Path, project: Path, root: Path) -> None:
     shutil.rmtree(project, ignore_errors=True)
     (project / "conf").mkdir(parents=True)
     (project / "conf" / "base.yaml").write_text(_CONFIGURATION)
-    (project / "conf" / "local.yaml").touch()
     shown = docs / "tour"
     shown.mkdir()
     text = [_HEAD]

@@ -72,7 +72,7 @@ class Account:
     def deliver(self, sample: Sample, but: str = "none") -> None:
         """Upload the snapshot of a month and the mapping as the source systems do, without files of suffix `but`."""
         for path in sorted(sample.directory.rglob("*")):
-            if path.is_file() and path.suffix != but:
+            if path.is_file() and path != sample.configuration and path.suffix != but:
                 key = str(path.relative_to(sample.directory))
                 self.s3.put_object(Bucket=self.deployment.target().bucket, Key=key, Body=path.read_bytes())
 

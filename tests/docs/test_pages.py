@@ -69,7 +69,7 @@ def write_blocks(page: str, files: Mapping[str, str]) -> None:
 
 
 SAMPLE_FILES = {"conf/local.yaml": "infobase_attributes"}
-README_FILES = {"conf/local.yaml": "target: out", "mapping.csv": "table,column"}
+README_FILES = {"mapping.csv": "table,column"}
 
 
 def buckets(endpoint: str) -> None:
@@ -141,7 +141,9 @@ def test_output_that_differs_does_not_match() -> None:
 
 @pytest.mark.slow
 def test_readme_commands_run_as_written(reader: Reader, cloud: str) -> None:
-    write_blocks("README.md", README_FILES)
+    def mapping() -> None:
+        assert Path("mapping.csv").exists()
+        write_blocks("README.md", README_FILES)
 
     def production() -> None:
         buckets(cloud)
@@ -149,13 +151,13 @@ def test_readme_commands_run_as_written(reader: Reader, cloud: str) -> None:
         shutil.copytree(ROOT / "conf", "conf")
         source_and_archive()
 
-    assert read("README.md", reader, {"doctor --env prod": [production]}) >= 8
+    before: Before = {"$ bucketwheel run people": [mapping], "doctor --env prod": [production]}
+    assert read("README.md", reader, before) >= 9
 
 
 @pytest.mark.slow
-def test_start_page_commands_run_as_written(checkout: Reader) -> None:
-    write_blocks("docs/index.md", SAMPLE_FILES)
-    assert read("docs/index.md", checkout, {}) == 4
+def test_start_page_commands_run_as_written(reader: Reader) -> None:
+    assert read("docs/index.md", reader, {}) == 5
 
 
 @pytest.mark.slow
@@ -236,13 +238,12 @@ def test_s3_commands_run_as_written(checkout: Reader, cloud: str) -> None:
 def test_plugin_commands_run_as_written(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"json_catalog.py": "class JsonCatalog", "pyproject.toml": "[build-system]"}
     write_blocks("docs/reference/plugins.md", files)
-    write_blocks("README.md", README_FILES)
     quick_start = next(block for block in blocks(ROOT / "README.md") if "COPY" in block.body)
     # As if in an environment of its own, and without a package index.
     options = {"TARGET": "installed", "NO_INDEX": "1", "NO_DEPS": "1", "NO_BUILD_ISOLATION": "0", "QUIET": "1"}
     for name, value in {**options, "DISABLE_PIP_VERSION_CHECK": "1"}.items():
         monkeypatch.setenv(f"PIP_{name}", value)
     reader.in_process = False
-    before: Before = {"pip install .": [quick_start.body]}
+    before: Before = {"pip install .": [quick_start.body, "bucketwheel init --source people --key person_id"]}
     assert read("docs/reference/plugins.md", reader, before) == 2
     assert json.loads(Path("out/tables.json").read_text("utf-8"))

@@ -20,6 +20,7 @@ COMMANDS = (
     "deploy",
     "doctor",
     "expire",
+    "init",
     "package",
     "plan",
     "report",
@@ -234,8 +235,8 @@ def test_no_dataset_configured_explains_the_fix(project: Project, tmp_path: Path
         result = project.cli(command, "--conf", str(tmp_path / "empty"))
         assert (result.exit_code, result.stdout) == (2, "")
         assert (
-            "no dataset is configured; add one under `datasets:`, or use --set datasets.NAME.source=…"
-            in result.stderr
+            "no dataset is configured; create a configuration (bucketwheel init --source PATH --key COLUMN), add a "
+            "dataset under `datasets:`, or use --set datasets.NAME.source=…" in result.stderr
         )
 
 

@@ -72,6 +72,7 @@ def test_write_sample_depends_on_seed_only(tmp_path: Path, good: Sample) -> None
 def test_write_sample_writes_expected_layout_and_sizes(good: Sample) -> None:
     root = good.directory / "opus"
     assert set(digests(good.directory)) == {
+        "conf/base.yaml",
         "opus/infobase_attributes/mapping.csv",
         *(
             f"opus/{dataset}/raw_input/snapshot_dt=2025-10-22/{name}"

@@ -118,18 +118,21 @@ def engine_setting(engine: str | None) -> Overrides:
     return [("engine", engine, "--engine")] if engine else []
 
 
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    callback=_assignments,
+    metavar="KEY=VALUE",
+    help="Override a setting by its dotted name; repeatable.",
+)
+
+
 def choosing(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select a configuration to a command, which gets their values."""
     for option in (
         click.option("--engine", help="Engine: arrow, spark, or the name of an installed one."),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            callback=_assignments,
-            metavar="KEY=VALUE",
-            help="Override a setting by its dotted name; repeatable.",
-        ),
+        set_option,
         click.option(
             "--conf",
             metavar="DIR",
@@ -181,7 +184,8 @@ def datasets(config: Configuration, dataset: str | None) -> list[str]:
     """Return the dataset that was named, or all configured ones."""
     if dataset is None and not config.settings.datasets:
         raise click.UsageError(
-            "no dataset is configured; add one under `datasets:`, or use --set datasets.NAME.source=…"
+            "no dataset is configured; create a configuration (bucketwheel init --source PATH --key COLUMN), "
+            "add a dataset under `datasets:`, or use --set datasets.NAME.source=…"
         )
     return [dataset] if dataset else list(config.settings.datasets)
 

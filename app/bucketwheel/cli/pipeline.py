@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from bucketwheel.cli.options import (
     OLD_NAMES_HELP,
+    Overrides,
     configured,
     datasets,
     invocation,
@@ -17,6 +19,7 @@ from bucketwheel.cli.options import (
     output_option,
     print_json,
     resuming_command,
+    set_option,
     snapshot_option,
     stages_option,
     tables_option,
@@ -137,6 +140,25 @@ def config(config: Configuration, output: str) -> None:
 
 
 @click.command()
+@click.argument("directory", default=".", metavar="[DIR]")
+@click.option(
+    "--source", metavar="PATH", help="Directory of the snapshots, local or s3://; default the only one in DIR."
+)
+@click.option("--key", metavar="COLUMN", help="Key column; several are separated by commas.")
+@click.option("--dataset", metavar="NAME", help="Name of the dataset; default from the source.")
+@set_option
+def init(directory: str, source: str | None, key: str | None, dataset: str | None, overrides: Overrides) -> None:
+    """Write the configuration of a new project and a mapping, from a look at the source.
+
+    DIR is the project, by default this directory. Nothing in it is overwritten.
+    """
+    from bucketwheel import api
+    from bucketwheel.cli.text import project_text
+
+    click.echo(project_text(api.init(directory, source, key, dataset, overrides)))
+
+
+@click.command()
 @click.argument("directory")
 @click.option("--rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Number of people.")
 @click.option(
@@ -161,4 +183,6 @@ def sample(directory: str, **values: Any) -> None:
     from bucketwheel import api
 
     written = api.sample(directory, api.SampleSpec(**values))
-    click.echo(written.description)
+    change = [] if directory == "." else [shlex.join(["cd", directory])]
+    next_commands = [*change, f"bucketwheel run {written.source.parent.name}"]
+    click.echo("\n  ".join([f"{written.description}\nThen:", *next_commands]))

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 
-from bucketwheel.api import Cost, Drift, Expired, Manifest, Plan, PublishResult, VerifyResult
+from bucketwheel.api import Cost, Drift, Expired, Manifest, NewProject, Plan, PublishResult, VerifyResult
 from bucketwheel.formatting import counted, size_text, table
+
+
+def project_text(project: NewProject) -> str:
+    """Return what `init` found and wrote, and the next commands."""
+    place = "" if project.partition == "none" else f" (directories {project.partition})"
+    lines = [
+        f"{project.dataset}: newest snapshot {project.snapshot_dt} of {project.source}{place}, "
+        f"key {', '.join(project.keys)}"
+    ]
+    if project.tables:
+        tables = ", ".join(f"{name} ({counted(len(columns), 'column')})" for name, columns in project.tables.items())
+        lines.append(f"{counted(len(project.tables), 'table')}: {tables}")
+    lines += [f"warning: left out column {name!r}: {reason}" for name, reason in project.refused.items()]
+    lines += [f"wrote {os.path.normpath(path)}" for path in project.files]
+    if project.tables:
+        lines.append("Edit mapping.csv to move columns to other tables. Then:")
+    else:
+        lines.append("Then:")
+    # Relative paths in the configuration start at the project.
+    directory = os.path.normpath(project.directory)
+    lines += [] if directory == "." else [f"  cd {shlex.quote(directory)}"]
+    return "\n".join([*lines, *(f"  bucketwheel {word} {shlex.quote(project.dataset)}" for word in ("plan", "run"))])
 
 
 def plan_text(plan: Plan) -> str:

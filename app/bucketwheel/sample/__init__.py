@@ -5,6 +5,7 @@
     <directory>/opus/infobase_attributes/raw_input/snapshot_dt=2025-10-22/part-00000.parquet …, _SUCCESS
     <directory>/opus/infobase_attributes/mapping.csv
     <directory>/opus/addressable_ids/raw_input/snapshot_dt=2025-10-22/part-00000.parquet …, _SUCCESS
+    <directory>/conf/base.yaml
 
 The same specification gives the same data, and the same bytes with the pyarrow writer.
 """
@@ -28,10 +29,12 @@ from bucketwheel.errors import ConfigError, MissingDependencyError, did_you_mean
 from bucketwheel.formatting import counted
 from bucketwheel.sample.columns import KEY, Column, addressable_columns, wide_columns
 from bucketwheel.sample.dirty import DIRTY, CleanSample, add_defect, mapping_csv
+from bucketwheel.settings.writing import BASE, base_text, write_new
 from bucketwheel.storage import wrap_os_errors
 
 __all__ = ["DIRTY", "WRITERS", "Sample", "SampleSpec", "write_sample"]
 
+_COMMENTS = "# Configuration of the sample; relative paths start at the directory above this one.\n"
 WRITERS = ("pyarrow", "duckdb", "polars")
 
 _Writer = Callable[[Path, Sequence[Column], Iterator[pa.Table], int], None]
@@ -74,6 +77,7 @@ class Sample:
         snapshot: The snapshot inside ``source``; a defect may have removed it.
         mapping: The mapping CSV.
         addressable_source: ``raw_input`` of addressable_ids.
+        configuration: The configuration file; commands work in ``directory``.
         rows: Number of people.
         bytes: Size of the files of the wide snapshot.
         addressable_bytes: Size of the files of the addressable ids.
@@ -85,6 +89,7 @@ class Sample:
     snapshot: Path
     mapping: Path
     addressable_source: Path
+    configuration: Path
     rows: int
     bytes: int
     addressable_bytes: int
@@ -126,6 +131,7 @@ def _write(directory: Path, spec: SampleSpec, writer: _Writer) -> Sample:
     mapping = source.parent / "mapping.csv"
     mapped = [(c.table, c.name) for c in wide if c.table is not None]
     mapping.write_text(mapping_csv(mapped), encoding="utf-8")
+    configuration = _configure(directory, source, mapping, addressable_source)
     defect = ""
     if spec.dirty is not None:
         clean = CleanSample(
@@ -139,12 +145,25 @@ def _write(directory: Path, spec: SampleSpec, writer: _Writer) -> Sample:
         snapshot=source / partition,
         mapping=mapping,
         addressable_source=addressable_source,
+        configuration=configuration,
         rows=spec.rows,
         bytes=size,
         addressable_bytes=sum(f.stat().st_size for f in narrow_files),
         description=f"{spec.rows:,} people, {counted(spec.tables, 'table')} of {counted(spec.columns, 'column')}, "
         f"{counted(len(files), 'file')}, {size / 1e6:,.1f} MB, written by {spec.writer}{defect}",
     )
+
+
+def _configure(directory: Path, source: Path, mapping: Path, addressable_source: Path) -> Path:
+    """Write the configuration of the sample; keep one that exists."""
+    common = {"key": KEY, "complete_marker": "_SUCCESS"}
+    wide = {"source": str(source.relative_to(directory)), "mapping": str(mapping.relative_to(directory)), **common}
+    narrow = {"source": str(addressable_source.relative_to(directory)), **common}
+    datasets = {"infobase_attributes": wide, "addressable_ids": narrow}
+    path = directory / BASE
+    if not path.exists():
+        write_new({path: base_text({"buckets": {"count": "auto"}, "datasets": datasets}, _COMMENTS)})
+    return path
 
 
 def _check(spec: SampleSpec) -> None:

@@ -76,6 +76,7 @@ def load(
     overrides: Sequence[tuple[str, Any, str]] = (),
     environ: Mapping[str, str] | None = None,
     plugin_model: Callable[[str], type[BaseModel] | None] | None = None,
+    read_files: bool = True,
 ) -> Configuration:
     """Return the checked configuration.
 
@@ -86,6 +87,7 @@ def load(
         environ: environment variables; None takes none.
         plugin_model: returns the model of a plug-in's settings, None where it has none, and raises ConfigError for an
             unknown plug-in; without it, the settings of plug-ins are not checked here.
+        read_files: False takes the defaults, `environ` and `overrides` only.
 
     Raises:
         ConfigError: lists every unknown key and wrong value with its origin.
@@ -93,7 +95,7 @@ def load(
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     problems: list[str] = []
-    for path in _files(env, directory):
+    for path in _files(env, directory) if read_files else ():
         with _collected(problems):
             _merge(merged, origins, _read(path), str(path))
     for name, text in sorted((environ or {}).items()):
