@@ -49,6 +49,11 @@ def test_small_table_gets_one_bucket(table_bytes: int) -> None:
     assert sized(table_bytes, buckets__count="auto").bucket_count == 1
 
 
+def test_bucket_count_is_automatic_by_default() -> None:
+    assert sized(99_999_999).bucket_count == 1
+    assert sized(26 * 10**9).bucket_count == 256
+
+
 def test_automatic_count_is_set_by_largest_table() -> None:
     columns = [column("Key", 10**8), *(column(f"c{number}", 10**9) for number in range(6))]
     limits = {"split__columns_over_limit": "parts", "split__column_limit": 4}

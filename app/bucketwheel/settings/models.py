@@ -32,8 +32,9 @@ class BucketSettings(Frozen):
     """How rows are placed in files.
 
     Attributes:
-        count: A number, `auto` (the power of two that gives files of 100 MB or more) or `none` (a layout without
-            buckets).
+        count: Buckets per table: a number, `auto` (the largest power of two that gives the largest table files of at
+            least 100 MB of source; 1 for small tables) or `none` (a layout without buckets). Set the same number for
+            datasets that are joined with each other.
         hash: `hive_v1` (Athena, Trino, Hive 2), `hive_v2` (Hive 3, `bucketing_version=2`) or `spark` (Spark
             `bucketBy`, Athena with `bucketing_format=spark`).
         sort: Sort the rows of a bucket by key. NULL keys come first.
@@ -42,7 +43,7 @@ class BucketSettings(Frozen):
 
     count: Annotated[
         Annotated[int, Field(ge=1, le=100_000)] | Literal["auto", "none"], BeforeValidator(parse_count)
-    ] = 256
+    ] = "auto"
     hash: Literal["hive_v1", "hive_v2", "spark"] = "hive_v1"
     sort: bool = True
     max_file_bytes: ByteSize = 2**30
