@@ -22,8 +22,8 @@ def scaled_text(value: float, units: Sequence[str], brief: bool = False) -> str:
     Numbers have one decimal, and none in the first unit. `brief` is for the labels of axes: at most three digits,
     without trailing zeros.
     """
-    for place, unit in enumerate(units):
-        number = f"{value:.3g}" if brief else f"{value:.1f}" if place else f"{value:.0f}"
+    for power, unit in enumerate(units):
+        number = f"{value:.3g}" if brief else f"{value:.1f}" if power else f"{value:.0f}"
         # The rounded number decides: 999.96 kB is 1.0 MB.
         if abs(float(number)) < 1000 or unit == units[-1]:
             break

@@ -118,7 +118,7 @@ def test_backend_unknown_fails(project: Project) -> None:
 
 
 def test_executor_is_contacted(project: Project) -> None:
-    far = (
+    remote = (
         "--set",
         "catalog.kind=glue",
         "--set",
@@ -128,7 +128,7 @@ def test_executor_is_contacted(project: Project) -> None:
         "--set",
         "ctas.attempts=1",
     )
-    seen = found(project, *far, "--timeout", "5", code=1)
+    seen = found(project, *remote, "--timeout", "5", code=1)
     assert seen["trino"]["state"] == "failed"
 
 
@@ -214,8 +214,8 @@ def test_missing_java_fails_locally_and_warns_for_aws(
     }  # fmt: skip
     assert (seen["pyspark"]["state"], seen["pyspark"]["todo"]) == ("failed", "pip install 'bucketwheel[spark]'")
     settings = project.configuration(engine="spark", target="s3://bucket/out").settings
-    far = {check.name: check.look() for check in versions.checks(settings, uses_aws=True, remote_only=True)}
-    assert (far["java"].state, far["pyspark"].state) == ("warning", "warning")
+    remote = {check.name: check.look() for check in versions.checks(settings, uses_aws=True, remote_only=True)}
+    assert (remote["java"].state, remote["pyspark"].state) == ("warning", "warning")
 
 
 def test_run_reports_hanging_and_broken_checks() -> None:

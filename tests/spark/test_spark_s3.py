@@ -43,7 +43,7 @@ def proxy(endpoint: str) -> Iterator[FaultProxy]:
 
 
 @dataclass
-class Far(Scene):
+class RemoteProject(Scene):
     """A project in a bucket."""
 
     bucket: Bucket | None = None
@@ -81,9 +81,9 @@ class Far(Scene):
 
 
 @pytest.fixture
-def far(
+def remote(
     scene: Scene, endpoint: str, proxy: FaultProxy, larger: Sample, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Far]:
+) -> Iterator[RemoteProject]:
     """A project in a new bucket, with the sample as input."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
@@ -100,78 +100,80 @@ def far(
         datasets=bucket.upload(larger),
         storage={"endpoint_url": proxy.url, "region": "us-east-1"},
     )
-    yield Far(scene.cluster, scene.server, scene.project, scene.expected, scene.rows, bucket=bucket)
+    yield RemoteProject(scene.cluster, scene.server, scene.project, scene.expected, scene.rows, bucket=bucket)
     client.close()
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_run_survives_tenth_of_requests_failing(far: Far, proxy: FaultProxy, seed: int) -> None:
+def test_run_survives_tenth_of_requests_failing(remote: RemoteProject, proxy: FaultProxy, seed: int) -> None:
     proxy.plan = seeded(seed, 0.1)
-    far.begin()
-    answer = far.answer()
+    remote.begin()
+    answer = remote.answer()
     proxy.plan = healthy
     assert not answer.error, answer.error
     hit = [one.request for one in proxy.answered if one.fault]
     assert {"GET", "PUT"} <= {request.method for request in hit if request.key.endswith(".parquet")}
-    far.check()
+    remote.check()
 
 
 @pytest.mark.parametrize(("seed", "phase"), [(2, "scatter"), (3, "gather")])
-def test_run_survives_killed_worker_and_failing_requests(far: Far, proxy: FaultProxy, seed: int, phase: str) -> None:
-    victim = far.cluster.workers[seed % 2]
+def test_run_survives_killed_worker_and_failing_requests(
+    remote: RemoteProject, proxy: FaultProxy, seed: int, phase: str
+) -> None:
+    victim = remote.cluster.workers[seed % 2]
     proxy.plan = seeded(seed, 0.05)
-    far.begin()
-    far.scattered(victim, 1) if phase == "scatter" else far.gathered(random.Random(seed).randint(1, 40))
-    far.catch(victim)
-    far.cluster.remove(victim)
-    answer = far.answer()
+    remote.begin()
+    remote.scattered(victim, 1) if phase == "scatter" else remote.gathered(random.Random(seed).randint(1, 40))
+    remote.catch(victim)
+    remote.cluster.remove(victim)
+    answer = remote.answer()
     proxy.plan = healthy
     assert not answer.error, answer.error
-    assert re.search("ExecutorLost|FetchFailed", far.warnings(answer))
-    far.check()
+    assert re.search("ExecutorLost|FetchFailed", remote.warnings(answer))
+    remote.check()
 
 
-def test_worker_waking_after_publication_changes_nothing(far: Far) -> None:
-    victim = far.cluster.workers[0]
-    far.begin()
-    far.gathered(15)
-    stopped = far.pause(victim)
-    answer = far.finished()
-    assert "heartbeat" in far.warnings(answer)
+def test_worker_waking_after_publication_changes_nothing(remote: RemoteProject) -> None:
+    victim = remote.cluster.workers[0]
+    remote.begin()
+    remote.gathered(15)
+    stopped = remote.pause(victim)
+    answer = remote.finished()
+    assert "heartbeat" in remote.warnings(answer)
     send(signal.SIGCONT, [process for process in stopped if process.pid != victim.process.pid])
     time.sleep(3)
     send(signal.SIGCONT, stopped)
-    far.check()
+    remote.check()
 
 
-def test_executors_reload_expired_credentials(far: Far, proxy: FaultProxy) -> None:
+def test_executors_reload_expired_credentials(remote: RemoteProject, proxy: FaultProxy) -> None:
     # Of each file of the source the first range, and every tenth file that is written.
     chosen = re.compile(r"raw_input/.*\.parquet|.*0_0\.snappy\.parquet")
     proxy.plan = lambda r: "400 ExpiredToken" if not r.number and chosen.search(r.key) else None
-    far.begin()
-    answer = far.answer()
+    remote.begin()
+    answer = remote.answer()
     proxy.plan = healthy
     assert not answer.error, answer.error
     # By the workers themselves: no task had to be tried again for it.
-    assert far.warnings(answer) == ""
+    assert remote.warnings(answer) == ""
     refused = [one.request for one in proxy.answered if one.status == 400]
     assert {"GET", "PUT"} <= {request.method for request in refused}
-    far.check()
+    remote.check()
 
 
-def test_run_with_expired_credentials_fails_and_can_be_resumed(far: Far, proxy: FaultProxy) -> None:
+def test_run_with_expired_credentials_fails_and_can_be_resumed(remote: RemoteProject, proxy: FaultProxy) -> None:
     proxy.plan = lambda r: "400 ExpiredToken" if r.key.endswith("/000001_0.snappy.parquet") else None
-    far.begin()
-    answer = far.refused()
+    remote.begin()
+    answer = remote.refused()
     proxy.plan = healthy
     assert "000001_0.snappy.parquet: PutObject: the credentials have expired" in answer.error
-    assert " failed and were retried: StorageError: " in far.reasons(answer)
-    far.begin("--resume", "last")
-    assert not far.answer().error
-    far.check()
+    assert " failed and were retried: StorageError: " in remote.reasons(answer)
+    remote.begin("--resume", "last")
+    assert not remote.answer().error
+    remote.check()
 
 
-def test_write_arriving_after_publication_changes_nothing(far: Far, proxy: FaultProxy) -> None:
+def test_write_arriving_after_publication_changes_nothing(remote: RemoteProject, proxy: FaultProxy) -> None:
     held, release = threading.Event(), threading.Event()
     late: list[str] = []
 
@@ -182,13 +184,13 @@ def test_write_arriving_after_publication_changes_nothing(far: Far, proxy: Fault
             release.wait(120)
 
     proxy.plan = plan
-    far.begin()
-    far.under_way(held.is_set, "a write on its way")
-    for worker in far.cluster:
+    remote.begin()
+    remote.under_way(held.is_set, "a write on its way")
+    for worker in remote.cluster:
         send(signal.SIGKILL, worker.pythons())
-    answer = far.finished()
-    assert re.search("exited unexpectedly|Connection reset|Broken pipe", far.warnings(answer))
-    before = far.there.head(late[0])["LastModified"]
+    answer = remote.finished()
+    assert re.search("exited unexpectedly|Connection reset|Broken pipe", remote.warnings(answer))
+    before = remote.there.head(late[0])["LastModified"]
     written = [one for one in proxy.answered if one.request.key == late[0] and one.request.method == "PUT"]
     time.sleep(1)
     release.set()
@@ -199,5 +201,5 @@ def test_write_arriving_after_publication_changes_nothing(far: Far, proxy: Fault
         ),
         "the late write",
     )
-    assert far.there.head(late[0])["LastModified"] > before
-    far.check()
+    assert remote.there.head(late[0])["LastModified"] > before
+    remote.check()

@@ -79,8 +79,8 @@ class DuckdbCatalog:
             with suppress(OSError):
                 os.link(self._path, alias)
             try:
-                place = alias if alias.exists() else self._path
-                with self._connected(place, read_only=True) as connection:
+                path = alias if alias.exists() else self._path
+                with self._connected(path, read_only=True) as connection:
                     return [table for table, _ in self._read(connection).values()]
             finally:
                 alias.unlink(missing_ok=True)
@@ -88,13 +88,13 @@ class DuckdbCatalog:
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
         """See `contracts.Catalog.put`."""
         with self._changed() as connection:
-            found, kept = self._read(connection).get(table.name.lower(), (None, None))
-            check_same_version(table.name, found, replacing)
-            if found and table.run_id is None:
-                return self._brought_back(connection, table, found, kept)
-            if found and found.run_id is None:
-                kept = self._kept(connection, found.name)
-            new = _document(table, str(int(found.version or 0) + 1 if found else 1), kept)
+            current, kept = self._read(connection).get(table.name.lower(), (None, None))
+            check_same_version(table.name, current, replacing)
+            if current and table.run_id is None:
+                return self._brought_back(connection, table, current, kept)
+            if current and current.run_id is None:
+                kept = self._kept(connection, current.name)
+            new = _document(table, str(int(current.version or 0) + 1 if current else 1), kept)
             with viewable(connection, self._storage, table.location):
                 connection.execute(parquet_view(self._schema, table.name, table.location))
             insert = f"INSERT OR REPLACE INTO {self._records()} VALUES (?, ?)"  # noqa: S608 the name is quoted
@@ -104,8 +104,8 @@ class DuckdbCatalog:
     def remove(self, table: CatalogTable) -> None:
         """See `contracts.Catalog.remove`."""
         with self._changed() as connection:
-            found, _ = self._read(connection).get(table.name.lower(), (None, None))
-            check_same_version(table.name, found, table)
+            current, _ = self._read(connection).get(table.name.lower(), (None, None))
+            check_same_version(table.name, current, table)
             self._drop(connection, table.name)
 
     def _drop(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
@@ -124,14 +124,14 @@ class DuckdbCatalog:
         self,
         connection: duckdb.DuckDBPyConnection,
         table: CatalogTable,
-        found: CatalogTable,
+        current: CatalogTable,
         kept: str | None,
     ) -> CatalogTable:
         if kept is None:
             raise CatalogError(
                 f"{table.name}: cannot restore it: {self._path} no longer has the table or view that it replaced"
             )
-        self._drop(connection, found.name)
+        self._drop(connection, current.name)
         self._rename(connection, kept, table.name)
         return table
 
@@ -160,15 +160,15 @@ class DuckdbCatalog:
         if _BOOKS in relations:
             rows = connection.execute(f"SELECT name, definition FROM {self._records()}").fetchall()  # noqa: S608
             documents = {name: json.loads(definition) for name, definition in rows}
-        found: dict[str, tuple[CatalogTable, str | None]] = {}
+        tables: dict[str, tuple[CatalogTable, str | None]] = {}
         for name, (_, text) in relations.items():
             document = documents.get(name)
             # Another program may have replaced our view by its own.
             if document and parquet_glob(document["location"]) in text:
-                found[name.lower()] = _table(document), document.get("kept")
+                tables[name.lower()] = _table(document), document.get("kept")
             elif name != _BOOKS:
-                found[name.lower()] = CatalogTable(name=name, location="", columns=()), None
-        return found
+                tables[name.lower()] = CatalogTable(name=name, location="", columns=()), None
+        return tables
 
     @contextmanager
     def _changed(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -82,7 +82,7 @@ class GlueCatalog:
         Raises:
             CatalogError: the database does not exist, and `catalog.create_database` is off.
         """
-        found: list[CatalogTable] = []
+        listed: list[CatalogTable] = []
         page: dict[str, str] = {}
         while True:
             try:
@@ -93,9 +93,9 @@ class GlueCatalog:
                 if self._settings.catalog.create_database:
                     return []
                 raise CatalogError(self._no_database()) from refusal.cause
-            found += [as_table(table) for table in answer["TableList"]]
+            listed += [as_table(table) for table in answer["TableList"]]
             if not answer.get("NextToken"):
-                return sorted(found, key=lambda table: table.name)
+                return sorted(listed, key=lambda table: table.name)
             page = {"NextToken": answer["NextToken"]}
 
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:

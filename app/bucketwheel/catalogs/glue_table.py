@@ -15,24 +15,24 @@ _PROVIDER = "spark.sql.sources.provider"
 _ASCENDING = 1
 
 
-def as_table(found: Mapping[str, Any]) -> CatalogTable:
+def as_table(response: Mapping[str, Any]) -> CatalogTable:
     """Return the definition of a table; `native` keeps Glue's complete response."""
-    storage = found.get("StorageDescriptor") or {}
+    storage = response.get("StorageDescriptor") or {}
     count = storage.get("NumberOfBuckets", 0)
     buckets = tuple(storage.get("BucketColumns") or ()) if count > 0 else ()
-    parameters = dict(found.get("Parameters") or {})
+    parameters = dict(response.get("Parameters") or {})
     for name in (_EXTERNAL, _PROVIDER):
         parameters.pop(name, None)
     return CatalogTable(
-        name=found["Name"],
+        name=response["Name"],
         location=with_s3_scheme((storage.get("Location") or "").rstrip("/")),
         columns=tuple((column["Name"], column.get("Type", "")) for column in storage.get("Columns") or ()),
         bucket_columns=buckets,
         bucket_count=count if buckets else 0,
         sorted=bool(buckets) and tuple(sort["Column"] for sort in storage.get("SortColumns") or ()) == buckets,
         parameters=parameters,
-        version=found.get("VersionId"),
-        native=found,
+        version=response.get("VersionId"),
+        native=response,
     )
 
 
@@ -56,7 +56,7 @@ def new_input(table: CatalogTable) -> dict[str, Any]:
         parameters[_PROVIDER] = "parquet"
         # If a table has a provider, Spark reads its location from here.
         serde["path"] = f"{table.location}/"
-    made = {
+    table_input = {
         "Name": table.name,
         "TableType": "EXTERNAL_TABLE",
         "PartitionKeys": [],
@@ -78,5 +78,5 @@ def new_input(table: CatalogTable) -> dict[str, Any]:
         },
     }
     if comment := table.parameters.get("comment"):
-        made["Description"] = comment
-    return made
+        table_input["Description"] = comment
+    return table_input

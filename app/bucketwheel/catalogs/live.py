@@ -178,12 +178,12 @@ def live_dataset(
             unreadable(str(error))
     shown = {table.run_id for table in own}
     manifests = {run_id: manifest for run_id, manifest in manifests.items() if run_id in shown}
-    found = [_live_table(table, manifests.get(table.run_id or ""), catalog) for table in own]
+    live_tables = [_live_table(table, manifests.get(table.run_id or ""), catalog) for table in own]
     order = ("final", "staged", "other")
-    found.sort(key=lambda table: (order.index(table.kind), table.table))
-    live = LiveDataset(dataset, tuple(found), manifests)
+    live_tables.sort(key=lambda table: (order.index(table.kind), table.table))
+    live = LiveDataset(dataset, tuple(live_tables), manifests)
     retired = {table.name for table in live.published if _is_retired(table, manifests.values())}
-    live = replace(live, tables=tuple(replace(table, retired=table.name in retired) for table in found))
+    live = replace(live, tables=tuple(replace(table, retired=table.name in retired) for table in live_tables))
     return replace(live, tables=tuple(_compared(live)))
 
 
@@ -293,11 +293,11 @@ def _with_missing(table: LiveTable, live: LiveDataset, storage: Storage) -> Live
     manifest = live.manifests.get(table.run_id)
     if manifest is None or table.files is None:
         return table
-    found = {entry.name: entry.bytes for entry in storage.list(table.location) if not entry.is_directory}
+    sizes = {entry.name: entry.bytes for entry in storage.list(table.location) if not entry.is_directory}
     if copy := _copy_at(table.location, manifest):
         # The engine named the files; their number and total size are known.
-        complete = (len(found), sum(found.values())) == (copy.files, copy.bytes)
-        return replace(table, missing_files=0 if complete else max(copy.files - len(found), 1))
+        complete = (len(sizes), sum(sizes.values())) == (copy.files, copy.bytes)
+        return replace(table, missing_files=0 if complete else max(copy.files - len(sizes), 1))
     files = [file for outcome in manifest.bucket.outcomes for file in outcome.files]
     expected = [file for file in files if file.table.lower() == table.table.lower()]
-    return replace(table, missing_files=sum(found.get(file.name) != file.bytes for file in expected))
+    return replace(table, missing_files=sum(sizes.get(file.name) != file.bytes for file in expected))

@@ -159,10 +159,10 @@ def publish_all(
         replacing(_replaced(tables, before))
         changed: list[_Change] = []
         try:
-            for table, found in zip(tables, before, strict=True):
-                if found is None or not same_definition(found, table):
+            for table, previous in zip(tables, before, strict=True):
+                if previous is None or not same_definition(previous, table):
                     with fence.guard():
-                        changed.append(_put(catalog, table, found))
+                        changed.append(_put(catalog, table, previous))
             _check_shown(catalog, tables)
             with fence.guard():
                 then()
@@ -172,9 +172,9 @@ def publish_all(
     return PublishResult(
         tables=tuple(
             PublishedTable(
-                name=table.name, location=table.location, previous_location=found.location if found else None
+                name=table.name, location=table.location, previous_location=previous.location if previous else None
             )
-            for table, found in zip(tables, before, strict=True)
+            for table, previous in zip(tables, before, strict=True)
         )
     )
 
@@ -182,14 +182,18 @@ def publish_all(
 def _replaced(tables: Sequence[CatalogTable], before: Sequence[CatalogTable | None]) -> set[str]:
     """Return the runs that tables show now and will not show after their update."""
     pairs = zip(tables, before, strict=True)
-    return {found.run_id for table, found in pairs if found and found.run_id and found.run_id != table.run_id}
+    return {
+        previous.run_id
+        for table, previous in pairs
+        if previous and previous.run_id and previous.run_id != table.run_id
+    }
 
 
 def is_current(catalog: Catalog, result: PublishResult) -> bool:
     """Return whether every table in the catalog still has the location recorded in `result`."""
     known = _by_name(catalog)
     shown = ((known.get(table.name.lower()), table.location) for table in result.tables)
-    return all(found is not None and same_location(found.location, location) for found, location in shown)
+    return all(current is not None and same_location(current.location, location) for current, location in shown)
 
 
 def _by_name(catalog: Catalog) -> dict[str, CatalogTable]:
@@ -204,10 +208,10 @@ def _before(catalog: Catalog, tables: Sequence[CatalogTable]) -> list[CatalogTab
 
 def _refuse_foreign(tables: Sequence[CatalogTable], before: Sequence[CatalogTable | None]) -> None:
     problems = []
-    for table, found in zip(tables, before, strict=True):
-        owner = found.parameters.get(DATASET) if found else None
-        if found and found.run_id is None:
-            problems.append(f"table {found.name!r} exists in the catalog and was not created by Bucketwheel")
+    for table, existing in zip(tables, before, strict=True):
+        owner = existing.parameters.get(DATASET) if existing else None
+        if existing and existing.run_id is None:
+            problems.append(f"table {existing.name!r} exists in the catalog and was not created by Bucketwheel")
         elif owner not in (None, table.parameters.get(DATASET)):
             problems.append(f"table {table.name!r} exists in the catalog and belongs to dataset {owner!r}")
     if problems:
@@ -217,16 +221,16 @@ def _refuse_foreign(tables: Sequence[CatalogTable], before: Sequence[CatalogTabl
         )
 
 
-def _put(catalog: Catalog, table: CatalogTable, found: CatalogTable | None) -> _Change:
+def _put(catalog: Catalog, table: CatalogTable, previous: CatalogTable | None) -> _Change:
     try:
-        return catalog.put(table, found), found
+        return catalog.put(table, previous), previous
     except ConcurrentPublishError:
         raise
     except BaseException as error:
         # The update may have succeeded anyway, for example if its response was lost.
         shown = _shown_after(catalog, table, error)
-        if shown and not same_version(shown, found):
-            _undo(catalog, [(shown, found)], error)
+        if shown and not same_version(shown, previous):
+            _undo(catalog, [(shown, previous)], error)
         raise
 
 
@@ -241,8 +245,8 @@ def _shown_after(catalog: Catalog, table: CatalogTable, cause: BaseException) ->
 
 def _check_shown(catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
     """Raise if a writer that lost its lease overwrote a table that was already correct."""
-    for table, found in zip(tables, _before(catalog, tables), strict=True):
-        if found is None or not same_location(found.location, table.location):
+    for table, current in zip(tables, _before(catalog, tables), strict=True):
+        if current is None or not same_location(current.location, table.location):
             raise ConcurrentPublishError(
                 f"another writer changed table {table.name!r} while this run published it; check "
                 "`bucketwheel runs`, then run again"

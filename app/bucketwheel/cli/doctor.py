@@ -29,7 +29,7 @@ def doctor(env: str, conf: str | None, overrides: Overrides, engine: str | None,
     if output == "json":
         print_json([vars(finding) for finding in findings])
     else:
-        rows = [(found.name, found.state, found.found, found.todo) for found in findings]
+        rows = [(finding.name, finding.state, finding.found, finding.todo) for finding in findings]
         click.echo(findings_text(rows))
     failed = [finding.name for finding in findings if finding.state == "failed"]
     if failed:

@@ -39,15 +39,15 @@ def tables(config: Configuration, dataset: str | None, output: str) -> None:
     from bucketwheel import api
     from bucketwheel.cli.live_text import tables_document, tables_text
 
-    found = api.tables(config, dataset)
+    datasets = api.tables(config, dataset)
     if output == "json":
-        print_json([tables_document(live) for live in found])
+        print_json([tables_document(live) for live in datasets])
     else:
-        click.echo("\n\n".join(map(tables_text, found)) or "no dataset is configured")
-    for live in found:
+        click.echo("\n\n".join(map(tables_text, datasets)) or "no dataset is configured")
+    for live in datasets:
         for warning in live.warnings:
             _warn(warning)
-    if problems := [problem for live in found for problem in live.problems]:
+    if problems := [problem for live in datasets for problem in live.problems]:
         raise CatalogError("; ".join(problems))
 
 

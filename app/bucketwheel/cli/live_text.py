@@ -118,7 +118,7 @@ def _without_empty(
     header: Sequence[str], rows: Sequence[Sequence[str]], optional: str
 ) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
     """Return header and rows without the column `optional` if it is empty in all rows."""
-    place = header.index(optional)
-    if any(row[place] for row in rows):
+    column = header.index(optional)
+    if any(row[column] for row in rows):
         return header, rows
-    return [*header[:place], *header[place + 1 :]], [[*row[:place], *row[place + 1 :]] for row in rows]
+    return [*header[:column], *header[column + 1 :]], [[*row[:column], *row[column + 1 :]] for row in rows]

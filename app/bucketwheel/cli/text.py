@@ -141,8 +141,8 @@ def findings_text(findings: Sequence[tuple[str, str, str, str]]) -> str:
     width = max(len(name) for name, *_ in findings)
     before = " " * (width + 11)
     lines = []
-    for name, state, found, todo in findings:
-        text = [*found.splitlines(), *(f"-> {line}" for line in todo.splitlines())]
+    for name, state, description, todo in findings:
+        text = [*description.splitlines(), *(f"-> {line}" for line in todo.splitlines())]
         lines.append(f"{state:<9}{name:<{width}}  {text[0]}")
         lines += [f"{before}{line}" for line in text[1:]]
     return "\n".join(lines)

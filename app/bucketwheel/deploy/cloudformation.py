@@ -103,10 +103,10 @@ class Stack:
         with self._errors():
             pages = self._client.get_paginator("list_stack_resources").paginate(StackName=self.name)
             return {
-                found["LogicalResourceId"]: (found["ResourceType"], found.get("PhysicalResourceId", ""))
+                summary["LogicalResourceId"]: (summary["ResourceType"], summary.get("PhysicalResourceId", ""))
                 for page in pages
-                for found in page["StackResourceSummaries"]
-                if found["ResourceStatus"] != "DELETE_COMPLETE"
+                for summary in page["StackResourceSummaries"]
+                if summary["ResourceStatus"] != "DELETE_COMPLETE"
             }
 
     def prepare(

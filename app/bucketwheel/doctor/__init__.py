@@ -54,11 +54,14 @@ def _checks(config: Configuration) -> Iterator[Check]:
 
 def uses_aws(settings: Settings) -> bool:
     """Return whether a run with these settings calls AWS."""
-    places = [settings.target]
-    places += [
-        place for dataset in settings.datasets.values() for place in (dataset.source, dataset.mapping) if place
+    locations = [settings.target]
+    locations += [
+        location
+        for dataset in settings.datasets.values()
+        for location in (dataset.source, dataset.mapping)
+        if location
     ]
-    return settings.catalog.kind == "glue" or settings.ctas.method == "athena" or any(map(is_s3, places))
+    return settings.catalog.kind == "glue" or settings.ctas.method == "athena" or any(map(is_s3, locations))
 
 
 def _with_short_waits(settings: Settings) -> Settings:

@@ -40,25 +40,25 @@ class Finding:
     todo: str
 
 
-def ok(found: str) -> CheckResult:
+def ok(description: str) -> CheckResult:
     """Return the result of a check that passed."""
-    return CheckResult("ok", found)
+    return CheckResult("ok", description)
 
 
-def warning(found: str, todo: str) -> CheckResult:
-    """Return the result of a check that found something to know, but nothing that stops a run."""
-    return CheckResult("warning", found, todo)
+def warning(description: str, todo: str) -> CheckResult:
+    """Return the result of a check with a problem that does not stop a run."""
+    return CheckResult("warning", description, todo)
 
 
-def failed(found: str, todo: str) -> CheckResult:
+def failed(description: str, todo: str) -> CheckResult:
     """Return the result of a check whose problem makes a run, a deployment or a job fail."""
-    return CheckResult("failed", found, todo)
+    return CheckResult("failed", description, todo)
 
 
 def of_error(error: BucketwheelError) -> CheckResult:
     """Return an error as a failed check; the text after the first semicolon becomes the fix."""
-    found, _, todo = str(error).partition("; ")
-    return failed(found, todo)
+    problem, _, todo = str(error).partition("; ")
+    return failed(problem, todo)
 
 
 def run(checks: Sequence[Check], seconds: float) -> list[Finding]:

@@ -89,9 +89,9 @@ def _workgroup_result(group: WorkGroupTypeDef, name: str, wanted: str | None) ->
     results = configuration.get("ResultConfiguration", {})
     location = results.get("OutputLocation")
     encryption = results.get("EncryptionConfiguration", {}).get("EncryptionOption", "by the bucket")
-    found = f"{name} is enabled, results in {location or wanted}, encrypted {encryption}"
+    description = f"{name} is enabled, results in {location or wanted}, encrypted {encryption}"
     if location is None and wanted is None:
         return failed(f"{name} has no location for results", "set athena.output_location to an s3:// location")
     if location and wanted and s3_location("", location) != s3_location("", wanted):
-        return warning(found, f"athena.output_location is {wanted}: set both to the same location")
-    return ok(found)
+        return warning(description, f"athena.output_location is {wanted}: set both to the same location")
+    return ok(description)

@@ -46,14 +46,14 @@ def _backends(settings: Settings, remote_only: bool) -> CheckResult:
 
 def _memory(settings: Settings) -> CheckResult:
     budget, limit, free = memory_budget(settings), available_memory(), psutil.virtual_memory().available
-    found = (
+    description = (
         f"budget {size_text(budget)} of the {size_text(limit)} that this process may use, {size_text(free)} free now"
     )
     if budget > limit:
-        return failed(found, f"set memory to {size_text(limit // 2)} or less, or to auto")
+        return failed(description, f"set memory to {size_text(limit // 2)} or less, or to auto")
     if budget > free:
-        return warning(found, "other programs use the memory: stop some, or set a lower memory")
-    return ok(found)
+        return warning(description, "other programs use the memory: stop some, or set a lower memory")
+    return ok(description)
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ def _disk(settings: Settings) -> CheckResult:
             short.append(need.name)
         elif not os.access(need.existing, os.W_OK):
             return failed(f"{need.name} {need.location}: is not writable", "give this user access, or choose another")
-    found = "; ".join(parts)
+    description = "; ".join(parts)
     if short:
-        return failed(found, f"free some space, or move {' and '.join(short)}; `expire` deletes old runs")
+        return failed(description, f"free some space, or move {' and '.join(short)}; `expire` deletes old runs")
     if problems:
-        return warning(f"{found}; not counted: {'; '.join(problems)}", "see `bucketwheel plan`")
-    return ok(found)
+        return warning(f"{description}; not counted: {'; '.join(problems)}", "see `bucketwheel plan`")
+    return ok(description)
 
 
 def _plans(settings: Settings) -> tuple[list[Plan], list[str]]:

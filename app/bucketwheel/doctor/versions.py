@@ -96,15 +96,15 @@ def _package(name: str, remote_only: bool) -> CheckResult:
 
 
 def _java(remote_only: bool) -> CheckResult:
-    home = os.environ.get("JAVA_HOME")
-    program = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    java_home = os.environ.get("JAVA_HOME")
+    program = str(Path(java_home) / "bin" / "java") if java_home else shutil.which("java")
     advice = f"install OpenJDK {_JAVAS[-1]}, or set JAVA_HOME to one"
     if program is None or not Path(program).exists():
-        found = f"{program or 'java'} does not exist"
+        description = f"{program or 'java'} does not exist"
         return (
-            warning(found, f"needed for runs on this machine only: {advice}")
+            warning(description, f"needed for runs on this machine only: {advice}")
             if remote_only
-            else failed(found, advice)
+            else failed(description, advice)
         )
     command = [program, "-version"]
     try:
@@ -114,5 +114,5 @@ def _java(remote_only: bool) -> CheckResult:
     match = re.search(r'version "(?:1\.)?(\d+)[^"]*"', done.stderr + done.stdout)
     if match is None:
         return failed(f"{program} -version prints no version", advice)
-    found = f"{match[0].removeprefix('version ')} ({program}); Spark 3.5 runs on {', '.join(map(str, _JAVAS))}"
-    return ok(found) if int(match[1]) in _JAVAS else warning(found, advice)
+    description = f"{match[0].removeprefix('version ')} ({program}); Spark 3.5 runs on {', '.join(map(str, _JAVAS))}"
+    return ok(description) if int(match[1]) in _JAVAS else warning(description, advice)

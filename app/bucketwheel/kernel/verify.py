@@ -61,17 +61,17 @@ def _by_table(job: BucketJob, outcome: BucketOutcome) -> dict[str, list[FileReco
         by_table[record.table].append(record)
     for table in job.tables:
         records = by_table[table.name]
-        place = f"{table.directory}, bucket {outcome.bucket}"
+        label = f"{table.directory}, bucket {outcome.bucket}"
         for record in records:
             check_file_name(join(table.directory, record.name), outcome.bucket, job.hash)
         names = [record.name for record in records]
         expected = [bucket_file_name(outcome.bucket, copy, job.hash) for copy in range(len(names))]
         if names != expected:
-            raise VerificationError(f"{place}: the files are {', '.join(names)}; expected {', '.join(expected)}")
+            raise VerificationError(f"{label}: the files are {', '.join(names)}; expected {', '.join(expected)}")
         rows = sum(record.rows for record in records)
         if rows != outcome.rows:
             raise VerificationError(
-                f"{place}: {counted(rows, 'row')} in the files ({', '.join(names) or 'none'}), {outcome.rows} "
+                f"{label}: {counted(rows, 'row')} in the files ({', '.join(names) or 'none'}), {outcome.rows} "
                 "in the bucket"
             )
     return by_table
@@ -117,14 +117,14 @@ def _open(job: BucketJob, path: str, bucket: int) -> pa.NativeFile:
         raise VerificationError(f"{path}: bucket {bucket}: cannot be read back: {error}") from error
 
 
-def _check_footer(table: TableLayout, record: FileRecord, place: str, footer: pq.FileMetaData, size: int) -> None:
+def _check_footer(table: TableLayout, record: FileRecord, label: str, footer: pq.FileMetaData, size: int) -> None:
     if size != record.bytes:
-        raise VerificationError(f"{place}: size {size}, expected {record.bytes}")
+        raise VerificationError(f"{label}: size {size}, expected {record.bytes}")
     if footer.num_rows != record.rows:
-        raise VerificationError(f"{place}: {counted(footer.num_rows, 'row')}, expected {record.rows}")
+        raise VerificationError(f"{label}: {counted(footer.num_rows, 'row')}, expected {record.rows}")
     difference = schema_difference(table.schema, footer.schema)
     if difference is not None:
-        raise VerificationError(f"{place}: {difference}")
+        raise VerificationError(f"{label}: {difference}")
 
 
 def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], outcome: BucketOutcome) -> None:
@@ -132,19 +132,19 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
     checksum = 0
     for record in records:
         path = join(table.directory, record.name)
-        place = f"{path}: bucket {outcome.bucket}"
+        label = f"{path}: bucket {outcome.bucket}"
         with _open(job, path, outcome.bucket) as stream:
             try:
                 keys = pq.ParquetFile(stream, pre_buffer=False).read(columns=names, use_threads=False)
             except MemoryError:
                 raise
             except (pa.ArrowException, OSError) as error:
-                raise VerificationError(f"{place}: the keys cannot be read back: {error}") from error
+                raise VerificationError(f"{label}: the keys cannot be read back: {error}") from error
         columns = keys.select(names).columns
-        check_buckets(place, columns, outcome.bucket, job.bucket_count, job.hash)
+        check_buckets(label, columns, outcome.bucket, job.bucket_count, job.hash)
         if job.sort and (row := first_disorder(columns)) is not None:
             raise VerificationError(
-                f"{place}: row {row} with key {key_text(columns, row)!r} is out of key order: the row before it "
+                f"{label}: row {row} with key {key_text(columns, row)!r} is out of key order: the row before it "
                 f"has {key_text(columns, row - 1)!r}"
             )
         checksum = add(checksum, key_checksum(columns))
@@ -157,12 +157,12 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
 
 
 def check_buckets(
-    place: str, columns: Sequence[pa.ChunkedArray], bucket: int, count: int, scheme: str, first_row: int = 0
+    label: str, columns: Sequence[pa.ChunkedArray], bucket: int, count: int, scheme: str, first_row: int = 0
 ) -> None:
     """Raise VerificationError if a key does not hash to `bucket`.
 
     Args:
-        place: file and bucket for the message.
+        label: file and bucket for the message.
         columns: key columns of consecutive rows of a file.
         bucket: bucket of the file.
         count: number of buckets.
@@ -174,6 +174,6 @@ def check_buckets(
     if len(stray):
         row = int(stray[0])
         raise VerificationError(
-            f"{place}: row {first_row + row} with key {key_text(columns, row)!r} belongs to bucket "
+            f"{label}: row {first_row + row} with key {key_text(columns, row)!r} belongs to bucket "
             f"{int(buckets[row])} ({counted(len(stray), 'such row')})"
         )

@@ -59,8 +59,8 @@ def verify_copy(
         read = 0
         for columns in _key_columns(storage, entry.location, keys.types, on_row_group):
             if (bucket := buckets.get(entry.name)) is not None:
-                place = f"{entry.location}: bucket {bucket}"
-                check_buckets(place, columns, bucket, keys.bucket_count, keys.hash, first_row=read)
+                label = f"{entry.location}: bucket {bucket}"
+                check_buckets(label, columns, bucket, keys.bucket_count, keys.hash, first_row=read)
             checksum = add(checksum, key_checksum(columns))
             read += len(columns[0])
         rows += read

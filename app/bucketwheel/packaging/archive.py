@@ -48,9 +48,9 @@ def build_archive(source: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{script} cannot be run: {error}; pass an archive with --archive FILE") from error
     if done.returncode != 0:
-        said = "\n".join(done.stderr.strip().splitlines()[-5:])
+        last_lines = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise BucketwheelError(
-            f"{script} archive failed; pass an archive with --archive FILE. Its last lines:\n{said}"
+            f"{script} archive failed; pass an archive with --archive FILE. Its last lines:\n{last_lines}"
         )
     return source / BUILT
 
@@ -125,8 +125,8 @@ def _check_code(archive: Path, given: tarfile.TarFile, members: list[tarfile.Tar
     code = source / "app/bucketwheel"
     for path in sorted(code.rglob("*.py")):
         name = f"{_PACKAGE}{path.relative_to(code).as_posix()}"
-        found = given.extractfile(by_name[name]) if name in by_name else None
-        if found is None or found.read() != path.read_bytes():
+        member = given.extractfile(by_name[name]) if name in by_name else None
+        if member is None or member.read() != path.read_bytes():
             raise UsageError(f"{archive}: {name} differs from that of {source}; build the archive again")
 
 

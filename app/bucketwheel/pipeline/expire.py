@@ -85,7 +85,7 @@ def expirable(
         services = make_services(settings, RunRequest(dataset), report, now)
         for run_id in _expirable(services, keep):
             outside = CopyStore(services.storage, services.runs, dataset, run_id).outside_dataset()
-            runs.append(Expired(dataset, run_id, _size(services, [*outside, *_places(services, run_id)])))
+            runs.append(Expired(dataset, run_id, _size(services, [*outside, *_directories(services, run_id)])))
     return runs
 
 
@@ -161,30 +161,30 @@ def _shown(tables: Iterable[CatalogTable]) -> set[str]:
 def _delete(services: Services, run_id: str) -> Expired:
     """Delete the manifest, then the files, then other metadata, so that a half-deleted run is never visible."""
     dataset, store = services.dataset, services.runs
-    places = CopyStore(services.storage, store, dataset, run_id).outside_dataset()
+    directories = CopyStore(services.storage, store, dataset, run_id).outside_dataset()
     store.delete_manifest(dataset, run_id)
     for table in services.catalog().tables():
         if is_temporary(table) and table.name.startswith(temporary_prefix(run_id)):
             services.catalog().remove(table)
-    places += _places(services, run_id)
-    freed = _size(services, places)
-    for place in places:
-        services.storage.delete_directory(place)
+    directories += _directories(services, run_id)
+    freed = _size(services, directories)
+    for directory in directories:
+        services.storage.delete_directory(directory)
     store.clear(dataset, run_id)
     return Expired(dataset, run_id, freed)
 
 
-def _places(services: Services, run_id: str) -> list[str]:
+def _directories(services: Services, run_id: str) -> list[str]:
     """Return the directories of a run below the directory of its dataset."""
-    places = []
+    directories = []
     for entry in services.storage.list(join(services.runs.target, services.dataset)):
         if entry.is_directory:
             children = services.storage.list(entry.location)
-            places += [
+            directories += [
                 child.location for child in children if child.is_directory and is_directory_of(child.name, run_id)
             ]
-    return places
+    return directories
 
 
-def _size(services: Services, places: Sequence[str]) -> int:
-    return sum(file.bytes for place in places for file in services.storage.list(place))
+def _size(services: Services, directories: Sequence[str]) -> int:
+    return sum(file.bytes for directory in directories for file in services.storage.list(directory))

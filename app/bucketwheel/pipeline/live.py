@@ -59,10 +59,12 @@ def check_dataset(dataset: str, known: Sequence[str], shown: Sequence[CatalogTab
 def no_tables_text(dataset: str, run_id: str, settings: Settings) -> str:
     """Return the message that the catalog has no table of a dataset, although a run was published."""
     catalog = settings.catalog
-    place = f"database {catalog.database}"
+    location = f"database {catalog.database}"
     if catalog.kind == "duckdb" and catalog.path is not None:
-        place = f"{catalog.path}, {place}" if Path(catalog.path).exists() else f"{catalog.path}, which does not exist"
-    return f"{dataset}: the catalog ({place}) has no table of its runs, although {run_id} was published"
+        location = (
+            f"{catalog.path}, {location}" if Path(catalog.path).exists() else f"{catalog.path}, which does not exist"
+        )
+    return f"{dataset}: the catalog ({location}) has no table of its runs, although {run_id} was published"
 
 
 def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[CatalogTable]) -> LiveDataset:

@@ -136,7 +136,7 @@ class _StageRunner:
     def _planned(self, manifest: Manifest, stages: Sequence[Stage]) -> tuple[str, ...]:
         """Return all stages that were ever selected for this run; resuming runs them too."""
         names = dict.fromkeys([*manifest.planned_stages, *(stage.name for stage in stages)])
-        order = {name: place for place, name in enumerate(self._services.settings.stages)}
+        order = {name: position for position, name in enumerate(self._services.settings.stages)}
         return tuple(sorted(names, key=lambda name: order.get(name, len(order))))
 
     def _run(self, manifest: Manifest, stage: Stage) -> Manifest:

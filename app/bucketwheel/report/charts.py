@@ -62,10 +62,10 @@ def file_chart(sizes: Sequence[int], width: int) -> str | None:
         counts[bisect_right(edges, size) - 1] += 1
     bars = [
         {
-            "value": (count, place + 0.05, place + 0.95),
+            "value": (count, position + 0.05, position + 0.95),
             "tooltip": f"{size_text(a)} to {size_text(b)}: {count_text(count)}",
         }
-        for place, (count, (a, b)) in enumerate(zip(counts, pairwise(edges), strict=True))
+        for position, (count, (a, b)) in enumerate(zip(counts, pairwise(edges), strict=True))
         if count
     ]
     every = math.ceil(len(edges) * 80 / width)

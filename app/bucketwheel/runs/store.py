@@ -264,8 +264,8 @@ def _unreadable(content: bytes, error: ValidationError) -> str:
             f"{SCHEMA_VERSION}); use that version"
         )
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"])) or "document"
-    return f"is not a manifest ({place}: {first['msg']}), it may be damaged; restore it, or move its directory away"
+    field = ".".join(map(str, first["loc"])) or "document"
+    return f"is not a manifest ({field}: {first['msg']}), it may be damaged; restore it, or move its directory away"
 
 
 class BucketCheckpoints:

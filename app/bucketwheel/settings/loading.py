@@ -244,12 +244,12 @@ def _assign(merged: dict[str, Any], origins: dict[str, str], dotted: str, value:
     *parents, last = dotted.split(".")
     if not all((*parents, last)):
         raise ConfigError(f"{origin}: {dotted!r} is not the name of a setting")
-    place = merged
+    node = merged
     for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
             raise ConfigError(f"{origin}: {dotted!r}: {parent!r} is a single value, it has no settings below it")
-    _merge(place, origins, {last: value}, origin, "".join(f"{parent}." for parent in parents))
+    _merge(node, origins, {last: value}, origin, "".join(f"{parent}." for parent in parents))
 
 
 def _scalar(text: str, origin: str) -> Any:
@@ -279,8 +279,8 @@ def _described(
         known = texts.setdefault(name, [])
         known.append(text.removeprefix("should be ") if known else text)
     return [
-        f"{name} ({_source(name, origins)}): {' or '.join(found)}{values.get(name, '')}"
-        for name, found in texts.items()
+        f"{name} ({_source(name, origins)}): {' or '.join(messages)}{values.get(name, '')}"
+        for name, messages in texts.items()
     ]
 
 

@@ -68,13 +68,13 @@ def _check_schemas(footers: Sequence[Footer]) -> None:
     problems: list[str] = []
     for footer in footers:
         types = {field.name: field.type for field in footer.schema}
-        place = footer.entry.location
+        path = footer.entry.location
         repeated = sorted({name for name in footer.schema.names if footer.schema.names.count(name) > 1})
-        problems += [f"{place}: column {name!r} appears more than once" for name in repeated]
-        problems += [f"{place}: column {name!r} is missing" for name in expected if name not in types]
-        problems += [f"{place}: column {name!r} is not in {first}" for name in types if name not in expected]
+        problems += [f"{path}: column {name!r} appears more than once" for name in repeated]
+        problems += [f"{path}: column {name!r} is missing" for name in expected if name not in types]
+        problems += [f"{path}: column {name!r} is not in {first}" for name in types if name not in expected]
         problems += [
-            f"{place}: column {name!r} has type {types[name]}, in {first} it has type {kind}"
+            f"{path}: column {name!r} has type {types[name]}, in {first} it has type {kind}"
             for name, kind in expected.items()
             if name in types and types[name] != kind
         ]

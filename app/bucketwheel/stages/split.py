@@ -183,24 +183,24 @@ def _resolve(
     spelled: dict[str, str] = {}
     problems: list[str] = []
     for line, table, column in _rows(location, content):
-        place = f"line {line}"
+        row = f"line {line}"
         name = standard_name(table)
         if not name:
-            problems.append(f"{place}: table {table!r} needs a letter or digit in its name")
+            problems.append(f"{row}: table {table!r} needs a letter or digit in its name")
             continue
         if spelled.setdefault(name, table) != table:
-            problems.append(f"{place}: tables {spelled[name]!r} and {table!r} are both called {name!r}")
+            problems.append(f"{row}: tables {spelled[name]!r} and {table!r} are both called {name!r}")
             continue
-        found = [column] if column in names else by_lower.get(column.lower(), [])
+        matches = [column] if column in names else by_lower.get(column.lower(), [])
         columns = tables.setdefault(name, [])
-        if len(found) != 1:
-            problems.append(f"{place}: {_unknown(column, found, names)}")
-        elif found[0] in keys:
-            warnings.append(f"mapping {place}: {column!r} is the key, which every table has; the row is ignored")
-        elif found[0] in columns:
-            problems.append(f"{place}: {column!r} is mapped to {table!r} twice")
+        if len(matches) != 1:
+            problems.append(f"{row}: {_unknown(column, matches, names)}")
+        elif matches[0] in keys:
+            warnings.append(f"mapping {row}: {column!r} is the key, which every table has; the row is ignored")
+        elif matches[0] in columns:
+            problems.append(f"{row}: {column!r} is mapped to {table!r} twice")
         else:
-            columns.append(found[0])
+            columns.append(matches[0])
     problems += [f"table {spelled[name]!r} has no columns besides the key" for name in tables if not tables[name]]
     if problems or not tables:
         listed = "\n".join(problems[:_SHOWN]) or "no rows"
@@ -209,9 +209,9 @@ def _resolve(
     return tables
 
 
-def _unknown(column: str, found: Sequence[str], names: Sequence[str]) -> str:
-    if found:
-        return f"{column!r} matches {' and '.join(map(repr, found))}; write it as one of them"
+def _unknown(column: str, matches: Sequence[str], names: Sequence[str]) -> str:
+    if matches:
+        return f"{column!r} matches {' and '.join(map(repr, matches))}; write it as one of them"
     hint = did_you_mean(column, names).rstrip()
     return f"no column {column!r} in the snapshot" + (f"; {hint}" if hint else "")
 

@@ -64,8 +64,8 @@ def with_target(job: BucketJob, name: str) -> BucketJob:
     """Return the same job with another target directory, next to its own."""
     tables: list[TableLayout] = []
     for table in job.tables:
-        place = Path(table.directory)
-        tables.append(replace(table, directory=str(place.parent.with_name(name) / place.name)))
+        directory = Path(table.directory)
+        tables.append(replace(table, directory=str(directory.parent.with_name(name) / directory.name)))
     scratch = Path(job.scratch).parent.with_name(name) / "_scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     return replace(job, tables=tuple(tables), scratch=str(scratch))

@@ -78,8 +78,8 @@ def buckets(deployment: Deployment) -> Resources:
     if deploy.buckets == "adopt":
         return {}
     target, results = deployment.target(), deployment.query_results()
-    made = dict.fromkeys((target.bucket, results.bucket))
-    if deployment.package().bucket in made:
+    names = dict.fromkeys((target.bucket, results.bucket))
+    if deployment.package().bucket in names:
         raise ConfigError(
             f"deploy.package is {deploy.package!r}, in a bucket that this stack creates, but the stack needs the "
             "package first. Set deploy.artifacts to another bucket, or deploy.buckets to adopt"
@@ -87,10 +87,12 @@ def buckets(deployment: Deployment) -> Resources:
     parts: list[Resources] = []
     log_bucket: Any = deploy.access_log_bucket
     if log_bucket is None:
-        parts.append(_access_logs(deployment, f"{target.bucket}-access-logs", list(made)))
+        parts.append(_access_logs(deployment, f"{target.bucket}-access-logs", list(names)))
         log_bucket = ref("AccessLogs")
-    for name in made:
-        rules = _rules(deployment, [place for place in (target,) if place.bucket == name], _results_in(name, results))
+    for name in names:
+        rules = _rules(
+            deployment, [location for location in (target,) if location.bucket == name], _results_in(name, results)
+        )
         parts.append(_bucket(deployment, logical("Bucket", name), name, rules, log_bucket))
     return joined(parts)
 
@@ -118,10 +120,10 @@ def _rules(deployment: Deployment, tables: list[S3Location], results: S3Location
         {
             "Id": "old-runs",
             "Status": "Enabled",
-            "Prefix": f"{place.prefix}/{dataset}/".lstrip("/"),
+            "Prefix": f"{location.prefix}/{dataset}/".lstrip("/"),
             "Transitions": [{"StorageClass": "INTELLIGENT_TIERING", "TransitionInDays": deploy.tier_after_days}],
         }
-        for place in tables
+        for location in tables
         for dataset in deployment.settings.datasets
     ]
     if results:

@@ -52,14 +52,14 @@ def check(deployment: Deployment) -> None:
     problems: list[str] = [f"{name}: {what}" for name, what in secrets_in(settings.model_dump())]
     if not settings.datasets:
         problems.append("no dataset is configured; add one under `datasets:`")
-    places: list[Callable[[], object]] = [deployment.target, deployment.sources, deployment.mappings]
-    places += [deployment.package, deployment.jobs]
-    places += [deployment.artifacts] if settings.deploy.artifacts else []
+    readers: list[Callable[[], object]] = [deployment.target, deployment.sources, deployment.mappings]
+    readers += [deployment.package, deployment.jobs]
+    readers += [deployment.artifacts] if settings.deploy.artifacts else []
     results = deployment.makes_workgroup or deployment.uses_athena() or settings.deploy.buckets == "create"
-    places += [deployment.query_results] if results or settings.athena.output_location else []
-    for found in places:
+    readers += [deployment.query_results] if results or settings.athena.output_location else []
+    for read in readers:
         try:
-            found()
+            read()
         except ConfigError as error:
             problems.append(str(error))
     problems += _expressions(deployment)
@@ -105,10 +105,10 @@ def _buckets(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
         yield "bucket", "deploy.artifacts", deployment.artifacts().bucket
     if deployment.settings.athena.output_location:
         yield "bucket", "athena.output_location", deployment.query_results().bucket
-    for name, found in deployment.sources().items():
-        yield "bucket", f"datasets.{name}.source", found.bucket
-    for name, found in deployment.mappings().items():
-        yield "bucket", f"datasets.{name}.mapping", found.bucket
+    for name, location in deployment.sources().items():
+        yield "bucket", f"datasets.{name}.source", location.bucket
+    for name, location in deployment.mappings().items():
+        yield "bucket", f"datasets.{name}.mapping", location.bucket
     if deploy.access_log_bucket:
         yield "bucket", "deploy.access_log_bucket", deploy.access_log_bucket
     elif deploy.buckets == "create":

@@ -48,17 +48,17 @@ def joined(parts: Iterable[Resources]) -> Resources:
     Raises:
         ConfigError: two resources have the same logical id; one would overwrite the other. The message names both.
     """
-    made: Resources = {}
+    resources: Resources = {}
     for part in parts:
         for logical_id, resource in part.items():
-            if logical_id in made:
-                one, other = (_title(found) for found in (made[logical_id], resource))
+            if logical_id in resources:
+                one, other = (_title(each) for each in (resources[logical_id], resource))
                 raise ConfigError(
                     f"{one} and {other} would both have the logical id {logical_id} in the template, "
                     "which keeps only the letters and digits of a name; rename one of them"
                 )
-            made[logical_id] = resource
-    return made
+            resources[logical_id] = resource
+    return resources
 
 
 def _title(resource: Resource) -> str:
@@ -150,9 +150,9 @@ class Deployment:
     def mappings(self) -> dict[str, S3Location]:
         """The mapping files, by dataset; only for datasets that have one."""
         return {
-            name: s3_location(f"datasets.{name}.mapping", found.mapping)
-            for name, found in self.settings.datasets.items()
-            if found.mapping
+            name: s3_location(f"datasets.{name}.mapping", dataset.mapping)
+            for name, dataset in self.settings.datasets.items()
+            if dataset.mapping
         }
 
     def query_results(self) -> S3Location:

@@ -22,8 +22,8 @@ def logs(deployment: Deployment) -> Resources:
         names["WatchLog"] = f"/aws/vendedlogs/states/{deployment.stack}-watch"
     if deployment.settings.monitoring.long_run_minutes:
         names["SlowWatchLog"] = f"/aws/vendedlogs/states/{deployment.stack}-slow"
-    made: Resources = {logical_id: _log_group(deployment, name) for logical_id, name in names.items()}
-    made["ErrorLines"] = {
+    resources: Resources = {logical_id: _log_group(deployment, name) for logical_id, name in names.items()}
+    resources["ErrorLines"] = {
         "Type": "AWS::Logs::MetricFilter",
         "Properties": {
             "LogGroupName": ref("OutputLog"),
@@ -38,7 +38,7 @@ def logs(deployment: Deployment) -> Resources:
             ],
         },
     }
-    return made
+    return resources
 
 
 def error_lines(deployment: Deployment) -> str:
@@ -81,7 +81,7 @@ def topic(deployment: Deployment) -> Resources:
             "Condition": {"Bool": {"aws:SecureTransport": "false"}},
         },
     ]
-    made: Resources = {
+    resources: Resources = {
         "Notices": {"Type": "AWS::SNS::Topic", "Properties": properties},
         "NoticesPolicy": {
             "Type": "AWS::SNS::TopicPolicy",
@@ -89,16 +89,16 @@ def topic(deployment: Deployment) -> Resources:
         },
     }
     if email := deployment.settings.monitoring.email:
-        made["NoticesEmail"] = {
+        resources["NoticesEmail"] = {
             "Type": "AWS::SNS::Subscription",
             "Properties": {"TopicArn": ref("Notices"), "Protocol": "email", "Endpoint": email},
         }
-    return made
+    return resources
 
 
 def events(deployment: Deployment) -> Resources:
     """Return the event rules: failed and slow jobs, however started, and the timeout watchdog of each run."""
-    made = _job_events(deployment)
+    resources = _job_events(deployment)
     if deployment.settings.monitoring.long_run_minutes:
         begun = {
             "source": ["aws.states"],
@@ -106,8 +106,8 @@ def events(deployment: Deployment) -> Resources:
             "detail": {"stateMachineArn": [ref("StateMachine")], "status": ["RUNNING"]},
         }
         watch = {"Arn": ref("SlowWatch"), "Id": "watch", "RoleArn": arn_of("SlowWatchStarterRole")}
-        made["RunBegun"] = _rule(deployment, "run-begun", begun, watch)
-    return made
+        resources["RunBegun"] = _rule(deployment, "run-begun", begun, watch)
+    return resources
 
 
 def _job_events(deployment: Deployment) -> Resources:
@@ -124,10 +124,10 @@ def _job_events(deployment: Deployment) -> Resources:
             "detail-type": ["Glue Job Run Status"],
             "detail": {"jobName": names, "notificationCondition": {"NotifyDelayAfter": [{"exists": True}]}},
         }
-        made = {"JobFailed": _rule(deployment, "job-failed", failed, target)}
+        resources = {"JobFailed": _rule(deployment, "job-failed", failed, target)}
         if deployment.settings.monitoring.long_job_minutes:
-            made["JobSlow"] = _rule(deployment, "job-slow", slow, target)
-        return made
+            resources["JobSlow"] = _rule(deployment, "job-slow", slow, target)
+        return resources
     failed = {
         "source": ["aws.emr-serverless"],
         "detail-type": ["EMR Serverless Job Run State Change"],

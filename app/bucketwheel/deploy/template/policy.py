@@ -63,14 +63,14 @@ def _listings(deployment: Deployment) -> Iterator[Statement]:
     below = [*deployment.sources().values(), deployment.target(), deployment.package()]
     if deployment.uses_athena():
         below.append(deployment.query_results())
-    places = [(found.bucket, f"{found.prefix}/*" if found.prefix else "*") for found in below]
-    places += [(mapping.bucket, mapping.prefix) for mapping in deployment.mappings().values()]
-    for number, bucket in enumerate(dict.fromkeys(found for found, _ in places), start=1):
+    prefixes = [(location.bucket, f"{location.prefix}/*" if location.prefix else "*") for location in below]
+    prefixes += [(mapping.bucket, mapping.prefix) for mapping in deployment.mappings().values()]
+    for number, bucket in enumerate(dict.fromkeys(name for name, _ in prefixes), start=1):
         yield allow(
             f"ListBucket{number}",
             ["s3:ListBucket"],
             [bucket_arn(bucket)],
-            {"StringLike": {"s3:prefix": sorted({pattern for found, pattern in places if found == bucket})}},
+            {"StringLike": {"s3:prefix": sorted({prefix for name, prefix in prefixes if name == bucket})}},
         )
 
 
@@ -161,5 +161,5 @@ def _key(deployment: Deployment) -> Iterator[Statement]:
         })  # fmt: skip
 
 
-def _unique(places: Iterable[S3Location]) -> list[S3Location]:
-    return list(dict.fromkeys(places))
+def _unique(locations: Iterable[S3Location]) -> list[S3Location]:
+    return list(dict.fromkeys(locations))

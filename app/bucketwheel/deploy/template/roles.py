@@ -19,19 +19,19 @@ def roles(deployment: Deployment) -> Resources:
     service = "glue" if deployment.on_glue else "emr-serverless"
     # Glue sends no source account, so a condition on it would deny every job; Glue accepts only roles of its account.
     own = None if deployment.on_glue else _own_account()
-    made = {
+    resources = {
         "JobRole": _role(deployment, deployment.role, service, job_statements(deployment), own),
         "StatesRole": _role(
             deployment, f"{deployment.stack}-states", "states", _states_statements(deployment), _own_account()
         ),
     }
     if deployment.settings.monitoring.watch_schedule:
-        made["WatchRole"] = _role(
+        resources["WatchRole"] = _role(
             deployment, f"{deployment.stack}-watch", "states", _watch_statements(), _own_account()
         )
     if deployment.settings.monitoring.long_run_minutes:
         starts = [allow("Start", ["states:StartExecution"], [ref("SlowWatch")])]
-        made |= {
+        resources |= {
             "SlowWatchRole": _role(
                 deployment, f"{deployment.stack}-slow", "states", _slow_watch_statements(deployment), _own_account()
             ),
@@ -40,14 +40,14 @@ def roles(deployment: Deployment) -> Resources:
             ),
         }
     if deployment.settings.deploy.schedule or deployment.settings.monitoring.watch_schedule:
-        made["SchedulerRole"] = _role(
+        resources["SchedulerRole"] = _role(
             deployment,
             f"{deployment.stack}-scheduler",
             "scheduler",
             _scheduler_statements(deployment),
             _own_account(),
         )
-    return made
+    return resources
 
 
 def _own_account() -> dict[str, Any]:

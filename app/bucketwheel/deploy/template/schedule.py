@@ -12,26 +12,32 @@ from bucketwheel.deploy.template.watchdogs import slow_definition, watch_definit
 
 def machines(deployment: Deployment) -> Resources:
     """Return the state machines."""
-    made = {"StateMachine": _machine(deployment, deployment.stack, definition(deployment), "StatesRole", "StatesLog")}
+    resources = {
+        "StateMachine": _machine(deployment, deployment.stack, definition(deployment), "StatesRole", "StatesLog")
+    }
     if deployment.settings.monitoring.watch_schedule:
-        made["Watch"] = _machine(
+        resources["Watch"] = _machine(
             deployment, f"{deployment.stack}-watch", watch_definition(deployment), "WatchRole", "WatchLog"
         )
     if minutes := deployment.settings.monitoring.long_run_minutes:
         slow = slow_definition(deployment, minutes)
-        made["SlowWatch"] = _machine(deployment, f"{deployment.stack}-slow", slow, "SlowWatchRole", "SlowWatchLog")
-    return made
+        resources["SlowWatch"] = _machine(
+            deployment, f"{deployment.stack}-slow", slow, "SlowWatchRole", "SlowWatchLog"
+        )
+    return resources
 
 
 def schedules(deployment: Deployment) -> Resources:
     """Return the schedules that are set."""
     deploy, monitoring = deployment.settings.deploy, deployment.settings.monitoring
-    made: Resources = {}
+    resources: Resources = {}
     if deploy.schedule:
-        made["Schedule"] = _schedule(deployment, deployment.stack, deploy.schedule, "StateMachine")
+        resources["Schedule"] = _schedule(deployment, deployment.stack, deploy.schedule, "StateMachine")
     if monitoring.watch_schedule:
-        made["WatchSchedule"] = _schedule(deployment, f"{deployment.stack}-watch", monitoring.watch_schedule, "Watch")
-    return made
+        resources["WatchSchedule"] = _schedule(
+            deployment, f"{deployment.stack}-watch", monitoring.watch_schedule, "Watch"
+        )
+    return resources
 
 
 def _machine(deployment: Deployment, name: str, states: State, role: str, log: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def template(settings: Settings, env: str) -> dict[str, Any]:
             "datasets or jobs in one environment"
         )
     checks.check_policies(resources)
-    made = {
+    body = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": f"Bucketwheel, {env}: jobs, roles, schedule, monitoring",
         "Resources": resources,
@@ -60,8 +60,8 @@ def template(settings: Settings, env: str) -> dict[str, Any]:
             **emr.application_output(deployment),
         },
     }
-    text(made, "json")
-    return made
+    text(body, "json")
+    return body
 
 
 class _Plain(yaml.SafeDumper):
@@ -71,16 +71,16 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def text(made: dict[str, Any], form: Literal["yaml", "json"]) -> str:
+def text(template: dict[str, Any], form: Literal["yaml", "json"]) -> str:
     """Return the template as YAML or JSON.
 
     Raises:
         ConfigError: it is larger than CloudFormation takes.
     """
     if form == "json":
-        written = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+        written = json.dumps(template, indent=1, ensure_ascii=False) + "\n"
     else:
-        written = yaml.dump(made, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
+        written = yaml.dump(template, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
     if (size := len(written.encode())) > MOST_BYTES:
         raise ConfigError(
             f"the template would be {size:,} bytes, CloudFormation accepts {MOST_BYTES:,}; use fewer datasets or "

@@ -100,8 +100,8 @@ def _preset_settings(own: bool) -> dict[str, str]:
     if not own:
         SparkContext._ensure_initialized()
         return {**_hadoop_settings(), **dict(SparkConf().getAll())}
-    home = os.environ.get("SPARK_HOME", "")
-    defaults = Path(os.environ.get("SPARK_CONF_DIR") or Path(home) / "conf") / "spark-defaults.conf"
+    spark_home = os.environ.get("SPARK_HOME", "")
+    defaults = Path(os.environ.get("SPARK_CONF_DIR") or Path(spark_home) / "conf") / "spark-defaults.conf"
     lines = defaults.read_text().splitlines() if defaults.is_file() else []
     pairs = [re.split(r"[\s=]+", line.strip(), maxsplit=1) for line in lines if line.strip().startswith("spark.")]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
