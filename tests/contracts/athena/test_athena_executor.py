@@ -187,7 +187,9 @@ def test_check_refuses_missing_or_disabled_workgroup(aws: str, settings: Setting
 
 
 def test_check_refuses_missing_output_location(aws: str) -> None:
-    with pytest.raises(ConfigError, match=r"athena\.output_location: is not set, and workgroup 'primary' has none"):
+    with pytest.raises(
+        ConfigError, match=r"athena\.output_location: is not set, and workgroup 'primary' has no output location"
+    ):
         AthenaExecutor(athena_settings(aws, output_location=None)).check()
     workgroup = group(
         aws,
