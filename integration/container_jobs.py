@@ -57,20 +57,22 @@ class Site:
         """Default database of published tables."""
         return self.bucket.replace("-", "_")
 
-    def job(self, *arguments: str, spark: Sequence[str] = ("--master", "local[2]")) -> DockerContainer:
+    def job(
+        self, *arguments: str, spark: Sequence[str] = ("--master", "local[2]"), **environment: str
+    ) -> DockerContainer:
         """Return a job container as Glue would start it, configured only by its arguments and the S3 endpoint."""
         words = [*spark, JOB, *_OF_GLUE, "--env", "prod", "--config-dir", f"s3://{self.bucket}/conf", *arguments]
         return application(
             self.image,
             words,
             entrypoint=[SPARK_SUBMIT],
-            environment={"AWS_ENDPOINT_URL_S3": self.s3_inside},
+            environment={"AWS_ENDPOINT_URL_S3": self.s3_inside, **environment},
             network=self.network,
         )
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, **environment: str) -> str:
         """Run a job that must succeed; return its output."""
-        return finish(self.job(*arguments)).check()
+        return finish(self.job(*arguments, **environment)).check()
 
     def objects(self, target: str) -> dict[str, str]:
         """Return the modification time of each object below a target."""

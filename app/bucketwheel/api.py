@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bucketwheel import advice as _advice
+from bucketwheel import aws_jobs as _aws_jobs
 from bucketwheel import cost as _cost
 from bucketwheel import doctor as _doctor
 from bucketwheel import plugins as _plugins
@@ -69,10 +71,10 @@ __all__ = [
     "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "JobRequest",
     "LiveDataset", "LiveTable", "Manifest", "NewProject", "Package", "Plan", "Progress", "PublishResult", "Report",
     "RunOutcome", "RunState", "Sample", "SampleSpec", "Summary", "VerifyResult", "Withdrawal",
-    "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor", "expirable", "expire", "init",
-    "load", "local_directory", "manifest", "package", "plan", "previous_run", "report", "rollback", "run",
-    "run_state", "run_states", "runs", "sample", "submit", "summary", "tables", "unmark", "upload", "verify",
-    "write_report",
+    "check_for_jobs", "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor",
+    "expirable", "expire", "init", "load", "local_directory", "manifest", "package", "plan", "previous_run",
+    "report", "rollback", "run", "run_state", "run_states", "runs", "sample", "submit", "summary", "tables",
+    "unmark", "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -171,10 +173,12 @@ def run(
         tables: a selection of tables; empty writes all.
         resume: a run id or `last`.
         progress: called with every `Progress`, from the calling thread.
-        command: command line to show in the hint that resumes the run.
+        command: the command line for the advice after a failure; empty composes one.
         log: called with each line of embedded metrics for CloudWatch; None writes to stderr.
         force: publish data that a rollback withdrew, and remove its mark.
     """
+    options = list(_advice.selection(stages, snapshot_dt, tables))
+    command = command or _advice.command(config, ["bucketwheel", "run", dataset], options)
     request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, command, force)
     reporter = _RunEndReporter(config, request, progress, log)
     with reporter.observe() as observer:
@@ -290,7 +294,9 @@ def write_report(config: Configuration, run_id: str, to: Path | str | None = Non
 
 
 def _page(config: Configuration, state: RunState) -> str:
-    return _report.render(state.manifest, cost(config, state.manifest), state.status_text, state.shown_text)
+    run = state.manifest
+    command = _advice.command(config, ["bucketwheel", "run", run.dataset])
+    return _report.render(run, cost(config, run), state.status_text, state.shown_text, command)
 
 
 def _written(text: str, to: Path | str) -> Path:
@@ -317,6 +323,7 @@ def package(
     without_archive: bool = False,
 ) -> Package:
     """Build the package for Glue and EMR Serverless; see `packaging.package`."""
+    _aws_jobs.check(config)
     return _packaging.package(config, to, source, archive, without_archive)
 
 
@@ -325,8 +332,14 @@ def upload(config: Configuration, packed: Package, to: str | None = None) -> Pac
     return _packaging.upload(config, packed, to)
 
 
+def check_for_jobs(config: Configuration) -> None:
+    """Raise ConfigError unless the configuration suits jobs on Glue and EMR Serverless."""
+    _aws_jobs.check(config)
+
+
 def deploy_render(config: Configuration, form: Literal["yaml", "json"] = "yaml", to: Path | str | None = None) -> str:
     """Return the CloudFormation template of the environment; with `to`, also write it to that file."""
+    _aws_jobs.check(config)
     template = _template.text(_template.template(config.settings, config.env), form)
     if to is not None:
         _written(template, to)
@@ -335,6 +348,7 @@ def deploy_render(config: Configuration, form: Literal["yaml", "json"] = "yaml",
 
 def deploy_diff(config: Configuration) -> str:
     """Return a unified diff between the template of the stack and the current one; empty if they are equal."""
+    _aws_jobs.check(config)
     result: str = aws_module("bucketwheel.deploy.stack", "deploy").diff(config)
     return result
 
@@ -343,6 +357,7 @@ def deploy_apply(
     config: Configuration, confirm: Callable[[str], bool], echo: Callable[[str], None] = lambda _: None
 ) -> Applied:
     """Create or change the stack if `confirm`, called with the planned changes, returns True."""
+    _aws_jobs.check(config)
     result: Applied = aws_module("bucketwheel.deploy.stack", "deploy").apply(config, confirm, echo)
     return result
 
@@ -366,6 +381,7 @@ def submit(
     started: Callable[[str, str], None] = lambda _, __: None,
 ) -> Submitted:
     """Start a job on AWS and follow it; see `submit.submit`."""
+    _aws_jobs.check(config)
     module = aws_module("bucketwheel.submit.submit", "submit")
     result: Submitted = module.submit(config, platform, request, wait, wait_minutes, stop, report, started)
     return result

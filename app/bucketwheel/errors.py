@@ -38,61 +38,101 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Final
-
-# Prefix of the exception note that contains the command to resume the run.
-RESUME: Final = "To resume: "
+from collections.abc import Iterable, Mapping
 
 
 class BucketwheelError(Exception):
-    """Base class of all errors; the message names the object, the value and the fix."""
+    """Base class of all errors; the message names the object, the value and the fix.
+
+    Attributes:
+        exit_code: exit code of the command.
+        fix: what has to be done before the same command can work, in the imperative; empty if nothing.
+        resumable: whether the run that failed can be resumed after the fix; otherwise a new run is needed.
+        accept: settings with which the command works, by dotted name; they are part of the advice.
+        instead: a wrong word of the command and its correction; empty if there is none.
+    """
 
     exit_code = 1
+    fix = "Fix the cause"
+    resumable = True
+
+    def __init__(
+        self,
+        *arguments: object,
+        fix: str | None = None,
+        accept: Mapping[str, str] | None = None,
+        instead: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(*arguments)
+        self.accept = dict(accept or {})
+        self.instead = instead
+        if fix is not None:
+            self.fix = fix
 
 
 class UsageError(BucketwheelError):
     """The command, the configuration or the mapping has to change."""
 
     exit_code = 2
+    fix = "Fix the command or the configuration"
 
 
 class ConfigError(UsageError):
     """A setting is unknown, has the wrong type or contradicts another."""
 
+    fix = "Fix the configuration"
+
 
 class SelectionError(UsageError):
     """The named dataset, table, stage, snapshot or run does not exist."""
+
+    fix = "Fix the command"
 
 
 class MappingError(UsageError):
     """The mapping CSV does not match the snapshot."""
 
+    fix = "Fix the mapping"
+    resumable = False
+
 
 class MissingDependencyError(UsageError):
     """The Python packages of the selected backend are not installed."""
 
+    fix = "Install the package"
+
 
 class ResumeError(UsageError):
     """The run cannot be continued with this configuration or input."""
+
+    fix = ""
+    resumable = False
 
 
 class DataRefusedError(BucketwheelError):
     """The data is not acceptable; nothing was published."""
 
     exit_code = 3
+    fix = "Correct the snapshot"
+    resumable = False
 
 
 class SnapshotError(DataRefusedError):
     """No usable snapshot: none exists, none is complete, or it has no files or rows."""
 
+    fix = "Load the snapshot or fix the configuration"
+
 
 class UnreadableFilesError(DataRefusedError):
     """Files are truncated, corrupt or not Parquet."""
 
+    fix = "Replace the files"
+
 
 class SchemaError(DataRefusedError):
     """The files have different schemas, or the key is missing, ambiguous or of a type that has no bucket hash."""
+
+    fix = "Correct the snapshot or the configuration"
 
 
 class QualityError(DataRefusedError):
@@ -106,53 +146,72 @@ class WithdrawnError(DataRefusedError):
 class VerificationError(DataRefusedError):
     """Files differ from the source."""
 
+    fix = ""
+    resumable = True
+
 
 class LeaseError(BucketwheelError):
     """Another process holds, or took over, the lease of the dataset."""
 
     exit_code = 4
+    fix = "Wait until the other process has finished"
 
 
 class StorageError(BucketwheelError):
     """A path cannot be read or written."""
+
+    fix = "Fix the storage problem"
 
 
 class ChangedError(StorageError):
     """Another process wrote or deleted a file that only one writer may change."""
 
     exit_code = 4
+    fix = "Wait until the other process has finished"
 
 
 class CatalogError(BucketwheelError):
     """A catalog call failed."""
+
+    fix = "Fix the catalog problem"
 
 
 class ForeignTableError(CatalogError):
     """The catalog has a table of this name that Bucketwheel did not create."""
 
     exit_code = 2
+    fix = "Rename or drop the table"
 
 
 class ConcurrentPublishError(CatalogError):
     """The catalog table changed between reading it and publishing."""
 
     exit_code = 4
+    fix = ""
 
 
 class ExecutorError(BucketwheelError):
     """A SQL engine rejected a statement or failed to run it."""
 
+    fix = "Fix the problem of the SQL engine"
+
 
 class ExecutorBusyError(ExecutorError):
     """The engine is throttled, full or still starting."""
+
+    fix = ""
 
 
 class ExecutorResourcesError(ExecutorError):
     """A statement needs more memory or time than the engine allows."""
 
+    fix = "Give the SQL engine more memory or time"
+
 
 class ExecutorDeniedError(ExecutorError):
     """The role or user lacks a permission that a statement needs."""
+
+    fix = "Grant the permission"
 
 
 class StatementError(ExecutorError):
@@ -163,10 +222,14 @@ class TooManyWritersError(ExecutorError):
     """A statement would write more partitions and buckets than the engine can write at once."""
 
     exit_code = 2
+    fix = "Change the layout or ctas.method"
+    resumable = False
 
 
 class EngineError(BucketwheelError):
     """An engine could not finish its work."""
+
+    fix = "Fix the problem of the engine"
 
 
 class DeployError(BucketwheelError):
@@ -181,6 +244,7 @@ class JobBusyError(SubmitError):
     """The job has reached its maximum number of concurrent runs."""
 
     exit_code = 4
+    fix = "Wait until another job has finished"
 
 
 class JobFailedError(BucketwheelError):
@@ -193,7 +257,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}? " if close else ""
 
 
-def resuming(error: BaseException) -> str:
-    """Return the command that resumes the run that ended with this error, or an empty string."""
-    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(RESUME)]
-    return notes[0].removeprefix(RESUME) if notes else ""
+def correction(given: str, name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return (given, closest known name), where `name` is the form of `given` to compare; empty if none is close."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return (given, close[0]) if close else ()

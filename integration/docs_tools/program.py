@@ -190,14 +190,16 @@ def exit_codes(_: Words) -> str:
 
 
 def error_table(_: Words) -> str:
-    """Return every error with its parent, exit code and meaning."""
+    """Return every error with its parent, exit code, meaning and the fix that the advice names."""
     rows = [
         (
             f"`{error_class.__name__}`",
             f"`{error_class.__bases__[0].__name__}`" if error_class is not BucketwheelError else "",
             str(error_class.exit_code),
             (inspect.getdoc(error_class) or "").partition("\n\n")[0],
+            error_class.fix or "none",
+            "resume" if error_class.resumable else "new run",
         )
         for error_class in error_classes()
     ]
-    return table(("error", "a kind of", "exit code", "meaning"), rows)
+    return table(("error", "a kind of", "exit code", "meaning", "fix", "then"), rows)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel.sample import Sample
-from project import Project, Result
+from project import WIDE, Project, Result
 
 Dirty = Callable[..., Sample]
 Refused = Callable[..., Result]
@@ -25,7 +25,8 @@ def test_file_without_footer_is_named(
     first, second, *rest = result.stderr.splitlines()
     assert first == f"error: 1 of {count} files without a readable Parquet footer:"
     assert second.startswith(f"{sample.snapshot}/part-{name}.parquet: ")
-    assert rest == ["Write them again, or take another snapshot with --snapshot-dt"]
+    again = f"Replace the files, then run again: bucketwheel run {WIDE} --conf {published.conf}"
+    assert rest == ["Write them again, or take another snapshot with --snapshot-dt", again]
 
 
 def test_unreadable_files_are_all_listed(published: Project, dirty: Dirty, refused: Refused) -> None:
@@ -61,7 +62,8 @@ def test_corrupt_page_is_named_with_file_row_group_and_column(
     result = refused(published, 3)
     assert f"error: {path}: row group {group}, column {column!r} cannot be read: " in result.stderr
     assert "select the previous snapshot with --snapshot-dt" in result.stderr
-    assert "To resume: bucketwheel run" in result.stderr
+    assert "Replace the files, then run again: bucketwheel run" in result.stderr
+    assert "--resume" not in result.stderr
 
 
 def test_corrupt_page_leaves_no_visible_file(published: Project, dirty: Dirty, refused: Refused) -> None:

@@ -61,7 +61,9 @@ def test_second_run_is_refused_and_first_finishes(
     second = refused(published, 4)
     assert second.stderr.startswith(f"error: another run holds the lease {lease(published)}: process {first.pid} on ")
     assert "renewed until 20" in second.stderr
-    assert second.stderr.endswith("; wait for it to finish, or stop it\n")
+    error, advice = second.stderr.splitlines()
+    assert error.endswith("; wait for it to finish, or stop it")
+    assert advice.startswith(f"Wait until the other process has finished, then run again: bucketwheel run {WIDE} ")
     assert first.communicate("go on\n", timeout=60)[0] == "finished\n"
     assert set(published.published().values()) == {1200}
     assert not lease(published).exists()

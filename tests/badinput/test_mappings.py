@@ -74,6 +74,18 @@ def test_wrong_mapping_header_error_shows_expected_one(published: Project, dirty
     ("content", "message"),
     [
         (b"", "header '', expected table,column; a mapping without a header needs table,column as first line"),
+        (
+            b"IBE_01,IBE8688_Age\n",
+            "header 'IBE_01,IBE8688_Age', expected table,column; a mapping without a header needs",
+        ),
+        (
+            b"table;column\nIBE_01;IBE8688_Age\n",
+            "semicolons separate the names of the header 'table;column'; use commas",
+        ),
+        (
+            b"table\tcolumn\nIBE_01\tIBE8688_Age\n",
+            "tabs separate the names of the header 'table\\tcolumn'; use commas",
+        ),
         (HEADER.encode(), "does not match the snapshot:\nno rows"),
         (HEADER.encode() + b"IBE_01\n", "line 2: expected a table and a column, found 'IBE_01'"),
         (HEADER.encode() + b"IBE_01,\n", "line 2: expected a table and a column, found 'IBE_01,'"),
@@ -96,6 +108,7 @@ def test_mapping_mistake_error_names_file_and_line(
     result = refused(published, 2)
     assert f"error: {sample.mapping}" in result.stderr
     assert message in result.stderr
+    assert f"Fix the mapping, then run again: bucketwheel run {WIDE} " in result.stderr
 
 
 def test_missing_mapping_is_refused(published: Project, dirty: Dirty, refused: Refused) -> None:

@@ -140,11 +140,11 @@ class _Said:
         return False
 
 
-def test_submit_prints_progress_to_stderr_and_result_to_stdout(run: Run, account: str, tmp_path: Path) -> None:
+def test_submit_prints_progress_to_stderr_and_result_to_stdout(run: Run, account: str) -> None:
     client("glue", account).create_job(
         Name="etl-omc-flywheel-prod-pipeline", Role="r", Command={"Name": "glueetl", "ScriptLocation": "s3://x/y"}
     )
-    target = ("--set", f"target={tmp_path}/out")
+    target = ("--set", "target=s3://artifacts-prod/out")
     done = run("submit", "glue", "infobase_attributes", *target)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("etl-omc-flywheel-prod-pipeline: run jr_")
@@ -184,7 +184,10 @@ def test_submit_prints_warnings_of_the_run(
     )
     monkeypatch.setattr("bucketwheel.submit.submit._SKEW", timedelta(hours=1))
     project.run("--stages", "discover,split")
-    target = ("--set", f"target={project.target}")
+    for path in (found for found in project.target.rglob("*.json")):
+        key = f"out/{path.relative_to(project.target)}"
+        client("s3", account).put_object(Bucket="artifacts-prod", Key=key, Body=path.read_bytes())
+    target = ("--set", "target=s3://artifacts-prod/out")
     done = run("submit", "glue", WIDE, *target)
     assert f"{WIDE}: run {project.run_ids()[0]} finished" in done.stdout
     assert done.stdout.endswith("Record_Source, Batch_Number, Load_Date\n")

@@ -116,7 +116,10 @@ def refusal(**overrides: Any) -> str:
             "outside the target s3://omc-flywheel-data-us-east-1-prod/omc_cleanroom_data; with ctas.method=athena",
         ),
         ({"deploy.jobs": {"x": {"dataset": "nobody"}}}, "deploy.jobs.x.dataset is 'nobody', which is not configured"),
-        ({"deploy.jobs": {"x": {"stages": "buckets"}}}, "deploy.jobs.x.stages has 'buckets', which is not a stage"),
+        (
+            {"deploy.jobs": {"x": {"stages": "buckets"}}},
+            "deploy.jobs.x.stages has 'buckets', which is not a stage; did you mean 'bucket'? known",
+        ),
         (
             {"deploy.buckets": "create"},
             "in a bucket that this stack creates, but the stack needs the package first. Set deploy.artifacts to",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from bucketwheel import api
 from bucketwheel.errors import ConfigError, JobBusyError, SelectionError, SubmitError
+from bucketwheel.sample import Sample
 from bucketwheel.submit.submit import submit
 from deploy_support import PACKAGE
 from emr_support import LIFE, TOPIC_ARN, Emr, looked
@@ -89,25 +91,27 @@ def test_failed_or_cancelled_run_raises_error_with_details(
     assert tuple(update.state.state for update in emr.updates) == life
 
 
-def test_exit_code_comes_from_run_when_details_are_cut(emr: Emr, project: Project, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.csv"
-    wrong.write_text("column_name,table_name\nNobody,IBE_01\n")
+def test_exit_code_comes_from_run_when_details_are_cut(
+    emr: Emr, project: Project, dirty: Callable[..., Sample]
+) -> None:
+    project.use(dirty("null_keys"))
     emr.config = reached(emr.url, project.target, deploy__platform="emr-serverless")
     emr.life, emr.details = ["RUNNING", "RUNNING", "FAILED"], "ExitCode: 1. Last few exceptions: Caused by: …"
     moved = emr._move
 
     def move() -> None:
         if len(emr.life) == 2:
-            assert project.cli("run", WIDE, "--set", f"datasets.{WIDE}.mapping={wrong}").exit_code == 2
+            assert project.cli("run", WIDE, "--stages", "discover,split,size,bucket,verify").exit_code == 3
         moved()
 
     emr._move = move  # type: ignore[method-assign]
     with pytest.raises(SubmitError) as ended:
         emr.submit(api.JobRequest(dataset=WIDE))
-    assert ended.value.exit_code == 2
+    assert ended.value.exit_code == 3
     said, resume = ended.value.__notes__
-    assert said.startswith("the run failed with MappingError: ")
-    assert resume.startswith(f"To resume: bucketwheel submit emr-serverless {WIDE} ")
+    assert said.startswith("the run failed with QualityError: ")
+    assert resume.startswith(f"To resume: bucketwheel submit emr-serverless {WIDE} --env prod --conf ")
+    assert " --set quality.null_keys=warn --resume " in resume
     # An earlier attempt says nothing about one that left no summary.
     (summary,) = project.target.glob("_bucketwheel/*/runs/*/summary.json")
     summary.write_text(json.dumps({**json.loads(summary.read_text()), "ended": "2025-01-01T00:00:00+00:00"}))
@@ -115,7 +119,7 @@ def test_exit_code_comes_from_run_when_details_are_cut(emr: Emr, project: Projec
     emr._move = moved  # type: ignore[method-assign]
     with pytest.raises(SubmitError) as later:
         emr.submit(api.JobRequest(dataset=WIDE))
-    assert later.value.__notes__ == [resume]
+    assert later.value.__notes__ == [resume.replace(" --set quality.null_keys=warn", "")]
     assert later.value.exit_code == 1
 
 

@@ -159,7 +159,7 @@ def test_interrupt_during_start_names_token(glue: Glue) -> None:
 def test_missing_file_is_named(glue: Glue) -> None:
     with pytest.raises(SelectionError, match=r"--job nobody: no such job in deploy.jobs; known: infobase-split-and"):
         glue.submit(api.JobRequest("nobody"))
-    with pytest.raises(SelectionError, match="no dataset is called 'nobody'; known: infobase_attributes, address"):
+    with pytest.raises(SelectionError, match="no dataset 'nobody'; configured: infobase_attributes, address"):
         glue.submit(api.JobRequest(dataset="nobody"))
     with pytest.raises(SubmitError, match="job etl-omc-flywheel-prod-addressable-bucket: GetJobRuns failed: Entity"):
         glue.submit(api.JobRequest("addressable-bucket"))

@@ -70,7 +70,10 @@ def test_failed_run_names_resume_command(working: Glue, project: Project, monkey
         working.submit(api.JobRequest(dataset=WIDE))
     (note,) = failed.value.__notes__
     # With what was set by hand: without it, the run would have other settings than the one it is to resume.
-    assert note.startswith(f"To resume: bucketwheel submit glue {WIDE} --env prod --set target=")
+    assert note.startswith(
+        f"To resume: bucketwheel submit glue {WIDE} --env prod --conf {ROOT / 'conf'} --set target="
+    )
+    assert " --set deploy.package=s3://" in note
     assert note.endswith(f" --resume {run_id}")
 
 

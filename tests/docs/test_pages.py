@@ -23,7 +23,7 @@ from submit_support import GROUP, JOB, fail
 
 # moto has no metric filters.
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
-WIDE = "infobase_attributes"
+WIDE, NARROW = "infobase_attributes", "addressable_ids"
 SAMPLE = "bucketwheel sample data --rows 20000 --tables 3 --columns 4"
 SEPTEMBER = f"{SAMPLE} --snapshot-dt 2025-09-24"
 # The pages that have a test here.
@@ -79,6 +79,9 @@ def buckets(endpoint: str) -> None:
         s3.create_bucket(Bucket=bucket)
         encrypted(endpoint, bucket, "AES256")
         s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
+    for key in (f"{name}/raw_input/snapshot_dt=2025-01-31/x.parquet" for name in (WIDE, NARROW)):
+        s3.put_object(Bucket=DATA, Key=f"opus/{key}", Body=b"x")
+    s3.put_object(Bucket=DATA, Key=f"opus/{WIDE}/mapping.csv", Body=b"x")
 
 
 def account(endpoint: str) -> None:
@@ -220,7 +223,7 @@ def test_deployment_commands_print_what_is_shown(
             lambda: plain_client("glue", cloud).delete_job(JobName=JOB),
         ]
     }
-    assert read("docs/deploy.md", checkout, before) == 7
+    assert read("docs/deploy.md", checkout, before) == 8
 
 
 @pytest.mark.slow

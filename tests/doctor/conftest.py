@@ -12,6 +12,7 @@ from bucketwheel.doctor import Finding
 from deploy_support import ROOT, rendered, statements
 from doctor_support import BLOCKED, DATA, DATABASE, RESULTS, ROLE, WORKGROUP, Diagnose, encrypted
 from fake_iam import Simulator
+from project import NARROW, WIDE
 
 
 @pytest.fixture
@@ -31,11 +32,19 @@ def prod(region: str) -> Iterator[str]:
         s3.create_bucket(Bucket=bucket)
         encrypted(region, bucket, "AES256")
         s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=BLOCKED)
+    inputs = [
+        *(f"opus/{name}/raw_input/snapshot_dt=2025-10-22/x.parquet" for name in (WIDE, NARROW)),
+        f"opus/{WIDE}/mapping.csv",
+    ]
+    for key in inputs:
+        s3.put_object(Bucket=DATA, Key=key, Body=b"x")
     glue.create_database(DatabaseInput={"Name": DATABASE})
     place = {"OutputLocation": f"s3://{RESULTS}/athena/", "EncryptionConfiguration": {"EncryptionOption": "SSE_S3"}}
     athena.create_work_group(Name=WORKGROUP, Configuration={"ResultConfiguration": place})
     iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument="{}")
     yield region
+    for key in inputs:
+        s3.delete_object(Bucket=DATA, Key=key)
     for bucket in (DATA, RESULTS):
         s3.delete_bucket(Bucket=bucket)
     glue.delete_database(Name=DATABASE)

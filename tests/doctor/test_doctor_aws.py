@@ -14,6 +14,7 @@ from bucketwheel.aws import clients as aws_module
 from deploy_support import ROOT
 from doctor_support import BLOCKED, DATA, RESULTS, ROLE, WORKGROUP, Diagnose, encrypted, state
 from fake_iam import Refuses, Simulator
+from project import NARROW, WIDE
 
 
 def test_doctor_complete_account_passes_every_check(diagnose: Diagnose, simulated: Callable[..., Simulator]) -> None:
@@ -22,6 +23,7 @@ def test_doctor_complete_account_passes_every_check(diagnose: Diagnose, simulate
     here = {"pyspark", "java", "configuration", "python", "pyarrow", "numpy", "boto3", "backends"}
     cloud = {name: finding for name, finding in seen.items() if name not in here}
     assert list(cloud) == [
+        f"dataset {WIDE}", f"dataset {NARROW}", "jobs",
         "credentials", "region", f"bucket {DATA}", f"bucket {RESULTS}",
         f"encryption {DATA}", f"public access {DATA}", f"encryption {RESULTS}", f"public access {RESULTS}",
         "database", "workgroup", "role", "permissions",
@@ -31,6 +33,25 @@ def test_doctor_complete_account_passes_every_check(diagnose: Diagnose, simulate
     assert cloud["region"].found == "us-east-1 (from the environment)"
     assert "for target, datasets.infobase_attributes.source, " in cloud[f"bucket {DATA}"].found
     assert {"s3:PutObject", "glue:UpdateTable", "logs:PutLogEvents", "cloudwatch:PutMetricData"} <= {*double.asked}
+
+
+def test_missing_source_and_mapping_fail(diagnose: Diagnose) -> None:
+    sources = {f"datasets.{NARROW}.source": f"s3://{DATA}/nowhere", f"datasets.{WIDE}.mapping": f"s3://{DATA}/no.csv"}
+    seen = diagnose(**sources)
+    assert state(seen[f"dataset {NARROW}"])[0] == state(seen[f"dataset {WIDE}"])[0] == "failed"
+    assert "no snapshot" in seen[f"dataset {NARROW}"].found
+    assert f"s3://{DATA}/no.csv" in seen[f"dataset {WIDE}"].found
+
+
+def test_jobs_configured_for_one_machine_fail_with_the_lines_to_add(diagnose: Diagnose) -> None:
+    seen = diagnose(engine="arrow", catalog__kind="duckdb", target="out")["jobs"]
+    assert seen.state == "failed"
+    assert seen.found.splitlines() == [
+        "engine is arrow, which runs on one machine",
+        "catalog.kind is duckdb, a file on one machine",
+        "target is out, a path on one machine",
+    ]
+    assert "jobs on Glue and EMR Serverless run Spark: add to prod.yaml: `engine: spark`" in seen.todo
 
 
 def test_permissions_denied_action_names_action_and_resource(

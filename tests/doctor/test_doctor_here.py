@@ -20,7 +20,7 @@ import pytest
 from bucketwheel.doctor import checks, versions
 from bucketwheel.doctor.checks import Check, ok
 from deploy_support import ROOT
-from project import WIDE, Project
+from project import NARROW, WIDE, Project
 
 GIB = 2**30
 
@@ -37,6 +37,7 @@ def test_doctor_local_project_passes_without_aws_checks(project: Project) -> Non
     seen = found(project, "--set", "memory=64MB")
     assert list(seen) == [
         "configuration", "python", "pyarrow", "numpy", "duckdb", "backends", "memory", "disk", "database",
+        f"dataset {NARROW}", f"dataset {WIDE}",
     ]  # fmt: skip
     # The versions of the floor and the newest are both inside the range.
     assert {finding["state"] for finding in seen.values()} == {"ok"}, seen
@@ -46,7 +47,7 @@ def test_doctor_local_project_passes_without_aws_checks(project: Project) -> Non
 def test_findings_text_prints_state_and_fix(project: Project) -> None:
     project.set(target=str(project.root / "out"), datasets={WIDE: {"source": "nowhere", "key": "id"}})
     result = project.cli("doctor")
-    assert result.exit_code == 0
+    assert (result.exit_code, result.stderr) == (1, f"error: 1 of 11 checks failed: dataset {WIDE}\n")
     lines = result.stdout.splitlines()
     assert any(re.match(r"ok       python +3\.", line) for line in lines)
     (number,) = [number for number, line in enumerate(lines) if line.startswith("warning  disk")]
@@ -57,7 +58,7 @@ def test_findings_text_prints_state_and_fix(project: Project) -> None:
 def test_doctor_failed_check_exits_1_and_names_it(project: Project) -> None:
     result = project.cli("doctor", "--set", "memory=900GB", "--set", "catalog.path=s3://bucket/catalog")
     assert result.exit_code == 1
-    assert result.stderr == "error: 2 of 9 checks failed: memory, database\n"
+    assert result.stderr == "error: 2 of 11 checks failed: memory, database\n"
     assert "ok       disk" in result.stdout
     assert "set memory to" in result.stdout
 

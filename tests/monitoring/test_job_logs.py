@@ -66,7 +66,8 @@ def test_failed_job_logs_class_text_and_resume_command(
     assert event["error"] == "QualityError"
     assert str(failed).startswith(f"QualityError: {event['message']}")
     assert event["resume"].startswith(f"bucketwheel run {WIDE} ")
-    assert event["resume"].endswith(f"--resume {run_id}")
+    assert event["resume"].endswith(f"--set quality.null_keys=warn --resume {run_id}")
+    assert event["advice"] == f"To resume: {event['resume']}"
     assert lines[-1] == json.dumps(event)
 
 
@@ -135,6 +136,8 @@ def test_resume_command_on_a_platform_is_a_submit_command(
     project: Project, dirty: Callable[..., Sample], errors: Errors, monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     monkeypatch.setenv(host.VARIABLE, platform)
+    # What such a job refuses has a test of its own; here it runs on this machine.
+    monkeypatch.setattr("bucketwheel.aws_jobs.check", lambda _: None)
     project.use(dirty("null_keys"))
     project.set(monitoring={"metrics": "none"})
     lines, failed = job(
@@ -143,7 +146,10 @@ def test_resume_command_on_a_platform_is_a_submit_command(
     (event,) = errors(lines)
     (run_id,) = project.run_ids()
     package = f" --package {project.root}" if platform == "emr-serverless" else ""
-    command = f"bucketwheel submit {platform} {WIDE} --env local --set buckets.count=2{package} --resume {run_id}"
+    command = (
+        f"bucketwheel submit {platform} {WIDE} --env local --stages {','.join(DATA)} --set buckets.count=2{package} "
+        f"--set quality.null_keys=warn --resume {run_id}"
+    )
     assert event["resume"] == command
     assert f"To resume: {command}" in str(failed)
 

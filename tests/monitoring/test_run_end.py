@@ -105,17 +105,28 @@ def test_failed_run_reports_error_and_resume_command(
     assert isinstance(ended.error, QualityError)
     (run_id,) = project.run_ids()
     summary = ended.summary()
-    resume = f"bucketwheel run x --env y --resume {run_id}"
+    resume = f"bucketwheel run x --env y --set quality.null_keys=warn --resume {run_id}"
     assert summary["status"] == "failed"
-    assert summary["error"] == {"kind": "QualityError", "message": str(ended.error), "resume": resume}
+    assert summary["error"] == {
+        "kind": "QualityError",
+        "message": str(ended.error),
+        "resume": resume,
+        "advice": f"To resume: {resume}",
+        "remedy": {
+            "fix": "",
+            "accept": {"quality.null_keys": "warn"},
+            "resumable": True,
+            "instead": [],
+            "whole": False,
+        },
+    }
     # The alarm uses this metric, although verify rejected the run.
     assert summary["metrics"]["NullKeys"] > 0
     assert {entry["MetricName"] for entry in publisher.metrics[0][1]} == KNOWN
     ((_, subject, text),) = publisher.notifications
     assert subject == f"Bucketwheel local: {WIDE} FAILED (QualityError)"
-    first, _, then, command, *_ = text.splitlines()
-    assert (first, command.strip()) == (f"QualityError: {ended.error}", resume)
-    assert then == "After fixing the cause, resume the run:"
+    first, _, then, *_ = text.splitlines()
+    assert (first, then) == (f"QualityError: {ended.error}", f"To resume: {resume}")
     assert run_id in text
 
 
@@ -153,7 +164,7 @@ def test_failed_start_sends_notification(project: Project, monkeypatch: pytest.M
     assert subject.endswith("FAILED (SelectionError)")
     assert str(ended.error) in text
     assert "The run did not start" in text
-    assert "After fixing the cause, run: bucketwheel run people" in text
+    assert "Fix the command, then run again: bucketwheel run people" in text
     assert publisher.metrics == []
     assert not project.target.exists() or project.run_ids() == []
 
@@ -241,7 +252,7 @@ def test_run_without_its_lease_writes_no_summary(project: Project, monkeypatch: 
         (project.target / "_bucketwheel" / WIDE / "lease.json").write_text('{"token": "other"}')
         raise StorageError("the disk failed")
 
-    monkeypatch.setattr(type(plugins.stage("split")), "run", lose_lease)
+    monkeypatch.setattr(type(plugins.stage("bucket")), "run", lose_lease)
     ended = run(project, monkeypatch, FakePublisher())
     assert isinstance(ended.error, StorageError)
     (run_id,) = project.run_ids()

@@ -38,7 +38,7 @@ def test_duckdb_reads_uint64_values_unchanged(large: Case) -> None:
 def test_uint64_for_other_catalog_is_refused_before_bucketing(large: Case) -> None:
     with pytest.raises(SchemaError, match=r"column 'people_1_value' has type uint64.*int64 or decimal\(20,0\)"):
         large.run(catalog__kind="memory")
-    assert [list(manifest.stages) for manifest in large.manifests()] == [["discover"]]
+    assert large.manifests() == []
     assert not (large.target / DATASET / "people_1").exists()
 
 

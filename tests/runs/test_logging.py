@@ -48,9 +48,9 @@ def test_run_logs_warnings_at_warning(case: Case, log: pytest.LogCaptureFixture)
 
 def test_failed_run_logs_one_error(case: Case, log: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SelectionError):
-        case.run(resume="last")
+        case.run(resume="nothing")
     (line,) = messages(log, logging.ERROR)
-    assert line.startswith(f"{DATASET}: SelectionError: --resume last: ")
+    assert line.startswith(f"{DATASET}: SelectionError: no run 'nothing' below ")
 
 
 def test_lease_taken_over_is_logged(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:

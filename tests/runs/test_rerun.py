@@ -137,7 +137,7 @@ def test_table_filter_writes_only_selected_tables(case: Case) -> None:
 
 def test_resume_keeps_table_filter(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(type(plugins.stage("split")), "run", lambda *_: 1 / 0)
+        patch.setattr(type(plugins.stage("bucket")), "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             case.run(tables=["people_2"])
     case.run(resume="last")

@@ -144,7 +144,7 @@ def test_resume_last_is_newest_run_not_older_failed_one(case: Case, monkeypatch:
 
 
 def test_run_ids_within_one_second_are_ordered(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    break_stage(monkeypatch, "split")
+    break_stage(monkeypatch, "bucket")
     for _ in range(4):
         with pytest.raises(BoomError):
             case.run()

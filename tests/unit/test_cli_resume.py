@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bucketwheel.advice import is_advice
 from bucketwheel.sample import Sample
 from project import NARROW, WIDE, Project, Result, environment
 
@@ -49,8 +50,9 @@ def obstruct(project: Project) -> Path:
 
 
 def hint(stderr: str) -> str:
-    (line,) = [line for line in stderr.splitlines() if line.startswith(HINT)]
-    return line.removeprefix(HINT)
+    """Return the command in the line of advice."""
+    (line,) = [line for line in stderr.splitlines() if is_advice(line)]
+    return line[line.index("bucketwheel ") :]
 
 
 def in_shell(project: Project, command: str) -> Result:

@@ -59,18 +59,35 @@ def test_job_output_text_prints_text(project: Project) -> None:
     assert f"{WIDE}: bucket " in done.stderr
 
 
-def test_job_glue_arguments_are_ignored_and_logged(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(host.VARIABLE)
-    project.set(monitoring={"metrics": "none"})
-    done = job(project, *GLUE, "--dataset", NARROW)
-    event = json.loads(done.stdout.splitlines()[0])
-    assert event["level"] == "INFO"
-    assert event["message"].endswith(
-        "ignored: --JOB_ID, --JOB_NAME, --JOB_RUN_ID, --TempDir, --conf, --enable-glue-datacatalog, "
-        "--enable-metrics, --job-bookmark-option, --job-language"
+def test_job_glue_arguments_are_ignored() -> None:
+    given, said = words(*GLUE, "--dataset", NARROW)
+    assert given == [NARROW]
+    assert said == [
+        "arguments of the platform, ignored: --JOB_ID, --JOB_NAME, --JOB_RUN_ID, --TempDir, --conf, "
+        "--enable-glue-datacatalog, --enable-metrics, --job-bookmark-option, --job-language"
+    ]
+
+
+@pytest.mark.parametrize("platform", ["glue", "emr-serverless"])
+def test_job_configured_for_one_machine_is_refused(
+    published: Project, monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    before, noted = published.content(), published.snapshot_dt()
+    if platform == "glue":
+        # Known by its arguments.
+        monkeypatch.delenv(host.VARIABLE)
+    else:
+        monkeypatch.setenv(host.VARIABLE, platform)
+    with pytest.raises(JobFailedError) as failed:
+        job(published, *(GLUE if platform == "glue" else ()), "--dataset", NARROW)
+    assert isinstance(failed.value.__cause__, ConfigError)
+    lines = str(failed.value).splitlines()
+    assert lines[0] == (
+        "ConfigError: engine is arrow, which runs on one machine; jobs on Glue and EMR Serverless run Spark: add to "
+        "local.yaml: `engine: spark`"
     )
-    manifest = json.loads(project.cli("show", "last", "--output", "json").stdout)
-    assert manifest["runtime"] == "glue"
+    assert [line.split(" is ")[0] for line in lines[1:3]] == ["catalog.kind", "target"]
+    assert (published.content(), published.snapshot_dt()) == (before, noted)
 
 
 @pytest.mark.parametrize("automatic", ["_NONE_", ""])

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from bucketwheel.advice import RESUME
 from bucketwheel.contracts import Progress, of_run
-from bucketwheel.errors import RESUME, QualityError
+from bucketwheel.errors import QualityError
 from bucketwheel.monitoring.json_log import JsonLog, plain_text
 
 MOMENT = datetime(2025, 11, 1, 6, 11, 9, 123456, tzinfo=timezone(timedelta(hours=2)))
@@ -68,6 +69,7 @@ def test_failure_has_stage_and_resume_command(lines: Lines) -> None:
         "stage": "verify",
         "state": "failed",
         "error": "QualityError",
+        "advice": f"To resume: bucketwheel run people --resume {RUN}",
         "resume": f"bucketwheel run people --resume {RUN}",
         "notes": ["table ext_a was rolled back"],
         "message": "200 rows have a NULL key",
@@ -116,6 +118,10 @@ def test_long_message_is_truncated(lines: Lines) -> None:
         (
             '{"time": "T", "level": "ERROR", "dataset": "d", "state": "failed", "message": "m", "resume": "b run d"}',
             f"T error: d failed: m\n{RESUME}b run d",
+        ),
+        (
+            '{"time": "T", "level": "ERROR", "state": "failed", "message": "m", "advice": "Fix, then run again: b"}',
+            "T error: failed: m\nFix, then run again: b",
         ),
     ],
 )  # fmt: skip

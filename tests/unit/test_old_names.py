@@ -103,5 +103,6 @@ def test_old_names_are_kept_in_resume_command(project: Project) -> None:
     failed = project.cli("run", WIDE, "--TABLES_FILTER=x", "--BUCKET_COUNT", "8", "--SNAPSHOT_DT", "_NONE_")
     assert failed.exit_code == 2
     assert (
-        f"To resume: bucketwheel run {WIDE} --TABLES_FILTER=x --BUCKET_COUNT 8 --SNAPSHOT_DT _NONE_ --conf "
+        f"Fix --tables-filter, then run again: bucketwheel run {WIDE} --TABLES_FILTER=x --BUCKET_COUNT 8 "
+        "--SNAPSHOT_DT _NONE_ --conf "
     ) in failed.stderr

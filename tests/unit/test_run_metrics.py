@@ -206,25 +206,26 @@ def test_subject_fits_limits_of_sns() -> None:
 
 
 def test_failure_notification_starts_with_error_and_command() -> None:
-    failure = Failure(kind="QualityError", message="7 rows have a NULL key", resume="bucketwheel submit glue people")
+    failure = Failure(
+        kind="QualityError", message="7 rows have a NULL key", advice="To resume: bucketwheel run people"
+    )
     subject, text = notification.run_notification(
         summary(failure, discover=SNAPSHOT, bucket=BUCKETS), "s3://b/summary.json"
     )
     assert subject == "Bucketwheel prod: people FAILED (QualityError)"
-    assert text.splitlines()[:4] == [
+    assert text.splitlines()[:3] == [
         "QualityError: 7 rows have a NULL key",
         "",
-        "After fixing the cause, resume the run:",
-        "  bucketwheel submit glue people",
+        "To resume: bucketwheel run people",
     ]
     assert "stages done  discover, bucket\n" in text
     assert text.endswith("docs/operations.md explains each failure and its fix.")
 
 
 def test_long_error_is_truncated_before_command() -> None:
-    failure = Failure(kind="UnreadableFilesError", message="x" * 10**6, resume="bucketwheel submit glue people")
+    failure = Failure(kind="UnreadableFilesError", message="x" * 10**6, advice="To resume: bucketwheel run people")
     _, text = notification.run_notification(summary(failure), "p")
     assert len(text.encode()) < 256 * 1024
-    assert "  bucketwheel submit glue people\n" in text
-    _, text = notification.failed_start_notification("prod", "people", failure, "")
-    assert "  bucketwheel submit glue people\n" in text
+    assert "\nTo resume: bucketwheel run people\n" in text
+    _, text = notification.failed_start_notification("prod", "people", failure)
+    assert "\nTo resume: bucketwheel run people\n" in text

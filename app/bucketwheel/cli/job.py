@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import click
 
 from bucketwheel import host
+from bucketwheel.advice import selection, setting_words
 from bucketwheel.cli import cli
-from bucketwheel.cli.options import AUTOMATIC, Invocation
+from bucketwheel.cli.options import AUTOMATIC, OLD_NAMES, Invocation
 from bucketwheel.cli.pipeline import run
 from bucketwheel.errors import BucketwheelError, ConfigError, JobFailedError
 from bucketwheel.host import VARIABLE
@@ -27,6 +28,7 @@ from bucketwheel.host import VARIABLE
 if TYPE_CHECKING:
     from bucketwheel.monitoring.json_log import JsonLog
 
+PLATFORMS = ("glue", "emr-serverless")
 # Only Glue passes these, and it passes them to every script.
 _GLUE_MARKS = ("--JOB_RUN_ID", "--JOB_ID")
 # Arguments that jobs spell differently from `run`: Glue keeps --conf for Spark and passes each name only once.
@@ -69,7 +71,9 @@ def main(arguments: Sequence[str]) -> None:
                 words.append("--output=log")
                 invocation.log = log
             invocation.words = ["run", *words]
-            invocation.resuming = _resuming(given, host.detect(os.environ))
+            platform = host.detect(os.environ)
+            invocation.platform = platform if platform in PLATFORMS else ""
+            invocation.again = _again(given, invocation.platform)
             cli.main(invocation.words, prog_name="bucketwheel", standalone_mode=False, obj=invocation)
     except BucketwheelError as error:
         # Platforms keep only the text: the class name tells operators which kind of failure it is.
@@ -94,22 +98,38 @@ def _logged(invocation: Invocation, log: JsonLog) -> Iterator[None]:
         raise
 
 
-def _resuming(given: Sequence[tuple[str, str | None]], platform: str) -> str:
-    """Return the start of the command that resumes a run of this job; empty outside Glue and EMR Serverless.
+def _again(given: Sequence[tuple[str, str | None]], platform: str) -> str:
+    """Return the command that submits this job again, for one dataset; empty without a platform.
 
     The job's own command line works nowhere else: its configuration is in a temporary directory.
     """
-    if platform not in ("glue", "emr-serverless"):
+    if not platform:
         return ""
     words = ["bucketwheel", "submit", platform, "{dataset}"]
     for name, value in given:
-        if name == "--env" and value:
-            words += ["--env", value]
-        elif name in _CONF and value and value.endswith("/conf") and platform == "emr-serverless":
-            words += ["--package", value.removesuffix("/conf")]
-        elif name in _SETTINGS and value:
-            words += [word for key, text in _settings(value).items() for word in ("--set", f"{key}={text}")]
+        if value not in (None, *AUTOMATIC):
+            words += _submitted(name, value or "", platform)
     return " ".join(word if word == "{dataset}" else shlex.quote(word) for word in words)
+
+
+def _submitted(name: str, value: str, platform: str) -> Sequence[str]:
+    """Return the options of `submit` that stand for an argument of the job."""
+    if name in ("--env", "--stages", "--engine"):
+        return (name, value)
+    if name in ("--snapshot-dt", "--SNAPSHOT_DT"):
+        return tuple(selection(snapshot_dt=value))
+    if name in ("--tables-filter", "--TABLES_FILTER"):
+        return tuple(selection(tables=[value]))
+    if name in _CONF and value.endswith("/conf") and platform == "emr-serverless":
+        return ("--package", value.removesuffix("/conf"))
+    if name in _SETTINGS:
+        return setting_words(_settings(value))
+    if name == "--set" and "=" in value:
+        key, _, text = value.partition("=")
+        return setting_words({key: text})
+    if name in OLD_NAMES:
+        return setting_words({OLD_NAMES[name]: json.dumps(value, ensure_ascii=False)})
+    return ()
 
 
 def _pairs(arguments: Sequence[str]) -> list[tuple[str, str | None]]:

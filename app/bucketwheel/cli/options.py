@@ -43,12 +43,14 @@ OLD_NAMES_HELP = (
 class Invocation:
     """The command line that was given, and the JSON log if the output is for machines.
 
-    `resuming` is the command that resumes a run, with `{dataset}` in it; empty if the given command line does.
+    `again` is the command that runs a dataset again, with `{dataset}` in it; empty if the given command line does.
+    `platform` is `glue` or `emr-serverless` for a job there.
     """
 
     words: Sequence[str]
     log: JsonLog | None = None
-    resuming: str = ""
+    again: str = ""
+    platform: str = ""
 
 
 def invocation() -> Invocation:
@@ -190,21 +192,29 @@ def datasets(config: Configuration, dataset: str | None) -> list[str]:
     return [dataset] if dataset else list(config.settings.datasets)
 
 
-def resuming_command(dataset: str) -> str:
+def run_again(config: Configuration, dataset: str) -> str:
     """Return the given `run` command line for one dataset, without --resume."""
+    from bucketwheel import advice
+
     current = invocation()
-    if current.resuming:
-        return current.resuming.replace("{dataset}", shlex.quote(dataset))
+    if current.again:
+        return current.again.replace("{dataset}", shlex.quote(dataset))
+    flags = _flags(click.get_current_context().command)
     kept: list[str] = []
     words = iter(current.words[1:])
     for word in words:
         if not word.startswith("-") or word == "--":
             continue  # The dataset: it is added below.
-        # Every option of `run` takes a value.
-        option = [word] if "=" in word else [word, next(words)]
+        option = [word] if "=" in word or word in flags else [word, next(words)]
         if word.partition("=")[0] != "--resume":
             kept += option
-    return shlex.join(["bucketwheel", "run", dataset, *kept])
+    return advice.command(config, ["bucketwheel", "run", dataset], kept, given=True)
+
+
+def _flags(command: click.Command) -> set[str]:
+    """Return the names of the options of a command that take no value."""
+    options = (parameter for parameter in command.params if isinstance(parameter, click.Option))
+    return {name for option in options if option.is_flag or option.count for name in option.opts}
 
 
 def print_json(value: object) -> None:

@@ -18,7 +18,7 @@ from bucketwheel.cli.options import (
     old_names,
     output_option,
     print_json,
-    resuming_command,
+    run_again,
     set_option,
     snapshot_option,
     stages_option,
@@ -102,9 +102,10 @@ def run(
     from bucketwheel.cli.text import run_text
     from bucketwheel.monitoring.json_log import JsonLog
 
-    log = None
+    current, log = invocation(), None
+    if current.platform:
+        api.check_for_jobs(config)
     if output != "text":
-        current = invocation()
         log = current.log = current.log or JsonLog(sys.stdout if output == "log" else sys.stderr)
     if resume and dataset is None:
         dataset = api.manifest(config, resume).dataset
@@ -113,7 +114,7 @@ def run(
         for name in datasets(config, dataset):
             # Close the progress bars before printing a result, because they control the terminal.
             with show_progress(output, log=log) as progress:
-                given = (name, stages, snapshot_dt, tables_filter, resume, progress, resuming_command(name))
+                given = (name, stages, snapshot_dt, tables_filter, resume, progress, run_again(config, name))
                 done = api.run(config, *given, log=log.write_line if log else None, force=force)
             if output == "text":
                 text = run_text(done.manifest, done.changed, api.cost(config, done.manifest))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bucketwheel.doctor import machine, versions
+from bucketwheel import aws_jobs
+from bucketwheel.doctor import inputs, machine, versions
 from bucketwheel.doctor.checks import Check, CheckResult, Finding, failed, of_error, ok, run
 from bucketwheel.errors import ConfigError, MissingDependencyError
 from bucketwheel.formatting import counted
@@ -16,6 +17,7 @@ from bucketwheel.storage import is_s3
 
 __all__ = ["Finding", "diagnose"]
 
+_SUITED = "engine, catalog and locations suit jobs on Glue and EMR Serverless"
 # Upper limits of waits and attempts per call, whatever the settings say: a person is waiting.
 _WAITS = {"connect_seconds": 5.0, "read_seconds": 10.0, "attempts": 2}
 
@@ -41,6 +43,9 @@ def _checks(config: Configuration) -> Iterator[Check]:
     remote_only = settings.engine == "spark" and is_s3(settings.target)
     yield from versions.checks(settings, uses_aws(settings), remote_only)
     yield from machine.checks(settings, remote_only)
+    yield from inputs.checks(settings, remote_only)
+    if aws_jobs.is_for_jobs(config):
+        yield Check("jobs", lambda: _jobs(config))
     if not uses_aws(settings):
         return
     try:
@@ -72,6 +77,13 @@ def _with_short_waits(settings: Settings) -> Settings:
     storage = storage.model_copy(update={name: min(getattr(storage, name), limit) for name, limit in _WAITS.items()})
     catalog = settings.catalog.model_copy(update={"retry_seconds": 0.0})
     return settings.model_copy(update={"aws": aws, "storage": storage, "catalog": catalog})
+
+
+def _jobs(config: Configuration) -> CheckResult:
+    parts = [text.partition("; ") for text in aws_jobs.problems(config)]
+    if not parts:
+        return ok(_SUITED)
+    return failed("\n".join(found for found, _, _ in parts), "\n".join(todo for _, _, todo in parts))
 
 
 def _configuration(config: Configuration) -> CheckResult:

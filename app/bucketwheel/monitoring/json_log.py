@@ -8,8 +8,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from bucketwheel.advice import RESUME, advice_of, is_advice, resume_command
 from bucketwheel.contracts import Progress
-from bucketwheel.errors import RESUME, resuming
 from bucketwheel.pipeline.services import utc_now
 
 Level = Literal["INFO", "WARNING", "ERROR"]
@@ -42,10 +42,11 @@ class JsonLog:
         self.write("WARNING" if step.state == "warning" else "INFO", fields.pop("message"), **first, **fields)
 
     def failure(self, error: BaseException) -> None:
-        """Write why a run failed: class and text of the error, the command that resumes the run, further notes."""
-        notes = [note for note in getattr(error, "__notes__", ()) if not note.startswith(RESUME)]
-        kind = type(error).__name__
-        fields = {"state": "failed", "error": kind, "resume": resuming(error), "notes": notes or None}
+        """Write why a run failed: class and text of the error, the advice, further notes."""
+        notes = [note for note in getattr(error, "__notes__", ()) if not is_advice(note)]
+        kind, line = type(error).__name__, advice_of(error)
+        resume = resume_command(line)
+        fields = {"state": "failed", "error": kind, "advice": line, "resume": resume, "notes": notes or None}
         self.write("ERROR", error_text(error), **self._last, **fields)
 
     def write(self, level: Level, message: str, **fields: Any) -> None:
@@ -85,5 +86,6 @@ def plain_text(line: str) -> str | None:
     words = [str(event[name]) for name in ("dataset", "stage", "state") if event.get(name)]
     level = "" if event["level"] == "INFO" else f"{event['level'].lower()}: "
     text = ": ".join(part for part in (" ".join(words), event.get("message", "")) if part)
-    resume = f"\n{RESUME}{event['resume']}" if event.get("resume") else ""
-    return f"{event.get('time', '')} {level}{text}{resume}".strip()
+    # Earlier versions wrote only the command.
+    line = event.get("advice") or (f"{RESUME}{event['resume']}" if event.get("resume") else "")
+    return "\n".join(part for part in (f"{event.get('time', '')} {level}{text}".strip(), line) if part)

@@ -44,18 +44,16 @@ def run_notification(summary: Summary, summary_path: str) -> tuple[str, str]:
     return subject(summary.environment, summary.dataset, ending), _bounded([*lines, *_end(failure)])
 
 
-def failed_start_notification(environment: str, dataset: str, failure: Failure, command: str) -> tuple[str, str]:
+def failed_start_notification(environment: str, dataset: str, failure: Failure) -> tuple[str, str]:
     """Return subject and text of the notification about a run that failed before it had a manifest."""
     lines = [*_failed(failure), "", "The run did not start; nothing has changed."]
-    if command and not failure.resume:
-        lines.append(f"After fixing the cause, run: {command}")
     return subject(environment, dataset, f"FAILED ({failure.kind})"), _bounded([*lines, *_end(failure)])
 
 
 def _failed(failure: Failure) -> Iterator[str]:
     yield f"{failure.kind}: {truncate(failure.message, _MAX_CHARACTERS // 2)}"
-    if failure.resume:
-        yield from ("", "After fixing the cause, resume the run:", f"  {failure.resume}")
+    if failure.advice:
+        yield from ("", failure.advice)
 
 
 def _end(failure: Failure | None) -> Iterator[str]:

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from bucketwheel import host
+from bucketwheel.advice import advice_of, remedy_of, resume_command
 from bucketwheel.contracts import Observer, Progress, Report, Services
-from bucketwheel.errors import BucketwheelError, resuming
+from bucketwheel.errors import BucketwheelError
 from bucketwheel.monitoring import metrics, notification
 from bucketwheel.monitoring.emf import emf_line, metric_data
 from bucketwheel.monitoring.json_log import error_text
@@ -77,7 +78,8 @@ class RunEndReporter:
 
     def _summary(self, manifest: Manifest, error: BaseException | None, values: Mapping[Metric, float]) -> Summary:
         numbers = {metric.name: value for metric, value in values.items()}
-        failure = None if error is None else _failure(error)
+        # Wrong files are written again unless the run still counts its files as complete.
+        failure = None if error is None else _failure(error, rewrites="bucket" not in manifest.stages)
         return summarize(manifest, self._env, utc_now().isoformat(timespec="seconds"), failure, numbers)
 
     def _conclude(self, summary: Summary, services: Services, warnings: list[str]) -> None:
@@ -107,10 +109,7 @@ class RunEndReporter:
 
     def _report_failed_start(self, error: BaseException) -> None:
         with self._warn_on_error([], "no notification was sent"):
-            request = self._request
-            self._notify(
-                *notification.failed_start_notification(self._env, request.dataset, _failure(error), request.command)
-            )
+            self._notify(*notification.failed_start_notification(self._env, self._request.dataset, _failure(error)))
 
     def _notify(self, subject: str, text: str) -> None:
         if topic := self._settings.monitoring.topic_arn:
@@ -138,8 +137,15 @@ def _with_warnings(summary: Summary, warnings: list[str]) -> Summary:
     return summary.model_copy(update={"warnings": (*summary.warnings, *warnings)})
 
 
-def _failure(error: BaseException) -> Failure:
-    return Failure(kind=type(error).__name__, message=error_text(error), resume=resuming(error))
+def _failure(error: BaseException, rewrites: bool = True) -> Failure:
+    line = advice_of(error)
+    return Failure(
+        kind=type(error).__name__,
+        message=error_text(error),
+        resume=resume_command(line),
+        advice=line,
+        remedy=remedy_of(error, rewrites),
+    )
 
 
 def _to_stderr(line: str) -> None:

@@ -86,12 +86,8 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
     }
 
 
-def check_unchanged(manifest: Manifest, services: Services) -> None:
-    """Check that configuration, input and code have not changed since the run started.
-
-    Raises:
-        ResumeError: something has changed; the message lists every difference.
-    """
+def changes(manifest: Manifest, services: Services) -> list[str]:
+    """Return every difference in configuration, input and code since the run started."""
     discovered = manifest.discover
     entries = data_files(services.storage, discovered.location)
     inputs = [(entry.location, entry.bytes, entry.modified) for entry in entries]
@@ -104,11 +100,15 @@ def check_unchanged(manifest: Manifest, services: Services) -> None:
     changed += _changed_files(inputs_of(discovered), inputs)
     if services.snapshot_dt not in (None, manifest.snapshot_dt):
         changed.append(f"snapshot_dt was {manifest.snapshot_dt}, is now {services.snapshot_dt}")
-    if changed:
-        raise ResumeError(
-            f"run {manifest.run_id} cannot be resumed: {'; '.join(changed)}. Undo the change, or start a new "
-            "run without --resume and with the stage discover"
-        )
+    return changed
+
+
+def refusal(manifest: Manifest, changed: Sequence[str]) -> ResumeError:
+    """Return the error that lists every difference."""
+    return ResumeError(
+        f"run {manifest.run_id} cannot be resumed: {'; '.join(changed)}. Undo the change, or start a new "
+        "run without --resume and with the stage discover"
+    )
 
 
 def _difference(name: str, before: str | None, now: str | None) -> str:

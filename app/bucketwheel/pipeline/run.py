@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bucketwheel import plugins
+from bucketwheel.advice import advice, advice_of, remedy_of, selection
 from bucketwheel.catalogs.publish import is_current
 from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, of_run
-from bucketwheel.errors import RESUME, BucketwheelError, VerificationError
+from bucketwheel.errors import BucketwheelError, VerificationError
 from bucketwheel.pipeline.log import log_failure
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
 from bucketwheel.pipeline.services import RunRequest, leased, selected_stages, utc_now
@@ -41,31 +43,42 @@ def run(
     `observer` is called at the end of a run that did work or failed after its manifest was written.
 
     Raises:
-        BucketwheelError: see `errors.py`; a note on the error gives the command that resumes the run.
+        BucketwheelError: see `errors.py`; a note on the error is the advice that `advice.py` composes.
     """
     with log_failure(request.dataset):
-        names = selected_stages(settings, request.stages)
-        stages = [plugins.stage(name, settings) for name in names]
-        # Report missing packages before the heavy stage, not after it.
-        plugins.check(
-            settings,
-            engine=any(name in _DATA for name in names),
-            catalog=any(name in PUBLISHING for name in names),
-            executor="ctas" in names,
+        try:
+            return _run(settings, request, report, now, observer)
+        except BaseException as error:
+            if not advice_of(error):
+                error.add_note(advice(remedy_of(error), _command(request), request.resume or ""))
+            raise
+
+
+def _run(
+    settings: Settings, request: RunRequest, report: Report, now: Callable[[], datetime], observer: Observer
+) -> RunOutcome:
+    names = selected_stages(settings, request.stages)
+    stages = [plugins.stage(name, settings) for name in names]
+    # Report missing packages before the heavy stage, not after it.
+    plugins.check(
+        settings,
+        engine=any(name in _DATA for name in names),
+        catalog=any(name in PUBLISHING for name in names),
+        executor="ctas" in names,
+    )
+    with leased(settings, request, report, now) as (held, lease):
+        manifest = select_run(held, stages, request)
+        lease.works_on(manifest.run_id)
+        held.runs.sweep(request.dataset, manifest.run_id)
+        if request.resume and not request.stages:
+            stages = [plugins.stage(name, settings) for name in manifest.planned_stages]
+        services = replace(
+            held,
+            report=of_run(held.report, manifest.run_id),
+            checkpoints=BucketCheckpoints(held.storage, held.runs, request.dataset, manifest.run_id),
+            tables_filter=held.tables_filter or manifest.tables_filter,
         )
-        with leased(settings, request, report, now) as (held, lease):
-            manifest = select_run(held, stages, request)
-            lease.works_on(manifest.run_id)
-            held.runs.sweep(request.dataset, manifest.run_id)
-            if request.resume and not request.stages:
-                stages = [plugins.stage(name, settings) for name in manifest.planned_stages]
-            services = replace(
-                held,
-                report=of_run(held.report, manifest.run_id),
-                checkpoints=BucketCheckpoints(held.storage, held.runs, request.dataset, manifest.run_id),
-                tables_filter=held.tables_filter or manifest.tables_filter,
-            )
-            return _StageRunner(services, request, observer).finish(manifest, stages)
+        return _StageRunner(services, request, observer).finish(manifest, stages)
 
 
 class _StageRunner:
@@ -169,8 +182,9 @@ class _StageRunner:
 
     def _record_failure(self, manifest: Manifest, error: BaseException, stages: Sequence[str]) -> Manifest:
         """Record the failure in the manifest and on the exception; return the manifest with the failure."""
-        kept, request = manifest.stages, self._request
-        notes = tuple(getattr(error, "__notes__", ()))
+        kept, remedy = manifest.stages, remedy_of(error, rewrites="bucket" in stages)
+        line = advice(remedy, _command(self._request), manifest.run_id)
+        notes = (*getattr(error, "__notes__", ()), line)
         failure = {"status": "failed", "error": str(error) or type(error).__name__, "notes": notes}
         try:
             if isinstance(error, VerificationError) and "bucket" in stages:
@@ -180,10 +194,14 @@ class _StageRunner:
             self._save(manifest.model_copy(update={**failure, "stages": kept}))
         except BucketwheelError as save_error:
             error.add_note(f"the failure could not be written to the manifest: {save_error}")
-        selected = f" --stages {','.join(request.stages)}" if request.stages else ""
-        command = request.command or f"bucketwheel run {request.dataset}{selected}"
-        error.add_note(f"{RESUME}{command} --resume {manifest.run_id}")
+        error.add_note(line)
         return manifest.model_copy(update={**failure, "stages": kept})
+
+
+def _command(request: RunRequest) -> str:
+    """Return the command line of the request, without --resume."""
+    options = selection(request.stages, request.snapshot_dt, request.tables_filter)
+    return request.command or shlex.join(["bucketwheel", "run", request.dataset, *options])
 
 
 def prefixes(catalog: CatalogSettings) -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Choose the run that a command works on: a new one, one that is up to date, or one to continue.
 
-* `--resume RUN_ID` names it; `--resume last` is the newest one.
+* `--resume RUN_ID` names it; `--resume last` is the newest one. If that one is finished or there is none, nothing is
+  left to resume, and Bucketwheel selects a run as without `--resume`.
+* A run that has written no data starts over if configuration or input have changed. Otherwise it is refused.
 * A selection of stages with `discover` starts a new run. If an earlier run has the same fingerprint, all its files,
   and at most publishing left to do, Bucketwheel takes that run instead. So a rerun changes nothing. Data that a
   rollback withdrew is refused.
@@ -25,13 +27,15 @@ from bucketwheel import host, plugins
 from bucketwheel.catalogs.publish import check_files
 from bucketwheel.contracts import Progress, Services, Stage, of_run
 from bucketwheel.errors import SelectionError, VerificationError, WithdrawnError
-from bucketwheel.pipeline.fingerprint import check_unchanged, fingerprint, inputs_of
+from bucketwheel.pipeline.fingerprint import changes, fingerprint, inputs_of, refusal
 from bucketwheel.pipeline.services import RunRequest, draft_manifest
 from bucketwheel.runs.manifest import Manifest, StageRecord
 from bucketwheel.runs.run_id import new_run_id
 from bucketwheel.runs.withdrawals import remove_withdrawal, withdrawals
 
 PUBLISHING = ("register", "ctas")
+# Stages that only read; they run once before a run is saved, so that their errors leave no run behind.
+_CHECKED = ("split", "size")
 
 
 def select_run(services: Services, stages: Sequence[Stage], request: RunRequest) -> Manifest:
@@ -44,11 +48,11 @@ def select_run(services: Services, stages: Sequence[Stage], request: RunRequest)
         BucketwheelError: any error of `discover`.
     """
     if request.resume:
-        manifest = _resume(services, request)
-    elif "discover" in [stage.name for stage in stages]:
+        manifest = _resume(services, stages, request)
+    elif _discovers(stages):
         return _new_or_up_to_date(services, stages, request.force)
     else:
-        manifest = _continue_newest(services, stages[0])
+        manifest = _continue_newest(services, stages)
     _refuse_withdrawn(manifest, services, stages, request.force)
     return manifest
 
@@ -89,7 +93,8 @@ def _refuse_withdrawn(manifest: Manifest, services: Services, stages: Sequence[S
     if marks and not force:
         raise WithdrawnError(
             f"{services.dataset}: {marks[0].text}; a run of the same data was not started. Correct the snapshot or "
-            f"the mapping, or allow it: bucketwheel unmark {marks[0].run_id}, then run again; or add --force"
+            f"the mapping, or allow it: bucketwheel unmark {marks[0].run_id}, then run again; or add --force",
+            fix=f"Correct the snapshot or the mapping, or run `bucketwheel unmark {marks[0].run_id}`",
         )
     for mark in marks:
         with services.fence.guard():
@@ -101,12 +106,9 @@ def _refuse_withdrawn(manifest: Manifest, services: Services, stages: Sequence[S
 def _new_or_up_to_date(services: Services, stages: Sequence[Stage], force: bool) -> Manifest:
     """Run `discover`, then return the run that is up to date, or a new one."""
     store, started = services.runs, services.now()
-    draft = draft_manifest(services, [stage.name for stage in stages])
-    services.report(Progress(services.dataset, "discover", "started"))
-    discovered = plugins.stage("discover", services.settings).run(draft, services)
-    draft = draft.with_stage("discover", stage_record(started, services.now(), discovered.model_dump(mode="json")))
+    draft = _discovered(draft_manifest(services, [stage.name for stage in stages]), services)
     result = draft.discover
-    inputs = fingerprint(services, inputs_of(result))
+    inputs = draft.fingerprint
 
     def warn(text: str) -> None:
         services.report(Progress(services.dataset, "discover", "warning", message=f"earlier run ignored: {text}"))
@@ -116,17 +118,37 @@ def _new_or_up_to_date(services: Services, stages: Sequence[Stage], force: bool)
             _refuse_withdrawn(earlier, services, stages, force)
             return earlier
     check_requirements(draft, stages)
-    _refuse_withdrawn(
-        draft.model_copy(update={"fingerprint": inputs, "snapshot_dt": result.snapshot_dt}), services, stages, force
-    )
+    _refuse_withdrawn(draft, services, stages, force)
     run_id = new_run_id(result.snapshot_dt, started, store.all_run_ids(services.dataset))
-    manifest = draft.model_copy(
-        update={"run_id": run_id, "fingerprint": inputs, "snapshot_dt": result.snapshot_dt, **_environment()}
-    )
+    return _saved(services, stages, draft.model_copy(update={"run_id": run_id}))
+
+
+def _discovered(draft: Manifest, services: Services) -> Manifest:
+    """Return a draft with the result of `discover`, its snapshot and its fingerprint."""
+    started = services.now()
+    services.report(Progress(services.dataset, "discover", "started"))
+    discovered = plugins.stage("discover", services.settings).run(draft, services)
+    draft = draft.with_stage("discover", stage_record(started, services.now(), discovered.model_dump(mode="json")))
+    result = draft.discover
+    inputs = fingerprint(services, inputs_of(result))
+    return draft.model_copy(update={"fingerprint": inputs, "snapshot_dt": result.snapshot_dt, **_environment()})
+
+
+def _saved(services: Services, stages: Sequence[Stage], manifest: Manifest) -> Manifest:
+    """Save a new run, or one that starts over, after checking its mapping, table filter and limits.
+
+    Raises:
+        BucketwheelError: any error of `split` and `size`, if they are selected; no run is saved.
+    """
+    planned = manifest
+    for stage in stages:
+        if stage.name in _CHECKED:
+            result = stage.run(planned, services).model_dump(mode="json")
+            planned = planned.with_stage(stage.name, stage_record(services.now(), services.now(), result))
     with services.fence.guard():
-        store.save(manifest)
-    report, record = of_run(services.report, run_id), manifest.stages["discover"]
-    for warning in result.warnings:
+        services.runs.save(manifest)
+    report, record = of_run(services.report, manifest.run_id), manifest.stages["discover"]
+    for warning in manifest.discover.warnings:
         report(Progress(services.dataset, "discover", "warning", message=warning))
     report(finished(services.dataset, "discover", record))
     return manifest
@@ -156,9 +178,9 @@ def _environment() -> dict[str, Any]:
     return {"versions": versions, "runtime": host.detect(os.environ)}
 
 
-def _continue_newest(services: Services, first: Stage) -> Manifest:
+def _continue_newest(services: Services, stages: Sequence[Stage]) -> Manifest:
+    first, tables = stages[0], sorted(services.tables_filter)
     store = services.runs
-    tables = sorted(services.tables_filter)
     for manifest in store.newest_first(services.dataset):
         fits = services.snapshot_dt in (None, manifest.snapshot_dt)
         if not fits or (tables and tables != sorted(manifest.tables_filter)):
@@ -170,22 +192,67 @@ def _continue_newest(services: Services, first: Stage) -> Manifest:
                 f"{services.dataset} has not finished; run them first (--stages {','.join(missing)}), or name "
                 "another run with --resume RUN_ID"
             )
-        check_unchanged(manifest, replace(services, tables_filter=manifest.tables_filter))
-        return manifest
+        return _unchanged_or_restarted(replace(services, tables_filter=manifest.tables_filter), stages, manifest)
     raise SelectionError(
         f"{services.dataset}: no run below {store.target} has finished {', '.join(first.requires)}, which stage "
         f"{first.name!r} needs; run them first, or select all stages at once"
     )
 
 
-def _resume(services: Services, request: RunRequest) -> Manifest:
+def _resume(services: Services, stages: Sequence[Stage], request: RunRequest) -> Manifest:
     store = services.runs
     if request.resume == "last":
         manifest = next(store.newest_first(request.dataset), None)
+        if _discovers(stages) and (manifest is None or _is_complete(manifest, services)):
+            newest = f"the newest run {manifest.run_id} is finished" if manifest else "there is no run"
+            text = f"--resume last: nothing to resume, {newest}; continuing as without --resume"
+            services.report(Progress(services.dataset, "discover", "warning", message=text))
+            return _new_or_up_to_date(services, stages, request.force)
         if manifest is None:
             raise SelectionError(f"--resume last: {request.dataset} has no run below {store.target}; omit --resume")
     else:
         manifest = store.find(request.resume or "", [request.dataset])
-    tables_filter = services.tables_filter or manifest.tables_filter
-    check_unchanged(manifest, replace(services, tables_filter=tables_filter))
-    return manifest
+    services = replace(services, tables_filter=services.tables_filter or manifest.tables_filter)
+    if not request.stages:
+        stages = [plugins.stage(name, services.settings) for name in manifest.planned_stages]
+    return _unchanged_or_restarted(services, stages, manifest)
+
+
+def _discovers(stages: Sequence[Stage]) -> bool:
+    return "discover" in [stage.name for stage in stages]
+
+
+def _is_complete(manifest: Manifest, services: Services) -> bool:
+    """Return whether a run has finished all configured stages."""
+    return manifest.status == "finished" and set(services.settings.stages) <= set(manifest.stages)
+
+
+def _unchanged_or_restarted(services: Services, stages: Sequence[Stage], manifest: Manifest) -> Manifest:
+    """Return the run; one that has written no data starts over if configuration or input have changed.
+
+    Raises:
+        ResumeError: configuration or input have changed, and starting over would lose data or lack a stage.
+        BucketwheelError: any error of `discover`, `split` and `size`.
+    """
+    changed = changes(manifest, services)
+    if not changed:
+        return manifest
+    if services.snapshot_dt not in (None, manifest.snapshot_dt) or not _can_restart(services, stages, manifest):
+        raise refusal(manifest, changed)
+    services = replace(services, snapshot_dt=manifest.snapshot_dt, report=of_run(services.report, manifest.run_id))
+    text = f"run {manifest.run_id} has written no data and starts over: {'; '.join(changed)}"
+    services.report(Progress(services.dataset, "discover", "warning", message=text))
+    draft = draft_manifest(services, manifest.planned_stages)
+    kept = {"run_id": manifest.run_id, "created": manifest.created}
+    return _saved(services, stages, _discovered(draft.model_copy(update=kept), services))
+
+
+def _can_restart(services: Services, stages: Sequence[Stage], manifest: Manifest) -> bool:
+    """Return whether the run has written no data, and the selected stages can follow `discover`."""
+    if manifest.status == "finished" or "bucket" in manifest.stages or services.runs.has_data(manifest):
+        return False
+    try:
+        check_requirements(manifest.model_copy(update={"stages": {"discover": manifest.stages["discover"]}}), stages)
+    except SelectionError:
+        return False
+    return True

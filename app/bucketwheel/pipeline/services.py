@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bucketwheel import plugins
 from bucketwheel.contracts import Report, Services
-from bucketwheel.errors import ConfigError, LeaseError, SelectionError, did_you_mean
+from bucketwheel.errors import ConfigError, LeaseError, SelectionError, correction, did_you_mean
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.log import log_failure, logged
 from bucketwheel.runs.manifest import BucketOutcome, Manifest
@@ -58,7 +58,11 @@ def selected_stages(settings: Settings, stages: Sequence[str]) -> list[str]:
     for name in stages:
         if name not in settings.stages:
             hint = did_you_mean(name, settings.stages)
-            raise SelectionError(f"no stage {name!r}; {hint}stages: {', '.join(settings.stages)}")
+            raise SelectionError(
+                f"no stage {name!r}; {hint}stages: {', '.join(settings.stages)}",
+                instead=correction(name, name, settings.stages),
+                fix="Fix --stages",
+            )
     return [name for name in settings.stages if not stages or name in stages]
 
 
@@ -70,7 +74,10 @@ def dataset_settings(settings: Settings, dataset: str) -> DatasetSettings:
     """
     if dataset not in settings.datasets:
         known = ", ".join(settings.datasets) or "none"
-        raise SelectionError(f"no dataset {dataset!r}; {did_you_mean(dataset, settings.datasets)}configured: {known}")
+        raise SelectionError(
+            f"no dataset {dataset!r}; {did_you_mean(dataset, settings.datasets)}configured: {known}",
+            instead=correction(dataset, dataset, settings.datasets),
+        )
     return settings.datasets[dataset]
 
 

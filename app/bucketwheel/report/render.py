@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from bucketwheel.advice import Remedy, advice, is_advice
 from bucketwheel.cost import Cost
 from bucketwheel.formatting import count_text, percent_text, seconds_text, size_text, time_text
 from bucketwheel.optional import report_module
@@ -49,14 +50,15 @@ class _Skew:
     largest: tuple[BucketOutcome, ...]
 
 
-def render(manifest: Manifest, cost: Cost | None = None, status: str = "", shown: str = "") -> str:
+def render(manifest: Manifest, cost: Cost | None = None, status: str = "", shown: str = "", command: str = "") -> str:
     """Return the report of a run, finished or not, as one self-contained HTML page; `cost` adds a section.
 
-    `status` replaces the status of the manifest, and `shown` says whether the tables of the run are live. The result
-    is deterministic. All text from the data is escaped.
+    `status` replaces the status of the manifest, and `shown` says whether the tables of the run are live. `command`
+    runs the dataset, for the advice about a run that was killed. The result is deterministic. All text from the data
+    is escaped.
     """
     about = {"cost": cost, "status": status or manifest.status, "shown": shown}
-    return _template().render(_context(manifest) | about)
+    return _template().render(_context(manifest, command) | about)
 
 
 @cache
@@ -77,7 +79,7 @@ def _template() -> Template:
     return template
 
 
-def _context(manifest: Manifest) -> dict[str, Any]:
+def _context(manifest: Manifest, command: str) -> dict[str, Any]:
     """Return the variables of the template."""
     names = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
     done: dict[str, Any] = dict.fromkeys(names) | manifest.results()
@@ -95,7 +97,8 @@ def _context(manifest: Manifest) -> dict[str, Any]:
         **done,
         "warnings": [(s, w) for s, result in done.items() for w in getattr(result, "warnings", ())],
         "fingerprint": hashlib.sha256(json.dumps(manifest.fingerprint, sort_keys=True).encode()).hexdigest()[:12],
-        "resume": shlex.join(["bucketwheel", "run", manifest.dataset, "--resume", manifest.run_id]),
+        "notes": [note for note in manifest.notes if not is_advice(note)],
+        "advice": _advice(manifest, command),
         "stages": list(dict.fromkeys([*manifest.planned_stages, *manifest.stages])),
         "total_seconds": sum(seconds for _, seconds in times),
         "part": "bucket" if size is None or size.bucketed else "part",
@@ -115,6 +118,14 @@ def _context(manifest: Manifest) -> dict[str, Any]:
         "file_chart": file_chart(sizes, HALF if many else WIDE),
         "stage_chart": bars(times, seconds_text),
     }
+
+
+def _advice(manifest: Manifest, command: str) -> str:
+    """Return the advice that the failed run recorded; a run that was killed recorded none."""
+    recorded = next((note for note in manifest.notes if is_advice(note)), "")
+    return recorded or advice(
+        Remedy(), command or shlex.join(["bucketwheel", "run", manifest.dataset]), manifest.run_id
+    )
 
 
 def _tables(done: Mapping[str, Any], written: Sequence[FileRecord]) -> list[_Table]:

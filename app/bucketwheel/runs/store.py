@@ -75,6 +75,14 @@ class RunStore:
         """Return the directory of the files that a run writes for one table."""
         return join(self.target, dataset, table, run_id)
 
+    def has_data(self, manifest: Manifest) -> bool:
+        """Return whether a run has finished a bucket or written a file of a table."""
+        directories = [join(self.directory(manifest.dataset, manifest.run_id), "buckets")]
+        if "split" in manifest.stages:
+            names = [table.name for table in manifest.split.tables]
+            directories += [self.data_directory(manifest.dataset, name, manifest.run_id) for name in names]
+        return any(self.storage.list(directory) for directory in directories)
+
     def scratch(self, dataset: str, run_id: str) -> str:
         """Return the directory of unfinished files of a run; it is outside every table."""
         return join(self.directory(dataset, run_id), "unfinished")

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from bucketwheel.advice import Remedy
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest
 
 SCHEMA_VERSION: Final = 1
@@ -22,11 +23,16 @@ UNFINISHED: Final = "Unfinished"
 
 
 class Failure(_Part):
-    """A failure: the class of the error, its message, and the command that resumes the run."""
+    """A failure: the class of the error, its message and the advice.
+
+    `resume` is the command that resumes the run, if it works as printed; `remedy` is what the advice was composed of.
+    """
 
     kind: str
     message: str
     resume: str = ""
+    advice: str = ""
+    remedy: Remedy = Remedy()
 
 
 class TableSummary(_Part):

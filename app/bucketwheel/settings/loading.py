@@ -38,11 +38,15 @@ _TEXTS = {
 
 @dataclass(frozen=True)
 class Configuration:
-    """The settings of one environment and the origin of every value, by dotted name."""
+    """The settings of one environment and the origin of every value, by dotted name.
+
+    `directory` is the directory of the files as it was given; None if it was not.
+    """
 
     settings: Settings
     env: str
     origins: Mapping[str, str]
+    directory: str | None = None
 
     def rows(self) -> list[tuple[str, Any, str]]:
         """Return (dotted name, value, origin) of every setting, in the order of the documentation."""
@@ -115,7 +119,7 @@ def load(
         problems += _described(error, origins)
     if problems:
         raise ConfigError("\n".join(problems))
-    return Configuration(settings, env, origins)
+    return Configuration(settings, env, origins, None if directory is None else str(directory))
 
 
 def plugin_settings(

@@ -89,8 +89,10 @@ def drift_warnings(drift: Drift, quality: QualitySettings, monitoring: Monitorin
 
 
 def _refusal(text: str, override: str, cause: str = "the snapshot") -> QualityError:
+    name, _, value = override.partition("=")
     return QualityError(
-        f"{text}; nothing was published. Correct {cause}, or accept it with --set {override} and --resume last"
+        f"{text}; nothing was published. Correct {cause}, or accept it with --set {override} and --resume last",
+        accept={name: value},
     )
 
 

@@ -14,6 +14,7 @@ from bucketwheel.settings.partition import FLAT, Partition, dated_pattern, numbe
 from bucketwheel.storage import Entry, Storage, join, name_of
 
 _SHOWN = 20
+_FIX_OPTION = "Fix --snapshot-dt"
 _PARQUET = (".parquet", ".parq")
 
 
@@ -126,7 +127,7 @@ def _flat(services: Services, source: str) -> tuple[str, str]:
         )
     value = services.snapshot_dt
     if value is not None and not _is_date(value):
-        raise SelectionError(f"snapshot_dt {value!r} is not a date of the form YYYY-MM-DD")
+        raise SelectionError(f"snapshot_dt {value!r} is not a date of the form YYYY-MM-DD", fix=_FIX_OPTION)
     files = data_files(storage, source)
     if not files:
         raise SnapshotError(f"{source}: no Parquet files. Check datasets.{services.dataset}.source")
@@ -143,11 +144,13 @@ def _requested(services: Services, snapshots: _Snapshots, partition: Partition) 
         name = partition.text.replace("YYYY-MM-DD", requested)
         seen = f"; the directory {name} exists but is not a snapshot" if name in snapshots.invalid else ""
         raise SelectionError(
-            f"snapshot_dt {requested!r} is not a date of the form YYYY-MM-DD{seen}; {_known(snapshots.by_date)}"
+            f"snapshot_dt {requested!r} is not a date of the form YYYY-MM-DD{seen}; {_known(snapshots.by_date)}",
+            fix=_FIX_OPTION,
         )
     if requested not in snapshots.by_date:
         raise SelectionError(
-            f"snapshot_dt {requested} does not exist in {services.source.source}; {_known(snapshots.by_date)}"
+            f"snapshot_dt {requested} does not exist in {services.source.source}; {_known(snapshots.by_date)}",
+            fix=_FIX_OPTION,
         )
     location = _only(requested, snapshots.by_date[requested])
     if not _is_complete(services, location):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bucketwheel.catalogs.hive_types import hive_type
+from bucketwheel.catalogs.publish import DATASET
 from bucketwheel.contracts import Catalog, Services
 from bucketwheel.errors import (
     BucketwheelError,
@@ -18,6 +19,7 @@ from bucketwheel.errors import (
     SchemaError,
     SelectionError,
     StorageError,
+    correction,
     did_you_mean,
 )
 from bucketwheel.formatting import counted
@@ -62,7 +64,7 @@ class Split:
             warnings.append(f"{len(unmapped)} source {_are(unmapped)} not in the mapping: {_listed(unmapped)}")
         whole = [_named(table, columns, keys) for table, columns in tables.items()]
         narrow = [part for table in whole for part in _within_limit(table, services.settings.split)]
-        chosen = _filtered(narrow, services.tables_filter)
+        chosen = _filtered(narrow, services)
         # Check now: publishing would fail only after all of the work.
         _check_catalog(services, keys, chosen, discovered)
         return SplitResult(
@@ -249,8 +251,8 @@ def _within_limit(table: TableColumns, settings: SplitSettings) -> list[TableCol
     if settings.columns_over_limit == "error":
         raise MappingError(
             f"table {table.name!r} has {counted(count, 'column')}, split.column_limit is {limit}; map some to "
-            "another table, or "
-            "set split.columns_over_limit to parts (two or more tables) or allow"
+            "another table, or set split.columns_over_limit to parts (two or more tables) or allow",
+            accept={"split.columns_over_limit": "parts"},
         )
     # Parts of even width: 101 columns become 51 and 50, not 100 and 1.
     parts = math.ceil(count / limit)
@@ -261,17 +263,43 @@ def _within_limit(table: TableColumns, settings: SplitSettings) -> list[TableCol
     ]
 
 
-def _filtered(tables: Sequence[TableColumns], selected: Sequence[str]) -> tuple[TableColumns, ...]:
+def _filtered(tables: Sequence[TableColumns], services: Services) -> tuple[TableColumns, ...]:
     known = [table.name for table in tables]
     _check_unique(known)
+    selected = services.tables_filter
     if not selected:
         return tuple(tables)
     names = [standard_name(name) for name in selected]
     for given, name in zip(selected, names, strict=True):
         if name not in known:
-            guess = did_you_mean(name, known)
-            raise SelectionError(f"table filter: no table {given!r}; {guess}known: {', '.join(known)}")
+            raise _unknown_table(given, name, known, services)
     return tuple(table for table in tables if table.name in names)
+
+
+def _unknown_table(given: str, name: str, known: Sequence[str], services: Services) -> SelectionError:
+    if _is_published(name, services):
+        # A table with a similar name would not replace this one.
+        return SelectionError(
+            f"table filter: table {given!r} is published, but no longer in the mapping; add its columns to the "
+            f"mapping, or omit it; known: {', '.join(known)}",
+            fix="Fix the mapping or --tables-filter",
+        )
+    return SelectionError(
+        f"table filter: no table {given!r}; {did_you_mean(name, known)}known: {', '.join(known)}",
+        instead=correction(given, name, known),
+        fix="Fix --tables-filter",
+    )
+
+
+def _is_published(name: str, services: Services) -> bool:
+    """Return whether a run of this dataset published the table; False if the catalog cannot be read."""
+    catalog = services.settings.catalog
+    names = {f"{prefix}{name}".lower() for prefix in (catalog.staged_prefix, catalog.final_prefix)}
+    try:
+        tables = services.catalog().tables()
+    except BucketwheelError:
+        return False
+    return any(table.name.lower() in names and table.parameters.get(DATASET) == services.dataset for table in tables)
 
 
 def _check_unique(names: Sequence[str]) -> None:

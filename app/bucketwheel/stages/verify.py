@@ -127,6 +127,7 @@ def _apply(policy: Policy, setting: str, count: int, singular: str, plural: str)
     if policy == "error":
         raise QualityError(
             f"{text}; nothing was published. Correct the snapshot, or accept them with "
-            f"--set quality.{setting}=warn and --resume last"
+            f"--set quality.{setting}=warn and --resume last",
+            accept={f"quality.{setting}": "warn"},
         )
     return [text]

@@ -23,8 +23,11 @@ class Outcome:
 
     def failures(self, since: datetime) -> list[Failure]:
         """Return the failures of runs that ended since then; older summaries belong to earlier attempts."""
-        fresh = [summary for summary in self.summaries if datetime.fromisoformat(summary.ended) >= since]
-        return [summary.error for summary in fresh if summary.error is not None]
+        return [summary.error for summary in self.fresh(since) if summary.error is not None]
+
+    def fresh(self, since: datetime) -> list[Summary]:
+        """Return the summaries of runs that ended since then."""
+        return [summary for summary in self.summaries if datetime.fromisoformat(summary.ended) >= since]
 
 
 def outcome(settings: Settings, datasets: Sequence[str], since: datetime) -> Outcome:

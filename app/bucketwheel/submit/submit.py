@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bucketwheel import errors
+from bucketwheel import advice, errors
 from bucketwheel.deploy.template.deployment import Deployment
-from bucketwheel.errors import RESUME, BucketwheelError, ConfigError, JobFailedError, SelectionError, SubmitError
+from bucketwheel.errors import (
+    BucketwheelError,
+    ConfigError,
+    JobFailedError,
+    SelectionError,
+    SubmitError,
+    did_you_mean,
+)
+from bucketwheel.pipeline.services import dataset_settings, selected_stages
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.summary import Failure, Summary
 from bucketwheel.settings.loading import Configuration
@@ -27,7 +34,6 @@ from bucketwheel.submit.log_tail import Tail
 from bucketwheel.submit.outcome import Outcome, outcome
 from bucketwheel.submit.request import JobRequest, Platform
 
-_EXPLICIT_ORIGINS = ("--", "environment ", "override")
 # Settings of access to AWS and of starting jobs; a job has its own values.
 _NOT_FOR_JOBS = ("aws.", "deploy.", "emr_serverless.", "glue.", "monitoring.")
 _FOR_JOBS = ("monitoring.metrics", "monitoring.namespace", "monitoring.topic_arn")
@@ -100,7 +106,7 @@ def submit(
     since = begun - timedelta(seconds=state.seconds) if request.token else begun
     results = outcome(config.settings, datasets, since)
     if not state.succeeded:
-        raise _failure(config, runner, state, platform, results, since)
+        raise _failure(config, runner, state, (platform, request), results, since)
     return Submitted(runner.job, token, state, results.manifests, results.summaries, results.problems)
 
 
@@ -116,8 +122,8 @@ def _explain_failed_start(runner: JobRunner, platform: Platform, role: str, toke
         )
         raise
     except SubmitError as error:
-        if advice := _trust_advice(str(error), platform, role):
-            error.add_note(advice)
+        if trust := _trust_advice(str(error), platform, role):
+            error.add_note(trust)
         raise
 
 
@@ -135,13 +141,16 @@ def _datasets(config: Configuration, deployment: Deployment, request: JobRequest
     """Return the datasets that the job works on.
 
     Raises:
-        SelectionError: no such job, or no such dataset.
+        SelectionError: no such job, dataset or stage.
     """
-    jobs, known = deployment.jobs(), config.settings.datasets
+    jobs = deployment.jobs()
     if request.job not in jobs:
-        raise SelectionError(f"--job {request.job}: no such job in deploy.jobs; known: {', '.join(jobs)}")
-    if request.dataset is not None and request.dataset not in known:
-        raise SelectionError(f"no dataset is called {request.dataset!r}; known: {', '.join(known) or 'none'}")
+        guess = did_you_mean(request.job, jobs)
+        raise SelectionError(f"--job {request.job}: no such job in deploy.jobs; {guess}known: {', '.join(jobs)}")
+    if request.dataset is not None:
+        dataset_settings(config.settings, request.dataset)
+    selected_stages(config.settings, request.stages)
+    known = config.settings.datasets
     wanted = request.dataset or jobs[request.job].dataset
     return [wanted] if wanted else list(known)
 
@@ -174,8 +183,8 @@ def _explicit(config: Configuration) -> dict[str, Any]:
     """
     settings = {
         name: value
-        for name, value, origin in config.rows()
-        if origin.startswith(_EXPLICIT_ORIGINS) and (name in _FOR_JOBS or not name.startswith(_NOT_FOR_JOBS))
+        for name, value in advice.given_settings(config)
+        if name in _FOR_JOBS or not name.startswith(_NOT_FOR_JOBS)
     }
     problems = [f"{name}: {what}" for name, value in settings.items() for name, what in _secrets(name, value)]
     if problems:
@@ -206,29 +215,44 @@ def exit_code(message: str, failures: Sequence[Failure]) -> int:
 
 
 def _failure(
-    config: Configuration, runner: JobRunner, state: JobState, platform: Platform, results: Outcome, since: datetime
+    config: Configuration,
+    runner: JobRunner,
+    state: JobState,
+    submitted: tuple[Platform, JobRequest],
+    results: Outcome,
+    since: datetime,
 ) -> BucketwheelError:
+    platform, request = submitted
+    lines = list(_advice(config, platform, request, results, since))
+    # The job gives advice too; that of this command has its options.
+    message = "\n".join(line for line in state.message.splitlines() if not (lines and advice.is_advice(line)))
     error = SubmitError(
         f"run {state.run_id} of {runner.job} ended in state {state.state} after {state.seconds:.0f} s, "
-        f"{state.cost:.2f} dollars: {state.message or f'no reason was given; see the log group {runner.log_group}'}"
+        f"{state.cost:.2f} dollars: {message or f'no reason was given; see the log group {runner.log_group}'}"
     )
     failures = results.failures(since)
     error.exit_code = exit_code(state.message, failures)
     for failure in failures:
         if failure.message not in state.message:
             error.add_note(f"the run failed with {failure.kind}: {failure.message}")
-    if advice := _trust_advice(state.message, platform, Deployment(config.settings, config.env).role):
-        error.add_note(advice)
+    if trust := _trust_advice(state.message, platform, Deployment(config.settings, config.env).role):
+        error.add_note(trust)
     for problem in results.problems:
         error.add_note(f"warning: {problem}")
-    for manifest in results.manifests:
-        if manifest.status != "finished":
-            error.add_note(f"{RESUME}{_resume_command(config, platform, manifest)}")
+    for line in lines:
+        error.add_note(line)
     return error
 
 
-def _resume_command(config: Configuration, platform: Platform, manifest: Manifest) -> str:
-    words = ["bucketwheel", "submit", platform, manifest.dataset, "--env", config.env]
-    for name, value in _explicit(config).items():
-        words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join([*words, "--resume", manifest.run_id])
+def _advice(
+    config: Configuration, platform: Platform, request: JobRequest, results: Outcome, since: datetime
+) -> Iterator[str]:
+    """Yield the advice about each run that has not finished."""
+    remedies = {summary.run: summary.error.remedy for summary in results.fresh(since) if summary.error}
+    options = list(advice.selection(request.stages, request.snapshot_dt, request.tables))
+    if request.job != JobRequest.job:
+        options = ["--job", request.job, *options]
+    for manifest in results.manifests:
+        if manifest.status != "finished":
+            command = advice.command(config, ["bucketwheel", "submit", platform, manifest.dataset], options)
+            yield advice.advice(remedies.get(manifest.run_id, advice.Remedy()), command, manifest.run_id)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bucketwheel.errors import ConfigError
+from bucketwheel.errors import ConfigError, did_you_mean
 from bucketwheel.settings import PROMOTE, STAGES, Settings
 from bucketwheel.settings.deploy import JobSettings
 from bucketwheel.storage.locations import S3Location, s3_location
@@ -202,12 +202,14 @@ class Deployment:
         known = {*STAGES, *self.settings.stages}
         for name, job in self.settings.deploy.jobs.items():
             if job.dataset is not None and job.dataset not in self.settings.datasets:
+                guess = did_you_mean(job.dataset, self.settings.datasets)
                 have = ", ".join(self.settings.datasets) or "none"
                 problems.append(
-                    f"deploy.jobs.{name}.dataset is {job.dataset!r}, which is not configured; known: {have}"
+                    f"deploy.jobs.{name}.dataset is {job.dataset!r}, which is not configured; {guess}known: {have}"
                 )
             problems += [
-                f"deploy.jobs.{name}.stages has {stage!r}, which is not a stage; known: {', '.join(sorted(known))}"
+                f"deploy.jobs.{name}.stages has {stage!r}, which is not a stage; {did_you_mean(stage, known)}"
+                f"known: {', '.join(sorted(known))}"
                 for stage in job.stages
                 if stage not in known
             ]
