@@ -35,6 +35,8 @@ _NEEDS_SHELL = re.compile(r"[|;&$<>*`\"(]")
 _MASKS = (
     (_RUN_ID, r"\1-RUN"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z"), "TIME"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b"), "MINUTE"),
+    (re.compile(r"\bwithdrawn at \S+ by [^\s:,]+"), "withdrawn at TIME by SOMEONE"),
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "TOKEN"),
     (re.compile(r"\bjr_[0-9a-f]+…?"), "JOB_RUN"),
     (re.compile(r"\b[0-9a-f]{16,64}\b"), "DIGEST"),

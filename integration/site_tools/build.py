@@ -82,8 +82,8 @@ def nav(pages: Path) -> list[dict[str, Any]]:
     """Return the menu, with every page of `pages`."""
     about = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "conf/README.md")
     return [
-        {"Start": ["index.md", "docs/tour.md"]},
-        {"Guides": list(_ordered(pages, "docs", (*_GUIDES,), ("tour", "index")))},
+        {"Start": ["index.md", "docs/getting-started.md", "docs/tour.md"]},
+        {"Guides": list(_ordered(pages, "docs", (*_GUIDES,), ("tour", "index", "getting-started")))},
         {"Reference": list(_ordered(pages, "docs/reference", _REFERENCE, ()))},
         {"Decisions": list(_ordered(pages, "docs/adr", ("README",), ()))},
         {"About": list(about)},

@@ -30,6 +30,7 @@ SEPTEMBER = f"{SAMPLE} --snapshot-dt 2025-09-24"
 TESTED = (
     "README.md",
     "docs/deploy.md",
+    "docs/getting-started.md",
     "docs/index.md",
     "docs/operations.md",
     "docs/reference/plugins.md",
@@ -161,6 +162,12 @@ def test_readme_commands_run_as_written(reader: Reader, cloud: str) -> None:
 @pytest.mark.slow
 def test_start_page_commands_run_as_written(reader: Reader) -> None:
     assert read("docs/index.md", reader, {}) == 5
+
+
+@pytest.mark.slow
+def test_getting_started_commands_print_what_is_shown(reader: Reader) -> None:
+    write_blocks("docs/getting-started.md", {"snapshot.py": "import duckdb"})
+    assert read("docs/getting-started.md", reader, {}) == 17
 
 
 @pytest.mark.slow

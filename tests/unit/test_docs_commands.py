@@ -22,7 +22,7 @@ from page_support import PAGES, ROOT, SHELL, blocks, calls, inline_code
 TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 LANGUAGES = {*SHELL, "csv", "json", "python", "sql", "text", "toml", "yaml"}
 # Blocks that no test runs, by reason. Hosted checks set up environments and images by themselves.
-NOT_RUN = {"downloads packages": 5, "needs Docker": 3, "needs an AWS account": 1, "takes most of an hour": 1}
+NOT_RUN = {"downloads packages": 6, "needs Docker": 3, "needs an AWS account": 1, "takes most of an hour": 1}
 # A setting with a value, as `name=value` or as a line of YAML; `…` and `<name>` are placeholders.
 _SETTING = re.compile(r"([a-z_]+(?:\.[a-z_]+)+)(?:=|: )([^\s…<>]+)")
 
