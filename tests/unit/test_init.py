@@ -60,7 +60,6 @@ def test_init_writes_configuration_that_runs(capsys: pytest.CaptureFixture[str])
         "  bucketwheel run people\n"
     )
     assert yaml.safe_load(Path("conf/base.yaml").read_text()) == {
-        "buckets": {"count": "auto"},
         "datasets": {"people": {"source": "people", "key": "person_id", "mapping": "mapping.csv"}},
     }
     assert Path("mapping.csv").read_text() == "table,column\npeople,age\nfinance,finance_1\nfinance,finance_2\n"
@@ -234,4 +233,14 @@ def test_new_configuration_repeats_no_default() -> None:
     api.init(key="person_id", overrides=given, environ={})
     document = yaml.safe_load(Path("conf/base.yaml").read_text())
     assert document.pop("datasets")
-    assert document == {"buckets": {"count": "auto"}, "quality": {"null_keys": "warn"}}
+    assert document == {"quality": {"null_keys": "warn"}}
+
+
+def test_init_keeps_other_datasets_that_were_given() -> None:
+    put("people/snapshot_dt=2026-01-31")
+    other = {"datasets.orders.source": "orders", "datasets.orders.key": "person_id"}
+    api.init(source="people", key="person_id", overrides=other, environ={})
+    datasets = yaml.safe_load(Path("conf/base.yaml").read_text())["datasets"]
+    assert datasets["orders"] == {"source": "orders", "key": ["person_id"]}
+    assert set(datasets) == {"orders", "people"}
+    assert api.load("local", "conf", environ={}).settings.datasets["orders"].key == ("person_id",)

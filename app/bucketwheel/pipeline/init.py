@@ -33,7 +33,7 @@ _COMMENTS = """\
 #
 # target: s3://bucket/prefix       # tables and run metadata (default: ./out)
 # catalog: {kind: glue, path: null, database: analytics}
-# buckets: {count: 256}            # files per table, the same every month
+# buckets: {count: 256}            # files per table, the same in every dataset and month (default: by size)
 #
 """
 
@@ -116,7 +116,8 @@ def init(
         entry["partition"] = partition
     if storage.exists(join(snapshot, _MARKER)):
         entry["complete_marker"] = _MARKER
-    document = {**nested({"buckets.count": "auto", **given}), "datasets": {name: entry}}
+    document = nested(given)
+    document["datasets"] = {**document.get("datasets", {}), name: entry}
     texts[base] = base_text(document, _COMMENTS)
     with wrap_os_errors(str(directory), "write to"):
         write_new(texts)

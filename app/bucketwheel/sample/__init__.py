@@ -162,7 +162,7 @@ def _configure(directory: Path, source: Path, mapping: Path, addressable_source:
     datasets = {"infobase_attributes": wide, "addressable_ids": narrow}
     path = directory / BASE
     if not path.exists():
-        write_new({path: base_text({"buckets": {"count": "auto"}, "datasets": datasets}, _COMMENTS)})
+        write_new({path: base_text({"datasets": datasets}, _COMMENTS)})
     return path
 
 
