@@ -99,7 +99,7 @@ def init(
     overrides: Mapping[str, Any] | Sequence[tuple[str, Any, str]] = (),
     environ: Mapping[str, str] | None = None,
 ) -> NewProject:
-    """Write the configuration of a new project and a mapping, both made from a look at the source.
+    """Write the configuration and the mapping of a new project, proposed from its source.
 
     Args:
         directory: the project; created if it does not exist.

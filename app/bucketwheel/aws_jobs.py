@@ -25,9 +25,9 @@ def check(config: Configuration) -> None:
     Raises:
         ConfigError: lists every setting that fits only one machine, each with the line to add.
     """
-    if found := list(problems(config)):
+    if unsuited := list(problems(config)):
         others = ["env local is for this machine; name the environment of the jobs with --env"]
-        raise ConfigError("\n".join([*found, *(others if config.env == _LOCAL else ())]))
+        raise ConfigError("\n".join([*unsuited, *(others if config.env == _LOCAL else ())]))
 
 
 def problems(config: Configuration) -> Iterator[str]:

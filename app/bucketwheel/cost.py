@@ -134,7 +134,7 @@ def estimate(
     scanned = 0
     if "ctas" in stages and settings.ctas.method == "athena":
         keys = sum(column.compressed_bytes for column in snapshot.columns if column.name in snapshot.keys)
-        # Every table once, its copy's keys, and the keys of one source.
+        # Athena reads every table once, then the keys of each copy and of one source.
         scanned = sum(table.bytes for table in size.tables) + keys * (len(size.tables) + 1)
     return _priced(settings, platform, seconds, requests, scanned, basis)
 
@@ -158,7 +158,7 @@ def _time(
 
 
 def _cores(settings: Settings, platform: str) -> int:
-    """Return the cores of the workers that hold data: one worker is the driver."""
+    """Return the cores of all workers except the driver, which processes no data."""
     if platform == "glue":
         glue = settings.glue
         return (dpus(glue.worker_type) or 1) * _CORES_PER_DPU * (glue.number_of_workers - 1)
@@ -235,13 +235,14 @@ def _of_target(
     listings = sum(_ceil(table.files, _LISTED) for table in size.tables)
     writes += listings * sum(name in stages for name in ("verify", "register", "ctas"))
     if "bucket" in stages:
-        # A checkpoint for each bucket, and the files: in one request, or begun, in parts, and completed.
+        # One checkpoint per bucket. A small file is one request; a large one needs a start, its parts and a
+        # completion.
         writes += size.bucket_count
         writes += sum(n * (1 if length <= _REQUEST else 2 + _ceil(length, _REQUEST)) for length, n in files)
     if "verify" in stages:
         reads += sum(n * (1 if length <= _END else 2) for length, n in files)
         if settings.quality.drift == "keys" and size.bucketed:
-            # One table of this run and one of the published one.
+            # Verification reads the keys of one table of this run and of one of the published run.
             reads += 2 * 2 * size.bucket_count
     return reads, writes
 

@@ -14,7 +14,7 @@
         UnreadableFilesError                   truncated, corrupt or non-Parquet files, all listed
         SchemaError                            schemas differ, or the key is missing, ambiguous or not hashable
         QualityError                           NULL or duplicate keys, or changed rows, exceed a limit
-        WithdrawnError                         the run was rolled back from; publishing it again needs consent
+        WithdrawnError                         a rollback withdrew the data; publishing it needs consent
         VerificationError                      the written files differ from the data read
       LeaseError                      exit 4   another process writes this dataset
       StorageError                    exit 1   a path cannot be read or written
@@ -140,7 +140,7 @@ class QualityError(DataRefusedError):
 
 
 class WithdrawnError(DataRefusedError):
-    """The run was rolled back from, and publishing its snapshot again needs consent."""
+    """A rollback withdrew the data; publishing it again needs consent."""
 
 
 class VerificationError(DataRefusedError):

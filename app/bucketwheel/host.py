@@ -20,7 +20,7 @@ def detect(environ: Mapping[str, str], container_marks: Sequence[Path] = _MARKS)
     """Return the name of the runtime, for the manifest.
 
     Args:
-        environ: environment variables; `BUCKETWHEEL_RUNTIME` wins. Jobs on EMR Serverless are started with it.
+        environ: environment variables; `BUCKETWHEEL_RUNTIME` takes precedence; jobs on EMR Serverless have it set.
         container_marks: files that container engines put into every container.
     """
     if named := environ.get(VARIABLE):

@@ -84,7 +84,7 @@ def catalog_class(settings: Settings) -> type[Catalog]:
 def check_copies(settings: Settings) -> None:
     """Check that the SQL executor that the settings choose can read the tables of the catalog.
 
-    Backends that are unknown or not installed are left to `check`.
+    It ignores backends that are unknown or not installed; `check` reports them.
 
     Raises:
         ConfigError: the executor cannot read them.

@@ -163,5 +163,5 @@ def test_previous_run_is_one_before_shown_run(rolled_back: tuple[Case, str, str]
     case.run()
     assert previous_run(case.settings(), DATASET) == january
     rollback(case.settings(), january)
-    with pytest.raises(SelectionError, match=f"no earlier run was published before {january}"):
+    with pytest.raises(SelectionError, match=f"no run that was published before {january}"):
         previous_run(case.settings(), DATASET)

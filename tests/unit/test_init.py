@@ -138,7 +138,7 @@ def test_init_on_a_snapshot_takes_the_directory_above(here: Path, source: str) -
         ),
         (("--source", "people/snapshot_dt=2026-01-31/a.parquet"), 2, "is a file; name the directory that holds it"),
         (("empty",), 2, "empty holds no snapshots; name the source: --source PATH, or --source s3://bucket/prefix"),
-        (("--key", "person_id", "--dataset", "--"), 2, "--dataset '--' has no letter or digit to make the name of a"),
+        (("--key", "person_id", "--dataset", "--"), 2, "--dataset '--' needs a letter or digit in its name"),
         (("--key", "person_id", "--set", "buckets.cuont=3"), 2, "did you mean 'count'?"),
     ],
 )
@@ -208,7 +208,7 @@ def test_columns_that_fit_no_table_are_named(capsys: pytest.CaptureFixture[str])
         "Age ": "another column is called 'age'",
         "--": "its name has no letter or digit",
         "PERSON ID": "another column is called 'person_id'",
-        "empty": "its type null has no place in catalogs",
+        "empty": "its type null is not supported by catalogs",
     }
     assert run("plan") == 0
 

@@ -58,7 +58,7 @@ def make_client(service: str, region: str | None, endpoint_url: str | None, conf
 
 
 def _log_throttling(operation: Any, response: Any, attempts: int, **_: Any) -> None:
-    """Log a throttled call; botocore repeats it unless it was the last attempt, and its own log is silent on this."""
+    """Log a throttled call, because botocore repeats it without a line in its log."""
     # Without a response, `response` is None; otherwise the HTTP response and its parsed content.
     code = (response[1] if response else {}).get("Error", {}).get("Code", "")
     if code in THROTTLED:

@@ -43,7 +43,7 @@ OLD_NAMES_HELP = (
 class Invocation:
     """The command line that was given, and the JSON log if the output is for machines.
 
-    `again` is the command that runs a dataset again, with `{dataset}` in it; empty if the given command line does.
+    `again` is the command that runs a dataset again, with a placeholder `{dataset}`; empty to use `words`.
     `platform` is `glue` or `emr-serverless` for a job there.
     """
 

@@ -149,7 +149,7 @@ def config(config: Configuration, output: str) -> None:
 @click.option("--dataset", metavar="NAME", help="Name of the dataset; default from the source.")
 @set_option
 def init(directory: str, source: str | None, key: str | None, dataset: str | None, overrides: Overrides) -> None:
-    """Write the configuration of a new project and a mapping, from a look at the source.
+    """Write the configuration and the mapping of a new project, proposed from its source.
 
     DIR is the project, by default this directory. Nothing in it is overwritten.
     """

@@ -12,9 +12,9 @@ from bucketwheel.formatting import counted, size_text, table
 
 def project_text(project: NewProject) -> str:
     """Return what `init` found and wrote, and the next commands."""
-    place = "" if project.partition == "none" else f" (directories {project.partition})"
+    directories = "" if project.partition == "none" else f" (directories {project.partition})"
     lines = [
-        f"{project.dataset}: newest snapshot {project.snapshot_dt} of {project.source}{place}, "
+        f"{project.dataset}: newest snapshot {project.snapshot_dt} of {project.source}{directories}, "
         f"key {', '.join(project.keys)}"
     ]
     if project.tables:

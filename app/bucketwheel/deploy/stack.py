@@ -35,7 +35,7 @@ _RECOVERY = {
 
 @dataclass(frozen=True)
 class Applied:
-    """The result of applying a stack: no changes if `changes` is empty, none yet if `done` is False."""
+    """The result of applying a stack; `changes` lists its changes, `done` is False if they were not confirmed."""
 
     stack: str
     done: bool

@@ -83,7 +83,7 @@ def _jobs(config: Configuration) -> CheckResult:
     parts = [text.partition("; ") for text in aws_jobs.problems(config)]
     if not parts:
         return ok(_SUITED)
-    return failed("\n".join(found for found, _, _ in parts), "\n".join(todo for _, _, todo in parts))
+    return failed("\n".join(problem for problem, _, _ in parts), "\n".join(todo for _, _, todo in parts))
 
 
 def _configuration(config: Configuration) -> CheckResult:

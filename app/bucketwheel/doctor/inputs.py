@@ -51,7 +51,6 @@ def _is_denied(error: BaseException | None) -> bool:
 
 def _planned(settings: Settings, name: str) -> CheckResult:
     planned = plan(settings, RunRequest(name))
-    found = planned.discover
-    return ok(
-        f"snapshot {found.snapshot_dt}: {counted(found.rows, 'row')}, {counted(len(planned.size.tables), 'table')}"
-    )
+    snapshot = planned.discover
+    tables = counted(len(planned.size.tables), "table")
+    return ok(f"snapshot {snapshot.snapshot_dt}: {counted(snapshot.rows, 'row')}, {tables}")

@@ -40,7 +40,7 @@ class ObjectLeaseFile:
         return content
 
     def write(self, content: bytes) -> None:
-        """See `lease.LeaseFile.write`; a write counts as done although its response was lost."""
+        """See `lease.LeaseFile.write`; a write whose response was lost counts as done."""
         self._version = self._storage.replace(self.name, content, self._version)
 
     def delete(self) -> None:

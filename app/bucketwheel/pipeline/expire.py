@@ -128,11 +128,11 @@ def _expirable(services: Services, keep: int) -> list[str]:
 
 
 def _is_recent(services: Services, run_id: str, manifests: Sequence[Manifest]) -> bool:
-    """Return whether tables may have shown a run in the last `expire.min_age_hours`, and report it then."""
+    """Return whether tables may have shown a run in the last `expire.min_age_hours`; report the run if so."""
     run = next((manifest for manifest in manifests if manifest.run_id == run_id), None)
     if run is None or not any(stage in run.stages for stage in PUBLISHING):
         return False
-    # Earlier versions did not record the time: then the last publication of all is the latest possible one.
+    # Earlier versions did not record the time. It cannot be later than the last publication of any run.
     until = services.runs.replaced_at(services.dataset, run_id) or max(map(_published_at, manifests))
     hours = services.settings.expire.min_age_hours
     recent = services.now() - until < timedelta(hours=hours)

@@ -1,4 +1,4 @@
-"""Create the configuration of a new project from a look at its source."""
+"""Create the configuration of a new project, proposed from its source."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _COMMENTS = """\
 
 @dataclass(frozen=True)
 class NewProject:
-    """The files of a new project, and the observations they are based on.
+    """The files of a new project, and the properties of the source that they are based on.
 
     Attributes:
         directory: The project.
@@ -94,7 +94,9 @@ def init(
     location, partition = _layout(storage, source or _only_source(storage, directory))
     name = dataset or _dataset_name(storage.absolute(location))
     if not standard_name(name):
-        raise ConfigError(f"--dataset {name!r} has no letter or digit to make the name of a table of")
+        raise ConfigError(
+            f"--dataset {name!r} needs a letter or digit in its name, because tables are named after it"
+        )
     target = settings.target if is_s3(settings.target) else str(directory / settings.target)
     values = DatasetSettings(source=location, key=("-",), partition=partition)
     looked = settings.model_copy(update={"datasets": {name: values}, "target": target})
@@ -139,20 +141,22 @@ def _check_absent(conf: Path, mapping: Path) -> None:
 
 def _only_source(storage: Storage, directory: Path) -> str:
     """Return the only directory with snapshots in a new project."""
-    places = [str(directory), *(str(path) for path in sorted(directory.glob("*")) if path.is_dir())]
-    found = [place for place in places if detect_partition(storage, place)]
-    if len(found) != 1:
+    locations = [str(directory), *(str(path) for path in sorted(directory.glob("*")) if path.is_dir())]
+    sources = [location for location in locations if detect_partition(storage, location)]
+    if len(sources) != 1:
         seen = (
-            f"several directories hold snapshots: {', '.join(found)}" if found else f"{directory} holds no snapshots"
+            f"several directories hold snapshots: {', '.join(sources)}"
+            if sources
+            else f"{directory} holds no snapshots"
         )
         raise ConfigError(f"{seen}; name the source: --source PATH, or --source s3://bucket/prefix")
-    return found[0]
+    return sources[0]
 
 
 def _layout(storage: Storage, source: str) -> tuple[str, str]:
     """Return the location of the snapshots and the pattern of their directories.
 
-    A source that is one snapshot of several stands for the directory above it.
+    If the source is a single dated snapshot, return the directory above it.
     """
     location = source.rstrip("/") or "/"
     absolute = storage.absolute(location)
@@ -188,7 +192,7 @@ def _dataset_name(location: str) -> str:
 def _keys(schema: pa.Schema, key: str | None) -> tuple[str, ...]:
     """Return the key columns as the source spells them."""
     possible = [field.name for field in schema if key_type_name(field.type)]
-    # Columns that are called an id first: most keys are.
+    # List columns with `id` in their name first, because most keys have it.
     ordered = sorted(possible, key=lambda name: "id" not in standard_name(name).split("_"))
     shown = ", ".join(ordered[:_SHOWN]) + (", …" if len(ordered) > _SHOWN else "")
     names = [name.strip() for name in (key or "").split(",") if name.strip()]
@@ -213,7 +217,7 @@ def _keys(schema: pa.Schema, key: str | None) -> tuple[str, ...]:
 
 
 def _from(directory: Path, location: str) -> str:
-    """Return a location as commands in the project name it."""
+    """Return a location relative to the project if it is a relative local path, otherwise unchanged."""
     if is_s3(location) or os.path.isabs(location) or "://" in location:  # noqa: PTH117  also for file://
         return location
     return os.path.relpath(location, directory)

@@ -13,7 +13,7 @@ from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.errors import SchemaError
 from bucketwheel.kernel.layout import standard_name
 
-# A prefix of fewer columns makes no table of its own.
+# Minimum number of columns of a table that is named after their prefix.
 _FEWEST = 2
 
 
@@ -37,7 +37,7 @@ def propose_tables(
         try:
             hive_type(field.type, field.name)
         except SchemaError:
-            refused[field.name] = f"its type {field.type} has no place in catalogs"
+            refused[field.name] = f"its type {field.type} is not supported by catalogs"
             continue
         taken.add(name)
     columns = [name for name in schema.names if name not in keys and name not in refused]

@@ -19,7 +19,7 @@ def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> 
     """
     runs = RunStore.of(settings)
     manifest = runs.find(run_id)
-    # The published run does not matter for the files of this one.
+    # Compare files only with their own manifest, not with the published run.
     quality = settings.quality.model_copy(update={"drift": "off"})
     settings = settings.model_copy(update={"quality": quality})
     services = make_services(settings, RunRequest(manifest.dataset), report, utc_now, runs)

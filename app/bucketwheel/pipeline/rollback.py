@@ -184,7 +184,7 @@ def previous_run(settings: Settings, dataset: str) -> str:
         if started_at(run.run_id) < started_at(newest) and run.run_id not in marked and _published(run):
             return run.run_id
     raise SelectionError(
-        f"{dataset}: no earlier run was published before {newest} and is still there; bucketwheel runs {dataset} "
+        f"{dataset}: no run that was published before {newest} still exists; bucketwheel runs {dataset} "
         "lists the runs"
     )
 

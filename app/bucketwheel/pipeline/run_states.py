@@ -103,7 +103,7 @@ def run_state(
 
 
 def _catalog_tables(settings: Settings, warn: Callable[[str], None] | None) -> Sequence[CatalogTable] | None:
-    """Return the tables of the catalog, or None if it cannot be read: the runs are worth showing all the same."""
+    """Return the tables of the catalog, or None if it cannot be read, so that the runs can be shown anyway."""
     try:
         return plugins.catalog(settings).tables()
     except BucketwheelError as error:

@@ -3,8 +3,8 @@
 * `--resume RUN_ID` names it; `--resume last` is the newest one. If that one is finished or there is none, nothing is
   left to resume, and Bucketwheel selects a run as without `--resume`.
 * A run that has written no data starts over if configuration or input have changed. Otherwise it is refused.
-* A selection of stages with `discover` starts a new run. If an earlier run has the same fingerprint, all its files,
-  and at most publishing left to do, Bucketwheel takes that run instead. So a rerun changes nothing. Data that a
+* A selection of stages with `discover` starts a new run. Bucketwheel takes an earlier run instead if it has the same
+  fingerprint, still has its files, and lacks no stage except publishing; so a rerun changes nothing. Data that a
   rollback withdrew is refused.
 * A selection without `discover` continues the newest run of the dataset that fits the options. If that run has not
   finished the stages that the selection needs, Bucketwheel refuses: an older run would publish an older month.
@@ -168,7 +168,7 @@ def _needs_only_publishing(earlier: Manifest, stages: Sequence[Stage], services:
 
 
 def _environment() -> dict[str, Any]:
-    """Return the fields of a manifest that tell where a run was started and with which versions."""
+    """Return the fields of a manifest that record the host and the versions of a run."""
     versions = {
         "bucketwheel": bucketwheel.__version__,
         "python": platform.python_version(),

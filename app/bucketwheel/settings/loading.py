@@ -86,11 +86,11 @@ def load(
 
     Args:
         env: name of the file beside `base.yaml`.
-        directory: where the files are; None takes `./conf` where it exists, else built-in defaults alone.
+        directory: directory of the files; None takes `./conf` if it exists, otherwise only built-in defaults.
         overrides: (dotted name, value, origin) of flags, applied in order; text is read as YAML.
         environ: environment variables; None takes none.
-        plugin_model: returns the model of a plug-in's settings, None where it has none, and raises ConfigError for an
-            unknown plug-in; without it, the settings of plug-ins are not checked here.
+        plugin_model: returns the model of a plug-in's settings, or None if it has no settings, and raises ConfigError
+            for an unknown plug-in; without it, the settings of plug-ins are not checked here.
         read_files: False takes the defaults, `environ` and `overrides` only.
 
     Raises:
@@ -142,7 +142,7 @@ def _with_plugins(
     origins: Mapping[str, str],
     problems: list[str],
 ) -> Settings:
-    """Return the settings with those of plug-ins checked and complete; also of chosen plug-ins without any."""
+    """Return the settings after checking those of plug-ins and adding their defaults."""
     chosen = (settings.engine, settings.catalog.kind, settings.ctas.method, *settings.stages)
     checked: dict[str, Any] = {}
     for name in dict.fromkeys((*settings.plugins, *chosen)):

@@ -18,7 +18,7 @@ _PATTERNS = (
     ("a secret", re.compile(r"(?i)\b(password|passwd|secret|secret_access_key|session_token|api_?key)\s*[=:]\s*\S+")),
 )
 _NAMES = re.compile(r"(?i)(password|passwd|secret|token|api_?key|credential)")
-# What looks like the secret half of a pair of AWS's keys.
+# A text that looks like an AWS secret access key.
 _RANDOM = re.compile(
     r"(?<![A-Za-z0-9/+=])(?=[^\s]*[a-z])(?=[^\s]*[A-Z])(?=[^\s]*[0-9])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
 )

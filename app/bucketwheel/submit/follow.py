@@ -36,7 +36,10 @@ class JobState:
 
 @dataclass(frozen=True)
 class Update:
-    """News about a run: its state, the lines printed since the last update, or once why they cannot be read."""
+    """News about a run: its state and the lines printed since the last update.
+
+    `trouble` is the reason why the lines cannot be read, reported only once.
+    """
 
     state: JobState
     lines: tuple[str, ...] = ()
@@ -79,7 +82,7 @@ class Log(Protocol):
         ...
 
     def trouble(self, last: bool = False) -> str:
-        """Return once why the lines cannot be read; with `last`, also if the reason may be temporary."""
+        """Return why the lines cannot be read, the first time only; include temporary reasons if `last`."""
         ...
 
 

@@ -52,10 +52,10 @@ class Tail:
         return tuple(new)
 
     def trouble(self, last: bool = False) -> str:
-        """Return once why the log could not be read; an empty text if it could.
+        """Return why the log could not be read, the first time only; otherwise an empty text.
 
         Args:
-            last: whether this is the last call, so that a temporary reason counts, too.
+            last: whether this is the last call, which also returns temporary reasons.
         """
         fault = self._fault
         if fault is None or self._reported or not (last or self._stays(fault)):

@@ -193,7 +193,7 @@ def _explicit(config: Configuration) -> dict[str, Any]:
 
 
 def _secrets(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Yield what `secrets_in` finds in one setting, judged by its own name and not by its section's."""
+    """Yield the findings of `secrets_in` for one setting; ignore the names of its sections."""
     section, _, last = name.rpartition(".")
     return secrets_in({last: value}, section)
 

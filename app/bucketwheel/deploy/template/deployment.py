@@ -246,9 +246,9 @@ class Deployment:
         The directory of the configuration is `--config-dir` here: Glue keeps `--conf` for Spark's settings.
 
         Args:
-            job: the job; what it fixes is the default of the next two.
-            dataset: which dataset; None leaves it out, and the job takes all.
-            stages: a selection of stages; empty leaves it to the job.
+            job: the job; its settings are the defaults of the next two arguments.
+            dataset: the dataset; None takes that of the job, or all datasets.
+            stages: a selection of stages; empty takes those of the job.
             options: further arguments, such as ``{"--SNAPSHOT_DT": None}``; None becomes ``_NONE_``: automatic.
         """
         given = {"--env": self.env, "--config-dir": f"{self.package().uri}/conf"}

@@ -72,7 +72,7 @@ def spark_parameters(deployment: Deployment) -> str:
             f"spark.emr-serverless.{part}.disk": f"{emr.disk_gb}g",
         }
     conf["spark.dynamicAllocation.maxExecutors"] = emr.max_executors
-    # AWS documents nothing from which a driver could tell where it runs.
+    # AWS documents no way for a driver to detect EMR Serverless.
     conf[f"spark.emr-serverless.driverEnv.{VARIABLE}"] = "emr-serverless"
     if not emr.image:
         conf |= {
@@ -92,7 +92,7 @@ def words(arguments: Mapping[str, str]) -> list[str]:
 def monitoring(group: str) -> dict[str, Any]:
     """Return the log configuration of a job for boto3's `StartJobRun`.
 
-    The log group has its own encryption, so that none is asked for here.
+    The log group has its own encryption, so this configuration requests none.
     """
     logging = {
         "enabled": True,

@@ -1,6 +1,7 @@
 """The permissions of the jobs, derived from the configured prefixes, tables and workgroup.
 
-Nothing here may delete from a source. `Resource: "*"` stands only where the service takes no name, with a condition.
+No statement allows deleting from a source. Only actions that take no resource name have `Resource: "*"`, with a
+condition.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ _TEMPORARY = (
 )
 # Minutes for a job to get its workers.
 _START_MINUTES = 30
-# Seconds before the first retry; the wait doubles each time. For a throttled start, with the number of attempts, and
-# for a failed job, which is retried `deploy.retries` times.
+# Seconds before the first retry of a throttled start, which double each time, and the number of attempts.
 _REFUSED_SECONDS, _REFUSED_ATTEMPTS = 60, 5
+# The same for a failed job, which is retried `deploy.retries` times.
 _FAILED_SECONDS = 300
 
 
@@ -220,7 +220,7 @@ def started_jobs(deployment: Deployment) -> list[str]:
 def longest_seconds(deployment: Deployment) -> int:
     """Return the longest possible run, in seconds: the timeout of every attempt and every wait between attempts.
 
-    The datasets are bucketed in parallel; register and ctas take one after another.
+    The state machine buckets the datasets in parallel; register and ctas process them in sequence.
     """
     retries = deployment.settings.deploy.retries
     # Each wait is twice the previous one: 1 + 2 + 4 … times the first.
