@@ -96,6 +96,7 @@ def check(bucket: Bucket, project: Project, expected: dict[str, str]) -> None:
         f"out/_bucketwheel/{WIDE}/runs/{run_id}/manifest.json",
         f"out/_bucketwheel/{WIDE}/runs/{run_id}/summary.json",
         f"out/{WIDE}/metadata/snapshot_dt.txt",
+        f"out/{WIDE}/metadata/tables.json",
     ]
     assert [key for key in bucket.keys("out/") if not key.endswith(".parquet")] == books
     assert project.catalog.exists()

@@ -217,3 +217,32 @@ def test_expirable_deletes_nothing_and_only_limits_expire(three: tuple[Case, lis
     assert [run.run_id for run in runs] == ids[:2]
     assert expire(case.settings(), keep=1, only=[ids[1]]) == [runs[1]]
     assert run_ids(case) == [ids[0], ids[2]]
+
+
+def test_expire_counts_whole_runs_only(case: Case) -> None:
+    whole = case.run().manifest.run_id
+    filtered = []
+    for date in (FEBRUARY, MARCH):
+        case.snapshot(date)
+        filtered.append(case.run(tables=["people_1"]).manifest.run_id)
+    steps, report = reports()
+    assert [run.run_id for run in expire(case.settings(), keep=1, report=report)] == [filtered[0]]
+    assert run_ids(case) == [whole, filtered[1]]
+    assert case.shown()["bucketed_people_2"] == {JANUARY}
+    assert f"{MARCH}: people_1; {JANUARY}: people_2" in warnings_in(steps)
+
+
+def test_expire_keeps_last_run_of_table_that_catalog_lost(case: Case) -> None:
+    first = case.run(STAGES[:5], tables=["people_1"]).manifest.run_id
+    second = case.run(STAGES[:5], tables=["people_2"]).manifest.run_id
+    third = case.run(STAGES[:5], tables=["people_2"], buckets__count=2).manifest.run_id
+    assert [run.run_id for run in expire(case.settings(), keep=1)] == [second]
+    assert run_ids(case) == [first, third]
+
+
+def test_expire_deletes_last_run_of_dropped_table(case: Case) -> None:
+    first = case.run(STAGES[:5]).manifest.run_id
+    case.mapping.write_text("\n".join(case.mapping.read_text().splitlines()[:3]) + "\n")
+    second = case.run(STAGES[:5]).manifest.run_id
+    assert [run.run_id for run in expire(case.settings(), keep=1)] == [first]
+    assert run_ids(case) == [second]

@@ -83,7 +83,8 @@ def test_filtered_run_of_another_snapshot_is_a_mix(case: Case) -> None:
     live_tables = tables(case)
     assert (live_tables.snapshot_dt, live_tables.snapshots) == (JANUARY, [JANUARY, FEBRUARY])
     assert live_tables.warnings == (
-        f"the tables of people show 2 snapshots: {FEBRUARY}: people_1; {JANUARY}: people_2",
+        f"the tables of people show 2 snapshots: {FEBRUARY}: people_1; {JANUARY}: people_2; "
+        "metadata/snapshot_dt.txt names the oldest",
     )
     assert live_tables.problems == ()
     assert {table.table: table.snapshot_dt for table in live_tables.published} == {

@@ -19,8 +19,8 @@ from project import WIDE, Project
 from s3_support import Bucket
 
 EXPECTED = re.compile(
-    rf"out/({WIDE}/[^/]+/[^/]+/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/snapshot_dt\.txt"
-    rf"|_bucketwheel/{WIDE}/(lease\.json|runs/[^/]+/((manifest|summary)\.json|buckets/\d+\.json)))"
+    rf"out/({WIDE}/[^/]+/[^/]+/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/(snapshot_dt\.txt|tables\.json)"
+    rf"|_bucketwheel/{WIDE}/(lease\.json|runs/[^/]+/((manifest|summary)\.json|replaced_at\.txt|buckets/\d+\.json)))"
 )
 
 

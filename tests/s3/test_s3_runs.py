@@ -39,6 +39,7 @@ def test_run_writes_same_bytes_as_on_disk_and_nothing_else(
         f"out/_bucketwheel/{WIDE}/runs/RUN/manifest.json",
         f"out/_bucketwheel/{WIDE}/runs/RUN/summary.json",
         f"out/{WIDE}/metadata/snapshot_dt.txt",
+        f"out/{WIDE}/metadata/tables.json",
     ]
     assert bucket.get(f"out/{WIDE}/metadata/snapshot_dt.txt") == b"2025-10-22"
 

@@ -71,7 +71,10 @@ def test_tables_with_mix_of_snapshots_warns_and_exits_0(published: Project) -> N
     published.run("--tables-filter", "ibe_02")
     _, newer = published.run_ids()
     result = published.cli("tables", WIDE)
-    mix = f"the tables of {WIDE} show 2 snapshots: 2025-10-22: ibe_02; 2025-09-22: ibe_01, ibe_04"
+    mix = (
+        f"the tables of {WIDE} show 2 snapshots: 2025-10-22: ibe_02; 2025-09-22: ibe_01, ibe_04; "
+        "metadata/snapshot_dt.txt names the oldest"
+    )
     assert (result.exit_code, result.stderr) == (0, f"warning: {mix}\n")
     assert result.stdout.startswith(f"{WIDE}: 3 tables, snapshots 2025-09-22, 2025-10-22\n")
     (document,) = json.loads(published.cli("tables", WIDE, "--output", "json").stdout)

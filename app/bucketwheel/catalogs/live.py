@@ -126,7 +126,9 @@ class LiveDataset:
             names = [table.table for table in self.current if table.snapshot_dt == snapshot]
             listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             parts.append(f"{snapshot}: {listed}")
-        return f"the tables of {self.dataset} show {counted(len(parts), 'snapshot')}: {'; '.join(parts)}"
+        # Staged tables have no record.
+        record = "; metadata/snapshot_dt.txt names the oldest" if self.published[0].kind == "final" else ""
+        return f"the tables of {self.dataset} show {counted(len(parts), 'snapshot')}: {'; '.join(parts)}{record}"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from bucketwheel.catalogs.live import live_dataset
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import CatalogError, SelectionError
 from bucketwheel.executors.copy_store import (
@@ -43,9 +44,10 @@ def expire(
 ) -> list[Expired]:
     """Delete all runs except the newest `keep` of each dataset and those that a catalog table points to.
 
-    Only runs that wrote all their files and are not withdrawn count for `keep`. The newest run is always kept,
-    because it may be resumed, and so is a run that tables showed in the last `expire.min_age_hours`. Runs with an
-    unreadable manifest are kept and reported as warnings. The next call completes an interrupted deletion.
+    Only runs that wrote all files of all tables and are not withdrawn count for `keep`. The newest run is always
+    kept, because it may be resumed, and so are the last run of every table and runs that tables showed in the last
+    `expire.min_age_hours`. Runs with an unreadable manifest are kept and reported as warnings. The next call
+    completes an interrupted deletion.
 
     Args:
         settings: all settings.
@@ -122,7 +124,8 @@ def _expirable(services: Services, keep: int) -> list[str]:
         )
     run_ids = store.ids(dataset)
     unreadable = {*run_ids} - {manifest.run_id for manifest in manifests}
-    kept = {*whole[-keep:], *run_ids[-1:], *unreadable, *shown}
+    last = {*_last_of_tables(services, manifests, withdrawn)}
+    kept = {*whole[-keep:], *run_ids[-1:], *unreadable, *shown, *last}
     expirable = [run_id for run_id in store.all_run_ids(dataset) if run_id not in kept]
     return [run_id for run_id in expirable if not _is_recent(services, run_id, manifests)]
 
@@ -149,7 +152,33 @@ def _published_at(manifest: Manifest) -> datetime:
 
 
 def _is_whole(manifest: Manifest) -> bool:
+    """Return whether a run has written all files of all tables."""
+    return _has_files(manifest) and not manifest.tables_filter
+
+
+def _has_files(manifest: Manifest) -> bool:
     return manifest.status == "finished" and "bucket" in manifest.stages
+
+
+def _last_of_tables(services: Services, manifests: Sequence[Manifest], withdrawn: Collection[str]) -> Iterable[str]:
+    """Return the last run of each table, and warn if the tables show several snapshots.
+
+    A table has no last run any more if a later run of all tables does not have it, and the catalog does not show it.
+    """
+    dataset = services.dataset
+    live = live_dataset(services.catalog().tables(), dataset, services.runs, services.settings.catalog, manifests)
+    if mix := live.mix_text():
+        services.report(Progress(dataset, "expire", "warning", message=f"kept all runs that tables show: {mix}"))
+    last: dict[str, str] = {}
+    shown = {table.table.lower() for table in live.tables}
+    for manifest in manifests:
+        if not _has_files(manifest) or manifest.run_id in withdrawn:
+            continue
+        names = {table.name for table in manifest.split.tables}
+        if _is_whole(manifest):
+            last = {name: run_id for name, run_id in last.items() if name in names or name.lower() in shown}
+        last |= dict.fromkeys(names, manifest.run_id)
+    return last.values()
 
 
 def _shown(tables: Iterable[CatalogTable]) -> set[str]:

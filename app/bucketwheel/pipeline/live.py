@@ -15,6 +15,7 @@ from bucketwheel.catalogs.live import (
     live_datasets,
     was_published,
 )
+from bucketwheel.catalogs.live_record import with_times
 from bucketwheel.catalogs.publish import DATASET
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import SelectionError, did_you_mean
@@ -71,7 +72,7 @@ def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[C
     """Return what the catalog shows of a dataset, with its warnings and problems."""
     warnings: list[str] = []
     live = live_dataset(shown, dataset, runs, settings.catalog, unreadable=warnings.append)
-    live = check_live_files(live, runs.storage)
+    live = check_live_files(with_times(live, runs), runs.storage)
     problems = _missing_files(live)
     if not live.tables:
         manifests = runs.newest_first(dataset, unreadable=warnings.append)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 
+from bucketwheel.catalogs.live_record import record_live
 from bucketwheel.catalogs.publish import DATASET, check_files, definitions, publish_all, record_replaced
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import SelectionError, StorageError, WithdrawnError
@@ -89,7 +90,7 @@ def _publish(
 
     def write_snapshot() -> None:
         if final:
-            runs.write_published_snapshot(manifest)
+            record_live(manifest, services)
 
     # Mark first: a rollback that is killed must not leave tables that the next run moves forward again.
     with services.fence.guard():

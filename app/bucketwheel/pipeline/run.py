@@ -9,6 +9,7 @@ from datetime import datetime
 
 from bucketwheel import plugins
 from bucketwheel.advice import advice, advice_of, remedy_of, selection
+from bucketwheel.catalogs.live_record import is_recorded
 from bucketwheel.catalogs.publish import is_current
 from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, of_run
 from bucketwheel.errors import BucketwheelError, VerificationError
@@ -134,9 +135,7 @@ class _StageRunner:
         if stage != "ctas":
             return shown
         return (
-            shown
-            and result.method == self._services.settings.ctas.method
-            and self._store.is_published_snapshot(manifest)
+            shown and result.method == self._services.settings.ctas.method and is_recorded(manifest, self._services)
         )
 
     def _check_backends(self, todo: Sequence[str]) -> None:

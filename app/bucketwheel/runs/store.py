@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
 from pydantic import ValidationError
 
-from bucketwheel.errors import ChangedError, LeaseError, SelectionError, StorageError, did_you_mean
+from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError, SelectionError, StorageError, did_you_mean
 from bucketwheel.runs.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
+from bucketwheel.runs.published import PublishedRecord
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.summary import Summary
 from bucketwheel.settings import Settings
@@ -240,23 +242,52 @@ class RunStore:
         """Return the path of the file that tells other jobs the published snapshot date."""
         return join(self.target, dataset, "metadata", "snapshot_dt.txt")
 
-    def write_published_snapshot(self, manifest: Manifest) -> None:
-        """Write the snapshot date of a published run to `snapshot_file`."""
-        content, version = self._published_snapshot(manifest.dataset)
-        published = (manifest.snapshot_dt or "").encode()
-        if content != published:
-            path = self.snapshot_file(manifest.dataset)
+    def tables_file(self, dataset: str) -> str:
+        """Return the path of the file that tells other jobs what each table shows."""
+        return join(self.target, dataset, "metadata", "tables.json")
+
+    def write_published(self, record: PublishedRecord) -> None:
+        """Write `tables_file`, then `snapshot_file`, where they differ; if the latter fails, restore the former.
+
+        Raises:
+            LeaseError: another run wrote them at the same time.
+            StorageError: they cannot be written.
+        """
+        tables, snapshot = self.tables_file(record.dataset), self.snapshot_file(record.dataset)
+        before, _ = self._content(tables)
+        self._write_changed(tables, record.model_dump_json(indent=1).encode() + b"\n")
+        try:
+            self._write_changed(snapshot, record.snapshot_dt.encode())
+        except BaseException:
+            with suppress(BucketwheelError):
+                if before is None:
+                    self.storage.delete(tables)
+                else:
+                    self._write_changed(tables, before)
+            raise
+
+    def published(self, dataset: str) -> PublishedRecord | None:
+        """Return the content of `tables_file`; None if it does not exist or is damaged."""
+        content, _ = self._content(self.tables_file(dataset))
+        try:
+            return None if content is None else PublishedRecord.model_validate_json(content)
+        except ValidationError:
+            return None
+
+    def published_snapshot(self, dataset: str) -> str | None:
+        """Return the content of `snapshot_file`, or None if it does not exist."""
+        content, _ = self._content(self.snapshot_file(dataset))
+        return None if content is None else content.decode(errors="replace")
+
+    def _write_changed(self, path: str, content: bytes) -> None:
+        before, version = self._content(path)
+        if before != content:
             try:
-                self.storage.replace(path, published, version)
+                self.storage.replace(path, content, version)
             except ChangedError as error:
                 raise LeaseError(f"{path}: another run wrote it at the same time; run again") from error
 
-    def is_published_snapshot(self, manifest: Manifest) -> bool:
-        """Return whether `snapshot_file` holds the snapshot date of this run."""
-        return self._published_snapshot(manifest.dataset)[0] == (manifest.snapshot_dt or "").encode()
-
-    def _published_snapshot(self, dataset: str) -> tuple[bytes | None, str | None]:
-        path = self.snapshot_file(dataset)
+    def _content(self, path: str) -> tuple[bytes | None, str | None]:
         return self.storage.read_version(path) if self.storage.exists(path) else (None, None)
 
 

@@ -5,6 +5,7 @@ The files of the run already are buckets; a SQL engine copies them only if `ctas
 
 from __future__ import annotations
 
+from bucketwheel.catalogs.live_record import record_live
 from bucketwheel.catalogs.publish import publish_run
 from bucketwheel.contracts import Services
 from bucketwheel.executors.copy_tables import copy_tables
@@ -13,7 +14,7 @@ from bucketwheel.settings import PROMOTE
 
 
 class Ctas:
-    """Points `bucketed_<table>` to the files of this run or to copies, and writes the snapshot date."""
+    """Points `bucketed_<table>` to the files of this run or to copies, and records the snapshot of each table."""
 
     name = "ctas"
     requires = ("discover", "split", "size", "bucket", "verify")
@@ -31,11 +32,11 @@ class Ctas:
         warnings: tuple[str, ...] = ()
         if settings.ctas.method != PROMOTE:
             copies, warnings = copy_tables(manifest, services)
-        published = publish_run(
-            manifest,
-            services,
-            settings.catalog.final_prefix,
-            lambda: services.runs.write_published_snapshot(manifest),
-            copies,
-        )
+        mixes: list[str] = []
+
+        def record() -> None:
+            mixes.append(record_live(manifest, services).mix_text())
+
+        published = publish_run(manifest, services, settings.catalog.final_prefix, record, copies)
+        warnings += tuple(mix for mix in mixes if mix)
         return PublishResult(tables=published.tables, method=settings.ctas.method, copies=copies, warnings=warnings)

@@ -1,0 +1,74 @@
+"""Record what is live beside the data, for jobs that do not ask the catalog.
+
+`metadata/snapshot_dt.txt` has the snapshot that all final tables of a dataset show, or the oldest of them, so that a
+job that reads it finds at least that snapshot in every table. Retired tables do not count. `metadata/tables.json`
+names the snapshot of each table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bucketwheel.catalogs.live import LiveDataset, LiveTable, live_dataset
+from bucketwheel.contracts import Services
+from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.published import PublishedRecord, PublishedTableRecord
+from bucketwheel.runs.store import RunStore
+
+
+def record_live(manifest: Manifest, services: Services) -> LiveDataset:
+    """Record what the final tables show after `manifest` was published; return it.
+
+    Raises:
+        LeaseError: another run wrote the record at the same time.
+        BucketwheelError: the catalog cannot be read, or the record cannot be written.
+    """
+    live = _live(manifest, services)
+    services.runs.write_published(_record(live, services.runs, services.now().isoformat(timespec="seconds")))
+    return live
+
+
+def is_recorded(manifest: Manifest, services: Services) -> bool:
+    """Return whether the record describes what the final tables show."""
+    record, runs = services.runs.published(manifest.dataset), services.runs
+    if record is None or runs.published_snapshot(manifest.dataset) != record.snapshot_dt:
+        return False
+    return record == _record(_live(manifest, services), runs, "")
+
+
+def with_times(live: LiveDataset, runs: RunStore) -> LiveDataset:
+    """Return the tables with the times in the record, which also knows of rollbacks."""
+    record = runs.published(live.dataset)
+    times = {table.name: table for table in record.tables.values()} if record else {}
+
+    def timed(table: LiveTable) -> LiveTable:
+        entry = times.get(table.name)
+        known = entry is not None and (entry.run_id, entry.location) == (table.run_id, table.location)
+        return replace(table, published=entry.published) if entry is not None and known else table
+
+    return replace(live, tables=tuple(map(timed, live.tables)))
+
+
+def _live(manifest: Manifest, services: Services) -> LiveDataset:
+    tables, catalog = services.catalog().tables(), services.settings.catalog
+    return live_dataset(tables, manifest.dataset, services.runs, catalog, [manifest])
+
+
+def _record(live: LiveDataset, runs: RunStore, now: str) -> PublishedRecord:
+    """Return the record of the final tables; one that still shows the recorded run keeps its time."""
+    before = runs.published(live.dataset)
+    tables = {}
+    for table in live.published:
+        entry = PublishedTableRecord(
+            name=table.name,
+            run_id=table.run_id,
+            snapshot_dt=table.snapshot_dt,
+            location=table.location,
+            retired=table.retired,
+            published=now,
+        )
+        old = before.tables.get(table.table) if before else None
+        if old is not None and (old.run_id, old.location) == (entry.run_id, entry.location):
+            entry = entry.model_copy(update={"published": old.published})
+        tables[table.table] = entry
+    return PublishedRecord(dataset=live.dataset, snapshot_dt=live.snapshot_dt or "", tables=tables)
