@@ -13,6 +13,7 @@ import pytest
 from failures import BoomError, break_stage
 
 from bucketwheel import plugins
+from bucketwheel.catalogs.live import live_runs
 from bucketwheel.contracts import CatalogTable, Services
 from bucketwheel.errors import VerificationError
 from bucketwheel.pipeline import reverify, rollback
@@ -248,10 +249,21 @@ def test_published_runs_prefer_final_over_staged_tables(
     manifest = case.run(["discover"]).manifest
     monkeypatch.setattr(RunStore, "load", lambda *names: manifest.model_copy(update={"run_id": names[-1]}))
     services = drift_services(case, prefixes)
-    published = drift.published_runs(manifest, services)
+    published = live_runs(catalog.tables(), manifest, services.runs, services.settings.catalog)
     assert {name: run.run_id for name, run in published.items()} == expected
     own = manifest.model_copy(update={"run_id": next(iter(expected.values()), "x")})
-    assert own.run_id not in {run.run_id for run in drift.published_runs(own, services).values()}
+    others = live_runs(catalog.tables(), own, services.runs, services.settings.catalog)
+    assert own.run_id not in {run.run_id for run in others.values()}
+
+
+def test_drift_ignores_table_that_an_earlier_run_dropped(case: Case) -> None:
+    case.run()
+    case.mapping.write_text("\n".join(case.mapping.read_text().splitlines()[:3]) + "\n")
+    case.snapshot(FEBRUARY)
+    case.snapshot(MARCH)
+    case.changes["quality__schema_changes"] = "allow"
+    assert drift_of(case.run(snapshot_dt=FEBRUARY).manifest).removed_tables == ("people_2",)
+    assert drift_of(case.run(snapshot_dt=MARCH).manifest).removed_tables == ()
 
 
 def drift_services(case: Case, changes: dict[str, str]) -> Services:

@@ -20,7 +20,7 @@ from bucketwheel.contracts.catalog import same_location
 from bucketwheel.errors import StorageError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import CopiedTable, Manifest
-from bucketwheel.runs.run_id import started_at
+from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import CatalogSettings
 from bucketwheel.storage import Storage
@@ -142,12 +142,16 @@ class Shown:
 
 def owned(tables: Iterable[CatalogTable], dataset: str) -> list[CatalogTable]:
     """Return the catalog tables that Bucketwheel published for a dataset."""
-    return [table for table in tables if table.run_id and table.parameters.get(DATASET) == dataset]
+    return [table for table in tables if _is_ours(table) and table.parameters[DATASET] == dataset]
 
 
 def live_datasets(tables: Iterable[CatalogTable]) -> list[str]:
     """Return the names of the datasets that have tables in the catalog."""
-    return sorted({table.parameters[DATASET] for table in tables if table.run_id and DATASET in table.parameters})
+    return sorted({table.parameters[DATASET] for table in tables if _is_ours(table)})
+
+
+def _is_ours(table: CatalogTable) -> bool:
+    return DATASET in table.parameters and RUN_ID.fullmatch(table.run_id or "") is not None
 
 
 def live_dataset(
@@ -187,6 +191,26 @@ def live_dataset(
     retired = {table.name for table in live.published if _is_retired(table, manifests.values())}
     live = replace(live, tables=tuple(replace(table, retired=table.name in retired) for table in live_tables))
     return replace(live, tables=tuple(_compared(live)))
+
+
+def live_runs(
+    tables: Iterable[CatalogTable], manifest: Manifest, runs: RunStore, catalog: CatalogSettings
+) -> dict[str, Manifest]:
+    """Return the run that each current table of the dataset of `manifest` shows, by the lower-case name of the table.
+
+    Tables that show the run of `manifest` are left out.
+
+    Raises:
+        StorageError: a run has no readable manifest.
+    """
+    unreadable: list[str] = []
+    live = live_dataset(tables, manifest.dataset, runs, catalog, [manifest], unreadable.append)
+    others = [table for table in live.current if table.run_id != manifest.run_id]
+    missing = {table.run_id for table in others} - live.manifests.keys()
+    if missing:
+        texts = [text for text in unreadable if any(run_id in text for run_id in missing)]
+        raise StorageError("; ".join(texts))
+    return {table.table.lower(): live.manifests[table.run_id] for table in others}
 
 
 def shown_tables(manifest: Manifest, live: LiveDataset) -> Shown | None:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 
+from bucketwheel.catalogs.live import LiveDataset, live_dataset, was_published
 from bucketwheel.catalogs.live_record import record_live
-from bucketwheel.catalogs.publish import DATASET, check_files, definitions, publish_all, record_replaced
+from bucketwheel.catalogs.publish import check_files, definitions, publish_all, record_replaced
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import SelectionError, StorageError, WithdrawnError
 from bucketwheel.executors.copy_store import (
@@ -75,7 +76,7 @@ def rollback(
         result, withdrawn = _publish(manifest, services, tables, reason, "ctas" in published)
         for mark in marked:
             remove_withdrawal(runs, mark.dataset, mark.run_id)
-        left = sorted(table.name for table in _others(services.catalog().tables(), manifest))
+        left = sorted(table.name for table in _live(services).tables if table.run_id != run_id)
     _report_result(manifest, withdrawn, left, report)
     return result
 
@@ -113,11 +114,7 @@ def _publish(
 def _marks(manifest: Manifest, services: Services, tables: Iterable[CatalogTable], reason: str) -> list[Withdrawal]:
     """Return a mark for each run that the tables show now and that started after the run to publish."""
     names = {table.name.lower() for table in tables}
-    shown = {
-        table.run_id
-        for table in services.catalog().tables()
-        if table.name.lower() in names and table.parameters.get(DATASET) == manifest.dataset and table.run_id
-    }
+    shown = {table.run_id for table in _live(services).tables if table.name.lower() in names}
     at = services.now().isoformat(timespec="seconds")
     marks = []
     for run_id in sorted(shown):
@@ -172,26 +169,17 @@ def previous_run(settings: Settings, dataset: str) -> str:
     """
     services = make_services(settings, RunRequest(dataset), lambda _: None, utc_now)
     runs = services.runs
-    shown = [
-        table.run_id
-        for table in services.catalog().tables()
-        if table.run_id and table.parameters.get(DATASET) == dataset
-    ]
-    if not shown:
+    newest = _live(services).newest_run()
+    if newest is None:
         raise SelectionError(f"{dataset}: the catalog shows no run; publish one with: bucketwheel run {dataset}")
-    newest = max(shown, key=started_at)
     marked = {mark.run_id for mark in withdrawals(runs, dataset)}
     for run in runs.newest_first(dataset):
-        if started_at(run.run_id) < started_at(newest) and run.run_id not in marked and _published(run):
+        if started_at(run.run_id) < started_at(newest) and run.run_id not in marked and was_published(run):
             return run.run_id
     raise SelectionError(
         f"{dataset}: no run that was published before {newest} still exists; bucketwheel runs {dataset} "
         "lists the runs"
     )
-
-
-def _published(run: Manifest) -> bool:
-    return any(stage in run.stages for stage in PUBLISHING)
 
 
 def unmark(settings: Settings, run_id: str, now: Callable[[], datetime] = utc_now) -> Withdrawal:
@@ -212,10 +200,5 @@ def unmark(settings: Settings, run_id: str, now: Callable[[], datetime] = utc_no
     raise SelectionError(f"run {run_id!r} is not marked as withdrawn; marked: {known}")
 
 
-def _others(tables: Iterable[CatalogTable], manifest: Manifest) -> list[CatalogTable]:
-    """Return the tables that another run of the same dataset published."""
-    return [
-        table
-        for table in tables
-        if table.parameters.get(DATASET) == manifest.dataset and table.run_id != manifest.run_id
-    ]
+def _live(services: Services) -> LiveDataset:
+    return live_dataset(services.catalog().tables(), services.dataset, services.runs, services.settings.catalog)

@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from bucketwheel.catalogs.publish import DATASET
-from bucketwheel.contracts import BucketJob, CatalogTable, Services
+from bucketwheel.catalogs.live import live_runs
+from bucketwheel.contracts import BucketJob, Services
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
 from bucketwheel.runs.manifest import Drift, KeyCounts, KeyOverlap, Manifest, NullShare, TypeChange
-from bucketwheel.runs.run_id import RUN_ID, started_at
-from bucketwheel.settings import CatalogSettings, Settings
+from bucketwheel.runs.run_id import started_at
+from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.drift_limits import drift_warnings, refuse_beyond_limits
 from bucketwheel.stages.schema_changes import removed_tables, schema_changes
@@ -32,36 +32,6 @@ _WORKING = 0.4
 _MOST = 2**31
 # Copies of a key in memory, and bytes per key of a table of distinct keys.
 _COPIES, _OVERHEAD = 3, 32
-
-
-def published_runs(manifest: Manifest, services: Services) -> dict[str, Manifest]:
-    """Return the run that each published table of the dataset shows, by the table's name without prefix.
-
-    These are the final tables, or the staged tables if no final table of the dataset is published. Tables that
-    already show this run are left out.
-
-    Raises:
-        BucketwheelError: the catalog cannot be reached, or a run no longer has a manifest.
-    """
-    catalog = services.settings.catalog
-    final: dict[str, str] = {}
-    staged: dict[str, str] = {}
-    for table in services.catalog().tables():
-        if table.parameters.get(DATASET) != manifest.dataset or not RUN_ID.fullmatch(table.run_id or ""):
-            continue
-        shown, prefix = (
-            (final, catalog.final_prefix) if _is_final(table, catalog) else (staged, catalog.staged_prefix)
-        )
-        shown[table.name[len(prefix) :].lower()] = table.run_id or ""
-    runs = {run_id: None for run_id in (final or staged).values() if run_id != manifest.run_id}
-    loaded = {run_id: services.runs.load(manifest.dataset, run_id) for run_id in runs}
-    return {name: loaded[run_id] for name, run_id in (final or staged).items() if run_id in loaded}
-
-
-def _is_final(table: CatalogTable, catalog: CatalogSettings) -> bool:
-    # Catalogs keep names in lower case. One prefix may begin with the other.
-    name, final, staged = (text.lower() for text in (table.name, catalog.final_prefix, catalog.staged_prefix))
-    return name.startswith(final) and not (name.startswith(staged) and len(staged) > len(final))
 
 
 def refuse_changes(manifest: Manifest, services: Services) -> None:
@@ -93,7 +63,8 @@ def compare(manifest: Manifest, services: Services) -> Drift | None:
         BucketwheelError: the published run cannot be read.
     """
     try:
-        published = published_runs(manifest, services)
+        tables, catalog = services.catalog().tables(), services.settings.catalog
+        published = live_runs(tables, manifest, services.runs, catalog)
     except BucketwheelError as error:
         if limits := services.settings.quality.limits_set:
             off = " ".join(
