@@ -99,6 +99,10 @@ def published(prefix: str, tables: int | Sequence[str] = 8) -> kinds.PublishResu
     return kinds.PublishResult.model_validate({"tables": [table | before for table in after]})
 
 
+def stage(result: dict[str, Any]) -> kinds.StageRecord:
+    return kinds.StageRecord(started="", seconds=1, result=result)
+
+
 def manifest(*results: kinds.Record, **other: Any) -> Manifest:
     """Return the manifest of a run whose first stages have `results`."""
     done = zip(STAGES, SECONDS, results, strict=False)
@@ -122,9 +126,9 @@ def whole(tables: int = 8, count: int = 256, skewed: bool = True, hive: bool = T
 class Page(HTMLParser):
     """The visible text and the tags of a report; asserts that the tags nest."""
 
-    def __init__(self, run: Manifest, cost: Cost | None = None) -> None:
+    def __init__(self, run: Manifest, cost: Cost | None = None, before: Manifest | None = None) -> None:
         super().__init__()
-        self.html = render.render(run, cost).replace("\u00a0", " ")
+        self.html = render.render(run, cost, before=before).replace("\u00a0", " ")
         self.words: list[str] = []
         self.tags: list[str] = []
         self.open: list[str] = []

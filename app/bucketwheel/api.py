@@ -29,6 +29,7 @@ from bucketwheel.contracts import Progress, Report
 from bucketwheel.cost import Cost
 from bucketwheel.deploy.template import template as _template
 from bucketwheel.doctor import Finding
+from bucketwheel.errors import BucketwheelError as _BucketwheelError
 from bucketwheel.errors import ConfigError as _ConfigError
 from bucketwheel.monitoring.run_end import RunEndReporter as _RunEndReporter
 from bucketwheel.optional import aws_module
@@ -296,7 +297,19 @@ def write_report(config: Configuration, run_id: str, to: Path | str | None = Non
 def _page(config: Configuration, state: RunState) -> str:
     run = state.manifest
     command = _advice.command(config, ["bucketwheel", "run", run.dataset])
-    return _report.render(run, cost(config, run), state.status_text, state.shown_text, command)
+    before = _published_before(config, run)
+    return _report.render(run, cost(config, run), state.status_text, state.shown_text, command, before)
+
+
+def _published_before(config: Configuration, run: Manifest) -> Manifest | None:
+    """Return the run that a verified run was compared with; None if there is none, or it is gone or damaged."""
+    drift = run.verify.drift if "verify" in run.stages else None
+    try:
+        before = None if drift is None else _RunStore.of(config.settings).load(run.dataset, drift.run_id)
+        # Damaged results fail here rather than in the middle of the page.
+        return before if before and before.results() else None
+    except _BucketwheelError:
+        return None
 
 
 def _written(text: str, to: Path | str) -> Path:

@@ -104,7 +104,7 @@ def test_site_has_pictures_of_commands_and_report(site: Path) -> None:
     assert "AWSTemplateFormatVersion" in shown["deploy"]
     report = (place / "report.html").read_text("utf-8").replace("<wbr>", "")
     assert "<svg" in report
-    assert ">out/infobase_attributes/ibe_01/" in report
+    assert ">out/infobase_attributes/&lt;table&gt;/" in report
     assert "/project/" not in report
 
 

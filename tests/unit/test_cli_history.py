@@ -244,6 +244,23 @@ def test_expire_prints_deleted_runs(two: tuple[Project, str, str], earlier: Samp
     assert result.stdout.endswith(" kB\n")
 
 
+def test_report_compares_with_published_run_until_it_is_gone(two: tuple[Project, str, str], tmp_path: Path) -> None:
+    project, older, newer = two
+    path = tmp_path / "page.html"
+
+    def changes() -> list[str]:
+        assert project.cli("report", newer, "--to", str(path)).exit_code == 0
+        return re.findall(r'<span class="change">([^<]*)<', path.read_text(encoding="utf-8"))
+
+    rows = "+33.3\u00a0%, 900 before"
+    assert changes()[:2] == [rows, "unchanged"]
+    (manifest,) = project.root.rglob(f"{older}/manifest.json")
+    manifest.write_text("{", encoding="utf-8")
+    assert changes() == [rows]
+    manifest.unlink()
+    assert changes() == [rows]
+
+
 def test_report_writes_page_and_prints_path(two: tuple[Project, str, str], tmp_path: Path) -> None:
     project, _, newer = two
     result = project.cli("report", newer)

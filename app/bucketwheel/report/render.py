@@ -8,57 +8,48 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bucketwheel.advice import Remedy, advice, is_advice
 from bucketwheel.cost import Cost
-from bucketwheel.formatting import count_text, percent_text, seconds_text, size_text, time_text
+from bucketwheel.formatting import count_text, counted, percent_text, seconds_text, size_text, time_text
 from bucketwheel.optional import report_module
-from bucketwheel.report.charts import HALF, WIDE, bars, bytes_chart, file_chart, rows_chart
-from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Drift, FileRecord, Manifest, NullShare
+from bucketwheel.report.buckets import Skew, skew_of
+from bucketwheel.report.changes import null_changes, points_text, schema_changes, tile_changes, time_change
+from bucketwheel.report.charts import BYTES, ROWS, bar_chart, histogram
+from bucketwheel.report.tables import column_groups, published_groups, tables_of
+from bucketwheel.runs.manifest import BucketResult, Manifest
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-# Above this number of tables, their chart is tall enough for two other charts beside it.
-_MANY_TABLES = 12
 
+def render(
+    manifest: Manifest,
+    cost: Cost | None = None,
+    status: str = "",
+    shown: str = "",
+    command: str = "",
+    before: Manifest | None = None,
+) -> str:
+    """Return the report of a run, finished or not, as one self-contained HTML page.
 
-@dataclass(frozen=True)
-class _Table:
-    name: str
-    columns: int
-    estimate: int | None
-    rows: int
-    sizes: tuple[int, ...]
-    verified: bool
+    The result is deterministic. All text from the data is escaped.
 
-
-@dataclass(frozen=True)
-class _Skew:
-    rows: tuple[int, ...]
-    bytes: tuple[int, ...]
-    mean: float
-    ratio: float
-    spread: float
-    largest: tuple[BucketOutcome, ...]
-
-
-def render(manifest: Manifest, cost: Cost | None = None, status: str = "", shown: str = "", command: str = "") -> str:
-    """Return the report of a run, finished or not, as one self-contained HTML page; `cost` adds a section.
-
-    `status` replaces the status of the manifest, and `shown` says whether the tables of the run are live. `command`
-    runs the dataset, for the advice about a run that was killed. The result is deterministic. All text from the data
-    is escaped.
+    Args:
+        manifest: the run.
+        cost: its cost; adds a section.
+        status: replaces the status of the manifest.
+        shown: whether the tables of the run are live.
+        command: runs the dataset, for the advice about a run that was killed.
+        before: the run with which `verify` compared this one; adds changes to the tiles.
     """
     about = {"cost": cost, "status": status or manifest.status, "shown": shown}
-    return _template().render(_context(manifest, command) | about)
+    return _template().render(_context(manifest, command, before) | about)
 
 
 @cache
@@ -70,28 +61,32 @@ def _template() -> Template:
     pages = jinja2.Environment(autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, **blocks)
     pages.filters |= {
         "count": count_text,
+        "counted": counted,
         "size": lambda value: size_text(value).replace(" ", "\u00a0"),
         "seconds": seconds_text,
         "percent": percent_text,
+        "points": points_text,
         "time": time_text,
     }
     template: Template = pages.get_template("report.html.j2")
     return template
 
 
-def _context(manifest: Manifest, command: str) -> dict[str, Any]:
-    """Return the variables of the template."""
+def _results(manifest: Manifest) -> dict[str, Any]:
+    """Return the results of the built-in stages; None for those that have not finished."""
     names = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
-    done: dict[str, Any] = dict.fromkeys(names) | manifest.results()
+    return dict.fromkeys(names) | manifest.results()
+
+
+def _context(manifest: Manifest, command: str, before: Manifest | None) -> dict[str, Any]:
+    """Return the variables of the template."""
+    done = _results(manifest)
     bucket, size = done["bucket"], done["size"]
     written = [file for outcome in bucket.outcomes for file in outcome.files] if bucket else []
     sizes = [file.bytes for file in written]
-    tables = _tables(done, written)
-    many = len(tables) > _MANY_TABLES
-    skew = _skew(bucket, size.bucket_count if size else 0)
+    tables = tables_of(done, written)
     drift = done["verify"].drift if done["verify"] else None
-    quality = _quality(manifest, done)
-    times = [(name, stage.seconds) for name, stage in manifest.stages.items()]
+    seconds = _seconds(manifest)
     return {
         "run": manifest,
         **done,
@@ -100,23 +95,23 @@ def _context(manifest: Manifest, command: str) -> dict[str, Any]:
         "notes": [note for note in manifest.notes if not is_advice(note)],
         "advice": _advice(manifest, command),
         "stages": list(dict.fromkeys([*manifest.planned_stages, *manifest.stages])),
-        "total_seconds": sum(seconds for _, seconds in times),
+        "rates": _rates(manifest, done),
+        "total_seconds": seconds,
         "part": "bucket" if size is None or size.bucketed else "part",
         "tables": tables,
+        "same_rows": bool(bucket) and all(table.rows == bucket.rows for table in tables),
         "written": sizes,
-        "skew": skew,
-        "quality": quality,
+        "quality": _quality(manifest, done),
         "keys": _key_range(bucket, done["discover"].key_types) if bucket and done["discover"] else None,
-        "published": [(stage, t) for stage in ("register", "ctas") if done[stage] for t in done[stage].tables],
-        "bucket_chart": rows_chart(skew.rows) if skew else None,
-        "bytes_chart": bytes_chart(skew.bytes) if skew else None,
-        "quality_chart": bars(_shares(quality, drift), percent_text),
-        "table_chart": bars([(t.name, sum(t.sizes) or t.estimate or 0) for t in tables if size or bucket], size_text),
-        "many": many,
+        "published": published_groups(done, [table.name for table in tables]),
+        "columns": column_groups(done, drift),
         "drift": drift,
-        "changes": _null_changes(drift),
-        "file_chart": file_chart(sizes, HALF if many else WIDE),
-        "stage_chart": bars(times, seconds_text),
+        "schema": schema_changes(drift),
+        "nulls": null_changes(drift),
+        "changes": tile_changes(drift, done, _results(before) if before else None)
+        | ({"time": time_change(seconds, _seconds(before))} if before and drift else {}),
+        "file_chart": histogram(BYTES, "files", sizes),
+        **_bucket_charts(skew_of(bucket, size.bucket_count if size else 0), size is None or size.bucketed),
     }
 
 
@@ -128,39 +123,31 @@ def _advice(manifest: Manifest, command: str) -> str:
     )
 
 
-def _tables(done: Mapping[str, Any], written: Sequence[FileRecord]) -> list[_Table]:
-    columns = {t.name: len(t.columns) for t in done["split"].tables} if done["split"] else {}
-    estimates = {t.name: t.bytes for t in done["size"].tables} if done["size"] else {}
-    checked = {t.name: (t.rows, t.files, t.bytes) for t in done["verify"].tables} if done["verify"] else {}
-    files: dict[str, list[FileRecord]] = {name: [] for name in columns}
-    for file in written:
-        files.setdefault(file.table, []).append(file)
-    tables = []
-    for name, records in files.items():
-        rows, sizes = sum(file.rows for file in records), tuple(file.bytes for file in records)
-        verified = checked.get(name) == (rows, len(sizes), sum(sizes))
-        tables.append(_Table(name, columns.get(name, 0), estimates.get(name), rows, sizes, verified))
-    return tables
+def _seconds(manifest: Manifest) -> float:
+    return sum(stage.seconds for stage in manifest.stages.values())
 
 
-def _skew(bucket: BucketResult | None, bucket_count: int) -> _Skew | None:
-    if bucket is None or not bucket.rows:
-        return None
-    known = {outcome.bucket: outcome.rows for outcome in bucket.outcomes}
-    sizes = {outcome.bucket: sum(file.bytes for file in outcome.files) for outcome in bucket.outcomes}
-    numbers = range(max(bucket_count, max(known) + 1))
-    rows = tuple(known.get(number, 0) for number in numbers)
-    mean = sum(rows) / len(rows)
-    largest = sorted(bucket.outcomes, key=lambda outcome: (-outcome.rows, outcome.bucket))
-    spread = math.sqrt(sum((number - mean) ** 2 for number in rows) / len(rows))
-    return _Skew(
-        rows,
-        tuple(sizes.get(number, 0) for number in numbers),
-        mean,
-        max(rows) / mean,
-        spread / mean,
-        tuple(largest[:5]),
-    )
+def _rates(manifest: Manifest, done: Mapping[str, Any]) -> dict[str, float]:
+    """Return the rows per second of the stages that read or write all rows."""
+    return {
+        name: done[name].rows / manifest.stages[name].seconds
+        for name in ("bucket", "verify")
+        if done[name] and manifest.stages[name].seconds
+    }
+
+
+def _bucket_charts(skew: Skew | None, bucketed: bool) -> dict[str, Any]:
+    """Return the skew and its charts: one bar per bucket of a skewed run, otherwise one histogram."""
+    charts: dict[str, Any] = {"skew": skew, "bar_charts": [], "row_chart": None}
+    if skew is None:
+        return charts
+    units = [(ROWS, skew.rows)] if skew.rows.large else []
+    # Buckets with many rows have many bytes, too.
+    units += [(BYTES, skew.bytes)] if set(skew.bytes.large) - set(skew.rows.large) else []
+    charts["bar_charts"] = [(unit.name, of, bar_chart(unit, of)) for unit, of in units]
+    if not skew.rows.large:
+        charts["row_chart"] = histogram(ROWS, "buckets" if bucketed else "parts", skew.rows.values)
+    return charts
 
 
 def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int, float, str]]:
@@ -176,21 +163,6 @@ def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int
             outcome = "refused" if re.search(words, manifest.error or "") else "not checked yet"
         lines.append((kind, count, count / max(done["bucket"].rows, 1), outcome))
     return lines
-
-
-def _shares(quality: Sequence[tuple[str, int, float, str]], drift: Drift | None) -> list[tuple[str, float]]:
-    """Return the share of rows of each check, and the shares of new and missing keys."""
-    shares = [(f"{kind} keys", share) for kind, _, share, _ in quality]
-    if drift is not None and drift.keys is not None and drift.rows:
-        shares.append(("new keys", drift.keys.only_now / drift.rows))
-        shares.append(("missing keys", drift.keys.only_before / max(drift.rows_before, 1)))
-    return shares
-
-
-def _null_changes(drift: Drift | None) -> list[NullShare]:
-    """Return the columns whose share of NULLs changed, the largest change first."""
-    changed = [share for share in drift.null_shares if share.now != share.before] if drift else []
-    return sorted(changed, key=lambda share: (-abs(share.now - share.before), share.name))
 
 
 def _key_range(bucket: BucketResult, types: Sequence[str]) -> tuple[str, str] | None:
