@@ -211,8 +211,12 @@ TROUBLES: dict[str, tuple[int, str, Callable[[Trouble], object]]] = {
     "page": (3, "Replace the files, then run again: ", Trouble.page_unreadable),
     "key": (3, "Correct the snapshot or the configuration, then run again: ", Trouble.key_unknown),
     "null keys": (3, "To resume: ", Trouble.null_keys),
-    "rows": (
-        3, "To resume: ", lambda trouble: trouble.without_fix("--set", "quality.max_rows_changed_percent=1"),
+    "two limits": (
+        3,
+        "To resume: ",
+        lambda trouble: trouble.without_fix(
+            *("--set", "quality.max_rows_changed_percent=1", "--set", "quality.max_null_share_changed_points=0.1")
+        ),
     ),
     "lease": (4, "Wait until the other process has finished, then run again: ", Trouble.lease_held),
     "catalog": (1, "Fix the catalog problem, then run again: ", Trouble.catalog_obstructed),

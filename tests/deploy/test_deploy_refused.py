@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,7 +100,7 @@ def refusal(**overrides: Any) -> str:
         ),
         (
             {"monitoring.long_run_minutes": 1080},
-            "monitoring.long_run_minutes is 1080, but the state machine stops a run after 1080 minutes, so no run",
+            "monitoring.long_run_minutes is 1080, but the state machine stops a run after 1,080 minutes, so no run",
         ),
         ({"monitoring.email": "nobody"}, "monitoring.email is 'nobody', which is not an address"),
         ({"deploy.schedule": "0 6 5 * *"}, "deploy.schedule is '0 6 5 * *'; expected cron("),
@@ -205,10 +207,42 @@ def test_dataset_without_job_for_stage_is_refused() -> None:
 
 
 def test_configuration_without_datasets_is_refused(tmp_path: Any) -> None:
-    (tmp_path / "prod.yaml").write_text("target: s3://a-bucket/x\n")
+    (tmp_path / "prod.yaml").write_text("engine: spark\ntarget: s3://a-bucket/x\ncatalog: {kind: glue}\n")
     config = api.load("prod", tmp_path, {"deploy.package": "s3://a-bucket/p", "deploy.jobs": {}}, environ={})
     with pytest.raises(ConfigError, match="no dataset is configured; add one under `datasets:`"):
         api.deploy_render(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"engine": "arrow"}, "engine is arrow, which runs on one machine; .* add to prod.yaml: `engine: spark`"),
+        ({"catalog.kind": "duckdb"}, r"catalog.kind is duckdb, a file .* add to prod.yaml: `catalog: \{kind: glue, "),
+        (
+            {"target": "out"},
+            "target is out, a path on one machine; .* add to prod.yaml: `target: s3://BUCKET/PREFIX`",
+        ),
+        ({"datasets.infobase_attributes.mapping": "m.csv"}, "infobase_attributes.mapping is m.csv, a path on one"),
+    ],
+)
+def test_environment_for_one_machine_is_refused_by_every_command(
+    tmp_path: Path, changes: dict[str, str], message: str
+) -> None:
+    config = configuration(**changes)
+    commands: list[Callable[[], object]] = [
+        lambda: api.package(config, tmp_path / "package", without_archive=True),
+        lambda: api.deploy_render(config),
+        lambda: api.deploy_diff(config),
+        lambda: api.deploy_apply(config, lambda _: pytest.fail("nothing to confirm")),
+        lambda: api.submit(config, "glue", api.JobRequest()),
+        lambda: api.submit(config, "emr-serverless", api.JobRequest()),
+        lambda: api.check_for_jobs(config),
+    ]
+    for command in commands:
+        with pytest.raises(ConfigError, match=message) as refused:
+            command()
+        assert refused.value.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_template_over_limits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

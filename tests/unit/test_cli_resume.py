@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import pty
@@ -136,6 +137,19 @@ def test_resume_without_dataset_uses_that_of_the_run(project: Project) -> None:
     }
     unknown = project.cli("run", "--resume", "nothing")
     assert (unknown.exit_code, unknown.stderr.startswith("error: no run 'nothing' below")) == (2, True)
+
+
+def test_show_report_and_summary_repeat_the_advice(project: Project, dirty: Callable[..., Sample]) -> None:
+    project.use(dirty("null_keys"))
+    line = project.cli("run", WIDE, "--set", "buckets.count=2").stderr.splitlines()[-1]
+    assert line.startswith(f"{HINT}bucketwheel run {WIDE} --set buckets.count=2 --conf ")
+    (run_id,) = project.run_ids()
+    assert line in project.cli("show", run_id).stdout
+    page = project.root / "report.html"
+    assert project.cli("report", run_id, "--to", str(page)).exit_code == 0
+    assert line in html.unescape(page.read_text())
+    summary = project.target / "_bucketwheel" / WIDE / "runs" / run_id / "summary.json"
+    assert json.loads(summary.read_text())["error"]["advice"] == line
 
 
 @pytest.fixture

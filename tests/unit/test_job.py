@@ -143,6 +143,31 @@ def test_job_interrupt_raises_with_resume_command(project: Project, monkeypatch:
         job(project, "--dataset", WIDE)
 
 
+def test_job_with_configuration_on_s3_is_repeated_by_spark_submit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/opt/job.py"])
+    given = [
+        *("--config-dir", "s3://bucket/conf", "--env", "prod", "--dataset", "_NONE_", "--resume", "last"),
+        *("--settings", '{"buckets.count": 2, "trino.user": "AKIAABCDEFGHIJKLMNOP"}', "--SNAPSHOT_DT=2025-10-22"),
+    ]
+    assert job_cli._again(job_cli._pairs(given), "") == (
+        "spark-submit /opt/job.py --dataset {dataset} --config-dir s3://bucket/conf --env prod --set buckets.count=2 "
+        "--set 'trino.user=…' --SNAPSHOT_DT 2025-10-22"
+    )
+    assert job_cli._again(job_cli._pairs(["--config-dir", "conf", "--env", "prod"]), "") == ""
+
+
+def test_job_on_glue_is_repeated_by_submit() -> None:
+    given = [
+        *("--env", "prod", "--BUCKET_COUNT", "8", "--SOURCE_PATH", "s3://b/x", "--TABLES_FILTER", "IBE_01"),
+        *("--SNAPSHOT_DT", "_NONE_", "--set", "quality.null_keys=warn", "--JOB_RUN_ID", "jr_1", "--engine", "spark"),
+    ]
+    assert job_cli._again(job_cli._pairs(given), "glue") == (
+        "bucketwheel submit glue {dataset} --env prod --set 'buckets.count=\"8\"' "
+        "--set 'datasets.{dataset}.source=\"s3://b/x\"' --tables-filter IBE_01 --set quality.null_keys=warn "
+        "--engine spark"
+    )
+
+
 def test_job_wrong_arguments_raise_instead_of_exit(project: Project) -> None:
     with pytest.raises(JobFailedError, match="SelectionError: no dataset 'nobody'") as failed:
         job(project, "--dataset", "nobody")

@@ -34,6 +34,7 @@ _GLUE_MARKS = ("--JOB_RUN_ID", "--JOB_ID")
 # Arguments that jobs spell differently from `run`: Glue keeps --conf for Spark and passes each name only once.
 _DATASET = ("--dataset", "--DATASET")
 _CONF = ("--config-dir", "--CONFIG_DIR", "--conf")
+_ON_S3 = ("s3://", "s3a://", "s3n://")
 _SETTINGS = ("--settings", "--SETTINGS")
 _TOPIC = "--notices-topic"
 
@@ -99,17 +100,32 @@ def _logged(invocation: Invocation, log: JsonLog) -> Iterator[None]:
 
 
 def _again(given: Sequence[tuple[str, str | None]], platform: str) -> str:
-    """Return the command that submits this job again, for one dataset; empty without a platform.
+    """Return the command that starts this job again, for one dataset; empty if `bucketwheel run` does.
 
-    The job's own command line works nowhere else: its configuration is in a temporary directory.
+    `run` does not read a configuration on S3, and the job's copy of it is in a temporary directory.
     """
-    if not platform:
+    filled = [(name, value) for name, value in given if value is not None and value not in AUTOMATIC]
+    if platform:
+        words = ["bucketwheel", "submit", platform, "{dataset}"]
+        words += [word for name, value in filled for word in _submitted(name, value, platform)]
+    elif any(name in _CONF and value.lower().startswith(_ON_S3) for name, value in filled):
+        words = ["spark-submit", sys.argv[0], "--dataset", "{dataset}"]
+        words += [word for name, value in filled for word in _repeated(name, value)]
+    else:
         return ""
-    words = ["bucketwheel", "submit", platform, "{dataset}"]
-    for name, value in given:
-        if value not in (None, *AUTOMATIC):
-            words += _submitted(name, value or "", platform)
     return " ".join(word if word == "{dataset}" else shlex.quote(word) for word in words)
+
+
+def _repeated(name: str, value: str) -> Sequence[str]:
+    """Return the arguments of a job that stand for one of its arguments."""
+    if name in (*_DATASET, "--resume", ""):
+        return ()
+    if name in _SETTINGS:
+        return setting_words(_settings(value))
+    if name == "--set" and "=" in value:
+        key, _, text = value.partition("=")
+        return setting_words({key: text})
+    return (name, value)
 
 
 def _submitted(name: str, value: str, platform: str) -> Sequence[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from bucketwheel.errors import QualityError
 from bucketwheel.formatting import counted
@@ -20,11 +21,32 @@ def refuse_beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySetti
     Raises:
         QualityError: a limit is exceeded.
     """
+    found = list(_refusals(manifest, drift, quality))
+    if found:
+        first, *others = found
+        also = "".join(f"\nand {other.text}; accept it with --set {other.override}" for other in others)
+        raise QualityError(
+            f"{first.text}; nothing was published. Correct {first.cause}, or accept it with --set {first.override} "
+            f"and --resume last{also}",
+            accept=dict(part.override.split("=", 1) for part in found),
+        )
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """An exceeded limit, the setting that accepts it, and the name of its cause."""
+
+    text: str
+    override: str
+    cause: str = "the snapshot"
+
+
+def _refusals(manifest: Manifest, drift: Drift, quality: QualitySettings) -> Iterator[_Refusal]:
     before = f"the published run {drift.run_id} (snapshot {drift.snapshot_dt})"
     this = f"run {manifest.run_id} (snapshot {manifest.discover.snapshot_dt})"
     breaking = [change.text for change in drift.schema_changes if change.breaking]
     if breaking and quality.schema_changes == "error":
-        raise _refusal(
+        yield _Refusal(
             f"{this} would break readers of the tables of {before}: {_listed(breaking)}; "
             "quality.schema_changes is error",
             "quality.schema_changes=warn",
@@ -33,7 +55,7 @@ def refuse_beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySetti
     limit, percent = quality.max_rows_changed_percent, drift.rows_changed_percent
     if limit is not None and percent > limit:
         word = "more" if drift.rows > drift.rows_before else "fewer"
-        raise _refusal(
+        yield _Refusal(
             f"{this} has {counted(drift.rows, 'row')}, {percent:.4g} % {word} than the {drift.rows_before:,} of "
             f"{before}; "
             f"quality.max_rows_changed_percent is {limit:g}",
@@ -41,7 +63,7 @@ def refuse_beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySetti
         )
     limit = quality.max_null_share_changed_points
     if limit is not None and (shares := _beyond(drift.null_shares, limit)):
-        raise _refusal(
+        yield _Refusal(
             f"{this} has other shares of NULLs than {before}: {_shares(shares)}; "
             f"quality.max_null_share_changed_points is {limit:g}",
             "quality.max_null_share_changed_points=null",
@@ -49,7 +71,7 @@ def refuse_beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySetti
     limit = quality.min_keys_kept_percent
     kept = None if drift.keys is None or drift.keys.share is None else 100 * drift.keys.share
     if limit is not None and kept is not None and kept < limit:
-        raise _refusal(
+        yield _Refusal(
             f"{this} has only {kept:.4g} % of the keys of {before}; quality.min_keys_kept_percent is {limit:g}",
             "quality.min_keys_kept_percent=null",
         )
@@ -86,14 +108,6 @@ def drift_warnings(drift: Drift, quality: QualitySettings, monitoring: Monitorin
             f"monitoring.keys_kept_percent is {limit:g}"
         )
     return warnings
-
-
-def _refusal(text: str, override: str, cause: str = "the snapshot") -> QualityError:
-    name, _, value = override.partition("=")
-    return QualityError(
-        f"{text}; nothing was published. Correct {cause}, or accept it with --set {override} and --resume last",
-        accept={name: value},
-    )
 
 
 def _beyond(shares: Sequence[NullShare], points: float) -> list[NullShare]:
