@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -129,10 +130,32 @@ def test_shown_follows_runs_filters_and_rollback(case: Case) -> None:
     assert [state.shown for state in states(case)] == [Shown(1, 2, "final"), Shown(1, 1, "final")]
     assert [state.shown_text for state in states(case)] == ["live: 1 of 2 tables", "live: 1 of 1 table"]
     rollback.rollback(case.settings(), first)
-    assert [state.shown_text for state in states(case)] == [
-        "live: 2 of 2 tables",
-        "was published, not shown any more",
-    ]
+    live, replaced = (state.shown_text for state in states(case))
+    assert live == "live: 2 of 2 tables"
+    assert replaced.startswith("was published, not shown any more; run ")
+
+
+def test_withdrawn_run_is_named_with_reason_and_remedy(case: Case) -> None:
+    first = case.run().manifest.run_id
+    case.snapshot(FEBRUARY)
+    second = case.run().manifest.run_id
+    rollback.rollback(case.settings(), first, reason="wrong ages")
+    assert [state.status_text for state in states(case)] == ["finished", "withdrawn"]
+    shown = run_states.run_state(case.settings(), second).shown_text
+    assert re.search(rf"run {second} \(.*\) was withdrawn at .*: wrong ages; .*: bucketwheel unmark {second}$", shown)
+    rollback.unmark(case.settings(), second)
+    assert [state.status_text for state in states(case)] == ["finished", "finished"]
+
+
+def test_damaged_mark_is_a_warning_of_the_list(case: Case) -> None:
+    case.run()
+    mark = Path(case.store().metadata_directory(DATASET)) / "withdrawn" / "some.json"
+    mark.parent.mkdir()
+    mark.write_text("{")
+    warnings: list[str] = []
+    (state,) = run_states.run_states(case.settings(), warn=warnings.append)
+    assert state.status_text == "finished"
+    assert warnings[0].startswith(f"which runs are withdrawn is unknown: {mark}: ")
 
 
 def test_shown_text_of_unpublished_and_staged_run(case: Case) -> None:

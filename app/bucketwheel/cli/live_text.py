@@ -54,6 +54,7 @@ def run_document(state: RunState, exclude: Collection[str] = ()) -> dict[str, An
         "status": state.status,
         "buckets": None if buckets is None else {"finished": buckets[0], "total": buckets[1]},
         "shown": None if shown is None else dataclasses.asdict(shown),
+        "withdrawal": None if state.withdrawal is None else state.withdrawal.model_dump(mode="json"),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -10,13 +10,14 @@ from typing import Literal
 from bucketwheel import plugins
 from bucketwheel.catalogs.live import LiveDataset, Shown, live_dataset, shown_tables, was_published
 from bucketwheel.contracts import CatalogTable
-from bucketwheel.errors import BucketwheelError
+from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.formatting import counted
 from bucketwheel.lease import read_holder
 from bucketwheel.pipeline.live import check_dataset, known_datasets
 from bucketwheel.pipeline.services import utc_now
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import BucketCheckpoints, RunStore
+from bucketwheel.runs.withdrawals import Withdrawal, withdrawals
 from bucketwheel.settings import Settings
 
 
@@ -29,24 +30,34 @@ class RunState:
         status: that of the manifest, or interrupted if the process of a running run has died
         buckets: finished and all buckets of a run that is in the stage `bucket`, otherwise None
         shown: how many of its tables the catalog shows; None if it has none yet or the catalog cannot be read
+        withdrawal: the mark that a rollback left on it, if any
     """
 
     manifest: Manifest
     status: Literal["running", "failed", "finished", "interrupted"]
     buckets: tuple[int, int] | None = None
     shown: Shown | None = None
+    withdrawal: Withdrawal | None = None
 
     @property
     def status_text(self) -> str:
-        """The status, with the number of finished buckets while there are unfinished ones."""
+        """The status, with the number of finished buckets while there are unfinished ones, or `withdrawn`."""
         if self.buckets is None:
-            return self.status
+            return "withdrawn" if self.withdrawal is not None and self.status == "finished" else self.status
         part = "buckets" if self.manifest.size.bucketed else "parts"
         return f"{self.status} ({self.buckets[0]:,} of {self.buckets[1]:,} {part})"
 
     @property
     def shown_text(self) -> str:
-        """Whether the tables of the run are live, as a sentence; empty if it is unknown or there are none yet."""
+        """Whether the tables of the run are live, and its mark; empty if it is unknown or there are none yet."""
+        live = self._live_text
+        if self.withdrawal is None:
+            return live
+        mark = f"{self.withdrawal.text}; to allow its data again: bucketwheel unmark {self.withdrawal.run_id}"
+        return f"{live}; {mark}" if live else mark
+
+    @property
+    def _live_text(self) -> str:
         if self.shown is None:
             return ""
         if self.shown.count:
@@ -80,7 +91,8 @@ def run_states(
     for name in names:
         manifests = runs.manifests(name, warn)
         live = None if tables is None else live_dataset(tables, name, runs, settings.catalog, manifests)
-        states += [_state(manifest, live, runs, now) for manifest in manifests]
+        marks = _marks(runs, name, warn)
+        states += [_state(manifest, live, runs, now, marks) for manifest in manifests]
     return states
 
 
@@ -99,7 +111,17 @@ def run_state(
     manifest = runs.find(run_id)
     tables = _catalog_tables(settings, warn)
     live = None if tables is None else live_dataset(tables, manifest.dataset, runs, settings.catalog, [manifest])
-    return _state(manifest, live, runs, now)
+    return _state(manifest, live, runs, now, _marks(runs, manifest.dataset, warn))
+
+
+def _marks(runs: RunStore, dataset: str, warn: Callable[[str], None] | None) -> dict[str, Withdrawal]:
+    """Return the marks of withdrawn runs by run id; none if one cannot be read."""
+    try:
+        return {mark.run_id: mark for mark in withdrawals(runs, dataset)}
+    except StorageError as error:
+        if warn is not None:
+            warn(f"which runs are withdrawn is unknown: {error}")
+        return {}
 
 
 def _catalog_tables(settings: Settings, warn: Callable[[str], None] | None) -> Sequence[CatalogTable] | None:
@@ -112,7 +134,13 @@ def _catalog_tables(settings: Settings, warn: Callable[[str], None] | None) -> S
         return None
 
 
-def _state(manifest: Manifest, live: LiveDataset | None, runs: RunStore, now: Callable[[], datetime]) -> RunState:
+def _state(
+    manifest: Manifest,
+    live: LiveDataset | None,
+    runs: RunStore,
+    now: Callable[[], datetime],
+    marks: Mapping[str, Withdrawal],
+) -> RunState:
     status: Literal["running", "failed", "finished", "interrupted"] = manifest.status
     if status == "running" and not _has_process(manifest, runs, now):
         # The run may have ended between the reads of manifest and lease.
@@ -124,7 +152,8 @@ def _state(manifest: Manifest, live: LiveDataset | None, runs: RunStore, now: Ca
     if status in ("running", "interrupted") and "size" in manifest.stages and "bucket" not in manifest.stages:
         checkpoints = BucketCheckpoints(runs.storage, runs, manifest.dataset, manifest.run_id)
         buckets = checkpoints.count(), manifest.size.bucket_count
-    return RunState(manifest, status, buckets, None if live is None else shown_tables(manifest, live))
+    shown = None if live is None else shown_tables(manifest, live)
+    return RunState(manifest, status, buckets, shown, marks.get(manifest.run_id))
 
 
 def _has_process(manifest: Manifest, runs: RunStore, now: Callable[[], datetime]) -> bool:
