@@ -195,6 +195,7 @@ PARTS = whole(3, 20, skewed=False, hive=False)
         (FAILED, 0, "The run failed a page is corrupt"),
         (FAILED, 0, f"bucketwheel run infobase_attributes --resume {RUN_ID}"),
         (FAILED, 0, "Estimated from the footers of the source."),
+        (FAILED, 0, "TableColumnsEstimated ibe_011517.0 GB ibe_021517.0 GB"),
         (manifest(discover(), split(), size(), bucket(outcome(0, 0))), 0, "Buckets2561 empty"),
         (manifest(discover(), split(), size(), bucket(outcome(0, 9), spilled=10**9)), 2, "Spilled to disk1.0 GB"),
         (PARTS, 2, "20 parts, not bucketed"),
