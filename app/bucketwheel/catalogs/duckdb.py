@@ -91,9 +91,9 @@ class DuckdbCatalog:
             current, kept = self._read(connection).get(table.name.lower(), (None, None))
             check_same_version(table.name, current, replacing)
             if current and table.run_id is None:
-                return self._brought_back(connection, table, current, kept)
+                return self._restored(connection, table, current, kept)
             if current and current.run_id is None:
-                kept = self._kept(connection, current.name)
+                kept = self._set_aside(connection, current.name)
             new = _document(table, str(int(current.version or 0) + 1 if current else 1), kept)
             with viewable(connection, self._storage, table.location):
                 connection.execute(parquet_view(self._schema, table.name, table.location))
@@ -112,7 +112,7 @@ class DuckdbCatalog:
         connection.execute(drop_view(self._schema, name))
         connection.execute(f"DELETE FROM {self._records()} WHERE name = ?", [name])  # noqa: S608 the name is quoted
 
-    def _kept(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
+    def _set_aside(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
         """Rename a table that Bucketwheel did not create, and return its new name."""
         taken = self._read(connection)
         names = [f"{name}{_KEPT}", *(f"{name}{_KEPT}_{number}" for number in range(2, len(taken) + 3))]
@@ -120,7 +120,7 @@ class DuckdbCatalog:
         self._rename(connection, name, kept)
         return kept
 
-    def _brought_back(
+    def _restored(
         self,
         connection: duckdb.DuckDBPyConnection,
         table: CatalogTable,

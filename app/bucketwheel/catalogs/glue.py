@@ -101,18 +101,18 @@ class GlueCatalog:
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
         """See `contracts.Catalog.put`."""
         table = replace(table, name=table.name.lower())
-        wanted = kept_input(table, self._fields)
-        if wanted is None:
+        table_input = kept_input(table, self._fields)
+        if table_input is None:
             self._refuse_outside(table)
-            wanted = new_input(table)
+            table_input = new_input(table)
         check_same_version(table.name, self.get(table.name), replacing)
         try:
             if replacing is None:
-                self._create(table.name, wanted)
+                self._create(table.name, table_input)
             else:
-                self._update(table, wanted, replacing)
+                self._update(table, table_input, replacing)
         except _Refused as refusal:
-            return self._settled(table, replacing, refusal)
+            return self._confirmed(table, replacing, refusal)
         return self._shown(table)
 
     def remove(self, table: CatalogTable) -> None:
@@ -125,16 +125,16 @@ class GlueCatalog:
             if refusal.code != _MISSING:
                 raise refusal.error from refusal.cause
 
-    def _create(self, name: str, wanted: dict[str, Any]) -> None:
+    def _create(self, name: str, table_input: dict[str, Any]) -> None:
         try:
-            self._call(name, "create_table", TableInput=wanted)
+            self._call(name, "create_table", TableInput=table_input)
         except _Refused as refusal:
             if refusal.code != _MISSING:
                 raise
             if not self._settings.catalog.create_database:
                 raise CatalogError(self._no_database()) from refusal.cause
             self._create_database()
-            self._call(name, "create_table", TableInput=wanted)
+            self._call(name, "create_table", TableInput=table_input)
 
     def _create_database(self) -> None:
         given: DatabaseInputTypeDef = {"Name": self.database, "Description": "Tables published by Bucketwheel"}
@@ -147,10 +147,10 @@ class GlueCatalog:
                 if code_of(error) != _EXISTS:
                     raise
 
-    def _update(self, table: CatalogTable, wanted: dict[str, Any], replacing: CatalogTable) -> None:
+    def _update(self, table: CatalogTable, table_input: dict[str, Any], replacing: CatalogTable) -> None:
         for attempt in range(_CONFLICT_RETRIES):
             try:
-                self._call(table.name, "update_table", TableInput=wanted, VersionId=replacing.version)
+                self._call(table.name, "update_table", TableInput=table_input, VersionId=replacing.version)
             except _Refused as refusal:
                 unchanged = refusal.code == _CONFLICT and same_version(self.get(table.name), replacing)
                 if not unchanged or attempt == _CONFLICT_RETRIES - 1:
@@ -158,7 +158,7 @@ class GlueCatalog:
             else:
                 return
 
-    def _settled(self, table: CatalogTable, replacing: CatalogTable | None, refusal: _Refused) -> CatalogTable:
+    def _confirmed(self, table: CatalogTable, replacing: CatalogTable | None, refusal: _Refused) -> CatalogTable:
         """Return the table if an earlier attempt succeeded although its response was lost, otherwise raise."""
         if refusal.code not in (_EXISTS, _CONFLICT, _MISSING):
             raise refusal.error from refusal.cause

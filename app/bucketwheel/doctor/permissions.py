@@ -38,7 +38,7 @@ def look(deployment: Deployment) -> CheckResult:
     try:
         with wrap_aws_errors(BucketwheelError, f"role {role}"):
             arn = iam.get_role(RoleName=role)["Role"]["Arn"]
-            denied, asked = _denied(iam, arn, deployment)
+            denied, simulated = _denied(iam, arn, deployment)
     except BucketwheelError as error:
         return without_answer(error, role)
     if denied:
@@ -50,7 +50,7 @@ def look(deployment: Deployment) -> CheckResult:
             "\n".join([f"role {role} lacks permissions:", *lines[:_MAX_SHOWN], *more]),
             "`bucketwheel deploy apply` grants them; check its permissions boundary and the account policies, too",
         )
-    return ok(f"role {role}: {counted(asked, 'action')} simulated, all allowed")
+    return ok(f"role {role}: {counted(simulated, 'action')} simulated, all allowed")
 
 
 def without_answer(error: BucketwheelError, role: str) -> CheckResult:
@@ -75,13 +75,13 @@ def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[dict[str, list[
     partition, account = arn.split(":")[1], arn.split(":")[4]
     names = {"AWS::Partition": partition, "AWS::Region": _region(deployment), "AWS::AccountId": account}
     denied: dict[str, list[str]] = {}
-    asked: set[str] = set()
+    simulated: set[str] = set()
     for statement in _statements(deployment):
         resources = list(_resources(statement, names))
         if not resources:
             continue
         actions = statement["Action"]
-        asked.update(actions)
+        simulated.update(actions)
         pages = iam.get_paginator("simulate_principal_policy").paginate(
             PolicySourceArn=arn,
             ActionNames=actions,
@@ -92,7 +92,7 @@ def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[dict[str, list[
             for result in page["EvaluationResults"]:
                 if result["EvalDecision"] != "allowed":
                     denied.setdefault(result["EvalResourceName"], []).append(result["EvalActionName"])
-    return denied, len(asked)
+    return denied, len(simulated)
 
 
 def _region(deployment: Deployment) -> str:

@@ -21,14 +21,14 @@ def refuse_beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySetti
     Raises:
         QualityError: a limit is exceeded.
     """
-    found = list(_refusals(manifest, drift, quality))
-    if found:
-        first, *others = found
+    exceeded = list(_refusals(manifest, drift, quality))
+    if exceeded:
+        first, *others = exceeded
         also = "".join(f"\nand {other.text}; accept it with --set {other.override}" for other in others)
         raise QualityError(
             f"{first.text}; nothing was published. Correct {first.cause}, or accept it with --set {first.override} "
             f"and --resume last{also}",
-            accept=dict(part.override.split("=", 1) for part in found),
+            accept=dict(part.override.split("=", 1) for part in exceeded),
         )
 
 
