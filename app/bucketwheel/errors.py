@@ -223,7 +223,6 @@ class TooManyWritersError(ExecutorError):
 
     exit_code = 2
     fix = "Change the layout or ctas.method"
-    resumable = False
 
 
 class EngineError(BucketwheelError):

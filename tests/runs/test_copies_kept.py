@@ -55,7 +55,7 @@ def test_rollback_is_refused_when_copied_file_is_missing(copying: Copying) -> No
     copying.snapshot(FEBRUARY)
     copying.run()
     before = copying.final()
-    with pytest.raises(VerificationError, match=f"ctas-{first}-.*holds 3 files"):
+    with pytest.raises(VerificationError, match=f"ctas-{first}-.*contains 3 files"):
         rollback(copying.settings(), first)
     assert copying.final() == before
 

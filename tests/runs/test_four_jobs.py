@@ -66,7 +66,8 @@ class Site:
             text=True,
             timeout=300,
             check=False,
-            env=environment(AWS_ENDPOINT_URL=self.endpoint, **CREDENTIALS),
+            # A job on Glue refuses the arrow engine.
+            env=environment(AWS_ENDPOINT_URL=self.endpoint, BUCKETWHEEL_RUNTIME="container", **CREDENTIALS),
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
