@@ -101,7 +101,11 @@ class Project(Workspace):
         return Result(process.returncode, process.stdout, process.stderr)
 
     def _with_conf(self, arguments: Sequence[str]) -> list[str]:
-        if not arguments or arguments[0] in ("sample", "--version") or {"--help", "--conf"} & set(arguments):
+        if (
+            not arguments
+            or arguments[0] in ("sample", "completion", "--version")
+            or {"-h", "--help", "--conf"} & set(arguments)
+        ):
             return list(arguments)
         return [*arguments, "--conf", str(self.conf)]
 

@@ -15,15 +15,18 @@ Functions raise errors of `bucketwheel.errors`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from bucketwheel import advice as _advice
 from bucketwheel import aws_jobs as _aws_jobs
 from bucketwheel import cost as _cost
 from bucketwheel import doctor as _doctor
 from bucketwheel import plugins as _plugins
+from bucketwheel.catalogs.example_query import catalog_text as _catalog_text
+from bucketwheel.catalogs.example_query import example_query as _example_query
 from bucketwheel.catalogs.live import LiveDataset, LiveTable
 from bucketwheel.contracts import Progress, Report
 from bucketwheel.cost import Cost
@@ -31,6 +34,7 @@ from bucketwheel.deploy.template import template as _template
 from bucketwheel.doctor import Finding
 from bucketwheel.errors import BucketwheelError as _BucketwheelError
 from bucketwheel.errors import ConfigError as _ConfigError
+from bucketwheel.monitoring.progress_bars import ProgressBars
 from bucketwheel.monitoring.run_end import RunEndReporter as _RunEndReporter
 from bucketwheel.optional import aws_module
 from bucketwheel.packaging import package as _packaging
@@ -51,6 +55,7 @@ from bucketwheel.pipeline.run_states import RunState
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.report import render as _report
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, PublishResult, VerifyResult
+from bucketwheel.runs.run_id import started_at as _started_at
 from bucketwheel.runs.store import RunStore as _RunStore
 from bucketwheel.runs.summary import Summary
 from bucketwheel.runs.withdrawals import Withdrawal
@@ -70,12 +75,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "JobRequest",
-    "LiveDataset", "LiveTable", "Manifest", "NewProject", "Package", "Plan", "Progress", "PublishResult", "Report",
-    "RunOutcome", "RunState", "Sample", "SampleSpec", "Summary", "VerifyResult", "Withdrawal",
-    "check_for_jobs", "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render", "doctor",
-    "expirable", "expire", "init", "load", "local_directory", "manifest", "package", "plan", "previous_run",
-    "report", "rollback", "run", "run_state", "run_states", "runs", "sample", "submit", "summary", "tables",
-    "unmark", "upload", "verify", "write_report",
+    "LiveDataset", "LiveTable", "Manifest", "NewProject", "Package", "Plan", "Progress", "ProgressBars",
+    "PublishResult", "Report", "RunOutcome", "RunState", "Sample", "SampleSpec", "Summary", "VerifyResult",
+    "Withdrawal",
+    "catalog_text", "check_for_jobs", "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render",
+    "doctor", "example_query", "expirable", "expire", "init", "load", "local_directory", "manifest", "package",
+    "plan", "previous_run", "progress", "report", "rollback", "run", "run_ids", "run_state", "run_states", "runs",
+    "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -182,11 +188,33 @@ def run(
     command = command or _advice.command(config, ["bucketwheel", "run", dataset], options)
     request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, command, force)
     reporter = _RunEndReporter(config, request, progress, log)
-    with reporter.observe() as observer:
+    with _closed(progress), reporter.observe() as observer:
         outcome = _run.run(config.settings, request, progress, observer=observer)
     if not outcome.changed:
         reporter.report_up_to_date(outcome.manifest)
     return outcome
+
+
+def progress(stream: TextIO | None = None, color: bool | None = None) -> ProgressBars:
+    """Return a callback for `run` and `verify` that shows bars: in a notebook, or on a terminal with the extra `cli`.
+
+    Elsewhere it prints a line per stage.
+
+    Args:
+        stream: where to write; None takes the notebook, or else stderr.
+        color: False for bars without color; None follows the terminal and NO_COLOR.
+    """
+    return ProgressBars(stream, color)
+
+
+@contextmanager
+def _closed(report: Report) -> Iterator[None]:
+    """Close progress bars at the end of the block, also after an error: they control the terminal."""
+    try:
+        yield
+    finally:
+        if isinstance(report, ProgressBars):
+            report.close()
 
 
 def runs(
@@ -224,6 +252,23 @@ def tables(config: Configuration, dataset: str | None = None) -> list[LiveDatase
     return _live.tables(config.settings, dataset)
 
 
+def example_query(config: Configuration, run: Manifest) -> str | None:
+    """Return a query of a table that a run published, as a command to paste into a shell or as SQL."""
+    return _example_query(config.settings, run)
+
+
+def catalog_text(config: Configuration) -> str:
+    """Return where the catalog is and the name of its database."""
+    return _catalog_text(config.settings.catalog)
+
+
+def run_ids(config: Configuration, dataset: str | None = None) -> list[str]:
+    """Return the ids of the runs of one or all datasets, newest first; reads no manifest."""
+    store = _RunStore.of(config.settings)
+    names = [dataset] if dataset else store.datasets()
+    return sorted((run_id for name in names for run_id in store.ids(name)), key=_started_at, reverse=True)
+
+
 def manifest(config: Configuration, run_id: str) -> Manifest:
     """Return the manifest of a run."""
     return _RunStore.of(config.settings).find(run_id)
@@ -238,7 +283,8 @@ def summary(config: Configuration, run_id: str) -> Summary | None:
 
 def verify(config: Configuration, run_id: str, progress: Report = lambda _: None) -> VerifyResult:
     """Read footers and keys of the files of a run and compare them with its manifest."""
-    return _reverify.verify(config.settings, run_id, progress)
+    with _closed(progress):
+        return _reverify.verify(config.settings, run_id, progress)
 
 
 def rollback(

@@ -18,7 +18,7 @@ from bucketwheel.monitoring import metrics
 from .parts import Words, table
 
 # Options of nearly every command, listed once.
-_SHARED = ("--env", "--conf", "--set", "--engine", "--output")
+_SHARED = ("--env", "--conf", "--set", "--engine", "--output", "--color")
 _PAGES = ("commands", "arguments", "settings", "manifest", "metrics", "errors")
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 _MEANINGS = {

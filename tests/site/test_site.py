@@ -98,7 +98,7 @@ def test_site_has_pictures_of_commands_and_report(site: Path) -> None:
     }
     assert "$ bucketwheel plan infobase_attributes" in shown["plan"]
     assert re.search(r"ok\s+configuration", shown["doctor"])
-    assert "published bucketed_ibe_01 -> out/infobase_attributes/ibe_01/" in shown["run"]
+    assert re.search(r"catalog +out/catalog.duckdb, schema", shown["run"])
     assert "finished" in shown["runs"]
     assert re.search(r"[0-9a-f]{64} .* job\.py", shown["package"])
     assert "AWSTemplateFormatVersion" in shown["deploy"]

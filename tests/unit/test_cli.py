@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from bucketwheel import cli
 from project import NARROW, WIDE, Project, environment
 
 COMMANDS = (
+    "completion",
     "config",
     "deploy",
     "doctor",
@@ -53,6 +55,11 @@ def test_every_command_has_help(project: Project, command: str) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith(f"Usage: bucketwheel {command} [OPTIONS]")
     assert set(cli.cli.commands) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [("-h",), ("run", "-h"), ("deploy", "render", "-h")])
+def test_short_help_option_is_help(project: Project, words: tuple[str, ...]) -> None:
+    assert project.cli(*words) == project.cli(*words[:-1], "--help")
 
 
 def test_version_and_missing_command(project: Project) -> None:
@@ -110,18 +117,46 @@ def test_local_run_imports_no_boto3(project: Project) -> None:
 def test_run_prints_result_to_stdout_and_stages_to_stderr(project: Project) -> None:
     result = project.run()
     (run_id,) = project.run_ids()
-    lines = result.stdout.splitlines()
-    assert lines[0] == f"{WIDE}: run {run_id} finished"
-    assert [line.split()[:3] for line in lines[4:7]] == [[table, "1,200", "4"] for table in TABLES]
-    places = [f"{project.target}/{WIDE}/{table}/{run_id}" for table in TABLES]
-    assert lines[7:] == [
-        *(f"published ext_{table} -> {place}" for table, place in zip(TABLES, places, strict=True)),
-        *(f"published bucketed_{table} -> {place}" for table, place in zip(TABLES, places, strict=True)),
-    ]
+    head, tables, rows, time, catalog, query = result.stdout.splitlines()
+    assert head == f"{WIDE}: run {run_id} finished"
+    assert re.fullmatch(r"tables   3 in 12 files, \d+\.\d kB", tables)
+    assert rows == "rows     1,200"
+    assert re.fullmatch(r"time     \d+\.\d s", time)
+    assert catalog == f"catalog  {project.catalog.relative_to(Path.cwd())}, schema omc_flywheel_test"
+    assert query.startswith("query    ")
     stages = [line.split()[1] for line in result.stderr.splitlines() if "warning" not in line]
     assert tuple(stages) == STAGES
     assert project.published() == dict.fromkeys(NAMES, 1200)
     assert project.snapshot_dt() == "2025-10-22"
+
+
+def test_run_verbose_prints_each_table_and_location(project: Project) -> None:
+    lines = project.run("--verbose").stdout.splitlines()
+    (run_id,) = project.run_ids()
+    assert lines[0] == f"{WIDE}: run {run_id} finished"
+    assert [line.split()[:3] for line in lines[4:7]] == [[table, "1,200", "4"] for table in TABLES]
+    places = {table: f"{project.target}/{WIDE}/{table}/{run_id}" for table in TABLES}
+    assert lines[7:] == [
+        f"published {prefix}_{table} -> {places[table]}" for prefix in ("ext", "bucketed") for table in TABLES
+    ]
+
+
+@pytest.mark.parametrize("program", ["python", "duckdb"])
+def test_run_prints_query_that_works(project: Project, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    programs = project.root / "programs"
+    programs.mkdir(parents=True)
+    if program == "duckdb":
+        # The arguments of DuckDB's own program: -readonly FILE -c SQL.
+        code = "import sys, duckdb; print(duckdb.connect(sys.argv[2], read_only=True).sql(sys.argv[4]))"
+        (programs / "duckdb").write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}' \"$@\"\n")
+        (programs / "duckdb").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    project.set(catalog={"database": 'Order\'s $5 "data"'})
+    query = project.run().stdout.splitlines()[-1].removeprefix("query    ")
+    assert query.startswith("duckdb -readonly ") == (program == "duckdb")
+    done = subprocess.run(["sh", "-c", query], capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    assert "customer_user_id" in done.stdout
 
 
 def test_run_without_dataset_runs_all(project: Project) -> None:

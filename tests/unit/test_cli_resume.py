@@ -246,12 +246,13 @@ def test_progress_on_terminal_draws_bars(current: Project, command: str) -> None
     assert "\x1b" not in stdout
     assert "━" not in stdout
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", seen).replace("\r", "\n").splitlines()
-    bars = [line for line in lines if "━" in line and "left" in line]
+    bars = [line for line in lines if "━" in line]
+    assert WIDE in lines
     if command == "run":
-        assert any(line.startswith(f"{WIDE} bucket") and "100 % 1,200 rows, 1" in line for line in bars), seen
+        assert any(line.startswith("bucket") and "100 % 1,200 rows, 1" in line for line in bars), seen
         assert f"{WIDE}: warning: 3 source columns are not in the mapping" in seen.replace("\r\n", " ")
     else:
-        assert any(line.startswith(f"{WIDE} verify") and "100 % 1,200 rows, 1" in line for line in bars), seen
+        assert any(line.startswith("verify") and "100 % 1,200 rows, 1" in line for line in bars), seen
 
 
 @pytest.mark.slow

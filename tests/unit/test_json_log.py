@@ -69,6 +69,7 @@ def test_failure_has_stage_and_resume_command(lines: Lines) -> None:
         "stage": "verify",
         "state": "failed",
         "error": "QualityError",
+        "exit_code": 3,
         "advice": f"To resume: bucketwheel run people --resume {RUN}",
         "resume": f"bucketwheel run people --resume {RUN}",
         "notes": ["table ext_a was rolled back"],

@@ -76,8 +76,8 @@ def test_progress_json_prints_one_object_per_event(kind: type[io.StringIO]) -> N
     assert (events[3]["total_rows"], events[3]["total_bytes"]) == (40_000_000, 10**9)
 
 
-@pytest.mark.parametrize("columns", [80, 200])
-def test_bars_fit_terminal_width(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+@pytest.mark.parametrize(("columns", "bar"), [(60, ""), (80, "[━╸╺]+ +"), (200, "[━╸╺]+ +")])
+def test_bars_fit_terminal_width(monkeypatch: pytest.MonkeyPatch, columns: int, bar: str) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -87,11 +87,12 @@ def test_bars_fit_terminal_width(monkeypatch: pytest.MonkeyPatch, columns: int) 
     with show_progress("text", stream) as report:
         story(report, clock)
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", stream.getvalue()).splitlines()
-    last = [line for line in lines if line.startswith("infobase_attributes bucket")][-1]
-    assert re.fullmatch(r"infobase_attributes bucket   [━╸╺]+ +75 % 10\.0 M rows, 500\.0 MB 00:02 left *", last)
+    assert "infobase_attributes" in lines
+    last = [line for line in lines if line.startswith("bucket")][-1]
+    assert re.fullmatch(rf"bucket +{bar}75 % 10\.0 M rows, 500\.0 MB 00:02 left *", last)
     assert max(map(len, lines)) <= columns
     assert "infobase_attributes: warning: [bold] is no markup" in lines
-    first = [line for line in lines if line.startswith("infobase_attributes discover")][-1]
+    first = [line for line in lines if line.startswith("discover")][-1]
     assert "100 % 0.3 s" in first
 
 

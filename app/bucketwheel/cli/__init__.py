@@ -1,6 +1,7 @@
 """The command line: parse, call one function of `api`, print the result.
 
-Results go to stdout, everything else to stderr. Exit codes are those of `errors`; Ctrl-C ends with 130.
+Results go to stdout, everything else to stderr; with `--output json`, both are JSON. Exit codes are those of
+`errors`; Ctrl-C ends with 130.
 Each command imports the modules that read Parquet itself, so that `--help` is instant.
 """
 
@@ -13,22 +14,31 @@ from collections.abc import Sequence
 import click
 
 from bucketwheel import __version__
-from bucketwheel.cli import deploy, doctor, history, package, pipeline, submit
-from bucketwheel.cli.options import Invocation
-from bucketwheel.errors import BucketwheelError
+from bucketwheel.cli import completing, deploy, doctor, history, package, pipeline, submit
+from bucketwheel.cli.options import Invocation, color_option
+from bucketwheel.cli.terminal import echo
+from bucketwheel.errors import BucketwheelError, UsageError
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bucketwheel")
 def cli() -> None:
     """Turn a wide monthly Parquet snapshot into narrow, bucketed, catalogued tables."""
 
 
-for _module in (pipeline, history, deploy, package, submit, doctor):
+def _add_color(command: click.Command) -> None:
+    """Let a command and its subcommands accept `--color`."""
+    command.params.append(color_option())
+    for part in command.commands.values() if isinstance(command, click.Group) else ():
+        _add_color(part)
+
+
+for _module in (pipeline, history, deploy, package, submit, doctor, completing):
     for _name, _command in vars(_module).items():
         # Subcommands of a group have names that begin with an underscore.
         if isinstance(_command, click.Command) and not _name.startswith("_"):
             cli.add_command(_command)
+_add_color(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -44,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(invocation, error, f"error: {error}")
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        if invocation.output == "text":
+            error.show()
+        else:
+            _show(invocation, UsageError(error.format_message()), "")
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
         # Click replaces the interrupt, to which the run added notes, by an error of its own.
@@ -57,9 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _show(invocation: Invocation, error: BaseException, text: str) -> None:
-    if invocation.log is not None:
-        invocation.log.failure(error)
+    if invocation.output != "text":
+        invocation.json_log().failure(error)
         return
-    click.echo(text, err=True)
-    for note in getattr(error, "__notes__", ()):
-        click.echo(note, err=True)
+    for line in (text, *getattr(error, "__notes__", ())):
+        echo(line, err=True, color=invocation.color)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bucketwheel.cli.options import Overrides, choosing, engine_setting, output_option, print_json
+from bucketwheel.cli.terminal import echo
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.formatting import counted
 
@@ -30,7 +31,7 @@ def doctor(env: str, conf: str | None, overrides: Overrides, engine: str | None,
         print_json([vars(finding) for finding in findings])
     else:
         rows = [(finding.name, finding.state, finding.found, finding.todo) for finding in findings]
-        click.echo(findings_text(rows))
+        echo(findings_text(rows))
     failed = [finding.name for finding in findings if finding.state == "failed"]
     if failed:
         raise BucketwheelError(f"{len(failed)} of {counted(len(findings), 'check')} failed: {', '.join(failed)}")

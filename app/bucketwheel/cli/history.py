@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bucketwheel.cli.options import configured, output_option, print_json
+from bucketwheel.cli.completing import complete_dataset, complete_run
+from bucketwheel.cli.options import configured, dataset_argument, invocation, output_option, print_json, run_argument
+from bucketwheel.cli.terminal import echo
 from bucketwheel.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("dataset", required=False)
+@dataset_argument
 @output_option
 @configured
 def runs(config: Configuration, dataset: str | None, output: str) -> None:
@@ -27,11 +29,11 @@ def runs(config: Configuration, dataset: str | None, output: str) -> None:
     if output == "json":
         print_json([run_document(state, exclude={"stages"}) for state in states])
     else:
-        click.echo(runs_text(states))
+        echo(runs_text(states))
 
 
 @click.command()
-@click.argument("dataset", required=False)
+@dataset_argument
 @output_option
 @configured
 def tables(config: Configuration, dataset: str | None, output: str) -> None:
@@ -43,7 +45,7 @@ def tables(config: Configuration, dataset: str | None, output: str) -> None:
     if output == "json":
         print_json([tables_document(live) for live in datasets])
     else:
-        click.echo("\n\n".join(map(tables_text, datasets)) or "no dataset is configured")
+        echo("\n\n".join(map(tables_text, datasets)) or "no dataset is configured")
     for live in datasets:
         for warning in live.warnings:
             _warn(warning)
@@ -52,7 +54,7 @@ def tables(config: Configuration, dataset: str | None, output: str) -> None:
 
 
 @click.command()
-@click.argument("run_id")
+@run_argument
 @output_option
 @configured
 def show(config: Configuration, run_id: str, output: str) -> None:
@@ -67,21 +69,21 @@ def show(config: Configuration, run_id: str, output: str) -> None:
     if output == "json":
         print_json({**run_document(state), "cost": None if cost is None else cost.document()})
         return
-    click.echo(run_text(manifest, changed=True, cost=cost, status=state.status_text))
+    echo(run_text(manifest, changed=True, cost=cost, status=state.status_text))
     if state.shown_text:
-        click.echo(state.shown_text)
+        echo(state.shown_text)
     for name, record in manifest.stages.items():
-        click.echo(f"{name}: {record.seconds:.1f} s from {record.started}")
+        echo(f"{name}: {record.seconds:.1f} s from {record.started}")
         for warning in record.result.get("warnings", ()):
-            click.echo(f"warning: {warning}")
+            echo(f"warning: {warning}")
     if manifest.error:
-        click.echo(f"failed: {manifest.error}")
+        echo(f"failed: {manifest.error}")
     for note in manifest.notes:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
 
 
 @click.command()
-@click.argument("run_id")
+@run_argument
 @output_option
 @configured
 def verify(config: Configuration, run_id: str, output: str) -> None:
@@ -89,6 +91,7 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
     from bucketwheel import api
     from bucketwheel.cli.progress import show_progress
 
+    run_id = api.manifest(config, run_id).run_id
     with show_progress(output) as progress:
         result = api.verify(config, run_id, progress)
     if output == "json":
@@ -99,14 +102,17 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
         tables = result.tables
         each = counted(len(tables), "table") if len(tables) == 1 else f"each of {counted(len(tables), 'table')}"
         files = counted(sum(table.files for table in tables), "file")
-        click.echo(
-            f"{run_id}: {counted(result.rows, 'row')} in {each}, {files}: rows, types and keys match the manifest"
-        )
+        echo(f"{run_id}: {counted(result.rows, 'row')} in {each}, {files}: rows, types and keys match the manifest")
 
 
 @click.command()
-@click.argument("run_id", required=False)
-@click.option("--previous", metavar="DATASET", help="Take the run that was published before the present one.")
+@click.argument("run_id", required=False, shell_complete=complete_run)
+@click.option(
+    "--previous",
+    metavar="DATASET",
+    shell_complete=complete_dataset,
+    help="Take the run that was published before the present one.",
+)
 @click.option("--reason", default="", help="Why; `run` quotes it when it refuses to publish the same data again.")
 @click.option("--force", is_flag=True, help="Publish a run that is itself marked as withdrawn.")
 @output_option
@@ -129,11 +135,11 @@ def rollback(
     if output == "json":
         print_json(result.model_dump())
     else:
-        click.echo("\n".join(f"published {table.name} -> {table.location}" for table in result.tables))
+        echo("\n".join(f"published {table.name} -> {table.location}" for table in result.tables))
 
 
 @click.command()
-@click.argument("run_id")
+@run_argument
 @output_option
 @configured
 def unmark(config: Configuration, run_id: str, output: str) -> None:
@@ -144,11 +150,11 @@ def unmark(config: Configuration, run_id: str, output: str) -> None:
     if output == "json":
         print_json(mark.model_dump())
     else:
-        click.echo(f"{mark.text}; the mark is removed")
+        echo(f"{mark.text}; the mark is removed")
 
 
 @click.command()
-@click.argument("dataset", required=False)
+@dataset_argument
 @click.option("--keep", type=int, required=True, help="Number of finished runs to keep per dataset.")
 @click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
@@ -171,19 +177,19 @@ def expire(config: Configuration, dataset: str | None, keep: int, dry_run: bool,
                 raise click.UsageError(
                     f"expire deletes {counted(len(runs), 'run')}; add --yes, or look with --dry-run"
                 )
-            click.echo(expirable_text(runs), err=True)
+            echo(expirable_text(runs), err=True)
             click.confirm(f"Delete {counted(len(runs), 'run')}?", abort=True, err=True)
         runs = api.expire(config, keep, selected, lambda _: None, [run.run_id for run in runs])
     if output == "json":
         print_json([vars(run) for run in runs])
     elif dry_run:
-        click.echo(expirable_text(runs) if runs else "nothing to delete")
+        echo(expirable_text(runs) if runs else "nothing to delete")
     else:
-        click.echo("\n".join(f"deleted {run.run_id}, {size_text(run.bytes)}" for run in runs) or "nothing to delete")
+        echo("\n".join(f"deleted {run.run_id}, {size_text(run.bytes)}" for run in runs) or "nothing to delete")
 
 
 @click.command()
-@click.argument("run_id")
+@run_argument
 @click.option("--to", "path", metavar="FILE", help="Output file; default ./bucketwheel-RUN_ID.html.")
 @configured
 def report(config: Configuration, run_id: str, path: str | None) -> None:
@@ -194,13 +200,16 @@ def report(config: Configuration, run_id: str, path: str | None) -> None:
 
 
 def _warn(text: str) -> None:
-    click.echo(f"warning: {text}", err=True)
+    if invocation().output == "text":
+        echo(f"warning: {text}", err=True)
+    else:
+        invocation().json_log().write("WARNING", text)
 
 
 def _warnings_and_kept(step: Progress) -> None:
     _warnings_only(step)
     if step.state == "skipped":
-        click.echo(step.message, err=True)
+        echo(step.message, err=True)
 
 
 def _warnings_only(step: Progress) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from bucketwheel.api import BucketResult, DiscoverResult, LiveDataset, LiveTable, RunState
-from bucketwheel.formatting import counted, size_text, table
+from bucketwheel.cli.terminal import table
+from bucketwheel.formatting import counted, size_text
 
 _TIME_LENGTH = len("2025-11-01T04:11")
 
@@ -43,7 +44,9 @@ def runs_text(states: Sequence[RunState]) -> str:
     if not states:
         return "no runs"
     header = ("run", "dataset", "status", "snapshot", "shown", "filter", "stages", "rows", "written")
-    return table(*_without_empty(header, [_run_row(state) for state in states], "filter"))
+    same = ("dataset",) if len({state.manifest.dataset for state in states}) == 1 else ()
+    optional = ("stages", "snapshot", *same, "written", "rows", "filter")
+    return table(*_without_empty(header, [_run_row(state) for state in states], "filter"), optional)
 
 
 def run_document(state: RunState, exclude: Collection[str] = ()) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def _table(tables: Sequence[LiveTable], names: bool = False) -> str:
     """Return one line per table; `names` shows the names in the catalog instead of those in the mapping."""
     rows = [_row(each, names) for each in tables]
     header = ("table", "snapshot", "rows", "bytes", "files", "published", "differs", "run")
-    return table(*_without_empty(header, rows, "differs"))
+    return table(*_without_empty(header, rows, "differs"), ("bytes", "files", "published", "snapshot", "rows"))
 
 
 def _row(live: LiveTable, names: bool) -> tuple[str, ...]:

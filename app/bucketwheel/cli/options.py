@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +13,16 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from bucketwheel.cli.completing import (
+    complete_dataset,
+    complete_engine,
+    complete_env,
+    complete_run,
+    complete_setting,
+    complete_stages,
+)
+from bucketwheel.cli.terminal import Color, chosen_color
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
@@ -31,6 +43,7 @@ OLD_NAMES = {
 _SETTING_OF = {**OLD_NAMES, "--package": "deploy.package"}
 # What earlier jobs passed for "not set".
 AUTOMATIC = ("", "_NONE_")
+_OUTPUT = re.compile("--output(=|$)")
 _GIVEN = "bucketwheel.old_names"
 
 OLD_NAMES_HELP = (
@@ -41,7 +54,7 @@ OLD_NAMES_HELP = (
 
 @dataclass
 class Invocation:
-    """The command line that was given, and the JSON log if the output is for machines.
+    """The command line that was given, the JSON log if the output is for machines, and whether to color text.
 
     `again` is the command that runs a dataset again, with a placeholder `{dataset}`; empty to use `words`.
     `platform` is `glue` or `emr-serverless` for a job there.
@@ -49,13 +62,31 @@ class Invocation:
 
     words: Sequence[str]
     log: JsonLog | None = None
+    color: Color = None
     again: str = ""
     platform: str = ""
+
+    @property
+    def output(self) -> str:
+        """The value of `--output`, also if the rest of the command line is wrong; `log` if a log was given."""
+        pairs = itertools.pairwise([*self.words, ""])
+        given = [after if word == "--output" else word for word, after in pairs if _OUTPUT.match(word)]
+        known = [value for text in given if (value := text.removeprefix("--output=")) in ("text", "json", "log")]
+        return known[-1] if known else "text" if self.log is None else "log"
+
+    def json_log(self) -> JsonLog:
+        """Return the log for events and errors: on stdout for `--output log`, else on stderr."""
+        from bucketwheel.monitoring.json_log import JsonLog
+
+        self.log = self.log or JsonLog(sys.stdout if self.output == "log" else sys.stderr)
+        return self.log
 
 
 def invocation() -> Invocation:
     """Return the invocation of the running command."""
-    return click.get_current_context().find_object(Invocation) or Invocation(sys.argv[1:])
+    context = click.get_current_context(silent=True)
+    found = context.find_object(Invocation) if context is not None else None
+    return found or Invocation(sys.argv[1:])
 
 
 def _text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -126,6 +157,7 @@ set_option = click.option(
     multiple=True,
     callback=_assignments,
     metavar="KEY=VALUE",
+    shell_complete=complete_setting,
     help="Override a setting by its dotted name; repeatable.",
 )
 
@@ -133,11 +165,14 @@ set_option = click.option(
 def choosing(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select a configuration to a command, which gets their values."""
     for option in (
-        click.option("--engine", help="Engine: arrow, spark, or the name of an installed one."),
+        click.option(
+            "--engine", shell_complete=complete_engine, help="Engine: arrow, spark, or the name of an installed one."
+        ),
         set_option,
         click.option(
             "--conf",
             metavar="DIR",
+            type=click.Path(file_okay=False),
             envvar="BUCKETWHEEL_CONF",
             help="Directory with base.yaml and <env>.yaml; default ./conf.",
         ),
@@ -146,6 +181,7 @@ def choosing(command: Callable[..., None]) -> Callable[..., None]:
             default="local",
             show_default=True,
             envvar="BUCKETWHEEL_ENV",
+            shell_complete=complete_env,
             help="Name of the environment: reads <env>.yaml.",
         ),
     ):
@@ -168,7 +204,14 @@ package_option = click.option(
     metavar="S3_URI",
     help="Uploaded package for the jobs; default deploy.package.",
 )
-stages_option = click.option("--stages", callback=_names, metavar="A,B", help="Run only these stages.")
+dataset_argument = click.argument("dataset", required=False, shell_complete=complete_dataset)
+run_argument = click.argument("run_id", shell_complete=complete_run)
+resume_option = click.option(
+    "--resume", metavar="RUN_ID|last", shell_complete=complete_run, help="Resume a run that did not finish."
+)
+stages_option = click.option(
+    "--stages", callback=_names, metavar="A,B", shell_complete=complete_stages, help="Run only these stages."
+)
 snapshot_option = click.option(
     "--snapshot-dt",
     "--SNAPSHOT_DT",
@@ -180,6 +223,29 @@ snapshot_option = click.option(
 tables_option = click.option(
     "--tables-filter", "--TABLES_FILTER", "tables_filter", callback=_names, metavar="T1,T2", help="Only these tables."
 )
+
+
+def color_option() -> click.Option:
+    """Return the option `--color`."""
+    return click.Option(
+        ["--color"],
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_set_color,
+        help="Color text; auto: on a terminal, unless NO_COLOR is set.",
+    )
+
+
+def _set_color(context: click.Context, _: click.Parameter, value: str) -> None:
+    given = context.find_object(Invocation)
+    # The option of a command wins over that of `bucketwheel` only if it was given.
+    if value != "auto" or context.parent is None:
+        context.color = chosen_color(value)
+        if given is not None:
+            given.color = context.color
 
 
 def datasets(config: Configuration, dataset: str | None) -> list[str]:

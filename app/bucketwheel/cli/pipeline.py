@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,24 +12,27 @@ from bucketwheel.cli.options import (
     OLD_NAMES_HELP,
     Overrides,
     configured,
+    dataset_argument,
     datasets,
     invocation,
     old_names,
     output_option,
     print_json,
+    resume_option,
     run_again,
     set_option,
     snapshot_option,
     stages_option,
     tables_option,
 )
+from bucketwheel.cli.terminal import echo
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
 
 
 @click.command(epilog=OLD_NAMES_HELP)
-@click.argument("dataset", required=False)
+@dataset_argument
 @stages_option
 @snapshot_option
 @tables_option
@@ -64,15 +66,15 @@ def plan(
             }
         )
     else:
-        click.echo("\n\n".join(plan_text(plan) for plan in plans))
+        echo("\n\n".join(plan_text(plan) for plan in plans))
 
 
 @click.command(epilog=OLD_NAMES_HELP)
-@click.argument("dataset", required=False)
+@dataset_argument
 @stages_option
 @snapshot_option
 @tables_option
-@click.option("--resume", metavar="RUN_ID|last", help="Resume a run that did not finish.")
+@resume_option
 @click.option("--force", is_flag=True, help="Publish data that a rollback withdrew.")
 @click.option(
     "--output",
@@ -81,6 +83,7 @@ def plan(
     show_default=True,
     help="text for people, json for programs; log: JSON lines as jobs print them.",
 )
+@click.option("--verbose", is_flag=True, help="Show each table and where it was published.")
 @old_names
 @configured
 def run(
@@ -92,6 +95,7 @@ def run(
     resume: str | None,
     force: bool,
     output: str,
+    verbose: bool,
 ) -> None:
     """Run the pipeline, or some of its stages.
 
@@ -99,14 +103,14 @@ def run(
     """
     from bucketwheel import api
     from bucketwheel.cli.progress import show_progress
+    from bucketwheel.cli.summary import summary_text
     from bucketwheel.cli.text import run_text
-    from bucketwheel.monitoring.json_log import JsonLog
 
     current, log = invocation(), None
     if current.platform:
         api.check_for_jobs(config)
     if output != "text":
-        log = current.log = current.log or JsonLog(sys.stdout if output == "log" else sys.stderr)
+        log = current.json_log()
     if resume and dataset is None:
         dataset = api.manifest(config, resume).dataset
     outcomes: list[api.RunOutcome] = []
@@ -117,8 +121,9 @@ def run(
                 given = (name, stages, snapshot_dt, tables_filter, resume, progress, run_again(config, name))
                 done = api.run(config, *given, log=log.write_line if log else None, force=force)
             if output == "text":
-                text = run_text(done.manifest, done.changed, api.cost(config, done.manifest))
-                click.echo(f"\n{text}" if outcomes else text)
+                cost = api.cost(config, done.manifest)
+                text = run_text(done.manifest, done.changed, cost) if verbose else summary_text(config, done)
+                echo(f"\n{text}" if outcomes else text)
             outcomes.append(done)
     finally:
         # Print the finished datasets even if a later one fails.
@@ -131,13 +136,13 @@ def run(
 @configured
 def config(config: Configuration, output: str) -> None:
     """Print every setting and the origin of its value."""
-    from bucketwheel.formatting import table
+    from bucketwheel.cli.terminal import table
 
     rows = config.rows()
     if output == "json":
         print_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
     else:
-        click.echo(table(("setting", "value", "origin"), [(n, json.dumps(v), origin) for n, v, origin in rows]))
+        echo(table(("setting", "value", "origin"), [(n, json.dumps(v), origin) for n, v, origin in rows]))
 
 
 @click.command()
@@ -156,7 +161,7 @@ def init(directory: str, source: str | None, key: str | None, dataset: str | Non
     from bucketwheel import api
     from bucketwheel.cli.text import project_text
 
-    click.echo(project_text(api.init(directory, source, key, dataset, overrides)))
+    echo(project_text(api.init(directory, source, key, dataset, overrides)))
 
 
 @click.command()

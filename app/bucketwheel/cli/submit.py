@@ -11,9 +11,11 @@ import click
 
 from bucketwheel.cli.options import (
     configured,
+    dataset_argument,
     output_option,
     package_option,
     print_json,
+    resume_option,
     snapshot_option,
     stages_option,
     tables_option,
@@ -33,12 +35,12 @@ def submit() -> None:
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a submission to a command."""
     for option in (
-        click.argument("dataset", required=False),
+        dataset_argument,
         click.option("--job", default="pipeline", show_default=True, help="Name of the job in deploy.jobs."),
         stages_option,
         snapshot_option,
         tables_option,
-        click.option("--resume", metavar="RUN_ID|last", help="Resume a run that did not finish."),
+        resume_option,
         click.option("--wait/--no-wait", default=True, show_default=True, help="Follow the job to its end."),
         click.option("--timeout", type=click.FloatRange(min=0), metavar="MINUTES", help="Maximum time to wait."),
         click.option("--stop", is_flag=True, help="Stop the job on Ctrl-C and at --timeout."),

@@ -7,7 +7,13 @@ import shlex
 from collections.abc import Sequence
 
 from bucketwheel.api import Cost, Drift, Expired, Manifest, NewProject, Plan, PublishResult, VerifyResult
-from bucketwheel.formatting import counted, size_text, table
+from bucketwheel.cli.terminal import paint, table, width_of, wrapped
+from bucketwheel.formatting import counted, size_text
+
+_STATES = {"ok": "good", "failed": "bad", "warning": "doubtful"}
+_STATE_WIDTH = 9
+# Columns beside the names of checks; with fewer, the text goes below them.
+_MIN_OBSERVATION = 36
 
 
 def project_text(project: NewProject) -> str:
@@ -56,10 +62,10 @@ def plan_text(plan: Plan) -> str:
         f"reads {size_text(plan.size.bytes_to_read)} in {counted(len(plan.size.slices), 'slice')}, "
         f"writes about {size_text(total)} in {counted(files, 'file')}",
         "",
-        table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows),
+        table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows, ("rows", "columns", "bytes/file")),
     ]
     lines += [] if plan.drift is None else ["", *drift_lines(plan.drift)]
-    lines += [] if plan.cost is None else ["", *_cost_lines(plan.cost, "about")]
+    lines += [] if plan.cost is None else ["", *cost_lines(plan.cost, "about")]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)])
 
 
@@ -79,7 +85,7 @@ def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None, status
     for result in results.values():
         if isinstance(result, PublishResult):
             lines += [f"published {published.name} -> {published.location}" for published in result.tables]
-    lines += [] if cost is None else _cost_lines(cost, "at most")
+    lines += [] if cost is None else cost_lines(cost, "at most")
     return "\n".join(lines)
 
 
@@ -119,7 +125,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _cost_lines(cost: Cost, word: str) -> list[str]:
+def cost_lines(cost: Cost, word: str) -> list[str]:
     """Return the cost of a run and its basis; `word` says how exact it is, such as "about"."""
     parts = [f"{' and '.join(f'{used:,.2f} {unit}' for unit, used in cost.usage.items())} {cost.workers:.2f}"]
     parts = parts if cost.platform else []
@@ -137,12 +143,22 @@ def expirable_text(runs: Sequence[Expired]) -> str:
 
 
 def findings_text(findings: Sequence[tuple[str, str, str, str]]) -> str:
-    """Return one line per check: state, name and observation; its fix, if any, on the next line."""
+    """Return one line per check: state, name and observation; its fix, if any, on the next line.
+
+    On a narrow terminal, observation and fix are below the name.
+    """
+    total = width_of()
     width = max(len(name) for name, *_ in findings)
-    before = " " * (width + 11)
+    place = _STATE_WIDTH + width + 2
+    beside = total is None or total - place >= _MIN_OBSERVATION
+    before = " " * (place if beside else _STATE_WIDTH)
+    space = None if total is None else total - len(before)
     lines = []
     for name, state, description, todo in findings:
-        text = [*description.splitlines(), *(f"-> {line}" for line in todo.splitlines())]
-        lines.append(f"{state:<9}{name:<{width}}  {text[0]}")
-        lines += [f"{before}{line}" for line in text[1:]]
+        given = [*description.splitlines(), *(f"-> {line}" for line in todo.splitlines())]
+        text = [part for line in given for part in wrapped(line, space)]
+        label = f"{state:<{_STATE_WIDTH}}"
+        head = paint(label, _STATES[state]) if state in _STATES else label
+        lines.append(f"{head}{name:<{width}}  {text[0]}" if beside else f"{head}{name}")
+        lines += [f"{before}{line}" for line in text[1 if beside else 0 :]]
     return "\n".join(lines)

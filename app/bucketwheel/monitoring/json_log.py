@@ -16,6 +16,7 @@ Level = Literal["INFO", "WARNING", "ERROR"]
 
 # CloudWatch accepts 256 KiB per event; JSON can escape a character as six bytes.
 _MAX_CHARACTERS = 40_000
+_INTERRUPTED = 130
 _COUNTS = ("rows", "bytes", "total_rows", "total_bytes", "files")
 
 
@@ -44,9 +45,15 @@ class JsonLog:
     def failure(self, error: BaseException) -> None:
         """Write why a run failed: class and text of the error, the advice, further notes."""
         notes = [note for note in getattr(error, "__notes__", ()) if not is_advice(note)]
-        kind, line = type(error).__name__, advice_of(error)
-        resume = resume_command(line)
-        fields = {"state": "failed", "error": kind, "advice": line, "resume": resume, "notes": notes or None}
+        line = advice_of(error)
+        fields = {
+            "state": "failed",
+            "error": type(error).__name__,
+            "exit_code": getattr(error, "exit_code", _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1),
+            "advice": line,
+            "resume": resume_command(line),
+            "notes": notes or None,
+        }
         self.write("ERROR", error_text(error), **self._last, **fields)
 
     def write(self, level: Level, message: str, **fields: Any) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 RUN_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
+# Fewer characters are more likely a mistake than a run id.
+MIN_SHORT = 4
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 _TIME_LENGTH = len("20251101T041109Z")
 _DATE_LENGTH = len("2025-10-22-")
@@ -26,6 +28,14 @@ def new_run_id(snapshot_dt: str, started: datetime, existing: Sequence[str]) -> 
         previous = datetime.strptime(started_at(newest)[:_TIME_LENGTH], _TIME_FORMAT).replace(tzinfo=UTC)
         started = max(started, previous + timedelta(seconds=1))
     return f"{snapshot_dt}-{started.strftime(_TIME_FORMAT)}-{secrets.token_hex(3)}"
+
+
+def matching(text: str, known: Iterable[str]) -> list[str]:
+    """Return the run ids that `text` names: itself, or those whose whole or last part begins with it."""
+    ids = sorted(known, key=started_at)
+    if text in ids or len(text) < MIN_SHORT:
+        return [text] if text in ids else []
+    return [run_id for run_id in ids if run_id.startswith(text) or run_id.rpartition("-")[2].startswith(text)]
 
 
 def started_at(run_id: str) -> str:

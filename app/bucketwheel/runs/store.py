@@ -12,15 +12,18 @@ from functools import partial
 from pydantic import ValidationError
 
 from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError, SelectionError, StorageError, did_you_mean
+from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
 from bucketwheel.runs.published import PublishedRecord
-from bucketwheel.runs.run_id import RUN_ID, started_at
+from bucketwheel.runs.run_id import RUN_ID, matching, started_at
 from bucketwheel.runs.summary import Summary
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, join
 
 _METADATA = "_bucketwheel"
 _READERS = 8
+# Ids in the error about an ambiguous one.
+_SHOWN_RUNS = 5
 
 
 class RunStore:
@@ -189,15 +192,24 @@ class RunStore:
     def find(self, run_id: str, datasets: Sequence[str] = ()) -> Manifest:
         """Return the run with this id, in any dataset; `last` is the one that started last.
 
+        Four or more characters that begin one id only, or only its last part, are enough.
+
         Raises:
-            SelectionError: no run has this id; the message lists the latest runs.
+            SelectionError: no run has this id, or several begin so; the message lists runs.
         """
         owners = {known: dataset for dataset in datasets or self.datasets() for known in self.ids(dataset)}
         latest = sorted(owners, key=started_at, reverse=True)
         if run_id == "last" and latest:
             run_id = latest[0]
-        if run_id in owners:
-            return self.load(owners[run_id], run_id)
+        matches = matching(run_id, owners)
+        if len(matches) == 1:
+            return self.load(owners[matches[0]], matches[0])
+        if matches:
+            shown = ", ".join(matches[-_SHOWN_RUNS:])
+            raise SelectionError(
+                f"run {run_id!r} is ambiguous: it names {counted(len(matches), 'run')} below {self.target}; "
+                f"give more characters, or the last part of an id: {shown}"
+            )
         recent = ", ".join(latest[:3]) or "none"
         hint = did_you_mean(run_id, latest)
         raise SelectionError(f"no run {run_id!r} below {self.target}; {hint}latest: {recent}")

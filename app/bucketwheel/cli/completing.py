@@ -1,0 +1,112 @@
+"""Complete the names of datasets, runs, stages, environments and settings in the shell.
+
+Completion reads the configuration that the command line selects. Without a readable one there is nothing to complete,
+and an error must not disturb the line that somebody types.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
+
+from bucketwheel.errors import BucketwheelError
+
+if TYPE_CHECKING:
+    from bucketwheel.api import Configuration
+
+VARIABLE = "_BUCKETWHEEL_COMPLETE"
+SHELLS = ("bash", "zsh", "fish")
+_Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+@add_completion_class
+class _Bash(BashComplete):
+    """Click's completion for bash, but without a space after `KEY=`, where the value follows."""
+
+    source_template = BashComplete.source_template.replace(
+        "    return 0\n", '    [[ "${COMPREPLY[0]}" == *= ]] && compopt -o nospace\n\n    return 0\n'
+    )
+
+
+def script(shell: str) -> str:
+    """Return the script that turns completion on in a shell."""
+    from bucketwheel.cli import cli
+
+    found = get_completion_class(shell)
+    if found is None:
+        raise click.UsageError(f"no completion for {shell!r}; choose one of: {', '.join(SHELLS)}")
+    return found(cli, {}, "bucketwheel", VARIABLE).source()
+
+
+def _completing(names: Callable[[Configuration, click.Context], Iterable[str]]) -> _Complete:
+    """Return a completion by the names that a function yields; it yields none if the configuration is unusable."""
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        with suppress(BucketwheelError, OSError):
+            return [CompletionItem(name) for name in names(_config(context), context) if name.startswith(incomplete)]
+        return []
+
+    return complete
+
+
+def _config(context: click.Context) -> Configuration:
+    from bucketwheel import api
+
+    given = context.params
+    return api.load(given.get("env") or "local", given.get("conf"), given.get("overrides") or ())
+
+
+def _datasets(config: Configuration, _: click.Context) -> Iterable[str]:
+    return config.settings.datasets
+
+
+def _run_ids(config: Configuration, context: click.Context) -> Iterator[str]:
+    from bucketwheel import api
+
+    yield "last"
+    yield from api.run_ids(config, context.params.get("dataset"))
+
+
+def complete_stages(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the last of several stages that commas separate."""
+    before, comma, last = incomplete.rpartition(",")
+    with suppress(BucketwheelError, OSError):
+        names = [name for name in _config(context).settings.stages if name not in before.split(",")]
+        return [CompletionItem(f"{before}{comma}{name}") for name in names if name.startswith(last)]
+    return []
+
+
+def _settings(config: Configuration, _: click.Context) -> Iterator[str]:
+    return (f"{name}=" for name, _, _ in config.rows())
+
+
+def complete_env(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of an environment: a file beside `base.yaml`."""
+    folder = Path(context.params.get("conf") or "conf")
+    with suppress(OSError):
+        names = sorted({"local", *(path.stem for path in folder.glob("*.yaml"))} - {"base"})
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return []
+
+
+def complete_engine(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a built-in engine."""
+    return [CompletionItem(name) for name in ("arrow", "spark") if name.startswith(incomplete)]
+
+
+complete_dataset = _completing(_datasets)
+complete_run = _completing(_run_ids)
+complete_setting = _completing(_settings)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the script that completes commands, datasets, runs, stages and settings in a shell."""
+    sys.stdout.write(f"{script(shell)}\n")

@@ -1,0 +1,211 @@
+"""Fit results to the width of the terminal and color them.
+
+On a pipe or in a file, a line stays one line, and text is plain unless `--color always` is given.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import click
+
+from bucketwheel import formatting
+
+Color = bool | None
+
+_STYLES = {
+    "good": {"fg": "green"},
+    "bad": {"fg": "red"},
+    "doubtful": {"fg": "yellow"},
+    "active": {"fg": "cyan"},
+    "heading": {"bold": True},
+}
+# Words that begin a line of a result or an error.
+_PREFIXES = {"error:": "bad", "failed:": "bad", "breaking:": "bad", "warning:": "doubtful", "interrupted": "doubtful"}
+# First words of the cells of a status column.
+_STATES = {
+    "finished": "good",
+    "ok": "good",
+    "failed": "bad",
+    "running": "active",
+    "interrupted": "doubtful",
+    "warning": "doubtful",
+    "retired": "doubtful",
+}
+_STATE_COLUMNS = ("status", "state", "differs")
+# A command at the end of an error or of a summary; it must stay whole for the shell.
+_COMMAND = re.compile(r"(?P<before>.*?: |query +)(?P<command>(?:bucketwheel|duckdb|\S*python[\d.]*) .*)")
+# A word of a shell command with its quotes.
+_WORD = re.compile(r"""(?:[^\s"']|"[^"]*"|'[^']*')+""")
+# The space between a number and its unit.
+_NUMBER = re.compile(r"(?<=\d) (?=(?:[kMGT]?B|%|s|min|h|rows?|files?|tables?|columns?|slices?|buckets?)\b)")
+_INDENT = "  "
+
+
+def chosen_color(choice: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> Color:
+    """Return whether to color output; None leaves it to each stream: a terminal gets colors.
+
+    `--color` wins over NO_COLOR, which wins over FORCE_COLOR.
+    """
+    if choice != "auto":
+        return choice == "always"
+    if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
+        return False
+    return True if environ.get("FORCE_COLOR") else None
+
+
+def width_of(stream: object = None) -> int | None:
+    """Return the number of columns of a stream, by default stdout; None if it is not a terminal."""
+    isatty = getattr(stream or sys.stdout, "isatty", None)
+    return shutil.get_terminal_size().columns if isatty is not None and isatty() else None
+
+
+def paint(text: str, role: str) -> str:
+    """Return the text in the color of a role, if stdout takes colors."""
+    context = click.get_current_context(silent=True)
+    color = context.color if context is not None else chosen_color("auto")
+    colored = width_of() is not None if color is None else color
+    return click.style(text, **_STYLES[role]) if colored else text  # type: ignore[arg-type]
+
+
+def fitted(text: str, width: int | None) -> str:
+    """Return the text with long lines wrapped between words; a command wraps as the shell continues it."""
+    if width is None:
+        return text
+    return "\n".join(part for line in text.splitlines() for part in _wrapped(line, width))
+
+
+def highlighted(line: str) -> str:
+    """Return a line with a styled prefix, such as a yellow `warning:`; the stream strips styles if it must."""
+    for prefix, role in _PREFIXES.items():
+        if line.startswith(prefix):
+            return click.style(prefix, **_STYLES[role]) + line.removeprefix(prefix)  # type: ignore[arg-type]
+    return line
+
+
+def echo(text: str, err: bool = False, color: Color = None) -> None:
+    """Print a text with wrapped lines and styled prefixes."""
+    lines = fitted(text, width_of(sys.stderr if err else sys.stdout)).splitlines()
+    click.echo("\n".join(map(highlighted, lines)), err=err, color=color)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], optional: Sequence[str] = ()) -> str:
+    """Return a table that fits the terminal.
+
+    Args:
+        header: names of the columns.
+        rows: the cells.
+        optional: columns to leave out if the table is too wide, in this order. If it is too wide without them, each
+            row becomes a block of lines.
+    """
+    width = width_of()
+    given = [[str(cell) for cell in row] for row in rows]
+    names, cells = list(header), [list(row) for row in given]
+    for name in optional:
+        if _fits(names, cells, width):
+            break
+        if name in names:
+            place = names.index(name)
+            names.pop(place)
+            for row in cells:
+                row.pop(place)
+    if not _fits(names, cells, width):
+        return _blocks(header, given, width or 0)
+    lines = formatting.table(names, cells).splitlines()
+    return "\n".join([paint(lines[0], "heading"), *lines[1:2], *_painted(names, cells, lines[2:])])
+
+
+def _fits(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> bool:
+    if width is None:
+        return True
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return sum(widths) + 2 * (len(widths) - 1) <= width
+
+
+def _painted(header: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[str]) -> list[str]:
+    """Return the lines of a table with the cells of its status columns in color."""
+    painted = list(lines)
+    for name in _STATE_COLUMNS:
+        place = header.index(name) if name in header else None
+        for number, row in enumerate(rows if place is not None else ()):
+            cell = row[place or 0]
+            role = _STATES.get(cell.partition(" ")[0])
+            if cell and role:
+                painted[number] = painted[number].replace(f" {cell}", f" {paint(cell, role)}", 1)
+    return painted
+
+
+def _blocks(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> str:
+    """Return the rows one below the other: the first cell, then a line for each other one."""
+    label = max(map(len, header[1:]), default=0) + 2
+    blocks = []
+    for row in rows:
+        first, *others = row
+        lines = [paint(first, "heading")]
+        for name, cell in zip(header[1:], others, strict=True):
+            role = _STATES.get(cell.partition(" ")[0]) if name in _STATE_COLUMNS else None
+            shown = [paint(part, role) if role else part for part in wrapped(cell, width - label - 2)]
+            lines.append(f"{_INDENT}{name:<{label}}{shown[0]}".rstrip())
+            lines += [" " * (label + 2) + part for part in shown[1:]]
+        blocks.append("\n".join(lines))
+    return "\n".join(blocks)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    plain = click.unstyle(line)
+    if len(plain) <= width or plain != line or set(line) <= {"-", " "}:
+        return [line]
+    if command := _COMMAND.fullmatch(line):
+        return [command["before"].rstrip(), *command_lines(command["command"], width)]
+    return wrapped(line, width, " " * (len(line) - len(line.lstrip()) + 2))
+
+
+def wrapped(line: str, width: int | None, indent: str = "") -> list[str]:
+    """Return a line wrapped between words, but not between a number and its unit; later lines are indented."""
+    if width is None:
+        return [line]
+    joined = _NUMBER.sub("\N{NO-BREAK SPACE}", line)
+    parts = textwrap.wrap(
+        joined, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [part.replace("\N{NO-BREAK SPACE}", " ") for part in parts] or [line]
+
+
+def command_lines(command: str, width: int | None) -> list[str]:
+    """Return a command as lines that a shell reads as one; it breaks between options if it is too long."""
+    if width is None or len(command) + len(_INDENT) <= width:
+        return [_INDENT + command]
+    lines, current = [], ""
+    for word in _options(command):
+        if current and len(_INDENT) * 2 + len(current) + len(word) + 3 > width:
+            lines.append(current)
+            current = word
+        else:
+            current = f"{current} {word}" if current else word
+    lines.append(current)
+    folded = (_folded(line, width - len(_INDENT) * 2) for line in lines)
+    return (_INDENT + f" \\\n{_INDENT * 2}".join(folded)).splitlines()
+
+
+def _folded(line: str, width: int) -> str:
+    """Return a line with line breaks in the Python code that it passes, if it is too long."""
+    if len(line) <= width or '"import ' not in line:
+        return line
+    folded = line.replace("; ", "\n").replace(").sql(", ")\n.sql(")
+    return folded if max(map(len, folded.splitlines())) <= width else folded.replace(".sql(", ".sql(\n")
+
+
+def _options(command: str) -> list[str]:
+    """Split a command between words, but not between an option and its value."""
+    parts: list[str] = []
+    for word in _WORD.findall(command):
+        if parts and parts[-1].startswith("-") and " " not in parts[-1] and not word.startswith("-"):
+            parts[-1] += f" {word}"
+        else:
+            parts.append(word)
+    return parts
