@@ -86,7 +86,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("settings", "master", "wanted"),
+    ("settings", "master", "expected"),
     [
         ({"spark.executor.instances": "9", "spark.executor.cores": "4"}, "yarn", 36),
         ({"spark.executor.instances": "9"}, "yarn", 9),
