@@ -75,4 +75,4 @@ def test_failed_command_prints_its_error_once(tmp_path: Path) -> None:
     ]
     process = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert process.returncode != 0
-    assert process.stderr.count("nowhere") == 1, process.stderr
+    assert process.stderr.count("nowhere: no snapshot") == 1, process.stderr
