@@ -139,8 +139,8 @@ def _pattern(published: PublishedTable, tables: Sequence[str]) -> tuple[str, str
 
 def _placed(location: str, table: str) -> str:
     """Return the location with a placeholder for the last directory that is named after the table."""
-    head, found, tail = f"{location}/".rpartition(f"/{table}/")
-    return f"{head}/{_TABLE}/{tail}".rstrip("/") if found else location
+    head, separator, tail = f"{location}/".rpartition(f"/{table}/")
+    return f"{head}/{_TABLE}/{tail}".rstrip("/") if separator else location
 
 
 def _single(stage: str, name: str, done: Mapping[str, Any]) -> Published:

@@ -20,10 +20,10 @@ def nested(rows: Mapping[str, Any]) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for name, value in rows.items():
         *parents, last = name.split(".")
-        place = document
+        node = document
         for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
+            node = node.setdefault(parent, {})
+        node[last] = value
     return document
 
 
