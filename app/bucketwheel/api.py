@@ -154,7 +154,7 @@ def plan(
     snapshot_dt: str | None = None,
     tables: Sequence[str] = (),
 ) -> Plan:
-    """Return the plan of a run; read only footers and write nothing."""
+    """Return the plan of a run; read footers and one row group, and write nothing."""
     return _plan.plan(config.settings, RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables)))
 
 

@@ -19,6 +19,8 @@ _DPUS = {"1X": 1, "2X": 2, "4X": 4, "8X": 8, "12X": 12, "16X": 16}
 _CORES_PER_DPU = 4
 # Glue and EMR Serverless bill at least this much time.
 _LEAST_SECONDS = 60
+# As in `stages.written_bytes`: most bytes of a sample.
+_SAMPLE = 128 * 2**20
 # As in `storage`: bytes read on opening, bytes of the largest request, keys per listing.
 _END, _REQUEST, _LISTED = 64 * 2**10, 8 * 2**20, 1000
 _DATA = ("bucket", "verify")
@@ -221,6 +223,10 @@ def _of_source(snapshot: DiscoverResult, size: SizeResult, stages: Sequence[str]
     if "discover" in stages:
         reads += len(snapshot.files)
         writes += 1 + _ceil(len(snapshot.files), _LISTED)
+    if "size" in stages:
+        groups = sum(len(file.row_group_rows) for file in snapshot.files)
+        sample = min(_SAMPLE, size.bytes_to_read // max(groups, 1))
+        reads += 1 if snapshot.bytes // len(snapshot.files) <= _END else 1 + _ceil(sample, _REQUEST)
     if "bucket" in stages:
         per_row = size.bytes_to_read / max(snapshot.rows, 1)
         reads += sum(1 + max(part.row_groups, _ceil(int(part.rows * per_row), _REQUEST)) for part in size.slices)

@@ -18,6 +18,7 @@ from bucketwheel.contracts import BucketJob, Slice, TableLayout
 from bucketwheel.errors import StorageError, UnreadableFilesError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.scatter import chunk_ranges, scatter
+from bucketwheel.sample import Sample
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, fetch, ranged
 from s3_support import Bucket
@@ -183,3 +184,18 @@ def test_missing_object_is_named(storage: Storage, bucket: Bucket) -> None:
         storage.read(bucket.uri("x"))
     with pytest.raises(StorageError, match=r"/x: cannot open: it does not exist"):
         rows_of(bucket.uri("x"))
+
+
+def test_plan_reads_end_of_file_and_only_doubtful_columns(
+    bucket: Bucket, proxy: FaultProxy, content: bytes, tmp_path: Path, clean: Sample
+) -> None:
+    bucket.put("in/numbers/snapshot_dt=2025-10-22/x.parquet", content)
+    project = bucket.project(tmp_path / "p", clean)
+    project.set(datasets={"numbers": {"source": bucket.uri("in/numbers"), "key": "key"}})
+    seen = len(proxy.answered)
+    assert project.cli("plan", "numbers").exit_code == 0
+    files = [one for one in reads(proxy.answered[seen:]) if one.request.key.endswith("x.parquet")]
+    # Stages discover and size read the end of the file; random numbers have the same size in a bucket, so the sample
+    # needs the key only.
+    assert len(files) == 3
+    assert sum(one.bytes for one in files) < len(content) / 4

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketwheel.runs.manifest import SizeResult
+from bucketwheel.stages.written_bytes import Estimate
 from stage_support import column, discovered, size
 
 GB = 2**30
@@ -26,6 +27,18 @@ def test_table_bytes_are_sum_of_columns_and_key() -> None:
     result = size(discovered([column("Key", 10), column("A", 200), column("B", 3000)]))
     assert [(table.name, table.bytes, table.columns) for table in result.tables] == [("addressable_ids", 3210, 2)]
     assert result.bytes_to_read == 3210
+
+
+def test_sample_changes_estimated_bytes_but_no_layout() -> None:
+    snapshot = discovered([column("Key", 10**8), column("A", 10**9)], [[10**6]])
+    footers = size(snapshot)
+    sampled = size(snapshot, Estimate({"Key": 2 * 10**8, "A": 10**10}, ("a warning",)))
+    assert [(table.bytes, table.files) for table in footers.tables] == [(11 * 10**8, 8)]
+    assert [(table.bytes, table.files) for table in sampled.tables] == [(102 * 10**8, 16)]
+    assert sampled.warnings == ("a warning",)
+    shown = {"tables": (), "warnings": ()}
+    assert sampled.model_copy(update=shown) == footers.model_copy(update=shown)
+    assert sampled.tables[0].row_group_rows == footers.tables[0].row_group_rows
 
 
 def test_layout_settings_are_copied_to_result() -> None:
@@ -56,7 +69,7 @@ def test_bucket_count_is_automatic_by_default() -> None:
 
 def test_automatic_count_is_set_by_largest_table() -> None:
     columns = [column("Key", 10**8), *(column(f"c{number}", 10**9) for number in range(6))]
-    limits = {"split__columns_over_limit": "parts", "split__column_limit": 4}
+    limits: dict[str, Any] = {"split__columns_over_limit": "parts", "split__column_limit": 4}
     result = size(discovered(columns), buckets__count="auto", **limits)
     assert [table.bytes for table in result.tables] == [31 * 10**8] * 2
     assert result.bucket_count == 16

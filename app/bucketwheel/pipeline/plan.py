@@ -1,4 +1,4 @@
-"""Plan a run: read footers and the mapping without changing anything."""
+"""Plan a run: read footers, a sample and the mapping without changing anything."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
     """Return the plan of one dataset, from the same stages as `run`, without its lease.
 
     Raises:
-        BucketwheelError: any error that the run would raise before it reads a data page.
+        BucketwheelError: any error that the run would raise before stage `bucket`.
     """
     stages = selected_stages(settings, request.stages)
     services = make_services(settings, request, lambda _: None, now)

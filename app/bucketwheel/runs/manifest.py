@@ -98,7 +98,7 @@ class SplitResult(Record):
 
 
 class TableSize(Record):
-    """Size of a table on disk, estimated from the footers."""
+    """Layout of a table: from the footers, except `bytes` and `files`, which are estimated from a sample."""
 
     name: str
     columns: int

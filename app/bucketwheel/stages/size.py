@@ -1,13 +1,16 @@
-"""Size: compute bytes per table, bucket count, row groups and the slices of the scan from the footers."""
+"""Size: compute bucket count, row groups and the slices of the scan from the footers, and estimate written bytes.
+
+The layout depends on the footers alone. A sample of the data only makes the estimated bytes of tables more accurate.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
-from bucketwheel.contracts import Services
+from bucketwheel.contracts import BucketJob, Services
 from bucketwheel.contracts.executor import WRITERS
 from bucketwheel.engines.memory import gather_budget, gather_bytes
 from bucketwheel.executors.copy_store import check_writers
@@ -15,16 +18,20 @@ from bucketwheel.formatting import counted
 from bucketwheel.kernel.dictionaries import stays_dictionary
 from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
 from bucketwheel.runs.manifest import (
+    DiscoverResult,
     Manifest,
     SizeResult,
     SliceRecord,
     SourceColumn,
     SourceFile,
     SplitResult,
+    StageRecord,
     TableColumns,
     TableSize,
 )
 from bucketwheel.settings import Settings
+from bucketwheel.stages.bucket_job import bucket_job
+from bucketwheel.stages.written_bytes import Estimate, estimate_written_bytes
 
 # Decoded bytes of a slice: large enough for long shuffle blocks, small enough for several slices in memory.
 _SLICE_BYTES = 64 * 2**20
@@ -33,10 +40,17 @@ _TEXT_OVERHEAD = 4
 
 
 class Size:
-    """Estimates the size of the output and plans the scan."""
+    """Estimates the size of the output and plans the scan.
+
+    Args:
+        estimate: estimates the written bytes of columns.
+    """
 
     name = "size"
     requires = ("discover", "split")
+
+    def __init__(self, estimate: Callable[[BucketJob, DiscoverResult], Estimate] = estimate_written_bytes) -> None:
+        self._estimate = estimate
 
     def run(self, manifest: Manifest, services: Services) -> SizeResult:
         """See `contracts.Stage.run`.
@@ -44,48 +58,78 @@ class Size:
         Raises:
             ConfigError: the engine that copies the final tables cannot write so many buckets.
         """
-        discovered = manifest.discover
-        split = manifest.split
-        settings = services.settings
-        columns = {column.name: column for column in discovered.columns}
-        table_bytes = {table.name: _table_bytes(table, split, columns) for table in split.tables}
-        count = _bucket_count(settings, max(table_bytes.values()))
-        if settings.buckets.count != "none" and "ctas" in settings.stages:
-            # The limit is known without a connection, so that `plan` reports it too.
-            check_writers(settings.ctas.method, count, WRITERS.get(settings.ctas.method))
-        used = {mapping.source for table in split.tables for mapping in table.columns}
-        used |= {key.source for key in split.keys}
-        schema = discovered.schema()
-        decoded = max(1, int(sum(_decoded_bytes(columns[name], schema, discovered.rows) for name in used)))
-        return SizeResult(
-            bucket_count=count,
-            bucketed=settings.buckets.count != "none",
-            hash=settings.buckets.hash,
-            sort=settings.buckets.sort,
-            max_file_bytes=settings.buckets.max_file_bytes,
-            page_bytes=settings.size.page_bytes,
-            bytes_to_read=sum(columns[name].compressed_bytes for name in used),
-            decoded_bytes_per_row=decoded,
-            dictionary_columns=tuple(
-                column.name
-                for column in discovered.columns
-                if column.name in used and column.name not in discovered.keys and stays_dictionary(column, schema)
-            ),
-            tables=tuple(
-                _table_size(table, table_bytes[table.name], discovered.rows, count, settings)
-                for table in split.tables
-            ),
-            slices=tuple(_slices(discovered.files, decoded)),
-            warnings=(
-                *_warnings(table_bytes, count, settings),
-                *_memory_warnings(settings, split, discovered.rows / count, decoded),
-            ),
+        layout = _layout(manifest, services.settings)
+        record = StageRecord(started=manifest.created, seconds=0, result=layout.model_dump(mode="json"))
+        job = bucket_job(manifest.with_stage(self.name, record), services.runs)
+        estimate = self._estimate(job, manifest.discover)
+        tables = tuple(
+            _estimated(table, columns, manifest, layout, estimate)
+            for table, columns in zip(layout.tables, manifest.split.tables, strict=True)
+        )
+        return layout.model_copy(
+            update={
+                "tables": tables,
+                "warnings": (
+                    *_warnings(max(table.bytes for table in tables), layout.bucket_count, services.settings),
+                    *layout.warnings,
+                    *estimate.warnings,
+                ),
+            }
         )
 
 
-def _table_bytes(table: TableColumns, split: SplitResult, columns: dict[str, SourceColumn]) -> int:
-    sources = [mapping.source for mapping in (*split.keys, *table.columns)]
-    return sum(columns[source].compressed_bytes for source in sources)
+def _layout(manifest: Manifest, settings: Settings) -> SizeResult:
+    """Return the layout and the bytes of tables in the source, from the footers."""
+    discovered = manifest.discover
+    split = manifest.split
+    columns = {column.name: column for column in discovered.columns}
+    table_bytes = {
+        table.name: _table_bytes(table, split, {name: column.compressed_bytes for name, column in columns.items()})
+        for table in split.tables
+    }
+    count = _bucket_count(settings, max(table_bytes.values()))
+    if settings.buckets.count != "none" and "ctas" in settings.stages:
+        # The limit is known without a connection, so that `plan` reports it too.
+        check_writers(settings.ctas.method, count, WRITERS.get(settings.ctas.method))
+    used = {mapping.source for table in split.tables for mapping in table.columns}
+    used |= {key.source for key in split.keys}
+    schema = discovered.schema()
+    decoded = max(1, int(sum(_decoded_bytes(columns[name], schema, discovered.rows) for name in used)))
+    return SizeResult(
+        bucket_count=count,
+        bucketed=settings.buckets.count != "none",
+        hash=settings.buckets.hash,
+        sort=settings.buckets.sort,
+        max_file_bytes=settings.buckets.max_file_bytes,
+        page_bytes=settings.size.page_bytes,
+        bytes_to_read=sum(columns[name].compressed_bytes for name in used),
+        decoded_bytes_per_row=decoded,
+        dictionary_columns=tuple(
+            column.name
+            for column in discovered.columns
+            if column.name in used and column.name not in discovered.keys and stays_dictionary(column, schema)
+        ),
+        tables=tuple(
+            _table_size(table, table_bytes[table.name], discovered.rows, count, settings) for table in split.tables
+        ),
+        slices=tuple(_slices(discovered.files, decoded)),
+        warnings=tuple(_memory_warnings(settings, split, discovered.rows / count, decoded)),
+    )
+
+
+def _estimated(
+    table: TableSize, columns: TableColumns, manifest: Manifest, layout: SizeResult, estimate: Estimate
+) -> TableSize:
+    """Return the table with estimated instead of source bytes; its layout does not change."""
+    discovered = manifest.discover
+    sizes = {column.name: column.compressed_bytes for column in discovered.columns} | estimate.columns
+    size = _table_bytes(columns, manifest.split, sizes)
+    files = _files(size, discovered.rows, layout.bucket_count, layout.max_file_bytes)
+    return table.model_copy(update={"bytes": size, "files": files})
+
+
+def _table_bytes(table: TableColumns, split: SplitResult, sizes: dict[str, int]) -> int:
+    return sum(sizes[mapping.source] for mapping in (*split.keys, *table.columns))
 
 
 def _bucket_count(settings: Settings, largest: int) -> int:
@@ -98,14 +142,18 @@ def _bucket_count(settings: Settings, largest: int) -> int:
 
 
 def _table_size(table: TableColumns, size: int, rows: int, count: int, settings: Settings) -> TableSize:
-    per_bucket = max(1, -(-size // max(count, 1) // settings.buckets.max_file_bytes))
     return TableSize(
         name=table.name,
         columns=len(table.columns),
         bytes=size,
-        files=min(count * per_bucket, max(rows, 1)),
+        files=_files(size, rows, count, settings.buckets.max_file_bytes),
         row_group_rows=row_group_rows(size / rows, settings.size.row_group_bytes, settings.buckets.max_file_bytes),
     )
+
+
+def _files(size: int, rows: int, count: int, max_file_bytes: int) -> int:
+    per_bucket = max(1, -(-size // max(count, 1) // max_file_bytes))
+    return min(count * per_bucket, max(rows, 1))
 
 
 def _decoded_bytes(column: SourceColumn, schema: pa.Schema, rows: int) -> float:
@@ -137,8 +185,8 @@ def _slice(index: int, file: int, first: int, end: int, rows: int) -> SliceRecor
     return SliceRecord(index=index, file=file, first_row_group=first, row_groups=end - first, rows=rows)
 
 
-def _warnings(table_bytes: dict[str, int], count: int, settings: Settings) -> Iterator[str]:
-    per_file = max(table_bytes.values()) / count
+def _warnings(largest: int, count: int, settings: Settings) -> Iterator[str]:
+    per_file = largest / count
     if settings.buckets.count not in ("auto", "none") and count > 1 and per_file < 2**20:
         yield (
             f"with {counted(count, 'bucket')}, files of the largest table average {per_file / 1e6:.2f} MB; "

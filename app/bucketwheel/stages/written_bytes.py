@@ -1,0 +1,251 @@
+"""Estimate the bytes that a run writes: encode a sample of one row group as the writer encodes buckets.
+
+Footers alone mislead. Columns with a large dictionary in the source are written without one, values next to each
+other in the source are far apart in a bucket, small files repeat dictionaries, and sources use other codecs.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bucketwheel.contracts import BucketJob, TableLayout
+from bucketwheel.errors import StorageError
+from bucketwheel.kernel.arrow_types import canonical_type
+from bucketwheel.kernel.keys import key_order
+from bucketwheel.kernel.scatter import READ_OPTIONS, projected_columns
+from bucketwheel.kernel.schema import planned_schema
+from bucketwheel.kernel.write import writer_options
+from bucketwheel.runs.manifest import DiscoverResult, SourceFile
+from bucketwheel.storage import Storage, fetch
+
+# Rows of a sample: more change the estimate little. With fewer, too few are in a page.
+_ROWS = 20_000
+_FEWEST = 4_000
+# Most bytes to read in total and at a time, and of one column chunk before compression: they bound time and memory.
+_TOTAL = 128 * 2**20
+_BATCH = 32 * 2**20
+_DECODED = 256 * 2**20
+# A chunk below this ratio of compressed to plain bytes has similar values next to each other.
+_CLUSTERED = 0.7
+# Share of the bytes of a column from which the dictionaries of all files count.
+_DICTIONARIES = 0.05
+_PLAIN = frozenset({"PLAIN", "RLE", "BIT_PACKED"})
+_Chunks = dict[str, list[pq.ColumnChunkMetaData]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated bytes by source column, for those that were sampled, and why others could not be."""
+
+    columns: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> Estimate:
+    """Return the estimated bytes of the keys and of all columns for which the footers mislead.
+
+    Reads at most 128 MiB: these columns in one row group of the middle file, largest first. An unreadable page is a
+    warning, because the run itself reports it with file, row group and column.
+    """
+    file, group = _row_group(snapshot.files)
+    columns: dict[str, int] = {}
+    try:
+        with Storage(job.storage).open(file.path) as stream:
+            for name, size in _Sample(stream, job, snapshot, group).sizes():
+                columns[name] = size
+    except (pa.ArrowException, OSError, StorageError) as error:
+        reason = " ".join(str(error).split())
+        return Estimate(
+            columns,
+            (
+                f"bytes of the tables are estimated from footers only, because row group {group} of {file.path} "
+                f"cannot be read: {reason}",
+            ),
+        )
+    return Estimate(columns)
+
+
+def _row_group(files: Sequence[SourceFile]) -> tuple[SourceFile, int]:
+    """Return the row group to read: of the middle file, the smallest with enough rows, else the largest."""
+    filled = [file for file in files if file.rows]
+    file = filled[len(filled) // 2]
+    rows = file.row_group_rows
+    enough = [group for group, count in enumerate(rows) if count >= _ROWS]
+    group = min(enough, key=rows.__getitem__) if enough else max(range(len(rows)), key=rows.__getitem__)
+    return file, group
+
+
+class _Sample:
+    """Rows of one row group in the order of the files to write."""
+
+    def __init__(self, stream: pa.NativeFile, job: BucketJob, snapshot: DiscoverResult, group: int) -> None:
+        self._stream = stream
+        self._job = job
+        self._snapshot = snapshot
+        self._group = group
+        self._metadata = pq.read_metadata(stream)
+        if group >= self._metadata.num_row_groups:
+            raise OSError("the file was replaced after its footer was read")
+        self._columns = {column.name: column for column in snapshot.columns}
+        self._file_rows = max(1, snapshot.rows // job.bucket_count)
+        self._layouts = {source: table for table in job.tables for source, _ in table.columns}
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield each sampled column with its estimated bytes in all files."""
+        names = projected_columns(self._job)
+        chunks = _chunks(self._metadata.row_group(self._group), frozenset(names))
+        keys = list(dict.fromkeys(source for source, _ in self._job.keys))
+        if any(not chunks[name] for name in keys):
+            raise OSError("the file was replaced after its footer was read")
+        if any(not _fits(chunks[name]) for name in keys):
+            return
+        self._fetch(chunks, keys)
+        key_columns = {name: self._read(chunks, name, None) for name in keys}
+        table = pa.table({name: key_columns[source] for source, name in self._job.keys})
+        order = self._order(table)
+        sample = table.take(pa.array(order))
+        keys_only = replace(self._job.tables[0], columns=())
+        encoded = self._encode(sample, keys_only)
+        for number, (source, _) in enumerate(self._job.keys):
+            yield source, self._scaled(source, sample.column(number), encoded, range(number, number + 1))
+        doubtful = [name for name in names if name not in keys and self._is_doubtful(name, chunks[name])]
+        for batch in _batches(chunks, doubtful, sum(map(_compressed, (chunks[name] for name in keys)))):
+            self._fetch(chunks, batch)
+            for name in batch:
+                column = self._read(chunks, name, order)
+                yield name, self._column_size(name, sample, column)
+
+    def _is_doubtful(self, name: str, chunks: Sequence[pq.ColumnChunkMetaData]) -> bool:
+        """Return whether the bytes in the footer say little about those in a bucket."""
+        if any(chunk.compression != "SNAPPY" for chunk in chunks):
+            return True
+        if _compressed(chunks) < _CLUSTERED * sum(chunk.total_uncompressed_size for chunk in chunks):
+            return True
+        if name in self._job.dictionary_columns:
+            column = self._columns[name]
+            repeated = (column.dictionary_bytes or 0) * self._job.bucket_count
+            return repeated > _DICTIONARIES * column.compressed_bytes
+        return any(not _PLAIN.issuperset(chunk.encodings) for chunk in chunks)
+
+    def _fetch(self, chunks: _Chunks, names: Sequence[str]) -> None:
+        fetch(self._stream, lambda: [_range(chunk) for name in names for chunk in chunks[name]])
+
+    def _read(self, chunks: _Chunks, name: str, rows: npt.NDArray[np.int64] | None) -> pa.ChunkedArray:
+        """Return these rows of a column, or all, in the type of the files to write."""
+        # Text with a dictionary can be many times larger without it.
+        coded = [chunk.path_in_schema for chunk in chunks[name] if chunk.has_dictionary_page]
+        file = pq.ParquetFile(
+            self._stream, metadata=self._metadata, read_dictionary=coded, pre_buffer=False, **READ_OPTIONS
+        )
+        column = file.read_row_group(self._group, columns=[name], use_threads=False).column(0)
+        if rows is not None:
+            column = column.take(pa.array(rows))
+        kind = canonical_type(self._snapshot.schema().field(name).type)
+        return column if column.type.equals(kind) else pc.cast(column, kind)
+
+    def _order(self, keys: pa.Table) -> npt.NDArray[np.int64]:
+        """Return the rows of a file, as far as one row group has them, in their order.
+
+        A file has every n-th row of n buckets, so neighbors in the source are as far apart in the sample.
+        """
+        order = key_order(keys) if self._job.sort else np.arange(keys.num_rows)
+        count = self._job.bucket_count
+        rows = min(_ROWS, self._file_rows, max(_FEWEST, len(order) // count), len(order))
+        window = rows * max(1, min(count, len(order) // rows))
+        # The smallest keys can differ from the others.
+        start = (len(order) - window) // 2
+        chosen = np.random.default_rng(0).choice(window, rows, replace=False)
+        picked: npt.NDArray[np.int64] = order[start + np.sort(chosen)]
+        return picked
+
+    def _column_size(self, name: str, keys: pa.Table, column: pa.ChunkedArray) -> int:
+        layout = self._layouts[name]
+        (pair,) = {pair for pair in layout.columns if pair[0] == name}
+        schema = planned_schema(self._snapshot.schema(), (*self._job.keys, pair))
+        table = keys.append_column(pair[1], column)
+        metadata = self._encode(table, replace(layout, columns=(pair,), schema=schema))
+        return self._scaled(name, column, metadata, range(keys.num_columns, metadata.num_columns))
+
+    def _encode(self, table: pa.Table, layout: TableLayout) -> pq.FileMetaData:
+        sink = io.BytesIO()
+        with pq.ParquetWriter(sink, table.schema, **writer_options(self._job, layout)) as writer:
+            writer.write_table(table, row_group_size=min(layout.row_group_rows, self._file_rows))
+        return pq.read_metadata(sink)
+
+    def _scaled(self, name: str, column: pa.ChunkedArray, written: pq.FileMetaData, leaves: range) -> int:
+        """Return the bytes of all rows, from those of the sample."""
+        source = self._columns[name]
+        values, nulls = len(column) - column.null_count, source.null_count
+        if not values:
+            # Other row groups may have values.
+            return source.compressed_bytes
+        scale = self._snapshot.rows / len(column) if nulls is None else (self._snapshot.rows - nulls) / values
+        chunks = [written.row_group(g).column(leaf) for g in range(written.num_row_groups) for leaf in leaves]
+        size = _compressed(chunks)
+        if name not in self._job.dictionary_columns or len(column) >= self._file_rows:
+            return round(size * scale)
+        # A file has more rows than the sample, but no more dictionaries.
+        dictionaries = sum(_dictionary(chunk) for chunk in chunks)
+        count = self._job.bucket_count * -(-self._file_rows // self._layouts[name].row_group_rows)
+        return round((size - dictionaries) * scale) + (source.dictionary_bytes or 0) * count
+
+
+def _chunks(content: pq.RowGroupMetaData, names: Collection[str]) -> _Chunks:
+    """Return the column chunks of each column; a nested column has several."""
+    chunks: _Chunks = defaultdict(list)
+    for number in range(content.num_columns):
+        chunk = content.column(number)
+        parts = chunk.path_in_schema.split(".")
+        # A column name can contain dots, like the path of a nested column.
+        for count in range(1, len(parts) + 1):
+            if (name := ".".join(parts[:count])) in names:
+                chunks[name].append(chunk)
+    return chunks
+
+
+def _batches(chunks: _Chunks, names: Sequence[str], already: int) -> Iterator[list[str]]:
+    """Yield the columns to read, together up to the limit, in the order of the file."""
+    chosen, total = [], already
+    for name in sorted(names, key=lambda name: -_compressed(chunks[name])):
+        size = _compressed(chunks[name])
+        if _fits(chunks[name]) and total + size <= _TOTAL:
+            chosen.append(name)
+            total += size
+    batch: list[str] = []
+    held = 0
+    for name in sorted(chosen, key=lambda name: _range(chunks[name][0])):
+        size = _compressed(chunks[name])
+        if batch and held + size > _BATCH:
+            yield batch
+            batch, held = [], 0
+        batch.append(name)
+        held += size
+    if batch:
+        yield batch
+
+
+def _fits(chunks: Sequence[pq.ColumnChunkMetaData]) -> bool:
+    return _compressed(chunks) <= _TOTAL // 2 and sum(chunk.total_uncompressed_size for chunk in chunks) <= _DECODED
+
+
+def _compressed(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
+    return sum(chunk.total_compressed_size for chunk in chunks)
+
+
+def _range(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
+    start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+    return start, chunk.total_compressed_size
+
+
+def _dictionary(chunk: pq.ColumnChunkMetaData) -> int:
+    start = chunk.dictionary_page_offset
+    return chunk.data_page_offset - start if start else 0
