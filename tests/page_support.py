@@ -36,6 +36,8 @@ _MASKS = (
     (_RUN_ID, r"\1-RUN"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z"), "TIME"),
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b"), "MINUTE"),
+    # The query to paste names the Python of the command.
+    (re.compile(r"\S*/python[\d.]*(?= -c )"), "python"),
     (re.compile(r"\bwithdrawn at \S+ by [^\s:,]+"), "withdrawn at TIME by SOMEONE"),
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "TOKEN"),
     (re.compile(r"\bjr_[0-9a-f]+…?"), "JOB_RUN"),

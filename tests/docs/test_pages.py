@@ -165,7 +165,9 @@ def test_start_page_commands_run_as_written(reader: Reader) -> None:
 
 
 @pytest.mark.slow
-def test_getting_started_commands_print_what_is_shown(reader: Reader) -> None:
+def test_getting_started_commands_print_what_is_shown(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With DuckDB's own program, the query to paste is another.
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     write_blocks("docs/getting-started.md", {"snapshot.py": "import duckdb"})
     assert read("docs/getting-started.md", reader, {}) == 17
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -35,7 +36,7 @@ def programs(tmp_path: Path) -> Path:
 
 def run(programs: Path, directory: Path, command: str) -> str:
     """Run a command as a new user, without variables that lead to the checkout; return what it prints."""
-    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(directory), "COLUMNS": "120"}
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(directory), "COLUMNS": "200"}
     done = subprocess.run(
         ["bash", "-ec", command], cwd=directory, env=environment, capture_output=True, text=True, check=False
     )
@@ -66,3 +67,5 @@ def test_wheel_reaches_first_query_in_four_commands(programs: Path, tmp_path: Pa
     output = [run(programs, directory, command) for command in commands]
     assert "12 tables" in output[0]
     assert "│ person_id │" in output[-1]
+    (query,) = re.findall(r"^query +(.*)$", output[-2], re.MULTILINE)
+    assert re.search(r"\b5 rows\b|\(5 shown\)", answer := run(programs, directory, query)), answer
