@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import json
+import os
 import re
 import shutil
 import sys
@@ -106,7 +107,7 @@ def test_disk_counts_spilled_bytes_for_scratch_directory(
 
 def test_disk_target_not_writable_fails(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     # The tests may run as root, who may write everywhere.
-    monkeypatch.setattr("bucketwheel.doctor.machine.os.access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
     seen = found(project, code=1)
     assert seen["disk"]["found"] == f"target {project.target}: is not writable"
     assert seen["database"]["state"] == "failed"
