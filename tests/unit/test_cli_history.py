@@ -182,7 +182,7 @@ def test_show_unknown_run_lists_latest_runs(two: tuple[Project, str, str], comma
     assert (result.exit_code, result.stdout) == (2, "")
     assert "error: no run '2020-01-01-20200101T000000Z-abcdef' below " in result.stderr
     assert f"latest: {newer}, {older}" in result.stderr
-    typo = project.cli(command, newer[:-1])
+    typo = project.cli(command, f"{newer[:-1]}z")
     assert (typo.exit_code, typo.stdout) == (2, "")
     assert f"did you mean '{newer}'? latest: " in typo.stderr
 
