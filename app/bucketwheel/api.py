@@ -36,7 +36,7 @@ from bucketwheel.errors import BucketwheelError as _BucketwheelError
 from bucketwheel.errors import ConfigError as _ConfigError
 from bucketwheel.monitoring.progress_bars import ProgressBars
 from bucketwheel.monitoring.run_end import RunEndReporter as _RunEndReporter
-from bucketwheel.optional import aws_module
+from bucketwheel.optional import aws_module, duckdb_module
 from bucketwheel.packaging import package as _packaging
 from bucketwheel.packaging.package import Package
 from bucketwheel.pipeline import expire as _expire
@@ -69,6 +69,8 @@ from bucketwheel.storage import wrap_os_errors as _wrap_os_errors
 from bucketwheel.submit.request import JobRequest, Platform
 
 if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
     from bucketwheel.deploy.stack import Applied
     from bucketwheel.submit.follow import Update
     from bucketwheel.submit.submit import Submitted
@@ -78,10 +80,10 @@ __all__ = [
     "LiveDataset", "LiveTable", "Manifest", "NewProject", "Package", "Plan", "Progress", "ProgressBars",
     "PublishResult", "Report", "RunOutcome", "RunState", "Sample", "SampleSpec", "Summary", "VerifyResult",
     "Withdrawal",
-    "catalog_text", "check_for_jobs", "cost", "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_render",
-    "doctor", "example_query", "expirable", "expire", "init", "load", "local_directory", "manifest", "package",
-    "plan", "previous_run", "progress", "report", "rollback", "run", "run_ids", "run_state", "run_states", "runs",
-    "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
+    "catalog_text", "check_for_jobs", "connect", "cost", "deploy_apply", "deploy_destroy", "deploy_diff",
+    "deploy_render", "doctor", "example_query", "expirable", "expire", "init", "load", "local_directory", "manifest",
+    "package", "plan", "previous_run", "progress", "report", "rollback", "run", "run_ids", "run_state", "run_states",
+    "runs", "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -250,6 +252,20 @@ def run_state(config: Configuration, run_id: str, warn: Callable[[str], None] | 
 def tables(config: Configuration, dataset: str | None = None) -> list[LiveDataset]:
     """Return what the catalog shows now of one dataset, or of all: the run, rows, bytes and files of each table."""
     return _live.tables(config.settings, dataset)
+
+
+def connect(config: Configuration) -> DuckDBPyConnection:
+    """Return a read-only DuckDB connection on the catalog; its default schema has the published tables.
+
+    It shows the tables of this moment: connect again to see those of a later run.
+
+    Raises:
+        MissingDependencyError: DuckDB is not installed.
+        CatalogError: nothing was published yet, or DuckDB cannot read the tables.
+    """
+    module = duckdb_module("bucketwheel.catalogs.duckdb_reader", "api.connect")
+    connection: DuckDBPyConnection = module.connect(config.settings, lambda: _plugins.catalog(config.settings))
+    return connection
 
 
 def example_query(config: Configuration, run: Manifest) -> str | None:

@@ -21,6 +21,15 @@ def aws_module(name: str, user: str) -> ModuleType:
     return _module(name, user, "aws", ("boto3", "botocore"))
 
 
+def duckdb_module(name: str, user: str) -> ModuleType:
+    """Import a module of DuckDB.
+
+    Raises:
+        MissingDependencyError: DuckDB is not installed.
+    """
+    return _module(name, user, "duckdb", ("duckdb",))
+
+
 def report_module(name: str) -> ModuleType:
     """Import a module of jinja2 or pygal.
 

@@ -11,6 +11,7 @@ from bucketwheel import plugins
 from bucketwheel.contracts import Services
 from bucketwheel.cost import Cost, estimate, platform_of
 from bucketwheel.errors import BucketwheelError, StorageError
+from bucketwheel.formatting import counted, html_list, html_table, size_text
 from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages, utc_now
 from bucketwheel.runs.manifest import DiscoverResult, Drift, Manifest, SizeResult, SplitResult, StageRecord
 from bucketwheel.settings import Settings
@@ -42,6 +43,18 @@ class Plan:
     def warnings(self) -> tuple[str, ...]:
         """Warnings of the three stages and of earlier runs that could not be read."""
         return (*self.discover.warnings, *self.split.warnings, *self.size.warnings, *self.unread)
+
+    def _repr_html_(self) -> str:
+        """Return the tables, the changes and the warnings for a notebook."""
+        columns = {part.name: len(part.columns) for part in self.split.tables}
+        rows = [(t.name, f"{columns[t.name]:,}", size_text(t.bytes), f"{t.files:,}") for t in self.size.tables]
+        title = (
+            f"Plan of {self.dataset}, snapshot {self.discover.snapshot_dt}: {counted(self.discover.rows, 'row')}, "
+            f"{counted(len(rows), 'table')}"
+        )
+        parts = [html_table(("table", "columns", "bytes (estimate)", "files"), rows, title)]
+        parts += [] if self.drift is None else [self.drift._repr_html_()]
+        return "".join([*parts, html_list(f"warning: {text}" for text in self.warnings)])
 
 
 def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = utc_now) -> Plan:

@@ -13,6 +13,7 @@ from bucketwheel.catalogs.live_record import is_recorded
 from bucketwheel.catalogs.publish import is_current
 from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, of_run
 from bucketwheel.errors import BucketwheelError, VerificationError
+from bucketwheel.formatting import html_list, html_table, size_text
 from bucketwheel.pipeline.log import log_failure
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
 from bucketwheel.pipeline.services import RunRequest, leased, selected_stages, utc_now
@@ -30,6 +31,18 @@ class RunOutcome:
 
     manifest: Manifest
     changed: bool
+
+    def _repr_html_(self) -> str:
+        """Return the tables and the changes for a notebook."""
+        manifest = self.manifest
+        state = manifest.status if self.changed else "is already up to date"
+        title = f"{manifest.dataset}: run {manifest.run_id} {state}"
+        verified = manifest.results().get("verify")
+        if not isinstance(verified, VerifyResult):
+            return html_list([title])
+        rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size_text(t.bytes)) for t in verified.tables]
+        drift = "" if verified.drift is None else verified.drift._repr_html_()
+        return html_table(("table", "rows", "files", "bytes"), rows, title) + drift
 
 
 def run(

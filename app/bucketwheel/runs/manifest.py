@@ -14,9 +14,14 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bucketwheel.errors import SelectionError, StorageError
+from bucketwheel.formatting import html_table
 from bucketwheel.settings import PROMOTE
 
 SCHEMA_VERSION: Final = 1
+
+
+# Smaller changes in the share of NULLs are noise.
+_NOTABLE_SHARE = 0.001
 
 
 class Record(BaseModel):
@@ -283,6 +288,22 @@ class Drift(Record):
     null_shares_unknown: int = 0
     keys: KeyOverlap | None = None
     keys_not_compared: str | None = None
+
+    def _repr_html_(self) -> str:
+        """Return the differences for a notebook."""
+        rows = [("rows", f"{self.rows_before:,}", f"{self.rows:,}", f"{self.rows_changed_percent:.1f} %")]
+        rows += [("new column", "", name, "") for name in self.new_columns]
+        rows += [("removed column", name, "", "") for name in self.vanished_columns]
+        rows += [(f"type of {change.name}", change.before, change.now, "") for change in self.changed_types]
+        rows += [
+            (f"NULLs in {share.name}", f"{share.before:.1%}", f"{share.now:.1%}", "")
+            for share in self.null_shares
+            if abs(share.now - share.before) >= _NOTABLE_SHARE
+        ]
+        if self.keys is not None:
+            rows.append(("keys", f"{self.keys.only_before:,} removed", f"{self.keys.only_now:,} new", ""))
+        title = f"Compared with run {self.run_id}, snapshot {self.snapshot_dt}"
+        return html_table(("difference", "published", "this snapshot", "change"), rows, title)
 
 
 class KeyCounts(NamedTuple):

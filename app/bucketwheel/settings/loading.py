@@ -6,6 +6,7 @@ Later wins: built-in defaults, `base.yaml`, `<env>.yaml`, variables `BUCKETWHEEL
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from bucketwheel.errors import BucketwheelError, ConfigError, did_you_mean
+from bucketwheel.formatting import counted, html_table, table
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.settings.base import FixedDict
 from bucketwheel.settings.secrets import masked
@@ -36,7 +38,16 @@ _TEXTS = {
 }
 
 
-@dataclass(frozen=True)
+# Lines and characters of the text of a configuration.
+_SHOWN, _WIDEST = 18, 40
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+
+
+@dataclass(frozen=True, repr=False)
 class Configuration:
     """The settings of one environment and the origin of every value, by dotted name.
 
@@ -55,6 +66,23 @@ class Configuration:
         document["plugins"] = masked(self.settings.model_dump(mode="json", include={"plugins"})["plugins"])
         values = flatten(document)
         return [(name, value, self._origin(name)) for name, value in values]
+
+    def __str__(self) -> str:
+        """Return the settings that differ from the defaults, with their origins; at most a screen."""
+        rows = self.rows()
+        given = [(name, _short(value), origin) for name, value, origin in rows if origin != "default"]
+        more = [f"and {counted(len(given) - _SHOWN, 'more setting')}: config.rows()"] if len(given) > _SHOWN else []
+        head = f"env {self.env}: {counted(len(given), 'setting')} given, {len(rows) - len(given):,} by default"
+        return "\n".join([head, *([table(("setting", "value", "origin"), given[:_SHOWN])] if given else []), *more])
+
+    def __repr__(self) -> str:
+        """Return the environment and the number of given settings."""
+        return f"<Configuration {str(self).splitlines()[0]}>"
+
+    def _repr_html_(self) -> str:
+        """Return `str` for a notebook."""
+        rows = [(name, _short(value), origin) for name, value, origin in self.rows() if origin != "default"]
+        return html_table(("setting", "value", "origin"), rows, str(self).splitlines()[0])
 
     def _origin(self, name: str) -> str:
         while name:

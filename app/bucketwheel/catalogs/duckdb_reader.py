@@ -1,0 +1,71 @@
+"""Open the tables of a catalog for reading, in a DuckDB of this process."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import duckdb
+
+from bucketwheel.catalogs.sql import literal, parquet_view, quoted
+from bucketwheel.contracts import Catalog
+from bucketwheel.errors import CatalogError
+from bucketwheel.settings import Settings
+from bucketwheel.storage import is_s3
+
+_NAME = "bucketwheel_catalog"
+
+
+def connect(settings: Settings, catalog: Callable[[], Catalog]) -> duckdb.DuckDBPyConnection:
+    """Return a connection whose default schema has the published tables; it cannot change the catalog.
+
+    It shows the tables of this moment: connect again to see those of a later run. For other catalogs than DuckDB's,
+    it has a view per table.
+
+    Raises:
+        CatalogError: nothing was published yet, or DuckDB cannot read the tables.
+    """
+    path, database = settings.catalog.path, settings.catalog.database
+    connection = duckdb.connect()
+    try:
+        if is_s3(settings.target):
+            connection.execute("INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain)")
+        if settings.catalog.kind == "duckdb" and path is not None:
+            _attach(connection, Path(os.path.realpath(path)), database)
+        else:
+            _create_views(connection, catalog(), database)
+    except duckdb.Error as error:
+        connection.close()
+        raise CatalogError(f"the tables of {database!r} cannot be read with DuckDB: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path, database: str) -> None:
+    if not path.exists():
+        raise CatalogError(f"{path}: no such catalog; it is created when a run publishes: bucketwheel run")
+    # DuckDB would return a file that this process has open already, even a version that a run has replaced since.
+    alias = path.with_name(f".{uuid.uuid4().hex}.{path.name}.read")
+    with suppress(OSError):
+        os.link(path, alias)
+    try:
+        place = alias if alias.exists() else path
+        connection.execute(f"ATTACH {literal(str(place))} AS {_NAME} (READ_ONLY)")
+    finally:
+        alias.unlink(missing_ok=True)
+    connection.execute(f"USE {_NAME}.{quoted(database)}")
+
+
+def _create_views(connection: duckdb.DuckDBPyConnection, catalog: Catalog, database: str) -> None:
+    tables = [table for table in catalog.tables() if table.run_id is not None]
+    if not tables:
+        raise CatalogError(f"{database}: no table is published; run first: bucketwheel run")
+    connection.execute(f"CREATE SCHEMA {quoted(database)}")
+    for table in tables:
+        connection.execute(parquet_view(database, table.name, table.location))
+    connection.execute(f"USE memory.{quoted(database)}")
