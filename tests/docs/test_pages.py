@@ -203,6 +203,7 @@ def test_operations_commands_print_what_is_shown(
             f"bucketwheel run {WIDE} --SNAPSHOT_DT=2025-09-24",
             f"bucketwheel run {WIDE}",
         ],
+        "show 2 snapshots": [f"bucketwheel run {WIDE} --SNAPSHOT_DT=2025-10-22 --tables-filter ibe_01"],
         "--stages register": ["rm -r data/opus/*/raw_input/snapshot_dt=2025-10-22", f"{SAMPLE} --seed 2"],
         "$ bucketwheel rollback": [f"bucketwheel run {WIDE} --SNAPSHOT_DT=2025-09-24", f"bucketwheel run {WIDE}"],
         "bucketwheel show last --env prod": [
