@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 
-from bucketwheel.cost import Cost
 from bucketwheel.report import render
 from bucketwheel.runs import manifest as kinds
+from bucketwheel.runs.cost import Cost
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Drift, Manifest
 
 RUN_ID = "2025-10-22-20251101T041109Z-3f9a1c"

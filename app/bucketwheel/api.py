@@ -21,15 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from bucketwheel import advice as _advice
-from bucketwheel import aws_jobs as _aws_jobs
-from bucketwheel import cost as _cost
 from bucketwheel import doctor as _doctor
 from bucketwheel import plugins as _plugins
 from bucketwheel.catalogs.example_query import catalog_text as _catalog_text
 from bucketwheel.catalogs.example_query import example_query as _example_query
 from bucketwheel.catalogs.live import LiveDataset, LiveTable
 from bucketwheel.contracts import Progress, Report
-from bucketwheel.cost import Cost
+from bucketwheel.deploy import aws_jobs as _aws_jobs
 from bucketwheel.deploy.template import template as _template
 from bucketwheel.doctor import Finding
 from bucketwheel.errors import BucketwheelError as _BucketwheelError
@@ -54,6 +52,8 @@ from bucketwheel.pipeline.run import RunOutcome
 from bucketwheel.pipeline.run_states import RunState
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.report import render as _report
+from bucketwheel.runs import cost as _cost
+from bucketwheel.runs.cost import Cost
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, PublishResult, VerifyResult
 from bucketwheel.runs.run_id import started_at as _started_at
 from bucketwheel.runs.store import RunStore as _RunStore

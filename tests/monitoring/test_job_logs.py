@@ -137,7 +137,7 @@ def test_resume_command_on_a_platform_is_a_submit_command(
 ) -> None:
     monkeypatch.setenv(host.VARIABLE, platform)
     # What such a job refuses has a test of its own; here it runs on this machine.
-    monkeypatch.setattr("bucketwheel.aws_jobs.check", lambda _: None)
+    monkeypatch.setattr("bucketwheel.deploy.aws_jobs.check", lambda _: None)
     project.use(dirty("null_keys"))
     project.set(monitoring={"metrics": "none"})
     lines, failed = job(

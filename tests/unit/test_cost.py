@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bucketwheel import cost
 from bucketwheel.cli import text
+from bucketwheel.runs import cost
 from bucketwheel.runs.manifest import (
     BucketOutcome,
     BucketResult,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bucketwheel.cost import Cost
+from bucketwheel.runs.cost import Cost
 from bucketwheel.runs.manifest import Drift, Manifest
 from report_support import Page, bucket, discover, manifest, outcome, size, split, verify, whole
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from bucketwheel import aws_jobs
+from bucketwheel.deploy import aws_jobs
 from bucketwheel.doctor import inputs, machine, versions
 from bucketwheel.doctor.checks import Check, CheckResult, Finding, failed, of_error, ok, run
 from bucketwheel.errors import ConfigError, MissingDependencyError

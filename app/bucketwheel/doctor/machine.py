@@ -13,7 +13,8 @@ import psutil
 
 from bucketwheel import plugins
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
-from bucketwheel.engines.memory import BUFFER_SHARE, memory_budget
+from bucketwheel.engines.memory import memory_budget
+from bucketwheel.engines.spill import spill_budget
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.formatting import size_text
 from bucketwheel.host import available_memory
@@ -122,7 +123,7 @@ def _absolute(path: str) -> Path:
 
 def _spilled(settings: Settings, plans: list[Plan]) -> int:
     """Return the bytes that the largest dataset may spill; datasets run one after another."""
-    held = int(memory_budget(settings) * BUFFER_SHARE)
+    held = spill_budget(settings)
     decoded = [each.discover.rows * each.size.decoded_bytes_per_row for each in plans]
     return max((total - held for total in decoded if total > held), default=0)
 

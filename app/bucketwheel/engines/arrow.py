@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, Slice
 from bucketwheel.engines.bucket_groups import MAX_GROUP_ROWS, group_buckets
-from bucketwheel.engines.memory import BUFFER_SHARE, WORKING_SHARE, gather_bytes, memory_budget
-from bucketwheel.engines.spill import SpillBuffer
+from bucketwheel.engines.memory import WORKING_SHARE, gather_bytes, memory_budget
+from bucketwheel.engines.spill import SpillBuffer, spill_budget
 from bucketwheel.errors import EngineError
 from bucketwheel.host import available_threads
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
@@ -47,6 +47,7 @@ class ArrowEngine:
     def __init__(self, settings: Settings) -> None:
         self._threads = available_threads() if settings.threads == "auto" else settings.threads
         self._budget = memory_budget(settings)
+        self._spill_budget = spill_budget(settings)
         self._spill_directory = settings.storage.spill_directory
         self._spilled = 0
 
@@ -100,7 +101,7 @@ class ArrowEngine:
         # Fail before the scan, not in the middle of it, if the directory cannot be created.
         with wrap_os_errors(str(directory), "spill to"):
             directory.mkdir(parents=True, exist_ok=True)
-        buffer = SpillBuffer(job, int(self._budget * BUFFER_SHARE), directory)
+        buffer = SpillBuffer(job, self._spill_budget, directory)
         try:
             yield buffer
         finally:

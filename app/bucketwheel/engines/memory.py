@@ -10,8 +10,7 @@ from bucketwheel.settings import Settings
 # Copies that gathering one table of a bucket holds: the shuffle blocks, the array that joins them, its ordered copy,
 # and the file being written.
 _GATHER_COPIES = 4
-# Shares of the budget: rows that wait in the spill buffer, and work on slices and buckets. Allocators need the rest.
-BUFFER_SHARE = 0.4
+# Share of the budget for work on slices and buckets. The spill buffer has as much, and allocators need the rest.
 WORKING_SHARE = 0.4
 
 

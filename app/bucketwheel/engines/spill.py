@@ -19,9 +19,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bucketwheel.contracts import BucketJob
+from bucketwheel.engines.memory import memory_budget
 from bucketwheel.kernel.gather import BlockReader
 from bucketwheel.kernel.scatter import Scattered
+from bucketwheel.settings import Settings
 from bucketwheel.storage import wrap_os_errors
+
+# Share of the memory budget for rows that wait for their bucket.
+_BUFFER_SHARE = 0.4
+
+
+def spill_budget(settings: Settings) -> int:
+    """Return how many bytes of rows the spill buffer holds in memory before it spills to disk."""
+    return int(memory_budget(settings) * _BUFFER_SHARE)
 
 
 class _BufferedPart(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bucketwheel.cost import run_cost
 from bucketwheel.monitoring.metrics import (
     BYTES_WRITTEN,
     COLUMNS_CHANGED,
@@ -17,6 +16,7 @@ from bucketwheel.monitoring.metrics import (
     SKEW,
     Metric,
 )
+from bucketwheel.runs.cost import run_cost
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, VerifyResult
 from bucketwheel.settings import Settings
 

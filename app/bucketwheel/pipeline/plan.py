@@ -9,10 +9,10 @@ from itertools import islice
 
 from bucketwheel import plugins
 from bucketwheel.contracts import Services
-from bucketwheel.cost import Cost, estimate, platform_of
 from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.formatting import counted, html_list, html_table, size_text
 from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages, utc_now
+from bucketwheel.runs.cost import Cost, estimate, platform_of
 from bucketwheel.runs.manifest import DiscoverResult, Drift, Manifest, SizeResult, SplitResult, StageRecord
 from bucketwheel.settings import Settings
 from bucketwheel.stages.drift import compare

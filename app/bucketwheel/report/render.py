@@ -15,13 +15,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bucketwheel.advice import Remedy, advice, is_advice
-from bucketwheel.cost import Cost
 from bucketwheel.formatting import count_text, counted, percent_text, seconds_text, size_text, time_text
 from bucketwheel.optional import report_module
 from bucketwheel.report.buckets import Skew, skew_of
 from bucketwheel.report.changes import null_changes, points_text, schema_changes, tile_changes, time_change
 from bucketwheel.report.charts import BYTES, ROWS, bar_chart, histogram
 from bucketwheel.report.tables import column_groups, published_groups, tables_of
+from bucketwheel.runs.cost import Cost
 from bucketwheel.runs.manifest import BucketResult, Manifest
 
 if TYPE_CHECKING:

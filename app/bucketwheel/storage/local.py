@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from bucketwheel.errors import StorageError
+from bucketwheel.storage.late_tasks import finish, open_unfinished
 from bucketwheel.storage.locations import Entry
 
 _LOCAL = fs.LocalFileSystem()
@@ -83,9 +83,9 @@ class LocalFiles:
         temporary = f"{scratch}/{uuid.uuid4().hex}.tmp"
         try:
             # A Parquet writer writes pages and page headers separately.
-            with pa.BufferedOutputStream(_open_temporary(temporary, path), _BUFFER_BYTES) as stream:
+            with pa.BufferedOutputStream(open_unfinished(temporary, path), _BUFFER_BYTES) as stream:
                 yield stream
-            _move(temporary, path)
+            finish(temporary, path)
         except BaseException:
             with suppress(OSError):
                 Path(temporary).unlink()
@@ -117,32 +117,6 @@ class LocalFiles:
     def flush(self) -> None:
         """Make everything written so far durable."""
         os.sync()
-
-
-def _open_temporary(temporary: str, path: str) -> pa.NativeFile:
-    try:
-        return _LOCAL.open_output_stream(temporary)
-    except FileNotFoundError as error:
-        raise _too_late(temporary, path) from error
-
-
-def _move(temporary: str, path: str) -> None:
-    """Rename a file; create the parent directory only if it is missing, which is rare."""
-    try:
-        os.replace(temporary, path)  # noqa: PTH105  once a file, and Path is slow
-    except FileNotFoundError as error:
-        # If the run was deleted, do not create the directory of its table again.
-        if not Path(temporary).exists():
-            raise _too_late(temporary, path) from error
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(temporary).replace(path)
-
-
-def _too_late(temporary: str, path: str) -> StorageError:
-    return StorageError(
-        f"{path}: cannot write: the directory for unfinished files {Path(temporary).parent} does not exist: the "
-        "run has ended or was deleted, or the target is not on storage that all workers share"
-    )
 
 
 def flush(path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from bucketwheel import cost
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, is_temporary, wrap_aws_errors
 from bucketwheel.aws.retry import retry
@@ -17,6 +16,7 @@ from bucketwheel.deploy.template import emr
 from bucketwheel.deploy.template.deployment import TOPIC, Deployment
 from bucketwheel.errors import JobBusyError, SelectionError, SubmitError
 from bucketwheel.packaging.archive import SCRIPT
+from bucketwheel.runs import cost
 from bucketwheel.submit.follow import POLL_SECONDS, JobState
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from bucketwheel import cost
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, is_temporary, wrap_aws_errors
 from bucketwheel.aws.retry import retry
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.errors import JobBusyError, SubmitError
+from bucketwheel.runs import cost
 from bucketwheel.submit.follow import POLL_SECONDS, JobState
 
 if TYPE_CHECKING:
