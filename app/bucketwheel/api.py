@@ -186,9 +186,12 @@ def run(
         log: called with each line of embedded metrics for CloudWatch; None writes to stderr.
         force: publish data that a rollback withdrew, and remove its mark.
     """
-    options = list(_advice.selection(stages, snapshot_dt, tables))
-    command = command or _advice.command(config, ["bucketwheel", "run", dataset], options)
-    request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, command, force)
+
+    def composed() -> str:
+        options = list(_advice.selection(stages, snapshot_dt, tables))
+        return command or _advice.command(config, ["bucketwheel", "run", dataset], options)
+
+    request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, composed, force)
     reporter = _RunEndReporter(config, request, progress, log)
     with _closed(progress), reporter.observe() as observer:
         outcome = _run.run(config.settings, request, progress, observer=observer)

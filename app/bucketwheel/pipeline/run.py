@@ -213,7 +213,7 @@ class _StageRunner:
 def _command(request: RunRequest) -> str:
     """Return the command line of the request, without --resume."""
     options = selection(request.stages, request.snapshot_dt, request.tables_filter)
-    return request.command or shlex.join(["bucketwheel", "run", request.dataset, *options])
+    return request.command() or shlex.join(["bucketwheel", "run", request.dataset, *options])
 
 
 def prefixes(catalog: CatalogSettings) -> dict[str, str]:

@@ -32,7 +32,7 @@ class RunRequest:
         tables_filter: tables to write; empty takes all.
         resume: a run id, `last`, or None for a new run.
         force: publish data that a rollback withdrew.
-        command: the command line of the user, for the hint that resumes the run.
+        command: returns the command line of the user, for the advice after a failure.
     """
 
     dataset: str
@@ -40,7 +40,7 @@ class RunRequest:
     snapshot_dt: str | None = None
     tables_filter: tuple[str, ...] = ()
     resume: str | None = None
-    command: str = ""
+    command: Callable[[], str] = str
     force: bool = False
 
 
