@@ -146,7 +146,7 @@ def test_table_of_101_columns_is_refused_with_limit(published: Project, dirty: D
     result = refused(published, 2, "--set", "split.column_limit=100")
     assert (
         "error: table 'ibe_01' has 101 columns, split.column_limit is 100; map some to another table, or set "
-        "split.columns_over_limit to parts (two or more tables) or allow\n"
+        "split.columns_over_limit=parts to split the table, or =allow to keep it\n"
     ) in result.stderr
 
 

@@ -43,7 +43,7 @@ def test_requested_incomplete_snapshot_is_refused(published: Project, dirty: Dir
     published.use(sample)
     result = refused(published, 3, "--snapshot-dt", "2025-11-21")
     assert "snapshot_dt 2025-11-21 is incomplete: _SUCCESS is missing in" in result.stderr
-    assert "wait until it is loaded" in result.stderr
+    assert "wait until the snapshot is completely loaded" in result.stderr
 
 
 def test_without_complete_snapshot_newest_is_named(published: Project, dirty: Dirty, refused: Refused) -> None:

@@ -107,7 +107,7 @@ def test_failed_update_restores_earlier_tables(catalog: MemoryCatalog, number: i
     del expected["t3"]
     assert locations(catalog) == expected
     count = number - 1
-    text = f"restored {count} {'table' if count == 1 else 'tables'} published before the failure"
+    text = f"restored {count} {'table that was' if count == 1 else 'tables that were'} updated before the failure"
     assert notes_of(caught.value) == ([text] if count else [])
 
 
@@ -150,7 +150,7 @@ def test_notes_name_table_that_could_not_be_restored(catalog: MemoryCatalog, kin
         publish_all(catalog, Fence(), tables("run2"), adopt=False)
     assert notes_of(caught.value) == [
         "table 't2' could not be restored: throttled",
-        "restored 3 tables published before the failure",
+        "restored 3 tables that were updated before the failure",
     ]
     expected = {**of_run("run1"), "t2": "/data/t2/run2"}
     del expected["t3"]

@@ -192,7 +192,7 @@ def test_expire_keeps_run_that_was_shown_recently(three: tuple[Case, list[str]])
     seen, report = reports()
     assert expire(settings, keep=1, report=report) == []
     (first, second) = [step.message for step in seen if step.state == "skipped"]
-    assert first.startswith(f"kept: {ids[0]} was shown until ")
+    assert first.startswith(f"kept: {ids[0]} was live until ")
     assert first.endswith("; expire.min_age_hours is 24")
     assert ids[1] in second
     later = utc_now() + timedelta(hours=25)

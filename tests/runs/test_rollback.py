@@ -101,7 +101,7 @@ def test_rollback_moves_only_tables_published_by_run(case: Case) -> None:
     assert shown["ext_people_1"] == {JANUARY}
     assert shown["bucketed_people_1"] == {FEBRUARY}
     assert case.snapshot_dt() == FEBRUARY
-    text = f"unchanged, because run {january} did not publish them: bucketed_people_1, bucketed_people_2"
+    text = f"tables not rolled back, because run {january} did not publish them: bucketed_people_1, bucketed_people_2"
     assert warnings_in(steps).endswith(text)
 
 
@@ -115,7 +115,7 @@ def test_rollback_names_tables_that_earlier_run_lacks(case: Case) -> None:
         "ext_people_1",
         "bucketed_people_1",
     }
-    text = f"unchanged, because run {january} did not publish them: bucketed_people_2, ext_people_2"
+    text = f"tables not rolled back, because run {january} did not publish them: bucketed_people_2, ext_people_2"
     assert text in warnings_in(steps)
 
 

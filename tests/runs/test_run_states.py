@@ -132,7 +132,7 @@ def test_shown_follows_runs_filters_and_rollback(case: Case) -> None:
     rollback.rollback(case.settings(), first)
     live, replaced = (state.shown_text for state in states(case))
     assert live == "live: 2 of 2 tables"
-    assert replaced.startswith("was published, not shown any more; run ")
+    assert replaced.startswith("was published, no longer live; run ")
 
 
 def test_withdrawn_run_is_named_with_reason_and_remedy(case: Case) -> None:
@@ -155,7 +155,7 @@ def test_damaged_mark_is_a_warning_of_the_list(case: Case) -> None:
     warnings: list[str] = []
     (state,) = run_states.run_states(case.settings(), warn=warnings.append)
     assert state.status_text == "finished"
-    assert warnings[0].startswith(f"which runs are withdrawn is unknown: {mark}: ")
+    assert warnings[0].startswith(f"cannot tell which runs are withdrawn: {mark}: ")
 
 
 def test_shown_text_of_unpublished_and_staged_run(case: Case) -> None:

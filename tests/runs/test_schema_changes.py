@@ -93,7 +93,7 @@ def test_new_column_gives_warning(case: Case) -> None:
     rewrite(case.snapshot(FEBRUARY), lambda table: table.append_column("fresh", table["people_1_value"]))
     seen, report = reports()
     assert case.run(report=report).manifest.status == "finished"
-    assert "new in the snapshot: fresh" in warnings_in(seen)
+    assert "new columns in the snapshot: fresh" in warnings_in(seen)
 
 
 def test_memory_layout_is_no_schema_change(case: Case) -> None:
@@ -116,7 +116,7 @@ def test_table_removed_from_mapping_gives_warning(case: Case) -> None:
         unmap(case, column)
     seen, report = reports()
     case.run(report=report)
-    assert "no longer in the mapping: people_2; the published tables stay as they are" in warnings_in(seen)
+    assert "tables no longer in the mapping: people_2; their published versions stay unchanged" in warnings_in(seen)
     assert (case.shown()["bucketed_people_1"], case.shown()["bucketed_people_2"]) == ({FEBRUARY}, {JANUARY})
 
 

@@ -108,7 +108,7 @@ def test_tables_of_unknown_dataset_exits_2_with_hint(project: Project) -> None:
 def test_show_and_report_say_whether_tables_are_live(two: tuple[Project, str, str], tmp_path: Path) -> None:
     project, older, newer = two
     pages = {}
-    for run_id, text in ((older, "was published, not shown any more"), (newer, "live: 3 of 3 tables")):
+    for run_id, text in ((older, "was published, no longer live"), (newer, "live: 3 of 3 tables")):
         assert text in project.cli("show", run_id).stdout.splitlines()
         path = tmp_path / f"{run_id}.html"
         assert project.cli("report", run_id, "--to", str(path)).exit_code == 0
@@ -142,7 +142,7 @@ def test_runs_and_show_work_without_catalog(published: Project) -> None:
         result = published.cli(*arguments)
         assert result.exit_code == 0
         assert run_id in result.stdout
-        assert "warning: which tables are shown is unknown, because the catalog cannot be read: " in result.stderr
+        assert "warning: cannot tell which tables are live, because the catalog cannot be read: " in result.stderr
     assert json.loads(published.cli("runs", "--output", "json").stdout)[0]["shown"] is None
     assert published.cli("tables").exit_code == 1
 
@@ -299,7 +299,7 @@ def test_rollback_previous_marks_run_until_unmarked(two: tuple[Project, str, str
     assert older in result.stdout
     refused = project.cli("run", WIDE)
     assert refused.exit_code == 3
-    assert "wrong ages; a run of the same data was not started" in refused.stderr
+    assert "wrong ages; the snapshot and the mapping have not changed since, so no run was started" in refused.stderr
     assert "To resume" not in refused.stderr
     assert project.cli("unmark", newer).stdout.endswith("wrong ages; the mark is removed\n")
     assert project.cli("run", WIDE).exit_code == 0

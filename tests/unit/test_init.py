@@ -127,7 +127,11 @@ def test_init_on_a_snapshot_takes_the_directory_above(here: Path, source: str) -
             2,
             "name the key column, by which rows are bucketed: --key COLUMN (columns: person_id, age, finance_1, ",
         ),
-        (("--key", "share"), 3, "--key 'share' is double, which readers do not bucket; choose a column of boolean, "),
+        (
+            ("--key", "share"),
+            3,
+            "--key 'share' has type double, which readers cannot bucket; choose a column of boolean, ",
+        ),
         (("--key", "AGE"), 3, "--key 'AGE' fits 'age' and 'Age'; choose one of its columns: "),
         (("--source", "empty", "--key", "x"), 3, "/empty: no Parquet files; put them into "),
         (("--source", "nowhere", "--key", "x"), 3, "/nowhere: no Parquet files; put them into "),

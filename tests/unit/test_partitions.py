@@ -107,8 +107,8 @@ def test_flat_source_is_one_snapshot_of_its_newest_file(tmp_path: Path) -> None:
 def test_flat_source_with_snapshot_directories_is_refused(tmp_path: Path) -> None:
     source = put(tmp_path / "in", "dt=2025-10-22", "dt=2025-11-22")
     assert str(refused(source, "none")) == (
-        f"{source}: the partition is none, but it holds directories of snapshots: dt=2025-10-22, dt=2025-11-22; set "
-        "datasets.people.partition to dt=YYYY-MM-DD"
+        f"{source}: datasets.people.partition is none, but the source contains snapshot directories: dt=2025-10-22, "
+        "dt=2025-11-22; set it to dt=YYYY-MM-DD"
     )
 
 

@@ -10,6 +10,7 @@ from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.contracts import Catalog, CatalogTable, Fence, Services
 from bucketwheel.contracts.catalog import same_definition, same_location, same_version
 from bucketwheel.errors import ConcurrentPublishError, ForeignTableError, VerificationError
+from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import (
     CopiedTable,
     Manifest,
@@ -269,5 +270,5 @@ def _undo(catalog: Catalog, changed: Sequence[_Change], cause: BaseException) ->
         except Exception as error:  # noqa: BLE001 the other tables must still be restored
             cause.add_note(f"table {now.name!r} could not be restored: {error}")
     if done:
-        text = "1 table" if done == 1 else f"{done} tables"
-        cause.add_note(f"restored {text} published before the failure")
+        were = "was" if done == 1 else "were"
+        cause.add_note(f"restored {counted(done, 'table')} that {were} updated before the failure")

@@ -111,9 +111,9 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
     "--previous",
     metavar="DATASET",
     shell_complete=complete_dataset,
-    help="Take the run that was published before the present one.",
+    help="Roll back to the run published before the current one.",
 )
-@click.option("--reason", default="", help="Why; `run` quotes it when it refuses to publish the same data again.")
+@click.option("--reason", default="", help="Reason, quoted when `run` refuses to publish the same data.")
 @click.option("--force", is_flag=True, help="Publish a run that is itself marked as withdrawn.")
 @output_option
 @configured
@@ -143,7 +143,7 @@ def rollback(
 @output_option
 @configured
 def unmark(config: Configuration, run_id: str, output: str) -> None:
-    """Allow the data of a withdrawn run again; see `rollback`."""
+    """Remove the withdrawn mark of a run, so that its data can be published again."""
     from bucketwheel import api
 
     mark = api.unmark(config, run_id)
@@ -163,7 +163,7 @@ def unmark(config: Configuration, run_id: str, output: str) -> None:
 def expire(config: Configuration, dataset: str | None, keep: int, dry_run: bool, yes: bool, output: str) -> None:
     """Delete the files of old runs that no catalog table points to.
 
-    Lists the runs and asks first. Keeps runs that tables showed in the last `expire.min_age_hours`.
+    Lists the runs and asks first. Keeps runs that were live in the last `expire.min_age_hours`.
     """
     from bucketwheel import api
     from bucketwheel.cli.text import expirable_text

@@ -45,7 +45,7 @@ def expire(
     """Delete all runs except the newest `keep` of each dataset and those that a catalog table points to.
 
     Only runs that wrote all files of all tables and are not withdrawn count for `keep`. The newest run is always
-    kept, because it may be resumed, and so are the last run of every table and runs that tables showed in the last
+    kept, because it may be resumed, and so are the last run of every table and runs that were live in the last
     `expire.min_age_hours`. Runs with an unreadable manifest are kept and reported as warnings. The next call
     completes an interrupted deletion.
 
@@ -54,8 +54,8 @@ def expire(
         keep: number of runs to keep per dataset.
         datasets: datasets to look at; empty takes the configured ones.
         now: clock.
-        report: called with warnings, and with a `skipped` for each run that is kept for its age.
-        only: delete only these runs, for instance those that a person agreed to; None deletes all.
+        report: called with warnings, and with a `skipped` for each run that is kept because it was live recently.
+        only: delete only these runs, for example the runs that the user confirmed; None deletes all.
 
     Raises:
         SelectionError: `keep` is less than 1.
@@ -97,7 +97,7 @@ def _check_keep(keep: int) -> None:
 
 
 def _configured(settings: Settings, report: Report) -> list[str]:
-    """Return the configured datasets that have runs; report datasets with runs that are not configured."""
+    """Return the configured datasets that have runs; report unconfigured datasets that have runs."""
     names = RunStore.of(settings).datasets()
     unknown = [name for name in names if name not in settings.datasets]
     if unknown:
@@ -131,7 +131,7 @@ def _expirable(services: Services, keep: int) -> list[str]:
 
 
 def _is_recent(services: Services, run_id: str, manifests: Sequence[Manifest]) -> bool:
-    """Return whether tables may have shown a run in the last `expire.min_age_hours`; report the run if so."""
+    """Return whether a run may have been live in the last `expire.min_age_hours`; report the run if so."""
     run = next((manifest for manifest in manifests if manifest.run_id == run_id), None)
     if run is None or not any(stage in run.stages for stage in PUBLISHING):
         return False
@@ -140,7 +140,7 @@ def _is_recent(services: Services, run_id: str, manifests: Sequence[Manifest]) -
     hours = services.settings.expire.min_age_hours
     recent = services.now() - until < timedelta(hours=hours)
     if recent:
-        text = f"kept: {run_id} was shown until {until:%Y-%m-%d %H:%M} UTC; expire.min_age_hours is {hours:g}"
+        text = f"kept: {run_id} was live until {until:%Y-%m-%d %H:%M} UTC; expire.min_age_hours is {hours:g}"
         services.report(Progress(services.dataset, "expire", "skipped", message=text, run=run_id))
     return recent
 
@@ -163,7 +163,7 @@ def _has_files(manifest: Manifest) -> bool:
 def _last_of_tables(services: Services, manifests: Sequence[Manifest], withdrawn: Collection[str]) -> Iterable[str]:
     """Return the last run of each table, and warn if the tables show several snapshots.
 
-    A table has no last run any more if a later run of all tables does not have it, and the catalog does not show it.
+    Leave out tables that a later unfiltered run dropped and that are no longer in the catalog.
     """
     dataset = services.dataset
     live = live_dataset(services.catalog().tables(), dataset, services.runs, services.settings.catalog, manifests)

@@ -209,7 +209,7 @@ def _keys(schema: pa.Schema, key: str | None) -> tuple[str, ...]:
         kind = schema.field(close[0]).type
         if key_type_name(kind) is None:
             raise SchemaError(
-                f"--key {name!r} is {kind}, which readers do not bucket; choose a column of boolean, tinyint, "
+                f"--key {name!r} has type {kind}, which readers cannot bucket; choose a column of boolean, tinyint, "
                 f"smallint, int, bigint, string or date: {shown}"
             )
         keys.append(close[0])

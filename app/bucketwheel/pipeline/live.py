@@ -1,4 +1,4 @@
-"""List what is live: the tables that the catalog shows, and how much of each run."""
+"""List the live tables of a dataset and check their files."""
 
 from __future__ import annotations
 

@@ -41,10 +41,11 @@ def rollback(
     reason: str = "",
     force: bool = False,
 ) -> PublishResult:
-    """Point every catalog table that a run published to its files again; all tables or none.
+    """Publish the tables of a run again, all or none.
 
-    Later runs that these tables showed are marked as withdrawn, with `reason`: no run publishes their data again
-    without consent. Tables that only other runs published stay unchanged. `report` gets a warning for both.
+    Mark later runs that these tables pointed to as withdrawn, with `reason`; Bucketwheel then refuses to publish
+    their data until `unmark` or `force`. Tables that only other runs published stay unchanged. `report` gets a
+    warning for both.
 
     Raises:
         SelectionError: no such run, or the run never published.
@@ -93,7 +94,7 @@ def _publish(
         if final:
             record_live(manifest, services)
 
-    # Mark first: a rollback that is killed must not leave tables that the next run moves forward again.
+    # Mark first: otherwise the next run would publish the bad data again if this rollback is killed.
     with services.fence.guard():
         for mark in marks:
             save_withdrawal(runs, mark)
@@ -152,11 +153,12 @@ def _operator() -> str:
 
 def _report_result(manifest: Manifest, withdrawn: list[Withdrawal], left: list[str], report: Report) -> None:
     texts = [
-        f"run {mark.run_id} is marked as withdrawn: its snapshot {mark.snapshot_dt} is not published again until "
-        f"its files or the mapping change, or you type: bucketwheel unmark {mark.run_id}"
+        f"run {mark.run_id} is marked as withdrawn: Bucketwheel will not publish snapshot {mark.snapshot_dt} again "
+        f"until its files or the mapping change. To allow it: bucketwheel unmark {mark.run_id}"
         for mark in withdrawn
     ]
-    texts += [f"unchanged, because run {manifest.run_id} did not publish them: {', '.join(left)}"] if left else []
+    if left:
+        texts.append(f"tables not rolled back, because run {manifest.run_id} did not publish them: {', '.join(left)}")
     for text in texts:
         report(Progress(manifest.dataset, "rollback", "warning", message=text))
 

@@ -23,12 +23,12 @@ from bucketwheel.settings import Settings
 
 @dataclass(frozen=True)
 class RunState:
-    """A run and what its manifest does not say.
+    """A run with its current state: process, progress, live tables, withdrawal.
 
     Attributes:
         manifest: its manifest
         status: that of the manifest, or interrupted if the process of a running run has died
-        buckets: finished and all buckets of a run that is in the stage `bucket`, otherwise None
+        buckets: (finished, total) buckets while the run is in stage `bucket`, otherwise None
         shown: how many of its tables the catalog shows; None if it has none yet or the catalog cannot be read
         withdrawal: the mark that a rollback left on it, if any
     """
@@ -49,7 +49,7 @@ class RunState:
 
     @property
     def shown_text(self) -> str:
-        """Whether the tables of the run are live, and its mark; empty if it is unknown or there are none yet."""
+        """Whether the run is live, and its mark; empty if that is unknown or the run has no tables yet."""
         live = self._live_text
         if self.withdrawal is None:
             return live
@@ -63,7 +63,7 @@ class RunState:
         if self.shown.count:
             noun = "staged table" if self.shown.kind == "staged" else "table"
             return f"live: {self.shown.count:,} of {counted(self.shown.total, noun)}"
-        return "was published, not shown any more" if was_published(self.manifest) else "not published"
+        return "was published, no longer live" if was_published(self.manifest) else "not published"
 
 
 def run_states(
@@ -120,7 +120,7 @@ def _marks(runs: RunStore, dataset: str, warn: Callable[[str], None] | None) -> 
         return {mark.run_id: mark for mark in withdrawals(runs, dataset)}
     except StorageError as error:
         if warn is not None:
-            warn(f"which runs are withdrawn is unknown: {error}")
+            warn(f"cannot tell which runs are withdrawn: {error}")
         return {}
 
 
@@ -130,7 +130,7 @@ def _catalog_tables(settings: Settings, warn: Callable[[str], None] | None) -> S
         return plugins.catalog(settings).tables()
     except BucketwheelError as error:
         if warn is not None:
-            warn(f"which tables are shown is unknown, because the catalog cannot be read: {error}")
+            warn(f"cannot tell which tables are live, because the catalog cannot be read: {error}")
         return None
 
 

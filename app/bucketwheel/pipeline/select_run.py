@@ -2,10 +2,10 @@
 
 * `--resume RUN_ID` names it; `--resume last` is the newest one. If that one is finished or there is none, nothing is
   left to resume, and Bucketwheel selects a run as without `--resume`.
-* A run that has written no data starts over if configuration or input have changed. Otherwise it is refused.
+* If configuration or input have changed, a run without data starts over; a run with data is refused.
 * A selection of stages with `discover` starts a new run. Bucketwheel takes an earlier run instead if it has the same
-  fingerprint, still has its files, and lacks no stage except publishing; so a rerun changes nothing. Data that a
-  rollback withdrew is refused.
+  fingerprint, still has its files, and has finished every stage except, perhaps, publishing; so a rerun changes
+  nothing. Bucketwheel refuses data that a rollback withdrew.
 * A selection without `discover` continues the newest run of the dataset that fits the options. If that run has not
   finished the stages that the selection needs, Bucketwheel refuses: an older run would publish an older month.
 """
@@ -92,8 +92,9 @@ def _refuse_withdrawn(manifest: Manifest, services: Services, stages: Sequence[S
     marks = [mark for mark in withdrawals(services.runs, services.dataset) if mark.covers(manifest)]
     if marks and not force:
         raise WithdrawnError(
-            f"{services.dataset}: {marks[0].text}; a run of the same data was not started. Correct the snapshot or "
-            f"the mapping, or allow it: bucketwheel unmark {marks[0].run_id}, then run again; or add --force",
+            f"{services.dataset}: {marks[0].text}; the snapshot and the mapping have not changed since, so no run "
+            "was started. Correct the snapshot or the mapping, or allow it: "
+            f"bucketwheel unmark {marks[0].run_id}, then run again; or add --force",
             fix=f"Correct the snapshot or the mapping, or run `bucketwheel unmark {marks[0].run_id}`",
         )
     for mark in marks:

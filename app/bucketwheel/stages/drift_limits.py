@@ -47,8 +47,7 @@ def _refusals(manifest: Manifest, drift: Drift, quality: QualitySettings) -> Ite
     breaking = [change.text for change in drift.schema_changes if change.breaking]
     if breaking and quality.schema_changes == "error":
         yield _Refusal(
-            f"{this} would break readers of the tables of {before}: {_listed(breaking)}; "
-            "quality.schema_changes is error",
+            f"{this} would break queries on tables of {before}: {_listed(breaking)}; quality.schema_changes is error",
             "quality.schema_changes=warn",
             "the snapshot or the mapping",
         )
@@ -64,8 +63,8 @@ def _refusals(manifest: Manifest, drift: Drift, quality: QualitySettings) -> Ite
     limit = quality.max_null_share_changed_points
     if limit is not None and (shares := _beyond(drift.null_shares, limit)):
         yield _Refusal(
-            f"{this} has other shares of NULLs than {before}: {_shares(shares)}; "
-            f"quality.max_null_share_changed_points is {limit:g}",
+            f"{this}: the share of NULLs changed by more than {limit:g} percentage points since {before}: "
+            f"{_shares(shares)}; quality.max_null_share_changed_points is {limit:g}",
             "quality.max_null_share_changed_points=null",
         )
     limit = quality.min_keys_kept_percent
@@ -85,10 +84,11 @@ def drift_warnings(drift: Drift, quality: QualitySettings, monitoring: Monitorin
         if breaking:
             warnings.append(f"breaking change for readers of the published tables: {_listed(breaking)}")
         if drift.new_columns:
-            warnings.append(f"new in the snapshot: {_listed(drift.new_columns)}")
+            warnings.append(f"new columns in the snapshot: {_listed(drift.new_columns)}")
         if drift.removed_tables:
             warnings.append(
-                f"no longer in the mapping: {_listed(drift.removed_tables)}; the published tables stay as they are"
+                f"tables no longer in the mapping: {_listed(drift.removed_tables)}; "
+                "their published versions stay unchanged"
             )
     limit = monitoring.rows_changed_percent
     if limit is not None and drift.rows_changed_percent > limit:

@@ -122,8 +122,8 @@ def _flat(services: Services, source: str) -> tuple[str, str]:
     if dated:
         # Reading several snapshots as one would repeat every key.
         raise SnapshotError(
-            f"{source}: the partition is none, but it holds directories of snapshots: {', '.join(dated[:3])}; set "
-            f"datasets.{services.dataset}.partition to {detect_partition(storage, source)}"
+            f"{source}: datasets.{services.dataset}.partition is none, but the source contains snapshot directories: "
+            f"{', '.join(dated[:3])}; set it to {detect_partition(storage, source)}"
         )
     value = services.snapshot_dt
     if value is not None and not _is_date(value):
@@ -133,7 +133,8 @@ def _flat(services: Services, source: str) -> tuple[str, str]:
         raise SnapshotError(f"{source}: no Parquet files. Check datasets.{services.dataset}.source")
     if not _is_complete(services, source):
         raise SnapshotError(
-            f"{source}: incomplete: {services.source.complete_marker} is missing; wait until it is loaded"
+            f"{source}: incomplete: {services.source.complete_marker} is missing; "
+            "wait until the snapshot is completely loaded"
         )
     return value or max(file.modified for file in files)[:10], source
 
@@ -156,7 +157,7 @@ def _requested(services: Services, snapshots: _Snapshots, partition: Partition) 
     if not _is_complete(services, location):
         raise SnapshotError(
             f"snapshot_dt {requested} is incomplete: {services.source.complete_marker} is missing in "
-            f"{location}; wait until it is loaded"
+            f"{location}; wait until the snapshot is completely loaded"
         )
     return location
 

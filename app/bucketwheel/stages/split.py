@@ -28,7 +28,7 @@ from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, S
 from bucketwheel.settings import CatalogSettings, SplitSettings
 from bucketwheel.storage import Storage
 
-# Names in the header of a mapping may have a prefix, in any case and order.
+# Header names of a mapping: any letter case, either order, optionally with a prefix.
 _HEADER = ("table", "column")
 _SHOWN = 20
 
@@ -251,7 +251,7 @@ def _within_limit(table: TableColumns, settings: SplitSettings) -> list[TableCol
     if settings.columns_over_limit == "error":
         raise MappingError(
             f"table {table.name!r} has {counted(count, 'column')}, split.column_limit is {limit}; map some to "
-            "another table, or set split.columns_over_limit to parts (two or more tables) or allow",
+            "another table, or set split.columns_over_limit=parts to split the table, or =allow to keep it",
             accept={"split.columns_over_limit": "parts"},
         )
     # Parts of even width: 101 columns become 51 and 50, not 100 and 1.
@@ -278,7 +278,7 @@ def _filtered(tables: Sequence[TableColumns], services: Services) -> tuple[Table
 
 def _unknown_table(given: str, name: str, known: Sequence[str], services: Services) -> SelectionError:
     if _is_published(name, services):
-        # A table with a similar name would not replace this one.
+        # Do not suggest a similar name: that table would not replace this one.
         return SelectionError(
             f"table filter: table {given!r} is published, but no longer in the mapping; add its columns to the "
             f"mapping, or omit it; known: {', '.join(known)}",
