@@ -39,7 +39,7 @@ _DEFAULT_ENV: Final = "local"
 
 @dataclass(frozen=True)
 class Remedy:
-    """What it takes to continue after a failure.
+    """The fix, settings and corrections with which a failed command can continue.
 
     Attributes:
         fix: the fix in the imperative; empty if the command works without one.
@@ -122,8 +122,8 @@ def command(config: Configuration, start: Sequence[str], options: Sequence[str] 
         config: the configuration of the failed command.
         start: the command and its dataset.
         options: further options.
-        given: whether `options` are the words of the user, which contain the settings already; otherwise the settings
-            of options and overrides are added.
+        given: whether `options` are the user's own arguments, which already contain the settings; otherwise the
+            settings are added from options and overrides.
     """
     names = {word.partition("=")[0] for word in options}
     words = list(start)
@@ -201,6 +201,6 @@ def _without(words: Sequence[str], option: str, start: str = "") -> Iterator[str
 
 
 def _corrected(word: str, wrong: str, right: str) -> str:
-    """Return a word in which a wrong name of a list, or of the whole word, is corrected."""
+    """Return the word with `wrong` replaced by `right`, as the whole value or in a comma-separated list."""
     option, equals, values = word.rpartition("=") if word.startswith("--") else ("", "", word)
     return f"{option}{equals}{','.join(right if part.strip() == wrong else part for part in values.split(','))}"

@@ -19,7 +19,7 @@ _PUBLISHING = ("ctas", "register")
 
 
 def example_query(settings: Settings, manifest: Manifest) -> str | None:
-    """Return a command that shows rows of the first table that a run published, or SQL for a catalog without one.
+    """Return a shell command that queries the first published table; for catalogs other than DuckDB, the SQL alone.
 
     None if the run has published nothing.
     """

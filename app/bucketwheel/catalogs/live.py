@@ -48,8 +48,8 @@ class LiveTable:
         bytes: size of the files, from the manifest
         files: number of files, from the manifest
         published: time of publication (UTC, ISO format), or None if unknown
-        differs: `snapshot` or `run` if most tables of the dataset show another one, otherwise None
-        retired: whether a later run without a table filter is shown and no longer has this table
+        differs: `snapshot` or `run` if the table's is not that of most tables of the dataset, otherwise None
+        retired: whether a later unfiltered run is live and does not write this table
         missing_files: number of files that are gone or have another size; None if not checked
     """
 
@@ -100,7 +100,7 @@ class LiveDataset:
 
     @property
     def snapshot_dt(self) -> str | None:
-        """The snapshot that all current tables show, or the oldest of them; None if there is none."""
+        """The oldest snapshot among the current tables; None if there are none."""
         return min((table.snapshot_dt for table in self.current), default=None)
 
     @property
@@ -110,7 +110,7 @@ class LiveDataset:
 
     @property
     def run_ids(self) -> set[str]:
-        """The runs that a table shows, of any kind."""
+        """The ids of the runs that tables of any kind point to."""
         return {table.run_id for table in self.tables}
 
     def newest_run(self) -> str | None:
@@ -196,7 +196,7 @@ def live_dataset(
 def live_runs(
     tables: Iterable[CatalogTable], manifest: Manifest, runs: RunStore, catalog: CatalogSettings
 ) -> dict[str, Manifest]:
-    """Return the run that each current table of the dataset of `manifest` shows, by the lower-case name of the table.
+    """Return the run of each current table of the dataset of `manifest`, by lower-case table name.
 
     Tables that show the run of `manifest` are left out.
 

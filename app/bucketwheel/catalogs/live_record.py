@@ -1,8 +1,8 @@
-"""Record what is live beside the data, for jobs that do not ask the catalog.
+"""Write the record of live tables next to the data, for jobs that do not read the catalog.
 
-`metadata/snapshot_dt.txt` has the snapshot that all final tables of a dataset show, or the oldest of them, so that a
-job that reads it finds at least that snapshot in every table. Retired tables do not count. `metadata/tables.json`
-names the snapshot of each table.
+`metadata/snapshot_dt.txt` has the oldest snapshot among the final tables of a dataset, so that a job that reads it
+finds at least that snapshot in every table. Retired tables do not count. `metadata/tables.json` names the snapshot of
+each table.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def is_recorded(manifest: Manifest, services: Services) -> bool:
 
 
 def with_times(live: LiveDataset, runs: RunStore) -> LiveDataset:
-    """Return the tables with the times in the record, which also knows of rollbacks."""
+    """Return the tables with the publication times of the record, which rollbacks also update."""
     record = runs.published(live.dataset)
     times = {table.name: table for table in record.tables.values()} if record else {}
 
@@ -55,7 +55,10 @@ def _live(manifest: Manifest, services: Services) -> LiveDataset:
 
 
 def _record(live: LiveDataset, runs: RunStore, now: str) -> PublishedRecord:
-    """Return the record of the final tables; one that still shows the recorded run keeps its time."""
+    """Return the record of the final tables.
+
+    A table that still points to the recorded run keeps its publication time.
+    """
     before = runs.published(live.dataset)
     tables = {}
     for table in live.published:

@@ -45,7 +45,10 @@ def script(shell: str) -> str:
 
 
 def _completing(names: Callable[[Configuration, click.Context], Iterable[str]]) -> _Complete:
-    """Return a completion by the names that a function yields; it yields none if the configuration is unusable."""
+    """Return a completion function for the names that `names` yields.
+
+    It completes nothing if the configuration is unusable.
+    """
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
         with suppress(BucketwheelError, OSError):

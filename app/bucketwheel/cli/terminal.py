@@ -74,7 +74,7 @@ def paint(text: str, role: str) -> str:
 
 
 def fitted(text: str, width: int | None) -> str:
-    """Return the text with long lines wrapped between words; a command wraps as the shell continues it."""
+    """Return the text with long lines wrapped between words; long commands get backslash continuations."""
     if width is None:
         return text
     return "\n".join(part for line in text.splitlines() for part in _wrapped(line, width))
@@ -141,7 +141,7 @@ def _painted(header: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequen
 
 
 def _blocks(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> str:
-    """Return the rows one below the other: the first cell, then a line for each other one."""
+    """Return each row as a block: its first cell, then one labeled line per further cell."""
     label = max(map(len, header[1:]), default=0) + 2
     blocks = []
     for row in rows:
@@ -193,7 +193,7 @@ def command_lines(command: str, width: int | None) -> list[str]:
 
 
 def _folded(line: str, width: int) -> str:
-    """Return a line with line breaks in the Python code that it passes, if it is too long."""
+    """Return the line, with line breaks in its Python code if it is too long."""
     if len(line) <= width or '"import ' not in line:
         return line
     folded = line.replace("; ", "\n").replace(").sql(", ")\n.sql(")

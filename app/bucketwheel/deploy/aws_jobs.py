@@ -55,7 +55,7 @@ def problems(config: Configuration) -> Iterator[str]:
 
 
 def is_for_jobs(config: Configuration) -> bool:
-    """Return whether the environment sets anything about jobs itself, not only in the file that all of them share."""
+    """Return whether the environment sets a job setting outside `base.yaml`."""
     return any(name.startswith(_OF_JOBS) and not _is_shared(origin) for name, _, origin in config.rows())
 
 

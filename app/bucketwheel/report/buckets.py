@@ -10,7 +10,8 @@ from bucketwheel.runs.manifest import BucketOutcome, BucketResult
 
 # Buckets larger than this multiple of the mean are named and drawn in the warning color.
 _LARGE = 1.5
-# Rows of evenly hashed keys deviate from the mean by this multiple of its square root at most.
+# With evenly hashed keys, the row count of a bucket differs from the mean by at most this multiple of the mean's
+# square root.
 _CHANCE = 5
 # Maximum number of buckets in the table of the largest.
 _SHOWN = 5

@@ -14,7 +14,7 @@ _TABLE = "<table>"
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its rows and the sizes of its files; `estimate` is from the footers of the source."""
+    """A table with its rows and file sizes; `estimate` is from footers and a sample of the data."""
 
     name: str
     columns: int

@@ -1,4 +1,4 @@
-"""Record of what each table of a dataset shows, for jobs of others: `metadata/tables.json`."""
+"""Record in `metadata/tables.json` of the run and snapshot of each table, for other jobs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PublishedTableRecord(_Part):
 class PublishedRecord(_Part):
     """The final tables of a dataset by name in the mapping.
 
-    `snapshot_dt` is the snapshot that all tables show, or the oldest of them, as in `snapshot_dt.txt`.
+    `snapshot_dt` is the oldest snapshot among the final tables, as in `snapshot_dt.txt`.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

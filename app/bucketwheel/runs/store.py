@@ -22,7 +22,7 @@ from bucketwheel.storage import Storage, join
 
 _METADATA = "_bucketwheel"
 _READERS = 8
-# Ids in the error about an ambiguous one.
+# Maximum number of run ids listed in the error about an ambiguous id.
 _SHOWN_RUNS = 5
 
 
@@ -131,7 +131,7 @@ class RunStore:
                 version = self.storage.replace(path, content, version)
         except ChangedError as error:
             raise LeaseError(
-                f"{path}: another run has written this manifest, so this one stops publishing; check "
+                f"{path}: another run has written this manifest, so this run stops; check "
                 "`bucketwheel runs`, then run again"
             ) from error
         except StorageError:
@@ -192,7 +192,7 @@ class RunStore:
     def find(self, run_id: str, datasets: Sequence[str] = ()) -> Manifest:
         """Return the run with this id, in any dataset; `last` is the one that started last.
 
-        Four or more characters that begin one id only, or only its last part, are enough.
+        A unique prefix of at least four characters, of the id or of its last part, is enough.
 
         Raises:
             SelectionError: no run has this id, or several begin so; the message lists runs.
@@ -219,7 +219,7 @@ class RunStore:
         self.storage.write(self._replaced_path(dataset, run_id), at.isoformat(timespec="seconds").encode())
 
     def replaced_at(self, dataset: str, run_id: str) -> datetime | None:
-        """Return when tables last stopped showing a run; None if no version of Bucketwheel recorded it.
+        """Return when a run stopped being live; None if it was not recorded, for example by an earlier version.
 
         Raises:
             StorageError: the record cannot be read or is damaged.
@@ -259,7 +259,9 @@ class RunStore:
         return join(self.target, dataset, "metadata", "tables.json")
 
     def write_published(self, record: PublishedRecord) -> None:
-        """Write `tables_file`, then `snapshot_file`, where they differ; if the latter fails, restore the former.
+        """Write `tables_file`, then `snapshot_file`, each only if its content changed.
+
+        If the second fails, restore the first.
 
         Raises:
             LeaseError: another run wrote them at the same time.

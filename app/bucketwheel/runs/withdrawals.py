@@ -1,4 +1,6 @@
-"""Marks of withdrawn runs: a rollback leaves one for each run that it replaces, so that no run publishes it again.
+"""Marks of withdrawn runs.
+
+A rollback marks each run that it replaces, so that its data is not published again.
 
 The marks outlive the files of the run: `expire` deletes the run, and its snapshot still counts as withdrawn.
 """
@@ -12,7 +14,8 @@ from bucketwheel.runs.manifest import Manifest, Record
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import join
 
-# Entries of the fingerprint that stand for the data; a run with other settings publishes the same wrong values.
+# Fingerprint entries that identify the data. Settings do not count: a run with other settings would publish the same
+# wrong values.
 _DATA = ("input files", "content of the mapping", "key")
 
 

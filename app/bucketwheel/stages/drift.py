@@ -1,6 +1,6 @@
 """Compare the snapshot of a run with the published one.
 
-Rows, columns and NULLs come from both manifests. Keys are read back, one bucket of both runs after the other. Files
+Rows, columns and NULLs come from both manifests. `measure` reads the keys of both runs, bucket by bucket. Files
 can be correct without a comparison, so a failed comparison is only a warning, unless the configuration sets a limit.
 `drift_limits.py` compares the differences with the limits.
 """

@@ -9,7 +9,7 @@ from bucketwheel.runs.manifest import ColumnMapping, Manifest, SchemaChange
 
 
 def schema_changes(manifest: Manifest, published: Mapping[str, Manifest]) -> tuple[SchemaChange, ...]:
-    """Return the changed columns of the tables that a run shares with the published ones.
+    """Return the column changes of tables that exist both in this run and among the published tables.
 
     Types are compared as Hive types, because readers of the catalog see those.
 

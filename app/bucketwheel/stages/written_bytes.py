@@ -27,16 +27,16 @@ from bucketwheel.kernel.write import writer_options
 from bucketwheel.runs.manifest import DiscoverResult, SourceFile
 from bucketwheel.storage import Storage, fetch
 
-# Rows of a sample: more change the estimate little. With fewer, too few are in a page.
+# Maximum and minimum rows of a sample. More rows hardly change the estimate; fewer do not fill a page.
 _ROWS = 20_000
 _FEWEST = 4_000
-# Most bytes to read in total and at a time, and of one column chunk before compression: they bound time and memory.
+# Maximum bytes to read in total, per batch, and per column before compression; they bound time and memory.
 _TOTAL = 128 * 2**20
 _BATCH = 32 * 2**20
 _DECODED = 256 * 2**20
 # A chunk below this ratio of compressed to plain bytes has similar values next to each other.
 _CLUSTERED = 0.7
-# Share of the bytes of a column from which the dictionaries of all files count.
+# Repeated dictionaries matter only above this share of a column's bytes.
 _DICTIONARIES = 0.05
 _PLAIN = frozenset({"PLAIN", "RLE", "BIT_PACKED"})
 _Chunks = dict[str, list[pq.ColumnChunkMetaData]]
@@ -153,9 +153,9 @@ class _Sample:
         return column if column.type.equals(kind) else pc.cast(column, kind)
 
     def _order(self, keys: pa.Table) -> npt.NDArray[np.int64]:
-        """Return the rows of a file, as far as one row group has them, in their order.
+        """Return the row indices that stand for one bucket file, sorted as in the file.
 
-        A file has every n-th row of n buckets, so neighbors in the source are as far apart in the sample.
+        With n buckets, a file gets about every n-th row, so the sample takes rows that far apart.
         """
         order = key_order(keys) if self._job.sort else np.arange(keys.num_rows)
         count = self._job.bucket_count
@@ -213,7 +213,7 @@ def _chunks(content: pq.RowGroupMetaData, names: Collection[str]) -> _Chunks:
 
 
 def _batches(chunks: _Chunks, names: Sequence[str], already: int) -> Iterator[list[str]]:
-    """Yield the columns to read, together up to the limit, in the order of the file."""
+    """Yield batches of columns to read, in file order, within the byte limits."""
     chosen, total = [], already
     for name in sorted(names, key=lambda name: -_compressed(chunks[name])):
         size = _compressed(chunks[name])
