@@ -66,7 +66,7 @@ class Reader:
 
 def test_reader_always_sees_one_complete_snapshot(lake: Lake) -> None:
     source = {"source": str(lake.root / NAME / "in"), "key": KEY}
-    project = lake.project(NAME, {NAME: source}, buckets={"count": 2}, stages=STAGES)
+    project = lake.project(NAME, {NAME: source}, buckets={"count": 2}, stages=STAGES, expire={"min_age_hours": 0})
     earlier = publish(project, 0)
     text = f"SELECT round, count({KEY}) FROM {project.table(NAME)} GROUP BY round"
     with Reader(lambda: project.ask(text).rows) as reader:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bucketwheel.advice import is_advice
 from bucketwheel.sample import Sample
 from project import NARROW, Project, Result
 
@@ -42,7 +43,9 @@ def test_schema_conflict_error_names_file_and_column(
     published.use(sample)
     result = refused(published, 3)
     first, last = (f"{sample.snapshot}/part-0000{number}.parquet" for number in (0, 2))
-    assert result.stderr.splitlines() == [
+    *lines, advice = result.stderr.splitlines()
+    assert is_advice(advice)
+    assert lines == [
         "error: the files of the snapshot have different schemas:",
         problem.format(first=first, last=last),
         "Write them with one schema",
@@ -58,7 +61,8 @@ def test_schema_conflicts_are_listed_up_to_limit(published: Project, dirty: Dirt
     for number in range(30):
         table = table.append_column(f"Extra_{number:02}", pa.nulls(len(table), pa.int8()))
     pq.write_table(table.drop_columns([AGE]), path, store_schema=False)
-    lines = refused(published, 3).stderr.splitlines()
+    *lines, advice = refused(published, 3).stderr.splitlines()
+    assert is_advice(advice)
     assert f"{path}: column '{AGE}' is missing" in lines
     assert len(lines) == 1 + 20 + 2
     assert lines[-2:] == ["and 12 more", "Write them with one schema"]

@@ -16,6 +16,7 @@ import psutil
 from spark_cluster import HOME, SMALL_JVM, Cluster, Daemon, Worker, send, spark_environment, until
 
 from bucketwheel import plugins
+from bucketwheel.advice import is_advice
 from bucketwheel.runs.manifest import Manifest
 from project import APP, WIDE, Project, environment
 from run_output import FaultScene, unexpected_paths
@@ -189,7 +190,7 @@ class Scene(FaultScene):
         assert answer.error
         assert shown(self.project) == []
         assert self.manifest().status == "failed"
-        assert "--resume" in answer.error
+        assert any(is_advice(line) for line in answer.error.splitlines())
         return answer
 
     def logged(self, pattern: str) -> None:
@@ -252,8 +253,8 @@ class Scene(FaultScene):
         return "\n".join(warnings)
 
     def reasons(self, answer: Answer) -> str:
-        """Return the manifest's notes on the failure; the log and the error must have all of them."""
-        notes = self.manifest().notes
+        """Return the manifest's notes on the failure without its advice; the log and the error must have them all."""
+        notes = [note for note in self.manifest().notes if not is_advice(note)]
         assert {*notes} <= _warned(answer)
         assert all(note in answer.error for note in notes)
         return "\n".join(notes)

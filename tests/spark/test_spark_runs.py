@@ -35,7 +35,13 @@ def submitted(project: Project, *arguments: str, master: str = "local[2]") -> su
         [f"{home}/bin/spark-submit", *options, str(APP / "job.py"), *arguments, "--config-dir", str(project.conf)],
         capture_output=True,
         text=True,
-        env=environment(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1", SPARK_HOME=home),
+        env=environment(
+            PYSPARK_PYTHON=sys.executable,
+            SPARK_LOCAL_IP="127.0.0.1",
+            SPARK_HOME=home,
+            # Glue's arguments do not make this machine Glue, whose jobs may not use local paths.
+            BUCKETWHEEL_RUNTIME="local",
+        ),
         cwd=project.root,
         timeout=300,
         check=False,
