@@ -28,7 +28,10 @@ def programs(tmp_path: Path) -> Path:
     (tmp_path / "dist").mkdir()
     wheel = build_wheel(ROOT, tmp_path / "dist")
     options = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([sys.executable, "-m", "pip", "--python", python, "install", *options, wheel], check=True)
+    # With a path to the checkout, pip would find the package installed.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "pip", "--python", python, "install", *options, wheel]
+    subprocess.run(command, env=environment, check=True)
     (site,) = directory.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
     return directory / "bin"
