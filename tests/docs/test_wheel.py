@@ -30,7 +30,7 @@ def programs(tmp_path: Path) -> Path:
     options = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
     # With a path to the checkout, pip would find the package installed.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-m", "pip", "--python", python, "install", *options, wheel]
+    command: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "install", *options, wheel]
     subprocess.run(command, env=environment, check=True)
     (site,) = directory.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")

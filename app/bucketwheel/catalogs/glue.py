@@ -1,8 +1,8 @@
 """The AWS Glue Data Catalog, which Athena, Trino, Spark and Clean Rooms read.
 
 One `UpdateTable` changes a table. It names the version that was read; Glue refuses it if another writer has changed
-the table since. Glue refuses `CreateTable` if the table exists. `DeleteTable` takes no version: Bucketwheel compares
-the version first, and uses it only to undo a creation.
+the table since. Glue refuses `CreateTable` if the table exists. `DeleteTable` takes no version, so
+Bucketwheel compares the version first, and calls `DeleteTable` only to undo a creation.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class LiveTable:
         bytes: size of the files, from the manifest
         files: number of files, from the manifest
         published: time of publication (UTC, ISO format), or None if unknown
-        differs: `snapshot` or `run` if the table's is not that of most tables of the dataset, otherwise None
+        differs: which of `snapshot` or `run` differs from most tables of the dataset, or None
         retired: whether a later unfiltered run is live and does not write this table
         missing_files: number of files that are gone or have another size; None if not checked
     """
@@ -290,7 +290,7 @@ def _copy_at(location: str, manifest: Manifest) -> CopiedTable | None:
 
 
 def _is_retired(table: LiveTable, manifests: Iterable[Manifest]) -> bool:
-    """Return whether one of the runs started after that of the table, has no table filter and lacks the table."""
+    """Return whether an unfiltered run that started after the table's run does not contain the table."""
     return any(
         not manifest.tables_filter
         and started_at(manifest.run_id) > started_at(table.run_id)

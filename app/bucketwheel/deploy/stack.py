@@ -61,7 +61,7 @@ def diff(config: Configuration) -> str:
 def apply(
     config: Configuration, confirm: Confirm, echo: Echo = lambda _: None, sleep: Callable[[float], None] = time.sleep
 ) -> Applied:
-    """Create or update the stack after `confirm`, which is shown the changes, returned True.
+    """Pass the changes to `confirm`; if it returns True, create or update the stack.
 
     Raises:
         ConfigError: see `template.template` and `package.check_uploaded`.

@@ -135,7 +135,7 @@ def _is_recent(services: Services, run_id: str, manifests: Sequence[Manifest]) -
     run = next((manifest for manifest in manifests if manifest.run_id == run_id), None)
     if run is None or not any(stage in run.stages for stage in PUBLISHING):
         return False
-    # Earlier versions did not record the time. It cannot be later than the last publication of any run.
+    # Earlier versions did not record when a run was replaced; at the latest, the last publication replaced it.
     until = services.runs.replaced_at(services.dataset, run_id) or max(map(_published_at, manifests))
     hours = services.settings.expire.min_age_hours
     recent = services.now() - until < timedelta(hours=hours)
@@ -182,7 +182,7 @@ def _last_of_tables(services: Services, manifests: Sequence[Manifest], withdrawn
 
 
 def _shown(tables: Iterable[CatalogTable]) -> set[str]:
-    """Return every possible run id in the catalog; tables that an interrupted copy left do not count."""
+    """Return every run id in parameters or locations of catalog tables, except those of interrupted copies."""
     counted = [table for table in tables if not is_temporary(table)]
     return {part for table in counted for part in (table.run_id or "", *run_ids_in(table.location))}
 

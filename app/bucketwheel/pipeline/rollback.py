@@ -43,9 +43,9 @@ def rollback(
 ) -> PublishResult:
     """Publish the tables of a run again, all or none.
 
-    Mark later runs that these tables pointed to as withdrawn, with `reason`; Bucketwheel then refuses to publish
-    their data until `unmark` or `force`. Tables that only other runs published stay unchanged. `report` gets a
-    warning for both.
+    Mark as withdrawn, with `reason`, every later run that these tables pointed to; Bucketwheel then refuses to
+    publish their data until `unmark` or `force`. Tables that only other runs published stay unchanged. `report`
+    gets a warning for both.
 
     Raises:
         SelectionError: no such run, or the run never published.

@@ -54,7 +54,7 @@ def run(
 ) -> RunOutcome:
     """Run the selected stages of one dataset; `select_run.py` chooses the run.
 
-    `observer` is called at the end of a run that did work or failed after its manifest was written.
+    `observer` is called at the end of a run that did work, or that failed after its manifest was saved.
 
     Raises:
         BucketwheelError: see `errors.py`; a note on the error is the advice that `advice.py` composes.

@@ -7,7 +7,8 @@
   fingerprint, still has its files, and has finished every stage except, perhaps, publishing; so a rerun changes
   nothing. Bucketwheel refuses data that a rollback withdrew.
 * A selection without `discover` continues the newest run of the dataset that fits the options. If that run has not
-  finished the stages that the selection needs, Bucketwheel refuses: an older run would publish an older month.
+  finished the stages that the selection needs, Bucketwheel refuses. It does not fall back to an older run,
+  because that would publish an older snapshot.
 """
 
 from __future__ import annotations

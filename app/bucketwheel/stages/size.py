@@ -35,7 +35,7 @@ from bucketwheel.stages.written_bytes import Estimate, estimate_written_bytes
 
 # Decoded bytes of a slice: large enough for long shuffle blocks, small enough for several slices in memory.
 _SLICE_BYTES = 64 * 2**20
-# Bytes of the offset or length of a text.
+# Bytes of the offset or length of a string value.
 _TEXT_OVERHEAD = 4
 
 

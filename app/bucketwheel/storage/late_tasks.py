@@ -1,9 +1,9 @@
-"""Shut out late tasks: a file gets its final name only while the run of its task goes on.
+"""Fence off late tasks: a file gets its final name only while its run is active.
 
-A task writes into the scratch directory of its run and moves the finished file to its final name. The run deletes
-that directory when the stage `bucket` ends (`pipeline/run.py`) and when it is deleted itself. So a task that Spark
-gave up, and that goes on elsewhere, can neither finish a file nor replace a published one. On S3, only the parts of
-an upload exist before that, and the run aborts the uploads that are left.
+A task writes into the scratch directory of its run and moves the finished file to its final name. The directory is
+deleted when the stage `bucket` ends (`pipeline/run.py`) and when `expire` deletes the run. So a task that Spark has
+abandoned, but that still runs on another host, can neither finish a file nor replace a published one. On S3, an
+unfinished file exists only as parts of a multipart upload; the run aborts uploads that remain.
 """
 
 from __future__ import annotations
