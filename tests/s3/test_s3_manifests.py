@@ -64,7 +64,9 @@ def test_save_fails_after_save_of_another_writer(bucket: Bucket, manifest: Manif
     late.save(manifest)
     follower.load("people", RUN)
     follower.save(changed(manifest, "finished"))
-    with pytest.raises(LeaseError, match=rf"{RUN}/manifest.json: another run has written this manifest, so this one"):
+    with pytest.raises(
+        LeaseError, match=rf"{RUN}/manifest.json: another run has written this manifest, so this run stops"
+    ):
         late.save(changed(manifest, "failed"))
     assert status(bucket) == "finished"
 
