@@ -18,7 +18,7 @@ from bucketwheel.aws import clients
 from bucketwheel.storage import s3_client
 from deploy_support import allows
 from page_support import ROOT, Reader
-from submit_support import JOB
+from submit_support import JOB, transitions
 
 
 @pytest.fixture
@@ -42,6 +42,8 @@ def checkout(reader: Reader) -> Reader:
 def cloud(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """AWS by moto, empty; the environment variables lead every AWS client of this process and its children there."""
     reset(aws_endpoint)
+    # The server is shared, and a reset keeps the pace that another test has set for runs of jobs.
+    transitions(aws_endpoint, "glue::job_run", progression="immediate")
     for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": aws_endpoint, "AWS_REGION": REGION}.items():
         monkeypatch.setenv(name, value)
     answer = AthenaResponse.get_work_group
