@@ -1,7 +1,7 @@
 """Complete the names of datasets, runs, stages, environments and settings in the shell.
 
-Completion reads the configuration that the command line selects. Without a readable one there is nothing to complete,
-and an error must not disturb the line that somebody types.
+Completion reads the configuration that the command line selects. If that configuration is unreadable, completion
+offers nothing, because an error message would disturb the command line that the user types.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from bucketwheel.catalogs.live import live_dataset
+from bucketwheel.catalogs.live import live_dataset, was_published
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import CatalogError, SelectionError
 from bucketwheel.executors.copy_store import (
@@ -115,8 +115,9 @@ def _expirable(services: Services, keep: int) -> list[str]:
     manifests = store.manifests(dataset, warn)
     withdrawn = {mark.run_id for mark in withdrawals(store, dataset)}
     whole = [manifest.run_id for manifest in manifests if _is_whole(manifest) and manifest.run_id not in withdrawn]
-    shown = _shown(services.catalog().tables())
-    published = [manifest.run_id for manifest in manifests if any(stage in manifest.stages for stage in PUBLISHING)]
+    tables = services.catalog().tables()
+    shown = _shown(tables)
+    published = [manifest.run_id for manifest in manifests if was_published(manifest)]
     if published and not shown.intersection(published):
         raise CatalogError(
             f"{dataset}: the catalog has no table of any run, although run {published[-1]} was published; nothing "
@@ -124,7 +125,7 @@ def _expirable(services: Services, keep: int) -> list[str]:
         )
     run_ids = store.ids(dataset)
     unreadable = {*run_ids} - {manifest.run_id for manifest in manifests}
-    last = {*_last_of_tables(services, manifests, withdrawn)}
+    last = {*_last_of_tables(services, tables, manifests, withdrawn)}
     kept = {*whole[-keep:], *run_ids[-1:], *unreadable, *shown, *last}
     expirable = [run_id for run_id in store.all_run_ids(dataset) if run_id not in kept]
     return [run_id for run_id in expirable if not _is_recent(services, run_id, manifests)]
@@ -133,7 +134,7 @@ def _expirable(services: Services, keep: int) -> list[str]:
 def _is_recent(services: Services, run_id: str, manifests: Sequence[Manifest]) -> bool:
     """Return whether a run may have been live in the last `expire.min_age_hours`; report the run if so."""
     run = next((manifest for manifest in manifests if manifest.run_id == run_id), None)
-    if run is None or not any(stage in run.stages for stage in PUBLISHING):
+    if run is None or not was_published(run):
         return False
     # Earlier versions did not record when a run was replaced; at the latest, the last publication replaced it.
     until = services.runs.replaced_at(services.dataset, run_id) or max(map(_published_at, manifests))
@@ -160,13 +161,15 @@ def _has_files(manifest: Manifest) -> bool:
     return manifest.status == "finished" and "bucket" in manifest.stages
 
 
-def _last_of_tables(services: Services, manifests: Sequence[Manifest], withdrawn: Collection[str]) -> Iterable[str]:
+def _last_of_tables(
+    services: Services, tables: Sequence[CatalogTable], manifests: Sequence[Manifest], withdrawn: Collection[str]
+) -> Iterable[str]:
     """Return the last run of each table, and warn if the tables show several snapshots.
 
     Leave out tables that a later unfiltered run dropped and that are no longer in the catalog.
     """
     dataset = services.dataset
-    live = live_dataset(services.catalog().tables(), dataset, services.runs, services.settings.catalog, manifests)
+    live = live_dataset(tables, dataset, services.runs, services.settings.catalog, manifests)
     if mix := live.mix_text():
         services.report(Progress(dataset, "expire", "warning", message=f"kept all runs that tables show: {mix}"))
     last: dict[str, str] = {}
