@@ -83,9 +83,10 @@ def notebook_display() -> Callable[..., Any] | None:
     # Only shells of notebooks and similar front ends have a kernel.
     if getattr(shell, "kernel", None) is None:
         return None
-    from IPython.display import display
+    from IPython import display as ipython
 
-    return display  # type: ignore[no-any-return]
+    display: Callable[..., object] = ipython.display
+    return display
 
 
 class _Lines:
