@@ -29,7 +29,10 @@ from bucketwheel.catalogs.live import LiveDataset, LiveTable
 from bucketwheel.contracts import Progress, Report
 from bucketwheel.deploy import aws_jobs as _aws_jobs
 from bucketwheel.deploy.template import template as _template
+from bucketwheel.deploy.template.deployment import Deployment as _Deployment
 from bucketwheel.doctor import Finding
+from bucketwheel.doctor import first_run as _first_run
+from bucketwheel.doctor.first_run import Item as FirstRunItem
 from bucketwheel.errors import BucketwheelError as _BucketwheelError
 from bucketwheel.errors import ConfigError as _ConfigError
 from bucketwheel.monitoring.progress_bars import ProgressBars
@@ -76,14 +79,14 @@ if TYPE_CHECKING:
     from bucketwheel.submit.submit import Submitted
 
 __all__ = [
-    "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "JobRequest",
-    "LiveDataset", "LiveTable", "Manifest", "NewProject", "Package", "Plan", "Progress", "ProgressBars",
+    "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "FirstRunItem",
+    "JobRequest", "LiveDataset", "LiveTable", "Manifest", "NewProject", "Package", "Plan", "Progress", "ProgressBars",
     "PublishResult", "Report", "RunOutcome", "RunState", "Sample", "SampleSpec", "Summary", "VerifyResult",
     "Withdrawal",
     "catalog_text", "check_for_jobs", "connect", "cost", "deploy_apply", "deploy_destroy", "deploy_diff",
-    "deploy_render", "doctor", "example_query", "expirable", "expire", "init", "load", "local_directory", "manifest",
-    "package", "plan", "previous_run", "progress", "report", "rollback", "run", "run_ids", "run_state", "run_states",
-    "runs", "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
+    "deploy_render", "doctor", "example_query", "expirable", "expire", "first_run", "init", "load", "local_directory",
+    "manifest", "package", "plan", "previous_run", "progress", "report", "rollback", "run", "run_ids", "run_state",
+    "run_states", "runs", "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -474,3 +477,14 @@ def doctor(
 ) -> list[Finding]:
     """Check everything that runs and jobs need, within `seconds`; other arguments as for `load`."""
     return _doctor.diagnose(lambda: load(env, directory, overrides, environ), seconds)
+
+
+def first_run(
+    env: str = "local",
+    directory: Path | str | None = None,
+    overrides: Mapping[str, Any] | Sequence[tuple[str, Any, str]] = (),
+    environ: Mapping[str, str] | None = None,
+) -> list[FirstRunItem]:
+    """Return what to try on the first run on AWS, with the names of a configuration; arguments as for `load`."""
+    config = load(env, directory, overrides, environ)
+    return _first_run.items(_Deployment(config.settings, config.env))

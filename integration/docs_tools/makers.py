@@ -10,6 +10,7 @@ from .parts import Maker
 
 MAKERS: Final[Mapping[str, Maker]] = {
     "pages": program.page_table,
+    "first run": program.first_run_tables,
     "settings": models.settings,
     "manifest": models.manifest_fields,
     "command table": program.command_table,

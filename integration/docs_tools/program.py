@@ -12,15 +12,19 @@ from bucketwheel import errors
 from bucketwheel.cli import cli
 from bucketwheel.cli.job import ARGUMENTS
 from bucketwheel.cli.options import OLD_NAMES
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.doctor import first_run
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.monitoring import metrics
+from bucketwheel.settings.loading import load
 
 from .parts import Words, table
 
 # Options of nearly every command, listed once.
 _SHARED = ("--env", "--conf", "--set", "--engine", "--output", "--color")
 _PAGES = ("commands", "arguments", "settings", "manifest", "metrics", "errors")
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+_ROOT = Path(__file__).parents[2]
+REFERENCE = _ROOT / "docs" / "reference"
 _MEANINGS = {
     0: "success, or already up to date",
     1: "the command failed",
@@ -203,3 +207,13 @@ def error_table(_: Words) -> str:
         for error_class in error_classes()
     ]
     return table(("error", "a kind of", "exit code", "meaning", "fix", "then"), rows)
+
+
+def first_run_tables(_: Words) -> str:
+    """Return what is not exercised on AWS, a table for each section, with the names of the dev environment."""
+    deployment = Deployment(load("dev", _ROOT / "conf", environ={}).settings, "dev")
+    sections: dict[str, list[tuple[str, str, str, str]]] = {}
+    for item in first_run.items(deployment, every_platform=True):
+        sections.setdefault(item.section, []).append((item.what, item.rests_on, item.steps, item.shows))
+    header = ("not exercised", "rests on", "how to try", "should show")
+    return "\n\n".join(f"## {title}\n\n{table(header, rows)}" for title, rows in sections.items())

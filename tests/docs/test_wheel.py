@@ -70,5 +70,6 @@ def test_wheel_reaches_first_query_in_four_commands(programs: Path, tmp_path: Pa
     output = [run(programs, directory, command) for command in commands]
     assert "12 tables" in output[0]
     assert "│ person_id │" in output[-1]
+    assert "[ ] 1. " in run(programs, directory, "bucketwheel doctor --first-run")
     (query,) = re.findall(r"^query +(.*)$", output[-2], re.MULTILINE)
     assert re.search(r"\b5 rows\b|\(5 shown\)", answer := run(programs, directory, query)), answer

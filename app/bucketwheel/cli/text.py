@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 
-from bucketwheel.api import Cost, Drift, Expired, Manifest, NewProject, Plan, PublishResult, VerifyResult
+from bucketwheel.api import (
+    Cost,
+    Drift,
+    Expired,
+    FirstRunItem,
+    Manifest,
+    NewProject,
+    Plan,
+    PublishResult,
+    VerifyResult,
+)
 from bucketwheel.cli.terminal import paint, table, width_of, wrapped
 from bucketwheel.formatting import counted, size_text
 
@@ -14,6 +25,8 @@ _STATES = {"ok": "good", "failed": "bad", "warning": "doubtful"}
 _STATE_WIDTH = 9
 # Columns beside the names of checks; with fewer, the text goes below them.
 _MIN_OBSERVATION = 36
+_CHECKBOX = "    "
+_LINK, _EMPHASIS = re.compile(r"\[([^\]]+)\]\([^)]+\)"), re.compile(r"\*([^*]+)\*")
 
 
 def project_text(project: NewProject) -> str:
@@ -140,6 +153,27 @@ def expirable_text(runs: Sequence[Expired]) -> str:
     rows = [(run.dataset, run.run_id, size_text(run.bytes)) for run in runs]
     total = sum(run.bytes for run in runs)
     return table(("dataset", "run", "bytes"), [*rows, ("total", "", size_text(total))])
+
+
+def first_run_text(items: Sequence[FirstRunItem]) -> str:
+    """Return a checklist: each item with its commands, its expected result and the document it rests on."""
+    lines: list[str] = []
+    space = width_of()
+    for number, item in enumerate(items, 1):
+        if number == 1 or item.section != items[number - 2].section:
+            lines += ["", item.section] if lines else [item.section]
+        lines += ["", *wrapped(f"[ ] {number}. {_plain(item.what)}", space, _CHECKBOX)]
+        for label, text in (("try", item.steps), ("shows", item.shows), ("rests on", item.rests_on)):
+            lines += wrapped(f"{_CHECKBOX}{label}: {_plain(text)}", space, f"{_CHECKBOX}  ")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Return Markdown without links and emphasis; code keeps its backticks."""
+    pieces = text.split("`")
+    return "`".join(
+        piece if number % 2 else _EMPHASIS.sub(r"\1", _LINK.sub(r"\1", piece)) for number, piece in enumerate(pieces)
+    )
 
 
 def findings_text(findings: Sequence[tuple[str, str, str, str]]) -> str:
