@@ -95,10 +95,13 @@ class Case(Workspace):
         report: Callable[[Progress], None] = lambda _: None,
         configured: Sequence[str] = STAGES,
         force: bool = False,
+        later: tuple[str, ...] | None = None,
         **changes: Any,
     ) -> RunOutcome:
         """Run some of the `configured` stages, all by default; `changes` are settings."""
-        request = RunRequest(self.dataset, tuple(stages), snapshot_dt, tuple(tables), resume, force=force)
+        request = RunRequest(
+            self.dataset, tuple(stages), snapshot_dt, tuple(tables), resume, force=force, later_stages=later
+        )
         return run_module.run(self.settings(stages=tuple(configured), **changes), request, report)
 
     def store(self) -> RunStore:

@@ -174,6 +174,7 @@ def run(
     command: str = "",
     log: Callable[[str], None] | None = None,
     force: bool = False,
+    later_stages: Sequence[str] | None = None,
 ) -> RunOutcome:
     """Run stages of one dataset, then publish its metrics, a notification and a summary as `monitoring` configures.
 
@@ -188,13 +189,16 @@ def run(
         command: the command line for the advice after a failure; empty composes one.
         log: called with each line of embedded metrics for CloudWatch; None writes to stderr.
         force: publish data that a rollback withdrew, and remove its mark.
+        later_stages: stages that other jobs will run; what publishing needs for them is checked first. None assumes
+            the configured stages after the selection.
     """
 
     def composed() -> str:
         options = list(_advice.selection(stages, snapshot_dt, tables))
         return command or _advice.command(config, ["bucketwheel", "run", dataset], options)
 
-    request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, composed, force)
+    later = None if later_stages is None else tuple(later_stages)
+    request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, composed, force, later)
     reporter = _RunEndReporter(config, request, progress, log)
     with _closed(progress), reporter.observe() as observer:
         outcome = _run.run(config.settings, request, progress, observer=observer)

@@ -53,6 +53,14 @@ def test_execution_runs_stages_of_both_datasets_in_order(machine: Machine) -> No
             assert arguments["--env"] == "prod"
     assert [run["--stages"] for run in machine.runs()["register-staged-tables"]] == ["register", "register"]
     assert [run["--stages"] for run in machine.runs()["create-athena-bucketed-tables"]] == ["ctas", "ctas"]
+    # Every job checks what the later ones need.
+    later = {name: {run["--later-stages"] for run in runs} for name, runs in machine.runs().items()}
+    assert later == {
+        "infobase-split-and-bucket": {"register,ctas"},
+        "addressable-bucket": {"register,ctas"},
+        "register-staged-tables": {"ctas"},
+        "create-athena-bucketed-tables": {"none"},
+    }
     assert machine.notifications() == []
 
 

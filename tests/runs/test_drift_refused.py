@@ -28,7 +28,7 @@ def test_unreachable_catalog_gives_warning_without_limit(case: Case, monkeypatch
     monkeypatch.setattr(plugins, "catalog", lambda _: Unreachable())
     seen, report = reports()
     stages = ["discover", "split", "size", "bucket", "verify"]
-    outcome = case.run(stages, report=report)
+    outcome = case.run(stages, report=report, later=())
     assert (outcome.manifest.verify.drift, outcome.manifest.status) == (None, "finished")
     assert "not compared with the published run: the catalog is away" in warnings_in(seen)
 

@@ -165,7 +165,7 @@ def test_foreign_tables_are_refused_unless_adopted(case: Case) -> None:
         connection.execute(f"CREATE TABLE {DATABASE}.bucketed_people_2 AS SELECT 1 AS mine")
     with pytest.raises(ForeignTableError, match="'bucketed_people_2' exists in the catalog and was not created by"):
         case.run()
-    assert case.view_names() == ["ext_people_1", "ext_people_2"]
+    assert (case.view_names(), case.hashes()) == ([], {})
     case.run(resume="last", catalog__adopt=True)
     assert marks(case) == {JANUARY}
     with duckdb.connect(str(case.catalog), read_only=True) as connection:

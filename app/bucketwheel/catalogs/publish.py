@@ -156,7 +156,7 @@ def publish_all(
     with fence.guard():
         before = _before(catalog, tables)
         if not adopt:
-            _refuse_foreign(tables, before)
+            _refuse_foreign([(table.name, table.parameters.get(DATASET)) for table in tables], before)
         replacing(_replaced(tables, before))
         changed: list[_Change] = []
         try:
@@ -207,14 +207,21 @@ def _before(catalog: Catalog, tables: Sequence[CatalogTable]) -> list[CatalogTab
     return [known.get(table.name.lower()) for table in tables]
 
 
-def _refuse_foreign(tables: Sequence[CatalogTable], before: Sequence[CatalogTable | None]) -> None:
+def check_owned(catalog: Catalog, names: Sequence[str], dataset: str) -> None:
+    """Raise ForeignTableError if tables of these names were not created by Bucketwheel for this dataset."""
+    known = _by_name(catalog)
+    _refuse_foreign([(name, dataset) for name in names], [known.get(name.lower()) for name in names])
+
+
+def _refuse_foreign(tables: Sequence[tuple[str, str | None]], before: Sequence[CatalogTable | None]) -> None:
+    """Raise ForeignTableError if tables exist that are not those of their (name, dataset)."""
     problems = []
-    for table, existing in zip(tables, before, strict=True):
+    for (name, dataset), existing in zip(tables, before, strict=True):
         owner = existing.parameters.get(DATASET) if existing else None
         if existing and existing.run_id is None:
             problems.append(f"table {existing.name!r} exists in the catalog and was not created by Bucketwheel")
-        elif owner not in (None, table.parameters.get(DATASET)):
-            problems.append(f"table {table.name!r} exists in the catalog and belongs to dataset {owner!r}")
+        elif owner not in (None, dataset):
+            problems.append(f"table {name!r} exists in the catalog and belongs to dataset {owner!r}")
     if problems:
         raise ForeignTableError(
             f"{'; '.join(problems)}. Rename it, change catalog.staged_prefix or catalog.final_prefix, or set "

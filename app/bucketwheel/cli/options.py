@@ -98,6 +98,12 @@ def _names(context: click.Context, parameter: click.Parameter, value: str | None
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _later(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    if value in (None, *AUTOMATIC):
+        return None
+    return () if value == "none" else _names(context, parameter, value)
+
+
 def _assignments(_: click.Context, __: click.Parameter, values: Sequence[str]) -> Overrides:
     overrides: Overrides = []
     for value in values:
@@ -211,6 +217,13 @@ resume_option = click.option(
 )
 stages_option = click.option(
     "--stages", callback=_names, metavar="A,B", shell_complete=complete_stages, help="Run only these stages."
+)
+later_option = click.option(
+    "--later-stages",
+    callback=_later,
+    metavar="A,B|none",
+    shell_complete=complete_stages,
+    help="Stages that other jobs will run; default the configured ones. What they need is checked first.",
 )
 snapshot_option = click.option(
     "--snapshot-dt",

@@ -15,6 +15,7 @@ from bucketwheel.cli.options import (
     dataset_argument,
     datasets,
     invocation,
+    later_option,
     old_names,
     output_option,
     print_json,
@@ -74,6 +75,7 @@ def plan(
 @stages_option
 @snapshot_option
 @tables_option
+@later_option
 @resume_option
 @click.option("--force", is_flag=True, help="Publish data that a rollback withdrew.")
 @click.option(
@@ -90,6 +92,7 @@ def run(
     config: Configuration,
     dataset: str | None,
     stages: tuple[str, ...],
+    later_stages: tuple[str, ...] | None,
     snapshot_dt: str | None,
     tables_filter: tuple[str, ...],
     resume: str | None,
@@ -119,7 +122,8 @@ def run(
             # Close the progress bars before printing a result, because they control the terminal.
             with show_progress(output, log=log) as progress:
                 given = (name, stages, snapshot_dt, tables_filter, resume, progress, run_again(config, name))
-                done = api.run(config, *given, log=log.write_line if log else None, force=force)
+                write = log.write_line if log else None
+                done = api.run(config, *given, log=write, force=force, later_stages=later_stages)
             if output == "text":
                 cost = api.cost(config, done.manifest)
                 text = run_text(done.manifest, done.changed, cost) if verbose else summary_text(config, done)

@@ -16,7 +16,7 @@ from bucketwheel.errors import SelectionError, StorageError, WithdrawnError
 from bucketwheel.executors.copy_store import (
     check_copies,
 )
-from bucketwheel.pipeline.run import prefixes
+from bucketwheel.pipeline.preflight import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult

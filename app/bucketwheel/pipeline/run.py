@@ -15,14 +15,13 @@ from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, o
 from bucketwheel.errors import BucketwheelError, VerificationError
 from bucketwheel.formatting import html_list, html_table, size_text
 from bucketwheel.pipeline.log import log_failure
+from bucketwheel.pipeline.preflight import DATA, Preflight, check_packages, prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
 from bucketwheel.pipeline.services import RunRequest, leased, selected_stages, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.runs.store import BucketCheckpoints
-from bucketwheel.settings import PROMOTE, CatalogSettings, Settings
+from bucketwheel.settings import Settings
 from bucketwheel.stages import drift
-
-_DATA = ("bucket", "verify")
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,7 @@ def _run(
     names = selected_stages(settings, request.stages)
     stages = [plugins.stage(name, settings) for name in names]
     # Report missing packages before the heavy stage, not after it.
-    plugins.check(
-        settings,
-        engine=any(name in _DATA for name in names),
-        catalog=any(name in PUBLISHING for name in names),
-        executor="ctas" in names,
-    )
+    check_packages(settings, names, request.later_stages)
     with leased(settings, request, report, now) as (held, lease):
         manifest = select_run(held, stages, request)
         lease.works_on(manifest.run_id)
@@ -118,10 +112,13 @@ class _StageRunner:
             self._save(manifest)
             # A run may have been killed after its bucket stage was saved and before its checkpoints were deleted.
             self._clear(manifest)
-            self._check_backends([stage.name for stage in todo])
-            if any(stage.name in _DATA for stage in todo):
+            preflight = Preflight(self._services, [stage.name for stage in todo], self._request.later_stages)
+            preflight.check_backends()
+            if any(stage.name in DATA for stage in todo):
                 drift.refuse_changes(manifest, self._services)
             for stage in todo:
+                if stage.name == preflight.first:
+                    preflight.check_tables(manifest)
                 if stage.name == "bucket":
                     # By now the columns of the tables are known, too.
                     drift.refuse_changes(manifest, self._services)
@@ -150,13 +147,6 @@ class _StageRunner:
         return (
             shown and result.method == self._services.settings.ctas.method and is_recorded(manifest, self._services)
         )
-
-    def _check_backends(self, todo: Sequence[str]) -> None:
-        """Check the catalog and the executor before the heavy stages, so that publishing does not fail after them."""
-        if any(name in PUBLISHING for name in todo):
-            self._services.catalog().check()
-        if "ctas" in todo and self._services.settings.ctas.method != PROMOTE:
-            self._services.executor().check()
 
     def _planned(self, manifest: Manifest, stages: Sequence[Stage]) -> tuple[str, ...]:
         """Return all stages that were ever selected for this run; resuming runs them too."""
@@ -216,11 +206,6 @@ def _command(request: RunRequest) -> str:
     return request.command() or shlex.join(["bucketwheel", "run", request.dataset, *options])
 
 
-def prefixes(catalog: CatalogSettings) -> dict[str, str]:
-    """Return the table name prefix of each publishing stage."""
-    return {"register": catalog.staged_prefix, "ctas": catalog.final_prefix}
-
-
 def _tables(manifest: Manifest, stage: str) -> Iterator[Progress]:
     """Yield the progress of a stage for each table."""
     if stage == "verify":
@@ -244,7 +229,7 @@ def _ending(manifest: Manifest) -> dict[str, str | None]:
 
 def _starting(services: Services, stage: str, manifest: Manifest) -> Progress:
     rows = size = 0
-    if stage in _DATA:
+    if stage in DATA:
         # Stage bucket counts every row twice: once when reading it, once when writing it.
         rows = manifest.discover.rows * (2 if stage == "bucket" else 1)
         size = sum(table.bytes for table in manifest.size.tables)

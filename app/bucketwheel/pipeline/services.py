@@ -32,6 +32,7 @@ class RunRequest:
         tables_filter: tables to write; empty takes all.
         resume: a run id, `last`, or None for a new run.
         force: publish data that a rollback withdrew.
+        later_stages: stages that other jobs will run on this run; None assumes those of the configuration.
         command: returns the command line of the user, for the advice after a failure.
     """
 
@@ -42,6 +43,7 @@ class RunRequest:
     resume: str | None = None
     command: Callable[[], str] = str
     force: bool = False
+    later_stages: tuple[str, ...] | None = None
 
 
 def utc_now() -> datetime:

@@ -9,6 +9,7 @@ Only the state machine retries failed jobs. Refused data stays refused, so the n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bucketwheel.deploy.template import emr
@@ -23,6 +24,8 @@ _SUBSTITUTIONS = {
     "role": "${JobRole.Arn}",
     "application": "${Application}",
 }
+_PUBLISHING = ("register", "ctas")
+_LATER = "--later-stages"
 _OPTIONS = {"--SNAPSHOT_DT": "$.snapshot_dt", "--TABLES_FILTER": "$.tables_filter"}
 _TEMPORARY = (
     "EMRServerless.ConflictException",
@@ -92,7 +95,9 @@ def definition(deployment: Deployment) -> State:
 def _branch(deployment: Deployment, dataset: str) -> State:
     """Return the branch of one dataset, which does nothing if the input names only others."""
     look, choice, work, skip = (f"{word} {dataset}" for word in ("Look at", "Is wanted:", "Bucket", "Skip"))
-    task = _task(deployment, deployment.job_for(dataset, "bucket"), dataset=dataset)
+    job = deployment.job_for(dataset, "bucket")
+    later = [stage for stage in _PUBLISHING if stage not in deployment.jobs()[job].stages]
+    task = _task(deployment, job, later, dataset=dataset)
     return {
         "StartAt": look,
         "States": {
@@ -117,9 +122,10 @@ def _publish(deployment: Deployment, stage: str) -> State:
     """Return the state that runs one publishing stage for every dataset in turn."""
     datasets = list(deployment.settings.datasets)
     jobs = {dataset: deployment.job_for(dataset, stage) for dataset in datasets}
+    later = _PUBLISHING[_PUBLISHING.index(stage) + 1 :]
     if all(deployment.jobs()[name].dataset is None for name in jobs.values()) and len(set(jobs.values())) == 1:
         start = f"Run {stage}"
-        states = {start: {**_task(deployment, jobs[datasets[0]], stages=stage), "End": True}}
+        states = {start: {**_task(deployment, jobs[datasets[0]], later, stages=stage), "End": True}}
     else:
         start = f"Job for {stage}"
         # No choice matches an unknown dataset, which fails the execution.
@@ -128,7 +134,10 @@ def _publish(deployment: Deployment, stage: str) -> State:
             for dataset in datasets
         ]
         states = {start: {"Type": "Choice", "Choices": choices}} | {
-            f"Run {stage} of {dataset}": {**_task(deployment, name, dataset=dataset, stages=stage), "End": True}
+            f"Run {stage} of {dataset}": {
+                **_task(deployment, name, later, dataset=dataset, stages=stage),
+                "End": True,
+            }
             for dataset, name in jobs.items()
         }
     return {
@@ -146,10 +155,16 @@ def _publish(deployment: Deployment, stage: str) -> State:
     }
 
 
-def _task(deployment: Deployment, name: str, dataset: str | None = None, stages: str = "") -> State:
-    """Return the state that runs a job to its end; without `dataset` it uses the one in its input."""
+def _task(
+    deployment: Deployment, name: str, later: Sequence[str], dataset: str | None = None, stages: str = ""
+) -> State:
+    """Return the state that runs a job to its end; without `dataset` it uses the one in its input.
+
+    The job checks what the `later` stages need before it writes data.
+    """
     job = deployment.jobs()[name]
     fixed = deployment.arguments(job, dataset=dataset, stages=(stages,) if stages else ())
+    fixed |= {_LATER: ",".join(later) or "none"}
     taken = dict(_OPTIONS) if dataset else {"--dataset": "$.dataset", **_OPTIONS}
     run = _glue(deployment, name, fixed, taken) if deployment.on_glue else _emr(deployment, name, fixed, taken)
     failed = deployment.settings.deploy.retries
@@ -166,7 +181,7 @@ def _task(deployment: Deployment, name: str, dataset: str | None = None, stages:
 
 def _glue(deployment: Deployment, name: str, fixed: dict[str, str], taken: dict[str, str]) -> State:
     """Return the call, with only those arguments that differ from the job's own defaults."""
-    explicit = {key: value for key, value in fixed.items() if key in ("--dataset", "--stages")}
+    explicit = {key: value for key, value in fixed.items() if key in ("--dataset", "--stages", _LATER)}
     return {
         "Resource": resource("glue:startJobRun.sync"),
         "Parameters": {
