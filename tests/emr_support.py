@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from botocore.awsrequest import AWSResponse
 from moto.emrserverless.models import JobRun, emrserverless_backends
 
+import aws_shapes
 from bucketwheel import api
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.submit.emr_serverless import EmrRuns
@@ -68,7 +69,20 @@ class Emr:
 def looked(emr: Emr, **described: Any) -> JobState:
     """What becomes of an answer of AWS to `GetJobRun`."""
     runs = EmrRuns(Deployment(emr.config.settings, "prod"), "pipeline")
-    answer = {"applicationId": emr.application, "jobRunId": "x", **described}
+    answer = {
+        "applicationId": emr.application,
+        "jobRunId": "x",
+        "arn": f"arn:aws:emr-serverless:{REGION}:{ACCOUNT}:/applications/{emr.application}/jobruns/x",
+        "createdBy": f"arn:aws:iam::{ACCOUNT}:user/someone",
+        "createdAt": datetime(2026, 1, 1, tzinfo=UTC),
+        "updatedAt": datetime(2026, 1, 1, tzinfo=UTC),
+        "executionRole": f"arn:aws:iam::{ACCOUNT}:role/omc_flywheel-prod-glue-role",
+        "stateDetails": "as the state says",
+        "releaseLabel": "emr-7.8.0",
+        "jobDriver": {"sparkSubmit": {"entryPoint": "s3://x/job.py"}},
+        **described,
+    }
+    aws_shapes.response("emr-serverless", "GetJobRun", {"jobRun": answer})
 
     def answered_by_aws(request: Any, _: int) -> Any:
         content = json.dumps({"jobRun": answer}, default=datetime.timestamp).encode()

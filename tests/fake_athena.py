@@ -12,6 +12,7 @@ from unittest import mock
 
 from moto.athena.responses import AthenaResponse
 
+import aws_shapes
 from bucketwheel.storage import join
 from fake_sql import Plan, SqlRefusedError, TinySql
 
@@ -83,22 +84,27 @@ class FakeAthena:
         return [{"Data": [{} if cell is None else {"VarCharValue": cell} for cell in row]} for row in (header, *rows)]
 
 
+def _answer(operation: str, fields: dict[str, Any]) -> str:
+    return json.dumps(aws_shapes.response("athena", operation, fields))
+
+
 @contextmanager
 def athena_served(fake: FakeAthena) -> Iterator[FakeAthena]:
     """Let moto's Athena pass its queries to `fake`."""
 
     def start(self: AthenaResponse) -> str:
-        return json.dumps({"QueryExecutionId": fake.start(json.loads(self.body))})
+        return _answer("StartQueryExecution", {"QueryExecutionId": fake.start(json.loads(self.body))})
 
     def get(self: AthenaResponse) -> str:
-        return json.dumps({"QueryExecution": fake.execution(self._get_param("QueryExecutionId"))})
+        return _answer("GetQueryExecution", {"QueryExecution": fake.execution(self._get_param("QueryExecutionId"))})
 
     def stop(self: AthenaResponse) -> str:
         fake.stop(self._get_param("QueryExecutionId"))
-        return "{}"
+        return _answer("StopQueryExecution", {})
 
     def results(self: AthenaResponse) -> str:
-        return json.dumps({"ResultSet": {"Rows": fake.result(self._get_param("QueryExecutionId"))}})
+        rows = fake.result(self._get_param("QueryExecutionId"))
+        return _answer("GetQueryResults", {"ResultSet": {"Rows": rows}})
 
     with (
         mock.patch.object(AthenaResponse, "start_query_execution", start),

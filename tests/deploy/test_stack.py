@@ -6,11 +6,13 @@ moto creates buckets, roles, topics, log groups, state machines, rules and dashb
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from moto_account import LOCATION, NAME, Account
 
+import aws_shapes
 from bucketwheel import api
 from bucketwheel.aws import clients
 from bucketwheel.deploy import stack
@@ -72,7 +74,9 @@ def test_empty_change_set_is_not_an_error(account: Account, monkeypatch: pytest.
 
 def refuse_change_set(account: Account, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
     client = clients.client("cloudformation", account.configuration().settings.aws)
-    answer = {"Status": "FAILED", "StatusReason": reason, "Changes": []}
+    answer = aws_shapes.response(
+        "cloudformation", "DescribeChangeSet", {"Status": "FAILED", "StatusReason": reason, "Changes": []}
+    )
     monkeypatch.setattr(client, "describe_change_set", lambda **_: answer)
 
 
@@ -139,7 +143,7 @@ def test_failed_change_error_has_reasons(account: Account, monkeypatch: pytest.M
     ]
     answers = iter([[], *([[_event(*event) for event in events]] * 9)])
     monkeypatch.setattr(client, "execute_change_set", execute)
-    monkeypatch.setattr(client, "describe_stack_events", lambda **_: {"StackEvents": next(answers)})
+    monkeypatch.setattr(client, "describe_stack_events", lambda **_: answered(next(answers)))
     with pytest.raises(DeployError) as failed:
         account.apply(monitoring__retention_days=30)
     assert str(failed.value).splitlines() == [
@@ -148,8 +152,15 @@ def test_failed_change_error_has_reasons(account: Account, monkeypatch: pytest.M
     ]
 
 
-def _event(number: str, name: str, status: str, reason: str) -> dict[str, str]:
+def answered(events: list[dict[str, Any]]) -> dict[str, Any]:
+    return aws_shapes.response("cloudformation", "DescribeStackEvents", {"StackEvents": events})
+
+
+def _event(number: str, name: str, status: str, reason: str) -> dict[str, Any]:
     return {
+        "StackId": f"arn:aws:cloudformation:us-east-1:123456789012:stack/{NAME}/1",
+        "StackName": NAME,
+        "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
         "EventId": number,
         "LogicalResourceId": name,
         "ResourceType": "AWS::Some::Type",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from moto_account import NAME, Account
 
+import aws_shapes
 from bucketwheel.aws import clients
 from bucketwheel.deploy import stack
 from bucketwheel.errors import DeployError, SelectionError
@@ -57,7 +58,8 @@ def test_existing_workgroup_is_found_on_later_page(account: Account, monkeypatch
 
     def listed(NextToken: str | None = None) -> dict[str, Any]:  # noqa: N803 as botocore calls it
         names, token = pages[NextToken]
-        return {"WorkGroups": [{"Name": name} for name in names], **({"NextToken": token} if token else {})}
+        page = {"WorkGroups": [{"Name": name} for name in names], **({"NextToken": token} if token else {})}
+        return aws_shapes.response("athena", "ListWorkGroups", page)
 
     monkeypatch.setattr(clients.client("athena", account.configuration().settings.aws), "list_work_groups", listed)
     with pytest.raises(DeployError, match=r"outside the stack: AWS::Athena::WorkGroup omc_flywheel-prod\."):

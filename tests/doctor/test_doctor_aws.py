@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import aws_shapes
 from aws_server import REGION, plain_client
 from bucketwheel import api
 from bucketwheel.aws import clients as aws_module
@@ -66,6 +67,47 @@ def test_permissions_denied_action_names_action_and_resource(
         f"arn:aws:s3:::{DATA}/omc_cleanroom_data/_bucketwheel/bucketwheel-doctor",
         "cloudwatch:PutMetricData on *",
     ]
+
+
+def test_permissions_one_denied_resource_is_named(diagnose: Diagnose, simulated: Callable[..., Simulator]) -> None:
+    double = simulated()
+    table = "arn:aws:glue:us-east-1:123456789012:table/omc_flywheel_prod/ext_bucketwheel-doctor"
+    double.decided["glue:UpdateTable", table] = "explicitDeny"
+    double.decided["glue:DeleteTable", table] = "implicitDeny"
+    finding = diagnose()["permissions"]
+    assert finding.found.splitlines() == [
+        f"role {ROLE} lacks permissions:",
+        f"glue:DeleteTable on {table}",
+        f"glue:UpdateTable on {table} (denied by a policy)",
+    ]
+    assert finding.todo.splitlines() == [
+        "`bucketwheel deploy apply` grants them; check its permissions boundary and the account policies, too",
+        "denied by a policy: change that policy, because a grant does not override it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        (
+            {"OrganizationsDecisionDetail": {"AllowedByOrganizations": False}},
+            "denied by a policy of the organization",
+        ),
+        (
+            {"PermissionsBoundaryDecisionDetail": {"AllowedByPermissionsBoundary": False}},
+            "outside the permissions boundary",
+        ),
+    ],
+)
+def test_permissions_limit_of_account_is_named(
+    diagnose: Diagnose, simulated: Callable[..., Simulator], details: dict[str, Any], reason: str
+) -> None:
+    double = simulated()
+    double.decided["cloudwatch:PutMetricData", "*"] = "implicitDeny"
+    double.details["cloudwatch:PutMetricData"] = details
+    finding = diagnose()["permissions"]
+    assert finding.found.splitlines()[1:] == [f"cloudwatch:PutMetricData on * ({reason})"]
+    assert finding.todo == f"{reason}: change that policy, because a grant does not override it"
 
 
 def test_permissions_iam_refuses_warns(diagnose: Diagnose, instead: Callable[[str, Any], None]) -> None:
@@ -139,7 +181,8 @@ def test_workgroup_states_are_reported(diagnose: Diagnose, prod: str, instead: C
     assert state(bare) == ("failed", "bare has no location for results")
     athena.delete_work_group(WorkGroup="bare")
     # moto cannot disable one.
-    instead("athena", SimpleNamespace(get_work_group=lambda **_: {"WorkGroup": {"State": "DISABLED"}}))
+    disabled = aws_shapes.response("athena", "GetWorkGroup", {"WorkGroup": {"Name": WORKGROUP, "State": "DISABLED"}})
+    instead("athena", SimpleNamespace(get_work_group=lambda **_: disabled))
     assert state(diagnose()["workgroup"]) == ("failed", f"{WORKGROUP} is disabled")
 
 

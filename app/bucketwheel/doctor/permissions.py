@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, is_denied, wrap_aws_errors
@@ -13,9 +13,26 @@ from bucketwheel.doctor.checks import CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, ConfigError
 from bucketwheel.formatting import counted
 
+if TYPE_CHECKING:
+    from mypy_boto3_iam.type_defs import EvaluationResultTypeDef, ResourceSpecificResultTypeDef
+
 # Replaces `*` in a policy's patterns.
 _SAMPLE = "bucketwheel-doctor"
 _MAX_SHOWN = 6
+_BY_POLICY, _BY_BOUNDARY, _BY_ORGANIZATION = (
+    "denied by a policy",
+    "outside the permissions boundary",
+    "denied by a policy of the organization",
+)
+_GRANT = "`bucketwheel deploy apply` grants them; check its permissions boundary and the account policies, too"
+
+
+class _Denial(NamedTuple):
+    """A denied action; `reason` is empty if no policy grants it."""
+
+    action: str
+    resource: str
+    reason: str
 
 
 def applies(deployment: Deployment) -> bool:
@@ -42,15 +59,23 @@ def look(deployment: Deployment) -> CheckResult:
     except BucketwheelError as error:
         return without_answer(error, role)
     if denied:
-        lines = [f"{', '.join(actions)} on {resource}" for resource, actions in denied.items()]
-        more = (
-            [f"and more on {counted(len(lines) - _MAX_SHOWN, 'other resource')}"] if len(lines) > _MAX_SHOWN else []
-        )
-        return failed(
-            "\n".join([f"role {role} lacks permissions:", *lines[:_MAX_SHOWN], *more]),
-            "`bucketwheel deploy apply` grants them; check its permissions boundary and the account policies, too",
-        )
+        return _failed(role, denied)
     return ok(f"role {role}: {counted(simulated, 'action')} simulated, all allowed")
+
+
+def _failed(role: str, denied: Sequence[_Denial]) -> CheckResult:
+    actions: dict[tuple[str, str], list[str]] = {}
+    for denial in denied:
+        actions.setdefault((denial.resource, denial.reason), []).append(denial.action)
+    lines = [
+        f"{', '.join(dict.fromkeys(names))} on {resource}{f' ({reason})' if reason else ''}"
+        for (resource, reason), names in actions.items()
+    ]
+    more = [f"and more on {counted(len(lines) - _MAX_SHOWN, 'other resource')}"] if len(lines) > _MAX_SHOWN else []
+    reasons = sorted({denial.reason for denial in denied} - {""})
+    advice = [_GRANT] if any(not denial.reason for denial in denied) else []
+    advice += [f"{reason}: change that policy, because a grant does not override it" for reason in reasons]
+    return failed("\n".join([f"role {role} lacks permissions:", *lines[:_MAX_SHOWN], *more]), "\n".join(advice))
 
 
 def without_answer(error: BucketwheelError, role: str) -> CheckResult:
@@ -70,11 +95,11 @@ def without_answer(error: BucketwheelError, role: str) -> CheckResult:
     raise error
 
 
-def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[dict[str, list[str]], int]:
-    """Return the denied actions by resource, and the number of simulated actions."""
+def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[list[_Denial], int]:
+    """Return the denied actions, and the number of simulated actions."""
     partition, account = arn.split(":")[1], arn.split(":")[4]
     names = {"AWS::Partition": partition, "AWS::Region": _region(deployment), "AWS::AccountId": account}
-    denied: dict[str, list[str]] = {}
+    denied: list[_Denial] = []
     simulated: set[str] = set()
     for statement in _statements(deployment):
         resources = list(_resources(statement, names))
@@ -90,9 +115,33 @@ def _denied(iam: Any, arn: str, deployment: Deployment) -> tuple[dict[str, list[
         )
         for page in pages:
             for result in page["EvaluationResults"]:
-                if result["EvalDecision"] != "allowed":
-                    denied.setdefault(result["EvalResourceName"], []).append(result["EvalActionName"])
+                denied += _denials(result, resources)
     return denied, len(simulated)
+
+
+def _denials(result: EvaluationResultTypeDef, resources: Sequence[str]) -> Iterator[_Denial]:
+    """Yield each resource on which the action is denied.
+
+    IAM returns one result per action with the decision for all resources together, and the name of their type instead
+    of a resource; the decisions per resource are below it, unless the only resource is `*`.
+    """
+    action, details = result["EvalActionName"], result.get("ResourceSpecificResults") or ()
+    for detail in details:
+        if detail["EvalResourceDecision"] != "allowed":
+            reason = _reason(detail["EvalResourceDecision"], detail, result)
+            yield _Denial(action, detail["EvalResourceName"], reason)
+    if not details and result["EvalDecision"] != "allowed":
+        yield _Denial(action, ", ".join(resources), _reason(result["EvalDecision"], result, result))
+
+
+def _reason(
+    decision: str, detail: ResourceSpecificResultTypeDef | EvaluationResultTypeDef, result: EvaluationResultTypeDef
+) -> str:
+    if not result.get("OrganizationsDecisionDetail", {}).get("AllowedByOrganizations", True):
+        return _BY_ORGANIZATION
+    if not detail.get("PermissionsBoundaryDecisionDetail", {}).get("AllowedByPermissionsBoundary", True):
+        return _BY_BOUNDARY
+    return _BY_POLICY if decision == "explicitDeny" else ""
 
 
 def _region(deployment: Deployment) -> str:

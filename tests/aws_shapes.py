@@ -1,0 +1,89 @@
+"""Check requests and responses against botocore's service models, which are AWS's own description of its API."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import botocore.session
+from botocore.model import ServiceModel, Shape
+from botocore.validate import ParamValidator
+
+
+@functools.cache
+def model(service: str) -> ServiceModel:
+    """Return the model of a service, by its name in boto3."""
+    return botocore.session.get_session().get_service_model(service)
+
+
+def response(service: str, operation: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the response of a test double.
+
+    Raises:
+        AssertionError: AWS would not answer like this; names the fields that are unknown, missing or of another type.
+    """
+    shape = model(service).operation_model(operation).output_shape
+    fields = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+    problems = list(_problems(shape, fields)) if shape is not None else [f"unknown field {name}" for name in fields]
+    assert not problems, f"{service} {operation} does not answer like this: {'; '.join(problems)}"
+    return answer
+
+
+def request_problems(service: ServiceModel, operation: str, parameters: Mapping[str, Any]) -> list[str]:
+    """Return what AWS would refuse in a request, and the fields and operations that it has deprecated."""
+    operation_model = service.operation_model(operation)
+    problems = [f"{operation} is deprecated"] if operation_model.deprecated else []
+    if operation_model.input_shape is None:
+        return problems + [f"unknown field {name}" for name in parameters]
+    return problems + list(_problems(operation_model.input_shape, parameters, strict=True))
+
+
+def _problems(shape: Shape, value: Any, *, strict: bool = False) -> Iterator[str]:
+    report = ParamValidator().validate(value, shape)
+    if report.has_errors():
+        yield from report.generate_report().splitlines()
+    else:
+        yield from _walk(shape, value, "", strict)
+
+
+def _walk(shape: Any, value: Any, path: str, strict: bool) -> Iterator[str]:
+    """Yield what botocore itself does not check: values of enums and, if strict, deprecated fields and patterns."""
+    if shape.type_name == "structure" and isinstance(value, Mapping):
+        for name, part in value.items():
+            described = shape._shape_model["members"].get(name, {})
+            if strict and (described.get("deprecated") or shape.members[name]._shape_model.get("deprecated")):
+                yield f"{path}.{name} is deprecated"
+            yield from _walk(shape.members[name], part, f"{path}.{name}", strict)
+    elif shape.type_name == "list":
+        for part in value:
+            yield from _walk(shape.member, part, f"{path}[]", strict)
+    elif shape.type_name == "map":
+        for name, part in value.items():
+            yield from _walk(shape.key, name, f"{path} key", strict)
+            yield from _walk(shape.value, part, f"{path}.{name}", strict)
+    elif shape.type_name == "string" and isinstance(value, str):
+        yield from _text_problems(shape, value, path, strict)
+
+
+def _text_problems(shape: Any, value: str, path: str, strict: bool) -> Iterator[str]:
+    values = shape.metadata.get("enum", ())
+    if values and value not in values:
+        yield f"{path} is {value!r}, not one of {', '.join(values)}"
+    if not strict:
+        return
+    if len(value) > shape.metadata.get("max", len(value)):
+        yield f"{path} has {len(value)} characters, at most {shape.metadata['max']} are allowed"
+    pattern = _compiled(shape.metadata.get("pattern"))
+    if pattern is not None and not pattern.fullmatch(value):
+        yield f"{path} is {value!r}, which does not match {pattern.pattern}"
+
+
+@functools.cache
+def _compiled(pattern: str | None) -> re.Pattern[str] | None:
+    """Compile a pattern of a model; None if Python's syntax differs from AWS's."""
+    try:
+        return re.compile(pattern, re.DOTALL) if pattern else None
+    except re.error:
+        return None
