@@ -1,4 +1,4 @@
-"""Compose the advice after a failure: the command that continues, and the fix that it needs before it works.
+"""Compose the advice after a failure: the command to run next, and what to fix first, if anything.
 
 A failed run ends with one line:
 
@@ -111,7 +111,7 @@ def is_advice(text: str) -> bool:
 
 
 def resume_command(line: str) -> str:
-    """Return the command of a line of advice that resumes a run as printed, or an empty string."""
+    """Return the command in a line of advice if it resumes a run as printed, otherwise an empty string."""
     return line.removeprefix(RESUME) if line.startswith(RESUME) else ""
 
 
@@ -186,7 +186,7 @@ def _masked(words: Iterable[str]) -> Iterator[str]:
 
 
 def _without(words: Sequence[str], option: str, start: str = "") -> Iterator[str]:
-    """Yield the words without an option, or without those of its occurrences whose value begins with `start`."""
+    """Yield the words without each occurrence of an option whose value begins with `start`."""
     index = 0
     while index < len(words):
         word = words[index]

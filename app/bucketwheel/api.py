@@ -115,11 +115,11 @@ def init(
 
     Args:
         directory: the project; created if it does not exist.
-        source: directory of the snapshots, local or on S3; None takes the only one in `directory`.
+        source: directory of the snapshots, local or on S3; if None, the only one in `directory`.
         key: the key column, or several, separated by commas.
-        dataset: name of the dataset; None derives it from the source.
+        dataset: name of the dataset; if None, derived from the source.
         overrides: settings for the new configuration, as for `load`.
-        environ: environment variables; None takes those of the process.
+        environ: environment variables; if None, those of the process.
     """
     environment = os.environ if environ is None else environ
     config = _config.load("local", None, _given(overrides), environment, _plugins.settings_models(), read_files=False)
@@ -182,7 +182,7 @@ def run(
         config: from `load`.
         dataset: a configured dataset.
         stages: a selection; empty runs all.
-        snapshot_dt: YYYY-MM-DD; None takes the latest complete snapshot.
+        snapshot_dt: YYYY-MM-DD; if None, the latest complete snapshot.
         tables: a selection of tables; empty writes all.
         resume: a run id or `last`.
         progress: called with every `Progress`, from the calling thread.
@@ -213,7 +213,7 @@ def progress(stream: TextIO | None = None, color: bool | None = None) -> Progres
     Elsewhere it prints a line per stage.
 
     Args:
-        stream: where to write; None takes the notebook, or else stderr.
+        stream: where to write; if None, the notebook, or else stderr.
         color: False for bars without color; None follows the terminal and NO_COLOR.
     """
     return ProgressBars(stream, color)

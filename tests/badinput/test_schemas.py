@@ -164,7 +164,7 @@ def test_columns_that_differ_in_case_collide_in_one_table(
     else:
         published.set(datasets={NARROW: {"source": str(sample.source), "key": KEY}})
         result, table = refused(published, 3, dataset=NARROW), NARROW
-    assert f"error: {table}: columns '{AGE}' and '{TWIN}' would both be called 'ibe8688_age'; use a mapping" in (
+    assert f"error: {table}: columns '{AGE}' and '{TWIN}' would both be called 'ibe8688_age'; remove one" in (
         result.stderr
     )
 

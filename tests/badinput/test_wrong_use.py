@@ -28,7 +28,7 @@ def test_table_filter_with_table_of_the_published_run_only_is_refused(published:
     error, advice = result.stderr.splitlines()[-2:]
     assert error == (
         "error: table filter: table 'IBE_04' is published, but no longer in the mapping; add its columns to the "
-        "mapping, or omit it; known: ibe_01, ibe_02"
+        "mapping, or remove it from --tables-filter; known: ibe_01, ibe_02"
     )
     assert advice.startswith(f"Fix the mapping or --tables-filter, then run again: bucketwheel run {WIDE} ")
 

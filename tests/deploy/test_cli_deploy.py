@@ -150,7 +150,7 @@ def test_submit_prints_progress_to_stderr_and_result_to_stdout(run: Run, account
     assert done.stdout.startswith("etl-omc-flywheel-prod-pipeline: run jr_")
     assert "SUCCEEDED after 2 min 3 s, 0.60 dollars" in done.stdout
     assert done.stderr.startswith("run jr_")
-    assert "succeeded, 2 min 3 s, 0.60 dollars so far" in done.stderr
+    assert "succeeded, 2 min 3 s, 0.60 dollars" in done.stderr
     left = run("submit", "glue", "--no-wait", "--token", "mine", *target)
     assert left.exit_code == 0
     as_json = run("submit", "glue", "--output", "json", "--token", "mine", *target)

@@ -149,7 +149,7 @@ def with_broken_files(case: Case, run: Manifest) -> None:
     [
         ({"buckets__count": 8}, None, "its bucket count is 4, that of this run 8"),
         ({"buckets__hash": "spark"}, None, "its bucket hash is hive_v1, that of this run spark"),
-        ({"buckets__count": "none"}, None, "a layout without buckets has no bucket to compare"),
+        ({"buckets__count": "none"}, None, "at least one of the two runs has no buckets"),
         (
             {"datasets__people__key": "people_1_value", "quality__schema_changes": "warn"},
             None,
@@ -193,8 +193,8 @@ def test_drift_lists_new_vanished_and_changed_columns(case: Case) -> None:
     shares = {share.name: (share.before, round(share.now, 3)) for share in result.null_shares}
     assert shares["people_1_value"] == (0.0, 0.333)
     assert [change.text for change in result.schema_changes] == [
-        "people_1.people_1_value was bigint and is int",
-        "people_2.people_2_mark is gone",
+        "people_1.people_1_value changed from bigint to int",
+        "people_2.people_2_mark was removed",
     ]
     assert result.null_shares_unknown == 0
 

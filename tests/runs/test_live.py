@@ -41,7 +41,7 @@ def shown(name: str, run_id: str) -> CatalogTable:
 
 
 def made(run_id: str, names: str, tables_filter: Sequence[str] = ()) -> Manifest:
-    """Return the manifest of a run with tables of one letter each."""
+    """Return the manifest of a run with tables with one-letter names."""
     parts = tuple(TableColumns(name=name, columns=()) for name in names)
     manifest = manifest_of(split=SplitResult(keys=(), tables=parts, unmapped=(), mapping_sha256=None))
     return manifest.model_copy(update={"run_id": run_id, "dataset": DATASET, "tables_filter": tuple(tables_filter)})

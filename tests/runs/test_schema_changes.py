@@ -53,9 +53,9 @@ def with_nulls(table: pa.Table) -> pa.Table:
 @pytest.mark.parametrize(
     ("change", "unmapped", "text"),
     [
-        (as_text, None, "people_1.people_1_value was bigint and is string"),
-        (lambda table: table, "people_2_value", "people_2.people_2_value is gone"),
-        (as_numbers, None, "key column customer_user_id was string and is bigint"),
+        (as_text, None, "people_1.people_1_value changed from bigint to string"),
+        (lambda table: table, "people_2_value", "people_2.people_2_value was removed"),
+        (as_numbers, None, "key column customer_user_id changed from string to bigint"),
     ],
 )
 def test_breaking_change_is_refused_before_bucketing(
@@ -125,7 +125,7 @@ def test_table_is_compared_with_run_it_shows(case: Case) -> None:
     rewrite(case.snapshot(FEBRUARY), as_text)
     case.run(tables=["people_1"], quality__schema_changes="warn")
     case.snapshot(MARCH)
-    with pytest.raises(QualityError, match=r"people_1\.people_1_value was string and is bigint; quality"):
+    with pytest.raises(QualityError, match=r"people_1\.people_1_value changed from string to bigint; quality"):
         case.run()
     assert case.run(tables=["people_2"]).manifest.status == "finished"
 
@@ -173,6 +173,6 @@ def test_plan_shows_breaking_change_without_writing(case: Case) -> None:
     assert drift is not None
     assert (drift.run_id, [change.text for change in drift.schema_changes if change.breaking]) == (
         january.run_id,
-        ["people_1.people_1_value was bigint and is string"],
+        ["people_1.people_1_value changed from bigint to string"],
     )
     assert case.tree() == before

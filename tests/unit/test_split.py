@@ -76,7 +76,7 @@ def test_long_list_of_unmapped_columns_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("a b", "a_b"), "addressable_ids: columns 'a b' and 'a_b' would both be called 'a_b'; use a mapping"),
+        (("a b", "a_b"), "addressable_ids: columns 'a b' and 'a_b' would both be called 'a_b'; remove"),
         (("KEY ",), "addressable_ids: columns 'Key' and 'KEY ' would both be called 'key'"),
         (("--",), "addressable_ids: column '--' needs a letter or digit in its name"),
     ],
@@ -98,7 +98,7 @@ def test_dataset_name_without_table_name_is_refused() -> None:
 
 def test_mapped_types_unknown_to_catalogs_are_refused(tmp_path: Path) -> None:
     discovered_columns = snapshot("A", "B", A=pa.null())
-    with pytest.raises(SchemaError, match="column 'A' has type null, which Hive catalogs cannot name; use a mapping"):
+    with pytest.raises(SchemaError, match="column 'A' has type null, which Hive catalogs cannot name; remove it"):
         split(discovered_columns)
     assert layout(mapped(tmp_path, "T1,B\n", discovered_columns)) == {"t1": [("B", "b")]}
 

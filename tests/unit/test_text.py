@@ -123,7 +123,7 @@ def drift(**changes: Any) -> Drift:
             },
             [
                 "compared with run RUN, snapshot 2025-09-22: 1,005 rows, 1,000 before (+0.5 %); columns: "
-                "4 new (a, b, c, …), 1 removed (e), 1 with another type (f); "
+                "4 new (a, b, c, …), 1 removed (e), 1 with a changed type (f); "
                 "largest change in NULLs: h, 10.0% to 90.0%",
                 "keys: 900 in both (90.0% of the earlier keys), 105 new, 100 removed",
             ],

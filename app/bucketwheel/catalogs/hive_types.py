@@ -33,7 +33,7 @@ _NEAREST = {
     pa.time32("ms"): _TIME,
 }
 _MOST_DIGITS = 38
-_FIX = "use a mapping that leaves it out, or have it written as another type"
+_FIX = "remove it from the mapping, or ask the supplier of the snapshot for another type"
 # Characters that separate the parts of a type name.
 _TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
 

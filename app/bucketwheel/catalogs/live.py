@@ -1,4 +1,4 @@
-"""Read what the catalog shows now: for each table of a dataset, the run whose files readers get.
+"""Determine what is live: the run that each catalog table of a dataset points to.
 
 All commands use this module, so that they agree. The catalog determines what is live; the manifests of those runs add
 rows, bytes and files.
@@ -34,14 +34,14 @@ Kind = Literal["final", "staged", "other"]
 
 @dataclass(frozen=True)
 class LiveTable:
-    """A catalog table and what it shows.
+    """A catalog table and the run that it points to.
 
     Attributes:
         dataset: name of the dataset
         table: name of the table in the mapping
         name: name of the table in the catalog
         kind: final, staged, or other if the name has none of the configured prefixes
-        run_id: the run whose files it shows
+        run_id: the run that it points to
         snapshot_dt: snapshot of that run
         location: directory of the files
         rows: rows, from the manifest; None if the run has no readable manifest
@@ -71,12 +71,12 @@ class LiveTable:
 
 @dataclass(frozen=True)
 class LiveDataset:
-    """What the catalog shows of one dataset.
+    """The live tables of one dataset.
 
     Attributes:
         dataset: name of the dataset
         tables: its tables in the catalog, the final ones first
-        manifests: the readable manifests of the runs that they show, by run id
+        manifests: the readable manifests of the live runs, by run id
         warnings: manifests that cannot be read, and a mix of snapshots
         problems: reasons why readers cannot read the dataset: missing files, or no table although a run was published
     """
@@ -105,7 +105,7 @@ class LiveDataset:
 
     @property
     def snapshots(self) -> list[str]:
-        """The snapshots that current tables show, oldest first; more than one is a mix."""
+        """The snapshots of the current tables, oldest first; more than one is a mix."""
         return sorted({table.snapshot_dt for table in self.current})
 
     @property
@@ -114,11 +114,11 @@ class LiveDataset:
         return {table.run_id for table in self.tables}
 
     def newest_run(self) -> str | None:
-        """Return the id of the run that started last among those that published tables show."""
+        """Return the id of the live run that started last."""
         return max((table.run_id for table in self.published), key=started_at, default=None)
 
     def mix_text(self) -> str:
-        """Return which tables show which snapshot if they show several, otherwise an empty string."""
+        """Return which tables come from which snapshot, or an empty string if all come from one."""
         if len(self.snapshots) < 2:
             return ""
         parts = []
@@ -126,14 +126,14 @@ class LiveDataset:
             names = [table.table for table in self.current if table.snapshot_dt == snapshot]
             listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             parts.append(f"{snapshot}: {listed}")
-        # Staged tables have no record.
+        # snapshot_dt.txt covers final tables only.
         record = "; metadata/snapshot_dt.txt names the oldest" if self.published[0].kind == "final" else ""
         return f"the tables of {self.dataset} show {counted(len(parts), 'snapshot')}: {'; '.join(parts)}{record}"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """How many tables of a run the catalog shows; `kind` is that of the counted catalog tables."""
+    """Number of live tables of a run; `kind` is the kind of the counted tables."""
 
     count: int
     total: int
@@ -162,7 +162,7 @@ def live_dataset(
     known: Sequence[Manifest] = (),
     unreadable: Callable[[str], None] = lambda _: None,
 ) -> LiveDataset:
-    """Return what the tables of a catalog show of one dataset.
+    """Return the live tables of a dataset, with the manifests of their runs.
 
     Args:
         tables: all tables of the catalog.
@@ -198,7 +198,7 @@ def live_runs(
 ) -> dict[str, Manifest]:
     """Return the run of each current table of the dataset of `manifest`, by lower-case table name.
 
-    Tables that show the run of `manifest` are left out.
+    Tables that point to the run of `manifest` are left out.
 
     Raises:
         StorageError: a run has no readable manifest.
@@ -214,9 +214,9 @@ def live_runs(
 
 
 def shown_tables(manifest: Manifest, live: LiveDataset) -> Shown | None:
-    """Return how many tables of a run are shown, or None if the run has no tables yet.
+    """Return how many tables of a run are live, or None if the run has no tables yet.
 
-    It counts the published tables, or other kinds of tables if no published table shows the run.
+    Count the published tables; if none of them points to the run, count another kind.
     """
     if "split" not in manifest.stages:
         return None
@@ -230,7 +230,7 @@ def shown_tables(manifest: Manifest, live: LiveDataset) -> Shown | None:
 
 
 def was_published(manifest: Manifest) -> bool:
-    """Return whether a run has published tables, whether they are still shown or not."""
+    """Return whether a run has published tables, even if they are no longer live."""
     return any(stage in manifest.stages for stage in _STAGE_OF.values())
 
 
@@ -301,7 +301,7 @@ def _is_retired(table: LiveTable, manifests: Iterable[Manifest]) -> bool:
 
 
 def _compared(live: LiveDataset) -> Iterable[LiveTable]:
-    """Yield the tables, each with its difference from most of the current tables."""
+    """Yield each table with `differs`: how it differs from most of the current tables."""
     snapshots = Counter(table.snapshot_dt for table in live.current)
     snapshot = max(snapshots, key=lambda each: (snapshots[each], each), default="")
     run_ids = Counter(table.run_id for table in live.current if table.snapshot_dt == snapshot)
@@ -321,7 +321,7 @@ def _with_missing(table: LiveTable, live: LiveDataset, storage: Storage) -> Live
         return table
     sizes = {entry.name: entry.bytes for entry in storage.list(table.location) if not entry.is_directory}
     if copy := _copy_at(table.location, manifest):
-        # The engine named the files; their number and total size are known.
+        # The SQL engine chose the names of the files: compare only their number and total size.
         complete = (len(sizes), sum(sizes.values())) == (copy.files, copy.bytes)
         return replace(table, missing_files=0 if complete else max(copy.files - len(sizes), 1))
     files = [file for outcome in manifest.bucket.outcomes for file in outcome.files]

@@ -125,7 +125,7 @@ def publish_run(
 
 
 def record_replaced(services: Services, run_ids: Collection[str]) -> None:
-    """Record that tables stop showing these runs now; `expire` keeps their files for some hours."""
+    """Record that these runs are replaced now; `expire` keeps their files for some hours."""
     known = set(services.runs.all_run_ids(services.dataset))
     for run_id in sorted(known.intersection(run_ids)):
         services.runs.record_replaced(services.dataset, run_id, services.now())
@@ -142,7 +142,7 @@ def publish_all(
     """Point every table at its new definition; if one update fails, undo those before it.
 
     Tables that are already up to date are skipped. `replacing` is called before the first update with the ids of
-    the runs that tables stop showing. `then` is called after the last update; if it fails, all updates are undone.
+    the runs that are replaced. `then` is called after the last update; if it fails, all updates are undone.
     The fence is held from the first catalog read on and is checked again before each update, because some fences
     cannot exclude other writers.
 
@@ -181,7 +181,7 @@ def publish_all(
 
 
 def _replaced(tables: Sequence[CatalogTable], before: Sequence[CatalogTable | None]) -> set[str]:
-    """Return the runs that tables show now and will not show after their update."""
+    """Return the live runs that the update of the tables replaces."""
     pairs = zip(tables, before, strict=True)
     return {
         previous.run_id

@@ -130,7 +130,8 @@ class _JobView:
             self._echo({"warning": news.trouble}, f"warning: {news.trouble}")
         state = news.state
         if self._json or state.state != self._state:
-            text = f"{state.state.lower()}, {_time(state.seconds)}, {state.cost:.2f} dollars so far"
+            so_far = "" if state.ended else " so far"
+            text = f"{state.state.lower()}, {_time(state.seconds)}, {state.cost:.2f} dollars{so_far}"
             self._echo(asdict(state), text)
         self._state = state.state
 

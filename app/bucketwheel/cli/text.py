@@ -111,7 +111,7 @@ def drift_lines(drift: Drift) -> list[str]:
         for word, names in (
             ("new", drift.new_columns),
             ("removed", drift.vanished_columns),
-            ("with another type", [change.name for change in drift.changed_types]),
+            ("with a changed type", [change.name for change in drift.changed_types]),
         )
         if names
     ]

@@ -26,7 +26,7 @@ def check(config: Configuration) -> None:
         ConfigError: lists every setting that fits only one machine, each with the line to add.
     """
     if unsuited := list(problems(config)):
-        others = ["env local is for this machine; name the environment of the jobs with --env"]
+        others = ["env local is for this machine; select the environment of the jobs with --env"]
         raise ConfigError("\n".join([*unsuited, *(others if config.env == _LOCAL else ())]))
 
 

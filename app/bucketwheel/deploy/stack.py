@@ -98,7 +98,7 @@ def apply(
 def destroy(
     config: Configuration, confirm: Confirm, echo: Echo = lambda _: None, sleep: Callable[[float], None] = time.sleep
 ) -> bool:
-    """Delete the stack after `confirm`, which is shown what is deleted and what stays; return whether it was deleted.
+    """Pass what is deleted and what stays to `confirm`; if it returns True, delete the stack. Return whether it did.
 
     Raises:
         SelectionError: the stack does not exist.

@@ -89,7 +89,7 @@ def _workgroup_result(group: WorkGroupTypeDef, name: str, wanted: str | None) ->
     results = configuration.get("ResultConfiguration", {})
     location = results.get("OutputLocation")
     encryption = results.get("EncryptionConfiguration", {}).get("EncryptionOption", "by the bucket")
-    description = f"{name} is enabled, results in {location or wanted}, encrypted {encryption}"
+    description = f"{name} is enabled, writes results to {location or wanted}, encryption {encryption}"
     if location is None and wanted is None:
         return failed(f"{name} has no location for results", "set athena.output_location to an s3:// location")
     if location and wanted and s3_location("", location) != s3_location("", wanted):

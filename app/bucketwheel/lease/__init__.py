@@ -55,7 +55,8 @@ class Holder:
     def may_work_on(self, run_id: str, now: datetime) -> bool:
         """Return whether the holder may be alive and working on a run.
 
-        The operating system knows about a process on this host; any other counts as dead once its lease has expired.
+        Ask the operating system about a process on this host. A process elsewhere counts as dead once its lease has
+        expired.
         """
         if self.run_id not in (None, run_id):
             return False
@@ -77,13 +78,13 @@ def _host() -> str:
 
 
 def _started(pid: int) -> float | None:
-    """Return the start time of a process, in a unit that setting the clock does not change, or None if it is dead."""
+    """Return the start time of a process, in clock ticks since the boot if `/proc` exists, or None if it is dead."""
     if Path("/proc/self/stat").exists():
         try:
             stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
-        # A time of day computed from these ticks would change with the clock and look like another process.
+        # Converted to a time of day, the ticks would change with the clock, as if another process had this id.
         return None if stat[0] in "ZX" else float(stat[19])
     try:
         process = psutil.Process(pid)

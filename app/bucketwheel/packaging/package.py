@@ -86,7 +86,7 @@ def package(
     Args:
         config: the configuration for the jobs.
         to: a directory that is new, empty, or holds an earlier package, which is replaced.
-        source: a checkout; None takes the one that this code runs from.
+        source: a checkout; if None, the one that this code runs from.
         archive: the Python environment as .tar.gz; None builds it with Docker.
         without_archive: leave the environment out, for a custom image on EMR Serverless.
 

@@ -44,15 +44,15 @@ def expire(
 ) -> list[Expired]:
     """Delete all runs except the newest `keep` of each dataset and those that a catalog table points to.
 
-    Only runs that wrote all files of all tables and are not withdrawn count for `keep`. The newest run is always
-    kept, because it may be resumed, and so are the last run of every table and runs that were live in the last
+    Only runs that wrote all files of all tables and are not withdrawn count for `keep`. Always kept are the newest
+    run (it may be resumed), the last run of every table, and runs that were live in the last
     `expire.min_age_hours`. Runs with an unreadable manifest are kept and reported as warnings. The next call
     completes an interrupted deletion.
 
     Args:
         settings: all settings.
         keep: number of runs to keep per dataset.
-        datasets: datasets to look at; empty takes the configured ones.
+        datasets: datasets to process; if empty, all configured datasets.
         now: clock.
         report: called with warnings, and with a `skipped` for each run that is kept because it was live recently.
         only: delete only these runs, for example the runs that the user confirmed; None deletes all.
@@ -136,7 +136,7 @@ def _is_recent(services: Services, run_id: str, manifests: Sequence[Manifest]) -
     run = next((manifest for manifest in manifests if manifest.run_id == run_id), None)
     if run is None or not was_published(run):
         return False
-    # Earlier versions did not record when a run was replaced; at the latest, the last publication replaced it.
+    # Earlier versions did not record when a run was replaced: it was not live after the last publication.
     until = services.runs.replaced_at(services.dataset, run_id) or max(map(_published_at, manifests))
     hours = services.settings.expire.min_age_hours
     recent = services.now() - until < timedelta(hours=hours)
@@ -171,7 +171,7 @@ def _last_of_tables(
     dataset = services.dataset
     live = live_dataset(tables, dataset, services.runs, services.settings.catalog, manifests)
     if mix := live.mix_text():
-        services.report(Progress(dataset, "expire", "warning", message=f"kept all runs that tables show: {mix}"))
+        services.report(Progress(dataset, "expire", "warning", message=f"kept every live run: {mix}"))
     last: dict[str, str] = {}
     shown = {table.table.lower() for table in live.tables}
     for manifest in manifests:

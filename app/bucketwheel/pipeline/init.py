@@ -79,9 +79,9 @@ def init(
         settings: for the access to the source.
         given: settings by dotted name, to write to `base.yaml`.
         directory: the project; created if it does not exist.
-        source: directory of the snapshots; None takes the only one below `directory`.
+        source: directory of the snapshots; if None, the only one below `directory`.
         key: the key column, or several, separated by commas.
-        dataset: name of the dataset; None derives it from the source.
+        dataset: name of the dataset; if None, derived from the source.
 
     Raises:
         ConfigError: files of a configuration exist, or an argument is missing.
@@ -110,7 +110,7 @@ def init(
     tables, refused = propose_tables(schema, keys, standard_name(name))
     entry = {"source": _from(directory, location), "key": ",".join(keys)}
     texts = {}
-    # A mapping without rows would be an error; without a mapping, one table has the key alone.
+    # An empty mapping is an error. Without a mapping, a run writes one table with the key alone.
     if tables:
         entry["mapping"] = _MAPPING
         texts[mapping] = mapping_text(tables)
@@ -171,8 +171,8 @@ def _layout(storage: Storage, source: str) -> tuple[str, str]:
         if directories:
             names = ", ".join(directories[:_SHOWN]) + (", …" if len(directories) > _SHOWN else "")
             raise SnapshotError(
-                f"{absolute}: no Parquet files and no directories with a date in their name, but {names}; name the "
-                f"directory of the snapshots, such as --source {join(source, directories[0])}"
+                f"{absolute}: no Parquet files and no directories with a date in their name, only {names}; give the "
+                f"directory that contains the snapshots, such as --source {join(source, directories[0])}"
             )
         raise SnapshotError(
             f"{absolute}: no Parquet files; put them into {join(absolute, 'snapshot_dt=YYYY-MM-DD')}/, or name "
@@ -197,15 +197,15 @@ def _keys(schema: pa.Schema, key: str | None) -> tuple[str, ...]:
     shown = ", ".join(ordered[:_SHOWN]) + (", …" if len(ordered) > _SHOWN else "")
     names = [name.strip() for name in (key or "").split(",") if name.strip()]
     if not names:
-        raise ConfigError(f"name the key column, by which rows are bucketed: --key COLUMN (columns: {shown})")
+        raise ConfigError(f"--key is missing: give the column by which rows are bucketed (columns: {shown})")
     keys = []
     for name in names:
         exact = [column for column in schema.names if column == name]
         close = exact or [column for column in schema.names if column.lower() == name.lower()]
         if len(close) != 1:
-            fault = f"fits {' and '.join(map(repr, close))}" if close else "is not in the source"
+            fault = f"matches {' and '.join(map(repr, close))}" if close else "is not in the source"
             hint = did_you_mean(name, schema.names)
-            raise SchemaError(f"--key {name!r} {fault}; {hint}choose one of its columns: {shown}")
+            raise SchemaError(f"--key {name!r} {fault}; {hint}choose a column of the source: {shown}")
         kind = schema.field(close[0]).type
         if key_type_name(kind) is None:
             raise SchemaError(

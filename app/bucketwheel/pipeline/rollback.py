@@ -45,7 +45,7 @@ def rollback(
 
     Mark as withdrawn, with `reason`, every later run that these tables pointed to; Bucketwheel then refuses to
     publish their data until `unmark` or `force`. Tables that only other runs published stay unchanged. `report`
-    gets a warning for both.
+    gets a warning for each withdrawn run, and one for the unchanged tables.
 
     Raises:
         SelectionError: no such run, or the run never published.
@@ -164,16 +164,16 @@ def _report_result(manifest: Manifest, withdrawn: list[Withdrawal], left: list[s
 
 
 def previous_run(settings: Settings, dataset: str) -> str:
-    """Return the id of the run that was published before the one that the tables of a dataset show.
+    """Return the id of the run that was published before the live run of a dataset.
 
     Raises:
-        SelectionError: the dataset is not configured, shows no run, or has no earlier one.
+        SelectionError: the dataset is not configured, has no live run, or no earlier one.
     """
     services = make_services(settings, RunRequest(dataset), lambda _: None, utc_now)
     runs = services.runs
     newest = _live(services).newest_run()
     if newest is None:
-        raise SelectionError(f"{dataset}: the catalog shows no run; publish one with: bucketwheel run {dataset}")
+        raise SelectionError(f"{dataset}: no table is published; publish a run with: bucketwheel run {dataset}")
     marked = {mark.run_id for mark in withdrawals(runs, dataset)}
     for run in runs.newest_first(dataset):
         if started_at(run.run_id) < started_at(newest) and run.run_id not in marked and was_published(run):

@@ -120,7 +120,7 @@ class _StageRunner:
                 if stage.name == preflight.first:
                     preflight.check_tables(manifest)
                 if stage.name == "bucket":
-                    # By now the columns of the tables are known, too.
+                    # Check again: stage `split` has determined the columns of the tables.
                     drift.refuse_changes(manifest, self._services)
                 manifest = self._run(manifest, stage)
             manifest = manifest.model_copy(update=_ending(manifest))

@@ -1,4 +1,4 @@
-"""List runs with their state: whether they still run, how far they are, and how many of their tables are shown."""
+"""List runs with their state: whether they still run, their progress, and how many of their tables are live."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunState:
         manifest: its manifest
         status: that of the manifest, or interrupted if the process of a running run has died
         buckets: (finished, total) buckets while the run is in stage `bucket`, otherwise None
-        shown: how many of its tables the catalog shows; None if it has none yet or the catalog cannot be read
+        shown: how many of its tables are live; None if it has none yet or the catalog cannot be read
         withdrawal: the mark that a rollback left on it, if any
     """
 

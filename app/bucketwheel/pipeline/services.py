@@ -27,9 +27,9 @@ class RunRequest:
 
     Attributes:
         dataset: name of a configured dataset.
-        stages: the selection; empty takes the configured stages.
-        snapshot_dt: the snapshot; None takes the latest complete one.
-        tables_filter: tables to write; empty takes all.
+        stages: the selection; if empty, the configured stages.
+        snapshot_dt: the snapshot; if None, the latest complete one.
+        tables_filter: tables to write; if empty, all.
         resume: a run id, `last`, or None for a new run.
         force: publish data that a rollback withdrew.
         later_stages: stages that other jobs will run on this run; None assumes those of the configuration.

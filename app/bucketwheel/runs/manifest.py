@@ -216,7 +216,7 @@ class SchemaChange(Record):
         table: the table, without the prefix of the catalog; null for a key column, which all tables have
         column: as published
         before: Hive type in the published table; null if the column is new
-        now: Hive type in this run; null if the column is gone
+        now: Hive type in this run; null if the column was removed
     """
 
     table: str | None
@@ -226,16 +226,16 @@ class SchemaChange(Record):
 
     @property
     def breaking(self) -> bool:
-        """Whether readers of the published table break: the column is gone, has another type or is a key."""
+        """Whether readers of the published table break: the column was removed, has another type or is a key."""
         return self.before is not None or self.table is None
 
     @property
     def text(self) -> str:
-        """The change in words, such as `people_1.age was bigint and is string`."""
+        """The change in words, such as `people_1.age changed from bigint to string`."""
         name = f"key column {self.column}" if self.table is None else f"{self.table}.{self.column}"
         if self.before is None:
             return f"{name} is new"
-        return f"{name} is gone" if self.now is None else f"{name} was {self.before} and is {self.now}"
+        return f"{name} was removed" if self.now is None else f"{name} changed from {self.before} to {self.now}"
 
 
 class KeyOverlap(Record):

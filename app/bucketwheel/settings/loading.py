@@ -1,7 +1,8 @@
 """Load settings from files, environment and options, and record the origin of each value.
 
-Later wins: built-in defaults, `base.yaml`, `<env>.yaml`, variables `BUCKETWHEEL__BUCKETS__COUNT=32`, then
-`--set` and flags in the order given. A value of false, 0 or "" counts as given.
+Each source overrides the ones before it: built-in defaults, `base.yaml`, `<env>.yaml`, variables such as
+`BUCKETWHEEL__BUCKETS__COUNT=32`, then `--set` and flags in the order given. A value of false, 0 or "" counts as
+given.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _TEXTS = {
 }
 
 
-# Lines and characters of the text of a configuration.
+# The text of a configuration has at most this many lines, and values of this many characters.
 _SHOWN, _WIDEST = 18, 40
 
 
@@ -114,12 +115,12 @@ def load(
 
     Args:
         env: name of the file beside `base.yaml`.
-        directory: directory of the files; None takes `./conf` if it exists, otherwise only built-in defaults.
+        directory: directory of the files; if None, `./conf` if it exists, otherwise only built-in defaults.
         overrides: (dotted name, value, origin) of flags, applied in order; text is read as YAML.
-        environ: environment variables; None takes none.
+        environ: environment variables; if None, no variables are read.
         plugin_model: returns the model of a plug-in's settings, or None if it has no settings, and raises ConfigError
             for an unknown plug-in; without it, the settings of plug-ins are not checked here.
-        read_files: False takes the defaults, `environ` and `overrides` only.
+        read_files: if False, only the defaults, `environ` and `overrides` are used.
 
     Raises:
         ConfigError: lists every unknown key and wrong value with its origin.
@@ -294,7 +295,7 @@ def _scalar(text: str, origin: str) -> Any:
 def _described(
     error: ValidationError, origins: Mapping[str, str], root: type[BaseModel] = Settings, prefix: str = ""
 ) -> list[str]:
-    """Return a line for each setting that is wrong; a setting of several types has a problem for each of them."""
+    """Return a line for each wrong setting; Pydantic reports one problem per type that a setting accepts."""
     texts: dict[str, list[str]] = {}
     values: dict[str, str] = {}
     for problem in error.errors():
@@ -317,7 +318,7 @@ def _described(
 
 
 def _source(name: str, origins: Mapping[str, str]) -> str:
-    """Return the origin of a setting, or of the first one known below or around it."""
+    """Return the origin of a setting, otherwise of the first known setting in it or in a section around it."""
     while name:
         for known, origin in origins.items():
             if known == name or known.startswith(f"{name}."):

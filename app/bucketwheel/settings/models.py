@@ -95,7 +95,7 @@ class QualitySettings(Frozen):
         duplicate_keys: Rows that repeat a key: `error`, `warn` or `allow`.
         drift: Comparison with the published snapshot: `off`, `counts` (from the manifests) or `keys` (also reads the
             keys of both). `off` switches off all limits below.
-        schema_changes: Changes that break readers of published tables: a removed column, another type, another key.
+        schema_changes: Changes that break readers of published tables: a removed column, a changed type or key.
             `error` refuses them before anything is written, `warn` publishes with a warning, `allow` is silent.
         max_rows_changed_percent: Maximum change in the number of rows, in percent of the published ones.
         max_null_share_changed_points: Maximum change in the share of NULLs of any column, in percentage points.

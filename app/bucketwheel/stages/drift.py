@@ -26,11 +26,10 @@ from bucketwheel.stages.drift_limits import drift_warnings, refuse_beyond_limits
 from bucketwheel.stages.schema_changes import removed_tables, schema_changes
 from bucketwheel.storage import join
 
-# Share of the memory budget for keys, and its maximum in bytes, because the Spark driver shares its memory with a
-# JVM.
+# Memory for keys: share of the budget, and a maximum in bytes, because the Spark driver shares its memory with a JVM.
 _WORKING = 0.4
 _MOST = 2**31
-# Copies of a key in memory, and bytes per key of a table of distinct keys.
+# Copies of each key in memory, and overhead in bytes per key of a table of distinct keys.
 _COPIES, _OVERHEAD = 3, 32
 
 
@@ -70,7 +69,7 @@ def compare(manifest: Manifest, services: Services) -> Drift | None:
             off = " ".join(
                 f"--set quality.{name}={'warn' if name == 'schema_changes' else 'null'}" for name in limits
             )
-            error.add_note(f"{_names(limits)} the published run; to publish without this check: {off}")
+            error.add_note(f"{_names(limits)} the published run for comparison; to skip the check: {off}")
         raise
     if not published:
         return None
@@ -172,7 +171,7 @@ def _keys(manifest: Manifest, before: Manifest, services: Services) -> tuple[Key
 def _incompatible(manifest: Manifest, now: BucketJob, before: Manifest, was: BucketJob) -> str | None:
     """Return why buckets of the two runs cannot be compared, or None if they can."""
     if not all(run.size.bucketed for run in (manifest, before)):
-        return "a layout without buckets has no bucket to compare"
+        return "at least one of the two runs has no buckets"
     types, types_before = (run.discover.key_types for run in (manifest, before))
     for thing, one, other in (
         ("bucket count", now.bucket_count, was.bucket_count),

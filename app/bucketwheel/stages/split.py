@@ -94,8 +94,8 @@ def _check_catalog(
             if catalog and catalog.longest_type and len(kind) > catalog.longest_type:
                 raise SchemaError(
                     f"{table.name}: the Hive type of column {column.source!r} has {len(kind)} characters, but "
-                    f"catalog {settings.kind} accepts at most {catalog.longest_type}; leave it unmapped, or have the "
-                    "snapshot written with fewer fields"
+                    f"catalog {settings.kind} accepts at most {catalog.longest_type}; leave it unmapped, or "
+                    "ask the supplier of the snapshot for fewer nested fields"
                 )
 
 
@@ -113,8 +113,8 @@ def _check_lengths(
         if len(column.name) > longest:
             raise SchemaError(
                 f"{table.name}: the name of column {column.source!r} has {len(column.name)} characters, but "
-                f"catalog {catalog.kind} accepts at most {longest}; leave it unmapped, or have "
-                "it written with a shorter name"
+                f"catalog {catalog.kind} accepts at most {longest}; leave it unmapped, or "
+                "ask the supplier of the snapshot for a shorter name"
             )
 
 
@@ -236,8 +236,8 @@ def _named(table: str, columns: Sequence[str], keys: Sequence[ColumnMapping]) ->
             raise SchemaError(f"{table}: column {source!r} needs a letter or digit in its name")
         if name in taken:
             raise SchemaError(
-                f"{table}: columns {taken[name]!r} and {source!r} would both be called {name!r}; use a "
-                "mapping that leaves one out, or have one written under another name"
+                f"{table}: columns {taken[name]!r} and {source!r} would both be called {name!r}; remove "
+                "one of them from the mapping, or ask the supplier of the snapshot to rename one"
             )
         taken[name] = source
         mapped.append(ColumnMapping(source=source, name=name))
@@ -278,10 +278,10 @@ def _filtered(tables: Sequence[TableColumns], services: Services) -> tuple[Table
 
 def _unknown_table(given: str, name: str, known: Sequence[str], services: Services) -> SelectionError:
     if _is_published(name, services):
-        # Do not suggest a similar name: that table would not replace this one.
+        # Do not suggest a similar name: running that table would not update this one.
         return SelectionError(
             f"table filter: table {given!r} is published, but no longer in the mapping; add its columns to the "
-            f"mapping, or omit it; known: {', '.join(known)}",
+            f"mapping, or remove it from --tables-filter; known: {', '.join(known)}",
             fix="Fix the mapping or --tables-filter",
         )
     return SelectionError(

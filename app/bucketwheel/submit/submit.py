@@ -179,7 +179,7 @@ def _explicit(config: Configuration) -> dict[str, Any]:
     """Return the settings for jobs that come from flags or the environment.
 
     Raises:
-        ConfigError: one looks like a secret, and the console shows the arguments of a run; names it, not its value.
+        ConfigError: a setting looks like a secret, which the AWS console would show; the message omits its value.
     """
     settings = {
         name: value
@@ -224,7 +224,7 @@ def _failure(
 ) -> BucketwheelError:
     platform, request = submitted
     lines = list(_advice(config, platform, request, results, since))
-    # The job gives advice too; that of this command has its options.
+    # Drop the advice of the job: the advice of this command contains the options that the user passed.
     message = "\n".join(line for line in state.message.splitlines() if not (lines and advice.is_advice(line)))
     error = SubmitError(
         f"run {state.run_id} of {runner.job} ended in state {state.state} after {state.seconds:.0f} s, "

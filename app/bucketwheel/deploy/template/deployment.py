@@ -247,8 +247,8 @@ class Deployment:
 
         Args:
             job: the job; its settings are the defaults of the next two arguments.
-            dataset: the dataset; None takes that of the job, or all datasets.
-            stages: a selection of stages; empty takes those of the job.
+            dataset: the dataset; if None, that of the job, or all datasets.
+            stages: a selection of stages; if empty, those of the job.
             options: further arguments, such as ``{"--SNAPSHOT_DT": None}``; None becomes ``_NONE_``: automatic.
         """
         given = {"--env": self.env, "--config-dir": f"{self.package().uri}/conf"}
