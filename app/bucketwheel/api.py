@@ -181,13 +181,13 @@ def run(
     Args:
         config: from `load`.
         dataset: a configured dataset.
-        stages: a selection; empty runs all.
+        stages: a selection; if empty, all.
         snapshot_dt: YYYY-MM-DD; if None, the latest complete snapshot.
-        tables: a selection of tables; empty writes all.
+        tables: a selection of tables; if empty, all.
         resume: a run id or `last`.
         progress: called with every `Progress`, from the calling thread.
-        command: the command line for the advice after a failure; empty composes one.
-        log: called with each line of embedded metrics for CloudWatch; None writes to stderr.
+        command: the command line for the advice after a failure; if empty, composed from the arguments.
+        log: called with each line of embedded metrics for CloudWatch; if None, they go to stderr.
         force: publish data that a rollback withdrew, and remove its mark.
         later_stages: stages that other jobs will run; what publishing needs for them is checked first. None assumes
             the configured stages after the selection.
@@ -260,7 +260,7 @@ def run_state(config: Configuration, run_id: str, warn: Callable[[str], None] | 
 
 
 def tables(config: Configuration, dataset: str | None = None) -> list[LiveDataset]:
-    """Return what the catalog shows now of one dataset, or of all: the run, rows, bytes and files of each table."""
+    """Return the live tables of one dataset, or of all: the run, rows, bytes and files of each."""
     return _live.tables(config.settings, dataset)
 
 

@@ -17,7 +17,7 @@ from bucketwheel.runs.store import RunStore
 
 
 def record_live(manifest: Manifest, services: Services) -> LiveDataset:
-    """Record what the final tables show after `manifest` was published; return it.
+    """Record the snapshot of each final table after `manifest` was published; return the record.
 
     Raises:
         LeaseError: another run wrote the record at the same time.

@@ -28,7 +28,7 @@ def tables_text(live: LiveDataset) -> str:
 
 
 def tables_document(live: LiveDataset) -> dict[str, Any]:
-    """Return what the catalog shows of a dataset as JSON."""
+    """Return the live tables of a dataset as JSON."""
     return {
         "dataset": live.dataset,
         "snapshot_dt": live.snapshot_dt,

@@ -60,7 +60,7 @@ def expire(
     Raises:
         SelectionError: `keep` is less than 1.
         LeaseError: another run holds the dataset.
-        CatalogError: the catalog shows none of the published tables; nothing is deleted.
+        CatalogError: the catalog has none of the published tables; nothing is deleted.
     """
     _check_keep(keep)
     expired = []
@@ -164,7 +164,7 @@ def _has_files(manifest: Manifest) -> bool:
 def _last_of_tables(
     services: Services, tables: Sequence[CatalogTable], manifests: Sequence[Manifest], withdrawn: Collection[str]
 ) -> Iterable[str]:
-    """Return the last run of each table, and warn if the tables show several snapshots.
+    """Return the last run of each table, and warn if the tables come from several snapshots.
 
     Leave out tables that a later unfiltered run dropped and that are no longer in the catalog.
     """

@@ -25,7 +25,7 @@ from bucketwheel.settings import Settings
 
 
 def tables(settings: Settings, dataset: str | None = None) -> list[LiveDataset]:
-    """Return what the catalog shows of one dataset, or of all; list files, but read none.
+    """Return the live tables of one dataset, or of all; list files, but read none.
 
     Raises:
         SelectionError: no such dataset.
@@ -69,7 +69,7 @@ def no_tables_text(dataset: str, run_id: str, settings: Settings) -> str:
 
 
 def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[CatalogTable]) -> LiveDataset:
-    """Return what the catalog shows of a dataset, with its warnings and problems."""
+    """Return the live tables of a dataset, with warnings and problems."""
     warnings: list[str] = []
     live = live_dataset(shown, dataset, runs, settings.catalog, unreadable=warnings.append)
     live = check_live_files(with_times(live, runs), runs.storage)

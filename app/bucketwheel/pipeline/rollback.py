@@ -113,7 +113,7 @@ def _publish(
 
 
 def _marks(manifest: Manifest, services: Services, tables: Iterable[CatalogTable], reason: str) -> list[Withdrawal]:
-    """Return a mark for each run that the tables show now and that started after the run to publish."""
+    """Return a mark for each live run that started after the run to publish."""
     names = {table.name.lower() for table in tables}
     shown = {table.run_id for table in _live(services).tables if table.name.lower() in names}
     at = services.now().isoformat(timespec="seconds")

@@ -226,7 +226,7 @@ class SchemaChange(Record):
 
     @property
     def breaking(self) -> bool:
-        """Whether readers of the published table break: the column was removed, has another type or is a key."""
+        """Whether the change breaks queries on the published table: a removed column, a changed type or a key."""
         return self.before is not None or self.table is None
 
     @property

@@ -110,7 +110,8 @@ def _key_type(field: pa.Field) -> str:
     if name is None:
         raise SchemaError(
             f"key {field.name!r} has type {field.type}, which readers cannot bucket; use a column of type boolean, "
-            "tinyint, smallint, int, bigint, string or date, or have the key written as one of these types"
+            "tinyint, smallint, int, bigint, string or date, or ask the supplier of the snapshot for one of these "
+            "types"
         )
     return name
 
