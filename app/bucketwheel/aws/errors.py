@@ -99,6 +99,9 @@ def explain(error: ClientError | BotoCoreError) -> str:
             f"no credentials: the role of this process cannot be assumed ({message or code}); choose another "
             "AWS_PROFILE, or let the role trust the caller"
         )
+    if is_denied(error) and "Lake Formation permission" in message:
+        # IAM allows the call, so a permission of the role would not help; `lake_formation.py` names the grant.
+        return f"{action} was denied ({message})"
     if is_denied(error):
         # The missing permission may belong to another action than the call, such as iam:PassRole.
         missing = _MISSING_PERMISSION.search(message)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
 
-from bucketwheel.aws import clients
-from bucketwheel.aws.errors import code_of, wrap_aws_errors
+from bucketwheel.aws import clients, lake_formation
+from bucketwheel.aws.errors import code_of, explain, wrap_aws_errors
 from bucketwheel.aws.retry import retry_throttled
 from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
 from bucketwheel.catalogs.sql import LONGEST_NAME, check_plain_name
@@ -145,7 +145,7 @@ class GlueCatalog:
                 )
             except ClientError as error:
                 if code_of(error) != _EXISTS:
-                    raise
+                    raise self._wrapped(error, f"database {self.database}") from error
 
     def _update(self, table: CatalogTable, table_input: dict[str, Any], replacing: CatalogTable) -> None:
         for attempt in range(_CONFLICT_RETRIES):
@@ -201,22 +201,21 @@ class GlueCatalog:
                     lambda: method(DatabaseName=self.database, **arguments), self._settings.catalog.retry_seconds
                 )
             except ClientError as error:
-                raise _Refused(error, thing) from error
+                raise _Refused(error, self._wrapped(error, thing)) from error
+
+    def _wrapped(self, cause: ClientError, thing: str) -> CatalogError:
+        """Return the error for a refusal of Glue."""
+        text = f"{thing}: {explain(cause)}"
+        if grant := lake_formation.missing_grant(text, self.database, self._settings.aws):
+            return CatalogError(f"{text}; {grant}")
+        return CatalogError(text)
 
 
 class _Refused(Exception):  # noqa: N818
     """An error that Glue returned; callers that do not handle it raise `error`."""
 
-    def __init__(self, cause: ClientError, thing: str) -> None:
+    def __init__(self, cause: ClientError, error: CatalogError) -> None:
         super().__init__(str(cause))
         self.code = code_of(cause)
         self.cause = cause
-        self.error = _wrapped(cause, thing)
-
-
-def _wrapped(cause: ClientError, thing: str) -> CatalogError:
-    try:
-        with wrap_aws_errors(CatalogError, thing):
-            raise cause
-    except CatalogError as error:
-        return error
+        self.error = error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bucketwheel.aws import clients
+from bucketwheel.aws import clients, lake_formation
 from bucketwheel.aws.errors import code_of, is_denied, is_throttled, wrap_aws_errors
 from bucketwheel.aws.retry import retry_throttled
 from bucketwheel.catalogs import sql
@@ -67,6 +67,8 @@ class AthenaExecutor:
         self._target = self._storage.absolute(settings.target)
         self._database = settings.catalog.database.lower()
         self.chooses_location = False
+        # The workgroup's own limit of bytes per query, once `check` has read it.
+        self._bytes_cutoff = 0
 
     def check(self) -> None:
         """See `contracts.SqlExecutor.check`; checks the workgroup.
@@ -89,6 +91,7 @@ class AthenaExecutor:
         configuration = group.get("Configuration", {})
         results = configuration.get("ResultConfiguration", {}).get("OutputLocation")
         managed = configuration.get("ManagedQueryResultsConfiguration", {}).get("Enabled", False)
+        self._bytes_cutoff = configuration.get("BytesScannedCutoffPerQuery", 0)
         self.chooses_location = bool(configuration.get("EnforceWorkGroupConfiguration") and results)
         if self.chooses_location and results and not self._is_ours(results):
             raise ConfigError(
@@ -211,9 +214,29 @@ class AthenaExecutor:
         kind = next((kind for kind, numbers in _CAUSES.items() if number in numbers), None)
         if kind is None and details.get("Retryable"):
             kind = ExecutorBusyError
-        error = failure(thing, message, kind)
+        error = self._known_cause(f"{thing} failed: {message.strip()}", message) or failure(thing, message, kind)
         self._clean(query, error)
         raise error
+
+    def _known_cause(self, text: str, message: str) -> ExecutorError | None:
+        """Return the error of a failure that a setting or a grant of Lake Formation would have prevented."""
+        if "Bytes scanned limit was exceeded" in message:
+            return ExecutorResourcesError(f"{text}; {self._scan_limit()}")
+        if grant := lake_formation.missing_grant(message, self._database, self._settings.aws):
+            return ExecutorDeniedError(f"{text}; {grant}")
+        return None
+
+    def _scan_limit(self) -> str:
+        athena = self._settings.athena
+        limit = f"{self._bytes_cutoff:,} bytes" if self._bytes_cutoff else "fewer bytes"
+        if athena.workgroup == "primary":
+            fix = "athena.bytes_limit does not apply to this workgroup: raise its limit in the console of Athena"
+        else:
+            fix = (
+                f"athena.bytes_limit is {athena.bytes_limit:,} bytes: raise it and run `bucketwheel deploy apply`, "
+                "which changes a workgroup of the stack"
+            )
+        return f"workgroup {athena.workgroup} lets a query scan {limit}; {fix}; or set ctas.method=promote"
 
     def _clean(self, query: QueryExecutionTypeDef, cause: BaseException) -> None:
         """Delete the files in the query's manifest that lie below the target."""

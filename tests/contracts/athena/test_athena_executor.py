@@ -7,6 +7,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from botocore.stub import Stubber
 from executor_support import athena_settings, s3_engine
 
 from aws_faults import Faults, refusal
@@ -79,6 +80,39 @@ def test_athena_error_type_determines_error_class(
     with pytest.raises(ExecutorError, match=rf"Athena query .* \(copy of ext_ibe_01\) failed: {plan.name}") as caught:
         executor.copy(copy, Event())
     assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("workgroup", "fix"),
+    [
+        ("copies", r"athena.bytes_limit is 20,000,000 bytes: raise it and run `bucketwheel deploy apply`"),
+        ("primary", r"athena.bytes_limit does not apply to this workgroup: raise its limit in the console"),
+    ],
+)
+def test_scan_limit_names_setting_and_limit_of_workgroup(
+    fake: FakeAthena, engine: TinySql, copy: TableCopy, settings: Settings, workgroup: str, fix: str
+) -> None:
+    changed = settings.athena.model_copy(update={"workgroup": workgroup, "bytes_limit": 20_000_000})
+    executor = AthenaExecutor(settings.model_copy(update={"athena": changed}))
+    group = {"WorkGroup": {"Name": workgroup, "Configuration": {"BytesScannedCutoffPerQuery": 11_000_000}}}
+    with Stubber(executor._athena) as stub:
+        stub.add_response("get_work_group", group, {"WorkGroup": workgroup})
+        executor.check()
+    engine.plan("CREATE TABLE", Plan(message="Query cancelled! : Bytes scanned limit was exceeded"))
+    with pytest.raises(ExecutorResourcesError, match=fix) as caught:
+        executor.copy(copy, Event())
+    assert "Bytes scanned limit was exceeded" in str(caught.value)
+    assert f"workgroup {workgroup} lets a query scan 11,000,000 bytes" in str(caught.value)
+
+
+def test_lake_formation_refusal_names_missing_grant(
+    executor: AthenaExecutor, engine: TinySql, copy: TableCopy, settings: Settings
+) -> None:
+    database = settings.catalog.database
+    text = f"Insufficient Lake Formation permission({'s'}): Required Describe on {database}"
+    engine.plan("CREATE TABLE", Plan("PERMISSION_DENIED", text, number=1004))
+    with pytest.raises(ExecutorDeniedError, match="Lake Formation's grant DESCRIBE is missing: aws lakeformation"):
+        executor.copy(copy, Event())
 
 
 def test_failed_copy_deletes_files_of_its_data_manifest(

@@ -80,6 +80,25 @@ def test_denied_creation_of_database_names_action(catalog: GlueCatalog, faults: 
     assert list(catalog.tables()) == []
 
 
+@pytest.mark.parametrize("operation", ["GetTables", "CreateTable", "CreateDatabase"])
+def test_lake_formation_refusal_names_grant_and_command(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path, operation: str
+) -> None:
+    permission = {"GetTables": "Describe", "CreateTable": "Create Table", "CreateDatabase": "Create Database"}[
+        operation
+    ]
+    wanted = permission.upper().replace(" ", "_")
+    text = f"Insufficient Lake Formation permission({'s'}): Required {permission} on {catalog.database}"
+    faults.always(operation, refusal("AccessDeniedException", message=text))
+    with pytest.raises(CatalogError, match=rf"{operation} was denied \(Insufficient Lake Formation") as caught:
+        catalog.tables() if operation == "GetTables" else catalog.put(table_at(tmp_path, "t"), None)
+    message = str(caught.value)
+    assert f"Lake Formation's grant {wanted} is missing: aws lakeformation grant-permissions --principal" in message
+    assert "the role needs permission" not in message
+    resource = "Catalog" if operation == "CreateDatabase" else "Database"
+    assert f'--permissions {wanted} --resource \'{{"{resource}"' in message
+
+
 def test_put_accepts_database_created_concurrently(
     aws: str, catalog: GlueCatalog, faults: Faults, tmp_path: Path
 ) -> None:
