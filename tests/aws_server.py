@@ -6,10 +6,11 @@ returns every list on one page. `strict_glue` corrects this as the AWS documenta
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -20,6 +21,8 @@ from moto.core.responses import ActionResult
 from moto.glue.models import FakeTable, GlueBackend
 from moto.glue.responses import GlueResponse
 from moto.server import ThreadedMotoServer
+from moto.servicequotas.exceptions import NoSuchResource
+from moto.servicequotas.responses import ServiceQuotasResponse
 
 REGION = "us-east-1"
 CREDENTIALS = {
@@ -29,6 +32,8 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 PAGE = 3
+# vCPUs of EMR Serverless; DPUs and concurrent runs of Glue jobs, DPUs with FLEX.
+APPLIED_QUOTAS = {"L-D05C8A75": 4000.0, "L-08F3B322": 1000.0, "L-5E4153CA": 200.0, "L-096DBB95": 500.0}
 
 
 @contextmanager
@@ -37,12 +42,42 @@ def served() -> Iterator[str]:
     # The server logs requests to a logger of the whole process.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    with account_quotas():
+        server.start()
+        try:
+            host, port = server.get_host_and_port()
+            yield f"http://{host}:{port}"
+        finally:
+            server.stop()
+
+
+@contextmanager
+def account_quotas(
+    applied: Mapping[str, float] = APPLIED_QUOTAS, defaults: Mapping[str, float] | None = None
+) -> Iterator[None]:
+    """Give the account these quotas, by quota code; moto only knows those of VPC.
+
+    Args:
+        applied: answers of `GetServiceQuota`; it fails with `NoSuchResourceException` for other codes.
+        defaults: the same for `GetAWSDefaultServiceQuota`.
+    """
+
+    def answer(values: Mapping[str, float]) -> Callable[[ServiceQuotasResponse], str]:
+        def get(self: ServiceQuotasResponse) -> str:
+            asked = json.loads(self.body)
+            if asked["QuotaCode"] not in values:
+                raise NoSuchResource
+            return json.dumps({"Quota": {**asked, "Value": values[asked["QuotaCode"]], "Adjustable": True}})
+
+        return get
+
+    with (
+        mock.patch.object(ServiceQuotasResponse, "get_service_quota", answer(applied)),
+        mock.patch.object(
+            ServiceQuotasResponse, "get_aws_default_service_quota", answer(defaults or {}), create=True
+        ),
+    ):
+        yield
 
 
 def reset(endpoint: str) -> None:

@@ -141,7 +141,22 @@ def refusal(**overrides: Any) -> str:
             {"emr_serverless.timeout_minutes": 4},
             "emr_serverless.timeout_minutes (override): should be greater than or",
         ),
-        ({"emr_serverless.cores": 4, "emr_serverless.memory_gb": 40}, "a worker of 4 cores has 8 to 30"),
+        (
+            {"emr_serverless.memory_gb": 40},
+            "memory_gb is 40; EMR Serverless offers a worker of 4 cores with 8 to 30 GB",
+        ),
+        (
+            {"emr_serverless.cores": 8, "emr_serverless.memory_gb": 30},
+            "memory_gb is 30; EMR Serverless offers a worker of 8 cores with 16, 20, 24, 28, 32, 36, 40, 44,",
+        ),
+        (
+            {"emr_serverless.cores": 16, "emr_serverless.memory_gb": 44},
+            "a worker of 16 cores with 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120 GB",
+        ),
+        (
+            {"emr_serverless.max_executors": 3, "emr_serverless.initial_executors": 4},
+            "initial_executors is 4, more than max_executors, which is 3; keep at most 3 ready",
+        ),
         ({"emr_serverless.subnets": "subnet-1"}, "subnets and security_groups belong together; set both or none"),
         (
             {"monitoring.topic_arn": "notices"},

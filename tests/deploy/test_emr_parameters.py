@@ -51,6 +51,13 @@ def test_job_parameters_match_service_model(emr: Emr) -> None:
     assert (conf["spark.executor.memory"], conf["spark.executor.memoryOverhead"]) == ("5g", "11g")
 
 
+def test_job_of_two_executors_does_not_begin_with_three(aws_url: str, tmp_path: Path) -> None:
+    job_parameters = parameters(Emr(aws_url, tmp_path, emr_serverless__max_executors=2))
+    spark = job_parameters["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]
+    for name in ("executor.instances", "dynamicAllocation.initialExecutors", "dynamicAllocation.maxExecutors"):
+        assert f"spark.{name}=2" in spark
+
+
 def test_job_with_image_needs_no_archive(aws_url: str, tmp_path: Path) -> None:
     job_parameters = parameters(Emr(aws_url, tmp_path, emr_serverless__image="bucketwheel:1.0"))
     spark = job_parameters["jobDriver"]["sparkSubmit"]["sparkSubmitParameters"]

@@ -13,6 +13,7 @@ import pytest
 from moto_account import LOCATION, NAME, Account
 
 import aws_shapes
+from aws_server import account_quotas
 from bucketwheel import api
 from bucketwheel.aws import clients
 from bucketwheel.deploy import stack
@@ -42,6 +43,17 @@ def test_apply_shows_changes_before_creating_stack(account: Account) -> None:
     assert {machine["name"] for machine in machines} == {NAME, f"{NAME}-watch", f"{NAME}-slow"}
     (topic,) = account.client("sns").list_topics()["Topics"]
     assert topic["TopicArn"].endswith(f"{NAME}-notices")
+
+
+def test_apply_warns_of_low_quota_beside_the_changes(account: Account) -> None:
+    with account_quotas({"L-08F3B322": 40, "L-5E4153CA": 200}):
+        account.apply()
+    *_, warning = account.asked[0].splitlines()
+    assert warning == (
+        "warning: DPUs of Glue jobs: 80 needed (10 workers G.4X * 4 DPUs * 2 datasets), the quota is 40 (of this "
+        "account); aws service-quotas request-service-quota-increase --service-code glue --quota-code L-08F3B322 "
+        "--desired-value 80, or lower glue.number_of_workers or choose a smaller glue.worker_type"
+    )
 
 
 def test_stack_outputs_are_returned(account: Account) -> None:

@@ -58,6 +58,11 @@ def is_expired(error: BaseException) -> bool:
     return code_of(error) in _EXPIRED
 
 
+def lacks_credentials(error: BaseException) -> bool:
+    """Return whether the process has no credentials, or none that are still valid."""
+    return isinstance(error, NoCredentialsError) or is_expired(error)
+
+
 def is_throttled(error: BaseException) -> bool:
     """Return whether AWS throttled the call or the service had an internal error."""
     return code_of(error) in THROTTLED

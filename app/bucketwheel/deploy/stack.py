@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bucketwheel.deploy import name_conflicts
+from bucketwheel.deploy import name_conflicts, quotas
 from bucketwheel.deploy.cloudformation import Change, Echo, Stack
 from bucketwheel.deploy.template.deployment import Deployment
-from bucketwheel.deploy.template.template import template, text
+from bucketwheel.deploy.template.template import MOST_INLINE_BYTES, compact, template, text
 from bucketwheel.errors import ConfigError, DeployError, SelectionError
 from bucketwheel.packaging import package
 from bucketwheel.settings.loading import Configuration
@@ -22,8 +21,6 @@ from bucketwheel.storage.locations import bucket_and_key
 
 Confirm = Callable[[str], bool]
 
-# CloudFormation's limit for a template in a call; a larger one is read from S3.
-_MAX_INLINE_BYTES = 51_200
 # States in which a stack can be updated.
 _SETTLED = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE")
 # States in which a stack can only be deleted: its creation or deletion failed.
@@ -82,13 +79,13 @@ def apply(
         raise DeployError(f"stack {stack.name} is in state {status}; {advice}")
     kind: Literal["CREATE", "UPDATE"] = "UPDATE" if status in _SETTLED else "CREATE"
     name_conflicts.check_name_conflicts(config, rendered, stack if kind == "UPDATE" else None)
-    body = json.dumps(rendered, ensure_ascii=False, separators=(",", ":"))
+    body = compact(rendered)
     name = f"bucketwheel-{hashlib.sha256(body.encode()).hexdigest()[:12]}-{time.time_ns() // 10**6}"
     changes = stack.prepare(name, kind, _template_argument(config, stack, body), deployment.tags())
     if not changes:
         stack.discard(name)
         return Applied(stack.name, True, (), stack.outputs())
-    if not confirm(_question(stack, kind, changes)):
+    if not confirm("\n".join([_question(stack, kind, changes), *quotas.warnings(deployment)])):
         stack.discard(name)
         return Applied(stack.name, False, tuple(changes), {})
     stack.execute(name, echo)
@@ -139,11 +136,11 @@ def _template_argument(config: Configuration, stack: Stack, body: str) -> dict[s
         ConfigError: the template is large and `deploy.artifacts` is not set.
     """
     content = body.encode()
-    if len(content) <= _MAX_INLINE_BYTES:
+    if len(content) <= MOST_INLINE_BYTES:
         return {"TemplateBody": body}
     if not config.settings.deploy.artifacts:
         raise ConfigError(
-            f"the template has {len(content):,} bytes, CloudFormation accepts {_MAX_INLINE_BYTES:,} in a call; set "
+            f"the template has {len(content):,} bytes, CloudFormation accepts {MOST_INLINE_BYTES:,} in a call; set "
             "deploy.artifacts to an S3 location, so that it can be uploaded"
         )
     base = Deployment(config.settings, config.env).artifacts()

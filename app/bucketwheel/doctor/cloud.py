@@ -9,7 +9,7 @@ from bucketwheel import plugins
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.deploy.template.deployment import Deployment
-from bucketwheel.doctor import buckets, permissions, trust
+from bucketwheel.doctor import buckets, permissions, quotas, trust
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, CatalogError, ExecutorError
 from bucketwheel.settings import Settings
@@ -32,6 +32,8 @@ def checks(settings: Settings, env: str) -> Iterator[Check]:
     if permissions.applies(deployment):
         yield Check("role", lambda: trust.look(deployment))
         yield Check("permissions", lambda: permissions.look(deployment))
+        yield Check("quotas", lambda: quotas.look(deployment))
+        yield Check("template", lambda: quotas.stack_size(deployment))
 
 
 def _credentials(settings: Settings) -> CheckResult:

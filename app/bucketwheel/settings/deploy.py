@@ -14,6 +14,9 @@ from bucketwheel.settings.base import ByteSize, Frozen, Names
 _GLUE_VERSIONS = ("5.0", "5.1")
 # Releases with Spark 3.5 on which Python 3.11 is installed.
 _EMR_RELEASES = tuple(f"emr-7.{minor}.0" for minor in range(8, 14))
+# Memory of a worker in GB by its cores: smallest, largest and step (EMR Serverless User Guide, "Supported worker
+# configurations").
+_EMR_MEMORY = {1: (2, 8, 1), 2: (4, 16, 1), 4: (8, 30, 1), 8: (16, 60, 4), 16: (32, 120, 8)}
 _FLEX_WORKERS = ("G.1X", "G.2X")
 _UP_TO_BUCKETS = ("discover", "split", "size", "bucket", "verify")
 
@@ -93,10 +96,12 @@ class EmrServerlessSettings(Frozen):
         architecture: `X86_64` or `ARM64`; the archive or image must match.
         image: An image in ECR instead of the archive: `name:tag` of this account and region, or a whole URI.
         cores: vCPU of a worker: 1, 2, 4, 8 or 16.
-        memory_gb: Memory of a worker in GB: a third for the JVM, the rest for Python, which does the work.
+        memory_gb: Memory of a worker in GB: a third for the JVM, the rest for Python, which does the work. 2 to 8
+            with 1 core, 4 to 16 with 2, 8 to 30 with 4, 16 to 60 with 8 (in steps of 4), 32 to 120 with 16 (in steps
+            of 8).
         disk_gb: Disk of a worker in GB, for the shuffle.
         max_executors: Maximum executors of one job; the application's limits follow from it.
-        initial_executors: Executors kept ready; they cost money while idle.
+        initial_executors: Executors kept ready, at most `max_executors`; they cost money while idle.
         auto_stop_minutes: Idle minutes after which the application stops.
         timeout_minutes: Time-out of a job; at least 5.
         subnets: Subnets of the workers; empty: no network of yours.
@@ -126,10 +131,17 @@ class EmrServerlessSettings(Frozen):
     def _fits_together(self) -> EmrServerlessSettings:
         if bool(self.subnets) != bool(self.security_groups):
             raise ValueError("subnets and security_groups belong together; set both or none")
-        least, most = self.cores * 2, min(self.cores * 8, 30 * max(self.cores // 4, 1))
-        if not least <= self.memory_gb <= most:
+        least, most, step = _EMR_MEMORY[self.cores]
+        if self.memory_gb not in (allowed := range(least, most + 1, step)):
+            values = f"{least} to {most}" if step == 1 else ", ".join(map(str, allowed))
             raise ValueError(
-                f"memory_gb is {self.memory_gb}; a worker of {counted(self.cores, 'core')} has {least} to {most}"
+                f"memory_gb is {self.memory_gb}; EMR Serverless offers a worker of "
+                f"{counted(self.cores, 'core')} with {values} GB"
+            )
+        if self.initial_executors > self.max_executors:
+            raise ValueError(
+                f"initial_executors is {self.initial_executors}, more than max_executors, which is "
+                f"{self.max_executors}; keep at most {self.max_executors} ready, or raise max_executors"
             )
         return self
 

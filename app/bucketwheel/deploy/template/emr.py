@@ -10,6 +10,8 @@ from bucketwheel.host import VARIABLE
 from bucketwheel.packaging.archive import ARCHIVE
 
 _PYTHON = "./environment/bin/python"
+# Executors that Spark requests at first (EMR Serverless User Guide, "Spark jobs": spark.executor.instances).
+_FIRST_EXECUTORS = 3
 
 
 def application(deployment: Deployment) -> Resources:
@@ -72,6 +74,10 @@ def spark_parameters(deployment: Deployment) -> str:
             f"spark.emr-serverless.{part}.disk": f"{emr.disk_gb}g",
         }
     conf["spark.dynamicAllocation.maxExecutors"] = emr.max_executors
+    if emr.max_executors < _FIRST_EXECUTORS:
+        # Otherwise, a job begins with more executors than the application's capacity or the account's quota allows.
+        conf["spark.executor.instances"] = emr.max_executors
+        conf["spark.dynamicAllocation.initialExecutors"] = emr.max_executors
     # AWS documents no way for a driver to detect EMR Serverless.
     conf[f"spark.emr-serverless.driverEnv.{VARIABLE}"] = "emr-serverless"
     if not emr.image:

@@ -13,8 +13,10 @@ from bucketwheel.errors import ConfigError
 from bucketwheel.formatting import counted
 from bucketwheel.settings import Settings
 
-# CloudFormation's limits.
+# CloudFormation's limits (CloudFormation User Guide, "Understand CloudFormation quotas"). A template of more than
+# MOST_INLINE_BYTES is read from S3.
 MOST_BYTES = 1_000_000
+MOST_INLINE_BYTES = 51_200
 MOST_RESOURCES = 500
 
 _PARTS = (
@@ -62,6 +64,11 @@ def template(settings: Settings, env: str) -> dict[str, Any]:
     }
     text(body, "json")
     return body
+
+
+def compact(template: dict[str, Any]) -> str:
+    """Return the template as JSON without white space, as CloudFormation gets it."""
+    return json.dumps(template, ensure_ascii=False, separators=(",", ":"))
 
 
 class _Plain(yaml.SafeDumper):

@@ -1,0 +1,45 @@
+"""Compare what the jobs and their stack ask for with the quotas of the account and the limits of CloudFormation."""
+
+from __future__ import annotations
+
+from bucketwheel.deploy.quotas import quotas
+from bucketwheel.deploy.template.deployment import Deployment
+from bucketwheel.deploy.template.template import MOST_BYTES, MOST_INLINE_BYTES, MOST_RESOURCES, compact, template
+from bucketwheel.doctor.checks import CheckResult, State, failed, ok
+
+
+def look(deployment: Deployment) -> CheckResult:
+    """Compare the demand of all datasets in parallel with the quotas.
+
+    Raises:
+        BucketwheelError: there are no valid credentials.
+    """
+    compared = list(quotas(deployment))
+    if exceeded := [quota for quota in compared if quota.is_exceeded]:
+        # A documented default may be lower than the quota of this account.
+        state: State = "failed" if any(quota.is_known for quota in exceeded) else "warning"
+        return CheckResult(state, "\n".join(map(str, exceeded)), "\n".join(quota.fix() for quota in exceeded))
+    return ok("\n".join(f"{quota.demand.what}: {quota.demand.needed:,} of {quota.value:,.0f} ({quota.origin})"
+                        for quota in compared))  # fmt: skip
+
+
+def stack_size(deployment: Deployment) -> CheckResult:
+    """Compare the template with CloudFormation's limits.
+
+    Raises:
+        ConfigError: it exceeds them, or `deploy apply` would refuse the configuration for another reason.
+    """
+    settings = deployment.settings
+    if not settings.deploy.package:
+        # Only the length of this location matters here.
+        package = f"{settings.deploy.artifacts or settings.target}/{'0' * 16}"
+        settings = settings.model_copy(update={"deploy": settings.deploy.model_copy(update={"package": package})})
+    rendered = template(settings, deployment.env)
+    resources, size = len(rendered["Resources"]), len(compact(rendered).encode())
+    found = f"{resources} of {MOST_RESOURCES} resources, template of {size:,} of {MOST_BYTES:,} bytes"
+    if size > MOST_INLINE_BYTES and not settings.deploy.artifacts:
+        return failed(
+            f"{found}, more than the {MOST_INLINE_BYTES:,} that CloudFormation accepts in a call",
+            "set deploy.artifacts to an S3 location, so that `deploy apply` can upload the template",
+        )
+    return ok(found)
