@@ -6,6 +6,7 @@ from bucketwheel.deploy.quotas import quotas
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.deploy.template.template import MOST_BYTES, MOST_INLINE_BYTES, MOST_RESOURCES, compact, template
 from bucketwheel.doctor.checks import CheckResult, State, failed, ok
+from bucketwheel.formatting import counted
 
 
 def look(deployment: Deployment) -> CheckResult:
@@ -36,7 +37,7 @@ def stack_size(deployment: Deployment) -> CheckResult:
         settings = settings.model_copy(update={"deploy": settings.deploy.model_copy(update={"package": package})})
     rendered = template(settings, deployment.env)
     resources, size = len(rendered["Resources"]), len(compact(rendered).encode())
-    found = f"{resources} of {MOST_RESOURCES} resources, template of {size:,} of {MOST_BYTES:,} bytes"
+    found = f"{counted(resources, 'resource')} of {MOST_RESOURCES}, template of {size:,} of {MOST_BYTES:,} bytes"
     if size > MOST_INLINE_BYTES and not settings.deploy.artifacts:
         return failed(
             f"{found}, more than the {MOST_INLINE_BYTES:,} that CloudFormation accepts in a call",
