@@ -370,7 +370,7 @@ def _page(config: Configuration, state: RunState) -> str:
     run = state.manifest
     command = _advice.command(config, ["bucketwheel", "run", run.dataset])
     before = _published_before(config, run)
-    return _report.render(run, cost(config, run), state.status_text, state.shown_text, command, before)
+    return _report.render(run, cost(config, run), state.status_text, state.live_text, command, before)
 
 
 def _published_before(config: Configuration, run: Manifest) -> Manifest | None:

@@ -189,8 +189,10 @@ def test_submit_prints_warnings_of_the_run(
         client("s3", account).put_object(Bucket="artifacts-prod", Key=key, Body=path.read_bytes())
     target = ("--set", "target=s3://artifacts-prod/out")
     done = run("submit", "glue", WIDE, *target)
-    assert f"{WIDE}: run {project.run_ids()[0]} finished" in done.stdout
+    assert f"\n\n{WIDE}: run {project.run_ids()[0]} finished\nrows     1,200\n" in done.stdout
     assert done.stdout.endswith("Record_Source, Batch_Number, Load_Date\n")
+    listed = run("submit", "glue", WIDE, "--verbose", *target).stdout
+    assert f"\n\n{WIDE}: run {project.run_ids()[0]} finished\nwarning: " in listed
     as_json = json.loads(run("submit", "glue", WIDE, "--output", "json", *target).stdout)
     assert [summary["rows"] for summary in as_json["summaries"]] == [1200]
 

@@ -10,7 +10,7 @@ import pytest
 from cloud_support import Cloud
 from copies_support import Copying
 
-from bucketwheel.catalogs.live import LiveDataset, LiveTable, Shown, live_dataset, shown_tables
+from bucketwheel.catalogs.live import LiveCount, LiveDataset, LiveTable, count_live, live_dataset
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import SelectionError
 from bucketwheel.pipeline import live, rollback
@@ -215,22 +215,22 @@ def test_differing_tables_are_those_of_the_minority(case: Case) -> None:
 @pytest.mark.parametrize(
     ("catalog", "expected"),
     [
-        ({"bucketed_a": OLD, "bucketed_b": OLD, "ext_a": NEW}, Shown(2, 2, "final")),
-        ({"bucketed_a": OLD, "bucketed_b": NEW, "ext_a": OLD, "ext_b": OLD}, Shown(1, 2, "final")),
-        ({"bucketed_a": NEW, "ext_a": OLD}, Shown(1, 2, "staged")),
-        ({"ext_a": OLD}, Shown(1, 2, "staged")),
-        ({"bucketed_a": NEW}, Shown(0, 2, "final")),
-        ({}, Shown(0, 2, "final")),
+        ({"bucketed_a": OLD, "bucketed_b": OLD, "ext_a": NEW}, LiveCount(2, 2, "final")),
+        ({"bucketed_a": OLD, "bucketed_b": NEW, "ext_a": OLD, "ext_b": OLD}, LiveCount(1, 2, "final")),
+        ({"bucketed_a": NEW, "ext_a": OLD}, LiveCount(1, 2, "staged")),
+        ({"ext_a": OLD}, LiveCount(1, 2, "staged")),
+        ({"bucketed_a": NEW}, LiveCount(0, 2, "final")),
+        ({}, LiveCount(0, 2, "final")),
     ],
 )
-def test_shown_counts_tables_of_a_run(case: Case, catalog: dict[str, str], expected: Shown) -> None:
+def test_shown_counts_tables_of_a_run(case: Case, catalog: dict[str, str], expected: LiveCount) -> None:
     run = made(OLD, "ab")
-    assert shown_tables(run, look(case, catalog, run)) == expected
+    assert count_live(run, look(case, catalog, run)) == expected
 
 
 def test_shown_of_run_without_tables_is_none(case: Case) -> None:
     manifest = case.run(STAGES[:1]).manifest
-    assert shown_tables(manifest, look(case, {})) is None
+    assert count_live(manifest, look(case, {})) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from cloud_support import Cloud
 from failures import failed_in_bucket
 from lease_support import LocalLeaseDirectory
 
-from bucketwheel.catalogs.live import Shown
+from bucketwheel.catalogs.live import LiveCount
 from bucketwheel.contracts import Progress
 from bucketwheel.errors import StorageError
 from bucketwheel.lease import Holder
@@ -127,10 +127,10 @@ def test_shown_follows_runs_filters_and_rollback(case: Case) -> None:
     first = case.run().manifest.run_id
     case.snapshot(FEBRUARY)
     case.run(tables=["people_1"])
-    assert [state.shown for state in states(case)] == [Shown(1, 2, "final"), Shown(1, 1, "final")]
-    assert [state.shown_text for state in states(case)] == ["live: 1 of 2 tables", "live: 1 of 1 table"]
+    assert [state.live for state in states(case)] == [LiveCount(1, 2, "final"), LiveCount(1, 1, "final")]
+    assert [state.live_text for state in states(case)] == ["live: 1 of 2 tables", "live: 1 of 1 table"]
     rollback.rollback(case.settings(), first)
-    live, replaced = (state.shown_text for state in states(case))
+    live, replaced = (state.live_text for state in states(case))
     assert live == "live: 2 of 2 tables"
     assert replaced.startswith("was published, no longer live; run ")
 
@@ -141,7 +141,7 @@ def test_withdrawn_run_is_named_with_reason_and_remedy(case: Case) -> None:
     second = case.run().manifest.run_id
     rollback.rollback(case.settings(), first, reason="wrong ages")
     assert [state.status_text for state in states(case)] == ["finished", "withdrawn"]
-    shown = run_states.run_state(case.settings(), second).shown_text
+    shown = run_states.run_state(case.settings(), second).live_text
     assert re.search(rf"run {second} \(.*\) was withdrawn at .*: wrong ages; .*: bucketwheel unmark {second}$", shown)
     rollback.unmark(case.settings(), second)
     assert [state.status_text for state in states(case)] == ["finished", "finished"]
@@ -160,9 +160,9 @@ def test_damaged_mark_is_a_warning_of_the_list(case: Case) -> None:
 
 def test_shown_text_of_unpublished_and_staged_run(case: Case) -> None:
     case.run(STAGES[:5])
-    assert [state.shown_text for state in states(case)] == ["not published"]
+    assert [state.live_text for state in states(case)] == ["not published"]
     case.run(["register"])
-    assert [state.shown_text for state in states(case)] == ["live: 2 of 2 staged tables"]
+    assert [state.live_text for state in states(case)] == ["live: 2 of 2 staged tables"]
 
 
 def test_damaged_manifest_is_reported_or_raised(case: Case) -> None:

@@ -26,14 +26,14 @@ def test_runs_lists_oldest_first(two: tuple[Project, str, str]) -> None:
     result = project.cli("runs")
     assert (result.exit_code, result.stderr) == (0, "")
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert rows[0] == ["run", "dataset", "status", "snapshot", "shown", "stages", "rows", "written"]
+    assert rows[0] == ["run", "dataset", "status", "snapshot", "live", "stages", "rows", "written"]
     stages = "discover,split,size,bucket,verify,register,ctas"
     assert [row[:7] for row in rows[2:]] == [
         [older, WIDE, "finished", "2025-09-22", "-", stages, "900"],
         [newer, WIDE, "finished", "2025-10-22", "3/3", stages, "1,200"],
     ]
     runs = json.loads(project.cli("runs", WIDE, "--output", "json").stdout)
-    assert [(manifest["run_id"], manifest["shown"]) for manifest in runs] == [
+    assert [(manifest["run_id"], manifest["live"]) for manifest in runs] == [
         (older, {"count": 0, "total": 3, "kind": "final"}),
         (newer, {"count": 3, "total": 3, "kind": "final"}),
     ]
@@ -124,7 +124,7 @@ def test_runs_of_filtered_run_shows_filter_and_part(published: Project) -> None:
         "dataset",
         "status",
         "snapshot",
-        "shown",
+        "live",
         "filter",
         "stages",
         "rows",
@@ -143,7 +143,7 @@ def test_runs_and_show_work_without_catalog(published: Project) -> None:
         assert result.exit_code == 0
         assert run_id in result.stdout
         assert "warning: cannot tell which tables are live, because the catalog cannot be read: " in result.stderr
-    assert json.loads(published.cli("runs", "--output", "json").stdout)[0]["shown"] is None
+    assert json.loads(published.cli("runs", "--output", "json").stdout)[0]["live"] is None
     assert published.cli("tables").exit_code == 1
 
 
@@ -216,11 +216,16 @@ def test_rollback_to_earlier_and_later_run(two: tuple[Project, str, str]) -> Non
     result = project.cli("rollback", older)
     assert (result.exit_code, f"run {newer} is marked as withdrawn" in result.stderr) == (0, True)
     tables = [f"{prefix}_{table}" for prefix in ("ext", "bucketed") for table in ("ibe_01", "ibe_02", "ibe_04")]
-    assert result.stdout.splitlines() == [
-        f"published {name} -> {project.target}/{WIDE}/{name.partition('_')[2]}/{older}" for name in tables
-    ]
+    head, *facts = result.stdout.splitlines()
+    assert head == f"{WIDE}: run {older} is live again"
+    assert [fact.split()[0] for fact in facts] == ["tables", "rows", "catalog", "query"]
+    assert facts[0].startswith("tables   3 in 12 files, ")
+    assert facts[1] == "rows     900"
     assert set(project.published().values()) == {900}
     assert project.snapshot_dt() == "2025-09-22"
+    assert project.cli("rollback", newer, "--force", "--verbose").stdout.splitlines()[5:] == [
+        f"published {name} -> {project.target}/{WIDE}/{name.partition('_')[2]}/{newer}" for name in tables
+    ]
     rolled_back = json.loads(project.cli("rollback", newer, "--force", "--output", "json").stdout)
     assert [table["name"] for table in rolled_back["tables"]] == tables
     assert project.content() == now

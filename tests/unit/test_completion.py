@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from pathlib import Path
-
 import pytest
 from click.shell_completion import ShellComplete
 
 from bucketwheel.cli import cli
 from bucketwheel.cli.completing import VARIABLE
-from project import NARROW, WIDE, Project, environment
+from project import NARROW, WIDE, Project
 
 
 def completed(project: Project, *words: str) -> list[str]:
@@ -54,18 +50,3 @@ def test_completion_without_usable_configuration_is_empty(project: Project) -> N
     (project.conf / "base.yaml").write_text("buckets: {cuont: 3}")
     assert completed(project, "run", "") == []
     assert completed(project, "run", "--stages", "d") == []
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_script_is_valid(project: Project, tmp_path: Path, shell: str) -> None:
-    result = project.cli("completion", shell)
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert VARIABLE in result.stdout
-    if shell == "bash":
-        assert "compopt -o nospace" in result.stdout
-    if program := shutil.which(shell):
-        (tmp_path / "script").write_text(result.stdout)
-        done = subprocess.run(
-            [program, "-n", tmp_path / "script"], capture_output=True, env=environment(), check=False
-        )
-        assert (done.returncode, done.stderr) == (0, b"")

@@ -69,13 +69,21 @@ def test_table_paints_status_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[32mfinished\x1b[0m" in text
 
 
+def test_text_before_a_command_is_wrapped_between_words() -> None:
+    text = f"warning: {'run X is marked as withdrawn ' * 3}until it changes. To allow it: bucketwheel unmark X"
+    lines = terminal.fitted(text, 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(line.strip() for line in lines) == text
+    assert lines[-1] == "  bucketwheel unmark X"
+
+
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_wrapped_text_keeps_words_and_numbers_with_units(width: int) -> None:
-    text = "reads 811.9 kB in 1 slice, writes about 1,234.5 MB in 16 files and ends " * 4
+    text = "reads 811.9 kB in 1 slice, writes about 1,234.5 MB in 16 files, people (3 columns) and ends " * 4
     lines = terminal.fitted(text.strip(), width).splitlines()
     assert max(map(len, lines)) <= width
     assert " ".join(line.strip() for line in lines) == text.strip()
-    assert not any(line.endswith(("811.9", "1,234.5", "16")) for line in lines)
+    assert not any(line.endswith(("811.9", "1,234.5", "16", "people", "(3")) for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bucketwheel import formatting
-from bucketwheel.catalogs.live import Shown
+from bucketwheel.catalogs.live import LiveCount
 from bucketwheel.cli import live_text, text
 from bucketwheel.pipeline.plan import Plan
 from bucketwheel.pipeline.run_states import RunState
@@ -87,9 +87,9 @@ def test_run_and_runs_text_match_golden_file(golden: Golden) -> None:
         text.run_text(begun, True),
         live_text.runs_text(
             [
-                RunState(run, "finished", shown=Shown(2, 2, "final")),
-                RunState(selected, "finished", shown=Shown(1, 4, "staged")),
-                RunState(sized, "interrupted", (62, 256), Shown(0, 1, "final")),
+                RunState(run, "finished", live=LiveCount(2, 2, "final")),
+                RunState(selected, "finished", live=LiveCount(1, 4, "staged")),
+                RunState(sized, "interrupted", (62, 256), LiveCount(0, 1, "final")),
                 RunState(begun, "running"),
             ]
         ),

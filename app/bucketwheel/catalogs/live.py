@@ -132,7 +132,7 @@ class LiveDataset:
 
 
 @dataclass(frozen=True)
-class Shown:
+class LiveCount:
     """Number of live tables of a run; `kind` is the kind of the counted tables."""
 
     count: int
@@ -213,7 +213,7 @@ def live_runs(
     return {table.table.lower(): live.manifests[table.run_id] for table in others}
 
 
-def shown_tables(manifest: Manifest, live: LiveDataset) -> Shown | None:
+def count_live(manifest: Manifest, live: LiveDataset) -> LiveCount | None:
     """Return how many tables of a run are live, or None if the run has no tables yet.
 
     Count the published tables; if none of them points to the run, count another kind.
@@ -225,8 +225,8 @@ def shown_tables(manifest: Manifest, live: LiveDataset) -> Shown | None:
     first: Kind = live.published[0].kind if live.published else "final"
     for kind in (first, *(kind for kind in kinds if kind != first)):
         if kinds[kind]:
-            return Shown(kinds[kind], total, kind)
-    return Shown(0, total, first)
+            return LiveCount(kinds[kind], total, kind)
+    return LiveCount(0, total, first)
 
 
 def was_published(manifest: Manifest) -> bool:

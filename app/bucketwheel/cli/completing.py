@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ZshComplete,
+    add_completion_class,
+    get_completion_class,
+)
 
 from bucketwheel.errors import BucketwheelError
 
@@ -32,6 +39,29 @@ class _Bash(BashComplete):
     source_template = BashComplete.source_template.replace(
         "    return 0\n", '    [[ "${COMPREPLY[0]}" == *= ]] && compopt -o nospace\n\n    return 0\n'
     )
+
+
+@add_completion_class
+class _Zsh(ZshComplete):
+    """Click's completion for zsh, but without a space after `KEY=`."""
+
+    source_template = ZshComplete.source_template.replace(
+        "        compadd -U -V unsorted -a completions\n",
+        """\
+        if [[ "${completions[1]}" == *= ]]; then
+            compadd -U -S '' -V unsorted -a completions
+        else
+            compadd -U -V unsorted -a completions
+        fi
+""",
+    )
+
+
+@add_completion_class
+class _Fish(FishComplete):
+    """Click's completion for fish, but also for values with commas, such as several stages."""
+
+    source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
 
 
 def script(shell: str) -> str:

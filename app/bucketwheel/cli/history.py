@@ -56,12 +56,13 @@ def tables(config: Configuration, dataset: str | None, output: str) -> None:
 @click.command()
 @run_argument
 @output_option
+@click.option("--verbose", is_flag=True, help="Show where each table was published.")
 @configured
-def show(config: Configuration, run_id: str, output: str) -> None:
+def show(config: Configuration, run_id: str, output: str, verbose: bool) -> None:
     """Show one run; `--output json` prints its whole manifest."""
     from bucketwheel import api
     from bucketwheel.cli.live_text import run_document
-    from bucketwheel.cli.text import run_text
+    from bucketwheel.cli.text import run_text, stages_text
 
     state = api.run_state(config, run_id, _warn)
     manifest = state.manifest
@@ -69,11 +70,10 @@ def show(config: Configuration, run_id: str, output: str) -> None:
     if output == "json":
         print_json({**run_document(state), "cost": None if cost is None else cost.document()})
         return
-    echo(run_text(manifest, changed=True, cost=cost, status=state.status_text))
-    if state.shown_text:
-        echo(state.shown_text)
-    for name, record in manifest.stages.items():
-        echo(f"{name}: {record.seconds:.1f} s from {record.started}")
+    echo(run_text(manifest, True, cost, state.status_text, state.live_text, locations=verbose))
+    if manifest.stages:
+        echo(f"\n{stages_text(manifest)}")
+    for record in manifest.stages.values():
         for warning in record.result.get("warnings", ()):
             echo(f"warning: {warning}")
     if manifest.error:
@@ -116,25 +116,35 @@ def verify(config: Configuration, run_id: str, output: str) -> None:
 @click.option("--reason", default="", help="Reason, quoted when `run` refuses to publish the same data.")
 @click.option("--force", is_flag=True, help="Publish a run that is itself marked as withdrawn.")
 @output_option
+@click.option("--verbose", is_flag=True, help="Show each table and where it is.")
 @configured
 def rollback(
-    config: Configuration, run_id: str | None, previous: str | None, reason: str, force: bool, output: str
+    config: Configuration,
+    run_id: str | None,
+    previous: str | None,
+    reason: str,
+    force: bool,
+    output: str,
+    verbose: bool,
 ) -> None:
     """Publish the tables of an earlier run again: all of them or none.
 
     Marks the later runs that it replaces as withdrawn: `run` does not publish their data again.
     """
     from bucketwheel import api
+    from bucketwheel.cli.summary import rollback_text
 
     if (run_id is None) == (previous is None):
         raise click.UsageError(
             "name a run, or a dataset with --previous: rollback RUN_ID, rollback --previous DATASET"
         )
-    run_id = run_id or api.previous_run(config, previous or "")
-    result = api.rollback(config, run_id, _warnings_only, reason, force)
+    manifest = api.manifest(config, run_id or api.previous_run(config, previous or ""))
+    result = api.rollback(config, manifest.run_id, _warnings_only, reason, force)
     if output == "json":
         print_json(result.model_dump())
-    else:
+        return
+    echo(rollback_text(config, manifest))
+    if verbose:
         echo("\n".join(f"published {table.name} -> {table.location}" for table in result.tables))
 
 

@@ -43,7 +43,7 @@ def runs_text(states: Sequence[RunState]) -> str:
     """Return one line per run."""
     if not states:
         return "no runs"
-    header = ("run", "dataset", "status", "snapshot", "shown", "filter", "stages", "rows", "written")
+    header = ("run", "dataset", "status", "snapshot", "live", "filter", "stages", "rows", "written")
     same = ("dataset",) if len({state.manifest.dataset for state in states}) == 1 else ()
     optional = ("stages", "snapshot", *same, "written", "rows", "filter")
     return table(*_without_empty(header, [_run_row(state) for state in states], "filter"), optional)
@@ -51,12 +51,12 @@ def runs_text(states: Sequence[RunState]) -> str:
 
 def run_document(state: RunState, exclude: Collection[str] = ()) -> dict[str, Any]:
     """Return the manifest of a run without the fields in `exclude`, and its state, as JSON."""
-    shown, buckets = state.shown, state.buckets
+    live, buckets = state.live, state.buckets
     return {
         **state.manifest.model_dump(mode="json", exclude=set(exclude)),
         "status": state.status,
         "buckets": None if buckets is None else {"finished": buckets[0], "total": buckets[1]},
-        "shown": None if shown is None else dataclasses.asdict(shown),
+        "live": None if live is None else dataclasses.asdict(live),
         "withdrawal": None if state.withdrawal is None else state.withdrawal.model_dump(mode="json"),
     }
 
@@ -75,7 +75,7 @@ def _run_row(state: RunState) -> tuple[str, ...]:
         manifest.dataset,
         state.status_text,
         manifest.snapshot_dt or "-",
-        _shown(state),
+        _live(state),
         ",".join(names[:3]) + (f",… ({len(names)})" if len(names) > 3 else ""),
         ",".join(manifest.stages),
         rows,
@@ -83,11 +83,11 @@ def _run_row(state: RunState) -> tuple[str, ...]:
     )
 
 
-def _shown(state: RunState) -> str:
-    if state.shown is None or not state.shown.count:
+def _live(state: RunState) -> str:
+    if state.live is None or not state.live.count:
         return "-"
-    staged = " staged" if state.shown.kind == "staged" else ""
-    return f"{state.shown.count:,}/{state.shown.total:,}{staged}"
+    staged = " staged" if state.live.kind == "staged" else ""
+    return f"{state.live.count:,}/{state.live.total:,}{staged}"
 
 
 def _table(tables: Sequence[LiveTable], names: bool = False) -> str:

@@ -46,6 +46,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--stop", is_flag=True, help="Stop the job on Ctrl-C and at --timeout."),
         click.option("--token", help="Idempotency token: submitting it again follows the same job."),
         output_option,
+        click.option("--verbose", is_flag=True, help="Show each table and where it was published."),
     )[::-1]:
         command = option(command)
     return command
@@ -82,8 +83,11 @@ def _submit(
     stop: bool,
     token: str | None,
     output: str,
+    verbose: bool,
 ) -> None:
     from bucketwheel import api
+    from bucketwheel.cli.summary import summary_text
+    from bucketwheel.cli.terminal import echo
     from bucketwheel.cli.text import run_text
 
     request = api.JobRequest(job, dataset, stages, snapshot_dt, tables_filter, resume, token)
@@ -100,11 +104,15 @@ def _submit(
         click.echo(f"{head}\nfollow it with the same command and --token {done.token}")
         return
     click.echo(f"{head} after {_time(done.state.seconds)}, {done.state.cost:.2f} dollars")
-    click.echo("\n".join(f"\n{run_text(manifest, changed=True)}" for manifest in done.manifests))
+    for manifest in done.manifests:
+        # The line above has the cost of the job.
+        outcome = api.RunOutcome(manifest, changed=True)
+        text = run_text(manifest, changed=True) if verbose else summary_text(config, outcome, with_cost=False)
+        echo(f"\n{text}")
     for text in (text for summary in done.summaries for text in summary.warnings):
-        click.echo(f"warning: {text}")
+        echo(f"warning: {text}")
     for text in done.problems:
-        click.echo(f"warning: {text}", err=True)
+        echo(f"warning: {text}", err=True)
 
 
 class _JobView:

@@ -12,24 +12,32 @@ from bucketwheel.formatting import counted, size_text
 _LABEL = len("catalog") + 2
 
 
-def summary_text(config: api.Configuration, outcome: api.RunOutcome) -> str:
+def summary_text(config: api.Configuration, outcome: api.RunOutcome, with_cost: bool = True) -> str:
     """Return the summary of a run: a few lines, however many tables it has."""
     manifest = outcome.manifest
     state = paint(manifest.status, "good" if manifest.status == "finished" else "bad")
-    head = f"{manifest.dataset}: run {manifest.run_id} {state if outcome.changed else 'is already up to date'}"
-    facts = [*_facts(config, outcome)]
-    query = api.example_query(config, manifest)
-    facts += [] if query is None else [("query", query)]
-    lines = [head, *(f"{name:<{_LABEL}}{text}" for name, text in facts)]
+    lines = _lines(config, manifest, state if outcome.changed else "is already up to date", outcome.changed)
     verified = manifest.results().get("verify")
     if isinstance(verified, api.VerifyResult) and verified.drift is not None:
         lines += drift_lines(verified.drift)
-    cost = api.cost(config, manifest)
+    cost = api.cost(config, manifest) if with_cost else None
     return "\n".join([*lines, *([] if cost is None else cost_lines(cost, "at most"))])
 
 
-def _facts(config: api.Configuration, outcome: api.RunOutcome) -> Iterator[tuple[str, str]]:
-    manifest = outcome.manifest
+def rollback_text(config: api.Configuration, manifest: api.Manifest) -> str:
+    """Return the summary of a rollback: the run whose tables are live again."""
+    return "\n".join(_lines(config, manifest, f"is {paint('live', 'good')} again", with_time=False))
+
+
+def _lines(config: api.Configuration, manifest: api.Manifest, state: str, with_time: bool) -> list[str]:
+    facts = [*_facts(config, manifest, with_time)]
+    query = api.example_query(config, manifest)
+    facts += [] if query is None else [("query", query)]
+    head = f"{manifest.dataset}: run {manifest.run_id} {state}"
+    return [head, *(f"{name:<{_LABEL}}{text}" for name, text in facts)]
+
+
+def _facts(config: api.Configuration, manifest: api.Manifest, with_time: bool) -> Iterator[tuple[str, str]]:
     results = manifest.results()
     discovered, verified = results.get("discover"), results.get("verify")
     if isinstance(verified, api.VerifyResult):
@@ -38,7 +46,7 @@ def _facts(config: api.Configuration, outcome: api.RunOutcome) -> Iterator[tuple
         yield "tables", f"{len(verified.tables):,} in {counted(files, 'file')}, {size_text(size)}"
     if isinstance(discovered, api.DiscoverResult):
         yield "rows", f"{discovered.rows:,}"
-    if outcome.changed:
+    if with_time:
         yield "time", f"{sum(record.seconds for record in manifest.stages.values()):,.1f} s"
     left = [name for name in manifest.planned_stages if name not in manifest.stages]
     if left:

@@ -42,8 +42,10 @@ _STATE_COLUMNS = ("status", "state", "differs")
 _COMMAND = re.compile(r"(?P<before>.*?: |query +)(?P<command>(?:bucketwheel|duckdb|\S*python[\d.]*) .*)")
 # A word of a shell command with its quotes.
 _WORD = re.compile(r"""(?:[^\s"']|"[^"]*"|'[^']*')+""")
-# The space between a number and its unit.
-_NUMBER = re.compile(r"(?<=\d) (?=(?:[kMGT]?B|%|s|min|h|rows?|files?|tables?|columns?|slices?|buckets?)\b)")
+# The space between a number and its unit, and between a name and its number, as in `people (3 columns)`.
+_NUMBER = re.compile(
+    r"(?<=\d) (?=(?:[kMGT]?B|%|s|min|h|rows?|files?|tables?|columns?|slices?|buckets?)\b)|(?<=\w) (?=\(\d+ \w+\))"
+)
 _INDENT = "  "
 
 
@@ -161,7 +163,7 @@ def _wrapped(line: str, width: int) -> list[str]:
     if len(plain) <= width or plain != line or set(line) <= {"-", " "}:
         return [line]
     if command := _COMMAND.fullmatch(line):
-        return [command["before"].rstrip(), *command_lines(command["command"], width)]
+        return [*wrapped(command["before"].rstrip(), width, _INDENT), *command_lines(command["command"], width)]
     return wrapped(line, width, " " * (len(line) - len(line.lstrip()) + 2))
 
 

@@ -82,24 +82,43 @@ def plan_text(plan: Plan) -> str:
     return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)])
 
 
-def run_text(manifest: Manifest, changed: bool, cost: Cost | None = None, status: str = "") -> str:
+def run_text(
+    manifest: Manifest,
+    changed: bool,
+    cost: Cost | None = None,
+    status: str = "",
+    live: str = "",
+    locations: bool = True,
+) -> str:
     """Return the result of a run: its tables, its drift against the published run, and its cost.
 
-    `status` replaces the status of the manifest.
+    Args:
+        manifest: the run.
+        changed: False if an earlier command had finished it.
+        cost: its cost, if known.
+        status: replaces the status of the manifest.
+        live: says which of its tables are live.
+        locations: whether to list the locations that it published.
     """
     results = manifest.results()
     status = (status or manifest.status) if changed else "is already up to date"
-    lines = [f"{manifest.dataset}: run {manifest.run_id} {status}"]
+    lines = [f"{manifest.dataset}: run {manifest.run_id} {status}", *([live] if live else ())]
     verified = results.get("verify")
     if isinstance(verified, VerifyResult):
         rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size_text(t.bytes)) for t in verified.tables]
         lines += ["", table(("table", "rows", "files", "bytes"), rows)]
         lines += [] if verified.drift is None else drift_lines(verified.drift)
-    for result in results.values():
+    for result in results.values() if locations else ():
         if isinstance(result, PublishResult):
             lines += [f"published {published.name} -> {published.location}" for published in result.tables]
     lines += [] if cost is None else cost_lines(cost, "at most")
     return "\n".join(lines)
+
+
+def stages_text(manifest: Manifest) -> str:
+    """Return a table of the stages that a run has finished."""
+    rows = [(name, f"{record.seconds:,.1f} s", record.started) for name, record in manifest.stages.items()]
+    return table(("stage", "time", "start"), rows)
 
 
 def drift_lines(drift: Drift) -> list[str]:

@@ -31,6 +31,9 @@ from bucketwheel.runs.withdrawals import (
 )
 from bucketwheel.settings import Settings
 
+# Maximum number of tables that a warning names.
+_LISTED = 6
+
 
 def rollback(
     settings: Settings,
@@ -158,7 +161,8 @@ def _report_result(manifest: Manifest, withdrawn: list[Withdrawal], left: list[s
         for mark in withdrawn
     ]
     if left:
-        texts.append(f"tables not rolled back, because run {manifest.run_id} did not publish them: {', '.join(left)}")
+        names = ", ".join(left[:_LISTED]) + (f" and {len(left) - _LISTED} more" if len(left) > _LISTED else "")
+        texts.append(f"tables not rolled back, because run {manifest.run_id} did not publish them: {names}")
     for text in texts:
         report(Progress(manifest.dataset, "rollback", "warning", message=text))
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from bucketwheel import plugins
-from bucketwheel.catalogs.live import LiveDataset, Shown, live_dataset, shown_tables, was_published
+from bucketwheel.catalogs.live import LiveCount, LiveDataset, count_live, live_dataset, was_published
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.formatting import counted
@@ -29,14 +29,14 @@ class RunState:
         manifest: its manifest
         status: that of the manifest, or interrupted if the process of a running run has died
         buckets: (finished, total) buckets while the run is in stage `bucket`, otherwise None
-        shown: how many of its tables are live; None if it has none yet or the catalog cannot be read
+        live: how many of its tables are live; None if it has none yet or the catalog cannot be read
         withdrawal: the mark that a rollback left on it, if any
     """
 
     manifest: Manifest
     status: Literal["running", "failed", "finished", "interrupted"]
     buckets: tuple[int, int] | None = None
-    shown: Shown | None = None
+    live: LiveCount | None = None
     withdrawal: Withdrawal | None = None
 
     @property
@@ -48,21 +48,21 @@ class RunState:
         return f"{self.status} ({self.buckets[0]:,} of {self.buckets[1]:,} {part})"
 
     @property
-    def shown_text(self) -> str:
+    def live_text(self) -> str:
         """Whether the run is live, and its mark; empty if that is unknown or the run has no tables yet."""
-        live = self._live_text
+        live = self._catalog_text
         if self.withdrawal is None:
             return live
         mark = f"{self.withdrawal.text}; to allow its data again: bucketwheel unmark {self.withdrawal.run_id}"
         return f"{live}; {mark}" if live else mark
 
     @property
-    def _live_text(self) -> str:
-        if self.shown is None:
+    def _catalog_text(self) -> str:
+        if self.live is None:
             return ""
-        if self.shown.count:
-            noun = "staged table" if self.shown.kind == "staged" else "table"
-            return f"live: {self.shown.count:,} of {counted(self.shown.total, noun)}"
+        if self.live.count:
+            noun = "staged table" if self.live.kind == "staged" else "table"
+            return f"live: {self.live.count:,} of {counted(self.live.total, noun)}"
         return "was published, no longer live" if was_published(self.manifest) else "not published"
 
 
@@ -152,8 +152,8 @@ def _state(
     if status in ("running", "interrupted") and "size" in manifest.stages and "bucket" not in manifest.stages:
         checkpoints = BucketCheckpoints(runs.storage, runs, manifest.dataset, manifest.run_id)
         buckets = checkpoints.count(), manifest.size.bucket_count
-    shown = None if live is None else shown_tables(manifest, live)
-    return RunState(manifest, status, buckets, shown, marks.get(manifest.run_id))
+    count = None if live is None else count_live(manifest, live)
+    return RunState(manifest, status, buckets, count, marks.get(manifest.run_id))
 
 
 def _has_process(manifest: Manifest, runs: RunStore, now: Callable[[], datetime]) -> bool:
