@@ -1,4 +1,4 @@
-"""Buckets and their key: created only if the configuration requests it, and never deleted with the stack."""
+"""Buckets: created only if the configuration requests it, and never deleted with the stack."""
 
 from __future__ import annotations
 
@@ -25,47 +25,6 @@ _BLOCKED = {
     "IgnorePublicAcls": True,
     "RestrictPublicBuckets": True,
 }
-
-
-def key(deployment: Deployment) -> Resources:
-    """Return the KMS key if `deploy.kms_key` is `create`."""
-    if not deployment.makes_key:
-        return {}
-    services = ["cloudwatch.amazonaws.com", "events.amazonaws.com"]
-    use = ["kms:Decrypt", "kms:GenerateDataKey*"]
-    logs = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:"
-    statements = [
-        {
-            "Sid": "Own",
-            "Effect": "Allow",
-            "Principal": {"AWS": sub("arn:${AWS::Partition}:iam::${AWS::AccountId}:root")},
-            "Action": "kms:*",
-            "Resource": "*",
-        },
-        {
-            "Sid": "Alarms",
-            "Effect": "Allow",
-            "Principal": {"Service": services},
-            "Action": use,
-            "Resource": "*",
-            "Condition": {"StringEquals": {"aws:SourceAccount": ref("AWS::AccountId")}},
-        },
-        {
-            "Sid": "Logs",
-            "Effect": "Allow",
-            "Principal": {"Service": sub("logs.${AWS::Region}.${AWS::URLSuffix}")},
-            "Action": [*use, "kms:Encrypt", "kms:ReEncrypt*", "kms:Describe*"],
-            "Resource": "*",
-            "Condition": {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": sub(f"{logs}*")}},
-        },
-    ]
-    properties = {
-        "Description": f"Data and logs of {deployment.stack}",
-        "EnableKeyRotation": True,
-        "KeyPolicy": document(statements),
-        "Tags": deployment.tags(),
-    }
-    return {"Key": {"Type": "AWS::KMS::Key", **_KEPT, "Properties": properties}}
 
 
 def buckets(deployment: Deployment) -> Resources:

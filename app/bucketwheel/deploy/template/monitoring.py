@@ -63,14 +63,25 @@ def topic(deployment: Deployment) -> Resources:
     properties: dict[str, Any] = {"TopicName": deployment.topic_name, "Tags": deployment.tags()}
     if deployment.key is not None:
         properties["KmsMasterKeyId"] = deployment.key
+    alarms = sub(
+        f"arn:${{AWS::Partition}}:cloudwatch:${{AWS::Region}}:${{AWS::AccountId}}:alarm:{deployment.stack}-*"
+    )
     statements = [
         {
-            "Sid": "Notify",
+            "Sid": "Alarms",
             "Effect": "Allow",
-            "Principal": {"Service": ["cloudwatch.amazonaws.com", "events.amazonaws.com"]},
+            "Principal": {"Service": "cloudwatch.amazonaws.com"},
             "Action": "sns:Publish",
             "Resource": ref("Notices"),
-            "Condition": {"StringEquals": {"aws:SourceAccount": ref("AWS::AccountId")}},
+            "Condition": {"ArnLike": {"aws:SourceArn": alarms}},
+        },
+        {
+            # EventBridge supports no condition in the policy of a topic.
+            "Sid": "Events",
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sns:Publish",
+            "Resource": ref("Notices"),
         },
         {
             "Sid": "EncryptedConnectionsOnly",

@@ -131,8 +131,7 @@ def _logs(deployment: Deployment) -> Iterator[Statement]:
         return
     yield allow("Log", [*actions, "logs:DescribeLogStreams"], groups)
     # This action takes no log group.
-    everything = sub("arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*")
-    yield allow("FindLogGroups", ["logs:DescribeLogGroups"], [everything])
+    yield allow("FindLogGroups", ["logs:DescribeLogGroups"], ["*"])
 
 
 def log_group_names(deployment: Deployment) -> tuple[str, ...]:

@@ -17,10 +17,10 @@ _EMR_RULE = (
 def roles(deployment: Deployment) -> Resources:
     """Return the roles with their policies."""
     service = "glue" if deployment.on_glue else "emr-serverless"
-    # Glue sends no source account, so a condition on it would deny every job; Glue accepts only roles of its account.
-    own = None if deployment.on_glue else _own_account()
+    # Glue sends no source account and EMR Serverless documents none, so a condition on it would deny every job. Both
+    # accept only roles of their own account.
     resources = {
-        "JobRole": _role(deployment, deployment.role, service, job_statements(deployment), own),
+        "JobRole": _role(deployment, deployment.role, service, job_statements(deployment), None),
         "StatesRole": _role(
             deployment, f"{deployment.stack}-states", "states", _states_statements(deployment), _own_account()
         ),

@@ -7,7 +7,18 @@ from typing import Any, Literal
 
 import yaml
 
-from bucketwheel.deploy.template import alarms, buckets, checks, emr, jobs, monitoring, roles, schedule, workgroup
+from bucketwheel.deploy.template import (
+    alarms,
+    buckets,
+    checks,
+    emr,
+    jobs,
+    key,
+    monitoring,
+    roles,
+    schedule,
+    workgroup,
+)
 from bucketwheel.deploy.template.deployment import Deployment, joined, ref
 from bucketwheel.errors import ConfigError
 from bucketwheel.formatting import counted
@@ -20,7 +31,7 @@ MOST_INLINE_BYTES = 51_200
 MOST_RESOURCES = 500
 
 _PARTS = (
-    buckets.key,
+    key.key,
     buckets.buckets,
     monitoring.logs,
     monitoring.topic,
