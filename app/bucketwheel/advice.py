@@ -16,7 +16,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import yaml
@@ -65,6 +65,19 @@ def remedy_of(error: BaseException, rewrites: bool = True) -> Remedy:
     """
     if not isinstance(error, BucketwheelError):
         return Remedy("" if isinstance(error, KeyboardInterrupt | SystemExit) else BucketwheelError.fix)
+    first = _remedy_of_one(error, rewrites)
+    others = [_remedy_of_one(other, rewrites) for other in error.others]
+    fixes = dict.fromkeys(remedy.fix for remedy in (first, *others) if remedy.fix)
+    return replace(
+        first,
+        fix=" and ".join(fix if n == 0 else fix[:1].lower() + fix[1:] for n, fix in enumerate(fixes)),
+        accept={name: value for remedy in (first, *others) for name, value in remedy.accept.items()},
+        resumable=all(remedy.resumable for remedy in (first, *others)),
+        instead=next((remedy.instead for remedy in (first, *others) if remedy.instead), ()),
+    )
+
+
+def _remedy_of_one(error: BucketwheelError, rewrites: bool) -> Remedy:
     if isinstance(error, VerificationError) and not rewrites:
         return Remedy(resumable=False, whole=True)
     if error.accept or error.instead:

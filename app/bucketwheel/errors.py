@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from typing import Self
 
 
 class BucketwheelError(Exception):
@@ -50,6 +51,7 @@ class BucketwheelError(Exception):
         resumable: whether the run that failed can be resumed after the fix; otherwise a new run is needed.
         accept: settings with which the command works, by dotted name; they are part of the advice.
         instead: a wrong word of the command and its correction; empty if there is none.
+        others: errors that were found at the same time; the message of this one contains theirs.
     """
 
     exit_code = 1
@@ -68,6 +70,19 @@ class BucketwheelError(Exception):
         self.instead = instead
         if fix is not None:
             self.fix = fix
+        self.others: tuple[BucketwheelError, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the message, followed by those of the errors that were found at the same time."""
+        return "\nand ".join([super().__str__(), *(str(other) for other in self.others)])
+
+    def found_with(self, others: Iterable[BucketwheelError]) -> Self:
+        """Return this error with others, so that one round of fixes is enough for all of them."""
+        for other in others:
+            self.others = (*self.others, other)
+            for note in getattr(other, "__notes__", ()):
+                self.add_note(note)
+        return self
 
 
 class UsageError(BucketwheelError):
@@ -141,6 +156,8 @@ class QualityError(DataRefusedError):
 
 class WithdrawnError(DataRefusedError):
     """A rollback withdrew the data; publishing it again needs consent."""
+
+    fix = "Correct the snapshot or the mapping, or add --force"
 
 
 class VerificationError(DataRefusedError):

@@ -185,6 +185,13 @@ class Trouble:
         self.project.set(target=f"{self.sample.source}/made")
         self.fix = lambda: self.project.set(target=good)
 
+    def withdrawn_and_too_many_rows(self) -> None:
+        assert self.project.cli("run", WIDE).exit_code == 0
+        withdrawn = self.project.run_ids()[-1]
+        assert self.project.cli("rollback", "--previous", WIDE).exit_code == 0
+        self.options = ["--set", "quality.max_rows_changed_percent=1", "--set", "buckets.count=2"]
+        self.fix = lambda: self.project.cli("unmark", withdrawn)
+
     def layout_changed_after_failure(self) -> None:
         self.null_keys()
         assert self.project.cli("run", WIDE).exit_code == 3
@@ -213,10 +220,22 @@ TROUBLES: dict[str, tuple[int, str, Callable[[Trouble], object]]] = {
     "null keys": (3, "To resume: ", Trouble.null_keys),
     "two limits": (
         3,
-        "To resume: ",
+        "To start a new run: ",
         lambda trouble: trouble.without_fix(
             *("--set", "quality.max_rows_changed_percent=1", "--set", "quality.max_null_share_changed_points=0.1")
         ),
+    ),
+    "limits of two stages": (
+        2,
+        "To start a new run: ",
+        lambda trouble: trouble.without_fix(
+            *("--set", "split.column_limit=2", "--set", "quality.max_rows_changed_percent=1")
+        ),
+    ),
+    "withdrawn": (
+        3,
+        "Correct the snapshot or the mapping, or add --force, then run again: ",
+        Trouble.withdrawn_and_too_many_rows,
     ),
     "lease": (4, "Wait until the other process has finished, then run again: ", Trouble.lease_held),
     "catalog": (1, "Fix the catalog problem, then run again: ", Trouble.catalog_obstructed),

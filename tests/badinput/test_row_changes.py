@@ -20,11 +20,11 @@ def test_too_many_rows_are_refused_before_writing(published: Project, refused: R
     (before,) = published.run_ids()
     files = set(published.target.rglob("*.parquet"))
     result = refused(published, 3, "--set", f"{LIMIT}=33")
-    now = published.run_ids()[-1]
+    assert published.run_ids() == [before]
     assert (
-        f"error: run {now} (snapshot 2025-10-22) has 1,200 rows, 33.33 % more than the 900 of the published run "
+        f"error: snapshot 2025-10-22 has 1,200 rows, 33.33 % more than the 900 of the published run "
         f"{before} (snapshot 2025-09-22); {LIMIT} is 33; nothing was published. Correct the snapshot, or accept it "
-        f"with --set {LIMIT}=34 and --resume last\n"
+        f"with --set {LIMIT}=34\n"
     ) in result.stderr
     assert set(published.target.rglob("*.parquet")) == files
 
@@ -37,8 +37,8 @@ def test_too_few_rows_are_refused(current: Project, dirty: Dirty, refused: Refus
 @pytest.mark.parametrize("limit", ["34", "null"])
 def test_refused_rows_are_accepted_with_higher_limit(published: Project, refused: Refused, limit: str) -> None:
     result = refused(published, 3, "--set", f"{LIMIT}=20")
-    resume = shlex.split(result.stderr.splitlines()[-1].removeprefix("To resume: "))
-    accepted = published.cli(*resume[1:], "--set", f"{LIMIT}={limit}", "--output", "json")
+    again = shlex.split(result.stderr.splitlines()[-1].removeprefix("To start a new run: "))
+    accepted = published.cli(*again[1:], "--set", f"{LIMIT}={limit}", "--output", "json")
     assert accepted.exit_code == 0, accepted.stderr
     assert set(published.published().values()) == {1200}
     (run,) = json.loads(accepted.stdout)

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from bucketwheel import plugins
-from bucketwheel.errors import CatalogError, SelectionError, StorageError, WithdrawnError
+from bucketwheel.errors import CatalogError, QualityError, SelectionError, StorageError, WithdrawnError
 from bucketwheel.pipeline.expire import expire
+from bucketwheel.pipeline.plan import plan
 from bucketwheel.pipeline.rollback import previous_run, rollback, unmark
+from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.runs.withdrawals import withdrawals
 from memory_catalog import MemoryCatalog
-from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warnings_in
+from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, notes_of, reports, warnings_in
 
 
 @pytest.fixture
@@ -40,8 +42,9 @@ def test_run_of_withdrawn_data_is_refused(rolled_back: tuple[Case, str, str], ch
     with pytest.raises(WithdrawnError) as refused:
         case.run(**changes)
     assert refused.value.exit_code == 3
-    for words in (february, "wrong ages", f"bucketwheel unmark {february}", "--force"):
-        assert words in str(refused.value)
+    text = f"{refused.value}\n{notes_of(refused.value)}"
+    for words in ("wrong ages", f"bucketwheel unmark {february}", "--force", "Correct the snapshot or the mapping"):
+        assert text.count(words) == 1
     assert marks(case) == {JANUARY}
     assert {path: state for path, state in case.tree().items() if "_bucketwheel" not in path} == {
         path: state for path, state in before.items() if "_bucketwheel" not in path
@@ -50,13 +53,16 @@ def test_run_of_withdrawn_data_is_refused(rolled_back: tuple[Case, str, str], ch
 
 
 @pytest.mark.parametrize("resume", [None, "last"])
-def test_publishing_stages_of_withdrawn_run_are_refused(
-    rolled_back: tuple[Case, str, str], resume: str | None
+@pytest.mark.parametrize(
+    "stages", [["discover"], ["discover", "split", "size", "bucket", "verify"], ["verify"], ["ctas"]]
+)
+def test_every_job_of_a_chain_refuses_withdrawn_data(
+    rolled_back: tuple[Case, str, str], stages: list[str], resume: str | None
 ) -> None:
     case, _, february = rolled_back
     before = case.manifest_file(february).read_bytes()
     with pytest.raises(WithdrawnError, match=february):
-        case.run(["register", "ctas"], resume=resume)
+        case.run(stages, resume=resume)
     assert case.manifest_file(february).read_bytes() == before
     assert marks(case) == {JANUARY}
 
@@ -93,6 +99,48 @@ def test_forced_run_publishes_and_removes_mark(rolled_back: tuple[Case, str, str
     assert "published again with --force" in warnings_in(seen)
     assert withdrawals(case.store(), DATASET) == []
     assert not case.run().changed
+
+
+def test_forced_job_that_does_not_publish_keeps_mark(rolled_back: tuple[Case, str, str]) -> None:
+    case, _, february = rolled_back
+    seen, report = reports()
+    case.run(["discover", "split", "size", "bucket", "verify"], force=True, report=report)
+    assert "not published by these stages, so the mark stays" in warnings_in(seen)
+    assert [mark.run_id for mark in withdrawals(case.store(), DATASET)] == [february]
+    for stage in ("register", "ctas"):
+        case.run([stage], force=True)
+    assert marks(case) == {FEBRUARY}
+    assert withdrawals(case.store(), DATASET) == []
+
+
+def test_withdrawn_data_beyond_limit_is_one_error(tmp_path: Path) -> None:
+    case = Case(tmp_path, tables=1, rows=60)
+    case.snapshot(JANUARY)
+    january = case.run().manifest.run_id
+    case.rows = 120
+    case.snapshot(FEBRUARY)
+    case.run(quality__max_rows_changed_percent=100)
+    rollback(case.settings(), january)
+    expected = r"was withdrawn at .*[\s\S]*100 % more than .*max_rows_changed_percent is 50"
+    with pytest.raises(WithdrawnError, match=expected) as refused:
+        case.run(buckets__count=2)
+    assert "--force, then run again: " in notes_of(refused.value)
+    assert "--set quality.max_rows_changed_percent=100" in notes_of(refused.value)
+    with pytest.raises(QualityError):
+        case.run(buckets__count=2, force=True)
+    # A run that is refused removes no mark.
+    assert len(withdrawals(case.store(), DATASET)) == 1
+
+
+def test_plan_names_withdrawal_and_how_to_lift_it(rolled_back: tuple[Case, str, str]) -> None:
+    case, _, february = rolled_back
+    planned = plan(case.settings(), RunRequest(DATASET))
+    assert [mark.run_id for mark in planned.withdrawals] == [february]
+    (obstacle,) = planned.obstacles
+    assert "wrong ages" in obstacle
+    assert obstacle.endswith(f"publish it with --force, or run bucketwheel unmark {february}")
+    unmark(case.settings(), february)
+    assert plan(case.settings(), RunRequest(DATASET)).obstacles == ()
 
 
 def test_rollback_to_withdrawn_run_is_refused_without_force(rolled_back: tuple[Case, str, str]) -> None:

@@ -62,6 +62,11 @@ def plan(
                     "split": plan.split.model_dump(),
                     "size": plan.size.model_dump(),
                     "cost": None if plan.cost is None else plan.cost.document(),
+                    "drift": None if plan.drift is None else plan.drift.model_dump(),
+                    "refused": plan.obstacles,
+                    "accept": dict(part.accept for part in plan.refusals),
+                    "withdrawn": [mark.model_dump(exclude={"inputs"}) for mark in plan.withdrawals],
+                    "warnings": plan.warnings,
                 }
                 for plan in plans
             }

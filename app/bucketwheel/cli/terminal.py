@@ -26,7 +26,14 @@ _STYLES = {
     "heading": {"bold": True},
 }
 # Words that begin a line of a result or an error.
-_PREFIXES = {"error:": "bad", "failed:": "bad", "breaking:": "bad", "warning:": "doubtful", "interrupted": "doubtful"}
+_PREFIXES = {
+    "error:": "bad",
+    "failed:": "bad",
+    "breaking:": "bad",
+    "run will refuse:": "bad",
+    "warning:": "doubtful",
+    "interrupted": "doubtful",
+}
 # First words of the cells of a status column.
 _STATES = {
     "finished": "good",

@@ -78,6 +78,7 @@ def plan_text(plan: Plan) -> str:
         table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows, ("rows", "columns", "bytes/file")),
     ]
     lines += [] if plan.drift is None else ["", *drift_lines(plan.drift)]
+    lines += [f"run will refuse: {text}" for text in plan.obstacles]
     lines += [] if plan.cost is None else ["", *cost_lines(plan.cost, "about")]
     return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)])
 

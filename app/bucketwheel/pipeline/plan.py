@@ -11,11 +11,16 @@ from bucketwheel import plugins
 from bucketwheel.contracts import Services
 from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.formatting import counted, html_list, html_table, size_text
+from bucketwheel.pipeline.fingerprint import fingerprint, inputs_of
+from bucketwheel.pipeline.rejections import checks_limits
+from bucketwheel.pipeline.select_run import marks_of, same_run
 from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages, utc_now
 from bucketwheel.runs.cost import Cost, estimate, platform_of
 from bucketwheel.runs.manifest import DiscoverResult, Drift, Manifest, SizeResult, SplitResult, StageRecord
+from bucketwheel.runs.withdrawals import Withdrawal
 from bucketwheel.settings import Settings
 from bucketwheel.stages.drift import compare
+from bucketwheel.stages.drift_limits import Refusal, beyond_limits
 
 _PLANNING = ("discover", "split", "size")
 # Maximum number of earlier runs to read for the estimate of the duration.
@@ -27,6 +32,7 @@ class Plan:
     """The planned stages, the results of those that only read, and the estimated cost.
 
     `drift` is the difference from the published run as far as the manifests tell; None if nothing is published.
+    `refusals` are the limits of `quality` for which `run` refuses the snapshot, `withdrawals` the marks of rollbacks.
     `cost` is None if the configured platform has no price. `unread` names earlier runs that could not be read.
     """
 
@@ -38,6 +44,18 @@ class Plan:
     drift: Drift | None = None
     cost: Cost | None = None
     unread: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    withdrawals: tuple[Withdrawal, ...] = ()
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """Reasons why `run` will refuse the snapshot, each with the option that accepts it."""
+        marked = (
+            f"{mark.text}, and its data has not changed; publish it with --force, or run "
+            f"bucketwheel unmark {mark.run_id}"
+            for mark in self.withdrawals
+        )
+        return (*marked, *(f"{part.text}; accept {part.pronoun} with {part.option}" for part in self.refusals))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -54,14 +72,15 @@ class Plan:
         )
         parts = [html_table(("table", "columns", "bytes (estimate)", "files"), rows, title)]
         parts += [] if self.drift is None else [self.drift._repr_html_()]
-        return "".join([*parts, html_list(f"warning: {text}" for text in self.warnings)])
+        texts = [*(f"run will refuse this snapshot: {text}" for text in self.obstacles)]
+        return "".join([*parts, html_list([*texts, *(f"warning: {text}" for text in self.warnings)])])
 
 
 def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = utc_now) -> Plan:
     """Return the plan of one dataset, from the same stages as `run`, without its lease.
 
     Raises:
-        BucketwheelError: any error that the run would raise before stage `bucket`.
+        BucketwheelError: any error of the stages that only read.
     """
     stages = selected_stages(settings, request.stages)
     services = make_services(settings, request, lambda _: None, now)
@@ -72,7 +91,11 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
         result = plugins.stage(name, settings).run(manifest, services).model_dump(mode="json")
         manifest = manifest.with_stage(name, StageRecord(started=manifest.created, seconds=0, result=result))
     discovered, size = manifest.discover, manifest.size
+    inputs = fingerprint(services, inputs_of(discovered))
+    manifest = manifest.model_copy(update={"fingerprint": inputs, "snapshot_dt": discovered.snapshot_dt})
     drift, not_compared = _drift(manifest, services)
+    checked = checks_limits(stages) and same_run(manifest, services) is None
+    refused = beyond_limits(manifest, drift, settings.quality) if drift and checked else ()
     earlier, unread = _earlier(services)
     return Plan(
         dataset=request.dataset,
@@ -83,6 +106,8 @@ def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = 
         drift=drift,
         cost=estimate(settings, stages, discovered, size, earlier),
         unread=(*not_compared, *unread),
+        refusals=tuple(refused),
+        withdrawals=tuple(marks_of(manifest, services)),
     )
 
 
@@ -93,7 +118,8 @@ def _drift(manifest: Manifest, services: Services) -> tuple[Drift | None, list[s
     try:
         return compare(manifest, services), []
     except BucketwheelError as error:
-        return None, [f"not compared with the published run: {error}"]
+        notes = getattr(error, "__notes__", ())
+        return None, ["; ".join([f"not compared with the published run: {error}", *notes])]
 
 
 def _earlier(services: Services) -> tuple[list[Manifest], list[str]]:

@@ -12,12 +12,11 @@ from bucketwheel import plugins
 from bucketwheel.catalogs.publish import check_owned
 from bucketwheel.contracts import Progress, Services
 from bucketwheel.errors import BucketwheelError, MissingDependencyError
+from bucketwheel.pipeline.rejections import DATA
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import selected_stages
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.settings import PROMOTE, CatalogSettings, Settings
-
-DATA = ("bucket", "verify")
 
 
 def prefixes(catalog: CatalogSettings) -> dict[str, str]:

@@ -12,7 +12,7 @@ from bucketwheel.catalogs.live import LiveDataset, live_dataset, was_published
 from bucketwheel.catalogs.live_record import record_live
 from bucketwheel.catalogs.publish import check_files, definitions, publish_all, record_replaced
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
-from bucketwheel.errors import SelectionError, StorageError, WithdrawnError
+from bucketwheel.errors import SelectionError, WithdrawnError
 from bucketwheel.executors.copy_store import (
     check_copies,
 )
@@ -118,17 +118,18 @@ def _publish(
 def _marks(manifest: Manifest, services: Services, tables: Iterable[CatalogTable], reason: str) -> list[Withdrawal]:
     """Return a mark for each live run that started after the run to publish."""
     names = {table.name.lower() for table in tables}
-    shown = {table.run_id for table in _live(services).tables if table.name.lower() in names}
+    unreadable: list[str] = []
+    live = _live(services, unreadable.append)
+    shown = {table.run_id for table in live.tables if table.name.lower() in names}
+    later = sorted(run_id for run_id in shown if started_at(run_id) > started_at(manifest.run_id))
     at = services.now().isoformat(timespec="seconds")
     marks = []
-    for run_id in sorted(shown):
-        if started_at(run_id) <= started_at(manifest.run_id):
-            continue
-        try:
-            run = services.runs.load(manifest.dataset, run_id)
-        except StorageError as error:
-            text = f"not marked as withdrawn: {error}"
-            services.report(Progress(manifest.dataset, "rollback", "warning", message=text))
+    for run_id in later:
+        run = live.manifests.get(run_id)
+        if run is None:
+            for text in (text for text in unreadable if run_id in text):
+                message = f"not marked as withdrawn: {text}"
+                services.report(Progress(manifest.dataset, "rollback", "warning", message=message))
             continue
         marks.append(
             Withdrawal(
@@ -206,5 +207,6 @@ def unmark(settings: Settings, run_id: str, now: Callable[[], datetime] = utc_no
     raise SelectionError(f"run {run_id!r} is not marked as withdrawn; marked: {known}")
 
 
-def _live(services: Services) -> LiveDataset:
-    return live_dataset(services.catalog().tables(), services.dataset, services.runs, services.settings.catalog)
+def _live(services: Services, unreadable: Callable[[str], None] = lambda _: None) -> LiveDataset:
+    tables, catalog = services.catalog().tables(), services.settings.catalog
+    return live_dataset(tables, services.dataset, services.runs, catalog, unreadable=unreadable)

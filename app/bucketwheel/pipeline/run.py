@@ -22,6 +22,7 @@ from bucketwheel.runs.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.runs.store import BucketCheckpoints
 from bucketwheel.settings import Settings
 from bucketwheel.stages import drift
+from bucketwheel.stages.drift_limits import quality_error
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def _run(
     # Report missing packages before the heavy stage, not after it.
     check_packages(settings, names, request.later_stages)
     with leased(settings, request, report, now) as (held, lease):
-        manifest = select_run(held, stages, request)
+        selected = select_run(held, stages, request)
+        manifest = selected.manifest
         lease.works_on(manifest.run_id)
         held.runs.sweep(request.dataset, manifest.run_id)
         if request.resume and not request.stages:
@@ -86,7 +88,7 @@ def _run(
             checkpoints=BucketCheckpoints(held.storage, held.runs, request.dataset, manifest.run_id),
             tables_filter=held.tables_filter or manifest.tables_filter,
         )
-        return _StageRunner(services, request, observer).finish(manifest, stages)
+        return _StageRunner(services, request, observer).finish(manifest, stages, selected.checked)
 
 
 class _StageRunner:
@@ -98,7 +100,8 @@ class _StageRunner:
         self._services = services
         self._request = request
 
-    def finish(self, manifest: Manifest, stages: Sequence[Stage]) -> RunOutcome:
+    def finish(self, manifest: Manifest, stages: Sequence[Stage], checked: bool) -> RunOutcome:
+        """Run the stages; a run that was not `checked` already is compared with the published run before the data."""
         todo = [stage for stage in stages if not self._is_done(manifest, stage.name)]
         planned = self._planned(manifest, stages)
         complete = all(name in manifest.stages for name in planned)
@@ -114,14 +117,13 @@ class _StageRunner:
             self._clear(manifest)
             preflight = Preflight(self._services, [stage.name for stage in todo], self._request.later_stages)
             preflight.check_backends()
-            if any(stage.name in DATA for stage in todo):
-                drift.refuse_changes(manifest, self._services)
             for stage in todo:
                 if stage.name == preflight.first:
                     preflight.check_tables(manifest)
-                if stage.name == "bucket":
-                    # Check again: stage `split` has determined the columns of the tables.
-                    drift.refuse_changes(manifest, self._services)
+                if not checked and stage.name in DATA:
+                    # By now stage `split` has determined the columns of the tables.
+                    checked = True
+                    self._refuse_changes(manifest)
                 manifest = self._run(manifest, stage)
             manifest = manifest.model_copy(update=_ending(manifest))
             self._save(manifest)
@@ -147,6 +149,12 @@ class _StageRunner:
         return (
             shown and result.method == self._services.settings.ctas.method and is_recorded(manifest, self._services)
         )
+
+    def _refuse_changes(self, manifest: Manifest) -> None:
+        """Compare a run that continues with the published run, which can be another one than when it began."""
+        error = quality_error(drift.refusals(manifest, self._services), manifest.run_id)
+        if error:
+            raise error
 
     def _planned(self, manifest: Manifest, stages: Sequence[Stage]) -> tuple[str, ...]:
         """Return all stages that were ever selected for this run; resuming runs them too."""

@@ -5,10 +5,11 @@
 * If configuration or input have changed, a run without data starts over; a run with data is refused.
 * A selection of stages with `discover` starts a new run. Bucketwheel takes an earlier run instead if it has the same
   fingerprint, still has its files, and has finished every stage except, perhaps, publishing; so a rerun changes
-  nothing. Bucketwheel refuses data that a rollback withdrew.
+  nothing.
 * A selection without `discover` continues the newest run of the dataset that fits the options. If that run has not
   finished the stages that the selection needs, Bucketwheel refuses. It does not fall back to an older run,
   because that would publish an older snapshot.
+* Whatever the selection, Bucketwheel refuses data that a rollback withdrew, so that the first of several jobs fails.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -27,35 +28,40 @@ import bucketwheel
 from bucketwheel import host, plugins
 from bucketwheel.catalogs.publish import check_files
 from bucketwheel.contracts import Progress, Services, Stage, of_run
-from bucketwheel.errors import SelectionError, VerificationError, WithdrawnError
+from bucketwheel.errors import BucketwheelError, SelectionError, VerificationError, WithdrawnError
 from bucketwheel.pipeline.fingerprint import changes, fingerprint, inputs_of, refusal
+from bucketwheel.pipeline.rejections import raise_together, rejections
 from bucketwheel.pipeline.services import RunRequest, draft_manifest
 from bucketwheel.runs.manifest import Manifest, StageRecord
 from bucketwheel.runs.run_id import new_run_id
-from bucketwheel.runs.withdrawals import remove_withdrawal, withdrawals
+from bucketwheel.runs.withdrawals import Withdrawal, remove_withdrawal, withdrawals
+from bucketwheel.stages.snapshots import choose_snapshot
 
 PUBLISHING = ("register", "ctas")
-# Stages that only read; they run once before a run is saved, so that their errors leave no run behind.
-_CHECKED = ("split", "size")
 
 
-def select_run(services: Services, stages: Sequence[Stage], request: RunRequest) -> Manifest:
+@dataclass(frozen=True)
+class SelectedRun:
+    """The run to work on; `checked` is whether it was compared with the published run, because it is new."""
+
+    manifest: Manifest
+    checked: bool = False
+
+
+def select_run(services: Services, stages: Sequence[Stage], request: RunRequest) -> SelectedRun:
     """Return the run to work on; a new one has finished `discover` and has a saved manifest.
 
     Raises:
         SelectionError: no such run, or the run lacks results that the stages need.
         ResumeError: configuration or input have changed since the run started.
-        WithdrawnError: the stages would publish data that a rollback withdrew.
-        BucketwheelError: any error of `discover`.
+        WithdrawnError: a rollback withdrew the data.
+        BucketwheelError: any error of `discover`, and for a new run those of `rejections.py`.
     """
     if request.resume:
-        manifest = _resume(services, stages, request)
-    elif _discovers(stages):
+        return _resume(services, stages, request)
+    if _discovers(stages):
         return _new_or_up_to_date(services, stages, request.force)
-    else:
-        manifest = _continue_newest(services, stages)
-    _refuse_withdrawn(manifest, services, stages, request.force)
-    return manifest
+    return _continue_newest(services, stages, request.force)
 
 
 def stage_record(started: datetime, ended: datetime, result: dict[str, object]) -> StageRecord:
@@ -86,43 +92,70 @@ def check_requirements(manifest: Manifest, stages: Sequence[Stage]) -> None:
         available.add(stage.name)
 
 
-def _refuse_withdrawn(manifest: Manifest, services: Services, stages: Sequence[Stage], force: bool) -> None:
-    """Refuse to publish data that a rollback withdrew; with `force`, remove the mark instead."""
-    if not any(stage.name in PUBLISHING for stage in stages):
-        return
-    marks = [mark for mark in withdrawals(services.runs, services.dataset) if mark.covers(manifest)]
-    if marks and not force:
-        raise WithdrawnError(
-            f"{services.dataset}: {marks[0].text}; the snapshot and the mapping have not changed since, so no run "
-            "was started. Correct the snapshot or the mapping, or allow it: "
-            f"bucketwheel unmark {marks[0].run_id}, then run again; or add --force",
-            fix=f"Correct the snapshot or the mapping, or run `bucketwheel unmark {marks[0].run_id}`",
-        )
+def withdrawn_error(marks: Sequence[Withdrawal], dataset: str) -> WithdrawnError | None:
+    """Return the error for data that a rollback withdrew; None without a mark."""
+    if not marks:
+        return None
+    return WithdrawnError(
+        f"{dataset}: {marks[0].text}; the snapshot and the mapping have not changed since, so nothing was run. "
+        f"`bucketwheel unmark {marks[0].run_id}` removes the mark"
+    )
+
+
+def _refused(marks: Sequence[Withdrawal], dataset: str, force: bool) -> list[BucketwheelError]:
+    error = None if force else withdrawn_error(marks, dataset)
+    return [error] if error else []
+
+
+def _lift(marks: Sequence[Withdrawal], services: Services, stages: Sequence[Stage]) -> None:
+    """Remove the marks of data that is published again; jobs that do not publish leave that to the one that does."""
+    publishes = any(stage.name in PUBLISHING for stage in stages)
     for mark in marks:
-        with services.fence.guard():
-            remove_withdrawal(services.runs, services.dataset, mark.run_id)
-        text = f"{mark.text}; published again with --force"
-        services.report(Progress(services.dataset, "discover", "warning", message=text))
+        text = "published again with --force" if publishes else "not published by these stages, so the mark stays"
+        if publishes:
+            with services.fence.guard():
+                remove_withdrawal(services.runs, services.dataset, mark.run_id)
+        services.report(Progress(services.dataset, "discover", "warning", message=f"{mark.text}; {text}"))
 
 
-def _new_or_up_to_date(services: Services, stages: Sequence[Stage], force: bool) -> Manifest:
+def _new_or_up_to_date(services: Services, stages: Sequence[Stage], force: bool) -> SelectedRun:
     """Run `discover`, then return the run that is up to date, or a new one."""
-    store, started = services.runs, services.now()
+    started = services.now()
     draft = _discovered(draft_manifest(services, [stage.name for stage in stages]), services)
-    result = draft.discover
-    inputs = draft.fingerprint
+    earlier = same_run(draft, services)
+    if earlier is not None:
+        return SelectedRun(_allowed(earlier, services, stages, force))
+    check_requirements(draft, stages)
+    marks = marks_of(draft, services)
+    raise_together([*_refused(marks, services.dataset, force), *rejections(draft, services, stages)])
+    _lift(marks, services, stages)
+    run_id = new_run_id(draft.discover.snapshot_dt, started, services.runs.all_run_ids(services.dataset))
+    return SelectedRun(_saved(services, draft.model_copy(update={"run_id": run_id})), checked=True)
+
+
+def same_run(draft: Manifest, services: Services) -> Manifest | None:
+    """Return the run that wrote what a draft would write, and needs at most publishing; None if there is none."""
 
     def warn(text: str) -> None:
         services.report(Progress(services.dataset, "discover", "warning", message=f"earlier run ignored: {text}"))
 
-    for earlier in store.newest_first(services.dataset, f"{result.snapshot_dt}-", warn):
-        if earlier.fingerprint == inputs and _needs_only_publishing(earlier, stages, services):
-            _refuse_withdrawn(earlier, services, stages, force)
+    for earlier in services.runs.newest_first(services.dataset, f"{draft.snapshot_dt}-", warn):
+        if earlier.fingerprint == draft.fingerprint and _needs_only_publishing(earlier, draft, services):
             return earlier
-    check_requirements(draft, stages)
-    _refuse_withdrawn(draft, services, stages, force)
-    run_id = new_run_id(result.snapshot_dt, started, store.all_run_ids(services.dataset))
-    return _saved(services, stages, draft.model_copy(update={"run_id": run_id}))
+    return None
+
+
+def marks_of(manifest: Manifest, services: Services) -> list[Withdrawal]:
+    """Return the marks of rollbacks that cover the data of a run."""
+    return [mark for mark in withdrawals(services.runs, services.dataset) if mark.covers(manifest)]
+
+
+def _allowed(manifest: Manifest, services: Services, stages: Sequence[Stage], force: bool) -> Manifest:
+    """Return the run, unless a rollback withdrew its data."""
+    marks = marks_of(manifest, services)
+    raise_together(_refused(marks, services.dataset, force))
+    _lift(marks, services, stages)
+    return manifest
 
 
 def _discovered(draft: Manifest, services: Services) -> Manifest:
@@ -136,17 +169,8 @@ def _discovered(draft: Manifest, services: Services) -> Manifest:
     return draft.model_copy(update={"fingerprint": inputs, "snapshot_dt": result.snapshot_dt, **_environment()})
 
 
-def _saved(services: Services, stages: Sequence[Stage], manifest: Manifest) -> Manifest:
-    """Save a new run, or one that starts over, after checking its mapping, table filter and limits.
-
-    Raises:
-        BucketwheelError: any error of `split` and `size`, if they are selected; no run is saved.
-    """
-    planned = manifest
-    for stage in stages:
-        if stage.name in _CHECKED:
-            result = stage.run(planned, services).model_dump(mode="json")
-            planned = planned.with_stage(stage.name, stage_record(services.now(), services.now(), result))
+def _saved(services: Services, manifest: Manifest) -> Manifest:
+    """Save a new run, or one that starts over, and report its `discover`."""
     with services.fence.guard():
         services.runs.save(manifest)
     report, record = of_run(services.report, manifest.run_id), manifest.stages["discover"]
@@ -156,9 +180,9 @@ def _saved(services: Services, stages: Sequence[Stage], manifest: Manifest) -> M
     return manifest
 
 
-def _needs_only_publishing(earlier: Manifest, stages: Sequence[Stage], services: Services) -> bool:
+def _needs_only_publishing(earlier: Manifest, draft: Manifest, services: Services) -> bool:
     """Return whether a run has finished everything except, perhaps, publishing its files."""
-    names = {*earlier.planned_stages, *(stage.name for stage in stages)}
+    names = {*earlier.planned_stages, *draft.planned_stages}
     if any(name not in earlier.stages for name in names - {*PUBLISHING}):
         return False
     if "bucket" in earlier.stages:
@@ -180,7 +204,7 @@ def _environment() -> dict[str, Any]:
     return {"versions": versions, "runtime": host.detect(os.environ)}
 
 
-def _continue_newest(services: Services, stages: Sequence[Stage]) -> Manifest:
+def _continue_newest(services: Services, stages: Sequence[Stage], force: bool) -> SelectedRun:
     first, tables = stages[0], sorted(services.tables_filter)
     store = services.runs
     for manifest in store.newest_first(services.dataset):
@@ -194,14 +218,33 @@ def _continue_newest(services: Services, stages: Sequence[Stage]) -> Manifest:
                 f"{services.dataset} has not finished; run them first (--stages {','.join(missing)}), or name "
                 "another run with --resume RUN_ID"
             )
-        return _unchanged_or_restarted(replace(services, tables_filter=manifest.tables_filter), stages, manifest)
+        _warn_of_newer_snapshot(manifest, services)
+        services = replace(services, tables_filter=manifest.tables_filter)
+        return _unchanged_or_restarted(services, stages, manifest, force)
     raise SelectionError(
         f"{services.dataset}: no run below {store.target} has finished {', '.join(first.requires)}, which stage "
         f"{first.name!r} needs; run them first, or select all stages at once"
     )
 
 
-def _resume(services: Services, stages: Sequence[Stage], request: RunRequest) -> Manifest:
+def _warn_of_newer_snapshot(manifest: Manifest, services: Services) -> None:
+    """Warn if the source has a newer snapshot: an earlier job may have failed before it created a run for it."""
+    if services.snapshot_dt is not None:
+        return
+    try:
+        newest, location = choose_snapshot(services, [])
+    except BucketwheelError:
+        # Jobs that only publish may have no access to the source.
+        return
+    if newest > (manifest.snapshot_dt or newest):
+        text = (
+            f"continues run {manifest.run_id} of snapshot {manifest.snapshot_dt}, although the source has snapshot "
+            f"{newest} ({location}), for which there is no run with these options"
+        )
+        services.report(Progress(services.dataset, "", "warning", message=text))
+
+
+def _resume(services: Services, stages: Sequence[Stage], request: RunRequest) -> SelectedRun:
     store = services.runs
     if request.resume == "last":
         manifest = next(store.newest_first(request.dataset), None)
@@ -217,7 +260,7 @@ def _resume(services: Services, stages: Sequence[Stage], request: RunRequest) ->
     services = replace(services, tables_filter=services.tables_filter or manifest.tables_filter)
     if not request.stages:
         stages = [plugins.stage(name, services.settings) for name in manifest.planned_stages]
-    return _unchanged_or_restarted(services, stages, manifest)
+    return _unchanged_or_restarted(services, stages, manifest, request.force)
 
 
 def _discovers(stages: Sequence[Stage]) -> bool:
@@ -229,16 +272,19 @@ def _is_complete(manifest: Manifest, services: Services) -> bool:
     return manifest.status == "finished" and set(services.settings.stages) <= set(manifest.stages)
 
 
-def _unchanged_or_restarted(services: Services, stages: Sequence[Stage], manifest: Manifest) -> Manifest:
+def _unchanged_or_restarted(
+    services: Services, stages: Sequence[Stage], manifest: Manifest, force: bool
+) -> SelectedRun:
     """Return the run; one that has written no data starts over if configuration or input have changed.
 
     Raises:
         ResumeError: configuration or input have changed, and starting over would lose data or lack a stage.
-        BucketwheelError: any error of `discover`, `split` and `size`.
+        WithdrawnError: a rollback withdrew the data.
+        BucketwheelError: any error of `discover` and `rejections.py`.
     """
     changed = changes(manifest, services)
     if not changed:
-        return manifest
+        return SelectedRun(_allowed(manifest, services, stages, force))
     if services.snapshot_dt not in (None, manifest.snapshot_dt) or not _can_restart(services, stages, manifest):
         raise refusal(manifest, changed)
     services = replace(services, snapshot_dt=manifest.snapshot_dt, report=of_run(services.report, manifest.run_id))
@@ -246,7 +292,11 @@ def _unchanged_or_restarted(services: Services, stages: Sequence[Stage], manifes
     services.report(Progress(services.dataset, "discover", "warning", message=text))
     draft = draft_manifest(services, manifest.planned_stages)
     kept = {"run_id": manifest.run_id, "created": manifest.created}
-    return _saved(services, stages, _discovered(draft.model_copy(update=kept), services))
+    draft = _discovered(draft.model_copy(update=kept), services)
+    marks = marks_of(draft, services)
+    raise_together([*_refused(marks, services.dataset, force), *rejections(draft, services, stages)])
+    _lift(marks, services, stages)
+    return SelectedRun(_saved(services, draft), checked=True)
 
 
 def _can_restart(services: Services, stages: Sequence[Stage], manifest: Manifest) -> bool:

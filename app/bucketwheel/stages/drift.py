@@ -8,8 +8,9 @@ can be correct without a comparison, so a failed comparison is only a warning, u
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -22,7 +23,7 @@ from bucketwheel.runs.manifest import Drift, KeyCounts, KeyOverlap, Manifest, Nu
 from bucketwheel.runs.run_id import started_at
 from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job
-from bucketwheel.stages.drift_limits import drift_warnings, refuse_beyond_limits
+from bucketwheel.stages.drift_limits import Refusal, beyond_limits, drift_warnings
 from bucketwheel.stages.schema_changes import removed_tables, schema_changes
 from bucketwheel.storage import join
 
@@ -33,24 +34,23 @@ _MOST = 2**31
 _COPIES, _OVERHEAD = 3, 32
 
 
-def refuse_changes(manifest: Manifest, services: Services) -> None:
-    """Check limits before the heavy stages: rows and NULLs after `discover`, columns after `split`.
+def refusals(manifest: Manifest, services: Services) -> list[Refusal]:
+    """Return the limits that a run without data exceeds: rows and NULLs after `discover`, columns after `split`.
 
     Raises:
-        QualityError: a limit of `quality` is exceeded.
         BucketwheelError: the configuration sets a limit, and the published run cannot be read.
     """
-    if services.settings.quality.drift == "off" or "discover" not in manifest.stages:
-        return
+    quality = services.settings.quality
+    if quality.drift == "off" or "discover" not in manifest.stages:
+        return []
     try:
         drift = compare(manifest, services)
     except BucketwheelError:
-        if services.settings.quality.limits_set:
+        if quality.limits_set:
             raise
         # `measure` warns of it.
-        return
-    if drift is not None:
-        refuse_beyond_limits(manifest, drift, services.settings.quality)
+        return []
+    return [] if drift is None else [*beyond_limits(manifest, drift, quality)]
 
 
 def compare(manifest: Manifest, services: Services) -> Drift | None:
@@ -61,9 +61,14 @@ def compare(manifest: Manifest, services: Services) -> Drift | None:
     Raises:
         BucketwheelError: the published run cannot be read.
     """
+    return _compared_with(_published(manifest, services), manifest)
+
+
+def _published(manifest: Manifest, services: Services) -> dict[str, Manifest]:
+    """Return the other run that each published table shows, by the table's name without prefix."""
     try:
         tables, catalog = services.catalog().tables(), services.settings.catalog
-        published = live_runs(tables, manifest, services.runs, catalog)
+        return live_runs(tables, manifest, services.runs, catalog)
     except BucketwheelError as error:
         if limits := services.settings.quality.limits_set:
             off = " ".join(
@@ -71,10 +76,16 @@ def compare(manifest: Manifest, services: Services) -> Drift | None:
             )
             error.add_note(f"{_names(limits)} the published run for comparison; to skip the check: {off}")
         raise
+
+
+def _newest(published: Mapping[str, Manifest]) -> Manifest:
+    return max(published.values(), key=lambda run: started_at(run.run_id))
+
+
+def _compared_with(published: Mapping[str, Manifest], manifest: Manifest) -> Drift | None:
     if not published:
         return None
-    before = max(published.values(), key=lambda run: started_at(run.run_id))
-    drift = _counts(manifest, before)
+    drift = _counts(manifest, _newest(published))
     if "split" not in manifest.stages:
         return drift
     return drift.model_copy(
@@ -90,32 +101,40 @@ def _names(limits: Sequence[str]) -> str:
     return f"{listed} need{'s' if len(limits) == 1 else ''}"
 
 
-def measure(manifest: Manifest, services: Services) -> tuple[Drift | None, tuple[str, ...]]:
-    """Compare a run that has written its files with the published one; return the differences and warnings.
+@dataclass(frozen=True)
+class Measured:
+    """The differences of a run that has written its files, the warnings about them, and the limits it exceeds."""
+
+    drift: Drift | None = None
+    warnings: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
+def measure(manifest: Manifest, services: Services) -> Measured:
+    """Compare a run that has written its files with the published one.
 
     Raises:
-        QualityError: see `refuse_changes`.
-        BucketwheelError: see `refuse_changes`.
+        BucketwheelError: see `refusals`.
     """
     quality = services.settings.quality
     if quality.drift == "off":
-        return None, ()
+        return Measured()
     try:
-        drift = compare(manifest, services)
+        published = _published(manifest, services)
     except BucketwheelError as error:
         if quality.limits_set:
             raise
-        return None, (f"not compared with the published run: {error}",)
+        return Measured(warnings=(f"not compared with the published run: {error}",))
+    drift = _compared_with(published, manifest)
     if drift is None:
-        return None, ()
-    refuse_beyond_limits(manifest, drift, quality)
+        return Measured()
     warnings: list[str] = []
     if quality.drift == "keys":
-        keys, reason = _keys(manifest, services.runs.load(manifest.dataset, drift.run_id), services)
+        keys, reason = _keys(manifest, _newest(published), services)
         drift = drift.model_copy(update={"keys": keys, "keys_not_compared": reason})
-        refuse_beyond_limits(manifest, drift, quality)
         warnings += [f"keys not compared with run {drift.run_id}: {reason}"] if reason else []
-    return drift, (*warnings, *drift_warnings(drift, quality, services.settings.monitoring))
+    warnings += drift_warnings(drift, quality, services.settings.monitoring)
+    return Measured(drift, tuple(warnings), tuple(beyond_limits(manifest, drift, quality)))
 
 
 def rows_changed_percent(now: int, before: int) -> float:

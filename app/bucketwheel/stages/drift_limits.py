@@ -15,64 +15,82 @@ from bucketwheel.settings import MonitoringSettings, QualitySettings
 _SHOWN = 5
 
 
-def refuse_beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySettings) -> None:
-    """Check everything that `drift` knows so far against the limits of `quality`.
-
-    Raises:
-        QualityError: a limit is exceeded.
-    """
-    exceeded = list(_refusals(manifest, drift, quality))
-    if exceeded:
-        first, *others = exceeded
-        also = "".join(f"\nand {other.text}; accept it with --set {other.override}" for other in others)
-        raise QualityError(
-            f"{first.text}; nothing was published. Correct {first.cause}, or accept it with --set {first.override} "
-            f"and --resume last{also}",
-            accept=dict(part.override.split("=", 1) for part in exceeded),
-        )
-
-
 @dataclass(frozen=True)
-class _Refusal:
-    """An exceeded limit, the setting that accepts it, and the name of its cause."""
+class Refusal:
+    """A limit of `quality` that a snapshot exceeds.
+
+    Attributes:
+        text: the limit, the value and the setting
+        accept: the setting that accepts it, by dotted name
+        cause: what has to be corrected otherwise
+        pronoun: how a sentence refers to the text
+    """
 
     text: str
-    override: str
+    accept: tuple[str, str]
     cause: str = "the snapshot"
+    pronoun: str = "it"
+
+    @property
+    def option(self) -> str:
+        """The option that accepts it."""
+        name, value = self.accept
+        return f"--set {name}={value}"
 
 
-def _refusals(manifest: Manifest, drift: Drift, quality: QualitySettings) -> Iterator[_Refusal]:
+def quality_error(refusals: Sequence[Refusal], run_id: str = "") -> QualityError | None:
+    """Return one error for all limits that a snapshot exceeds; None if there are none.
+
+    Args:
+        refusals: the exceeded limits.
+        run_id: the run that can be resumed with the settings; empty if there is none yet.
+    """
+    if not refusals:
+        return None
+    first, *others = refusals
+    resume = " and --resume last" if run_id else ""
+    also = "".join(f"\nand {other.text}; accept {other.pronoun} with {other.option}" for other in others)
+    return QualityError(
+        f"{first.text}; nothing was published. Correct {first.cause}, or accept {first.pronoun} with "
+        f"{first.option}{resume}{also}",
+        accept=dict(refusal.accept for refusal in refusals),
+    )
+
+
+def beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySettings) -> Iterator[Refusal]:
+    """Yield every limit of `quality` that a run exceeds, as far as `drift` is known."""
     before = f"the published run {drift.run_id} (snapshot {drift.snapshot_dt})"
-    this = f"run {manifest.run_id} (snapshot {manifest.discover.snapshot_dt})"
+    snapshot = f"snapshot {manifest.discover.snapshot_dt}"
+    this = f"run {manifest.run_id} ({snapshot})" if manifest.run_id else snapshot
     breaking = [change.text for change in drift.schema_changes if change.breaking]
     if breaking and quality.schema_changes == "error":
-        yield _Refusal(
+        yield Refusal(
             f"{this} would break queries on tables of {before}: {_listed(breaking)}; quality.schema_changes is error",
-            "quality.schema_changes=warn",
+            ("quality.schema_changes", "warn"),
             "the snapshot or the mapping",
         )
     limit, percent = quality.max_rows_changed_percent, drift.rows_changed_percent
     if limit is not None and percent > limit:
         word = "more" if drift.rows > drift.rows_before else "fewer"
-        yield _Refusal(
+        yield Refusal(
             f"{this} has {counted(drift.rows, 'row')}, {percent:.4g} % {word} than the {drift.rows_before:,} of "
             f"{before}; "
             f"quality.max_rows_changed_percent is {limit:g}",
-            f"quality.max_rows_changed_percent={math.ceil(percent)}",
+            ("quality.max_rows_changed_percent", str(math.ceil(percent))),
         )
     limit = quality.max_null_share_changed_points
     if limit is not None and (shares := _beyond(drift.null_shares, limit)):
-        yield _Refusal(
+        yield Refusal(
             f"{this}: the share of NULLs changed by more than {limit:g} percentage points since {before}: "
             f"{_shares(shares)}; quality.max_null_share_changed_points is {limit:g}",
-            "quality.max_null_share_changed_points=null",
+            ("quality.max_null_share_changed_points", "null"),
         )
     limit = quality.min_keys_kept_percent
     kept = None if drift.keys is None or drift.keys.share is None else 100 * drift.keys.share
     if limit is not None and kept is not None and kept < limit:
-        yield _Refusal(
+        yield Refusal(
             f"{this} has only {kept:.4g} % of the keys of {before}; quality.min_keys_kept_percent is {limit:g}",
-            "quality.min_keys_kept_percent=null",
+            ("quality.min_keys_kept_percent", "null"),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from bucketwheel.contracts import BucketJob, Progress, Services
-from bucketwheel.errors import QualityError, VerificationError
+from bucketwheel.errors import BucketwheelError, VerificationError
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.checksum import add
 from bucketwheel.kernel.layout import bucket_of_file
@@ -16,8 +16,9 @@ from bucketwheel.runs.manifest import (
     VerifyResult,
 )
 from bucketwheel.settings import Policy
-from bucketwheel.stages import drift
 from bucketwheel.stages.bucket_job import bucket_job
+from bucketwheel.stages.drift import Measured, measure
+from bucketwheel.stages.drift_limits import Refusal, quality_error
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
 from bucketwheel.storage import Entry
 
@@ -36,7 +37,7 @@ class Verify:
 
         Raises:
             VerificationError: files and source differ.
-            QualityError: null or duplicate keys where the policy is `error`, or the number of rows changed too much.
+            QualityError: null or duplicate keys where the policy is `error`, or another limit of `quality`.
         """
         job = bucket_job(manifest, services.runs)
         written = manifest.bucket
@@ -61,21 +62,21 @@ class Verify:
         nulls = sum(outcome.null_keys for outcome in written.outcomes)
         duplicates = sum(outcome.duplicate_keys for outcome in written.outcomes)
         quality = services.settings.quality
-        warnings = [
-            *engine.statistics().since(before).warnings,
-            *_apply(quality.null_keys, "null_keys", nulls, "has a NULL key", "have a NULL key"),
-            *_apply(quality.duplicate_keys, "duplicate_keys", duplicates, "repeats a key", "repeat a key"),
+        findings = [
+            *_findings(quality.null_keys, "null_keys", nulls, "has a NULL key", "have a NULL key"),
+            *_findings(quality.duplicate_keys, "duplicate_keys", duplicates, "repeats a key", "repeat a key"),
         ]
         services.storage.flush(services.settings.target)
-        changes, drift_warnings = drift.measure(manifest, services)
+        measured = _measured(manifest, services, [found for found in findings if isinstance(found, Refusal)])
+        texts = [found for found in findings if isinstance(found, str)]
         return VerifyResult(
             rows=rows,
             key_checksum=checksum,
             null_keys=nulls,
             duplicate_keys=duplicates,
             tables=tuple(_verified(name, rows, size, written.outcomes) for name, size in sizes.items()),
-            warnings=(*warnings, *drift_warnings),
-            drift=changes,
+            warnings=(*engine.statistics().since(before).warnings, *texts, *measured.warnings),
+            drift=measured.drift,
         )
 
 
@@ -120,14 +121,24 @@ def _verified(table: str, rows: int, size: int, outcomes: Sequence[BucketOutcome
     return VerifiedTable(name=table, rows=rows, files=files, bytes=size)
 
 
-def _apply(policy: Policy, setting: str, count: int, singular: str, plural: str) -> list[str]:
+def _findings(policy: Policy, setting: str, count: int, singular: str, plural: str) -> list[str | Refusal]:
+    """Return what a policy says of a number of rows: nothing, a warning or a refusal."""
     if not count or policy == "allow":
         return []
     text = f"{counted(count, 'row')} {singular if count == 1 else plural}"
     if policy == "error":
-        raise QualityError(
-            f"{text}; nothing was published. Correct the snapshot, or accept them with "
-            f"--set quality.{setting}=warn and --resume last",
-            accept={f"quality.{setting}": "warn"},
-        )
+        return [Refusal(text, (f"quality.{setting}", "warn"), pronoun="them")]
     return [text]
+
+
+def _measured(manifest: Manifest, services: Services, refusals: Sequence[Refusal]) -> Measured:
+    """Return the differences from the published run; raise one error for all limits that the run exceeds."""
+    try:
+        measured = measure(manifest, services)
+    except BucketwheelError as error:
+        if found := quality_error(refusals, manifest.run_id):
+            raise found.found_with([error]) from error
+        raise
+    if found := quality_error([*refusals, *measured.refusals], manifest.run_id):
+        raise found
+    return measured
