@@ -68,5 +68,5 @@ def test_published_run_without_manifest_gives_warning(published: Project, refuse
     manifest.unlink()
     result = refused(published, 1, "--set", f"{LIMIT}=50")
     assert str(manifest) in result.stderr
-    assert f"to publish without this check: --set {LIMIT}=null" in result.stderr
+    assert f"to skip the check: --set {LIMIT}=null" in result.stderr
     assert f"warning: not compared with the published run: {manifest}" in published.run().stderr

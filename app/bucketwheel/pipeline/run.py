@@ -15,7 +15,8 @@ from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, o
 from bucketwheel.errors import BucketwheelError, VerificationError
 from bucketwheel.formatting import html_list, html_table, size_text
 from bucketwheel.pipeline.log import log_failure
-from bucketwheel.pipeline.preflight import DATA, Preflight, check_packages, prefixes
+from bucketwheel.pipeline.preflight import Preflight, check_packages, prefixes
+from bucketwheel.pipeline.rejections import DATA
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
 from bucketwheel.pipeline.services import RunRequest, leased, selected_stages, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult, VerifyResult
