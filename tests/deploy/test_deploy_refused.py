@@ -65,6 +65,11 @@ def refusal(**overrides: Any) -> str:
             "monitoring.namespace: AWS refuses 'AWS/Own' as the name of a namespace",
         ),
         ({"deploy.artifacts": "s3://Mine/x"}, "deploy.artifacts: AWS refuses 'Mine' as the name of a bucket"),
+        (
+            {"target": "s3://tables-1a-s3alias/x"},
+            "target: tables-1a-s3alias is the alias of an access point, which policies of IAM cannot name",
+        ),
+        ({"target": "arn:aws:s3:::mine"}, "target (override): arn:aws:s3:::mine is an ARN; write s3://mine"),
         ({"deploy.artifacts": "build"}, "deploy.artifacts is 'build'; set it to a location of the form s3://"),
         (
             {"athena.output_location": "s3://My_Results/x"},

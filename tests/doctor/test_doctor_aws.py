@@ -6,7 +6,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 import aws_shapes
 from aws_server import REGION, plain_client
@@ -16,6 +18,24 @@ from deploy_support import ROOT
 from doctor_support import BLOCKED, DATA, RESULTS, ROLE, WORKGROUP, Diagnose, encrypted, state
 from fake_iam import Refuses, Simulator
 from project import NARROW, WIDE
+
+
+class Account:
+    """S3 Control, which moto serves under host names that no test can reach; botocore's model checks each answer."""
+
+    def __init__(self, *blocked: str, code: str = "") -> None:
+        self.client = boto3.client("s3control", REGION)
+        stub = Stubber(self.client)
+        if code:
+            stub.add_client_error("get_public_access_block", code, "no")
+            stub.add_client_error("get_public_access_block", code, "no")
+        else:
+            answer = {"PublicAccessBlockConfiguration": {name: name in blocked for name in BLOCKED}}
+            stub.add_response("get_public_access_block", answer, {"AccountId": "123456789012"})
+        stub.activate()
+
+    def get_public_access_block(self, **given: str) -> Any:
+        return self.client.get_public_access_block(**given)
 
 
 def test_doctor_complete_account_passes_every_check(diagnose: Diagnose, simulated: Callable[..., Simulator]) -> None:
@@ -126,14 +146,61 @@ def test_permissions_missing_role_warns(diagnose: Diagnose) -> None:
         )  # fmt: skip
 
 
-def test_buckets_missing_or_public_fail(diagnose: Diagnose, prod: str) -> None:
+def test_buckets_missing_or_public_fail(diagnose: Diagnose, prod: str, instead: Callable[[str, Any], None]) -> None:
+    instead("s3control", Account(code="NoSuchPublicAccessBlockConfiguration"))
     s3 = plain_client("s3", prod)
     s3.delete_public_access_block(Bucket=DATA)
     s3.put_public_access_block(Bucket=RESULTS, PublicAccessBlockConfiguration={**BLOCKED, "BlockPublicPolicy": False})
     seen = diagnose(datasets__addressable_ids__source="s3://nowhere-prod/raw")
     assert state(seen["bucket nowhere-prod"]) == ("failed", "does not exist (for datasets.addressable_ids.source)")
-    assert state(seen[f"public access {DATA}"]) == ("failed", "not blocked by the bucket")
+    assert state(seen[f"public access {DATA}"]) == ("failed", "not blocked by the bucket or the account")
     assert state(seen[f"public access {RESULTS}"]) == ("failed", "only partly blocked: BlockPublicPolicy off")
+
+
+@pytest.mark.parametrize(
+    ("account", "expected"),
+    [
+        (BLOCKED, ("ok", "blocked by the account")),
+        (
+            ("BlockPublicPolicy",),
+            ("failed", "only partly blocked: BlockPublicAcls, IgnorePublicAcls, RestrictPublicBuckets off"),
+        ),
+        ("NoSuchPublicAccessBlockConfiguration", ("failed", "not blocked by the bucket or the account")),
+        (
+            "AccessDenied",
+            (
+                "failed",
+                "not blocked by the bucket; the account's settings are unknown: GetPublicAccessBlock was denied",
+            ),
+        ),
+    ],
+)
+def test_public_access_may_be_blocked_by_the_account(
+    diagnose: Diagnose, prod: str, instead: Callable[[str, Any], None], account: Any, expected: tuple[str, str]
+) -> None:
+    instead("s3control", Account(code=account) if isinstance(account, str) else Account(*account))
+    plain_client("s3", prod).delete_public_access_block(Bucket=DATA)
+    finding = diagnose()[f"public access {DATA}"]
+    assert finding.state == expected[0]
+    assert finding.found.startswith(expected[1])
+
+
+def test_public_access_of_bucket_and_account_add_up(
+    diagnose: Diagnose, prod: str, instead: Callable[[str, Any], None]
+) -> None:
+    instead("s3control", Account("BlockPublicPolicy"))
+    partly = {**BLOCKED, "BlockPublicPolicy": False}
+    plain_client("s3", prod).put_public_access_block(Bucket=DATA, PublicAccessBlockConfiguration=partly)
+    assert state(diagnose()[f"public access {DATA}"]) == ("ok", "blocked by the bucket and the account together")
+
+
+def test_access_point_has_unknown_encryption(diagnose: Diagnose, prod: str) -> None:
+    alias = "tables-abcdefghijklmnopqrstuvwxyz1-s3alias"
+    plain_client("s3", prod).create_bucket(Bucket=alias)
+    seen = diagnose(target=f"s3://{alias}/out")
+    assert seen[f"bucket {alias}"].state == "ok"
+    for name in ("encryption", "public access"):
+        assert state(seen[f"{name} {alias}"]) == ("warning", "unknown: this is an access point")
 
 
 def test_bucket_missing_names_the_command_that_creates_it(diagnose: Diagnose) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from bucketwheel.errors import StorageError
-from bucketwheel.settings import StorageSettings
+from bucketwheel.errors import ConfigError, StorageError
+from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.storage import Storage, is_s3, join, name_of
-from bucketwheel.storage.locations import bucket_and_key, is_inside
+from bucketwheel.storage.locations import bucket_and_key, is_access_point, is_inside, s3_location
 
 SETTINGS = StorageSettings(region="us-east-1")
 
@@ -75,6 +76,46 @@ def test_relative_paths_use_working_directory(
 
 def test_catalog_uris_use_one_s3_scheme(storage: Storage) -> None:
     assert storage.absolute("s3a://b/p/") == "s3://b/p"
+
+
+ACCESS_POINT = "arn:aws:s3:us-east-1:123456789012:accesspoint/tables"
+
+
+@pytest.mark.parametrize(
+    ("location", "instead"),
+    [
+        (ACCESS_POINT, r"write its alias as the bucket: s3://ALIAS \(aws s3control get-access-point"),
+        (f"s3://{ACCESS_POINT}", r"--account-id 123456789012 --name tables --query Alias\)"),
+        (f"s3a://{ACCESS_POINT}/people/raw/", r"s3://ALIAS/people/raw \("),
+        (f"{ACCESS_POINT}/object/people", r"s3://ALIAS/people \("),
+        ("arn:aws-cn:s3:cn-north-1:123456789012:accesspoint:tables", "--name tables"),
+        ("arn:aws:s3-object-lambda:us-east-1:123456789012:accesspoint/lambda", "--name lambda"),
+        ("arn:aws:s3:::bucket/prefix", "is an ARN; write s3://bucket/prefix"),
+    ],
+)
+def test_arn_is_refused_with_what_to_write(storage: Storage, location: str, instead: str) -> None:
+    with pytest.raises(StorageError, match=instead):
+        storage.absolute(location)
+    with pytest.raises(ConfigError, match=f"^--upload: .*{instead}"):
+        s3_location("--upload", location)
+    for settings in (
+        {"target": location},
+        {"athena": {"output_location": location}},
+        {"deploy": {"artifacts": location}},
+        {"deploy": {"package": location}},
+        {"datasets": {"people": {"source": location, "key": "id"}}},
+        {"datasets": {"people": {"source": "raw", "key": "id", "mapping": location}}},
+    ):
+        with pytest.raises(ValidationError, match=instead):
+            Settings.model_validate(settings)
+
+
+def test_alias_of_access_point_is_a_bucket(storage: Storage) -> None:
+    alias = "tables-abcdefghijklmnopqrstuvwxyz1-s3alias"
+    assert storage.absolute(f"s3a://{alias}/people/") == f"s3://{alias}/people"
+    assert bucket_and_key(f"s3://{alias}/people") == (alias, "people")
+    assert is_access_point(alias)
+    assert not is_access_point("tables")
 
 
 @pytest.mark.parametrize("location", ["gs://b/k", "hdfs://host/k", "https://host/k"])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bucketwheel.aws import clients
+from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
-from bucketwheel.errors import StorageError
+from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.settings import Settings
 from bucketwheel.storage import is_s3
-from bucketwheel.storage.locations import s3_location
+from bucketwheel.storage.locations import is_access_point, s3_location
 from bucketwheel.storage.s3_client import S3Client, code_behind
 
 _PUBLIC = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
@@ -29,8 +30,16 @@ def checks(settings: Settings) -> Iterator[Check]:
     for bucket, names in read.items():
         yield Check(f"bucket {bucket}", lambda bucket=bucket, names=names: _exists(settings, bucket, names))  # type: ignore[misc]
     for bucket in written:
+        if is_access_point(bucket):
+            yield Check(f"encryption {bucket}", _access_point)
+            yield Check(f"public access {bucket}", _access_point)
+            continue
         yield Check(f"encryption {bucket}", lambda bucket=bucket: _encryption(settings, bucket))  # type: ignore[misc]
         yield Check(f"public access {bucket}", lambda bucket=bucket: _public(settings, bucket))  # type: ignore[misc]
+
+
+def _access_point() -> CheckResult:
+    return warning("unknown: this is an access point", "check the settings of its bucket")
 
 
 def _locations(settings: Settings) -> Iterator[tuple[str, str | None, bool]]:
@@ -92,13 +101,31 @@ def _encryption(settings: Settings, bucket: str) -> CheckResult:
 
 
 def _public(settings: Settings, bucket: str) -> CheckResult:
-    advice = "turn on all four settings of Block Public Access for the bucket"
+    """Check that the settings of the bucket and of the account together block public access."""
+    advice = "turn on all four settings of Block Public Access for the bucket, or for the account"
     try:
-        blocked = _call(settings, "get_public_access_block", bucket)["PublicAccessBlockConfiguration"]
+        own = _call(settings, "get_public_access_block", bucket)["PublicAccessBlockConfiguration"]
     except StorageError as error:
-        if code_behind(error) == "NoSuchPublicAccessBlockConfiguration":
-            return failed("not blocked by the bucket", advice)
-        raise
-    if missing := [name for name in _PUBLIC if not blocked.get(name)]:
-        return failed(f"only partly blocked: {', '.join(missing)} off", advice)
-    return ok("blocked")
+        if code_behind(error) != "NoSuchPublicAccessBlockConfiguration":
+            raise
+        own = {}
+    if all(own.get(name) for name in _PUBLIC):
+        return ok("blocked")
+    # S3 applies the stricter of both.
+    account, unknown = _account_block(settings)
+    if missing := [name for name in _PUBLIC if not own.get(name) and not account.get(name)]:
+        only = f"only partly blocked: {', '.join(missing)} off" if own or account else "not blocked by the bucket"
+        return failed(f"{only}{unknown or (' or the account' if not own and not account else '')}", advice)
+    return ok("blocked by the account" if not own else "blocked by the bucket and the account together")
+
+
+def _account_block(settings: Settings) -> tuple[Mapping[str, bool], str]:
+    """Return the account's settings of Block Public Access, and why they are unknown, if they are."""
+    try:
+        with wrap_aws_errors(BucketwheelError, "the account's settings are unknown"):
+            account = clients.client("sts", settings.aws).get_caller_identity()["Account"]
+            answer = clients.client("s3control", settings.aws).get_public_access_block(AccountId=account)
+    except BucketwheelError as error:
+        nothing = code_of(error.__cause__ or error) == "NoSuchPublicAccessBlockConfiguration"
+        return {}, "" if nothing else f"; {error}"
+    return answer["PublicAccessBlockConfiguration"], ""

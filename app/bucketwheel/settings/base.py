@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, NoReturn, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_S3_ARN = re.compile(r"(?:\w+://)?arn:[\w-]+:s3[\w-]*:[\w-]*:(?P<account>\d*):(?P<resource>.+)", re.IGNORECASE)
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b)?\s*$", re.IGNORECASE)
 
 
@@ -43,6 +44,29 @@ def _parse_names(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def arn_problem(location: str) -> str:
+    """Return why a location that is an ARN of S3 is refused, and what to write instead; empty for other locations."""
+    found = _S3_ARN.fullmatch(location)
+    if found is None:
+        return ""
+    kind, _, rest = re.sub(r"[:/]", "/", found["resource"]).partition("/")
+    if kind != "accesspoint":
+        return f"{location} is an ARN; write s3://{found['resource']}"
+    name, _, prefix = rest.partition("/")
+    below = f"/{prefix.removeprefix('object').strip('/')}".rstrip("/")
+    return (
+        f"{location} is the ARN of an access point; write its alias as the bucket: s3://ALIAS{below} (aws s3control "
+        f"get-access-point --account-id {found['account'] or 'ACCOUNT'} --name {name} --query Alias)"
+    )
+
+
+def _check_location(location: str) -> str:
+    if problem := arn_problem(location):
+        raise ValueError(problem)
+    return location
+
+
+Location = Annotated[str, AfterValidator(_check_location)]
 ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bucketwheel.formatting import counted
-from bucketwheel.settings.base import ByteSize, Frozen, Names
+from bucketwheel.settings.base import ByteSize, Frozen, Location, Names
 
 _GLUE_VERSIONS = ("5.0", "5.1")
 # Releases with Spark 3.5 on which Python 3.11 is installed.
@@ -190,8 +190,8 @@ class DeploySettings(Frozen):
         "pipeline": JobSettings(),
     }
     retries: Annotated[int, Field(ge=0, le=5)] = 1
-    artifacts: str | None = None
-    package: str | None = None
+    artifacts: Location | None = None
+    package: Location | None = None
     archive_limit: ByteSize = 2 * 2**30
     permissions_boundary: str | None = None
     buckets: Literal["adopt", "create"] = "adopt"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bucketwheel.settings.base import ByteSize, Frozen, Names, parse_count, parse_memory
+from bucketwheel.settings.base import ByteSize, Frozen, Location, Names, parse_count, parse_memory
 from bucketwheel.settings.deploy import (
     CostSettings,
     DeploySettings,
@@ -218,7 +218,7 @@ class AthenaSettings(Frozen):
     """
 
     workgroup: str = "primary"
-    output_location: str | None = None
+    output_location: Location | None = None
     bytes_limit: Annotated[ByteSize, Field(ge=10 * 10**6)] = 10**12
     catalog: str = "AwsDataCatalog"
 
@@ -330,9 +330,9 @@ class DatasetSettings(Frozen):
         complete_marker: A file such as `_SUCCESS` that a snapshot has once it is complete; others are skipped.
     """
 
-    source: str
+    source: Location
     key: Annotated[Names, Field(min_length=1)]
-    mapping: str | None = None
+    mapping: Location | None = None
     partition: Annotated[str, AfterValidator(check_partition)] | None = None
     complete_marker: str | None = None
 
@@ -353,7 +353,7 @@ class Settings(Frozen):
     engine: str = "arrow"
     memory: Annotated[ByteSize | Literal["auto"], BeforeValidator(parse_memory)] = "auto"
     threads: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(parse_count)] = "auto"
-    target: str = "./out"
+    target: Location = "./out"
     stages: Annotated[Names, Field(min_length=1)] = STAGES
     buckets: BucketSettings = BucketSettings()
     size: SizeSettings = SizeSettings()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from bucketwheel.errors import ConfigError, StorageError
+from bucketwheel.settings.base import arn_problem
 
 _S3_SCHEMES = ("s3", "s3a", "s3n")
 
@@ -41,8 +42,10 @@ def absolute(location: str) -> str:
     """Return the location as catalogs store it: an absolute path or an `s3://` URI.
 
     Raises:
-        StorageError: the scheme is unknown or the bucket is missing.
+        StorageError: the scheme is unknown, the bucket is missing, or the location is an ARN.
     """
+    if problem := arn_problem(location):
+        raise StorageError(problem)
     scheme, rest = _split(location)
     if scheme in _S3_SCHEMES:
         if not rest.partition("/")[0]:
@@ -78,6 +81,14 @@ def is_inside(location: str, directory: str) -> bool:
     return inner != outer and is_below(inner, outer)
 
 
+def is_access_point(bucket: str) -> bool:
+    """Return whether a bucket name is the alias of an access point, which S3 accepts for reading and writing objects.
+
+    Policies of IAM and calls about the bucket itself need the name of the bucket.
+    """
+    return bucket.endswith(("-s3alias", "--ol-s3"))
+
+
 @dataclass(frozen=True)
 class S3Location:
     """A bucket and a prefix in it; the prefix has no slash at either end."""
@@ -97,6 +108,8 @@ def s3_location(setting: str, location: str | None) -> S3Location:
     Raises:
         ConfigError: the value is empty or not an S3 URI.
     """
+    if problem := arn_problem(location or ""):
+        raise ConfigError(f"{setting}: {problem}")
     scheme, rest = _split(location or "")
     bucket, _, prefix = rest.partition("/")
     if scheme not in _S3_SCHEMES or not bucket:

@@ -21,6 +21,7 @@ from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, explain, is_denied, is_expired
 from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.settings import AwsSettings, StorageSettings
+from bucketwheel.storage.locations import is_access_point
 
 _CONNECTIONS = 64
 _NOT_THERE = {"NoSuchKey", "NotFound", "404"}
@@ -159,6 +160,11 @@ def _why(code: str, operation: str, message: str, bucket: str, key: str, error: 
     if is_denied(error):
         permission = f"s3:{_PERMISSIONS.get(operation, operation)}"
         resource = f"arn:aws:s3:::{bucket}" if operation in _ON_BUCKET else f"arn:aws:s3:::{bucket}/{key or '*'}"
+        if is_access_point(bucket):
+            return (
+                f"{operation} was denied ({message}); {bucket} is an access point: the role needs {permission} on "
+                "the access point and on its bucket, and the policies of both must allow it"
+            )
         return (
             f"{operation} was denied ({message}); the role needs {permission} on {resource} and, if the bucket is "
             "encrypted with a KMS key, permission to use that key"

@@ -13,7 +13,7 @@ from bucketwheel.deploy.template.statemachine import longest_seconds
 from bucketwheel.errors import ConfigError
 from bucketwheel.formatting import counted
 from bucketwheel.settings.secrets import secrets_in
-from bucketwheel.storage.locations import is_below
+from bucketwheel.storage.locations import is_access_point, is_below
 
 # IAM's limit for all inline policies of a role together, without white space.
 _MAX_POLICY = 10_240
@@ -122,6 +122,11 @@ def _buckets(deployment: Deployment) -> Iterator[tuple[str, str, str]]:
 def _refused(deployment: Deployment) -> list[str]:
     problems = []
     for kind, origin, name in _names(deployment):
+        if kind == "bucket" and is_access_point(name):
+            problems.append(
+                f"{origin}: {name} is the alias of an access point, which policies of IAM cannot name; deploy with "
+                "the name of its bucket"
+            )
         longest, pattern, words = _RULES[kind]
         if len(name) > longest:
             problems.append(
