@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 _Leaf = Callable[[pa.DataType], pa.DataType]
+_DECIMAL128_DIGITS = 38
 
 
 def canonical_type(kind: pa.DataType) -> pa.DataType:
@@ -18,23 +19,38 @@ def canonical_type(kind: pa.DataType) -> pa.DataType:
     return _convert(kind, _canonical_leaf, large=False)
 
 
+def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
+    """Return a type for two that Parquet stores in the same way, or None if it stores them differently.
+
+    Arrow types keep more than Parquet stores: the width of offsets, dictionaries, the name of a time zone, extension
+    types. Values of nested fields may be NULL if they may be NULL in either type.
+    """
+    stored = _stored_type(first)
+    return stored if stored.equals(_stored_type(second)) else None
+
+
+def _stored_type(kind: pa.DataType) -> pa.DataType:
+    return _convert(kind, _stored_leaf, large=True, nullable=True)
+
+
 def large_type(kind: pa.DataType) -> pa.DataType:
     """Return the type with 64-bit instead of 32-bit offsets, at any depth; maps keep 32-bit offsets."""
     return _convert(kind, _large_leaf, large=True)
 
 
-def _convert(kind: pa.DataType, leaf: _Leaf, large: bool) -> pa.DataType:
+def _convert(kind: pa.DataType, leaf: _Leaf, large: bool, nullable: bool = False) -> pa.DataType:
     def inner(field: pa.Field) -> pa.Field:
-        return field.with_type(_convert(field.type, leaf, large))
+        converted = field.with_type(_convert(field.type, leaf, large, nullable))
+        return converted.with_nullable(True) if nullable else converted
 
     if pa.types.is_map(kind):
-        return pa.map_(inner(kind.key_field), inner(kind.item_field))
+        return pa.map_(inner(kind.key_field).with_nullable(False), inner(kind.item_field))
     if pa.types.is_struct(kind):
         return pa.struct([inner(field) for field in kind])
-    if pa.types.is_fixed_size_list(kind):
+    if pa.types.is_fixed_size_list(kind) and not nullable:
         return pa.list_(inner(kind.value_field), kind.list_size)
     name = str(kind)
-    if name.startswith(("list", "large_list")):
+    if name.startswith(("list", "large_list", "fixed_size_list")):
         # pyarrow 26 corrupts list views from a file when it casts them to lists with offsets of the same width.
         wide = name.startswith(("list_view", "large_list<"))
         return (pa.large_list if large or wide else pa.list_)(inner(kind.value_field))
@@ -47,6 +63,18 @@ def _canonical_leaf(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_string_view(kind):
         return pa.large_string()
     return pa.large_binary() if pa.types.is_binary_view(kind) else kind
+
+
+def _stored_leaf(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _stored_type(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _stored_type(kind.value_type)
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return pa.timestamp(kind.unit, "UTC")
+    if pa.types.is_decimal(kind) and kind.precision <= _DECIMAL128_DIGITS:
+        return pa.decimal128(kind.precision, kind.scale)
+    return pa.date32() if pa.types.is_date64(kind) else _large_leaf(_canonical_leaf(kind))
 
 
 def _large_leaf(kind: pa.DataType) -> pa.DataType:

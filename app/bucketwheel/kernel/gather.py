@@ -149,7 +149,7 @@ def _combined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
     if all(batch.schema == batches[0].schema for batch in batches[1:]):
         table = pa.Table.from_batches(list(batches))
     else:
-        # Later slices have wider codes, or the files mix string and large_string.
+        # Later slices have wider codes.
         tables = [pa.Table.from_batches([batch]) for batch in batches]
         table = pa.concat_tables(tables, promote_options="permissive")
     try:

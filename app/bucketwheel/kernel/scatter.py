@@ -6,7 +6,7 @@ dictionary are shuffled as codes of one or two bytes per row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, Slice
 from bucketwheel.errors import UnreadableFilesError
-from bucketwheel.kernel.arrow_types import canonical_type
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
 from bucketwheel.storage import Storage, fetch, wrap_os_errors
@@ -91,9 +90,10 @@ def _bucket_order(
 def _read(job: BucketJob, part: Slice, max_rows: int, dictionaries: UnifiedDictionaries) -> Iterator[pa.RecordBatch]:
     columns = projected_columns(job)
     coded = job.dictionary_columns.difference(source for source, _ in job.keys)
+    types = _written_types(job)
 
     def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return normalize_batch(batch.select(columns), coded, dictionaries)
+        return normalize_batch(batch.select(columns), types, coded, dictionaries)
 
     with wrap_os_errors(part.path, "open"):
         stream = Storage(job.storage).open(part.path)
@@ -182,14 +182,34 @@ def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> st
 
 
 def normalize_batch(
-    batch: pa.RecordBatch, coded: Collection[str], dictionaries: UnifiedDictionaries
+    batch: pa.RecordBatch,
+    types: Mapping[str, pa.DataType],
+    coded: Collection[str],
+    dictionaries: UnifiedDictionaries,
 ) -> pa.RecordBatch:
-    """Return the batch in canonical types, with codes in place of the dictionaries of columns in `coded`."""
+    """Return the batch in these types, with codes in place of the dictionaries of columns in `coded`."""
     arrays = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        kind = types[name]
         if name in coded and pa.types.is_dictionary(column.type):
-            arrays.append(dictionaries.column(name).encode(column))
+            arrays.append(dictionaries.column(name).encode(_with_values(column, kind)))
         else:
-            kind = canonical_type(column.type)
             arrays.append(column if kind.equals(column.type) else pc.cast(column, kind))
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _with_values(column: pa.DictionaryArray, kind: pa.DataType) -> pa.DictionaryArray:
+    """Return the column with the values of its dictionary in this type."""
+    if column.type.value_type.equals(kind):
+        return column
+    return pa.DictionaryArray.from_arrays(column.indices, pc.cast(column.dictionary, kind))
+
+
+def _written_types(job: BucketJob) -> dict[str, pa.DataType]:
+    """Return the types of the files to write, by source name; those of some source files may differ."""
+    types: dict[str, pa.DataType] = {}
+    for table in job.tables:
+        schema = pa.ipc.read_schema(pa.py_buffer(table.schema))
+        sources = [source for source, _ in (*job.keys, *table.columns)]
+        types.update(zip(sources, schema.types, strict=True))
+    return types

@@ -12,8 +12,9 @@ from bucketwheel.errors import SchemaError, SnapshotError, did_you_mean
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
-from bucketwheel.stages.footers import Footer, read_footers, source_columns, source_file
+from bucketwheel.stages.footers import read_footers, source_columns, source_file
 from bucketwheel.stages.snapshots import choose_snapshot, data_files
+from bucketwheel.stages.source_schema import snapshot_schema
 
 _SHOWN = 20
 
@@ -42,11 +43,10 @@ class Discover:
                 f"{location}: contains no Parquet files; load the snapshot again or choose another one"
             )
         footers = read_footers(services.storage, entries)
-        _check_schemas(footers)
+        schema = snapshot_schema(footers, warnings)
         rows = sum(footer.metadata.num_rows for footer in footers)
         if rows == 0:
             raise SnapshotError(f"{location}: {counted(len(footers), 'file')}, no rows; load the snapshot again")
-        schema = footers[0].schema.remove_metadata()
         keys = tuple(find_key(name, schema.names, services.dataset) for name in services.source.key)
         return DiscoverResult(
             snapshot_dt=snapshot_dt,
@@ -59,30 +59,6 @@ class Discover:
             columns=source_columns(schema, footers),
             schema_ipc=base64.b64encode(schema.serialize().to_pybytes()).decode(),
             warnings=(*warnings, *_case_warnings(schema.names)),
-        )
-
-
-def _check_schemas(footers: Sequence[Footer]) -> None:
-    expected = {field.name: field.type for field in footers[0].schema}
-    first = footers[0].entry.location
-    problems: list[str] = []
-    for footer in footers:
-        types = {field.name: field.type for field in footer.schema}
-        path = footer.entry.location
-        repeated = sorted({name for name in footer.schema.names if footer.schema.names.count(name) > 1})
-        problems += [f"{path}: column {name!r} appears more than once" for name in repeated]
-        problems += [f"{path}: column {name!r} is missing" for name in expected if name not in types]
-        problems += [f"{path}: column {name!r} is not in {first}" for name in types if name not in expected]
-        problems += [
-            f"{path}: column {name!r} has type {types[name]}, in {first} it has type {kind}"
-            for name, kind in expected.items()
-            if name in types and types[name] != kind
-        ]
-    if problems:
-        more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        listed = "\n".join(problems[:_SHOWN])
-        raise SchemaError(
-            f"the files of the snapshot have different schemas:\n{listed}{more}\nWrite them with one schema"
         )
 
 

@@ -82,7 +82,7 @@ def source_columns(schema: pa.Schema, footers: Sequence[Footer]) -> tuple[Source
     }
     for footer in footers:
         metadata = footer.metadata
-        tops = [field.name for field in footer.schema for _ in range(_leaves(field.type))]
+        tops = [field.name for field in footer.schema for _ in range(leaf_count(field.type))]
         for group in range(metadata.num_row_groups):
             for index, top in enumerate(tops):
                 chunk = metadata.row_group(group).column(index)
@@ -105,11 +105,11 @@ def source_columns(schema: pa.Schema, footers: Sequence[Footer]) -> tuple[Source
     )
 
 
-def _leaves(kind: pa.DataType) -> int:
+def leaf_count(kind: pa.DataType) -> int:
     """Return how many Parquet columns a type is stored in."""
     # Paths of columns do not help: a name may contain dots.
     kind = _stored(kind)
-    return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) or 1
+    return sum(leaf_count(kind.field(i).type) for i in range(kind.num_fields)) or 1
 
 
 def _stored(kind: pa.DataType) -> pa.DataType:
