@@ -16,9 +16,9 @@ from deploy_support import allows
 class Refuses:
     """A client whose one method fails with an AWS error code."""
 
-    def __init__(self, operation: str, method: str, code: str) -> None:
+    def __init__(self, operation: str, method: str, code: str, message: str = "no") -> None:
         def refuse(**_: Any) -> Any:
-            raise ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+            raise ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
         setattr(self, method, refuse)
 

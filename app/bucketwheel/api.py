@@ -448,10 +448,18 @@ def deploy_apply(
 
 
 def deploy_destroy(
-    config: Configuration, confirm: Callable[[str], bool], echo: Callable[[str], None] = lambda _: None
+    config: Configuration,
+    confirm: Callable[[str], bool],
+    echo: Callable[[str], None] = lambda _: None,
+    delete_buckets: bool = False,
 ) -> bool:
-    """Delete the stack if `confirm`, called with the list of resources, returns True; tables and their files stay."""
-    result: bool = aws_module("bucketwheel.deploy.stack", "deploy").destroy(config, confirm, echo)
+    """Delete the stack if `confirm`, called with the list of resources, returns True.
+
+    Tables and their files stay; with `delete_buckets`, the buckets that the stack created are deleted, too.
+    """
+    result: bool = aws_module("bucketwheel.deploy.teardown", "deploy").destroy(
+        config, confirm, echo, delete_buckets=delete_buckets
+    )
     return result
 
 

@@ -59,7 +59,7 @@ def test_apply_warns_of_low_quota_beside_the_changes(account: Account) -> None:
 def test_stack_outputs_are_returned(account: Account) -> None:
     template = {"Resources": {"T": {"Type": "AWS::SNS::Topic"}}, "Outputs": {"NoticesArn": {"Value": {"Ref": "T"}}}}
     account.client("cloudformation").create_stack(StackName=NAME, TemplateBody=json.dumps(template))
-    outputs = Stack(account.configuration().settings, NAME).outputs()
+    outputs = Stack(account.configuration().settings, NAME, "prod").outputs()
     assert outputs == {"NoticesArn": account.client("sns").list_topics()["Topics"][0]["TopicArn"]}
 
 
@@ -130,7 +130,7 @@ def test_unfinished_stack_is_deleted_and_created_again(account: Account) -> None
     ("status", "way"),
     [
         ("UPDATE_IN_PROGRESS", "another change is in progress; wait for it to finish"),
-        ("UPDATE_ROLLBACK_FAILED", "finish its rollback: aws cloudformation continue-update-rollback"),
+        ("UPDATE_ROLLBACK_FAILED", "fix the cause, then finish the rollback: aws cloudformation continue-"),
     ],
 )
 def test_stack_that_cannot_change_now_is_left_unchanged(account: Account, status: str, way: str) -> None:

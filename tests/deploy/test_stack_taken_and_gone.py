@@ -9,7 +9,7 @@ from moto_account import NAME, Account
 
 import aws_shapes
 from bucketwheel.aws import clients
-from bucketwheel.deploy import stack
+from bucketwheel.deploy import teardown
 from bucketwheel.errors import DeployError, SelectionError
 from fake_iam import Refuses
 
@@ -110,7 +110,7 @@ def test_destroy_keeps_buckets_and_files(account: Account) -> None:
     s3.put_object(Bucket=DATA, Key="omc_cleanroom_data/addressable_ids/t/r/000000_0", Body=b"rows")
     config = account.configuration(deploy__buckets="create")
     account.asked.clear()
-    assert stack.destroy(config, account.confirm, sleep=lambda _: None)
+    assert teardown.destroy(config, account.confirm, sleep=lambda _: None)
     assert account.status() is None
     (question,) = account.asked
     assert "keep     AWS::S3::Bucket                    AccessLogs" in question
@@ -129,8 +129,8 @@ def test_destroy_keeps_buckets_and_files(account: Account) -> None:
 def test_destroy_needs_confirmation_and_existing_stack(account: Account) -> None:
     account.apply()
     config, arns = account.configuration(), there(account)
-    assert not stack.destroy(config, lambda _: False, sleep=lambda _: None)
+    assert not teardown.destroy(config, lambda _: False, sleep=lambda _: None)
     assert (account.status(), there(account)) == ("CREATE_COMPLETE", arns)
-    assert stack.destroy(config, account.confirm, sleep=lambda _: None)
-    with pytest.raises(SelectionError, match=f"stack '{NAME}' does not exist"):
-        stack.destroy(config, account.confirm)
+    assert teardown.destroy(config, account.confirm, sleep=lambda _: None)
+    with pytest.raises(SelectionError, match=f"stack '{NAME}' of environment 'prod' does not exist"):
+        teardown.destroy(config, account.confirm)

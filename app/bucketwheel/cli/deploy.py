@@ -70,12 +70,15 @@ def _apply(config: Configuration, yes: bool, output: str) -> None:
 
 @deploy.command("destroy")
 @_yes
+@click.option(
+    "--delete-buckets", is_flag=True, help="Also delete the buckets of the stack, with all versions of all files."
+)
 @configured
-def _destroy(config: Configuration, yes: bool) -> None:
+def _destroy(config: Configuration, yes: bool, delete_buckets: bool) -> None:
     """Delete the stack, after showing what is deleted and what stays and asking for confirmation."""
     from bucketwheel import api
 
-    if not api.deploy_destroy(config, lambda text: _confirm(text, yes), _echo):
+    if not api.deploy_destroy(config, lambda text: _confirm(text, yes), _echo, delete_buckets):
         click.echo("nothing was deleted")
         raise click.Abort
     click.echo("deleted")

@@ -1,33 +1,27 @@
-"""Compare, apply and remove the stack of one environment."""
+"""Compare and apply the stack of one environment."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from bucketwheel.deploy import name_conflicts, quotas
+from bucketwheel.deploy import application, name_conflicts, quotas, states, teardown
+from bucketwheel.deploy.application import Application
 from bucketwheel.deploy.cloudformation import Change, Echo, Stack
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.deploy.template.template import MOST_INLINE_BYTES, compact, template, text
-from bucketwheel.errors import ConfigError, DeployError, SelectionError
+from bucketwheel.errors import ConfigError, DeployError
 from bucketwheel.packaging import package
 from bucketwheel.settings.loading import Configuration
 from bucketwheel.storage import Storage, join
 from bucketwheel.storage.locations import bucket_and_key
 
 Confirm = Callable[[str], bool]
-
-# States in which a stack can be updated.
-_SETTLED = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE")
-# States in which a stack can only be deleted: its creation or deletion failed.
-_DEAD = ("ROLLBACK_COMPLETE", "CREATE_FAILED", "DELETE_FAILED", "ROLLBACK_FAILED")
-_RECOVERY = {
-    "UPDATE_ROLLBACK_FAILED": "finish its rollback: aws cloudformation continue-update-rollback --stack-name NAME",
-}
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ def diff(config: Configuration) -> str:
         SelectionError: the stack does not exist yet.
     """
     rendered = text(template(config.settings, config.env), "yaml")
-    stack = Stack(config.settings, Deployment(config.settings, config.env).stack)
+    stack = Stack(config.settings, Deployment(config.settings, config.env).stack, config.env)
     deployed = text(stack.template(), "yaml")
     lines = difflib.unified_diff(
         deployed.splitlines(), rendered.splitlines(), stack.name, "this configuration", lineterm=""
@@ -67,53 +61,73 @@ def apply(
     deployment = Deployment(config.settings, config.env)
     rendered = template(config.settings, config.env)
     package.check_uploaded(config, deployment.package().uri)
-    stack = Stack(config.settings, deployment.stack, sleep)
+    stack = Stack(config.settings, deployment.stack, config.env, sleep)
     status = stack.status()
-    if status in _DEAD:
+    if status in states.DEAD or (status == states.IMPORT_UNDONE and not stack.resources()):
         if not confirm(_dead_text(stack, str(status))):
             return Applied(stack.name, False, (), {})
-        stack.delete(echo)
+        teardown.remove(config.settings, stack, echo, sleep)
         status = None
-    if status not in (None, "REVIEW_IN_PROGRESS", *_SETTLED):
-        advice = _RECOVERY.get(str(status), "another change is in progress; wait for it to finish")
-        raise DeployError(f"stack {stack.name} is in state {status}; {advice}")
-    kind: Literal["CREATE", "UPDATE"] = "UPDATE" if status in _SETTLED else "CREATE"
+    check_changeable(stack, status)
+    kind: Literal["CREATE", "UPDATE"] = "UPDATE" if status in states.SETTLED else "CREATE"
     name_conflicts.check_name_conflicts(config, rendered, stack if kind == "UPDATE" else None)
     body = compact(rendered)
-    name = f"bucketwheel-{hashlib.sha256(body.encode()).hexdigest()[:12]}-{time.time_ns() // 10**6}"
-    changes = stack.prepare(name, kind, _template_argument(config, stack, body), deployment.tags())
+    name = change_set_name(body)
+    changes = stack.prepare(name, kind, template_argument(config, stack, body), deployment.tags())
     if not changes:
         stack.discard(name)
         return Applied(stack.name, True, (), stack.outputs())
-    if not confirm("\n".join([_question(stack, kind, changes), *quotas.warnings(deployment)])):
-        stack.discard(name)
-        return Applied(stack.name, False, tuple(changes), {})
+    with discarded_unless_done(stack, name) as done:
+        stopping = _must_stop(config, stack, changes, sleep)
+        if not confirm("\n".join([_question(stack, kind, changes, stopping), *quotas.warnings(deployment)])):
+            return Applied(stack.name, False, tuple(changes), {})
+        for running in stopping:
+            running.stop(echo)
+        done()
     stack.execute(name, echo)
     return Applied(stack.name, True, tuple(changes), stack.outputs())
 
 
-def destroy(
-    config: Configuration, confirm: Confirm, echo: Echo = lambda _: None, sleep: Callable[[float], None] = time.sleep
-) -> bool:
-    """Pass what is deleted and what stays to `confirm`; if it returns True, delete the stack. Return whether it did.
+def check_changeable(stack: Stack, status: str | None) -> None:
+    """Raise DeployError, with the way out, if the state of the stack permits no change set."""
+    if status not in (None, states.ABSENT, states.REVIEW, *states.SETTLED):
+        failed = stack.failed() if status in states.STUCK else []
+        lines = [f"stack {stack.name} is in state {status}; {states.advice(stack.label, status, failed)}"]
+        raise DeployError("\n".join([*lines, *dict.fromkeys(map(str, failed))]))
+
+
+def change_set_name(body: str) -> str:
+    """Return a new name for a change set with this template."""
+    return f"bucketwheel-{hashlib.sha256(body.encode()).hexdigest()[:12]}-{time.time_ns() // 10**6}"
+
+
+@contextmanager
+def discarded_unless_done(stack: Stack, change_set: str) -> Iterator[Callable[[], None]]:
+    """Delete the change set at the end of the block, also after an interrupt, unless the block calls the function."""
+    done: list[bool] = []
+    try:
+        yield lambda: done.append(True)
+    finally:
+        if not done:
+            stack.discard(change_set)
+
+
+def _must_stop(
+    config: Configuration, stack: Stack, changes: list[Change], sleep: Callable[[float], None]
+) -> list[Application]:
+    """Return the applications that must stop before the changes.
 
     Raises:
-        SelectionError: the stack does not exist.
-        DeployError: a resource could not be deleted.
+        DeployError: job runs are active.
     """
-    stack = Stack(config.settings, Deployment(config.settings, config.env).stack, sleep)
-    if stack.status() is None:
-        raise SelectionError(f"stack {stack.name!r} does not exist in {stack.region} of account {stack.account}")
-    policies = {name: part.get("DeletionPolicy") for name, part in stack.template()["Resources"].items()}
-    lines = [
-        f"{'keep' if policies.get(name) == 'Retain' else 'delete':<8} {kind:<34} {name}"
-        for name, (kind, _) in stack.resources().items()
+    affected = [change for change in changes if change.kind == application.KIND and change.action != "Add"]
+    names = stack.resources() if affected else {}
+    running = [
+        (Application(config.settings, names[change.logical_id][1], sleep), change)
+        for change in affected
+        if change.logical_id in names
     ]
-    head = f"stack {stack.name}, {stack.region}, account {stack.account}: tables and their files are kept"
-    if not confirm("\n".join([head, *lines])):
-        return False
-    stack.delete(echo)
-    return True
+    return [one for one, change in running if one.must_stop(change.properties if change.action == "Modify" else None)]
 
 
 def _dead_text(stack: Stack, status: str) -> str:
@@ -123,13 +137,14 @@ def _dead_text(stack: Stack, status: str) -> str:
     )
 
 
-def _question(stack: Stack, kind: str, changes: list[Change]) -> str:
+def _question(stack: Stack, kind: str, changes: list[Change], stopping: list[Application]) -> str:
     action = "create" if kind == "CREATE" else "update"
     head = f"{action} stack {stack.name}, {stack.region}, account {stack.account}:"
-    return "\n".join([head, *map(str, changes)])
+    notes = [f"application {one.id} will be stopped first; the next job starts it again" for one in stopping]
+    return "\n".join([head, *map(str, changes), *notes])
 
 
-def _template_argument(config: Configuration, stack: Stack, body: str) -> dict[str, str]:
+def template_argument(config: Configuration, stack: Stack, body: str) -> dict[str, str]:
     """Return the template as an argument for CloudFormation; a large one is uploaded next to the packages.
 
     Raises:
