@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel import api
+from bucketwheel.settings import STAGES
 from bucketwheel.stages import written_bytes
 from project import Project
 
@@ -70,6 +71,30 @@ def test_estimate_is_within_a_tenth_of_written_bytes(lake: Project, count: int) 
     assert table.bytes == pytest.approx(written, rel=0.1)
     assert from_footers(plan) < 0.75 * written
     assert not [text for text in plan.warnings if "cannot be read" in text]
+
+
+@pytest.mark.parametrize(("rows", "count"), [(300, 256), (4_000, 256), (ROWS, 64)])
+def test_estimate_includes_footers_of_many_small_files(lake: Project, tmp_path: Path, rows: int, count: int) -> None:
+    keys = np.random.default_rng(7).integers(0, 2**60, rows)
+    write(tmp_path, orders().slice(0, rows).set_column(0, "line", pa.array(keys)))
+    (tmp_path / "orders.csv").write_text("table,column\na,address\nb,price\nc,day\nc,quantity\nd,tags\n")
+    lake.settings["datasets"][ORDERS]["mapping"] = str(tmp_path / "orders.csv")
+    lake.set()
+    plan = planned(lake, buckets__count=count)
+    api.run(lake.configuration(buckets__count=count), ORDERS, STAGES[:4])
+    for table in plan.size.tables:
+        files = [path.stat().st_size for path in lake.target.rglob(f"{table.name}/**/*.parquet")]
+        assert table.bytes == pytest.approx(sum(files), rel=0.1), table.name
+        assert table.files == pytest.approx(len(files), rel=0.1)
+    assert from_footers(plan) < 0.8 * sum(table.bytes for table in plan.size.tables)
+
+
+def test_estimate_of_small_files_with_only_nulls_counts_footers(lake: Project, tmp_path: Path) -> None:
+    write(tmp_path, pa.table({"line": np.arange(2_000), "none": pa.nulls(2_000, pa.int32())}))
+    plan = planned(lake, buckets__count=64)
+    api.run(lake.configuration(buckets__count=64), ORDERS, STAGES[:4])
+    written = sum(path.stat().st_size for path in lake.target.rglob("*.parquet"))
+    assert plan.size.tables[0].bytes == pytest.approx(written, rel=0.1)
 
 
 def test_estimate_is_the_same_each_time(lake: Project) -> None:

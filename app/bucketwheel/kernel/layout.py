@@ -22,6 +22,11 @@ _GIGABYTE = 2**30
 _SMALLEST_AUTO_FILE = 100 * 10**6
 
 
+def filled_buckets(count: int, rows: int) -> int:
+    """Return the expected number of buckets that get rows, if keys hash evenly; others have no file."""
+    return round(count * -math.expm1(rows * math.log1p(-1 / count))) if count > 1 else min(rows, 1)
+
+
 def bucket_file_name(bucket: int, copy: int, scheme: str) -> str:
     """Return the name of file `copy` (0 is the first) of a bucket, as readers of `scheme` parse it."""
     if scheme == "spark":

@@ -16,7 +16,7 @@ from bucketwheel.engines.memory import gather_budget, gather_bytes
 from bucketwheel.executors.copy_store import check_writers
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.dictionaries import stays_dictionary
-from bucketwheel.kernel.layout import automatic_bucket_count, row_group_rows, unbucketed_file_count
+from bucketwheel.kernel.layout import automatic_bucket_count, filled_buckets, row_group_rows, unbucketed_file_count
 from bucketwheel.runs.manifest import (
     DiscoverResult,
     Manifest,
@@ -153,7 +153,7 @@ def _table_size(table: TableColumns, size: int, rows: int, count: int, settings:
 
 def _files(size: int, rows: int, count: int, max_file_bytes: int) -> int:
     per_bucket = max(1, -(-size // max(count, 1) // max_file_bytes))
-    return min(count * per_bucket, max(rows, 1))
+    return min(max(filled_buckets(count, rows), 1) * per_bucket, max(rows, 1))
 
 
 def _decoded_bytes(column: SourceColumn, schema: pa.Schema, rows: int) -> float:

@@ -1,7 +1,8 @@
 """Estimate the bytes that a run writes: encode a sample of one row group as the writer encodes buckets.
 
 Footers alone mislead. Columns with a large dictionary in the source are written without one, values next to each
-other in the source are far apart in a bucket, small files repeat dictionaries, and sources use other codecs.
+other in the source are far apart in a bucket, small files repeat dictionaries, page headers and footers, and sources
+use other codecs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.errors import StorageError
 from bucketwheel.kernel.arrow_types import canonical_type
 from bucketwheel.kernel.keys import key_order
+from bucketwheel.kernel.layout import filled_buckets
 from bucketwheel.kernel.scatter import READ_OPTIONS, projected_columns
 from bucketwheel.kernel.schema import planned_schema
 from bucketwheel.kernel.write import writer_options
@@ -34,6 +36,11 @@ _FEWEST = 4_000
 _TOTAL = 128 * 2**20
 _BATCH = 32 * 2**20
 _DECODED = 256 * 2**20
+# In files with fewer rows, page headers and footers take a notable share. The sample then stands for several files.
+_SMALL = 4_000
+_SMALL_FILES = 8
+# Typical bytes of a page besides its values: the header and the levels.
+_PAGE_OVERHEAD = 40
 # A chunk below this ratio of compressed to plain bytes has similar values next to each other.
 _CLUSTERED = 0.7
 # Repeated dictionaries matter only above this share of a column's bytes.
@@ -84,6 +91,14 @@ def _row_group(files: Sequence[SourceFile]) -> tuple[SourceFile, int]:
     return file, group
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """An encoded sample; `footer` counts the bytes of one file outside of its column chunks."""
+
+    metadata: pq.FileMetaData
+    footer: int
+
+
 class _Sample:
     """Rows of one row group in the order of the files to write."""
 
@@ -96,7 +111,12 @@ class _Sample:
         if group >= self._metadata.num_row_groups:
             raise OSError("the file was replaced after its footer was read")
         self._columns = {column.name: column for column in snapshot.columns}
-        self._file_rows = max(1, snapshot.rows // job.bucket_count)
+        self._files = max(1, filled_buckets(job.bucket_count, snapshot.rows))
+        self._file_rows = max(1, round(snapshot.rows / self._files))
+        self._sample_files = 1
+        if self._file_rows < _SMALL:
+            rows = self._metadata.row_group(group).num_rows
+            self._sample_files = max(1, min(_SMALL_FILES, self._files, rows // self._file_rows))
         self._layouts = {source: table for table in job.tables for source, _ in table.columns}
 
     def sizes(self) -> Iterator[tuple[str, int]]:
@@ -116,16 +136,20 @@ class _Sample:
         keys_only = replace(self._job.tables[0], columns=())
         encoded = self._encode(sample, keys_only)
         for number, (source, _) in enumerate(self._job.keys):
-            yield source, self._scaled(source, sample.column(number), encoded, range(number, number + 1))
+            size = self._scaled(source, sample.column(number), encoded.metadata, range(number, number + 1))
+            # Every file has the keys, so they stand for the footers without the other columns.
+            yield source, size + (0 if number else encoded.footer * self._files)
         doubtful = [name for name in names if name not in keys and self._is_doubtful(name, chunks[name])]
         for batch in _batches(chunks, doubtful, sum(map(_compressed, (chunks[name] for name in keys)))):
             self._fetch(chunks, batch)
             for name in batch:
                 column = self._read(chunks, name, order)
-                yield name, self._column_size(name, sample, column)
+                yield name, self._column_size(name, sample, column, encoded.footer)
 
     def _is_doubtful(self, name: str, chunks: Sequence[pq.ColumnChunkMetaData]) -> bool:
         """Return whether the bytes in the footer say little about those in a bucket."""
+        if self._file_rows < _SMALL:
+            return True
         if any(chunk.compression != "SNAPPY" for chunk in chunks):
             return True
         if _compressed(chunks) < _CLUSTERED * sum(chunk.total_uncompressed_size for chunk in chunks):
@@ -159,38 +183,54 @@ class _Sample:
         """
         order = key_order(keys) if self._job.sort else np.arange(keys.num_rows)
         count = self._job.bucket_count
-        rows = min(_ROWS, self._file_rows, max(_FEWEST, len(order) // count), len(order))
+        files = self._sample_files
+        rows = self._file_rows * files
+        if files == 1:
+            rows = min(_ROWS, rows, max(_FEWEST, len(order) // count), len(order))
         window = rows * max(1, min(count, len(order) // rows))
         # The smallest keys can differ from the others.
         start = (len(order) - window) // 2
         chosen = np.random.default_rng(0).choice(window, rows, replace=False)
         picked: npt.NDArray[np.int64] = order[start + np.sort(chosen)]
-        return picked
+        return np.concatenate([picked[number::files] for number in range(files)])
 
-    def _column_size(self, name: str, keys: pa.Table, column: pa.ChunkedArray) -> int:
+    def _column_size(self, name: str, keys: pa.Table, column: pa.ChunkedArray, keys_footer: int) -> int:
         layout = self._layouts[name]
         (pair,) = {pair for pair in layout.columns if pair[0] == name}
         schema = planned_schema(self._snapshot.schema(), (*self._job.keys, pair))
         table = keys.append_column(pair[1], column)
-        metadata = self._encode(table, replace(layout, columns=(pair,), schema=schema))
-        return self._scaled(name, column, metadata, range(keys.num_columns, metadata.num_columns))
+        encoded = self._encode(table, replace(layout, columns=(pair,), schema=schema))
+        leaves = range(keys.num_columns, encoded.metadata.num_columns)
+        footers = max(0, encoded.footer - keys_footer) * self._files
+        return self._scaled(name, column, encoded.metadata, leaves) + footers
 
-    def _encode(self, table: pa.Table, layout: TableLayout) -> pq.FileMetaData:
+    def _encode(self, table: pa.Table, layout: TableLayout) -> _Encoded:
+        """Return the table as encoded in one file, with a row group per file that it stands for."""
+        metadata, size = self._write(table, layout)
+        if self._sample_files == 1:
+            return _Encoded(metadata, size - _chunk_bytes(metadata))
+        first, size = self._write(table.slice(0, self._file_rows), layout)
+        return _Encoded(metadata, size - _chunk_bytes(first))
+
+    def _write(self, table: pa.Table, layout: TableLayout) -> tuple[pq.FileMetaData, int]:
         sink = io.BytesIO()
         with pq.ParquetWriter(sink, table.schema, **writer_options(self._job, layout)) as writer:
             writer.write_table(table, row_group_size=min(layout.row_group_rows, self._file_rows))
-        return pq.read_metadata(sink)
+        return pq.read_metadata(sink), sink.tell()
 
     def _scaled(self, name: str, column: pa.ChunkedArray, written: pq.FileMetaData, leaves: range) -> int:
         """Return the bytes of all rows, from those of the sample."""
         source = self._columns[name]
         values, nulls = len(column) - column.null_count, source.null_count
-        if not values:
-            # Other row groups may have values.
-            return source.compressed_bytes
-        scale = self._snapshot.rows / len(column) if nulls is None else (self._snapshot.rows - nulls) / values
         chunks = [written.row_group(g).column(leaf) for g in range(written.num_row_groups) for leaf in leaves]
         size = _compressed(chunks)
+        fixed = min(size, _PAGE_OVERHEAD * len(chunks))
+        if not values:
+            # Other row groups may have values.
+            return max(source.compressed_bytes, fixed * self._files // self._sample_files)
+        scale = self._snapshot.rows / len(column) if nulls is None else (self._snapshot.rows - nulls) / values
+        if self._file_rows < _SMALL and len(column) >= self._file_rows:
+            return round((size - fixed) * scale + fixed * self._files / self._sample_files)
         if name not in self._job.dictionary_columns or len(column) >= self._file_rows:
             return round(size * scale)
         # A file has more rows than the sample, but no more dictionaries.
@@ -235,6 +275,11 @@ def _batches(chunks: _Chunks, names: Sequence[str], already: int) -> Iterator[li
 
 def _fits(chunks: Sequence[pq.ColumnChunkMetaData]) -> bool:
     return _compressed(chunks) <= _TOTAL // 2 and sum(chunk.total_uncompressed_size for chunk in chunks) <= _DECODED
+
+
+def _chunk_bytes(metadata: pq.FileMetaData) -> int:
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    return sum(_compressed([group.column(number) for number in range(group.num_columns)]) for group in groups)
 
 
 def _compressed(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
