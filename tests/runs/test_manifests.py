@@ -61,6 +61,13 @@ def test_unreadable_manifest_does_not_hide_other_runs(finished: tuple[Case, Mani
         api.runs(config)
 
 
+def test_stages_have_peak_memory_of_the_process(finished: tuple[Case, Manifest]) -> None:
+    _, manifest = finished
+    peaks = [record.peak_memory_bytes for record in manifest.stages.values()]
+    # Python and pyarrow alone take more than 30 MB.
+    assert all(peak is not None and peak > 30_000_000 for peak in peaks)
+
+
 def test_manifest_in_directory_of_another_run_is_refused(finished: tuple[Case, Manifest]) -> None:
     case, manifest = finished
     directory = case.manifest_file(manifest.run_id).parent

@@ -75,7 +75,9 @@ def test_spark_submit_job_writes_same_bytes(project: Project, expected: dict[str
     done = submitted(project, "--dataset", WIDE, "--settings", '{"engine": "spark"}', "--JOB_ID", "j_1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert project.hashes() == expected
-    assert json.loads(project.cli("show", "last", "--output", "json").stdout)["status"] == "finished"
+    manifest = json.loads(project.cli("show", "last", "--output", "json").stdout)
+    assert manifest["status"] == "finished"
+    assert {stage["peak_memory_bytes"] for stage in manifest["stages"].values()} == {None}
 
 
 def test_failed_job_exits_1_with_reason(project: Project, tmp_path: Path, clean: Sample) -> None:

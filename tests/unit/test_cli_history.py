@@ -304,7 +304,7 @@ def test_rollback_previous_marks_run_until_unmarked(two: tuple[Project, str, str
     assert older in result.stdout
     refused = project.cli("run", WIDE)
     assert refused.exit_code == 3
-    assert "wrong ages; the snapshot and the mapping have not changed since, so no run was started" in refused.stderr
+    assert "wrong ages; the snapshot and the mapping have not changed since, so nothing was run" in refused.stderr
     assert "To resume" not in refused.stderr
     assert project.cli("unmark", newer).stdout.endswith("wrong ages; the mark is removed\n")
     assert project.cli("run", WIDE).exit_code == 0

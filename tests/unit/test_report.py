@@ -56,6 +56,15 @@ def test_page_shows_numbers_of_manifest(page: Page) -> None:
     assert "--resume" not in page.text
 
 
+def test_page_shows_peak_memory_where_known(page: Page) -> None:
+    assert "Peak memory" not in page.text
+    run = whole()
+    measured = run.stages["bucket"].model_copy(update={"peak_memory_bytes": 1_547_000_000})
+    text = Page(run.with_stage("bucket", measured)).text
+    assert re.search(r"bucket28 min 32 s218,587\s*1.5.GB", text)
+    assert re.search(r"Total35 min 21 s\s*1.5.GB", text)
+
+
 def test_links_lead_to_sections_of_page(page: Page) -> None:
     targets = re.findall(r'href="#(\w+)"', page.html)
     assert len(targets) == 9

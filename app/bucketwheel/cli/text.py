@@ -118,8 +118,16 @@ def run_text(
 
 def stages_text(manifest: Manifest) -> str:
     """Return a table of the stages that a run has finished."""
-    rows = [(name, f"{record.seconds:,.1f} s", record.started) for name, record in manifest.stages.items()]
-    return table(("stage", "time", "start"), rows)
+    rows = [
+        (
+            name,
+            f"{record.seconds:,.1f} s",
+            "-" if record.peak_memory_bytes is None else size_text(record.peak_memory_bytes),
+            record.started,
+        )
+        for name, record in manifest.stages.items()
+    ]
+    return table(("stage", "time", "peak memory", "start"), rows, ("start",))
 
 
 def drift_lines(drift: Drift) -> list[str]:

@@ -15,6 +15,7 @@ from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, o
 from bucketwheel.errors import BucketwheelError, VerificationError
 from bucketwheel.formatting import html_list, html_table, size_text
 from bucketwheel.pipeline.log import log_failure
+from bucketwheel.pipeline.peak_memory import PeakMemory
 from bucketwheel.pipeline.preflight import Preflight, check_packages, prefixes
 from bucketwheel.pipeline.rejections import DATA
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
@@ -167,8 +168,9 @@ class _StageRunner:
         services, name = self._services, stage.name
         services.report(_starting(services, name, manifest))
         started = services.now()
-        result = stage.run(manifest, services).model_dump(mode="json")
-        record = stage_record(started, services.now(), result)
+        with PeakMemory() as peak:
+            result = stage.run(manifest, services).model_dump(mode="json")
+        record = stage_record(services, started, result, peak)
         manifest = manifest.with_stage(name, record)
         self._save(manifest)
         if name == "bucket":

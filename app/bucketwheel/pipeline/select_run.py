@@ -30,6 +30,7 @@ from bucketwheel.catalogs.publish import check_files
 from bucketwheel.contracts import Progress, Services, Stage, of_run
 from bucketwheel.errors import BucketwheelError, SelectionError, VerificationError, WithdrawnError
 from bucketwheel.pipeline.fingerprint import changes, fingerprint, inputs_of, refusal
+from bucketwheel.pipeline.peak_memory import PeakMemory
 from bucketwheel.pipeline.rejections import raise_together, rejections
 from bucketwheel.pipeline.services import RunRequest, draft_manifest
 from bucketwheel.runs.manifest import Manifest, StageRecord
@@ -64,12 +65,14 @@ def select_run(services: Services, stages: Sequence[Stage], request: RunRequest)
     return _continue_newest(services, stages, request.force)
 
 
-def stage_record(started: datetime, ended: datetime, result: dict[str, object]) -> StageRecord:
-    """Return the record of a stage that ran from `started` to `ended`."""
+def stage_record(services: Services, started: datetime, result: dict[str, object], peak: PeakMemory) -> StageRecord:
+    """Return the record of a stage that started at `started` and ends now."""
     return StageRecord(
         started=started.isoformat(timespec="seconds"),
-        seconds=round((ended - started).total_seconds(), 3),
+        seconds=round((services.now() - started).total_seconds(), 3),
         result=result,
+        # Other engines work in other processes, whose memory this one does not know.
+        peak_memory_bytes=peak.bytes if services.settings.engine == "arrow" else None,
     )
 
 
@@ -162,8 +165,9 @@ def _discovered(draft: Manifest, services: Services) -> Manifest:
     """Return a draft with the result of `discover`, its snapshot and its fingerprint."""
     started = services.now()
     services.report(Progress(services.dataset, "discover", "started"))
-    discovered = plugins.stage("discover", services.settings).run(draft, services)
-    draft = draft.with_stage("discover", stage_record(started, services.now(), discovered.model_dump(mode="json")))
+    with PeakMemory() as peak:
+        discovered = plugins.stage("discover", services.settings).run(draft, services)
+    draft = draft.with_stage("discover", stage_record(services, started, discovered.model_dump(mode="json"), peak))
     result = draft.discover
     inputs = fingerprint(services, inputs_of(result))
     return draft.model_copy(update={"fingerprint": inputs, "snapshot_dt": result.snapshot_dt, **_environment()})

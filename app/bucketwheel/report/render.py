@@ -97,6 +97,7 @@ def _context(manifest: Manifest, command: str, before: Manifest | None) -> dict[
         "stages": list(dict.fromkeys([*manifest.planned_stages, *manifest.stages])),
         "rates": _rates(manifest, done),
         "total_seconds": seconds,
+        "peak_memory": max((stage.peak_memory_bytes or 0 for stage in manifest.stages.values()), default=0),
         "part": "bucket" if size is None or size.bucketed else "part",
         "tables": tables,
         "same_rows": bool(bucket) and all(table.rows == bucket.rows for table in tables),

@@ -366,6 +366,7 @@ class StageRecord(Record):
     started: str
     seconds: float
     result: dict[str, Any]
+    peak_memory_bytes: int | None = None
 
     @cached_property
     def parsed(self) -> dict[type[BaseModel], BaseModel]:
