@@ -12,7 +12,7 @@ from bucketwheel.catalogs.live import LiveDataset, live_dataset, was_published
 from bucketwheel.catalogs.live_record import record_live
 from bucketwheel.catalogs.publish import check_files, definitions, publish_all, record_replaced
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
-from bucketwheel.errors import SelectionError, WithdrawnError
+from bucketwheel.errors import SelectionError, WithdrawnError, did_you_mean
 from bucketwheel.executors.copy_store import (
     check_copies,
 )
@@ -20,7 +20,7 @@ from bucketwheel.pipeline.preflight import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult
-from bucketwheel.runs.run_id import started_at
+from bucketwheel.runs.run_id import matching, started_at
 from bucketwheel.runs.store import RunStore
 from bucketwheel.runs.withdrawals import (
     Withdrawal,
@@ -192,19 +192,25 @@ def previous_run(settings: Settings, dataset: str) -> str:
 def unmark(settings: Settings, run_id: str, now: Callable[[], datetime] = utc_now) -> Withdrawal:
     """Remove the mark of a withdrawn run, so that it may be published again; return the mark.
 
+    A unique beginning of the id, or of its last part, is enough.
+
     Raises:
-        SelectionError: no withdrawn run has this id; the message lists those that are.
+        SelectionError: no withdrawn run has this id, or several do; the message lists those that are withdrawn.
         LeaseError: another run holds the dataset.
     """
     runs = RunStore.of(settings)
-    marks = [mark for dataset in runs.datasets() for mark in withdrawals(runs, dataset)]
-    for mark in marks:
-        if mark.run_id == run_id:
-            with maintained(settings, mark.dataset, lambda _: None, now, runs):
-                remove_withdrawal(runs, mark.dataset, run_id)
-            return mark
-    known = ", ".join(mark.run_id for mark in marks) or "none"
-    raise SelectionError(f"run {run_id!r} is not marked as withdrawn; marked: {known}")
+    marks = {mark.run_id: mark for dataset in runs.datasets() for mark in withdrawals(runs, dataset)}
+    known = ", ".join(marks) or "none"
+    matches = matching(run_id, marks)
+    if len(matches) > 1:
+        raise SelectionError(f"run {run_id!r} is ambiguous; give more characters; marked: {known}")
+    if not matches:
+        hint = did_you_mean(run_id, marks)
+        raise SelectionError(f"run {run_id!r} is not marked as withdrawn; {hint}marked: {known}")
+    mark = marks[matches[0]]
+    with maintained(settings, mark.dataset, lambda _: None, now, runs):
+        remove_withdrawal(runs, mark.dataset, mark.run_id)
+    return mark
 
 
 def _live(services: Services, unreadable: Callable[[str], None] = lambda _: None) -> LiveDataset:
