@@ -57,6 +57,7 @@ def _walk(shape: Any, value: Any, path: str, strict: bool) -> Iterator[str]:
                 yield f"{path}.{name} is deprecated"
             yield from _walk(shape.members[name], part, f"{path}.{name}", strict)
     elif shape.type_name == "list":
+        yield from _too_many(shape, len(value), f"{path} has {len(value)} items", strict)
         for part in value:
             yield from _walk(shape.member, part, f"{path}[]", strict)
     elif shape.type_name == "map":
@@ -64,17 +65,23 @@ def _walk(shape: Any, value: Any, path: str, strict: bool) -> Iterator[str]:
             yield from _walk(shape.key, name, f"{path} key", strict)
             yield from _walk(shape.value, part, f"{path}.{name}", strict)
     elif shape.type_name == "string" and isinstance(value, str):
-        yield from _text_problems(shape, value, path, strict)
+        yield from text_problems(shape, value, path, strict)
+    elif shape.type_name in ("integer", "long"):
+        yield from _too_many(shape, value, f"{path} is {value}", strict)
 
 
-def _text_problems(shape: Any, value: str, path: str, strict: bool) -> Iterator[str]:
+def _too_many(shape: Any, size: int, text: str, strict: bool) -> Iterator[str]:
+    if strict and size > shape.metadata.get("max", size):
+        yield f"{text}, at most {shape.metadata['max']}"
+
+
+def text_problems(shape: Any, value: str, path: str, strict: bool) -> Iterator[str]:
     values = shape.metadata.get("enum", ())
     if values and value not in values:
         yield f"{path} is {value!r}, not one of {', '.join(values)}"
     if not strict:
         return
-    if len(value) > shape.metadata.get("max", len(value)):
-        yield f"{path} has {len(value)} characters, at most {shape.metadata['max']} are allowed"
+    yield from _too_many(shape, len(value), f"{path} has {len(value)} characters", strict)
     pattern = _compiled(shape.metadata.get("pattern"))
     if pattern is not None and not pattern.fullmatch(value):
         yield f"{path} is {value!r}, which does not match {pattern.pattern}"
