@@ -79,7 +79,8 @@ def test_state_machine_parameters_match_service_model() -> None:
     assert problems(started) == ""
     assert words == (
         f"States.Array('--env', 'prod', '--config-dir', '{PACKAGE}/conf', '--dataset', 'infobase_attributes', "
-        f"'--stages', 'discover,split,size,bucket,verify', '--notices-topic', '{TOPIC_ARN}', "
+        "'--stages', 'discover,split,size,bucket,verify', '--later-stages', 'register,ctas', "
+        f"'--notices-topic', '{TOPIC_ARN}', "
         "'--SNAPSHOT_DT', $.snapshot_dt, '--TABLES_FILTER', $.tables_filter)"
     )
 
