@@ -47,6 +47,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         "deploy.buckets": "create", "deploy.kms_key": "create", "deploy.package": "s3://elsewhere-prod/bucketwheel/01",
         "monitoring.email": "oncall@example.com", "monitoring.duplicate_keys": 10, "monitoring.cost_usd": 50,
         "glue.execution_class": "FLEX", "glue.worker_type": "G.2X", "deploy.tags": {"team": "flywheel"},
+        "catalog.create_database": False, "catalog.lake_formation": "database,tables,locations",
         "deploy.permissions_boundary": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
     },
     "glue-own-key": {

@@ -52,6 +52,26 @@ def test_jobs_have_production_names_and_one_script() -> None:
         assert job["Tags"] == {"application": "bucketwheel", "environment": "prod"}
 
 
+def test_lake_formation_grants_go_to_role_of_jobs() -> None:
+    assert of_type(rendered(), "AWS::LakeFormation::PrincipalPermissions") == {}
+    template = rendered(
+        "glue-everything",
+        ctas__method="athena",
+        athena__workgroup="primary",
+        catalog__lake_formation="tables,locations",
+    )
+    grants = of_type(template, "AWS::LakeFormation::PrincipalPermissions")
+    account, target = {"Ref": "AWS::AccountId"}, "omc-flywheel-data-us-east-1-prod/omc_cleanroom_data"
+    tables = {"CatalogId": account, "DatabaseName": "omc_flywheel_prod", "TableWildcard": {}}
+    location = {"CatalogId": account, "ResourceArn": {"Fn::Sub": f"arn:${{AWS::Partition}}:s3:::{target}"}}
+    assert {name: (grant["Permissions"], grant["Resource"]) for name, grant in grants.items()} == {
+        "LakeTables": (["ALTER", "DESCRIBE", "DROP", "SELECT"], {"Table": tables}),
+        "LakeLocations": (["DATA_LOCATION_ACCESS"], {"DataLocation": location}),
+    }
+    for grant in grants.values():
+        assert grant["Principal"] == {"DataLakePrincipalIdentifier": {"Fn::GetAtt": ["JobRole", "Arn"]}}
+
+
 def test_job_settings_become_job_properties() -> None:
     template = rendered(
         glue__worker_type="G.2X",

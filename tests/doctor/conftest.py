@@ -27,7 +27,8 @@ def region(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def prod(region: str) -> Iterator[str]:
     """What the prod configuration expects to find."""
-    s3, glue, athena, iam = (plain_client(name, region) for name in ("s3", "glue", "athena", "iam"))
+    services = ("s3", "glue", "athena", "iam", "lakeformation")
+    s3, glue, athena, iam, lake = (plain_client(name, region) for name in services)
     for bucket in (DATA, RESULTS):
         s3.create_bucket(Bucket=bucket)
         encrypted(region, bucket, "AES256")
@@ -39,6 +40,9 @@ def prod(region: str) -> Iterator[str]:
     for key in inputs:
         s3.put_object(Bucket=DATA, Key=key, Body=b"x")
     glue.create_database(DatabaseInput={"Name": DATABASE})
+    # AWS does this in an account with the default settings of Lake Formation.
+    everybody = {"DataLakePrincipalIdentifier": "IAM_ALLOWED_PRINCIPALS"}
+    lake.grant_permissions(Principal=everybody, Resource={"Database": {"Name": DATABASE}}, Permissions=["ALL"])
     place = {"OutputLocation": f"s3://{RESULTS}/athena/", "EncryptionConfiguration": {"EncryptionOption": "SSE_S3"}}
     athena.create_work_group(Name=WORKGROUP, Configuration={"ResultConfiguration": place})
     iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument="{}")
@@ -48,6 +52,7 @@ def prod(region: str) -> Iterator[str]:
     for bucket in (DATA, RESULTS):
         s3.delete_bucket(Bucket=bucket)
     glue.delete_database(Name=DATABASE)
+    lake.revoke_permissions(Principal=everybody, Resource={"Database": {"Name": DATABASE}}, Permissions=["ALL"])
     athena.delete_work_group(WorkGroup=WORKGROUP)
     iam.delete_role(RoleName=ROLE)
 

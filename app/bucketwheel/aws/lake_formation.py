@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -20,13 +23,86 @@ _REFUSED = re.compile(
     r"(?:\s*:\s*Required (?P<permission>[A-Za-z_]+(?: [A-Za-z_]+)*?)(?=\s+on\b|[^\w ]|$))?"
     r"(?:\s+on\s+(?P<resource>[^\s;,)]+))?"
 )
+_ALL = "ALL"
 _UNKNOWN_ROLE = "arn:aws:iam::ACCOUNT:role/ROLE"
 _ASSUMED = re.compile(r"arn:(?P<partition>[\w-]+):sts::(?P<account>\d+):assumed-role/(?P<role>[^/]+)/.*")
 
 
-def is_refusal(message: str) -> bool:
-    """Return whether AWS refused a call because a grant of Lake Formation is missing."""
-    return _REFUSED.search(message) is not None
+@dataclass(frozen=True)
+class Grant:
+    """Permissions on one resource of Lake Formation."""
+
+    permissions: tuple[str, ...]
+    resource: dict[str, Any]
+
+
+def needed(grants: Collection[str], database: str, location: str, reads: bool) -> list[Grant]:
+    """Return what publishing needs.
+
+    Args:
+        grants: kinds of resources, as in `catalog.lake_formation`.
+        database: name of the database.
+        location: ARN of the target.
+        reads: whether a SQL engine reads the tables with the permissions of the job.
+    """
+    tables = ("ALTER", "DESCRIBE", "DROP", *(["SELECT"] if reads else []))
+    every = {
+        "database": Grant(("CREATE_TABLE", "DESCRIBE"), {"Database": {"Name": database}}),
+        "tables": Grant(tables, {"Table": {"DatabaseName": database, "TableWildcard": {}}}),
+        "locations": Grant(("DATA_LOCATION_ACCESS",), data_location(location)),
+    }
+    return [grant for kind, grant in every.items() if kind in grants]
+
+
+def missing(client: Any, principal: str, grants: Sequence[Grant]) -> Iterator[Grant]:
+    """Yield the permissions that neither the principal nor everybody has.
+
+    Raises:
+        ClientError: Lake Formation refused to list permissions.
+    """
+    for grant in grants:
+        have: set[str] = set()
+        for name, resource in itertools.product((principal, EVERYBODY), _covering(grant.resource)):
+            have |= granted(client, name, resource)
+            if _ALL in have or have.issuperset(grant.permissions):
+                break
+        else:
+            yield Grant(tuple(name for name in grant.permissions if name not in have), grant.resource)
+
+
+def _covering(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a resource, and if it is a location, those above it: a grant covers everything below it."""
+    yield resource
+    if arn := resource.get("DataLocation", {}).get("ResourceArn"):
+        while "/" in arn:
+            arn = arn.rpartition("/")[0]
+            yield data_location(arn)
+
+
+def granted(client: Any, principal: str, resource: dict[str, Any]) -> set[str]:
+    """Return the permissions of a principal on a resource."""
+    request = {"Principal": {"DataLakePrincipalIdentifier": principal}, "Resource": resource}
+    have: set[str] = set()
+    while True:
+        answer = client.list_permissions(**request)
+        for entry in answer["PrincipalResourcePermissions"]:
+            have.update(entry["Permissions"])
+        if not answer.get("NextToken"):
+            return have
+        request["NextToken"] = answer["NextToken"]
+
+
+def registered(client: Any, location: str) -> dict[str, Any] | None:
+    """Return the registration that covers the ARN of a location on S3, or None."""
+    request: dict[str, Any] = {}
+    while True:
+        answer = client.list_resources(**request)
+        for entry in answer["ResourceInfoList"]:
+            if f"{location}/".startswith(f"{entry['ResourceArn'].rstrip('/')}/"):
+                return dict(entry)
+        if not answer.get("NextToken"):
+            return None
+        request["NextToken"] = answer["NextToken"]
 
 
 def missing_grant(message: str, database: str, settings: AwsSettings) -> str:
@@ -36,7 +112,9 @@ def missing_grant(message: str, database: str, settings: AwsSettings) -> str:
         return ""
     permission = (found["permission"] or "").strip().upper().replace(" ", "_")
     permission, resource = _resource(permission, (found["resource"] or "").rstrip("."), database)
-    return f"Lake Formation's grant {permission} is missing: {grant_command(permission, resource, caller(settings))}"
+    return (
+        f"Lake Formation's grant {permission} is missing: {grant_command([permission], resource, caller(settings))}"
+    )
 
 
 def _resource(permission: str, name: str, database: str) -> tuple[str, dict[str, Any]]:
@@ -50,18 +128,8 @@ def _resource(permission: str, name: str, database: str) -> tuple[str, dict[str,
     parent, _, table = name.rpartition(".")
     is_database = permission == "CREATE_TABLE" or name in ("", database)
     if is_database:
-        return permission or "DESCRIBE", database_resource(name or database)
+        return permission or "DESCRIBE", {"Database": {"Name": name or database}}
     return permission or "DESCRIBE", {"Table": {"DatabaseName": parent or database, "Name": table}}
-
-
-def database_resource(name: str) -> dict[str, Any]:
-    """Return a database as a resource of Lake Formation."""
-    return {"Database": {"Name": name}}
-
-
-def tables_resource(database: str) -> dict[str, Any]:
-    """Return all tables of a database as a resource of Lake Formation."""
-    return {"Table": {"DatabaseName": database, "TableWildcard": {}}}
 
 
 def data_location(arn: str) -> dict[str, Any]:
@@ -69,10 +137,10 @@ def data_location(arn: str) -> dict[str, Any]:
     return {"DataLocation": {"ResourceArn": arn}}
 
 
-def grant_command(permission: str, resource: dict[str, Any], principal: str) -> str:
+def grant_command(permissions: Sequence[str], resource: dict[str, Any], principal: str) -> str:
     """Return the command of the AWS CLI that gives a grant; a data lake administrator may run it."""
     words = ["aws", "lakeformation", "grant-permissions", "--principal", f"DataLakePrincipalIdentifier={principal}"]
-    return shlex.join([*words, "--permissions", permission, "--resource", json.dumps(resource)])
+    return shlex.join([*words, "--permissions", *permissions, "--resource", json.dumps(resource)])
 
 
 def caller(settings: AwsSettings) -> str:

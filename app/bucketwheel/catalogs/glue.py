@@ -7,6 +7,7 @@ Bucketwheel compares the version first, and calls `DeleteTable` only to undo a c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from botocore.exceptions import ClientError
 
 from bucketwheel.aws import clients, lake_formation
-from bucketwheel.aws.errors import code_of, explain, wrap_aws_errors
+from bucketwheel.aws.errors import code_of, explain, is_denied, wrap_aws_errors
 from bucketwheel.aws.retry import retry_throttled
 from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
 from bucketwheel.catalogs.sql import LONGEST_NAME, check_plain_name
@@ -23,12 +24,13 @@ from bucketwheel.contracts.catalog import check_same_version, concurrent_publish
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
-from bucketwheel.storage.locations import is_below
+from bucketwheel.storage.locations import is_below, s3_location
 
 if TYPE_CHECKING:
     from botocore.model import StructureShape
     from mypy_boto3_glue.type_defs import DatabaseInputTypeDef
 
+_LOG = logging.getLogger("bucketwheel")
 _MISSING = "EntityNotFoundException"
 _EXISTS = "AlreadyExistsException"
 _CONFLICT = "ConcurrentModificationException"
@@ -65,6 +67,35 @@ class GlueCatalog:
                 "target=s3://bucket/prefix, or catalog.kind=duckdb"
             )
         self.tables()
+        self._check_grants()
+
+    def _check_grants(self) -> None:
+        """Check the grants of Lake Formation, which no call of Glue reveals without changing something."""
+        catalog, aws = self._settings.catalog, self._settings.aws
+        if not catalog.lake_formation:
+            return
+        principal = lake_formation.caller(aws)
+        needed = lake_formation.needed(
+            catalog.lake_formation,
+            self.database,
+            s3_location("target", self._settings.target).arn(principal.split(":")[1]),
+            reads=self._settings.ctas.method == "athena",
+        )
+        client = clients.client("lakeformation", aws)
+        with wrap_aws_errors(CatalogError, f"database {self.database}"):
+            try:
+                unmet = list(lake_formation.missing(client, principal, needed))
+            except ClientError as error:
+                if not is_denied(error):
+                    raise
+                _LOG.info("the grants of Lake Formation are not checked: %s", explain(error))
+                return
+        if unmet:
+            commands = "; ".join(lake_formation.grant_command(g.permissions, g.resource, principal) for g in unmet)
+            raise CatalogError(
+                f"database {self.database}: grants of Lake Formation are missing, which `bucketwheel deploy apply` "
+                f"gives to the role of the jobs; or: {commands}"
+            )
 
     def get(self, name: str) -> CatalogTable | None:
         """See `contracts.Catalog.get`."""

@@ -9,10 +9,11 @@ from bucketwheel import plugins
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.deploy.template.deployment import Deployment
-from bucketwheel.doctor import buckets, permissions, quotas, trust
+from bucketwheel.doctor import buckets, lake_formation, permissions, quotas, trust
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, CatalogError, ExecutorError
 from bucketwheel.settings import Settings
+from bucketwheel.storage import is_s3
 from bucketwheel.storage.locations import s3_location
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def checks(settings: Settings, env: str) -> Iterator[Check]:
     yield from buckets.checks(settings)
     if settings.catalog.kind == "glue":
         yield Check("database", lambda: _database(settings))
+        if is_s3(settings.target):
+            yield Check("Lake Formation", lambda: lake_formation.look(deployment))
     if settings.ctas.method == "athena" or (deployment.makes_workgroup and settings.catalog.kind == "glue"):
         yield Check("workgroup", lambda: _workgroup(deployment))
     if permissions.applies(deployment):

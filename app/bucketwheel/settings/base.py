@@ -38,7 +38,8 @@ def parse_count(value: Any) -> Any:
     return value
 
 
-def _parse_names(value: Any) -> Any:
+def parse_names(value: Any) -> Any:
+    """Return a text of names, separated by commas, or a list of them as a tuple."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return tuple(value) if isinstance(value, list) else value
@@ -68,7 +69,7 @@ def _check_location(location: str) -> str:
 
 Location = Annotated[str, AfterValidator(_check_location)]
 ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_parse_names)]
+Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
 
 
 class FixedDict(dict[str, Any]):

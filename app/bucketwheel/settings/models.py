@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from bucketwheel.settings.base import ByteSize, Frozen, Location, Names, parse_count, parse_memory
+from bucketwheel.settings.base import ByteSize, Frozen, Location, Names, parse_count, parse_memory, parse_names
 from bucketwheel.settings.deploy import (
     CostSettings,
     DeploySettings,
@@ -25,6 +25,7 @@ STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
 # Method of final tables without a SQL engine.
 PROMOTE = "promote"
 
+LakeFormationGrant = Literal["database", "tables", "locations"]
 Policy = Literal["error", "warn", "allow"]
 
 
@@ -148,6 +149,9 @@ class CatalogSettings(Frozen):
         final_prefix: Prefix of the names of final tables; must differ from `staged_prefix`.
         adopt: Replace tables of these names that Bucketwheel did not create.
         create_database: Glue: create the database with the first table if it is missing.
+        lake_formation: Glue: grants of Lake Formation that the jobs need, which the stack gives and every run checks:
+            `database` (create tables), `tables` (change all tables of the database), `locations` (the target, which
+            is registered). The database must exist, so `create_database` must be off.
         retry_seconds: Seconds to retry throttled calls to Glue and Athena, beyond `aws.attempts`.
     """
 
@@ -158,12 +162,23 @@ class CatalogSettings(Frozen):
     final_prefix: str = "bucketed_"
     adopt: bool = False
     create_database: bool = True
+    lake_formation: Annotated[tuple[LakeFormationGrant, ...], BeforeValidator(parse_names)] = ()
     retry_seconds: Annotated[float, Field(ge=0)] = 120
 
     @model_validator(mode="after")
     def _prefixes_differ(self) -> CatalogSettings:
         if self.staged_prefix == self.final_prefix:
             raise ValueError(f"staged_prefix and final_prefix are both {self.final_prefix!r}; they must differ")
+        return self
+
+    @model_validator(mode="after")
+    def _database_exists(self) -> CatalogSettings:
+        if self.lake_formation and self.kind == "glue" and self.create_database:
+            raise ValueError(
+                f"lake_formation is set, but create_database is on; create the database {self.database} with "
+                f"`aws glue create-database --database-input Name={self.database.lower()}` and set create_database "
+                "to false: Lake Formation grants permissions on databases that exist"
+            )
         return self
 
 

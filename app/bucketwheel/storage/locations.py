@@ -101,6 +101,10 @@ class S3Location:
         """The location as `s3://bucket/prefix`."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    def arn(self, partition: str = "aws") -> str:
+        """Return the ARN of the location."""
+        return f"arn:{partition}:s3:::{self.bucket}/{self.prefix}".rstrip("/")
+
 
 def s3_location(setting: str, location: str | None) -> S3Location:
     """Return the bucket and the prefix of the value of `setting`.

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 from glue_support import foreign_table, glue_in, glue_settings
+from pydantic import ValidationError
 
+from aws_faults import faulty, refusal
 from aws_server import plain_client
+from bucketwheel.aws import clients
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import BucketwheelError, CatalogError, ConfigError
+from bucketwheel.settings import CatalogSettings
 from bucketwheel.testing.tables import table_at
 
 
@@ -139,6 +143,51 @@ def test_local_target_is_refused(aws: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"local path, which Athena cannot read; set target=s3://"):
         glue_in(aws, str(tmp_path)).check()
     glue_in(aws, "s3://bucket/target").check()
+
+
+def test_check_requires_grants_of_lake_formation(aws: str) -> None:
+    catalog = glue_in(aws, "s3://lake/target", create_database=False, lake_formation="database,tables,locations")
+    plain_client("glue", aws).create_database(DatabaseInput={"Name": catalog.database})
+    with pytest.raises(
+        CatalogError, match=r"grants of Lake Formation are missing.*`bucketwheel deploy apply`"
+    ) as refused:
+        catalog.check()
+    assert str(refused.value).count("aws lakeformation grant-permissions") == 3
+    lake, caller = plain_client("lakeformation", aws), plain_client("sts", aws).get_caller_identity()["Arn"]
+    principal, database = {"DataLakePrincipalIdentifier": caller}, catalog.database
+
+    def grant(resource: dict[str, Any], *permissions: str) -> None:
+        lake.grant_permissions(Principal=principal, Resource=resource, Permissions=permissions)
+
+    # A grant covers what is below its location; everybody's grants count, too.
+    grant({"DataLocation": {"ResourceArn": "arn:aws:s3:::lake"}}, "DATA_LOCATION_ACCESS")
+    principal = {"DataLakePrincipalIdentifier": "IAM_ALLOWED_PRINCIPALS"}
+    grant({"Database": {"Name": database}}, "ALL")
+    principal = {"DataLakePrincipalIdentifier": caller}
+    grant({"Table": {"DatabaseName": database, "TableWildcard": {}}}, "DESCRIBE", "DROP")
+    with pytest.raises(CatalogError, match="--permissions ALTER --resource") as refused:
+        catalog.check()
+    assert "CREATE_TABLE" not in str(refused.value)
+    assert "DATA_LOCATION_ACCESS" not in str(refused.value)
+    grant({"Table": {"DatabaseName": database, "TableWildcard": {}}}, "ALTER", "DESCRIBE", "DROP")
+    catalog.check()
+
+
+def test_denied_list_of_grants_does_not_fail_the_check(aws: str, caplog: pytest.LogCaptureFixture) -> None:
+    catalog = glue_in(aws, "s3://lake/target", create_database=False, lake_formation="database")
+    plain_client("glue", aws).create_database(DatabaseInput={"Name": catalog.database})
+    with (
+        faulty(clients.client("lakeformation", catalog._settings.aws)) as faults,
+        caplog.at_level("INFO", "bucketwheel"),
+    ):
+        faults.always("ListPermissions", refusal("AccessDeniedException"))
+        catalog.check()
+    assert "the grants of Lake Formation are not checked: ListPermissions was denied" in caplog.text
+
+
+def test_grants_need_a_database_that_exists() -> None:
+    with pytest.raises(ValidationError, match=r"create_database is on; create the database db with `aws glue create"):
+        CatalogSettings(kind="glue", database="db", lake_formation="database")  # type: ignore[arg-type]
 
 
 def test_catalog_without_region_is_refused(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The permissions of the jobs, derived from the configured prefixes, tables and workgroup.
 
 No statement allows deleting from a source. Only actions that take no resource name have `Resource: "*"`, with a
-condition.
+condition if there is one.
 """
 
 from __future__ import annotations
@@ -101,6 +101,10 @@ def _catalog(deployment: Deployment) -> Iterator[Statement]:
         yield allow("ReadDatabase", ["glue:GetDatabase"], around)
         copies = sub(f"{base}table/{database}/{TEMPORARY}*")
         yield allow("Copy", ["glue:CreateTable", "glue:DeleteTable"], [*around, copies])
+    if catalog.lake_formation:
+        # These actions take no resource and no condition.
+        reads = ["lakeformation:GetDataAccess"] if deployment.uses_athena() else []
+        yield allow("LakeFormation", ["lakeformation:ListPermissions", *reads], ["*"])
     if catalog.create_database:
         yield allow("CreateDatabase", ["glue:CreateDatabase"], around)
 
