@@ -74,6 +74,7 @@ from bucketwheel.submit.request import JobRequest, Platform
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from bucketwheel.deploy.adoption import Imported
     from bucketwheel.deploy.stack import Applied
     from bucketwheel.submit.follow import Update
     from bucketwheel.submit.submit import Submitted
@@ -84,7 +85,8 @@ __all__ = [
     "PublishResult", "Report", "RunOutcome", "RunState", "Sample", "SampleSpec", "Summary", "VerifyResult",
     "Withdrawal",
     "catalog_text", "check_for_jobs", "connect", "cost", "deploy_apply", "deploy_destroy", "deploy_diff",
-    "deploy_render", "doctor", "example_query", "expirable", "expire", "first_run", "init", "load", "local_directory",
+    "deploy_import", "deploy_render", "doctor", "example_query", "expirable", "expire", "first_run", "init", "load",
+    "local_directory",
     "manifest", "package", "plan", "previous_run", "progress", "report", "rollback", "run", "run_ids", "run_state",
     "run_states", "runs", "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
 ]  # fmt: skip
@@ -435,6 +437,24 @@ def deploy_diff(config: Configuration) -> str:
     """Return a unified diff between the template of the stack and the current one; empty if they are equal."""
     _aws_jobs.check(config)
     result: str = aws_module("bucketwheel.deploy.stack", "deploy").diff(config)
+    return result
+
+
+def deploy_import(
+    config: Configuration,
+    names: Sequence[str],
+    confirm: Callable[[str], bool],
+    echo: Callable[[str], None] = lambda _: None,
+    dry_run: bool = False,
+) -> Imported:
+    """Import existing resources into the stack if `confirm`, called with their list, returns True.
+
+    This changes none of them; `deploy_apply` then updates them. `names` selects resources by their names on AWS.
+    """
+    _aws_jobs.check(config)
+    result: Imported = aws_module("bucketwheel.deploy.adoption", "deploy").adopt(
+        config, names, confirm, echo, dry_run=dry_run
+    )
     return result
 
 

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 from unittest import mock
 
+from moto.athena.models import athena_backends
 from moto.cloudformation import parsing
 from moto.emrserverless.models import emrserverless_backends
 from moto_account import Account
 
 from deploy_support import ACCOUNT, REGION
-
-KINDS = ("AWS::Glue::Job", "AWS::Athena::WorkGroup", "AWS::EMRServerless::Application")
 
 
 class _Resource:
@@ -70,8 +69,9 @@ class _Job(_Resource):
 
     @classmethod
     def update(cls, name: str, properties: dict[str, Any]) -> None:
-        changed = {key: value for key, value in properties.items() if key not in ("Name", "Tags")}
-        cls.account.client("glue").update_job(JobName=name, JobUpdate=changed)
+        # UpdateJob, which moto lacks, overwrites the whole definition.
+        cls.delete_by_name(name, properties)
+        cls.create(properties)
 
     @classmethod
     def delete_by_name(cls, name: str, properties: dict[str, Any]) -> None:
@@ -88,7 +88,8 @@ class _WorkGroup(_Resource):
 
     @classmethod
     def update(cls, name: str, properties: dict[str, Any]) -> None:
-        cls.account.client("athena").update_work_group(WorkGroup=name, Description=properties["Description"])
+        # moto lacks UpdateWorkGroup.
+        athena_backends[ACCOUNT][REGION].work_groups[name].configuration = properties["WorkGroupConfiguration"]
 
     @classmethod
     def delete_by_name(cls, name: str, properties: dict[str, Any]) -> None:
@@ -124,13 +125,19 @@ class _Application(_Resource):
         cls.account.client("emr-serverless").delete_application(applicationId=name)
 
 
+MODELS: dict[str, type[_Resource]] = {
+    "AWS::Glue::Job": _Job,
+    "AWS::Athena::WorkGroup": _WorkGroup,
+    "AWS::EMRServerless::Application": _Application,
+}
+
+
 @contextmanager
 def more_types(account: Account) -> Iterator[None]:
     """Let stacks of the account in moto have the types of this module."""
-    models = dict(zip(KINDS, (_Job, _WorkGroup, _Application), strict=True))
     known = parsing.get_model_map()
     with (
         mock.patch.object(_Resource, "account", account, create=True),
-        mock.patch.object(parsing, "get_model_map", return_value={**known, **models}),
+        mock.patch.object(parsing, "get_model_map", return_value={**known, **MODELS}),
     ):
         yield

@@ -45,8 +45,9 @@ def test_existing_resources_are_named_before_creation(account: Account) -> None:
         account.apply()
     assert str(refused.value) == (
         "already exists outside the stack: AWS::IAM::Role omc_flywheel-prod-glue-role, AWS::Glue::Job "
-        "etl-omc-flywheel-prod-addressable-bucket, AWS::Athena::WorkGroup omc_flywheel-prod. Remove it, import it "
-        "into the stack, or choose another name (glue.role; deploy.job_prefix; athena.workgroup); see docs/deploy.md"
+        "etl-omc-flywheel-prod-addressable-bucket, AWS::Athena::WorkGroup omc_flywheel-prod. Import it: bucketwheel "
+        "deploy import --env prod; or remove it, or choose another name (glue.role; deploy.job_prefix; "
+        "athena.workgroup); see docs/deploy.md"
     )
     assert account.status() is None
     side_by_side: dict[str, Any] = {"glue__role": "next-role", "deploy__job_prefix": "etl-next"}
@@ -76,8 +77,9 @@ def test_existing_buckets_are_named_when_stack_creates_them(
     with pytest.raises(DeployError) as refused:
         account.apply(deploy__buckets="create")
     assert str(refused.value) == (
-        f"already exists outside the stack: AWS::S3::Bucket {DATA}. Remove it, import it into the stack, "
-        "or choose another name (deploy.buckets=adopt, which leaves buckets as they are); see docs/deploy.md"
+        f"already exists outside the stack: AWS::S3::Bucket {DATA}. Import it: bucketwheel deploy import --env "
+        "prod; or remove it, or choose another name (deploy.buckets=adopt, which leaves buckets as they are); see "
+        "docs/deploy.md"
     )
     client = clients.client("s3", account.configuration().settings.aws)
     monkeypatch.setattr(client, "head_bucket", Refuses("HeadBucket", "head_bucket", "403").head_bucket)  # type: ignore[attr-defined]

@@ -246,6 +246,10 @@ def test_destroy_says_what_remains(account: Account) -> None:
     )
     assert kept[1] == "kept: packages below s3://artifacts-prod/bucketwheel"
     assert f"kept: AWS::S3::Bucket {DATA}" in kept
+    assert aws_commands("\n".join(kept)) == [
+        f"aws logs delete-log-group --log-group-name /{NAME}/{name} --region us-east-1"
+        for name in ("output", "error")
+    ]
     assert destroy_without_buckets(account)
 
 

@@ -1,4 +1,4 @@
-"""The commands for the stack of an environment: deploy render, diff, apply, destroy."""
+"""The commands for the stack of an environment: deploy render, diff, import, apply, destroy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _yes = click.option("--yes", is_flag=True, help="Skip the confirmation.")
 
 @click.group()
 def deploy() -> None:
-    """Render, compare, apply or remove the CloudFormation stack of an environment."""
+    """Render, compare, apply or remove the CloudFormation stack of an environment, or import resources into it."""
 
 
 @deploy.command("render")
@@ -43,6 +43,38 @@ def _diff(config: Configuration) -> None:
     from bucketwheel import api
 
     click.echo(api.deploy_diff(config) or "no difference")
+
+
+@deploy.command("import")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only list the resources.")
+@_yes
+@package_option
+@configured
+def _import(config: Configuration, names: tuple[str, ...], dry_run: bool, yes: bool) -> None:
+    """Import existing jobs, roles, workgroups, log groups and buckets into the stack, then update it.
+
+    NAME is the name of a resource on AWS; without one, all that exist outside of stacks are imported.
+    """
+    from bucketwheel import api
+    from bucketwheel.formatting import counted
+
+    imported = api.deploy_import(config, names, lambda text: _confirm(text, yes), _echo, dry_run)
+    if dry_run:
+        click.echo("\n".join(map(str, imported.resources)) or "nothing to import")
+        return
+    if not imported.done:
+        click.echo("nothing was changed")
+        raise click.Abort
+    if not imported.resources:
+        click.echo("nothing to import: no resource of the template exists outside of the stack")
+        return
+    click.echo(f"stack {imported.stack}: {counted(len(imported.resources), 'resource')} imported")
+    applied = api.deploy_apply(config, lambda text: _confirm(text, yes), _echo)
+    if not applied.done:
+        click.echo("imported, but not updated: `bucketwheel deploy apply` updates the stack")
+        raise click.Abort
+    click.echo(f"stack {applied.stack}: {counted(len(applied.changes), 'change')}")
 
 
 @deploy.command("apply")

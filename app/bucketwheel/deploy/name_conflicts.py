@@ -8,15 +8,15 @@ from botocore.exceptions import ClientError
 
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, wrap_aws_errors
+from bucketwheel.deploy import existing
 from bucketwheel.deploy.cloudformation import Stack
 from bucketwheel.errors import DeployError
 from bucketwheel.settings.loading import Configuration
 
 
 class _ExistenceProbe(NamedTuple):
-    """How to look up a resource by name: the property, the call, and the error codes for a free name."""
+    """How to look up a resource by name: the call, and the error codes for a free name."""
 
-    property: str
     service: str
     call: str
     parameter: str
@@ -25,20 +25,21 @@ class _ExistenceProbe(NamedTuple):
 
 # Resources that may exist from before the stack, or that an earlier stack retained.
 _PROBES = {
-    "AWS::Glue::Job": _ExistenceProbe("Name", "glue", "get_job", "JobName", ("EntityNotFoundException",)),
-    "AWS::IAM::Role": _ExistenceProbe(
-        "RoleName", "iam", "get_role", "RoleName", ("NoSuchEntity", "NoSuchEntityException")
-    ),
+    "AWS::Glue::Job": _ExistenceProbe("glue", "get_job", "JobName", ("EntityNotFoundException",)),
+    "AWS::IAM::Role": _ExistenceProbe("iam", "get_role", "RoleName", ("NoSuchEntity", "NoSuchEntityException")),
     # S3 refuses access to a bucket of another account; its name is taken, too.
-    "AWS::S3::Bucket": _ExistenceProbe("BucketName", "s3", "head_bucket", "Bucket", ("404", "NoSuchBucket")),
+    "AWS::S3::Bucket": _ExistenceProbe("s3", "head_bucket", "Bucket", ("404", "NoSuchBucket")),
 }
 _TAKEN = ("403", "301")
 _WORKGROUP = "AWS::Athena::WorkGroup"
-_SETTINGS = {
+_LOG_GROUP = "AWS::Logs::LogGroup"
+# The types that are checked, and the settings that change their names.
+SETTINGS = {
     "AWS::Glue::Job": "deploy.job_prefix",
     "AWS::IAM::Role": "glue.role",
     "AWS::S3::Bucket": "deploy.buckets=adopt, which leaves buckets as they are",
     _WORKGROUP: "athena.workgroup",
+    _LOG_GROUP: "deploy.stack",
 }
 
 
@@ -57,22 +58,24 @@ def check_name_conflicts(config: Configuration, template: dict[str, Any], stack:
     conflicts = []
     for resource in template["Resources"].values():
         kind = resource["Type"]
-        if kind not in _SETTINGS:
+        if kind not in SETTINGS:
             continue
-        name = resource["Properties"]["Name" if kind == _WORKGROUP else _PROBES[kind].property]
+        name = resource["Properties"][existing.KINDS[kind].identifier]
         if name not in own and _exists(config, kind, name):
             conflicts.append((kind, name))
     if conflicts:
-        settings = dict.fromkeys(_SETTINGS[kind] for kind, _ in conflicts)
+        settings = dict.fromkeys(SETTINGS[kind] for kind, _ in conflicts)
         names = ", ".join(f"{kind} {name}" for kind, name in conflicts)
         raise DeployError(
-            f"already exists outside the stack: {names}. Remove it, import it "
-            f"into the stack, or choose another name ({'; '.join(settings)}); see docs/deploy.md"
+            f"already exists outside the stack: {names}. Import it: bucketwheel deploy import --env {config.env}; or "
+            f"remove it, or choose another name ({'; '.join(settings)}); see docs/deploy.md"
         )
 
 
 def _exists(config: Configuration, kind: str, name: str) -> bool:
     with wrap_aws_errors(DeployError, f"{kind} {name}"):
+        if kind == _LOG_GROUP:
+            return existing.read(config.settings.aws, kind, name) is not None
         if kind == _WORKGROUP:
             return name in _workgroups(config)
         probe = _PROBES[kind]

@@ -33,7 +33,6 @@ _OBSTACLES = {
     "AWS::Athena::WorkGroup": "aws athena delete-work-group --recursive-delete-option --work-group {name}",
     "AWS::EMRServerless::Application": "aws emr-serverless stop-application --application-id {name}",
     "AWS::IAM::Role": "aws iam list-attached-role-policies --role-name {name}",
-    "AWS::Logs::LogGroup": "aws logs delete-log-group --log-group-name {name}",
 }
 
 
@@ -80,7 +79,7 @@ def advice(stack: StackName, status: str, failed: Iterable[Failed] = ()) -> str:
     if status == "IMPORT_ROLLBACK_FAILED":
         return (
             f"delete the stack: bucketwheel deploy destroy --env {stack.env}; imported resources stay. Then "
-            "repeat the import"
+            f"repeat the import: bucketwheel deploy import --env {stack.env}"
         )
     if status in DEAD:
         return f"it can only be deleted: bucketwheel deploy destroy --env {stack.env}"

@@ -54,7 +54,8 @@ def _log_group(deployment: Deployment, name: str) -> dict[str, Any]:
     }
     if deployment.key is not None:
         properties["KmsKeyId"] = deployment.key
-    kept = {"DeletionPolicy": "Delete", "UpdateReplacePolicy": "Retain"}
+    # The logs outlive the stack, but a failed creation must not leave groups that prevent the next one.
+    kept = {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
     return {"Type": "AWS::Logs::LogGroup", **kept, "Properties": properties}
 
 
