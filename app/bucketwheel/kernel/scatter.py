@@ -24,6 +24,8 @@ from bucketwheel.storage import Storage, fetch, wrap_os_errors
 
 # Few readers support INT64 nanoseconds. Microseconds are the finest unit that all of them support.
 READ_OPTIONS = {"coerce_int96_timestamp_unit": "us"}
+# Files with page checksums cost about 8 % more to decode, which is about 2 % of a run; others cost nothing.
+PAGE_OPTIONS = {**READ_OPTIONS, "page_checksum_verification": True}
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _decode(
         # Leaves of nested columns have other names, and the reader rejects names that are not leaves.
         read_dictionary=sorted(leaves.intersection(coded)),
         pre_buffer=False,
-        **READ_OPTIONS,
+        **PAGE_OPTIONS,
     )
     groups = list(part.row_groups)
     if part.rows > max_rows:
@@ -169,7 +171,7 @@ def _combined(table: pa.Table) -> Iterator[pa.RecordBatch]:
 
 def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> str:
     try:
-        file = pq.ParquetFile(stream, pre_buffer=False)
+        file = pq.ParquetFile(stream, pre_buffer=False, **PAGE_OPTIONS)
     except (pa.ArrowException, OSError):
         return "the footer cannot be read"
     for group in part.row_groups:

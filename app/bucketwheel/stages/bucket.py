@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import EngineError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
+from bucketwheel.stages.skew import skew_warnings
 
 
 class Bucket:
@@ -48,11 +51,19 @@ class Bucket:
             spilled_bytes=statistics.spilled_bytes,
             outcomes=outcomes,
             shuffled_bytes=statistics.shuffled_bytes,
-            warnings=statistics.warnings,
+            warnings=(*statistics.warnings, *_skew(manifest, outcomes)),
         )
 
     def _report(self, services: Services, job: BucketJob, rows: int, size: int) -> None:
         services.report(Progress(services.dataset, self.name, "advanced", rows, size))
+
+
+def _skew(manifest: Manifest, outcomes: Sequence[BucketOutcome]) -> list[str]:
+    if not manifest.size.bucketed:
+        return []
+    largest = max(outcomes, key=lambda outcome: outcome.rows)
+    rows = [outcome.rows for outcome in outcomes]
+    return skew_warnings(rows, manifest.discover.keys, manifest.size.hash, largest.null_keys)
 
 
 def _part(dataset: str, outcome: BucketOutcome) -> Progress:

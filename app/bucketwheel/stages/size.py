@@ -31,6 +31,7 @@ from bucketwheel.runs.manifest import (
 )
 from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job
+from bucketwheel.stages.skew import skew_warnings
 from bucketwheel.stages.written_bytes import Estimate, estimate_written_bytes
 
 # Decoded bytes of a slice: large enough for long shuffle blocks, small enough for several slices in memory.
@@ -62,6 +63,7 @@ class Size:
         record = StageRecord(started=manifest.created, seconds=0, result=layout.model_dump(mode="json"))
         job = bucket_job(manifest.with_stage(self.name, record), services.runs)
         estimate = self._estimate(job, manifest.discover)
+        bucket_rows = estimate.bucket_rows if layout.bucketed else ()
         tables = tuple(
             _estimated(table, columns, manifest, layout, estimate)
             for table, columns in zip(layout.tables, manifest.split.tables, strict=True)
@@ -73,6 +75,7 @@ class Size:
                     *_warnings(max(table.bytes for table in tables), layout.bucket_count, services.settings),
                     *layout.warnings,
                     *estimate.warnings,
+                    *skew_warnings(bucket_rows, manifest.discover.keys, layout.hash, sample=True),
                 ),
             }
         )

@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.errors import StorageError
 from bucketwheel.kernel.arrow_types import canonical_type
+from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.keys import key_order
 from bucketwheel.kernel.layout import filled_buckets
-from bucketwheel.kernel.scatter import READ_OPTIONS, projected_columns
+from bucketwheel.kernel.scatter import PAGE_OPTIONS, projected_columns
 from bucketwheel.kernel.schema import planned_schema
 from bucketwheel.kernel.write import writer_options
 from bucketwheel.runs.manifest import DiscoverResult, SourceFile
@@ -51,10 +52,14 @@ _Chunks = dict[str, list[pq.ColumnChunkMetaData]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated bytes by source column, for those that were sampled, and why others could not be."""
+    """Estimated bytes by source column, for those that were sampled, and why others could not be.
+
+    `bucket_rows` are the sampled rows of each bucket; empty if no keys could be read.
+    """
 
     columns: dict[str, int]
     warnings: tuple[str, ...] = ()
+    bucket_rows: tuple[int, ...] = ()
 
 
 def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> Estimate:
@@ -67,7 +72,8 @@ def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> Estimate
     columns: dict[str, int] = {}
     try:
         with Storage(job.storage).open(file.path) as stream:
-            for name, size in _Sample(stream, job, snapshot, group).sizes():
+            sample = _Sample(stream, job, snapshot, group)
+            for name, size in sample.sizes():
                 columns[name] = size
     except (pa.ArrowException, OSError, StorageError) as error:
         reason = " ".join(str(error).split())
@@ -78,7 +84,7 @@ def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> Estimate
                 f"cannot be read: {reason}",
             ),
         )
-    return Estimate(columns)
+    return Estimate(columns, bucket_rows=sample.bucket_rows)
 
 
 def _row_group(files: Sequence[SourceFile]) -> tuple[SourceFile, int]:
@@ -117,6 +123,7 @@ class _Sample:
         if self._file_rows < _SMALL:
             rows = self._metadata.row_group(group).num_rows
             self._sample_files = max(1, min(_SMALL_FILES, self._files, rows // self._file_rows))
+        self.bucket_rows: tuple[int, ...] = ()
         self._layouts = {source: table for table in job.tables for source, _ in table.columns}
 
     def sizes(self) -> Iterator[tuple[str, int]]:
@@ -131,6 +138,8 @@ class _Sample:
         self._fetch(chunks, keys)
         key_columns = {name: self._read(chunks, name, None) for name in keys}
         table = pa.table({name: key_columns[source] for source, name in self._job.keys})
+        buckets = key_buckets(table.columns, self._job.hash, self._job.bucket_count)
+        self.bucket_rows = tuple(np.bincount(buckets, minlength=self._job.bucket_count).tolist())
         order = self._order(table)
         sample = table.take(pa.array(order))
         keys_only = replace(self._job.tables[0], columns=())
@@ -168,7 +177,7 @@ class _Sample:
         # Text with a dictionary can be many times larger without it.
         coded = [chunk.path_in_schema for chunk in chunks[name] if chunk.has_dictionary_page]
         file = pq.ParquetFile(
-            self._stream, metadata=self._metadata, read_dictionary=coded, pre_buffer=False, **READ_OPTIONS
+            self._stream, metadata=self._metadata, read_dictionary=coded, pre_buffer=False, **PAGE_OPTIONS
         )
         column = file.read_row_group(self._group, columns=[name], use_threads=False).column(0)
         if rows is not None:

@@ -59,6 +59,21 @@ def test_corrupt_column_is_distinguished_from_similar_name(tmp_path: Path, broke
         MemoryBlocks().scan(job)
 
 
+@pytest.mark.parametrize("max_rows", [WHOLE, 10])
+def test_changed_value_is_found_by_page_checksum(tmp_path: Path, max_rows: int) -> None:
+    table = people(numbered(50), value=pa.array(range(50), pa.int64()))
+    plain = {"use_dictionary": False, "compression": "none", "write_page_checksum": True}
+    (path,) = write_files(tmp_path / "source", [table], 20, **plain)
+    chunk = pq.read_metadata(path).row_group(1).column(table.column_names.index("value"))
+    content = bytearray(path.read_bytes())
+    content[chunk.data_page_offset + chunk.total_compressed_size - 8] ^= 1
+    path.write_bytes(content)
+    assert pq.read_table(path)["value"].to_pylist() != list(range(50))
+    job = make_job(tmp_path, [path], {"t": ["value"]}, groups_per_slice=3)
+    with pytest.raises(UnreadableFilesError, match=r"row group 1, column 'value' cannot be read: .*CRC"):
+        MemoryBlocks().scan(job, max_rows)
+
+
 def test_missing_source_file_is_named(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(5))])
     job = make_job(tmp_path, files, {"t": ["Number"]})
