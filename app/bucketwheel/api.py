@@ -205,7 +205,7 @@ def run(
     with _closed(progress), reporter.observe() as observer:
         outcome = _run.run(config.settings, request, progress, observer=observer)
     if not outcome.changed:
-        reporter.report_up_to_date(outcome.manifest)
+        reporter.report_skipped(outcome.manifest, outcome.state)
     return outcome
 
 

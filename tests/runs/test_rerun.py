@@ -9,6 +9,7 @@ import pytest
 from failures import UNPUBLISHED
 
 from bucketwheel import plugins
+from bucketwheel.errors import CatalogError
 from bucketwheel.pipeline.rollback import rollback
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case
 
@@ -24,6 +25,22 @@ def test_rerun_changes_nothing_and_reports_unchanged(case: Case) -> None:
     assert (first.changed, again.changed) == (True, False)
     assert again.manifest == first.manifest
     assert case.tree() == before
+
+
+def test_rerun_of_finished_stages_of_failed_run_is_not_up_to_date(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise CatalogError("the catalog is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(plugins.stage("register")), "run", fail)
+        with pytest.raises(CatalogError):
+            case.run()
+    again = case.run(UNPUBLISHED)
+    assert (again.changed, again.state) == (False, "has already finished these stages")
+    assert case.run().state == "finished"
+    assert case.run(UNPUBLISHED).state == "is already up to date"
 
 
 def test_rerun_returns_run_that_is_not_newest(case: Case) -> None:

@@ -131,7 +131,9 @@ def run(
                 done = api.run(config, *given, log=write, force=force, later_stages=later_stages)
             if output == "text":
                 cost = api.cost(config, done.manifest)
-                text = run_text(done.manifest, done.changed, cost) if verbose else summary_text(config, done)
+                text = (
+                    run_text(done.manifest, done.changed, cost, done.state) if verbose else summary_text(config, done)
+                )
                 echo(f"\n{text}" if outcomes else text)
             outcomes.append(done)
     finally:

@@ -16,7 +16,7 @@ def summary_text(config: api.Configuration, outcome: api.RunOutcome, with_cost: 
     """Return the summary of a run: a few lines, however many tables it has."""
     manifest = outcome.manifest
     state = paint(manifest.status, "good" if manifest.status == "finished" else "bad")
-    lines = _lines(config, manifest, state if outcome.changed else "is already up to date", outcome.changed)
+    lines = _lines(config, manifest, state if outcome.changed else outcome.state, outcome.changed)
     verified = manifest.results().get("verify")
     if isinstance(verified, api.VerifyResult) and verified.drift is not None:
         lines += drift_lines(verified.drift)

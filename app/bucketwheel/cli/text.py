@@ -102,7 +102,7 @@ def run_text(
         locations: whether to list the locations that it published.
     """
     results = manifest.results()
-    status = (status or manifest.status) if changed else "is already up to date"
+    status = status or (manifest.status if changed else "is already up to date")
     lines = [f"{manifest.dataset}: run {manifest.run_id} {status}", *([live] if live else ())]
     verified = results.get("verify")
     if isinstance(verified, VerifyResult):

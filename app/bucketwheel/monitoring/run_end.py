@@ -72,9 +72,10 @@ class RunEndReporter:
         if error is None:
             self._report(Progress(manifest.dataset, "", "finished", message=manifest.error or "", **_counts(values)))
 
-    def report_up_to_date(self, manifest: Manifest) -> None:
+    def report_skipped(self, manifest: Manifest, state: str) -> None:
         """Report a run that had no stage to do."""
-        self._report(Progress(manifest.dataset, "", "skipped", run=manifest.run_id, message="already up to date"))
+        message = state.removeprefix("is ")
+        self._report(Progress(manifest.dataset, "", "skipped", run=manifest.run_id, message=message))
 
     def _summary(self, manifest: Manifest, error: BaseException | None, values: Mapping[Metric, float]) -> Summary:
         numbers = {metric.name: value for metric, value in values.items()}

@@ -34,11 +34,18 @@ class RunOutcome:
     manifest: Manifest
     changed: bool
 
+    @property
+    def state(self) -> str:
+        """The status of the run; or that an earlier command has done the work, perhaps without the other stages."""
+        if self.changed:
+            return self.manifest.status
+        left = any(name not in self.manifest.stages for name in self.manifest.planned_stages)
+        return "has already finished these stages" if left else "is already up to date"
+
     def _repr_html_(self) -> str:
         """Return the tables and the changes for a notebook."""
         manifest = self.manifest
-        state = manifest.status if self.changed else "is already up to date"
-        title = f"{manifest.dataset}: run {manifest.run_id} {state}"
+        title = f"{manifest.dataset}: run {manifest.run_id} {self.state}"
         verified = manifest.results().get("verify")
         if not isinstance(verified, VerifyResult):
             return html_list([title])
