@@ -83,8 +83,8 @@ def instead(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
 def simulated(instead: Callable[[str, Any], None]) -> Callable[..., Simulator]:
     """Have IAM simulate the statements of the rendered template, but for those with these Sids."""
 
-    def run(*without: str) -> Simulator:
-        template = rendered(deploy__package=f"s3://{RESULTS}/bucketwheel/some")
+    def run(*without: str, **overrides: Any) -> Simulator:
+        template = rendered(deploy__package=f"s3://{RESULTS}/bucketwheel/some", **overrides)
         granted = statements(template, "JobRole")
         trust = template["Resources"]["JobRole"]["Properties"]["AssumeRolePolicyDocument"]
         double = Simulator([statement for statement in granted if statement["Sid"] not in without], trust)

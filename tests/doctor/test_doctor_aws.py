@@ -47,7 +47,7 @@ def test_doctor_complete_account_passes_every_check(diagnose: Diagnose, simulate
         f"dataset {WIDE}", f"dataset {NARROW}", "jobs",
         "credentials", "region", f"bucket {DATA}", f"bucket {RESULTS}",
         f"encryption {DATA}", f"public access {DATA}", f"encryption {RESULTS}", f"public access {RESULTS}",
-        "database", "Lake Formation", "workgroup", "role", "permissions", "quotas", "template",
+        "database", "Lake Formation", "workgroup", "role", "keys", "permissions", "quotas", "template",
     ]  # fmt: skip
     assert {finding.state for finding in cloud.values()} == {"ok"}, cloud
     assert cloud["credentials"].found.startswith("account 123456789012, arn:aws:")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from bucketwheel.deploy import application, name_conflicts, quotas, states, teardown
+from bucketwheel.deploy import application, keys, name_conflicts, quotas, states, teardown
 from bucketwheel.deploy.application import Application
 from bucketwheel.deploy.cloudformation import Change, Echo, Stack
 from bucketwheel.deploy.template.deployment import Deployment
@@ -40,8 +40,10 @@ def diff(config: Configuration) -> str:
     Raises:
         SelectionError: the stack does not exist yet.
     """
-    rendered = text(template(config.settings, config.env), "yaml")
-    stack = Stack(config.settings, Deployment(config.settings, config.env).stack, config.env)
+    deployment = Deployment(config.settings, config.env)
+    template(config.settings, config.env)
+    stack = Stack(config.settings, deployment.stack, config.env)
+    rendered = text(template(keys.merged(config.settings, keys.find(deployment)), config.env), "yaml")
     deployed = text(stack.template(), "yaml")
     lines = difflib.unified_diff(
         deployed.splitlines(), rendered.splitlines(), stack.name, "this configuration", lineterm=""
@@ -59,9 +61,14 @@ def apply(
         DeployError: a resource of the same name exists, another change is in progress, or the change failed.
     """
     deployment = Deployment(config.settings, config.env)
-    rendered = template(config.settings, config.env)
+    # Refuses a wrong configuration before any call of AWS.
+    template(config.settings, config.env)
     package.check_uploaded(config, deployment.package().uri)
     stack = Stack(config.settings, deployment.stack, config.env, sleep)
+    found = keys.find(deployment)
+    for line in keys.lines(deployment, found):
+        echo(line)
+    rendered = template(keys.merged(config.settings, found), config.env)
     status = stack.status()
     if status in states.DEAD or (status == states.IMPORT_UNDONE and not stack.resources()):
         if not confirm(_dead_text(stack, str(status))):

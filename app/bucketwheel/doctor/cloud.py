@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from bucketwheel import plugins
 from bucketwheel.aws import clients
 from bucketwheel.aws.errors import code_of, wrap_aws_errors
+from bucketwheel.deploy.keys import find as find_keys
+from bucketwheel.deploy.keys import merged
 from bucketwheel.deploy.template.deployment import Deployment
-from bucketwheel.doctor import buckets, lake_formation, permissions, quotas, trust
+from bucketwheel.doctor import buckets, keys, lake_formation, permissions, quotas, trust
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, CatalogError, ExecutorError
 from bucketwheel.settings import Settings
@@ -34,7 +37,9 @@ def checks(settings: Settings, env: str) -> Iterator[Check]:
         yield Check("workgroup", lambda: _workgroup(deployment))
     if permissions.applies(deployment):
         yield Check("role", lambda: trust.look(deployment))
-        yield Check("permissions", lambda: permissions.look(deployment))
+        found = functools.cache(lambda: find_keys(deployment))
+        yield Check("keys", lambda: keys.look(deployment, found()))
+        yield Check("permissions", lambda: permissions.look(Deployment(merged(settings, found()), env)))
         yield Check("quotas", lambda: quotas.look(deployment))
         yield Check("template", lambda: quotas.stack_size(deployment))
 

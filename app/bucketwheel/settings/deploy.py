@@ -215,6 +215,7 @@ class MonitoringSettings(Frozen):
             `none`; `auto` is `emf` on EMR Serverless, `put` on Glue, else `none`.
         topic_arn: ARN of the SNS topic for notifications at the end of a run; null: none, but jobs of the stack use
             the stack's own topic.
+        topic_kms_key: ARN of the customer key of `topic_arn`; `deploy` finds it if it may look.
         email: Address that gets failure notifications; it must confirm the subscription once.
         retention_days: Retention of logs in days; a number that CloudWatch supports.
         long_job_minutes: Notification while a Glue job runs longer; less than `glue.timeout_minutes`.
@@ -237,6 +238,7 @@ class MonitoringSettings(Frozen):
     namespace: str = "Bucketwheel"
     metrics: Literal["auto", "emf", "put", "none"] = "auto"
     topic_arn: Annotated[str, AfterValidator(_topic)] | None = None
+    topic_kms_key: str | None = None
     email: str | None = None
     retention_days: Literal[
         30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653

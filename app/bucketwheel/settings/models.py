@@ -152,6 +152,8 @@ class CatalogSettings(Frozen):
         lake_formation: Glue: grants of Lake Formation that the jobs need, which the stack gives and every run checks:
             `database` (create tables), `tables` (change all tables of the database), `locations` (the target, which
             is registered). The database must exist, so `create_database` must be off.
+        kms_key: ARN of the customer key of the Glue Data Catalog; `deploy` gives the role of the jobs permission to
+            use it, and finds it if it may look.
         retry_seconds: Seconds to retry throttled calls to Glue and Athena, beyond `aws.attempts`.
     """
 
@@ -163,6 +165,7 @@ class CatalogSettings(Frozen):
     adopt: bool = False
     create_database: bool = True
     lake_formation: Annotated[tuple[LakeFormationGrant, ...], BeforeValidator(parse_names)] = ()
+    kms_key: str | None = None
     retry_seconds: Annotated[float, Field(ge=0)] = 120
 
     @model_validator(mode="after")
@@ -289,6 +292,8 @@ class StorageSettings(Frozen):
             only if an endpoint is set.
         encryption: `SSE-S3` or `SSE-KMS` for everything that is written to S3; null leaves it to the bucket.
         kms_key: Id or ARN of the key for `SSE-KMS`; null takes the account's key for S3.
+        kms_keys: ARNs of the customer keys of buckets that jobs read and write; `deploy` gives the role of the jobs
+            permission to use them, and finds those that buckets use by default.
         requester_pays: Pay for requests to requester-pays buckets.
         connect_seconds: Time-out of a connection, in seconds; null takes `aws.connect_seconds`.
         read_seconds: Time-out of the next bytes of a response, in seconds; null takes `aws.read_seconds`.
@@ -301,6 +306,7 @@ class StorageSettings(Frozen):
     path_style: bool | None = None
     encryption: Literal["SSE-S3", "SSE-KMS"] | None = None
     kms_key: str | None = None
+    kms_keys: Names = ()
     requester_pays: bool = False
     connect_seconds: Annotated[float, Field(gt=0)] | None = None
     read_seconds: Annotated[float, Field(gt=0)] | None = None

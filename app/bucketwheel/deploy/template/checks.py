@@ -161,8 +161,13 @@ def _expressions(deployment: Deployment) -> Iterator[str]:
         yield f"deploy.time_zone is {deploy.time_zone!r}, which is not a time zone; use a name such as Europe/Berlin"
     if deploy.kms_key not in (None, "create") and not _KEY_ARN.fullmatch(str(deploy.kms_key)):
         yield f"deploy.kms_key is {deploy.kms_key!r}; expected null, create, or the ARN of a key"
-    if (key := deployment.settings.storage.kms_key) is not None and not _KEY_ARN.fullmatch(key):
-        yield f"storage.kms_key is {key!r}; a role policy needs the ARN of the key"
+    settings = deployment.settings
+    keys = [("storage.kms_key", settings.storage.kms_key), ("catalog.kms_key", settings.catalog.kms_key)]
+    keys += [("monitoring.topic_kms_key", monitoring.topic_kms_key)]
+    keys += [("storage.kms_keys", key) for key in settings.storage.kms_keys]
+    for name, key in keys:
+        if key is not None and not _KEY_ARN.fullmatch(key):
+            yield f"{name} is {key!r}; a role policy needs the ARN of the key"
     if (boundary := deploy.permissions_boundary) is not None and not _POLICY_ARN.fullmatch(boundary):
         yield (
             f"deploy.permissions_boundary is {boundary!r}; expected null or the ARN of a policy, such as "

@@ -154,15 +154,20 @@ def _metrics(deployment: Deployment) -> Iterator[Statement]:
 
 
 def _key(deployment: Deployment) -> Iterator[Statement]:
-    keys = [key for key in (deployment.key, deployment.settings.storage.kms_key) if key is not None]
+    settings, use = deployment.settings, ["kms:Decrypt", "kms:GenerateDataKey"]
+    keys: list[Any] = []
+    for key in (deployment.key, settings.storage.kms_key, *settings.storage.kms_keys):
+        if key is not None and key not in keys:
+            keys.append(key)
     if keys:
-        yield allow("UseKey", ["kms:Decrypt", "kms:GenerateDataKey"], keys, {
-            "StringLike": {"kms:ViaService": sub("s3.${AWS::Region}.amazonaws.com")}
-        })  # fmt: skip
-    if deployment.key is not None and deployment.settings.monitoring.topic_arn is None:
-        yield allow("UseKeyOfTopic", ["kms:Decrypt", "kms:GenerateDataKey"], [deployment.key], {
+        yield allow("UseKey", use, keys, {"StringLike": {"kms:ViaService": sub("s3.${AWS::Region}.amazonaws.com")}})
+    of_topic = settings.monitoring.topic_kms_key if settings.monitoring.topic_arn else deployment.key
+    if of_topic is not None:
+        yield allow("UseKeyOfTopic", use, [of_topic], {
             "StringLike": {"kms:ViaService": sub("sns.${AWS::Region}.amazonaws.com")}
         })  # fmt: skip
+    if settings.catalog.kind == "glue" and settings.catalog.kms_key is not None:
+        yield allow("UseKeyOfCatalog", [*use, "kms:Encrypt"], [settings.catalog.kms_key])
 
 
 def _unique(locations: Iterable[S3Location]) -> list[S3Location]:
