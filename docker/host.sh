@@ -1,5 +1,5 @@
-# Sourced by the scripts that build images. Sets `arguments` (build arguments to reach package indexes from this machine) and image names.
-# An image name comes from the environment, then docker/.env (written by docker/offline), then docker/images.env (public images).
+# Sourced by the scripts that build images. Sets `arguments` (build arguments to reach package indexes from this machine), image names and
+# BUILD_PLATFORM. Each comes from the environment, then docker/.env (written by docker/offline), then docker/images.env (public images).
 while IFS='=' read -r name value; do
   [ -n "${!name:-}" ] || declare "$name=$value"
 done < <(cat docker/.env docker/images.env 2>/dev/null)
@@ -17,8 +17,8 @@ done
 build() {
   local log
   log=$(mktemp)
-  # shellcheck disable=SC2086  # several words
-  docker build "${arguments[@]}" ${BUILD_OPTIONS:-} --target "$1" -t "$2" "${@:3}" >"$log" 2>&1 || {
+  # shellcheck disable=SC2086  # several words; bash 3.2 of macOS rejects an empty array
+  docker build ${arguments[@]+"${arguments[@]}"} ${BUILD_OPTIONS:-} --target "$1" -t "$2" "${@:3}" >"$log" 2>&1 || {
     tail -n 40 "$log" >&2
     rm "$log"
     return 1

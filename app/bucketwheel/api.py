@@ -408,10 +408,11 @@ def package(
     source: Path | str | None = None,
     archive: Path | str | None = None,
     without_archive: bool = False,
+    without_docker: bool = False,
 ) -> Package:
     """Build the package for Glue and EMR Serverless; see `packaging.package`."""
     _aws_jobs.check(config)
-    return _packaging.package(config, to, source, archive, without_archive)
+    return _packaging.package(config, to, source, archive, without_archive, without_docker)
 
 
 def upload(config: Configuration, packed: Package, to: str | None = None) -> Package:

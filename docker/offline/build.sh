@@ -15,9 +15,11 @@ make_standin localstack localhost/localstack-standin:4.13.1
 make_standin moto localhost/moto-standin:5.2.5
 make_standin glue localhost/glue-standin:5
 make_standin emr localhost/emr-standin:7.8.0
-cat >docker/.env <<'END'
+# The stand-ins are for this machine, so the images on top of them are, too.
+cat >docker/.env <<END
 BASE_IMAGE=localhost/glue-standin:5
 EMR_BASE_IMAGE=localhost/emr-standin:7.8.0
 LOCALSTACK_IMAGE=localhost/localstack-standin:4.13.1
 MOTO_IMAGE=localhost/moto-standin:5.2.5
+BUILD_PLATFORM=$(docker version --format '{{.Server.Os}}/{{.Server.Arch}}')
 END

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from bucketwheel import api
 from bucketwheel.deploy import stack
 from bucketwheel.deploy.stack import Applied
 from bucketwheel.packaging.package import job_configuration
+from bucketwheel.packaging.target import Target
 from deploy_support import ACCOUNT, REGION, configuration
 
 NAME = "bucketwheel-prod"
@@ -44,7 +46,8 @@ class Account:
         return config
 
     def upload(self, config: api.Configuration) -> None:
-        for name, content in (("package.json", b"{}"), (f"conf/{config.env}.yaml", job_configuration(config))):
+        contents = json.dumps({"machine": Target.of(config.settings).machine}).encode()
+        for name, content in (("package.json", contents), (f"conf/{config.env}.yaml", job_configuration(config))):
             self.client("s3").put_object(Bucket="artifacts-prod", Key=f"bucketwheel/01/{name}", Body=content)
 
     def confirm(self, text: str) -> bool:

@@ -97,6 +97,8 @@ def test_package_lists_files_and_prints_location_last(run: Run, account: str, tm
     both = packed(run, tmp_path, "--without-archive")
     assert (both.exit_code, both.stdout) == (2, "")
     assert "--archive and --without-archive exclude each other" in both.stderr
+    both = packed(run, tmp_path, "--without-docker")
+    assert "--archive and --without-docker exclude each other" in both.stderr
 
 
 def test_package_apply_and_destroy(run: Run, account: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,11 +47,11 @@ def test_upload_names_package_after_its_content(packed: api.Package, bucket: Any
 
 
 def test_check_refuses_package_of_other_settings(
-    packed: api.Package, bucket: Any, aws_url: str, tmp_path: Path, source: Path
+    packed: api.Package, bucket: Any, aws_url: str, tmp_path: Path, source: Path, given: Path
 ) -> None:
     reached = {"storage__endpoint_url": aws_url, "deploy__artifacts": "s3://artifacts-prod/bucketwheel"}
     config = configuration(**reached)
-    ours = api.package(config, tmp_path / "ours", source, without_archive=True)
+    ours = api.package(config, tmp_path / "ours", source, given)
     location = api.upload(config, ours).location
     assert location is not None
     package.check_uploaded(config, location)
@@ -74,3 +74,28 @@ def test_upload_without_location_is_refused(packed: api.Package) -> None:
         api.upload(configuration(deploy__artifacts=None), packed)
     with pytest.raises(ConfigError, match="--upload is '/tmp'"):
         api.upload(configuration(), packed, "/tmp")
+
+
+def test_package_of_other_machine_is_not_uploaded_and_not_deployed(
+    packed: api.Package, bucket: Any, aws_url: str, tmp_path: Path, source: Path
+) -> None:
+    reached = {"storage__endpoint_url": aws_url, "deploy__artifacts": "s3://artifacts-prod/bucketwheel"}
+    arm = configuration(**reached, deploy__platform="emr-serverless", emr_serverless__architecture="ARM64")
+    with pytest.raises(
+        ConfigError, match=r"was built for x86_64, but EMR Serverless needs aarch64 .*; build one with"
+    ):
+        api.upload(arm, packed)
+    assert keys(bucket) == {}
+    uploaded = api.upload(configuration(**reached), packed).location
+    assert uploaded is not None
+    with pytest.raises(
+        ConfigError, match=r"was built for x86_64, but EMR Serverless needs aarch64 .*; build one with"
+    ):
+        package.check_uploaded(arm, uploaded)
+    bare = api.package(configuration(**reached), tmp_path / "bare", source, without_archive=True)
+    without = api.upload(configuration(**reached), bare).location
+    assert without is not None
+    with pytest.raises(ConfigError, match=r"it has none, or was built by an earlier version; Glue needs one: build"):
+        package.check_uploaded(configuration(**reached), without)
+    image = configuration(**reached, deploy__platform="emr-serverless", emr_serverless__image="bucketwheel:1.0")
+    package.check_uploaded(image, without)

@@ -22,6 +22,7 @@ _DEFAULT = "deploy.artifacts"
 @click.option(
     "--without-archive", is_flag=True, help="Leave the Python environment out, for a custom image on EMR Serverless."
 )
+@click.option("--without-docker", is_flag=True, help="Build the Python environment with pip instead of Docker.")
 @click.option(
     "--upload",
     is_flag=False,
@@ -37,6 +38,7 @@ def package(
     source: str | None,
     archive: str | None,
     without_archive: bool,
+    without_docker: bool,
     upload: str | None,
     output: str,
 ) -> None:
@@ -44,9 +46,11 @@ def package(
     from bucketwheel import api
     from bucketwheel.formatting import size_text, table
 
-    if archive and without_archive:
-        raise click.UsageError("--archive and --without-archive exclude each other; use one of them")
-    packed = api.package(config, to, source, archive, without_archive)
+    names = ("--archive", "--without-archive", "--without-docker")
+    used = [name for name, value in zip(names, (archive, without_archive, without_docker), strict=True) if value]
+    if len(used) > 1:
+        raise click.UsageError(f"{' and '.join(used)} exclude each other; use one of them")
+    packed = api.package(config, to, source, archive, without_archive, without_docker)
     if upload:
         packed = api.upload(config, packed, None if upload == _DEFAULT else upload)
     if output == "json":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import subprocess
 import tarfile
@@ -14,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bucketwheel.errors import BucketwheelError, UsageError
+from bucketwheel.packaging.fit import check_fit
+from bucketwheel.packaging.target import PYTHON_TEXT, Target
 from bucketwheel.packaging.wheel import EPOCH
 from bucketwheel.storage import wrap_os_errors
 
@@ -23,12 +26,14 @@ ARCHIVE = "environment.tar.gz"
 # The output of `docker/build.sh archive`, which builds the stage `archive` of docker/Dockerfile.
 BUILD_SCRIPT = "docker/build.sh"
 BUILT = "build/bucketwheel-venv.tar.gz"
-_NEEDED = ("bin/python", "lib/python3.11/site-packages/bucketwheel/__init__.py")
-_PACKAGE = "lib/python3.11/site-packages/bucketwheel/"
+SITE_PACKAGES = f"lib/python{PYTHON_TEXT}/site-packages"
+_PACKAGE = f"{SITE_PACKAGES}/bucketwheel/"
+_NEEDED = ("bin/python", f"{_PACKAGE}__init__.py")
+_ADVICE = "pass an archive with --archive FILE, or use --without-docker"
 
 
-def build_archive(source: Path) -> Path:
-    """Build the archive with Docker and return its path.
+def build_archive(source: Path, target: Target) -> Path:
+    """Build the archive with Docker for the platform `target`, whatever this machine is, and return its path.
 
     Raises:
         UsageError: there is no Dockerfile or no Docker; the message explains how to pass an archive instead.
@@ -36,27 +41,28 @@ def build_archive(source: Path) -> Path:
     """
     script = source / BUILD_SCRIPT
     if not script.is_file():
-        raise UsageError(f"{script} does not exist; pass an archive with --archive FILE, or use --without-archive")
+        raise UsageError(f"{script} does not exist; {_ADVICE}")
     try:
         done = subprocess.run(  # noqa: S603 the checkout's own script
             ["bash", str(script), "archive"],  # noqa: S607 wherever bash is
             cwd=source,
+            env={**os.environ, "BUILD_PLATFORM": target.docker_platform},
             capture_output=True,
             text=True,
             check=False,
         )
     except OSError as error:
-        raise UsageError(f"{script} cannot be run: {error}; pass an archive with --archive FILE") from error
+        raise UsageError(f"{script} cannot be run: {error}; {_ADVICE}") from error
     if done.returncode != 0:
         last_lines = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise BucketwheelError(
-            f"{script} archive failed; pass an archive with --archive FILE. Its last lines:\n{last_lines}"
-        )
+        raise BucketwheelError(f"{script} archive failed; {_ADVICE}. Its last lines:\n{last_lines}")
     return source / BUILT
 
 
-def normalise(archive: Path, to: Path, source: Path, limit: int) -> None:
+def normalise(archive: Path, to: Path, source: Path, limit: int, target: Target) -> None:
     """Rewrite an archive without times and owners, in sorted order, and check its content.
+
+    Hard links become files, because a sorted archive may contain them before the file that they name.
 
     Compiled files that record the time of their source are left out: they are invalid for files with another time.
 
@@ -65,17 +71,20 @@ def normalise(archive: Path, to: Path, source: Path, limit: int) -> None:
         to: the file to write.
         source: the checkout whose code it must contain.
         limit: maximum size in bytes.
+        target: the platform that it must fit.
 
     Raises:
-        UsageError: not such an archive, too large, or with other code than the checkout.
+        UsageError: not such an archive, too large, for another platform, or with other code than the checkout.
     """
     with wrap_os_errors(str(archive), "read"):
         size = archive.stat().st_size
         _refuse_large(archive, size, limit)
         try:
             with _unpacked(archive) as plain, tarfile.open(fileobj=plain) as given:
-                members = sorted(_members(given), key=lambda member: member.name)
-                _check_code(archive, given, members, source)
+                by_name = _members(given)
+                check_fit(archive, given, by_name, target)
+                members = [by_name[name] for name in sorted(by_name) if not _is_stale(given, by_name[name])]
+                _check_code(archive, given, by_name, source)
                 with to.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=EPOCH) as packed:
                     _copy(given, members, packed)
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -101,26 +110,26 @@ def _refuse_large(archive: Path, size: int, limit: int) -> None:
         )
 
 
-def _members(given: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _members(given: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
+    """Return the members by normalized name; of several with one name, the last, which unpacking leaves."""
+    by_name = {}
     for member in given:
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts:
-            raise UsageError(f"{member.name!r} points outside of the archive; build it again")
-        member.name = str(name)
-        if member.name != "." and not (name.suffix == ".pyc" and _records_a_time(given, member)):
-            yield member
+        member.name = str(PurePosixPath(member.name))
+        if member.name != ".":
+            by_name[member.name] = member
+    return by_name
 
 
-def _records_a_time(given: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
-    content = given.extractfile(member) if member.isfile() else None
+def _is_stale(given: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+    """Return whether a member is a compiled file that records the time of its source."""
+    content = given.extractfile(member) if member.isfile() and member.name.endswith(".pyc") else None
     return content is not None and content.read(8)[4:8] == b"\0\0\0\0"
 
 
-def _check_code(archive: Path, given: tarfile.TarFile, members: list[tarfile.TarInfo], source: Path) -> None:
-    by_name = {member.name: member for member in members}
+def _check_code(archive: Path, given: tarfile.TarFile, by_name: dict[str, tarfile.TarInfo], source: Path) -> None:
     if missing := [name for name in _NEEDED if name not in by_name]:
         raise UsageError(
-            f"{archive}: has no {missing[0]}; it is not a Python 3.11 environment with bucketwheel installed"
+            f"{archive}: has no {missing[0]}; it is not a Python {PYTHON_TEXT} environment with bucketwheel installed"
         )
     code = source / "app/bucketwheel"
     for path in sorted(code.rglob("*.py")):
@@ -134,6 +143,11 @@ def _copy(given: tarfile.TarFile, members: list[tarfile.TarInfo], packed: gzip.G
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as written:
         for member in members:
             plain = tarfile.TarInfo(member.name)
-            plain.type, plain.size, plain.linkname = member.type, member.size, member.linkname
+            content = given.extractfile(member) if member.isfile() or member.islnk() else None
+            plain.type = tarfile.REGTYPE if content else member.type
+            plain.size = content.seek(0, os.SEEK_END) if content else 0
+            plain.linkname = member.linkname if member.issym() else ""
             plain.mtime, plain.mode = EPOCH, 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-            written.addfile(plain, given.extractfile(member) if member.isfile() else None)
+            if content:
+                content.seek(0)
+            written.addfile(plain, content)

@@ -17,6 +17,8 @@ import yaml
 import bucketwheel
 from bucketwheel.errors import ConfigError, UsageError
 from bucketwheel.packaging.archive import ARCHIVE, SCRIPT, build_archive, normalise
+from bucketwheel.packaging.pip import installed_archive
+from bucketwheel.packaging.target import Target
 from bucketwheel.packaging.wheel import build_wheel
 from bucketwheel.settings.loading import Configuration, flatten
 from bucketwheel.settings.secrets import secrets_in
@@ -50,7 +52,11 @@ class PackedFile:
 
 @dataclass(frozen=True)
 class Package:
-    """A package; `digest` is the SHA-256 over names and contents, `location` where it was uploaded."""
+    """A package; `digest` is the SHA-256 over names and contents, `location` where it was uploaded.
+
+    Attributes:
+        machine: machine of the Python environment, `x86_64` or `aarch64`; None without an environment.
+    """
 
     directory: Path
     version: str
@@ -58,6 +64,7 @@ class Package:
     digest: str
     files: tuple[PackedFile, ...]
     location: str | None = None
+    machine: str | None = None
 
 
 def job_configuration(config: Configuration) -> bytes:
@@ -80,6 +87,7 @@ def package(
     source: Path | str | None = None,
     archive: Path | str | None = None,
     without_archive: bool = False,
+    without_docker: bool = False,
 ) -> Package:
     """Write the package to the directory `to`.
 
@@ -89,13 +97,15 @@ def package(
         source: a checkout; if None, the one that this code runs from.
         archive: the Python environment as .tar.gz; None builds it with Docker.
         without_archive: leave the environment out, for a custom image on EMR Serverless.
+        without_docker: build the environment with pip, from wheels of the platform.
 
     Raises:
-        UsageError: no checkout, no Docker, or an unusable archive; see `archive.normalise`.
+        UsageError: no checkout, no Docker, no wheels, or an unusable archive; see `archive.normalise`.
         ConfigError: see `job_configuration`.
     """
     checkout = Path(source) if source else Path(bucketwheel.__file__).parents[2]
     configuration, directory = job_configuration(config), Path(to)
+    target, limit = Target.of(config.settings), config.settings.deploy.archive_limit
     script = checkout / "app" / SCRIPT
     if not script.is_file():
         raise UsageError(f"{script} does not exist; run this in a checkout of Bucketwheel, or name it: --source DIR")
@@ -103,13 +113,17 @@ def package(
         (build / "conf").mkdir()
         (build / "conf" / f"{config.env}.yaml").write_bytes(configuration)
         shutil.copyfile(script, build / SCRIPT)
+        if without_docker:
+            with installed_archive(checkout, target) as environment:
+                normalise(environment, build / ARCHIVE, checkout, limit, target)
+        elif not without_archive:
+            given = Path(archive) if archive else build_archive(checkout, target)
+            normalise(given, build / ARCHIVE, checkout, limit, target)
         build_wheel(checkout, build)
-        if not without_archive:
-            environment = Path(archive) if archive else build_archive(checkout)
-            normalise(environment, build / ARCHIVE, checkout, config.settings.deploy.archive_limit)
         files = _contents(build)
         digest = hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in files).encode()).hexdigest()
-        packed = Package(directory, bucketwheel.__version__, config.env, digest, files)
+        machine = None if without_archive else target.machine
+        packed = Package(directory, bucketwheel.__version__, config.env, digest, files, machine=machine)
         (build / CONTENTS).write_text(json.dumps(_described(packed), indent=1) + "\n", encoding="utf-8")
     return packed
 
@@ -118,10 +132,12 @@ def upload(config: Configuration, packed: Package, to: str | None = None) -> Pac
     """Upload a package to a directory of `to` named by its digest; files that exist already are not uploaded again.
 
     Raises:
-        ConfigError: neither `to` nor `deploy.artifacts` is a location on S3.
+        ConfigError: neither `to` nor `deploy.artifacts` is a location on S3, or the package is for another platform.
         StorageError: it cannot be written.
     """
     base = s3_location("--upload" if to else "deploy.artifacts", to or config.settings.deploy.artifacts).uri
+    if packed.machine:
+        _check_machine(config, str(packed.directory), packed.machine)
     location = join(base, packed.digest[:16])
     storage = Storage.of(config.settings)
     existing = {entry.location: entry.bytes for entry in storage.list(location, recursive=True)}
@@ -134,21 +150,41 @@ def upload(config: Configuration, packed: Package, to: str | None = None) -> Pac
 
 
 def check_uploaded(config: Configuration, location: str) -> None:
-    """Check that a package exists and has the current values of the settings that jobs read.
+    """Check that a package exists, fits the platform and has the current values of the settings that jobs read.
 
     Raises:
-        ConfigError: no package, or one with other values; names the settings.
+        ConfigError: no package, one for another platform, or one with other values; names the settings.
     """
     storage = Storage.of(config.settings)
-    advice = f"build one with: bucketwheel package --env {config.env} --upload"
+    advice = _advice(config)
     if not storage.exists(join(location, CONTENTS)):
         raise ConfigError(f"deploy.package is {location}, which holds no package; {advice}")
     file = join(location, "conf", f"{config.env}.yaml")
     if not storage.exists(file):
         raise ConfigError(f"the package {location} was not built for env {config.env}; {advice}")
+    if config.settings.deploy.platform == "glue" or not config.settings.emr_serverless.image:
+        _check_machine(config, location, json.loads(storage.read(join(location, CONTENTS))).get("machine"))
     packed, now = (_read_by_jobs(content) for content in (storage.read(file), job_configuration(config)))
     if changed := sorted(name for name in {*packed, *now} if packed.get(name) != now.get(name)):
         raise ConfigError(f"the package {location} was built with another value of {', '.join(changed)}; {advice}")
+
+
+def _advice(config: Configuration) -> str:
+    return f"build one with: bucketwheel package --env {config.env} --upload"
+
+
+def _check_machine(config: Configuration, location: str, machine: str | None) -> None:
+    target = Target.of(config.settings)
+    if machine is None:
+        raise ConfigError(
+            f"the package {location} does not name the machine of its Python environment: it has none, or was built "
+            f"by an earlier version; {target.platform} needs one: {_advice(config)}"
+        )
+    if machine != target.machine:
+        raise ConfigError(
+            f"the package {location} was built for {machine}, but {target.platform} needs {target.machine} (settings "
+            f"deploy.platform, emr_serverless.architecture); {_advice(config)}"
+        )
 
 
 def _read_by_jobs(content: bytes) -> dict[str, Any]:
@@ -161,6 +197,7 @@ def _described(packed: Package) -> dict[str, Any]:
         "version": packed.version,
         "env": packed.env,
         "digest": packed.digest,
+        "machine": packed.machine,
         "files": [asdict(file) for file in packed.files],
     }
 

@@ -93,7 +93,7 @@ class EmrServerlessSettings(Frozen):
         role: Name of the role that jobs run with; null: that of `glue.role`.
         application_id: The application that `submit` uses; null: the one named after the stack.
         release: `emr-7.8.0` (Spark 3.5.4, as Glue 5.0) to `emr-7.13.0`.
-        architecture: `X86_64` or `ARM64`; the archive or image must match.
+        architecture: `X86_64` or `ARM64`; `package` builds the archive for it, an image must match.
         image: An image in ECR instead of the archive: `name:tag` of this account and region, or a whole URI.
         cores: vCPU of a worker: 1, 2, 4, 8 or 16.
         memory_gb: Memory of a worker in GB: a third for the JVM, the rest for Python, which does the work. 2 to 8
