@@ -13,8 +13,10 @@ lock() {
     --no-emit-find-links --no-emit-trusted-host "$@"
 }
 lock -o docker/offline/base.txt docker/offline/base.in
-lock -o docker/requirements.txt -c constraints-floor.txt -c docker/offline/base.txt --extra aws --extra duckdb \
-  pyproject.toml docker/requirements.in
+# The image and the archive have the pyarrow, numpy, pandas and boto3 of Glue 5.0: pyarrow and numpy decide the bytes of the tables, and the
+# image reuses those of its base. Other packages of Glue, such as urllib3 1.25 with its known vulnerabilities, do not hold back ours.
+grep -v '^pytz==' constraints-floor.txt >"$tools/floor.txt"
+lock -o docker/requirements.txt -c "$tools/floor.txt" --extra aws --extra duckdb pyproject.toml docker/requirements.in
 lock -o docker/offline/localstack.txt docker/offline/localstack.in
 lock -o docker/offline/moto.txt -c constraints.txt docker/offline/moto.in
 # A requirements file, because uv.lock records the address of the package index.
