@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,31 @@ def test_snapshot_without_rows_is_refused(published: Project, dirty: Dirty, refu
     published.use(sample)
     result = refused(published, 3)
     assert f"{sample.snapshot}: 3 files, no rows; load the snapshot again" in result.stderr
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_files_without_suffix_are_named_and_readable(project: Project, dirty: Dirty, flat: bool) -> None:
+    sample = dirty(None)
+    for number, path in enumerate(sorted(sample.snapshot.glob("*.parquet"))):
+        path.rename(sample.snapshot / f"20251022_111{number}")
+    project.use(sample)
+    if flat:
+        project.set(
+            datasets={
+                WIDE: {**project.settings["datasets"][WIDE], "source": str(sample.snapshot), "partition": "none"}
+            }
+        )
+    result = project.cli("run", WIDE)
+    assert result.exit_code == 3
+    assert f"{sample.snapshot}: no file is named .parquet or .parq; Parquet by content" in result.stderr
+    assert f"20251022_1110, 20251022_1111, 20251022_1112; set datasets.{WIDE}.files='*'" in result.stderr
+    # The advice works as printed, and readers find the same rows.
+    command = shlex.split(result.stderr.splitlines()[-1].partition(": ")[2])
+    assert command[:2] == ["bucketwheel", "run"]
+    again = project.cli(*command[1:])
+    assert again.exit_code == 0, again.stderr
+    assert set(project.published().values()) == {1200}
+    assert "already up to date" in project.cli(*command[1:]).stdout
 
 
 def test_empty_files_beside_others_are_accepted(current: Project, dirty: Dirty, tmp_path: Path) -> None:

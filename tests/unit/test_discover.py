@@ -14,7 +14,7 @@ from bucketwheel.runs.manifest import DiscoverResult
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings
 from bucketwheel.stages.discover import find_key
-from bucketwheel.stages.snapshots import data_files
+from bucketwheel.stages.source_files import data_files
 from bucketwheel.storage import Storage
 from project import NARROW, WIDE, Project
 from stage_support import Pair
@@ -100,11 +100,39 @@ def test_discover_accepts_nested_files_and_any_suffix_case(tmp_path: Path) -> No
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"" if name == "empty.txt" else b"x")
     warnings: list[str] = []
-    result = data_files(Storage(StorageSettings()), str(tmp_path), warnings)
+    result = data_files(Storage(StorageSettings()), str(tmp_path), warnings=warnings)
     assert [entry.location.removeprefix(f"{tmp_path}/") for entry in result] == [
         *("a.PARQUET", "b.parquet", "deep/er/c.parq")
     ]
     assert warnings == [f"{tmp_path}: ignored notes.txt: not named .parquet"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        (("*",), ["20251022_000", "b.parquet", "part-0.gz"]),
+        (("part-*", "2025*"), ["20251022_000", "part-0.gz"]),
+        (("*.PARQUET",), []),
+    ],
+)
+def test_patterns_select_data_files(tmp_path: Path, patterns: tuple[str, ...], names: list[str]) -> None:
+    for name in ("20251022_000", "part-0.gz", "b.parquet", "_SUCCESS", ".hidden"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "deep_$folder$").touch()
+    files = data_files(Storage(StorageSettings()), str(tmp_path), patterns)
+    assert [entry.name for entry in files] == names
+
+
+def test_ignored_files_that_are_parquet_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    (tmp_path / "20251022_000").write_bytes(b"PAR1 and more")
+    (tmp_path / "notes.txt").write_bytes(b"x")
+    warnings: list[str] = []
+    data_files(Storage(StorageSettings()), str(tmp_path), (), warnings, "datasets.people.files")
+    assert warnings == [
+        f"{tmp_path}: ignored 20251022_000, notes.txt: not named .parquet; Parquet by content: 20251022_000; "
+        "to read them, set datasets.people.files='*'"
+    ]
 
 
 def test_discover_ignores_hidden_directory_above_snapshot(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from bucketwheel.errors import ResumeError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.settings.loading import flatten
-from bucketwheel.stages.snapshots import data_files
+from bucketwheel.stages.source_files import data_files, patterns_of
 from bucketwheel.stages.split import read_mapping
 
 _INPUT_FILES = "input files"
@@ -89,7 +89,7 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
 def changes(manifest: Manifest, services: Services) -> list[str]:
     """Return every difference in configuration, input and code since the run started."""
     discovered = manifest.discover
-    entries = data_files(services.storage, discovered.location)
+    entries = data_files(services.storage, discovered.location, patterns_of(services))
     inputs = [(entry.location, entry.bytes, entry.modified) for entry in entries]
     before, now = manifest.fingerprint, fingerprint(services, inputs)
     changed = [

@@ -19,7 +19,8 @@ from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.settings.partition import DEFAULT, FLAT, Partition, dated_pattern
 from bucketwheel.settings.writing import BASE, base_text, nested, write_new
 from bucketwheel.stages.footers import read_footers
-from bucketwheel.stages.snapshots import choose_snapshot, data_files, detect_partition
+from bucketwheel.stages.snapshots import choose_snapshot, detect_partition
+from bucketwheel.stages.source_files import data_files, no_data_files, patterns_of
 from bucketwheel.storage import Storage, is_s3, join, name_of, wrap_os_errors
 
 _MAPPING = "mapping.csv"
@@ -91,7 +92,8 @@ def init(
     base, mapping = directory / BASE, directory / _MAPPING
     _check_absent(base.parent, mapping)
     storage = Storage.of(settings)
-    location, partition = _layout(storage, source or _only_source(storage, directory))
+    patterns = settings.snapshot.files
+    location, partition = _layout(storage, source or _only_source(storage, directory, patterns), patterns)
     name = dataset or _dataset_name(storage.absolute(location))
     if not standard_name(name):
         raise ConfigError(
@@ -102,9 +104,10 @@ def init(
     looked = settings.model_copy(update={"datasets": {name: values}, "target": target})
     services = make_services(looked, RunRequest(name), lambda _: None, utc_now)
     snapshot_dt, snapshot = choose_snapshot(services, [])
-    files = data_files(storage, snapshot)
+    files = data_files(storage, snapshot, patterns_of(services))
     if not files:
-        raise SnapshotError(f"{snapshot}: holds no Parquet file; load the snapshot again or choose another source")
+        text = "holds no Parquet file; load the snapshot again or choose another source"
+        raise no_data_files(services, snapshot, text, setting="snapshot.files")
     schema = read_footers(storage, files[:1])[0].schema
     keys = _keys(schema, key)
     tables, refused = propose_tables(schema, keys, standard_name(name))
@@ -139,10 +142,10 @@ def _check_absent(conf: Path, mapping: Path) -> None:
         )
 
 
-def _only_source(storage: Storage, directory: Path) -> str:
+def _only_source(storage: Storage, directory: Path, patterns: Sequence[str]) -> str:
     """Return the only directory with snapshots in a new project."""
     locations = [str(directory), *(str(path) for path in sorted(directory.glob("*")) if path.is_dir())]
-    sources = [location for location in locations if detect_partition(storage, location)]
+    sources = [location for location in locations if detect_partition(storage, location, patterns)]
     if len(sources) != 1:
         seen = (
             f"several directories hold snapshots: {', '.join(sources)}"
@@ -153,7 +156,7 @@ def _only_source(storage: Storage, directory: Path) -> str:
     return sources[0]
 
 
-def _layout(storage: Storage, source: str) -> tuple[str, str]:
+def _layout(storage: Storage, source: str, patterns: Sequence[str]) -> tuple[str, str]:
     """Return the location of the snapshots and the pattern of their directories.
 
     If the source is a single dated snapshot, return the directory above it.
@@ -162,7 +165,7 @@ def _layout(storage: Storage, source: str) -> tuple[str, str]:
     absolute = storage.absolute(location)
     if os.path.isfile(absolute):  # noqa: PTH113
         raise ConfigError(f"--source {source} is a file; name the directory that holds it")
-    partition = detect_partition(storage, absolute)
+    partition = detect_partition(storage, absolute, patterns)
     if partition == FLAT and (pattern := dated_pattern(name_of(absolute))):
         above = absolute.rpartition("/")[0]
         return above if is_s3(location) else os.path.dirname(location) or ".", pattern  # noqa: PTH120

@@ -334,9 +334,12 @@ class SnapshotSettings(Frozen):
             `YYYYMMDD` or `year=YYYY/month=MM/day=DD`. A name alone, such as `dt`, means `dt=YYYY-MM-DD`; a missing
             day or month counts as 1. `none`: the source itself is the snapshot of the date in `--snapshot-dt`, or of
             the day its newest file was written.
+        files: Patterns of the names of data files, such as `part-*` or, for files that `UNLOAD` of Athena wrote, `*`;
+            none: names that end in `.parquet` or `.parq`, in any case. Names that begin with `.` or `_` never count.
     """
 
     partition: Annotated[str, AfterValidator(check_partition)] = DEFAULT
+    files: Names = ()
 
 
 class DatasetSettings(Frozen):
@@ -348,6 +351,7 @@ class DatasetSettings(Frozen):
         mapping: CSV with the header `table,column`; null writes one table of all columns, named after the dataset.
             The names in the header may have a prefix, such as `NEW_TABLE,NEW_COLUMN`.
         partition: Directory of a snapshot below the source; null takes `snapshot.partition`.
+        files: Patterns of the names of data files; none takes `snapshot.files`.
         complete_marker: A file such as `_SUCCESS` that a snapshot has once it is complete; others are skipped.
     """
 
@@ -355,6 +359,7 @@ class DatasetSettings(Frozen):
     key: Annotated[Names, Field(min_length=1)]
     mapping: Location | None = None
     partition: Annotated[str, AfterValidator(check_partition)] | None = None
+    files: Names = ()
     complete_marker: str | None = None
 
 

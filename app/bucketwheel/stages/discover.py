@@ -13,7 +13,8 @@ from bucketwheel.formatting import counted
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.stages.footers import read_footers, source_columns, source_file
-from bucketwheel.stages.snapshots import choose_snapshot, data_files
+from bucketwheel.stages.snapshots import choose_snapshot
+from bucketwheel.stages.source_files import data_files, no_data_files, patterns_of
 from bucketwheel.stages.source_schema import snapshot_schema
 
 _SHOWN = 20
@@ -37,11 +38,11 @@ class Discover:
         """
         warnings: list[str] = []
         snapshot_dt, location = choose_snapshot(services, warnings)
-        entries = data_files(services.storage, location, warnings)
+        setting = f"datasets.{services.dataset}.files"
+        entries = data_files(services.storage, location, patterns_of(services), warnings, setting)
         if not entries:
-            raise SnapshotError(
-                f"{location}: contains no Parquet files; load the snapshot again or choose another one"
-            )
+            text = "contains no Parquet files; load the snapshot again or choose another one"
+            raise no_data_files(services, location, text)
         footers = read_footers(services.storage, entries)
         schema = snapshot_schema(footers, warnings)
         rows = sum(footer.metadata.num_rows for footer in footers)

@@ -11,11 +11,11 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import SelectionError, SnapshotError
 from bucketwheel.formatting import counted
 from bucketwheel.settings.partition import FLAT, Partition, dated_pattern, numbered_pattern
-from bucketwheel.storage import Entry, Storage, join, name_of
+from bucketwheel.stages.source_files import data_files, is_data_file, no_data_files, patterns_of
+from bucketwheel.storage import Storage, join, name_of
 
 _SHOWN = 20
 _FIX_OPTION = "Fix --snapshot-dt"
-_PARQUET = (".parquet", ".parq")
 
 
 @dataclass
@@ -38,7 +38,7 @@ def choose_snapshot(services: Services, warnings: list[str]) -> tuple[str, str]:
     partition = Partition.parse(services.source.partition or services.settings.snapshot.partition)
     if partition.text == FLAT:
         return _flat(services, source)
-    snapshots = _find(services.storage, source, partition)
+    snapshots = _find(services.storage, source, partition, patterns_of(services))
     if snapshots.invalid:
         names = ", ".join(snapshots.invalid[:_SHOWN]) + (", …" if len(snapshots.invalid) > _SHOWN else "")
         warnings.append(f"{source}: skipped {names}: not of the form {partition.text}")
@@ -47,32 +47,16 @@ def choose_snapshot(services: Services, warnings: list[str]) -> tuple[str, str]:
     return _latest_complete(services, snapshots, source, partition, warnings)
 
 
-def data_files(storage: Storage, location: str, warnings: list[str] | None = None) -> list[Entry]:
-    """Return the Parquet files below a snapshot, sorted; hidden and marker files do not count."""
-    files, others = [], []
-    for entry in storage.list(location, recursive=True):
-        below = entry.location.removeprefix(location).strip("/").split("/")
-        if entry.is_directory or any(part.startswith((".", "_")) for part in below):
-            continue
-        if entry.name.lower().endswith(_PARQUET):
-            files.append(entry)
-        elif entry.bytes and not entry.name.endswith(".crc"):
-            others.append(entry.name)
-    if others and warnings is not None:
-        warnings.append(f"{location}: ignored {', '.join(others[:_SHOWN])}: not named .parquet")
-    return files
-
-
-def detect_partition(storage: Storage, source: str) -> str | None:
+def detect_partition(storage: Storage, source: str, patterns: Sequence[str] = ()) -> str | None:
     """Return the most frequent pattern of the snapshot directories below a source.
 
     Without such directories, return the pattern `none` if the source holds Parquet files, otherwise None.
     """
-    names, files = _listed(storage, source)
-    patterns = Counter(pattern for name in names if (pattern := dated_pattern(name)))
-    if not patterns:
+    names, files = _listed(storage, source, patterns)
+    dated = Counter(pattern for name in names if (pattern := dated_pattern(name)))
+    if not dated:
         return FLAT if files else None
-    pattern = max(patterns, key=lambda text: (patterns[text], text))
+    pattern = max(dated, key=lambda text: (dated[text], text))
     newest = join(source, max(name for name in names if dated_pattern(name) == pattern))
     # A year alone is the first of two or three levels: year=2025/month=10/day=22.
     for token in ("MM", "DD") if pattern.endswith("YYYY") else ():
@@ -85,20 +69,20 @@ def detect_partition(storage: Storage, source: str) -> str | None:
     return pattern
 
 
-def _listed(storage: Storage, location: str) -> tuple[list[str], bool]:
-    """Return the names of the directories at a location, and whether it holds Parquet files."""
+def _listed(storage: Storage, location: str, patterns: Sequence[str] = ()) -> tuple[list[str], bool]:
+    """Return the names of the directories at a location, and whether it holds data files."""
     entries = [entry for entry in storage.list(location) if not entry.name.startswith((".", "_"))]
-    files = any(not entry.is_directory and entry.name.lower().endswith(_PARQUET) for entry in entries)
+    files = any(is_data_file(entry, patterns) for entry in entries)
     return [entry.name for entry in entries if entry.is_directory], files
 
 
-def _find(storage: Storage, source: str, partition: Partition) -> _Snapshots:
+def _find(storage: Storage, source: str, partition: Partition, patterns: Sequence[str]) -> _Snapshots:
     snapshots = _Snapshots()
     level: list[tuple[str, ...]] = [()]
     for depth in range(len(partition.segments)):
         below: list[tuple[str, ...]] = []
         for path in level:
-            names, files = _listed(storage, join(source, *path))
+            names, files = _listed(storage, join(source, *path), patterns)
             snapshots.files |= files and not path
             matching = [name for name in names if partition.segments[depth].fullmatch(name)]
             below += [(*path, name) for name in matching]
@@ -128,9 +112,9 @@ def _flat(services: Services, source: str) -> tuple[str, str]:
     value = services.snapshot_dt
     if value is not None and not _is_date(value):
         raise SelectionError(f"snapshot_dt {value!r} is not a date of the form YYYY-MM-DD", fix=_FIX_OPTION)
-    files = data_files(storage, source)
+    files = data_files(storage, source, patterns_of(services))
     if not files:
-        raise SnapshotError(f"{source}: no Parquet files. Check datasets.{services.dataset}.source")
+        raise no_data_files(services, source, f"no Parquet files. Check datasets.{services.dataset}.source")
     if not _is_complete(services, source):
         raise SnapshotError(
             f"{source}: incomplete: {services.source.complete_marker} is missing; "
@@ -185,7 +169,7 @@ def _fix(services: Services, source: str, files: bool) -> str:
     setting = f"datasets.{services.dataset}"
     if files and dated_pattern(name_of(source)):
         return f"It is a snapshot itself: set {setting}.source to the directory above it"
-    detected = detect_partition(services.storage, source)
+    detected = detect_partition(services.storage, source, patterns_of(services))
     if detected == FLAT:
         return f"It holds Parquet files itself: set {setting}.partition to none, or move them to such a directory"
     return f"Set {setting}.partition to {detected}" if detected else f"Check {setting}.source"

@@ -1,0 +1,111 @@
+"""Find the data files of a snapshot by their names; the names of others may hide Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from itertools import islice
+
+from bucketwheel.contracts import Services
+from bucketwheel.errors import SnapshotError
+from bucketwheel.storage import Entry, Storage
+
+_SHOWN = 20
+# Files to look into; each costs a request on S3.
+_LOOKED_INTO = 5
+_PARQUET = (".parquet", ".parq")
+_MAGIC = b"PAR1"
+
+
+def patterns_of(services: Services) -> tuple[str, ...]:
+    """Return the patterns of the names of data files; empty for names that end in .parquet or .parq."""
+    return services.source.files or services.settings.snapshot.files
+
+
+def is_data_file(entry: Entry, patterns: Sequence[str]) -> bool:
+    """Return whether a file that is neither hidden nor a marker is a data file, by its name."""
+    if entry.is_directory:
+        return False
+    named = entry.name.lower().endswith(_PARQUET)
+    if not patterns:
+        return named
+    # Some programs leave empty objects that stand for directories.
+    return any(fnmatchcase(entry.name, pattern) for pattern in patterns) and (named or entry.bytes > 0)
+
+
+def data_files(
+    storage: Storage,
+    location: str,
+    patterns: Sequence[str] = (),
+    warnings: list[str] | None = None,
+    setting: str = "datasets.NAME.files",
+) -> list[Entry]:
+    """Return the data files below a snapshot, sorted; hidden and marker files do not count.
+
+    Args:
+        storage: storage of the location.
+        location: the snapshot.
+        patterns: from `patterns_of`.
+        warnings: gets the names of other files, and the `setting` to change if they are Parquet files.
+        setting: name of the setting of the patterns.
+    """
+    files, others = [], []
+    for entry in storage.list(location, recursive=True):
+        below = entry.location.removeprefix(location).strip("/").split("/")
+        if entry.is_directory or any(part.startswith((".", "_")) for part in below):
+            continue
+        if is_data_file(entry, patterns):
+            files.append(entry)
+        elif entry.bytes and not entry.name.endswith(".crc"):
+            others.append(entry)
+    if others and warnings is not None:
+        expected = f"not of the form {', '.join(patterns)}" if patterns else "not named .parquet"
+        text = f"{location}: ignored {', '.join(entry.name for entry in others[:_SHOWN])}: {expected}"
+        if hidden := _parquet_inside(storage, others):
+            text += f"; Parquet by content: {_names(hidden)}; to read them, set {setting}='*'"
+        warnings.append(text)
+    return files
+
+
+def no_data_files(services: Services, location: str, otherwise: str, setting: str = "") -> SnapshotError:
+    """Return the error of a snapshot without data files.
+
+    Args:
+        services: of the run.
+        location: the snapshot.
+        otherwise: advice if no file is Parquet by its content.
+        setting: name of the setting of the patterns; by default that of the dataset.
+    """
+    setting = setting or f"datasets.{services.dataset}.files"
+    found = (
+        entry
+        for entry in services.storage.list(location, recursive=True)
+        if not entry.is_directory and entry.bytes and not entry.name.startswith((".", "_"))
+    )
+    if hidden := _parquet_inside(services.storage, list(islice(found, _LOOKED_INTO))):
+        patterns = patterns_of(services)
+        expected = f"of the form {', '.join(patterns)}" if patterns else "named .parquet or .parq"
+        return SnapshotError(
+            f"{location}: no file is {expected}; Parquet by content, as UNLOAD of Athena writes: {_names(hidden)}; "
+            f"set {setting}='*', or to a pattern of their names",
+            accept={setting: "'*'"},
+        )
+    return SnapshotError(f"{location}: {otherwise}")
+
+
+def _names(entries: Sequence[Entry]) -> str:
+    return ", ".join(entry.name for entry in entries)
+
+
+def _parquet_inside(storage: Storage, entries: Sequence[Entry]) -> list[Entry]:
+    """Return those of the first files that begin as Parquet files do."""
+    found = []
+    for entry in entries[:_LOOKED_INTO]:
+        try:
+            with storage.open(entry.location) as stream:
+                if stream.read(len(_MAGIC)) == _MAGIC:
+                    found.append(entry)
+        except OSError:
+            # Only the advice needs this file.
+            continue
+    return found
