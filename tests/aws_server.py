@@ -25,6 +25,7 @@ from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.responses import ServiceQuotasResponse
 
 import aws_calls
+from glue_statistics import glue_statistics
 
 aws_calls.install()
 
@@ -46,7 +47,7 @@ def served() -> Iterator[str]:
     # The server logs requests to a logger of the whole process.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    with account_quotas():
+    with account_quotas(), glue_statistics():
         server.start()
         try:
             host, port = server.get_host_and_port()

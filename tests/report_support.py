@@ -12,6 +12,7 @@ from bucketwheel.report import render
 from bucketwheel.runs import manifest as kinds
 from bucketwheel.runs.cost import Cost
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Drift, Manifest
+from bucketwheel.runs.record import Record
 
 RUN_ID = "2025-10-22-20251101T041109Z-3f9a1c"
 WARNINGS = ("1204 rows have a NULL key", "2345678 rows repeat a key")
@@ -103,7 +104,7 @@ def stage(result: dict[str, Any]) -> kinds.StageRecord:
     return kinds.StageRecord(started="", seconds=1, result=result)
 
 
-def manifest(*results: kinds.Record, **other: Any) -> Manifest:
+def manifest(*results: Record, **other: Any) -> Manifest:
     """Return the manifest of a run whose first stages have `results`."""
     done = zip(STAGES, SECONDS, results, strict=False)
     values = {

@@ -13,13 +13,13 @@ from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
 from bucketwheel.runs.manifest import (
     DiscoverResult,
     Manifest,
-    Record,
     SizeResult,
     SourceColumn,
     SourceFile,
     SplitResult,
     StageRecord,
 )
+from bucketwheel.runs.record import Record
 from bucketwheel.settings import loading
 from bucketwheel.stages.size import Size
 from bucketwheel.stages.split import Split

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bucketwheel.runs import manifest
+from bucketwheel.runs.record import Record
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.settings.base import parse_bytes, parse_memory
 
@@ -98,7 +99,7 @@ def records() -> list[type[BaseModel]]:
     record_classes = [
         kind
         for kind in vars(manifest).values()
-        if isinstance(kind, type) and issubclass(kind, manifest.Record) and kind is not manifest.Record
+        if isinstance(kind, type) and issubclass(kind, Record) and kind is not Record
     ]
     return sorted(record_classes, key=lambda kind: (kind is not manifest.Manifest, kind is not manifest.StageRecord))
 

@@ -12,10 +12,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 _TESTS = Path(__file__).resolve().parents[2] / "tests"
 _START_SECONDS = 120
@@ -46,27 +45,18 @@ def aws_process(work: Path) -> Iterator[str]:
         server.communicate()
 
 
-def _answer(body: dict[str, Any]) -> Callable[[object], str]:
-    return lambda _: json.dumps(body)
-
-
-def add_statistics() -> None:
-    """Add the calls for column statistics that moto lacks: a CTAS of Trino ends with one."""
+def add_functions() -> None:
+    """Add the call for user-defined functions that moto lacks: Trino sends it for every query."""
     from moto.glue.responses import GlueResponse
 
-    for kind in ("table", "partition"):
-        none = _answer({"ColumnStatisticsList": [], "Errors": []})
-        setattr(GlueResponse, f"get_column_statistics_for_{kind}", none)
-        setattr(GlueResponse, f"update_column_statistics_for_{kind}", _answer({"Errors": []}))
-        setattr(GlueResponse, f"delete_column_statistics_for_{kind}", _answer({}))
-    setattr(GlueResponse, "get_user_defined_functions", _answer({"UserDefinedFunctions": []}))  # noqa: B010
+    setattr(GlueResponse, "get_user_defined_functions", lambda _: json.dumps({"UserDefinedFunctions": []}))  # noqa: B010
 
 
 def main() -> None:
     from aws_server import served, strict_glue
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    add_statistics()
+    add_functions()
     with strict_glue(), served() as endpoint:
         address = Path(sys.argv[1])
         written = address.with_suffix(".part")

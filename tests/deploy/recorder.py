@@ -23,6 +23,7 @@ _ON_OBJECT = {
     "DeleteObject": "s3:DeleteObject",
 }
 _ON_TABLE = {"GetTable", "CreateTable", "UpdateTable", "DeleteTable"}
+_ON_STATISTICS = {f"{action}ColumnStatisticsForTable" for action in ("Get", "Update", "Delete")}
 _ON_DATABASE = {"GetDatabase", "CreateDatabase"}
 _ON_QUERY = {"GetQueryExecution", "GetQueryResults", "StopQueryExecution"}
 _GLUE = f"arn:aws:glue:{REGION}:{ACCOUNT}:"
@@ -113,6 +114,8 @@ def _of_glue(operation: str, params: Mapping[str, Any]) -> Iterator[Call]:
     resources = ["catalog", f"database/{database}"]
     if operation in _ON_TABLE:
         resources.append(f"table/{database}/{params.get('Name') or params['TableInput']['Name']}")
+    elif operation in _ON_STATISTICS:
+        resources.append(f"table/{database}/{params['TableName']}")
     elif operation == "GetTables":
         # As a resource, not as a pattern: who lists has to be allowed to see every table.
         resources.append(f"table/{database}/*")

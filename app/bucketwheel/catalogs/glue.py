@@ -8,8 +8,10 @@ Bucketwheel compares the version first, and calls `DeleteTable` only to undo a c
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
@@ -17,6 +19,7 @@ from botocore.exceptions import ClientError
 from bucketwheel.aws import clients, lake_formation
 from bucketwheel.aws.errors import code_of, explain, is_denied, wrap_aws_errors
 from bucketwheel.aws.retry import retry_throttled
+from bucketwheel.catalogs.glue_statistics import Entry, entries, same_entry
 from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
 from bucketwheel.catalogs.sql import LONGEST_NAME, check_plain_name
 from bucketwheel.contracts import CatalogTable
@@ -36,6 +39,12 @@ _EXISTS = "AlreadyExistsException"
 _CONFLICT = "ConcurrentModificationException"
 # Glue can refuse both of two simultaneous calls, so a refused call is retried if the table has not changed.
 _CONFLICT_RETRIES = 5
+# Columns of one call, by Glue's API.
+_READ_COLUMNS = 100
+_WRITTEN_COLUMNS = 25
+_DELETE_THREADS = 4
+# Refused columns to name.
+_SHOWN = 5
 
 
 class GlueCatalog:
@@ -155,6 +164,67 @@ class GlueCatalog:
             # The table existed a moment ago, so an earlier attempt deleted it although its response was lost.
             if refusal.code != _MISSING:
                 raise refusal.error from refusal.cause
+
+    def column_entries(self, table: CatalogTable) -> list[Entry]:
+        """See `contracts.StatisticsCatalog.column_entries`."""
+        return entries(table, table.statistics, datetime.now(UTC)) if table.statistics else []
+
+    def column_statistics(self, table: CatalogTable) -> list[Entry]:
+        """See `contracts.StatisticsCatalog.column_statistics`."""
+        names = [name.lower() for name, _ in table.columns]
+        pages = [names[start : start + _READ_COLUMNS] for start in range(0, len(names), _READ_COLUMNS)]
+        answers = [self._checked(table.name, "get_column_statistics_for_table", ColumnNames=page) for page in pages]
+        # `Errors` also names the columns without statistics. What Glue cannot read may still exist.
+        unread = [
+            {"ColumnName": error["ColumnName"]}
+            for answer in answers
+            for error in answer.get("Errors") or ()
+            if error.get("Error", {}).get("ErrorCode") != _MISSING
+        ]
+        return [*unread, *(entry for answer in answers for entry in answer.get("ColumnStatisticsList", ()))]
+
+    def put_column_statistics(self, name: str, columns: Sequence[Entry]) -> list[str]:
+        """See `contracts.StatisticsCatalog.put_column_statistics`."""
+        columns = [column for column in columns if "StatisticsData" in column]
+        problems = []
+        for start in range(0, len(columns), _WRITTEN_COLUMNS):
+            part = list(columns[start : start + _WRITTEN_COLUMNS])
+            answer = self._checked(name, "update_column_statistics_for_table", ColumnStatisticsList=part)
+            for refused in answer.get("Errors") or ():
+                column = refused.get("ColumnStatistics", {}).get("ColumnName", "?")
+                reason = refused.get("Error", {})
+                problems.append(f"{column}: {reason.get('ErrorCode', '')} {reason.get('ErrorMessage', '')}".strip())
+        if not problems:
+            return []
+        listed = "; ".join(problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        return [f"table {self.database}.{name}: Glue refused the statistics of columns {listed}{more}"]
+
+    def delete_column_statistics(self, name: str, columns: Sequence[Entry]) -> None:
+        """See `contracts.StatisticsCatalog.delete_column_statistics`."""
+
+        def delete(entry: Entry) -> None:
+            try:
+                self._call(
+                    name, "delete_column_statistics_for_table", TableName=name.lower(), ColumnName=entry["ColumnName"]
+                )
+            except _Refused as refusal:
+                if refusal.code != _MISSING:
+                    raise refusal.error from refusal.cause
+
+        # One call per column: Glue has no call for several.
+        with ThreadPoolExecutor(_DELETE_THREADS) as pool:
+            list(pool.map(delete, columns))
+
+    def same_column_statistics(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """See `contracts.StatisticsCatalog.same_column_statistics`."""
+        return same_entry(one, other)
+
+    def _checked(self, name: str, action: str, **arguments: Any) -> Any:
+        try:
+            return self._call(name, action, TableName=name.lower(), **arguments)
+        except _Refused as refusal:
+            raise refusal.error from refusal.cause
 
     def _create(self, name: str, table_input: dict[str, Any]) -> None:
         try:

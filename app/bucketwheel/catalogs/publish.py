@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import partial
 
 from bucketwheel.catalogs.hive_types import hive_type
-from bucketwheel.contracts import Catalog, CatalogTable, Fence, Services
-from bucketwheel.contracts.catalog import same_definition, same_location, same_version
+from bucketwheel.catalogs.statistics import StatisticsPublication
+from bucketwheel.contracts import Catalog, CatalogTable, Fence, Services, StatisticsCatalog, TableStatistics
+from bucketwheel.contracts.catalog import STATISTICS, same_definition, same_location, same_version
 from bucketwheel.errors import ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import (
@@ -16,6 +17,7 @@ from bucketwheel.runs.manifest import (
     Manifest,
     PublishedTable,
     PublishResult,
+    TableColumns,
 )
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import join
@@ -60,6 +62,9 @@ def definitions(
             "numRows": str(written[table.name].rows),
             "totalSize": str(written[table.name].bytes),
         }
+        statistics = _statistics(manifest, services, table)
+        if statistics is not None:
+            parameters[STATISTICS] = services.settings.catalog.column_statistics
         if size.bucketed:
             parameters |= _bucket_parameters(size.hash)
         defined = CatalogTable(
@@ -70,9 +75,24 @@ def definitions(
             bucket_count=size.bucket_count if size.bucketed else 0,
             sorted=size.sort and size.bucketed,
             parameters=parameters,
+            statistics=statistics,
         )
         tables.append(_copied(defined, copy_of[table.name]) if table.name in copy_of else defined)
     return tables
+
+
+def _statistics(manifest: Manifest, services: Services, table: TableColumns) -> TableStatistics | None:
+    """Return the statistics of a table, or None if they are not to be published or the run collected none."""
+    collected = {column.name: column for column in manifest.bucket.column_statistics}
+    if not collected or services.settings.catalog.column_statistics == "none":
+        return None
+    if not issubclass(services.catalog_class(), StatisticsCatalog):
+        return None
+    columns = (*manifest.split.keys, *table.columns)
+    return TableStatistics(
+        manifest.discover.rows,
+        {column.name: collected[column.source] for column in columns if column.source in collected},
+    )
 
 
 def _copied(table: CatalogTable, copy: CopiedTable) -> CatalogTable:
@@ -159,24 +179,29 @@ def publish_all(
             _refuse_foreign([(table.name, table.parameters.get(DATASET)) for table in tables], before)
         replacing(_replaced(tables, before))
         changed: list[_Change] = []
+        statistics = StatisticsPublication(catalog, tables)
         try:
             for table, previous in zip(tables, before, strict=True):
                 if previous is None or not same_definition(previous, table):
                     with fence.guard():
+                        statistics.withdraw(previous, table)
                         changed.append(_put(catalog, table, previous))
             _check_shown(catalog, tables)
             with fence.guard():
                 then()
         except BaseException as error:
             _undo(catalog, changed, error)
+            statistics.restore(error)
             raise
+        warnings = statistics.publish(tables, fence)
     return PublishResult(
         tables=tuple(
             PublishedTable(
                 name=table.name, location=table.location, previous_location=previous.location if previous else None
             )
             for table, previous in zip(tables, before, strict=True)
-        )
+        ),
+        warnings=warnings,
     )
 
 

@@ -10,7 +10,7 @@ A stage gets the manifest with the results of earlier stages and a `Services` re
 never calls another stage. `plugins.py` finds backends by name and imports them when they are chosen.
 """
 
-from bucketwheel.contracts.catalog import Catalog, CatalogTable
+from bucketwheel.contracts.catalog import Catalog, CatalogTable, StatisticsCatalog, TableStatistics
 from bucketwheel.contracts.engine import BucketCheck, BucketJob, Engine, EngineStatistics, Slice, TableLayout
 from bucketwheel.contracts.executor import SqlExecutor, Statement, TableCopy
 from bucketwheel.contracts.stage import (
@@ -41,7 +41,9 @@ __all__ = [
     "SqlExecutor",
     "Stage",
     "Statement",
+    "StatisticsCatalog",
     "TableCopy",
     "TableLayout",
+    "TableStatistics",
     "of_run",
 ]

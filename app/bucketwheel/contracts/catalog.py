@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bucketwheel.errors import ConcurrentPublishError
+from bucketwheel.runs.column_statistics import ColumnStatistics
+
+# Parameter of tables that may have statistics of columns; its value is the setting that they were collected with.
+STATISTICS = "bucketwheel.column_statistics"
+
+
+@dataclass(frozen=True)
+class TableStatistics:
+    """The number of rows of a table and the statistics of its columns, by their names in the table."""
+
+    rows: int
+    columns: Mapping[str, ColumnStatistics]
 
 
 @dataclass(frozen=True)
@@ -14,7 +26,7 @@ class CatalogTable:
     """A table definition in a catalog; types are Hive type names, `version` is the catalog's own.
 
     `native` is the complete definition in the form of the catalog, so that putting the table back restores
-    all of it.
+    all of it. `statistics` are to be published with the table; `get` and `tables` do not return them.
     """
 
     name: str
@@ -26,6 +38,7 @@ class CatalogTable:
     parameters: Mapping[str, str] = field(default_factory=dict)
     version: str | None = None
     native: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    statistics: TableStatistics | None = field(default=None, compare=False, repr=False)
 
     @property
     def run_id(self) -> str | None:
@@ -143,4 +156,44 @@ class Catalog(Protocol):
 
     def tables(self) -> Sequence[CatalogTable]:
         """Return every table of the database, by name."""
+        ...
+
+
+@runtime_checkable
+class StatisticsCatalog(Protocol):
+    """What a catalog offers, besides `Catalog`, if it holds statistics of columns.
+
+    An entry has the form of the catalog; it belongs to one column.
+    """
+
+    def column_entries(self, table: CatalogTable) -> list[dict[str, Any]]:
+        """Return the entries to publish for a table, from its `statistics`."""
+        ...
+
+    def column_statistics(self, table: CatalogTable) -> list[dict[str, Any]]:
+        """Return the entries that the catalog holds for the columns of a table.
+
+        Raises:
+            CatalogError: the catalog refused.
+        """
+        ...
+
+    def put_column_statistics(self, name: str, columns: Sequence[dict[str, Any]]) -> list[str]:
+        """Create or replace entries of a table; return what was refused, in words.
+
+        Raises:
+            CatalogError: the catalog refused all.
+        """
+        ...
+
+    def delete_column_statistics(self, name: str, columns: Sequence[dict[str, Any]]) -> None:
+        """Delete the entries of these columns; those that no longer exist do not count.
+
+        Raises:
+            CatalogError: the catalog refused.
+        """
+        ...
+
+    def same_column_statistics(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Return whether two entries have the same column and values."""
         ...

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.manifest import BucketOutcome
-from bucketwheel.settings import StorageSettings
+from bucketwheel.settings import StatisticsLevel, StorageSettings
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class BucketJob:
 
     `keys` holds (source name, new name) pairs. `dictionary_columns` names source columns that stay
     dictionary-encoded in the output. `scratch` is a directory for unfinished files that exists only while the
-    bucket stage runs.
+    bucket stage runs. `column_statistics` is the level of the statistics that the engine collects while it reads.
     """
 
     storage: StorageSettings
@@ -55,6 +56,7 @@ class BucketJob:
     dictionary_columns: frozenset[str]
     decoded_bytes_per_row: int
     scratch: str
+    column_statistics: StatisticsLevel = "none"
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,14 @@ class BucketCheck:
 class EngineStatistics:
     """Counters of an engine: bytes spilled to local disks and bytes sent between processes.
 
-    `warnings` lists failures that a retry repaired.
+    `warnings` lists failures that a retry repaired. `columns` has the statistics that the last call of `bucket`
+    collected, by source column; an engine without any leaves it empty, and none are published.
     """
 
     spilled_bytes: int = 0
     shuffled_bytes: int = 0
     warnings: tuple[str, ...] = ()
+    columns: tuple[ColumnStatistics, ...] = ()
 
     def since(self, before: EngineStatistics) -> EngineStatistics:
         """Return the difference from `before`, earlier statistics of the same engine."""
@@ -84,6 +88,7 @@ class EngineStatistics:
             self.spilled_bytes - before.spilled_bytes,
             self.shuffled_bytes - before.shuffled_bytes,
             self.warnings[len(before.warnings) :],
+            self.columns,
         )
 
 

@@ -23,7 +23,9 @@ from bucketwheel.host import available_threads
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
+from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.verify import verify_bucket
+from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
 from bucketwheel.storage import wrap_os_errors
@@ -50,15 +52,17 @@ class ArrowEngine:
         self._spill_budget = spill_budget(settings)
         self._spill_directory = settings.storage.spill_directory
         self._spilled = 0
+        self._columns: tuple[ColumnStatistics, ...] = ()
 
     def statistics(self) -> EngineStatistics:
         """See `contracts.Engine.statistics`."""
-        return EngineStatistics(self._spilled)
+        return EngineStatistics(self._spilled, columns=self._columns)
 
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
+        self._columns = ()
         skip = frozenset(done)
         todo = [number for number in range(job.bucket_count) if number not in skip]
         if not todo:
@@ -114,13 +118,20 @@ class ArrowEngine:
         working_rows = int(self._budget * WORKING_SHARE / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
         threads = max(1, min(self._threads, working_rows // _PREFERRED_BATCH_ROWS))
         max_rows = max(_MIN_BATCH_ROWS, working_rows // threads)
+        total = StatisticsCollector.of(job)
 
-        def work(part: Slice) -> int:
-            for number, scattered in enumerate(scatter(job, part, max_rows, dictionaries, skip)):
+        def work(part: Slice) -> tuple[int, StatisticsCollector]:
+            statistics = StatisticsCollector.of(job)
+            for number, scattered in enumerate(scatter(job, part, max_rows, dictionaries, skip, statistics)):
                 buffer.add(number, scattered)
-            return part.rows
+            return part.rows, statistics
 
-        yield from self._each(work, job.slices, threads)
+        with closing(self._each(work, job.slices, threads)) as parts:
+            for rows, statistics in parts:
+                total.merge(statistics)
+                yield rows
+        total.finish(dictionaries)
+        self._columns = total.result()
 
     def _gather_plan(self, job: BucketJob, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return the number of gather threads that the budget allows and the maximum rows of a bucket group."""

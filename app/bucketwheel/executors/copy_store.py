@@ -15,7 +15,8 @@ from bucketwheel.catalogs.sql import LONGEST_NAME
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import ConfigError, VerificationError
 from bucketwheel.formatting import counted
-from bucketwheel.runs.manifest import CopiedTable, Record
+from bucketwheel.runs.manifest import CopiedTable
+from bucketwheel.runs.record import Record
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import Storage, join

@@ -20,6 +20,7 @@ from bucketwheel.contracts import BucketJob, Slice
 from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
+from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.storage import Storage, fetch, wrap_os_errors
 
 # Few readers support INT64 nanoseconds. Microseconds are the finest unit that all of them support.
@@ -53,13 +54,18 @@ def projected_columns(job: BucketJob) -> list[str]:
 
 
 def scatter(
-    job: BucketJob, part: Slice, max_rows: int, dictionaries: UnifiedDictionaries, skip: Collection[int] = ()
+    job: BucketJob,
+    part: Slice,
+    max_rows: int,
+    dictionaries: UnifiedDictionaries,
+    skip: Collection[int] = (),
+    statistics: StatisticsCollector | None = None,
 ) -> Iterator[Scattered]:
     """Yield the rows of a slice ordered by bucket, at most `max_rows` at a time.
 
     Rows of one bucket keep their source order, so the result of gathering does not depend on how the source is
     split into slices. Rows of the buckets in `skip` are left out. The job's dictionary columns are returned as codes
-    of `dictionaries`.
+    of `dictionaries`. `statistics` collects the values of all rows, including those of the buckets in `skip`.
 
     Raises:
         UnreadableFilesError: a page cannot be read; the message names file, row group and column.
@@ -73,7 +79,7 @@ def scatter(
         return Scattered(part.index, offsets, batch.take(pa.array(order)))
 
     # Unlike a loop, map frees the batch before it yields the ordered copy, which halves the memory.
-    return map(ordered, _read(job, part, max_rows, dictionaries))
+    return map(ordered, _read(job, part, max_rows, dictionaries, statistics))
 
 
 def _bucket_order(
@@ -89,13 +95,19 @@ def _bucket_order(
     return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), order
 
 
-def _read(job: BucketJob, part: Slice, max_rows: int, dictionaries: UnifiedDictionaries) -> Iterator[pa.RecordBatch]:
+def _read(
+    job: BucketJob,
+    part: Slice,
+    max_rows: int,
+    dictionaries: UnifiedDictionaries,
+    statistics: StatisticsCollector | None,
+) -> Iterator[pa.RecordBatch]:
     columns = projected_columns(job)
     coded = job.dictionary_columns.difference(source for source, _ in job.keys)
     types = _written_types(job)
 
     def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return normalize_batch(batch.select(columns), types, coded, dictionaries)
+        return normalize_batch(batch.select(columns), types, coded, dictionaries, statistics)
 
     with wrap_os_errors(part.path, "open"):
         stream = Storage(job.storage).open(part.path)
@@ -188,15 +200,21 @@ def normalize_batch(
     types: Mapping[str, pa.DataType],
     coded: Collection[str],
     dictionaries: UnifiedDictionaries,
+    statistics: StatisticsCollector | None = None,
 ) -> pa.RecordBatch:
     """Return the batch in these types, with codes in place of the dictionaries of columns in `coded`."""
     arrays = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         kind = types[name]
         if name in coded and pa.types.is_dictionary(column.type):
-            arrays.append(dictionaries.column(name).encode(_with_values(column, kind)))
+            codes = dictionaries.column(name).encode(_with_values(column, kind))
+            arrays.append(codes)
+            if statistics is not None:
+                statistics.add_codes(name, kind, codes.to_numpy())
         else:
             arrays.append(column if kind.equals(column.type) else pc.cast(column, kind))
+            if statistics is not None:
+                statistics.add(name, arrays[-1])
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 

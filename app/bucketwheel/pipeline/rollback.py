@@ -82,6 +82,8 @@ def rollback(
             remove_withdrawal(runs, mark.dataset, mark.run_id)
         left = sorted(table.name for table in _live(services).tables if table.run_id != run_id)
     _report_result(manifest, withdrawn, left, report)
+    for text in result.warnings:
+        report(Progress(manifest.dataset, "rollback", "warning", message=text))
     return result
 
 

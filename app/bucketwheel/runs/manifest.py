@@ -11,10 +11,12 @@ from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple, Self, TypeVar, cast
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from bucketwheel.errors import SelectionError, StorageError
 from bucketwheel.formatting import html_table
+from bucketwheel.runs.column_statistics import ColumnStatistics
+from bucketwheel.runs.record import Record
 from bucketwheel.settings import PROMOTE
 
 SCHEMA_VERSION: Final = 1
@@ -22,12 +24,6 @@ SCHEMA_VERSION: Final = 1
 
 # Smaller changes in the share of NULLs are noise.
 _NOTABLE_SHARE = 0.001
-
-
-class Record(BaseModel):
-    """A frozen document part."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SourceFile(Record):
@@ -162,7 +158,11 @@ class BucketOutcome(Record):
 
 
 class BucketResult(Record):
-    """Result of `bucket`: all buckets in order; a bucket without rows has no files."""
+    """Result of `bucket`: all buckets in order; a bucket without rows has no files.
+
+    `column_statistics` covers the mapped columns that are not nested; it is empty if `catalog.column_statistics` is
+    `none`, or if a resumed run had no bucket left to write.
+    """
 
     rows: int
     empty_buckets: int
@@ -170,6 +170,7 @@ class BucketResult(Record):
     outcomes: tuple[BucketOutcome, ...]
     shuffled_bytes: int = 0
     warnings: tuple[str, ...] = ()
+    column_statistics: tuple[ColumnStatistics, ...] = ()
 
 
 class VerifiedTable(Record):

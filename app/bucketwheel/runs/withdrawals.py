@@ -10,7 +10,8 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from bucketwheel.errors import StorageError
-from bucketwheel.runs.manifest import Manifest, Record
+from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.record import Record
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import join
 

@@ -23,6 +23,7 @@ from bucketwheel.settings.models import (
     SizeSettings,
     SnapshotSettings,
     SplitSettings,
+    StatisticsLevel,
     StorageSettings,
     TrinoSettings,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "SizeSettings",
     "SnapshotSettings",
     "SplitSettings",
+    "StatisticsLevel",
     "StorageSettings",
     "TrinoSettings",
 ]

@@ -27,6 +27,7 @@ PROMOTE = "promote"
 
 LakeFormationGrant = Literal["database", "tables", "locations"]
 Policy = Literal["error", "warn", "allow"]
+StatisticsLevel = Literal["none", "basic", "distinct"]
 
 
 class BucketSettings(Frozen):
@@ -155,6 +156,8 @@ class CatalogSettings(Frozen):
         kms_key: ARN of the customer key of the Glue Data Catalog; `deploy` gives the role of the jobs permission to
             use it, and finds it if it may look.
         retry_seconds: Seconds to retry throttled calls to Glue and Athena, beyond `aws.attempts`.
+        column_statistics: Statistics of columns to collect and to publish in Glue: `none`; `basic`, with distinct
+            values of the key and of columns with few values only; `distinct`, of all columns, estimated.
     """
 
     kind: str = "duckdb"
@@ -167,6 +170,7 @@ class CatalogSettings(Frozen):
     lake_formation: Annotated[tuple[LakeFormationGrant, ...], BeforeValidator(parse_names)] = ()
     kms_key: str | None = None
     retry_seconds: Annotated[float, Field(ge=0)] = 120
+    column_statistics: StatisticsLevel = "basic"
 
     @model_validator(mode="after")
     def _prefixes_differ(self) -> CatalogSettings:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bucketwheel.contracts import BucketJob, Progress, Services
 from bucketwheel.errors import EngineError
 from bucketwheel.formatting import counted
+from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
@@ -25,7 +27,8 @@ class Bucket:
         Raises:
             EngineError: rows were lost or duplicated.
         """
-        job = bucket_job(manifest, services.runs)
+        level = services.settings.catalog.column_statistics
+        job = replace(bucket_job(manifest, services.runs), column_statistics=level)
         rows = manifest.discover.rows
         done = dict(services.checkpoints.load())
         finished = sum(outcome.rows for outcome in done.values())
@@ -52,6 +55,7 @@ class Bucket:
             outcomes=outcomes,
             shuffled_bytes=statistics.shuffled_bytes,
             warnings=(*statistics.warnings, *_skew(manifest, outcomes)),
+            column_statistics=_with_key(statistics.columns, job, outcomes),
         )
 
     def _report(self, services: Services, job: BucketJob, rows: int, size: int) -> None:
@@ -64,6 +68,19 @@ def _skew(manifest: Manifest, outcomes: Sequence[BucketOutcome]) -> list[str]:
     largest = max(outcomes, key=lambda outcome: outcome.rows)
     rows = [outcome.rows for outcome in outcomes]
     return skew_warnings(rows, manifest.discover.keys, manifest.size.hash, largest.null_keys)
+
+
+def _with_key(
+    columns: Sequence[ColumnStatistics], job: BucketJob, outcomes: Sequence[BucketOutcome]
+) -> tuple[ColumnStatistics, ...]:
+    """Add the number of distinct keys, which the outcomes tell: no key is in two buckets."""
+    if len(job.keys) > 1:
+        return tuple(columns)
+    distinct = sum(outcome.rows - outcome.null_keys - outcome.duplicate_keys for outcome in outcomes)
+    ((key, _),) = job.keys
+    return tuple(
+        column.model_copy(update={"distinct": distinct}) if column.name == key else column for column in columns
+    )
 
 
 def _part(dataset: str, outcome: BucketOutcome) -> Progress:

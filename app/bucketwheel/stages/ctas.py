@@ -38,5 +38,5 @@ class Ctas:
             mixes.append(record_live(manifest, services).mix_text())
 
         published = publish_run(manifest, services, settings.catalog.final_prefix, record, copies)
-        warnings += tuple(mix for mix in mixes if mix)
+        warnings += (*(mix for mix in mixes if mix), *published.warnings)
         return PublishResult(tables=published.tables, method=settings.ctas.method, copies=copies, warnings=warnings)

@@ -100,6 +100,30 @@ class EngineContract:
         outcomes = bucket(make_engine(), replace(job, slices=make_slices(paths, groups)))
         assert (outcomes, digests(job)) == expected
 
+    @pytest.mark.parametrize("done", [(), (0, 3, 4)])
+    def test_column_statistics_cover_all_rows_or_are_missing(
+        self, make_engine: MakeEngine, job: BucketJob, done: tuple[int, ...]
+    ) -> None:
+        """Statistics describe every row of the source, also if some buckets are finished; an engine may have none."""
+        engine = make_engine()
+        bucket(engine, replace(job, column_statistics="distinct"), done)
+        columns = {column.name: column for column in engine.statistics().columns}
+        if not columns:
+            return
+        rows = source()
+        assert sorted(columns) == sorted({KEY, *COLUMNS["codes"], *COLUMNS["texts"]} - {"Tags"})
+        for name, column in columns.items():
+            values = [value for value in rows[name].to_pylist() if value is not None]
+            assert column.nulls == rows[name].null_count
+            if name != KEY:
+                assert column.distinct == pytest.approx(len(set(values)), rel=0 if column.distinct_exact else 0.2)
+            if name == "Number":
+                assert (column.smallest, column.largest) == (str(min(values)), str(max(values)))
+            else:
+                assert (column.longest, column.bytes) == (max(map(len, values)), sum(map(len, values)))
+        bucket(engine, with_target(job, "without"))
+        assert engine.statistics().columns == ()
+
     def test_finished_buckets_are_skipped(
         self, make_engine: MakeEngine, job: BucketJob, expected: tuple[list[BucketOutcome], dict[str, str]]
     ) -> None:

@@ -96,6 +96,10 @@ def _catalog(deployment: Deployment) -> Iterator[Statement]:
     owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in (catalog.staged_prefix, catalog.final_prefix)]
     yield allow("ReadCatalog", ["glue:GetTable", "glue:GetTables"], [*around, sub(f"{base}table/{database}/*")])
     yield allow("Publish", ["glue:CreateTable", "glue:DeleteTable", "glue:UpdateTable"], [*around, *owned])
+    # Also without statistics, because those of an earlier run must be deleted.
+    statistics = ["Delete", "Get", *(["Update"] if catalog.column_statistics != "none" else [])]
+    actions = [f"glue:{action}ColumnStatisticsForTable" for action in statistics]
+    yield allow("PublishStatistics", actions, [*around, *owned])
     if deployment.uses_athena():
         # Athena reads the database with the caller's permissions; a copy is created and dropped, never changed.
         yield allow("ReadDatabase", ["glue:GetDatabase"], around)

@@ -10,6 +10,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,7 @@ from bucketwheel.errors import EngineError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather
 from bucketwheel.kernel.hashing import key_buckets
+from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
 
@@ -66,18 +68,24 @@ class SparkEngine:
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
+        self._statistics = replace(self._statistics, columns=())
         todo = tuple(number for number in range(job.bucket_count) if number not in done)
         if not todo:
             return
         finished: set[int] = set()
+        columns = StatisticsCollector.of(job)
         for kind, number, value in self._run(partial(_bucket_frame, job, todo)):
             if kind == "read":
                 advance(value, 0)
+                continue
+            if kind == "statistics":
+                columns.merge(value)
                 continue
             outcome = BucketOutcome.model_validate_json(value)
             finished.add(number)
             advance(outcome.rows, sum(file.bytes for file in outcome.files))
             yield outcome
+        self._statistics = replace(self._statistics, columns=columns.result())
         for number in todo:
             if number not in finished:
                 yield gather(job, number, lambda _: [], UnifiedDictionaries())

@@ -42,6 +42,7 @@ def add(one: EngineStatistics, other: EngineStatistics) -> EngineStatistics:
         one.spilled_bytes + other.spilled_bytes,
         one.shuffled_bytes + other.shuffled_bytes,
         one.warnings + other.warnings,
+        other.columns or one.columns,
     )
 
 

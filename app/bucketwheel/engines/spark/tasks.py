@@ -22,11 +22,13 @@ from bucketwheel.errors import BucketwheelError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter
+from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.runs.manifest import BucketOutcome
 
 Batches = Iterable[pa.RecordBatch]
-# Sends one task result to the driver: its kind, the number of its slice or bucket, and rows or a JSON text.
+# Sends one task result to the driver: its kind, the number of its slice, bucket or task, and rows, a JSON text or
+# statistics.
 Report = Callable[[tuple[str, int, Any]], None]
 
 # Decoded bytes of a batch in one task; a row group can be many times as large.
@@ -75,16 +77,20 @@ def scatter_task(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the shuffle rows of these slices."""
     dictionaries = UnifiedDictionaries()
+    statistics = StatisticsCollector.of(job)
     max_rows = max(_MIN_BATCH_ROWS, _BATCH_BYTES // job.decoded_bytes_per_row)
     skip = frozenset(range(job.bucket_count)).difference(*partitions.groups)
 
     def scattered() -> Iterator[Iterator[Any]]:
         for number in slices:
-            yield scatter(job, job.slices[number], max_rows, dictionaries, skip)
+            yield scatter(job, job.slices[number], max_rows, dictionaries, skip, statistics)
             report(("read", number, job.slices[number].rows))
 
     with _encode_errors():
         yield from write_shuffle(job, task, scattered(), dictionaries, partitions.by_group(), partitions.keys)
+    statistics.finish(dictionaries)
+    if statistics.columns:
+        report(("statistics", task, statistics))
 
 
 def gather_task(
