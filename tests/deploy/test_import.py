@@ -207,9 +207,11 @@ def test_denied_read_or_refused_import_is_an_error(
 def test_import_into_stack_that_cannot_change_is_refused(
     account: Account, imports: Imports, status: str, words: str
 ) -> None:
-    account.client("cloudformation").create_change_set(
-        StackName=NAME, ChangeSetName="c", ChangeSetType="CREATE", TemplateBody='{"Resources": {}}'
-    )
+    body = '{"Description": "Bucketwheel, prod: x", "Resources": {"T": {"Type": "AWS::SNS::Topic"}}}'
+    client = account.client("cloudformation")
+    client.create_change_set(StackName=NAME, ChangeSetName="c", ChangeSetType="CREATE", TemplateBody=body)
+    if status != "IMPORT_ROLLBACK_COMPLETE":
+        client.execute_change_set(StackName=NAME, ChangeSetName="c")
     account.force(status)
     with pytest.raises(DeployError, match=words):
         adopt(account)
@@ -260,7 +262,10 @@ def run(
 def test_import_command_imports_then_updates(account: Account, run: Callable[..., Result]) -> None:
     shown = run("--dry-run", JOBS[3])
     assert (shown.exit_code, shown.stderr) == (0, "")
-    assert shown.stdout == f"import   AWS::Glue::Job                     JobCreateAthenaBucketedTables  {JOBS[3]}\n"
+    assert shown.stdout == (
+        f"import   AWS::Glue::Job                     JobCreateAthenaBucketedTables  {JOBS[3]}; "
+        "the update removes Connections\n"
+    )
     declined = run(answers="n\n")
     assert (declined.exit_code, declined.stdout, account.status()) == (130, "nothing was changed\n", None)
     half = run(answers="y\nn\n")

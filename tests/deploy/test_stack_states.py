@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from moto.cloudformation.models import cloudformation_backends
 from moto_account import NAME, Account
 
 from aws_commands import answer, aws_commands, enum_of, own_commands
 from bucketwheel.aws import clients
-from bucketwheel.deploy import states, teardown
+from bucketwheel.deploy import adoption, states, teardown
 from bucketwheel.deploy.cloudformation import Stack
 from bucketwheel.deploy.states import Failed, StackName
 from bucketwheel.errors import DeployError
+from deploy_support import ACCOUNT, REGION
 
 # What moto says about types that it does not know.
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
@@ -92,7 +96,8 @@ def answers_events(monkeypatch: pytest.MonkeyPatch, client: Any, *pages: list[di
 def test_change_in_other_state_is_refused_with_way_out(account: Account) -> None:
     stack = Stack(account.configuration().settings, NAME, "prod")
     account.client("cloudformation").create_stack(
-        StackName=NAME, TemplateBody='{"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}'
+        StackName=NAME,
+        TemplateBody='{"Description": "Bucketwheel, prod: x", "Resources": {"T": {"Type": "AWS::SNS::Topic"}}}',
     )
     for status in (*states.BUSY, *states.STUCK):
         account.force(status)
@@ -202,3 +207,48 @@ def test_deletion_in_progress_is_awaited(account: Account) -> None:
 
     assert teardown.destroy(account.configuration(), account.confirm, account.said.append, sleep)
     assert (len(waited), account.asked[1:], account.status()) == (1, [], None)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        (
+            "Bucketwheel, dev: jobs",
+            r"belongs to environment 'dev', not to 'prod'; use --env dev, or set deploy.stack",
+        ),
+        ("the website", r"but Bucketwheel did not create it; set deploy.stack to another name"),
+        (None, r"but Bucketwheel did not create it; set deploy.stack to another name"),
+    ],
+)
+def test_stack_of_others_is_refused(account: Account, description: str | None, message: str) -> None:
+    template = {
+        "Resources": {"T": {"Type": "AWS::SNS::Topic"}},
+        **({"Description": description} if description else {}),
+    }
+    account.client("cloudformation").create_stack(StackName="theirs", TemplateBody=json.dumps(template))
+    config = account.configuration(deploy__stack="theirs")
+    commands: list[Callable[[], object]] = [
+        lambda: account.apply(deploy__stack="theirs"),
+        lambda: teardown.destroy(config, account.confirm),
+        lambda: adoption.adopt(config, [], account.confirm),
+    ]
+    for command in commands:
+        with pytest.raises(DeployError, match=message):
+            command()
+    assert account.asked == []
+
+
+def test_protected_stack_is_not_touched(account: Account) -> None:
+    account.apply()
+    (protected,) = cloudformation_backends[ACCOUNT][REGION].stacks.values()
+    protected.enable_termination_protection = True
+    account.asked.clear()
+    with pytest.raises(DeployError, match="is protected from deletion") as refused:
+        teardown.destroy(account.configuration(), account.confirm)
+    assert len(aws_commands(str(refused.value))) == 1
+    account.force("ROLLBACK_COMPLETE")
+    with pytest.raises(DeployError, match="is protected from deletion"):
+        account.apply()
+    # moto lacks the command that the message shows.
+    protected.enable_termination_protection = False
+    assert teardown.destroy(account.configuration(), account.confirm, sleep=lambda _: None)

@@ -29,18 +29,22 @@ from bucketwheel.settings.loading import Configuration
 
 # Properties that CloudFormation changes only by replacing the resource, with their default.
 _FIXED = {"AWS::IAM::Role": ("Path", "/")}
+# What AWS returns for properties that nobody set.
+_DEFAULTS = {"JobMode": "SCRIPT", "JobRunQueuingEnabled": False, "MaxSessionDuration": 3600, "Path": "/"}
 
 
 class Adopted(NamedTuple):
-    """An existing resource and its place in the template."""
+    """An existing resource and its place in the template; the update after the import removes `lost` properties."""
 
     logical_id: str
     kind: str
     name: str
     properties: Properties
+    lost: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{'import':<8} {self.kind:<34} {self.logical_id}  {self.name}"
+        lost = f"; the update removes {', '.join(self.lost)}" if self.lost else ""
+        return f"{'import':<8} {self.kind:<34} {self.logical_id}  {self.name}{lost}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def adopt(
     deployment = Deployment(config.settings, config.env)
     rendered = template(config.settings, config.env)
     stack = Stack(config.settings, deployment.stack, config.env, sleep)
+    stack.check_owner()
     status = stack.status()
     if status == states.IMPORT_UNDONE and not stack.resources():
         raise DeployError(
@@ -146,7 +151,9 @@ def _adopted(
         elif problem := _problem(stack, kind, name, properties):
             problems.append(problem)
         else:
-            adopted.append(Adopted(logical_id, kind, name, properties))
+            kept = rendered["Resources"][logical_id]["Properties"]
+            lost = tuple(key for key in properties if key not in kept and properties[key] != _DEFAULTS.get(key))
+            adopted.append(Adopted(logical_id, kind, name, properties, lost))
     if problems:
         raise DeployError("\n".join(problems))
     if absent := [name for name in names if name in missing - {one.name for one in adopted}]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -38,6 +39,8 @@ _MAX_WAIT_SECONDS = 3_600
 _STACK = "AWS::CloudFormation::Stack"
 # The first event of a change.
 _STARTS = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS")
+# The beginning of the description of each template.
+_OWNER = re.compile("Bucketwheel, ([^:]+):")
 _NO_REASON = "CloudFormation gave no reason; see the events of the stack"
 
 
@@ -84,6 +87,32 @@ class Stack:
         """Return the status, or None if the stack does not exist."""
         stack = self._described()
         return str(stack["StackStatus"]) if stack else None
+
+    def check_owner(self) -> None:
+        """Raise DeployError if the stack is not that of the environment, so that nobody changes or deletes it."""
+        # The others have no template, or nothing is done to them.
+        if self.status() in (None, states.REVIEW, states.IMPORT_UNDONE, *states.BUSY):
+            return
+        owner = _OWNER.match(str(self.template().get("Description", "")))
+        if owner is None:
+            raise DeployError(
+                f"stack {self.name} exists in {self.region} of account {self.account}, but Bucketwheel did not "
+                "create it; set deploy.stack to another name"
+            )
+        if owner[1] != self._env:
+            raise DeployError(
+                f"stack {self.name} belongs to environment {owner[1]!r}, not to {self._env!r}; use --env {owner[1]}, "
+                "or set deploy.stack to another name"
+            )
+
+    def check_deletable(self) -> None:
+        """Raise DeployError, with the command to change it, if the stack is protected from deletion."""
+        stack = self._described()
+        if stack and stack.get("EnableTerminationProtection"):
+            raise DeployError(
+                f"stack {self.name} is protected from deletion; to remove the protection: aws cloudformation "
+                f"update-termination-protection --no-enable-termination-protection {self.label.options}"
+            )
 
     def outputs(self) -> dict[str, str]:
         """Return the outputs by name."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from bucketwheel.deploy import application, keys, name_conflicts, quotas, states, teardown
+from bucketwheel.deploy import application, keys, name_conflicts, quotas, states, teardown, workgroup
 from bucketwheel.deploy.application import Application
 from bucketwheel.deploy.cloudformation import Change, Echo, Stack
 from bucketwheel.deploy.template.deployment import Deployment
@@ -65,6 +65,7 @@ def apply(
     template(config.settings, config.env)
     package.check_uploaded(config, deployment.package().uri)
     stack = Stack(config.settings, deployment.stack, config.env, sleep)
+    stack.check_owner()
     found = keys.find(deployment)
     for line in keys.lines(deployment, found):
         echo(line)
@@ -86,7 +87,8 @@ def apply(
         return Applied(stack.name, True, (), stack.outputs())
     with discarded_unless_done(stack, name) as done:
         stopping = _must_stop(config, stack, changes, sleep)
-        if not confirm("\n".join([_question(stack, kind, changes, stopping), *quotas.warnings(deployment)])):
+        notes = [*_left_behind(config, stack, changes), *quotas.warnings(deployment)]
+        if not confirm("\n".join([_question(stack, kind, changes, stopping), *notes])):
             return Applied(stack.name, False, tuple(changes), {})
         for running in stopping:
             running.stop(echo)
@@ -135,6 +137,22 @@ def _must_stop(
         if change.logical_id in names
     ]
     return [one for one, change in running if one.must_stop(change.properties if change.action == "Modify" else None)]
+
+
+def _left_behind(config: Configuration, stack: Stack, changes: list[Change]) -> Iterator[str]:
+    """Yield a line for each workgroup that CloudFormation cannot delete after the change, because it was used."""
+    removed = [
+        change.logical_id
+        for change in changes
+        if change.kind == workgroup.KIND and (change.action == "Remove" or change.replaced == "True")
+    ]
+    names = stack.resources() if removed else {}
+    for name in (names[logical_id][1] for logical_id in removed if logical_id in names):
+        if inside := workgroup.contents(config.settings, name):
+            yield (
+                f"workgroup {name} leaves the stack but stays, because it contains {inside}; to delete it: aws "
+                f"athena delete-work-group --recursive-delete-option --work-group {name} --region {stack.region}"
+            )
 
 
 def _dead_text(stack: Stack, status: str) -> str:

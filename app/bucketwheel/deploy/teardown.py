@@ -69,12 +69,14 @@ def destroy(
             f"stack {stack.name!r} of environment {config.env!r} does not exist in {stack.region} of account "
             f"{stack.account}"
         )
+    stack.check_owner()
     if status == states.DELETING:
         echo(f"stack {stack.name} is already being deleted")
         stack.delete(echo)
         return True
     if status in states.BUSY:
         raise DeployError(f"stack {stack.name} is in state {status}; {states.advice(stack.label, status)}")
+    stack.check_deletable()
     plan = _Plan() if status == states.REVIEW else _plan(config.settings, stack, sleep, delete_buckets)
     files = "and their files are kept" if not plan.buckets else "are kept, but not the files in the buckets below"
     head = f"stack {stack.name}, {stack.region}, account {stack.account}: tables {files}"
@@ -92,6 +94,7 @@ def remove(settings: Settings, stack: Stack, echo: Echo, sleep: Callable[[float]
     Raises:
         DeployError: see `destroy`.
     """
+    stack.check_deletable()
     _remove(settings, stack, _plan(settings, stack, sleep), echo)
 
 
