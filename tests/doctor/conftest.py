@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aws_server import REGION, plain_client
+from aws_server import REGION, plain_client, reset
 from bucketwheel import api
 from bucketwheel.aws import clients as aws_module
 from bucketwheel.doctor import Finding
@@ -27,6 +27,8 @@ def region(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def prod(region: str) -> Iterator[str]:
     """What the prod configuration expects to find."""
+    # Tests of deployments leave resources of these names in the moto of this process.
+    reset(region)
     services = ("s3", "glue", "athena", "iam", "lakeformation")
     s3, glue, athena, iam, lake = (plain_client(name, region) for name in services)
     for bucket in (DATA, RESULTS):

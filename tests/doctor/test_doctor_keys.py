@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -99,6 +100,27 @@ def test_key_of_topic_is_found(diagnose: Diagnose, prod: str, key: str) -> None:
     assert state(finding) == ("ok", f"{key}: topic {topic}")
 
 
+def test_policy_of_own_key_prints_missing_statements(diagnose: Diagnose, key: str) -> None:
+    finding = diagnose(deploy__kms_key=key)["key policy"]
+    assert state(finding) == ("failed", f"the policy of key {key} lacks what the stack needs: Notices, Logs")
+    first, _, pasted = finding.todo.partition("\n")
+    assert first.startswith("add these statements to its `Statement` list")
+    assert [statement["Sid"] for statement in json.loads(pasted)] == ["Notices", "Logs"]
+
+
+def test_policy_that_shuts_out_roles_of_the_account_fails(
+    diagnose: Diagnose, simulated: Simulated, prod: str, kms: Any
+) -> None:
+    other = {"AWS": "arn:aws:iam::123456789012:role/of-somebody-else"}
+    statement = {"Sid": "x", "Effect": "Allow", "Principal": other, "Action": "kms:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    closed = kms.create_key(Policy=policy, BypassPolicyLockoutSafetyCheck=True)["KeyMetadata"]["Arn"]
+    encrypted(prod, DATA, "aws:kms", KMSMasterKeyID=closed)
+    simulated(storage__kms_keys=closed)
+    finding = diagnose()["keys"]
+    assert state(finding) == ("failed", f"the policy of key {closed} lacks what the stack needs: Own")
+
+
 def test_disabled_key_fails(diagnose: Diagnose, prod: str, kms: Any, key: str) -> None:
     encrypted(prod, DATA, "aws:kms", KMSMasterKeyID=key)
     kms.disable_key(KeyId=key.rpartition("/")[2])
@@ -127,6 +149,8 @@ def test_refused_look_at_catalog_warns_with_the_setting(
         "glue": Refuses("GetDataCatalogEncryptionSettings", "get_data_catalog_encryption_settings", "AccessDenied"),
         "kms": Refuses("DescribeKey", "describe_key", "AccessDeniedException"),
     }
+    policy = Refuses("GetKeyPolicy", "get_key_policy", "AccessDeniedException")
+    monkeypatch.setattr(refused["kms"], "get_key_policy", vars(policy)["get_key_policy"], raising=False)
     monkeypatch.setattr(clients, "client", lambda name, *rest: refused.get(name) or real(name, *rest))
     finding = diagnose()["keys"]
     assert finding.state == "warning"

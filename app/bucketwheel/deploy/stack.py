@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from bucketwheel.deploy import application, keys, name_conflicts, quotas, states, teardown, workgroup
+from bucketwheel.deploy import application, key_policy, keys, name_conflicts, quotas, states, teardown, workgroup
 from bucketwheel.deploy.application import Application
 from bucketwheel.deploy.cloudformation import Change, Echo, Stack
 from bucketwheel.deploy.template.deployment import Deployment
@@ -69,6 +69,8 @@ def apply(
     found = keys.find(deployment)
     for line in keys.lines(deployment, found):
         echo(line)
+    if unchecked := key_policy.check(deployment, stack.account, stack.region):
+        echo(f"warning: {unchecked}")
     rendered = template(keys.merged(config.settings, found), config.env)
     status = stack.status()
     if status in states.DEAD or (status == states.IMPORT_UNDONE and not stack.resources()):

@@ -39,6 +39,8 @@ def checks(settings: Settings, env: str) -> Iterator[Check]:
         yield Check("role", lambda: trust.look(deployment))
         found = functools.cache(lambda: find_keys(deployment))
         yield Check("keys", lambda: keys.look(deployment, found()))
+        if settings.deploy.kms_key and not deployment.makes_key:
+            yield Check("key policy", lambda: keys.look_at_policy(deployment))
         yield Check("permissions", lambda: permissions.look(Deployment(merged(settings, found()), env)))
         if settings.emr_serverless.image and not deployment.on_glue:
             yield Check("image", lambda: image.look(deployment))

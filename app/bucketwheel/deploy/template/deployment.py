@@ -36,6 +36,20 @@ def arn_of(name: str) -> Any:
     return {"Fn::GetAtt": [name, "Arn"]}
 
 
+def filled(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a part of a template with the pseudo parameters in `names` filled in, such as ``AWS::Region``."""
+    if isinstance(value, list):
+        return [filled(part, names) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    text = value.get("Fn::Sub")
+    if text is None:
+        return {key: filled(part, names) for key, part in value.items()}
+    for name, given in names.items():
+        text = text.replace(f"${{{name}}}", given)
+    return text
+
+
 def logical(*words: str) -> str:
     """Return the words as one logical id: letters and digits, each word capitalised."""
     parts = "".join(c if c.isalnum() else " " for word in words for c in f"{word} ").split()

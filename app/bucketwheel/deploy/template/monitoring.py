@@ -15,14 +15,9 @@ _ERRORS = "ErrorLines"
 
 def logs(deployment: Deployment) -> Resources:
     """Return the log groups; the one for the jobs' output also counts error lines."""
-    names = {f"{name.capitalize()}Log": f"{deployment.log_prefix}/{name}" for name in log_group_names(deployment)}
-    # State machines may write to groups with this prefix; other names need a policy that grows with each group.
-    names["StatesLog"] = f"/aws/vendedlogs/states/{deployment.stack}"
-    if deployment.settings.monitoring.watch_schedule:
-        names["WatchLog"] = f"/aws/vendedlogs/states/{deployment.stack}-watch"
-    if deployment.settings.monitoring.long_run_minutes:
-        names["SlowWatchLog"] = f"/aws/vendedlogs/states/{deployment.stack}-slow"
-    resources: Resources = {logical_id: _log_group(deployment, name) for logical_id, name in names.items()}
+    resources: Resources = {
+        logical_id: _log_group(deployment, name) for logical_id, name in log_groups(deployment).items()
+    }
     resources["ErrorLines"] = {
         "Type": "AWS::Logs::MetricFilter",
         "Properties": {
@@ -39,6 +34,18 @@ def logs(deployment: Deployment) -> Resources:
         },
     }
     return resources
+
+
+def log_groups(deployment: Deployment) -> dict[str, str]:
+    """Return the names of the log groups, by logical id."""
+    names = {f"{name.capitalize()}Log": f"{deployment.log_prefix}/{name}" for name in log_group_names(deployment)}
+    # State machines may write to groups with this prefix; other names need a policy that grows with each group.
+    names["StatesLog"] = f"/aws/vendedlogs/states/{deployment.stack}"
+    if deployment.settings.monitoring.watch_schedule:
+        names["WatchLog"] = f"/aws/vendedlogs/states/{deployment.stack}-watch"
+    if deployment.settings.monitoring.long_run_minutes:
+        names["SlowWatchLog"] = f"/aws/vendedlogs/states/{deployment.stack}-slow"
+    return names
 
 
 def error_lines(deployment: Deployment) -> str:
