@@ -41,6 +41,8 @@ def test_rerun_of_finished_stages_of_failed_run_is_not_up_to_date(
     assert (again.changed, again.state) == (False, "has already finished these stages")
     assert case.run().state == "finished"
     assert case.run(UNPUBLISHED).state == "is already up to date"
+    case.run(["discover"], buckets__count=8)
+    assert case.run(resume="last", buckets__count=8).state == "has already finished these stages"
 
 
 def test_rerun_returns_run_that_is_not_newest(case: Case) -> None:

@@ -9,7 +9,7 @@ import pytest
 from failures import UNPUBLISHED, failed_in_bucket
 
 from bucketwheel.errors import QualityError, ResumeError
-from runs_support import DATASET, FEBRUARY, JANUARY, Case
+from runs_support import DATASET, FEBRUARY, JANUARY, Case, notes_of
 
 
 def refused(case: Case, **changes: object) -> str:
@@ -35,6 +35,19 @@ def refused(case: Case, **changes: object) -> str:
 def test_resume_is_refused_when_setting_changed(case: Case, setting: str, value: object, text: str) -> None:
     failed_in_bucket(case)
     assert text in refused(case, **{setting: value})
+
+
+def test_advice_after_refused_stages_starts_with_discover(case: Case) -> None:
+    failed_in_bucket(case)
+    with pytest.raises(ResumeError) as caught:
+        case.run(["bucket", "verify"], buckets__count=8)
+    assert notes_of(caught.value) == f"To start a new run: bucketwheel run {DATASET}"
+
+
+def test_later_stages_start_over_when_setting_changed(case: Case) -> None:
+    run_id = case.run(["discover"]).manifest.run_id
+    assert list(case.run(["split", "size"], split__column_limit=9).manifest.stages) == ["discover", "split", "size"]
+    assert [run.run_id for run in case.manifests()] == [run_id]
 
 
 def test_resume_is_refused_when_key_changed(case: Case) -> None:

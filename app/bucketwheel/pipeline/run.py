@@ -12,7 +12,7 @@ from bucketwheel.advice import advice, advice_of, remedy_of, selection
 from bucketwheel.catalogs.live_record import is_recorded
 from bucketwheel.catalogs.publish import is_current
 from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, of_run
-from bucketwheel.errors import BucketwheelError, VerificationError
+from bucketwheel.errors import BucketwheelError, ResumeError, VerificationError
 from bucketwheel.formatting import html_list, html_table, size_text
 from bucketwheel.pipeline.log import log_failure
 from bucketwheel.pipeline.peak_memory import PeakMemory
@@ -39,8 +39,10 @@ class RunOutcome:
         """The status of the run; or that an earlier command has done the work, perhaps without the other stages."""
         if self.changed:
             return self.manifest.status
-        left = any(name not in self.manifest.stages for name in self.manifest.planned_stages)
-        return "has already finished these stages" if left else "is already up to date"
+        done = self.manifest.stages
+        published = any(name in done for name in PUBLISHING)
+        whole = published and all(name in done for name in self.manifest.planned_stages)
+        return "is already up to date" if whole else "has already finished these stages"
 
     def _repr_html_(self) -> str:
         """Return the tables and the changes for a notebook."""
@@ -73,7 +75,11 @@ def run(
             return _run(settings, request, report, now, observer)
         except BaseException as error:
             if not advice_of(error):
-                error.add_note(advice(remedy_of(error), _command(request), request.resume or ""))
+                remedy = remedy_of(error)
+                if isinstance(error, ResumeError) and request.stages and "discover" not in request.stages:
+                    # Only `discover` starts a new run.
+                    remedy = replace(remedy, whole=True)
+                error.add_note(advice(remedy, _command(request), request.resume or ""))
             raise
 
 

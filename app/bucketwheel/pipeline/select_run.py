@@ -305,7 +305,7 @@ def _unchanged_or_restarted(
 
 def _can_restart(services: Services, stages: Sequence[Stage], manifest: Manifest) -> bool:
     """Return whether the run has written no data, and the selected stages can follow `discover`."""
-    if manifest.status == "finished" or "bucket" in manifest.stages or services.runs.has_data(manifest):
+    if "bucket" in manifest.stages or services.runs.has_data(manifest):
         return False
     try:
         check_requirements(manifest.model_copy(update={"stages": {"discover": manifest.stages["discover"]}}), stages)
