@@ -155,7 +155,15 @@ def test_readme_commands_run_as_written(reader: Reader, cloud: str) -> None:
         shutil.copytree(ROOT / "conf", "conf")
         source_and_archive()
 
-    before: Before = {"$ bucketwheel run people": [mapping], "doctor --env prod": [production]}
+    def next_month() -> None:
+        # A rollback needs two published runs.
+        shutil.copytree("people/snapshot_dt=2026-01-31", "people/snapshot_dt=2026-02-28")
+
+    before: Before = {
+        "$ bucketwheel run people": [mapping],
+        "rollback --previous": [next_month],
+        "doctor --env prod": [production],
+    }
     assert read("README.md", reader, before) >= 9
 
 
