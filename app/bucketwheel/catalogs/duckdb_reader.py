@@ -11,10 +11,11 @@ from pathlib import Path
 import duckdb
 
 from bucketwheel.catalogs.sql import literal, parquet_view, quoted
-from bucketwheel.contracts import Catalog
+from bucketwheel.contracts import Catalog, CatalogTable
 from bucketwheel.errors import CatalogError
+from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings
-from bucketwheel.storage import is_s3
+from bucketwheel.storage import Storage, is_s3
 
 _NAME = "bucketwheel_catalog"
 
@@ -22,21 +23,21 @@ _NAME = "bucketwheel_catalog"
 def connect(settings: Settings, catalog: Callable[[], Catalog]) -> duckdb.DuckDBPyConnection:
     """Return a connection whose default schema has the published tables; it cannot change the catalog.
 
-    It shows the tables of this moment: connect again to see those of a later run. For other catalogs than DuckDB's,
-    it has a view per table.
+    It shows the tables of this moment: connect again to see those of a later run. For files on S3 and for other
+    catalogs than DuckDB's, it has a view per table. Arrow reads files on S3 for DuckDB, with the credentials of this
+    moment, so DuckDB needs no S3 extension and no credentials of its own.
 
     Raises:
         CatalogError: nothing was published yet, or DuckDB cannot read the tables.
+        StorageError: files cannot be read.
     """
     path, database = settings.catalog.path, settings.catalog.database
     connection = duckdb.connect()
     try:
-        if is_s3(settings.target):
-            connection.execute("INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, PROVIDER credential_chain)")
-        if settings.catalog.kind == "duckdb" and path is not None:
+        if settings.catalog.kind == "duckdb" and path is not None and not is_s3(settings.target):
             _attach(connection, Path(os.path.realpath(path)), database)
         else:
-            _create_views(connection, catalog(), database)
+            _create_views(connection, catalog(), database, Storage.of(settings))
     except duckdb.Error as error:
         connection.close()
         raise CatalogError(f"the tables of {database!r} cannot be read with DuckDB: {error}") from error
@@ -61,11 +62,29 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, database: str) ->
     connection.execute(f"USE {_NAME}.{quoted(database)}")
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, catalog: Catalog, database: str) -> None:
+def _create_views(connection: duckdb.DuckDBPyConnection, catalog: Catalog, database: str, storage: Storage) -> None:
     tables = [table for table in catalog.tables() if table.run_id is not None]
     if not tables:
         raise CatalogError(f"{database}: no table is published; run first: bucketwheel run")
     connection.execute(f"CREATE SCHEMA {quoted(database)}")
     for table in tables:
-        connection.execute(parquet_view(database, table.name, table.location))
+        if is_s3(table.location):
+            _create_remote_view(connection, database, table, storage)
+        else:
+            connection.execute(parquet_view(database, table.name, table.location))
     connection.execute(f"USE memory.{quoted(database)}")
+
+
+def _create_remote_view(
+    connection: duckdb.DuckDBPyConnection, database: str, table: CatalogTable, storage: Storage
+) -> None:
+    dataset = aws_module("bucketwheel.storage.arrow_dataset", "s3://").parquet_dataset(storage, table.location)
+    if dataset is None:
+        raise CatalogError(
+            f"{database}.{table.name}: no Parquet files in {table.location}; publish another run, such as: "
+            "bucketwheel rollback RUN_ID (bucketwheel runs lists the runs)"
+        )
+    files = f"files of {table.name}"
+    connection.register(files, dataset)
+    view = f"{quoted(database)}.{quoted(table.name)}"
+    connection.execute(f"CREATE VIEW {view} AS SELECT * FROM temp.main.{quoted(files)}")  # noqa: S608 quoted

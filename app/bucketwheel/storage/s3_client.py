@@ -87,6 +87,29 @@ class S3Client:
             raise StorageError(f"s3://{bucket}/{key}: {_explain_no_response(error, client)}") from error
 
 
+def arrow_options(settings: StorageSettings) -> dict[str, Any]:
+    """Return the options of `pyarrow.fs.S3FileSystem` for the same access: credentials, region, endpoint."""
+    client = _client(settings)
+    credentials = clients.session().get_credentials()
+    defaults = AwsSettings()
+    options: dict[str, Any] = {
+        "region": client.meta.region_name,
+        "force_virtual_addressing": settings.path_style is False,
+        "connect_timeout": settings.connect_seconds or defaults.connect_seconds,
+        "request_timeout": settings.read_seconds or defaults.read_seconds,
+    }
+    if credentials is None:
+        options["anonymous"] = True
+    else:
+        key = credentials.get_frozen_credentials()
+        options |= {"access_key": key.access_key, "secret_key": key.secret_key, "session_token": key.token}
+    scheme, _, host = client.meta.endpoint_url.partition("://")
+    # AWS's own endpoint follows from the region.
+    if not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        options |= {"scheme": scheme, "endpoint_override": host.rstrip("/")}
+    return options
+
+
 def code_behind(error: StorageError) -> str:
     """Return the S3 error code behind an error, or an empty text."""
     return code_of(error.__cause__) if error.__cause__ else ""
