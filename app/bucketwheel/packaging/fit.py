@@ -41,8 +41,8 @@ def check_fit(archive: Path, given: tarfile.TarFile, members: Mapping[str, tarfi
     rest = [f"  … and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
     lines = "\n".join([*problems[:_SHOWN], *rest])
     raise UsageError(
-        f"{archive}: does not fit {target.text}:\n{lines}\nbuild one that fits: leave out --archive, which builds it "
-        f"with Docker for {target.docker_platform}, or use --without-docker instead{_other_machine(lines, target)}"
+        f"{archive}: does not fit {target.text}:\n{lines}\nbuild one that fits with --without-docker, or with Docker "
+        f"for {target.docker_platform} by leaving out --archive{_other_machine(lines, target)}"
     )
 
 
@@ -51,7 +51,7 @@ def _other_machine(lines: str, target: Target) -> str:
     machine = "aarch64" if other == "ARM64" else "x86_64"
     if target.platform == "Glue" or f"for Linux {machine}" not in lines:
         return ""
-    return f"; or set emr_serverless.architecture to {other}"
+    return f", or set emr_serverless.architecture to {other}"
 
 
 def _problem(
