@@ -16,7 +16,7 @@ from bucketwheel.cli import cli
 
 _SESSION = botocore.session.get_session()
 _AWS = re.compile(r"\baws ([a-z0-9-]+) ([a-z0-9-]+)((?: (?:--[a-z-]+|[\w:/.-]+))*)")
-_OWN = re.compile(r"\bbucketwheel ((?:[a-z-]+ ?)+)((?: ?--[a-z-]+(?: [\w.-]+)?)*)")
+_OWN = re.compile(r"\bbucketwheel ([a-z][a-z-]*(?: [a-z][a-z-]*)*)((?: --[a-z-]+(?: [\w./:=-]+)?)*)")
 # Options of the AWS command line itself.
 _GLOBAL = {"region", "query", "output"}
 

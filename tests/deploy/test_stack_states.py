@@ -61,6 +61,11 @@ def test_advice_names_resources_to_skip() -> None:
     assert "skip" not in states.advice(STACK, "UPDATE_ROLLBACK_FAILED")
 
 
+def test_commands_select_stack_with_another_name() -> None:
+    text = states.advice(StackName("ours", "eu-west-1", "prod"), "DELETE_FAILED")
+    assert own_commands(text) == ["bucketwheel deploy destroy --env prod --set deploy.stack=ours"]
+
+
 def test_undeleted_resources_have_commands() -> None:
     text = states.undeleted(STACK, FAILED)
     assert aws_commands(text) == [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from moto_account import NAME, Account
+from moto_account import LOCATION, NAME, Account
 
 import aws_shapes
 from bucketwheel.aws import clients
@@ -46,8 +46,8 @@ def test_existing_resources_are_named_before_creation(account: Account) -> None:
     assert str(refused.value) == (
         "already exists outside the stack: AWS::IAM::Role omc_flywheel-prod-glue-role, AWS::Glue::Job "
         "etl-omc-flywheel-prod-addressable-bucket, AWS::Athena::WorkGroup omc_flywheel-prod. Import it: bucketwheel "
-        "deploy import --env prod; or remove it, or choose another name (glue.role; deploy.job_prefix; "
-        "athena.workgroup); see docs/deploy.md"
+        f"deploy import --env prod --package {LOCATION}; or remove it, or choose another name (glue.role; "
+        "deploy.job_prefix; athena.workgroup); see docs/deploy.md"
     )
     assert account.status() is None
     side_by_side: dict[str, Any] = {"glue__role": "next-role", "deploy__job_prefix": "etl-next"}
@@ -78,7 +78,8 @@ def test_existing_buckets_are_named_when_stack_creates_them(
         account.apply(deploy__buckets="create")
     assert str(refused.value) == (
         f"already exists outside the stack: AWS::S3::Bucket {DATA}. Import it: bucketwheel deploy import --env "
-        "prod; or remove it, or choose another name (deploy.buckets=adopt, which leaves buckets as they are); see "
+        f"prod --package {LOCATION}; or remove it, or choose another name (deploy.buckets=adopt, which leaves "
+        "buckets as they are); see "
         "docs/deploy.md"
     )
     client = clients.client("s3", account.configuration().settings.aws)

@@ -92,6 +92,16 @@ def test_destroy_leaves_empty_workgroup_to_cloudformation(
     assert WORKGROUP not in {group["Name"] for group in account.client("athena").list_work_groups()["WorkGroups"]}
 
 
+def test_destroy_names_running_execution(account: Account) -> None:
+    account.apply()
+    client = account.client("stepfunctions")
+    (arn,) = (one["stateMachineArn"] for one in client.list_state_machines()["stateMachines"] if one["name"] == NAME)
+    client.start_execution(stateMachineArn=arn)
+    assert destroy(account)
+    note = f"state machine {arn}: an execution is running; it ends at its next step, its jobs go on"
+    assert account.asked[-1].splitlines()[-1] == note
+
+
 def started(account: Account, **settings: Any) -> str:
     """Deploy on EMR Serverless and return the id of the application, which is started."""
     account.apply(deploy__platform="emr-serverless", **settings)

@@ -86,7 +86,7 @@ def adopt(
     if status == states.IMPORT_UNDONE and not stack.resources():
         raise DeployError(
             f"stack {stack.name} is in state {status} and has no resources; delete it: bucketwheel deploy destroy "
-            f"--env {config.env}. Then repeat the import"
+            f"{stack.label.selection}. Then repeat the import"
         )
     check_changeable(stack, status)
     exists = status in states.SETTLED

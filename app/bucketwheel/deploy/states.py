@@ -48,6 +48,12 @@ class StackName(NamedTuple):
         """The options that select the stack for the AWS command line."""
         return f"--stack-name {self.name} --region {self.region}"
 
+    @property
+    def selection(self) -> str:
+        """The options that select the stack for `bucketwheel deploy`."""
+        own = f" --set deploy.stack={self.name}" if self.name != f"bucketwheel-{self.env}" else ""
+        return f"--env {self.env}{own}"
+
 
 class Failed(NamedTuple):
     """A resource that a change could not create, update or delete."""
@@ -78,11 +84,11 @@ def advice(stack: StackName, status: str, failed: Iterable[Failed] = ()) -> str:
         return f"fix the cause, then finish the rollback: {command}{skip}"
     if status == "IMPORT_ROLLBACK_FAILED":
         return (
-            f"delete the stack: bucketwheel deploy destroy --env {stack.env}; imported resources stay. Then "
-            f"repeat the import: bucketwheel deploy import --env {stack.env}"
+            f"delete the stack: bucketwheel deploy destroy {stack.selection}; imported resources stay. Then "
+            "repeat the import"
         )
     if status in DEAD:
-        return f"it can only be deleted: bucketwheel deploy destroy --env {stack.env}"
+        return f"it can only be deleted: bucketwheel deploy destroy {stack.selection}"
     cancel = f"; or cancel it: aws cloudformation cancel-update-stack {stack.options}"
     return (
         "another change is in progress; wait for it to finish (progress: aws cloudformation describe-stack-events "
@@ -98,7 +104,7 @@ def undeleted(stack: StackName, failed: Iterable[Failed]) -> str:
         for resource in resources
         if resource.kind in _OBSTACLES and resource.name
     ]
-    again = f"bucketwheel deploy destroy --env {stack.env}"
+    again = f"bucketwheel deploy destroy {stack.selection}"
     ids = " ".join(resource.logical_id for resource in resources)
     keep = f"aws cloudformation delete-stack {stack.options} --retain-resources {ids}"
     return "\n".join(

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bucketwheel.aws import clients
+from bucketwheel.aws.errors import wrap_aws_errors
 from bucketwheel.deploy import application, buckets, states, workgroup
 from bucketwheel.deploy.application import Application
 from bucketwheel.deploy.buckets import Bucket
@@ -17,6 +19,7 @@ from bucketwheel.settings.loading import Configuration
 
 Confirm = Callable[[str], bool]
 
+_MACHINE = "AWS::StepFunctions::StateMachine"
 _KEPT = ("Retain", "RetainExceptOnCreate")
 
 
@@ -105,8 +108,11 @@ def _plan(settings: Settings, stack: Stack, sleep: Callable[[float], None], dele
         DeployError: job runs are active.
     """
     plan = _Plan()
-    policies = {name: part.get("DeletionPolicy") for name, part in stack.template().get("Resources", {}).items()}
-    for logical_id, (kind, name) in stack.resources().items():
+    if not (resources := stack.resources()):
+        # A stack whose first import failed has no template either.
+        return plan
+    policies = {name: part.get("DeletionPolicy") for name, part in stack.template()["Resources"].items()}
+    for logical_id, (kind, name) in resources.items():
         emptied = delete_buckets and kind == buckets.KIND
         keeps = policies.get(logical_id) in _KEPT and not emptied
         plan.lines.append(f"{'keep' if keeps else 'delete':<8} {kind:<34} {logical_id}")
@@ -118,12 +124,25 @@ def _plan(settings: Settings, stack: Stack, sleep: Callable[[float], None], dele
         elif kind == workgroup.KIND and (inside := workgroup.contents(settings, name)):
             plan.workgroups.append(name)
             plan.notes.append(f"workgroup {name}: {inside} will be deleted")
+        elif kind == _MACHINE and _is_running(settings, name):
+            plan.notes.append(
+                f"state machine {name}: an execution is running; it ends at its next step, its jobs go on"
+            )
         elif kind == application.KIND and (running := Application(settings, name, sleep)).must_stop(None):
             plan.applications.append(running)
             plan.notes.append(f"application {name} will be stopped first")
     if delete_buckets and not plan.buckets:
         plan.notes.append("the stack has no buckets to delete (deploy.buckets=adopt leaves buckets as they are)")
     return plan
+
+
+def _is_running(settings: Settings, machine: str) -> bool:
+    """Return whether an execution of a state machine is running; Step Functions ends it when it is deleted."""
+    with wrap_aws_errors(DeployError, f"state machine {machine}"):
+        client = clients.client("stepfunctions", settings.aws)
+        return bool(
+            client.list_executions(stateMachineArn=machine, statusFilter="RUNNING", maxResults=1)["executions"]
+        )
 
 
 def _remove(settings: Settings, stack: Stack, plan: _Plan, echo: Echo) -> None:
