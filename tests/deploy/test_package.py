@@ -194,8 +194,16 @@ def test_archive_is_built_in_container_by_default(tmp_path: Path, given: Path) -
         api.package(configuration(), tmp_path / "package", own)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "platform"),
+    [
+        ({}, "linux/amd64"),
+        ({"deploy__platform": "emr-serverless"}, "linux/amd64"),
+        ({"deploy__platform": "emr-serverless", "emr_serverless__architecture": "ARM64"}, "linux/arm64"),
+    ],
+)
 def test_archive_build_failure_shows_error_of_docker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Path
+    overrides: dict[str, str], platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = checkout(tmp_path / "own")
     (own / "docker/ca").mkdir(parents=True)
@@ -217,11 +225,11 @@ def test_archive_build_failure_shows_error_of_docker(
     monkeypatch.setenv("PATH", str(programs), prepend=":")
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(BucketwheelError, match=r"(?s)archive failed; .*docker cp: Error: no space left on device"):
-        build_archive(own, Target.of(configuration().settings))
+        build_archive(own, Target.of(configuration(**overrides).settings))
     calls = (tmp_path / "called").read_text().splitlines()
     # What was made is removed all the same; it was made by the image's id.
     assert calls[-3:] == [
-        "create --platform linux/amd64 sha256:1234 none",
+        f"create --platform {platform} sha256:1234 none",
         "cp made:/bucketwheel-venv.tar.gz build/",
         "rm made",
     ]
