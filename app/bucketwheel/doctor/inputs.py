@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
+from bucketwheel.contracts import Services
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, MissingDependencyError
 from bucketwheel.formatting import counted
@@ -13,6 +15,10 @@ from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
 from bucketwheel.settings import Settings
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.split import read_mapping
+from bucketwheel.stages.task_memory import shortage
+
+# Maximum number of earlier runs to read for the sizes of a run.
+_MOST_RUNS = 5
 
 
 def checks(settings: Settings, remote_only: bool) -> Iterator[Check]:
@@ -41,7 +47,31 @@ def _exists(settings: Settings, name: str) -> CheckResult:
         if not isinstance(error, MissingDependencyError) and _is_denied(error):
             return warning(str(error).partition("; ")[0], "only the jobs' role needs access; check it there")
         raise
+    if short := _short_of_memory(services):
+        return warning(f"snapshot {snapshot_dt} in {location}; {short[0]}", short[1])
     return ok(f"snapshot {snapshot_dt} in {location}")
+
+
+def _short_of_memory(services: Services) -> tuple[str, str] | None:
+    """Return a shortage of memory and its fix, from the sizes of the newest run that has written its buckets."""
+    try:
+        runs = islice(services.runs.newest_first(services.dataset, unreadable=lambda _: None), _MOST_RUNS)
+        run = next((run for run in runs if "bucket" in run.stages), None)
+    except BucketwheelError:
+        return None  # Only the jobs' role needs access to the metadata of runs.
+    if run is None:
+        return None
+    before, count = run.size.bucket_count, services.settings.buckets.count
+    rows = max((outcome.rows for outcome in run.bucket.outcomes), default=0)
+    if isinstance(count, int):
+        rows = round(rows * before / count)
+    else:
+        count = before
+    text = shortage(services.settings, run.discover, run.split, count, run.size.slices, rows)
+    if text is None:
+        return None
+    problem, _, todo = text.partition("; ")
+    return f"{problem} (sizes of run {run.run_id})", todo
 
 
 def _is_denied(error: BaseException | None) -> bool:

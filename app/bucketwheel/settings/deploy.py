@@ -127,6 +127,11 @@ class EmrServerlessSettings(Frozen):
     price_vcpu: Price = 0.052624
     price_gb: Price = 0.0057785
 
+    @staticmethod
+    def most_memory_gb(cores: int) -> int:
+        """Return the largest memory of a worker with this many cores, in GB."""
+        return _EMR_MEMORY[cores][1]
+
     @model_validator(mode="after")
     def _fits_together(self) -> EmrServerlessSettings:
         if bool(self.subnets) != bool(self.security_groups):

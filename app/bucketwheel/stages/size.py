@@ -8,8 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-import pyarrow as pa
-
 from bucketwheel.contracts import BucketJob, Services
 from bucketwheel.contracts.executor import WRITERS
 from bucketwheel.engines.memory import gather_budget, gather_bytes
@@ -22,7 +20,6 @@ from bucketwheel.runs.manifest import (
     Manifest,
     SizeResult,
     SliceRecord,
-    SourceColumn,
     SourceFile,
     SplitResult,
     StageRecord,
@@ -32,12 +29,11 @@ from bucketwheel.runs.manifest import (
 from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.skew import skew_warnings
+from bucketwheel.stages.task_memory import decoded_bytes, shortage
 from bucketwheel.stages.written_bytes import Estimate, estimate_written_bytes
 
 # Decoded bytes of a slice: large enough for long shuffle blocks, small enough for several slices in memory.
 _SLICE_BYTES = 64 * 2**20
-# Bytes of the offset or length of a string value.
-_TEXT_OVERHEAD = 4
 
 
 class Size:
@@ -97,7 +93,7 @@ def _layout(manifest: Manifest, settings: Settings) -> SizeResult:
     used = {mapping.source for table in split.tables for mapping in table.columns}
     used |= {key.source for key in split.keys}
     schema = discovered.schema()
-    decoded = max(1, int(sum(_decoded_bytes(columns[name], schema, discovered.rows) for name in used)))
+    decoded = max(1, int(sum(decoded_bytes(columns[name], schema, discovered.rows) for name in used)))
     return SizeResult(
         bucket_count=count,
         bucketed=settings.buckets.count != "none",
@@ -115,8 +111,11 @@ def _layout(manifest: Manifest, settings: Settings) -> SizeResult:
         tables=tuple(
             _table_size(table, table_bytes[table.name], discovered.rows, count, settings) for table in split.tables
         ),
-        slices=tuple(_slices(discovered.files, decoded)),
-        warnings=tuple(_memory_warnings(settings, split, discovered.rows / count, decoded)),
+        slices=(slices := tuple(_slices(discovered.files, decoded))),
+        warnings=(
+            *_memory_warnings(settings, split, discovered.rows / count, decoded),
+            *_task_warnings(settings, discovered, split, count, slices),
+        ),
     )
 
 
@@ -159,17 +158,6 @@ def _files(size: int, rows: int, count: int, max_file_bytes: int) -> int:
     return min(max(filled_buckets(count, rows), 1) * per_bucket, max(rows, 1))
 
 
-def _decoded_bytes(column: SourceColumn, schema: pa.Schema, rows: int) -> float:
-    kind = schema.field(column.name).type
-    try:
-        return float(kind.bit_width) / 8 + 1 / 8
-    except ValueError:
-        pass  # Not of fixed width: use the size in the footer.
-    if stays_dictionary(column, schema):
-        return _TEXT_OVERHEAD + 1 / 8
-    return column.uncompressed_bytes / rows + _TEXT_OVERHEAD
-
-
 def _slices(files: Sequence[SourceFile], decoded_bytes_per_row: int) -> Iterator[SliceRecord]:
     target = max(1, _SLICE_BYTES // decoded_bytes_per_row)
     numbers = itertools.count()
@@ -196,6 +184,13 @@ def _warnings(largest: int, count: int, settings: Settings) -> Iterator[str]:
             "joins are faster "
             "with files of 100 MB to 1 GB; set buckets.count=auto"
         )
+
+
+def _task_warnings(
+    settings: Settings, snapshot: DiscoverResult, split: SplitResult, count: int, slices: Sequence[SliceRecord]
+) -> Iterator[str]:
+    if warning := shortage(settings, snapshot, split, count, slices):
+        yield warning
 
 
 def _memory_warnings(

@@ -1,0 +1,166 @@
+"""Compare the memory of a Spark task with what its platform leaves to it; docs/spark.md has the formula."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from bucketwheel.formatting import counted, size_text
+from bucketwheel.kernel.dictionaries import stays_dictionary
+from bucketwheel.runs.cost import dpus, platform_of
+from bucketwheel.runs.manifest import DiscoverResult, SliceRecord, SourceColumn, SplitResult
+from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings, Settings
+
+_GB = 2**30
+# Python and its libraries.
+_PROCESS_BYTES = 110_000_000
+# Copies of a table's blocks while a bucket is gathered: the blocks, their union, its sorted copy, the file.
+_GATHER_COPIES = 4
+# A scatter task decodes at most this much at a time, and holds 2.5 times as much.
+_SCATTER_BYTES, _SCATTER_COPIES = 128 * 2**20, 2.5
+# A DPU of Glue has 4 cores and 16 GB, 32 GB with R (Glue User Guide, "AWS Glue worker types"). Spark runs a task for
+# each core. Glue gives the JVM 10 of 16 GB; no document promises that.
+_CORES_PER_DPU, _GB_PER_DPU, _JVM_SHARE = 4, 16, 10 / 16
+# Types that also exist with twice the memory.
+_WITH_R = ("G.1X", "G.2X", "G.4X", "G.8X")
+# Largest `buckets.count`.
+_MOST_BUCKETS = 100_000
+# Bytes of the offset or length of a string value.
+_TEXT_OVERHEAD = 4
+
+
+@dataclass(frozen=True)
+class TaskMemory:
+    """Memory outside the JVM for each task of a worker; `larger` is a setting that gives more, if there is one."""
+
+    bytes: float
+    worker: str
+    tasks: int
+    larger: str | None
+
+
+def task_memory(settings: Settings) -> TaskMemory | None:
+    """Return the memory of a task on the platform of the jobs; None for a run outside AWS."""
+    platform = platform_of(settings)
+    if platform == "glue":
+        return _on_glue(settings.glue)
+    return _on_emr(settings.emr_serverless) if platform else None
+
+
+def _on_glue(glue: GlueJobSettings) -> TaskMemory:
+    units = dpus(glue.worker_type) or 1
+    memory = units * _GB_PER_DPU * (2 if glue.worker_type.startswith("R.") else 1)
+    options = glue.arguments.get("--conf", "")
+    tasks = _option(options, "spark.executor.cores") or units * _CORES_PER_DPU
+    heap = _option(options, "spark.executor.memory") or memory * _JVM_SHARE
+    larger = glue.worker_type.replace("G.", "R.")
+    return TaskMemory(
+        (memory - heap) * _GB / tasks,
+        f"a worker of type {glue.worker_type} ({memory} GB)",
+        tasks,
+        f"glue.worker_type={larger}" if glue.worker_type in _WITH_R else None,
+    )
+
+
+def _on_emr(emr: EmrServerlessSettings) -> TaskMemory:
+    heap, most = max(emr.memory_gb // 3, 1), EmrServerlessSettings.most_memory_gb(emr.cores)
+    return TaskMemory(
+        (emr.memory_gb - heap) * _GB / emr.cores,
+        f"a worker of {counted(emr.cores, 'core')} and {emr.memory_gb} GB",
+        emr.cores,
+        f"emr_serverless.memory_gb={most}" if emr.memory_gb < most else None,
+    )
+
+
+def _option(options: str, name: str) -> int | None:
+    """Return the number of a Spark setting in Glue's argument `--conf`, in GB if it is a size."""
+    match = re.search(rf"{re.escape(name)}=(\d+)g?\b", options)
+    return int(match[1]) if match else None
+
+
+def decoded_bytes(column: SourceColumn, schema: pa.Schema, rows: int) -> float:
+    """Return the bytes of a decoded value of a column, on average."""
+    kind = schema.field(column.name).type
+    try:
+        return float(kind.bit_width) / 8 + 1 / 8
+    except ValueError:
+        pass  # Not of fixed width: use the size in the footer.
+    if stays_dictionary(column, schema):
+        return _TEXT_OVERHEAD + 1 / 8
+    return column.uncompressed_bytes / rows + _TEXT_OVERHEAD
+
+
+def largest_bucket_rows(snapshot: DiscoverResult, bucket_count: int) -> int:
+    """Return the expected rows of the largest bucket: the average, and all rows without a key in one of them."""
+    missing = 0
+    if len(snapshot.keys) == 1:
+        missing = next(column.null_count or 0 for column in snapshot.columns if column.name == snapshot.keys[0])
+    return round((snapshot.rows - missing) / bucket_count) + missing
+
+
+def shortage(
+    settings: Settings,
+    snapshot: DiscoverResult,
+    split: SplitResult,
+    bucket_count: int,
+    slices: Sequence[SliceRecord],
+    rows: int | None = None,
+) -> str | None:
+    """Return a warning if a task needs more memory than its worker leaves to it.
+
+    Args:
+        settings: the platform and its workers.
+        snapshot: the columns of the source.
+        split: the columns of the tables.
+        bucket_count: buckets per table.
+        slices: units of the scan.
+        rows: rows of the largest bucket; None: expected from the footers.
+    """
+    memory = task_memory(settings)
+    if memory is None:
+        return None
+    schema, columns = snapshot.schema(), {column.name: column for column in snapshot.columns}
+    decoded = {name: decoded_bytes(columns[name], schema, max(snapshot.rows, 1)) for name in _used(split)}
+    keys = sum(decoded[key.source] for key in split.keys)
+    widths = {table.name: keys + sum(decoded[part.source] for part in table.columns) for table in split.tables}
+    widest = max(widths, key=lambda name: widths[name])
+    largest = largest_bucket_rows(snapshot, bucket_count) if rows is None else rows
+    gather = _PROCESS_BYTES + largest * (keys + _GATHER_COPIES * widths[widest])
+    left = f"{memory.worker} leaves about {size_text(memory.bytes)} to each of its {counted(memory.tasks, 'task')}"
+    if gather > memory.bytes:
+        enough = _buckets(bucket_count * (gather - _PROCESS_BYTES) / max(memory.bytes - _PROCESS_BYTES, 1))
+        ways = [f"set {memory.larger}"] if memory.larger else []
+        if settings.buckets.count == "none":
+            ways.insert(0, "raise size.max_files and size.files_per_gb")
+        elif largest > 2 * snapshot.rows / bucket_count:
+            # More buckets do not divide the rows of one key.
+            ways.insert(0, "remove rows without a key or with a frequent one")
+        elif enough <= _MOST_BUCKETS:
+            ways.insert(0, f"set buckets.count={enough}")
+        return (
+            f"gathering table {widest} of the largest bucket ({counted(largest, 'row')}) takes about "
+            f"{size_text(gather)}, but {left}; {' or '.join(ways) or 'split the wide table'}"
+        )
+    compressed = sum(columns[name].compressed_bytes for name in decoded) / max(snapshot.rows, 1)
+    longest = max((part.rows for part in slices), default=0)
+    at_once = min(longest * sum(decoded.values()), _SCATTER_BYTES)
+    scatter = _PROCESS_BYTES + longest * compressed + _SCATTER_COPIES * at_once
+    if scatter > memory.bytes:
+        larger = f"; set {memory.larger}, or write" if memory.larger else "; write"
+        return (
+            f"reading the largest row group ({counted(longest, 'row')}) takes about {size_text(scatter)}, but {left}"
+            f"{larger} the source with smaller row groups"
+        )
+    return None
+
+
+def _used(split: SplitResult) -> set[str]:
+    return {part.source for table in split.tables for part in table.columns} | {key.source for key in split.keys}
+
+
+def _buckets(needed: float) -> int:
+    """Return the next power of two."""
+    return 1 << max(int(-(-needed // 1)) - 1, 0).bit_length()

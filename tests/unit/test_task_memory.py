@@ -1,0 +1,83 @@
+"""A warning if a Spark task needs more memory than a worker of Glue or EMR Serverless leaves to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from bucketwheel.runs.manifest import DiscoverResult
+from bucketwheel.stages.task_memory import largest_bucket_rows, task_memory
+from stage_support import column, discovered, services, size
+
+ROWS = 374_000_000
+JOBS: dict[str, Any] = {"engine": "spark", "target": "s3://b/out", "buckets__count": 256}
+EMR = {"deploy__platform": "emr-serverless"}
+
+
+def snapshot(rows: int = ROWS, groups: int = 3000, nulls: int = 0) -> DiscoverResult:
+    """A key of 12 characters and 100 columns of 8 bytes."""
+    columns = [
+        column("Key", 10 * rows, uncompressed_bytes=12 * rows, null_count=nulls),
+        *(column(f"c{number}", 3 * rows) for number in range(100)),
+    ]
+    types = {f"c{number}": pa.float64() for number in range(100)}
+    return discovered(columns, [[rows // groups] * groups], types)
+
+
+def warnings(source: DiscoverResult | None = None, **overrides: Any) -> list[str]:
+    texts = size(source or snapshot(), **{**JOBS, **overrides}).warnings
+    return [text for text in texts if text.startswith(("gathering table", "reading the largest"))]
+
+
+def test_production_on_glue_is_warned_with_settings_that_help() -> None:
+    (warning,) = warnings()
+    assert warning == (
+        "gathering table addressable_ids of the largest bucket (1,460,930 rows) takes about 5.0 GB, but a worker of "
+        "type G.4X (64 GB) leaves about 1.6 GB to each of its 16 tasks; set buckets.count=1024 or set "
+        "glue.worker_type=R.4X"
+    )
+    assert warnings(buckets__count=1024) == []
+
+
+def test_emr_worker_is_warned_with_largest_memory_of_its_cores() -> None:
+    (warning,) = warnings(**EMR)
+    assert "a worker of 4 cores and 16 GB leaves about 3.0 GB to each of its 4 tasks" in warning
+    assert warning.endswith("; set buckets.count=512 or set emr_serverless.memory_gb=30")
+    assert warnings(**EMR, emr_serverless__memory_gb=30) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "gigabytes", "tasks"),
+    [
+        ({"glue__worker_type": "G.1X"}, 6 / 4, 4),
+        ({"glue__worker_type": "R.8X"}, 96 / 32, 32),
+        ({"glue__arguments": {"--conf": "spark.executor.memory=20g --conf spark.executor.cores=8"}}, 44 / 8, 8),
+        ({**EMR, "emr_serverless__cores": 8, "emr_serverless__memory_gb": 60}, 40 / 8, 8),
+    ],
+)
+def test_memory_of_task_is_what_the_jvm_leaves(overrides: dict[str, Any], gigabytes: float, tasks: int) -> None:
+    memory = task_memory(services(**{**JOBS, **overrides}).settings)
+    assert memory is not None
+    assert (memory.bytes, memory.tasks) == (gigabytes * 2**30, tasks)
+
+
+def test_run_outside_aws_has_no_task_memory() -> None:
+    assert warnings(target="out") == []
+    assert warnings(engine="arrow", target="out", memory="900GiB") == []
+
+
+def test_rows_without_key_enlarge_one_bucket() -> None:
+    assert largest_bucket_rows(snapshot(1000, 1), 10) == 100
+    assert largest_bucket_rows(snapshot(1000, 1, nulls=200), 10) == 280
+    assert warnings(buckets__count=4096) == []
+    (warning,) = warnings(snapshot(nulls=20_000_000), buckets__count=4096)
+    assert "(20,086,425 rows)" in warning
+    assert warning.endswith("; remove rows without a key or with a frequent one or set glue.worker_type=R.4X")
+
+
+def test_wide_row_groups_are_warned_for_reading() -> None:
+    (warning,) = warnings(snapshot(groups=40), buckets__count=100_000)
+    assert warning.startswith("reading the largest row group (9,350,000 rows) takes about ")
+    assert warning.endswith("or write the source with smaller row groups")
