@@ -13,7 +13,7 @@ from stage_support import column, discovered, services, size
 
 ROWS = 374_000_000
 JOBS: dict[str, Any] = {"engine": "spark", "target": "s3://b/out", "buckets__count": 256}
-EMR = {"deploy__platform": "emr-serverless"}
+EMR: dict[str, Any] = {"deploy__platform": "emr-serverless"}
 
 
 def snapshot(rows: int = ROWS, groups: int = 3000, nulls: int = 0) -> DiscoverResult:
