@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import boto3
+from moto.athena.models import AthenaBackend
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.glue.models import FakeTable, GlueBackend
@@ -47,13 +48,28 @@ def served() -> Iterator[str]:
     # The server logs requests to a logger of the whole process.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    with account_quotas(), glue_statistics():
+    with account_quotas(), glue_statistics(), _missing_workgroups():
         server.start()
         try:
             host, port = server.get_host_and_port()
             yield f"http://{host}:{port}"
         finally:
             server.stop()
+
+
+@contextmanager
+def _missing_workgroups() -> Iterator[None]:
+    """Make moto's Athena refuse a workgroup that does not exist, instead of returning none."""
+    real = AthenaBackend.get_work_group
+
+    def get(self: AthenaBackend, name: str) -> dict[str, Any]:
+        group = real(self, name)
+        if group is None:
+            raise JsonRESTError("InvalidRequestException", f"WorkGroup {name} is not found.")
+        return group
+
+    with mock.patch.object(AthenaBackend, "get_work_group", get):
+        yield
 
 
 @contextmanager

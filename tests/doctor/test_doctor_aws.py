@@ -48,7 +48,10 @@ def test_doctor_complete_account_passes_every_check(diagnose: Diagnose, simulate
         "credentials", "region", f"bucket {DATA}", f"bucket {RESULTS}",
         f"encryption {DATA}", f"public access {DATA}", f"encryption {RESULTS}", f"public access {RESULTS}",
         "database", "Lake Formation", "workgroup", "role", "keys", "permissions", "quotas", "template",
+        "stack", "archive",
     ]  # fmt: skip
+    # The role and the workgroup exist, but no stack.
+    assert cloud.pop("stack").state == "warning"
     assert {finding.state for finding in cloud.values()} == {"ok"}, cloud
     assert cloud["credentials"].found.startswith("account 123456789012, arn:aws:")
     assert cloud["region"].found == "us-east-1 (from the environment)"

@@ -12,7 +12,7 @@ from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.deploy.keys import find as find_keys
 from bucketwheel.deploy.keys import merged
 from bucketwheel.deploy.template.deployment import Deployment
-from bucketwheel.doctor import buckets, image, keys, lake_formation, permissions, quotas, trust
+from bucketwheel.doctor import buckets, image, keys, lake_formation, permissions, quotas, stack, trust
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError, CatalogError, ExecutorError
 from bucketwheel.settings import Settings
@@ -46,6 +46,8 @@ def checks(settings: Settings, env: str) -> Iterator[Check]:
             yield Check("image", lambda: image.look(deployment))
         yield Check("quotas", lambda: quotas.look(deployment))
         yield Check("template", lambda: quotas.stack_size(deployment))
+        yield Check("stack", lambda: stack.look(deployment))
+        yield Check("archive", lambda: stack.archive(deployment))
 
 
 def _credentials(settings: Settings) -> CheckResult:

@@ -6,6 +6,7 @@ from bucketwheel.deploy.quotas import quotas
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.deploy.template.template import MOST_BYTES, MOST_INLINE_BYTES, MOST_RESOURCES, compact, template
 from bucketwheel.doctor.checks import CheckResult, State, failed, ok
+from bucketwheel.doctor.stack import with_package
 from bucketwheel.formatting import counted
 
 
@@ -30,15 +31,10 @@ def stack_size(deployment: Deployment) -> CheckResult:
     Raises:
         ConfigError: it exceeds them, or `deploy apply` would refuse the configuration for another reason.
     """
-    settings = deployment.settings
-    if not settings.deploy.package:
-        # Only the length of this location matters here.
-        package = f"{settings.deploy.artifacts or settings.target}/{'0' * 16}"
-        settings = settings.model_copy(update={"deploy": settings.deploy.model_copy(update={"package": package})})
-    rendered = template(settings, deployment.env)
+    rendered = template(with_package(deployment).settings, deployment.env)
     resources, size = len(rendered["Resources"]), len(compact(rendered).encode())
     found = f"{counted(resources, 'resource')} of {MOST_RESOURCES}, template of {size:,} of {MOST_BYTES:,} bytes"
-    if size > MOST_INLINE_BYTES and not settings.deploy.artifacts:
+    if size > MOST_INLINE_BYTES and not deployment.settings.deploy.artifacts:
         return failed(
             f"{found}, more than the {MOST_INLINE_BYTES:,} that CloudFormation accepts in a call",
             "set deploy.artifacts to an S3 location, so that `deploy apply` can upload the template",
