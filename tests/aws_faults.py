@@ -57,13 +57,13 @@ class Faults:
     def __init__(self) -> None:
         self.calls: dict[str, int] = {}
         self._planned: dict[str, list[Fault | None]] = {}
-        self._always: dict[str, Fault] = {}
+        self._always: dict[str, Fault | None] = {}
 
     def plan(self, operation: str, *faults: Fault | None) -> None:
         """Apply these faults to the next calls, in order; None passes a call on."""
         self._planned.setdefault(operation, []).extend(faults)
 
-    def always(self, operation: str, fault: Fault) -> None:
+    def always(self, operation: str, fault: Fault | None) -> None:
         """Apply this fault to every call without a planned one."""
         self._always[operation] = fault
 

@@ -119,7 +119,8 @@ def test_wide_tables_take_one_update_per_25_columns(published: Published) -> Non
     assert {len(columns) for _, columns in published.shown().values()} == {150}
     published.publish(2, more=148)
     published.check_no_mix()
-    assert published.faults.calls[GET] == 2 * len(TABLES)
+    # One for each new table, before it exists, then one for each 100 columns.
+    assert published.faults.calls[GET] == (1 + 2) * len(TABLES)
     assert published.faults.calls[DELETE] == 150 * len(TABLES)
 
 
@@ -187,6 +188,19 @@ def test_unreadable_statistics_of_other_programs_are_a_warning(published: Publis
     (warning,) = published.publish(2)
     assert GET in warning
     assert published.faults.calls.get(UPDATE, 0) == published.faults.calls.get(DELETE, 0) == 0
+
+
+def test_missing_permission_is_a_warning_in_every_month(published: Published) -> None:
+    for operation in (GET, UPDATE, DELETE):
+        published.faults.always(operation, DENIED)
+    for run in (1, 2, 3):
+        (warning,) = published.publish(run)
+        assert GET in warning
+        assert "'t1'" in warning
+    published.faults.always(GET, None)
+    (warning,) = published.publish(4)
+    assert UPDATE in warning
+    assert len(published.publish(5)) == 1
 
 
 def test_unreadable_statistics_of_an_earlier_run_fail_the_publication(published: Published) -> None:

@@ -173,7 +173,14 @@ class GlueCatalog:
         """See `contracts.StatisticsCatalog.column_statistics`."""
         names = [name.lower() for name, _ in table.columns]
         pages = [names[start : start + _READ_COLUMNS] for start in range(0, len(names), _READ_COLUMNS)]
-        answers = [self._checked(table.name, "get_column_statistics_for_table", ColumnNames=page) for page in pages]
+        try:
+            answers = [
+                self._checked(table.name, "get_column_statistics_for_table", ColumnNames=page) for page in pages
+            ]
+        except CatalogError as error:
+            if code_of(error.__cause__ or error) == _MISSING:
+                return []
+            raise
         # `Errors` also names the columns without statistics. What Glue cannot read may still exist.
         unread = [
             {"ColumnName": error["ColumnName"]}

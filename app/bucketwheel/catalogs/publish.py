@@ -184,8 +184,7 @@ def publish_all(
             for table, previous in zip(tables, before, strict=True):
                 if previous is None or not same_definition(previous, table):
                     with fence.guard():
-                        statistics.withdraw(previous, table)
-                        changed.append(_put(catalog, table, previous))
+                        changed.append(_put(catalog, statistics.withdraw(previous, table), previous))
             _check_shown(catalog, tables)
             with fence.guard():
                 then()

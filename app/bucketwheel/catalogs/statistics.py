@@ -8,6 +8,7 @@ is a warning, because tables are complete without them. A failure to delete old 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bucketwheel.contracts import Catalog, CatalogTable, Fence
@@ -26,33 +27,35 @@ class StatisticsPublication:
         self._wanted = any(table.statistics for table in tables)
         self._withdrawn: list[tuple[CatalogTable, _Entries]] = []
         self._empty: set[str] = set()
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
+        self._stopped = False
 
-    def withdraw(self, previous: CatalogTable | None, table: CatalogTable) -> None:
-        """Delete the statistics of a table that is about to change.
+    def withdraw(self, previous: CatalogTable | None, table: CatalogTable) -> CatalogTable:
+        """Delete the statistics of a table that is about to change, and return its new definition.
+
+        The definition keeps the mark of tables with statistics only if the catalog lets them be read: the next
+        publication fails if it cannot read the statistics of a marked table.
 
         Raises:
-            CatalogError: they cannot be deleted; the table must not change.
+            CatalogError: the statistics cannot be deleted; the table must not change.
         """
         if self._catalog is None:
-            return
-        if previous is None:
-            self._empty.add(table.name.lower())
-            return
-        ours = STATISTICS in previous.parameters
-        if not ours and not self._wanted:
-            return
+            return table
+        marked = previous is not None and STATISTICS in previous.parameters
+        if not marked and (self._stopped or not self._wanted):
+            return _unmarked(table)
         try:
-            entries = self._catalog.column_statistics(previous)
+            entries = self._catalog.column_statistics(previous or table)
         except CatalogError as error:
-            if ours:
+            if marked:
                 raise
-            self._give_up(table, error)
-            return
-        if entries:
+            self._stop(table, error)
+            return _unmarked(table)
+        if previous and entries:
             self._withdrawn.append((previous, entries))
             self._catalog.delete_column_statistics(previous.name, entries)
         self._empty.add(table.name.lower())
+        return table
 
     def restore(self, cause: BaseException) -> None:
         """Write back the statistics of tables that show their previous files again; add failures as notes."""
@@ -72,14 +75,14 @@ class StatisticsPublication:
     def publish(self, tables: Sequence[CatalogTable], fence: Fence) -> tuple[str, ...]:
         """Write the statistics of all tables, which are complete; return warnings."""
         for table in tables:
-            if self._catalog is None or table.statistics is None:
+            if self._catalog is None or self._stopped or table.statistics is None:
                 continue
             try:
                 with fence.guard():
-                    self.warnings += self._publish(self._catalog, table)
+                    self._warnings += self._publish(self._catalog, table)
             except BucketwheelError as error:
-                self._give_up(table, error)
-        return tuple(self.warnings)
+                self._stop(table, error)
+        return tuple(self._warnings)
 
     def _publish(self, catalog: StatisticsCatalog, table: CatalogTable) -> list[str]:
         wanted = catalog.column_entries(table)
@@ -90,11 +93,16 @@ class StatisticsPublication:
             catalog.delete_column_statistics(table.name, stale)
         return catalog.put_column_statistics(table.name, missing) if missing else []
 
-    def _give_up(self, table: CatalogTable, reason: BucketwheelError) -> None:
+    def _stop(self, table: CatalogTable, reason: BucketwheelError) -> None:
         """Warn once; the other tables would fail for the same reason, each after its retries."""
-        self._catalog = None
-        self.warnings.append(
+        self._stopped = True
+        self._warnings.append(
             f"no column statistics from table {table.name!r} on: {reason}. The tables are complete without them, but "
             f"query engines plan joins worse. To publish them: bucketwheel rollback {table.run_id}. To do without: "
             "catalog.column_statistics=none"
         )
+
+
+def _unmarked(table: CatalogTable) -> CatalogTable:
+    parameters = {name: value for name, value in table.parameters.items() if name != STATISTICS}
+    return replace(table, parameters=parameters)

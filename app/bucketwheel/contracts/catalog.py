@@ -171,7 +171,7 @@ class StatisticsCatalog(Protocol):
         ...
 
     def column_statistics(self, table: CatalogTable) -> list[dict[str, Any]]:
-        """Return the entries that the catalog holds for the columns of a table.
+        """Return the entries that the catalog holds for the columns of a table; none if there is no such table.
 
         Raises:
             CatalogError: the catalog refused.
