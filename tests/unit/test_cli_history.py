@@ -59,7 +59,9 @@ def test_tables_shows_run_and_snapshot_of_each_table(two: tuple[Project, str, st
     ]
     project.run("--snapshot-dt", "2025-10-22", "--tables-filter", "ibe_02", "--set", "buckets.count=2")
     other = project.run_ids()[-1]
-    rows = [line.split() for line in project.cli("tables", WIDE).stdout.splitlines()[4:]]
+    mixed = project.cli("tables", WIDE).stdout.splitlines()
+    assert mixed[0] == f"{WIDE}: 3 tables of 2 runs, snapshot 2025-10-22"
+    rows = [line.split() for line in mixed[4:]]
     assert [row[-2:] for row in rows[1:2]] == [["run", other]]
     assert [row[-1] for row in rows] == [newer, other, newer]
     project.cli("rollback", older)

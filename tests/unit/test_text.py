@@ -99,6 +99,15 @@ def test_run_and_runs_text_match_golden_file(golden: Golden) -> None:
     golden("runs.txt", "\n\n".join(texts) + "\n")
 
 
+def test_stages_text_shows_peak_memory_if_known() -> None:
+    run = manifest(discover=discovered([column("Key")], [[1200]]))
+    assert text.stages_text(run).splitlines()[0].split() == ["stage", "time", "start"]
+    measured = run.stages["discover"].model_copy(update={"peak_memory_bytes": 210_000_000})
+    lines = text.stages_text(run.with_stage("discover", measured)).splitlines()
+    assert lines[0].split() == ["stage", "time", "peak", "memory", "start"]
+    assert "210.0 MB" in lines[2]
+
+
 def drift(**changes: Any) -> Drift:
     rows = {"rows_before": 1000, "rows": 1005, "rows_changed_percent": 0.5}
     return Drift.model_validate({"run_id": "RUN", "snapshot_dt": "2025-09-22", **rows, **changes})

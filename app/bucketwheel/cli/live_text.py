@@ -19,7 +19,11 @@ def tables_text(live: LiveDataset) -> str:
         text = f"{live.dataset}: no table is published"
         return f"{text}\n\n{_table(live.tables, names=True)}" if live.tables else text
     snapshots = f"{'snapshot' if len(live.snapshots) == 1 else 'snapshots'} {', '.join(live.snapshots)}"
-    lines = [f"{live.dataset}: {counted(len(live.published), 'table')}, {snapshots}", "", _table(live.published)]
+    runs = len({each.run_id for each in live.published})
+    # Several snapshots show already that there are several runs.
+    mixed = f" of {counted(runs, 'run')}" if runs > len(live.snapshots) == 1 else ""
+    head = f"{live.dataset}: {counted(len(live.published), 'table')}{mixed}, {snapshots}"
+    lines = [head, "", _table(live.published)]
     run_ids = {each.table: each.run_id for each in live.published}
     others = [each for each in live.tables if each not in live.published and run_ids.get(each.table) != each.run_id]
     if others:

@@ -117,17 +117,17 @@ def run_text(
 
 
 def stages_text(manifest: Manifest) -> str:
-    """Return a table of the stages that a run has finished."""
-    rows = [
-        (
-            name,
-            f"{record.seconds:,.1f} s",
-            "-" if record.peak_memory_bytes is None else size_text(record.peak_memory_bytes),
-            record.started,
-        )
-        for name, record in manifest.stages.items()
-    ]
-    return table(("stage", "time", "peak memory", "start"), rows, ("start",))
+    """Return a table of the stages that a run has finished, with their peak memory if it is known."""
+    records = manifest.stages.items()
+    columns = {
+        "stage": [name for name, _ in records],
+        "time": [f"{record.seconds:,.1f} s" for _, record in records],
+        "peak memory": [size_text(record.peak_memory_bytes or 0) for _, record in records],
+        "start": [record.started for _, record in records],
+    }
+    if any(record.peak_memory_bytes is None for _, record in records):
+        del columns["peak memory"]
+    return table(tuple(columns), zip(*columns.values(), strict=True), ("start",))
 
 
 def drift_lines(drift: Drift) -> list[str]:
