@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.stub import Stubber
 from moto_account import LOCATION, NAME, Account
 
 import aws_shapes
@@ -90,6 +91,41 @@ def refuse_change_set(account: Account, monkeypatch: pytest.MonkeyPatch, reason:
         "cloudformation", "DescribeChangeSet", {"Status": "FAILED", "StatusReason": reason, "Changes": []}
     )
     monkeypatch.setattr(client, "describe_change_set", lambda **_: answer)
+
+
+def test_change_set_of_lost_response_is_used(account: Account) -> None:
+    deployed = Stack(account.configuration().settings, NAME, "prod", sleep=lambda _: None)
+    with Stubber(deployed._client) as stub:
+        stub.add_client_error("create_change_set", "AlreadyExistsException")
+        stub.add_response("describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": []})
+        assert deployed.prepare("ours", "UPDATE", {"TemplateBody": "{}"}) == []
+        stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("execution", "is_ours"), [("EXECUTE_IN_PROGRESS", True), ("EXECUTE_COMPLETE", True), ("OBSOLETE", False)]
+)
+def test_execution_refused_after_lost_response_is_read_back(account: Account, execution: str, is_ours: bool) -> None:
+    deployed = Stack(account.configuration().settings, NAME, "prod", sleep=lambda _: None)
+    described = {
+        "StackName": NAME,
+        "CreationTime": datetime(2026, 1, 1, tzinfo=UTC),
+        "StackStatus": "UPDATE_COMPLETE",
+    }
+    with Stubber(deployed._client) as stub:
+        stub.add_response("describe_stack_events", {"StackEvents": []})
+        stub.add_client_error(
+            "execute_change_set", "InvalidChangeSetStatus", "cannot be executed in its current status"
+        )
+        stub.add_response("describe_change_set", {"ExecutionStatus": execution})
+        if is_ours:
+            stub.add_response("describe_stacks", {"Stacks": [described]})
+            stub.add_response("describe_stack_events", {"StackEvents": []})
+            deployed.execute("ours", lambda _: None)
+        else:
+            with pytest.raises(DeployError, match="InvalidChangeSetStatus: cannot be executed"):
+                deployed.execute("ours", lambda _: None)
+        stub.assert_no_pending_responses()
 
 
 def test_refused_template_error_has_reason(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,17 @@ def test_throttling_is_retried_and_full_application_is_not(emr: Emr) -> None:
     assert "accepts no more runs now" in str(busy.value)
 
 
+def test_token_of_other_run_is_not_called_busy(emr: Emr) -> None:
+    def used(request: Any, _: int) -> Any:
+        return answered(request, 409, "ConflictException", "Client token was used with different parameters")
+
+    with faults(emr.config, "emr-serverless", "StartJobRun", used), pytest.raises(SubmitError) as refused:
+        emr.submit()
+    assert not isinstance(refused.value, JobBusyError)
+    assert "was used for a run with other arguments" in str(refused.value)
+    assert "use another --token" in str(refused.value)
+
+
 def test_unusable_role_is_named(emr: Emr) -> None:
     def refuse(request: Any, _: int) -> Any:
         return answered(request, 400, "ValidationException", "Role arn:aws:iam::1:role/r is not assumable")

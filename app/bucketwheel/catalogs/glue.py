@@ -18,13 +18,13 @@ from botocore.exceptions import ClientError
 
 from bucketwheel.aws import clients, lake_formation
 from bucketwheel.aws.errors import code_of, explain, is_denied, wrap_aws_errors
-from bucketwheel.aws.retry import retry_throttled
+from bucketwheel.aws.retry import retry, retry_throttled
 from bucketwheel.catalogs.glue_statistics import Entry, entries, same_entry
 from bucketwheel.catalogs.glue_table import as_table, kept_input, new_input
 from bucketwheel.catalogs.sql import LONGEST_NAME, check_plain_name
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_definition, same_version
-from bucketwheel.errors import CatalogError, ConfigError
+from bucketwheel.errors import CatalogError, ConcurrentPublishError, ConfigError
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below, s3_location
@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("bucketwheel")
 _MISSING = "EntityNotFoundException"
 _EXISTS = "AlreadyExistsException"
-_CONFLICT = "ConcurrentModificationException"
-# Glue can refuse both of two simultaneous calls, so a refused call is retried if the table has not changed.
-_CONFLICT_RETRIES = 5
+# Glue can refuse both of two simultaneous calls, and calls while another writer changes the same database. A refused
+# call is repeated after these seconds if the table has not changed.
+_CONFLICTS = ("ConcurrentModificationException", "ResourceNotReadyException")
+_CONFLICT_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
 # Columns of one call, by Glue's API.
 _READ_COLUMNS = 100
 _WRITTEN_COLUMNS = 25
@@ -150,7 +151,9 @@ class GlueCatalog:
             if replacing is None:
                 self._create(table.name, table_input)
             else:
-                self._update(table, table_input, replacing)
+                self._change(
+                    table.name, replacing, "update_table", TableInput=table_input, VersionId=replacing.version
+                )
         except _Refused as refusal:
             return self._confirmed(table, replacing, refusal)
         return self._shown(table)
@@ -159,11 +162,14 @@ class GlueCatalog:
         """See `contracts.Catalog.remove`; Glue cannot exclude a writer between the check and the deletion."""
         check_same_version(table.name, self.get(table.name), table)
         try:
-            self._call(table.name, "delete_table", Name=table.name.lower())
+            self._change(table.name, table, "delete_table", Name=table.name.lower())
         except _Refused as refusal:
+            shown = None if refusal.code == _MISSING else self.get(table.name)
             # The table existed a moment ago, so an earlier attempt deleted it although its response was lost.
-            if refusal.code != _MISSING:
-                raise refusal.error from refusal.cause
+            if shown is None:
+                return
+            check_same_version(table.name, shown, table)
+            raise refusal.error from refusal.cause
 
     def column_entries(self, table: CatalogTable) -> list[Entry]:
         """See `contracts.StatisticsCatalog.column_entries`."""
@@ -235,42 +241,53 @@ class GlueCatalog:
 
     def _create(self, name: str, table_input: dict[str, Any]) -> None:
         try:
-            self._call(name, "create_table", TableInput=table_input)
+            self._change(name, None, "create_table", TableInput=table_input)
         except _Refused as refusal:
             if refusal.code != _MISSING:
                 raise
             if not self._settings.catalog.create_database:
                 raise CatalogError(self._no_database()) from refusal.cause
             self._create_database()
-            self._call(name, "create_table", TableInput=table_input)
+            self._change(name, None, "create_table", TableInput=table_input)
 
     def _create_database(self) -> None:
         given: DatabaseInputTypeDef = {"Name": self.database, "Description": "Tables published by Bucketwheel"}
+
+        def create() -> None:
+            retry_throttled(
+                lambda: self._glue.create_database(DatabaseInput=given), self._settings.catalog.retry_seconds
+            )
+
         with wrap_aws_errors(CatalogError, f"database {self.database}"):
             try:
-                retry_throttled(
-                    lambda: self._glue.create_database(DatabaseInput=given), self._settings.catalog.retry_seconds
-                )
+                retry(create, lambda error: code_of(error) in _CONFLICTS, _CONFLICT_PAUSES)
             except ClientError as error:
                 if code_of(error) != _EXISTS:
                     raise self._wrapped(error, f"database {self.database}") from error
 
-    def _update(self, table: CatalogTable, table_input: dict[str, Any], replacing: CatalogTable) -> None:
-        for attempt in range(_CONFLICT_RETRIES):
-            try:
-                self._call(table.name, "update_table", TableInput=table_input, VersionId=replacing.version)
-            except _Refused as refusal:
-                unchanged = refusal.code == _CONFLICT and same_version(self.get(table.name), replacing)
-                if not unchanged or attempt == _CONFLICT_RETRIES - 1:
-                    raise
-            else:
-                return
+    def _change(self, name: str, expected: CatalogTable | None, action: str, **arguments: Any) -> None:
+        """Change a table; repeat the call while Glue reports a conflict although the table is still `expected`.
+
+        Raises:
+            _Refused: Glue returned another error, or the table changed, or the conflict lasts.
+        """
+
+        def is_unchanged(error: BaseException) -> bool:
+            conflict = isinstance(error, _Refused) and error.code in _CONFLICTS
+            return conflict and same_version(self.get(name), expected)
+
+        retry(lambda: self._call(name, action, **arguments), is_unchanged, _CONFLICT_PAUSES)
 
     def _confirmed(self, table: CatalogTable, replacing: CatalogTable | None, refusal: _Refused) -> CatalogTable:
         """Return the table if an earlier attempt succeeded although its response was lost, otherwise raise."""
-        if refusal.code not in (_EXISTS, _CONFLICT, _MISSING):
+        if refusal.code not in (_EXISTS, *_CONFLICTS, _MISSING):
             raise refusal.error from refusal.cause
         shown = self.get(table.name)
+        if refusal.code in _CONFLICTS and same_version(shown, replacing):
+            raise ConcurrentPublishError(
+                f"{table.name}: Glue refused every attempt because other writers change the catalog, but nobody "
+                f"changed this table ({refusal.code}); run again"
+            ) from refusal.cause
         if shown is None or not same_definition(shown, table) or same_version(shown, replacing):
             raise concurrent_publish(table.name, shown, replacing) from refusal.cause
         return shown

@@ -41,6 +41,10 @@ _STACK = "AWS::CloudFormation::Stack"
 _STARTS = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "DELETE_IN_PROGRESS", "IMPORT_IN_PROGRESS")
 # The beginning of the description of each template.
 _OWNER = re.compile("Bucketwheel, ([^:]+):")
+# Refusals of a change set that is not available for execution, and its states after its execution began. The states
+# are those of a change set whose execution failed, too: the state of the stack tells.
+_NOT_EXECUTABLE = ("InvalidChangeSetStatus", "InvalidChangeSetStatusException")
+_EXECUTED = ("EXECUTE_IN_PROGRESS", "EXECUTE_COMPLETE", "EXECUTE_FAILED")
 _NO_REASON = "CloudFormation gave no reason; see the events of the stack"
 
 
@@ -192,14 +196,19 @@ class Stack:
             **({"ResourcesToImport": imported} if imported else {}),
         }
         with self._errors():
-            self._client.create_change_set(
-                StackName=self.name,
-                ChangeSetName=change_set,
-                ChangeSetType=kind,
-                Capabilities=["CAPABILITY_NAMED_IAM"],
-                **more,
-                **template,
-            )
+            try:
+                self._client.create_change_set(
+                    StackName=self.name,
+                    ChangeSetName=change_set,
+                    ChangeSetType=kind,
+                    Capabilities=["CAPABILITY_NAMED_IAM"],
+                    **more,
+                    **template,
+                )
+            except ClientError as error:
+                # The name is new, so an earlier attempt succeeded although its response was lost.
+                if code_of(error) != "AlreadyExistsException":
+                    raise
         try:
             return self._changes(change_set)
         except (DeployError, KeyboardInterrupt):
@@ -254,9 +263,7 @@ class Stack:
         Raises:
             DeployError: it failed and was rolled back; names the resources, the reasons and the way out.
         """
-        status, events = self._followed(
-            lambda: self._client.execute_change_set(StackName=self.name, ChangeSetName=change_set), echo
-        )
+        status, events = self._followed(lambda: self._execute(change_set), echo)
         if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
             return
         failed = _failed(events)
@@ -264,6 +271,16 @@ class Stack:
         if status and (status not in states.SETTLED):
             lines.append(states.advice(self.label, status, failed))
         raise DeployError("\n".join(lines))
+
+    def _execute(self, change_set: str) -> None:
+        try:
+            self._client.execute_change_set(StackName=self.name, ChangeSetName=change_set)
+        except ClientError as error:
+            # An earlier attempt may have succeeded although its response was lost.
+            if code_of(error) not in _NOT_EXECUTABLE:
+                raise
+            if self._change_set(change_set).get("ExecutionStatus") not in _EXECUTED:
+                raise
 
     def delete(self, echo: Echo) -> None:
         """Delete the stack and wait for its end; a deletion that is in progress is only awaited.

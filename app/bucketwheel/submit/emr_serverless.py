@@ -84,6 +84,10 @@ class EmrRuns:
             try:
                 return str(self._client.start_job_run(**parameters)["jobRunId"])
             except ClientError as error:
+                if code_of(error) == "ConflictException" and "token" in str(error).lower():
+                    raise SubmitError(
+                        f"token {token} was used for a run with other arguments: {error}; use another --token"
+                    ) from error
                 if code_of(error) in _BUSY:
                     raise JobBusyError(
                         f"application {self.application} accepts no more runs now: {error}; wait for others to "

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from glue_support import glue_settings
 
 from aws_faults import Fault, Faults, faulty, lost_response, refusal, timeout
 from aws_server import plain_client
 from bucketwheel.aws import clients as aws_module
+from bucketwheel.catalogs import glue
 from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError
@@ -173,15 +176,88 @@ def test_creation_loses_to_concurrent_writer(catalog: GlueCatalog, faults: Fault
         catalog.put(table_at(tmp_path, "t", "ours"), None)
 
 
-def test_conflict_without_change_is_retried(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
+CONFLICT = refusal("ConcurrentModificationException")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glue, "_CONFLICT_PAUSES", (0, 0))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("code", ["ConcurrentModificationException", "ResourceNotReadyException"])
+@pytest.mark.parametrize("operation", ["CreateDatabase", "CreateTable", "UpdateTable", "DeleteTable"])
+def test_conflict_without_change_is_retried(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path, operation: str, code: str
+) -> None:
+    faults.plan(operation, refusal(code), refusal(code))
     first = catalog.put(table_at(tmp_path, "t"), None)
-    conflict = refusal("ConcurrentModificationException")
-    faults.plan("UpdateTable", conflict, conflict)
     second = catalog.put(table_at(tmp_path, "t", "second"), first)
     assert catalog.get("t") == second
-    faults.always("UpdateTable", conflict)
-    with pytest.raises(ConcurrentPublishError):
-        catalog.put(table_at(tmp_path, "t", "third"), second)
+    catalog.remove(second)
+    assert catalog.get("t") is None
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("operation", ["CreateTable", "UpdateTable"])
+def test_lasting_conflict_says_that_table_is_unchanged(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path, operation: str
+) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    faults.always(operation, CONFLICT)
+    change = {
+        "CreateTable": (table_at(tmp_path, "u"), None),
+        "UpdateTable": (table_at(tmp_path, "t", "second"), first),
+    }
+    before = faults.calls.get(operation, 0)
+    with pytest.raises(ConcurrentPublishError, match=r"refused every attempt .* nobody changed this table"):
+        catalog.put(*change[operation])
+    assert faults.calls[operation] == before + 3
+
+
+@pytest.mark.usefixtures("impatient")
+def test_lasting_conflict_of_deletion_is_reported(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    faults.always("DeleteTable", CONFLICT)
+    with pytest.raises(CatalogError, match="DeleteTable failed: ConcurrentModificationException"):
+        catalog.remove(first)
+    assert catalog.get("t") == first
+
+
+@pytest.mark.usefixtures("impatient")
+def test_deletion_after_conflict_spares_table_of_other_writer(
+    catalog: GlueCatalog, faults: Faults, tmp_path: Path
+) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+
+    def rival(request: object) -> object:
+        catalog.put(table_at(tmp_path, "t", "theirs"), first)
+        return CONFLICT(request)
+
+    faults.plan("DeleteTable", rival)
+    with pytest.raises(ConcurrentPublishError, match="theirs"):
+        catalog.remove(first)
+    assert faults.calls["DeleteTable"] == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_conflict_after_lost_success_is_success(catalog: GlueCatalog, faults: Faults, tmp_path: Path) -> None:
+    first = catalog.put(table_at(tmp_path, "t"), None)
+
+    def answered_by_conflict(request: object) -> object:
+        with suppress(ReadTimeoutError):
+            lost_response(request)
+        return CONFLICT(request)
+
+    faults.plan("CreateTable", answered_by_conflict)
+    created = catalog.put(table_at(tmp_path, "u"), None)
+    assert catalog.get("u") == created
+    faults.plan("UpdateTable", answered_by_conflict)
+    second = catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert catalog.get("t") == second
+    faults.plan("DeleteTable", answered_by_conflict)
+    catalog.remove(second)
+    assert catalog.get("t") is None
 
 
 def test_unreachable_service_raises_catalog_error(catalog: GlueCatalog, faults: Faults) -> None:
