@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel import api
-from bucketwheel.errors import SchemaError
+from bucketwheel.errors import SchemaError, SnapshotError
 from bucketwheel.runs.manifest import DiscoverResult
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings
 from bucketwheel.stages.discover import find_key
-from bucketwheel.stages.source_files import data_files
+from bucketwheel.stages.source_files import check_partition_columns, data_files
 from bucketwheel.storage import Storage
 from project import NARROW, WIDE, Project
 from stage_support import Pair
@@ -104,7 +105,7 @@ def test_discover_accepts_nested_files_and_any_suffix_case(tmp_path: Path) -> No
     assert [entry.location.removeprefix(f"{tmp_path}/") for entry in result] == [
         *("a.PARQUET", "b.parquet", "deep/er/c.parq")
     ]
-    assert warnings == [f"{tmp_path}: ignored notes.txt: not named .parquet"]
+    assert warnings == [f"{tmp_path}: ignored 1 file: notes.txt: not named .parquet"]
 
 
 @pytest.mark.parametrize(
@@ -123,16 +124,59 @@ def test_patterns_select_data_files(tmp_path: Path, patterns: tuple[str, ...], n
     assert [entry.name for entry in files] == names
 
 
-def test_ignored_files_that_are_parquet_are_named(tmp_path: Path) -> None:
+def test_parquet_files_under_other_names_are_refused_beside_data_files(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     (tmp_path / "20251022_000").write_bytes(b"PAR1 and more")
     (tmp_path / "notes.txt").write_bytes(b"x")
-    warnings: list[str] = []
-    data_files(Storage(StorageSettings()), str(tmp_path), (), warnings, "datasets.people.files")
-    assert warnings == [
-        f"{tmp_path}: ignored 20251022_000, notes.txt: not named .parquet; Parquet by content: 20251022_000; "
-        "to read them, set datasets.people.files='*'"
-    ]
+    with pytest.raises(
+        SnapshotError, match=r"content: 20251022_000; set datasets.people.files='\*' to read all files"
+    ):
+        data_files(Storage(StorageSettings()), str(tmp_path), (), [], "datasets.people.files")
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("_delta_log/00000000000000000000.json", "Delta"),
+        (".hoodie/hoodie.properties", "Hudi"),
+        ("metadata/v1.metadata.json", "Iceberg"),
+        ("people/metadata/00001-a.metadata.json", "Iceberg"),
+    ],
+)
+def test_tables_of_other_formats_are_refused(tmp_path: Path, name: str, table: str) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(SnapshotError, match=rf"is a table of {table} \(({name}|{name.partition('/')[0]})\)"):
+        data_files(Storage(StorageSettings()), str(tmp_path))
+
+
+def test_hidden_directory_of_partition_column_is_read(tmp_path: Path) -> None:
+    for name in ("_region=EU/a.parquet", "_temporary/b.parquet"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"PAR1")
+    (entry,) = data_files(Storage(StorageSettings()), str(tmp_path))
+    assert entry.location == f"{tmp_path}/_region=EU/a.parquet"
+
+
+@pytest.mark.parametrize(
+    ("directory", "columns", "refused"),
+    [
+        ("region=EU", ["id"], True),
+        ("_region=EU", ["id", "region"], True),
+        ("region=EU", ["id", "Region"], False),
+        ("plain", ["id"], False),
+        ("a=b.parquet", ["id"], True),
+    ],
+)
+def test_partition_column_outside_files_is_refused(
+    tmp_path: Path, directory: str, columns: list[str], refused: bool
+) -> None:
+    (tmp_path / directory).mkdir()
+    (tmp_path / directory / "x=1.parquet").write_bytes(b"PAR1")
+    entries = data_files(Storage(StorageSettings()), str(tmp_path))
+    with pytest.raises(SnapshotError, match=r"set datasets\.x\.partitions=ignore") if refused else nullcontext():
+        check_partition_columns(str(tmp_path), entries, columns, "datasets.x.partitions")
 
 
 def test_discover_ignores_hidden_directory_above_snapshot(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ _SMALL_DICTIONARY = 32 * 2**10
 def stays_dictionary(column: SourceColumn, schema: pa.Schema) -> bool:
     """Return whether a source column stays dictionary-encoded from reading to writing."""
     kind = schema.field(column.name).type
-    if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
+    # Arrow cannot look up values of extension types.
+    if pa.types.is_nested(kind) or pa.types.is_boolean(kind) or isinstance(kind, pa.BaseExtensionType):
         return False
     return column.dictionary_bytes is not None and column.dictionary_bytes <= _SMALL_DICTIONARY
 

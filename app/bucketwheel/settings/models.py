@@ -356,6 +356,8 @@ class DatasetSettings(Frozen):
             The names in the header may have a prefix, such as `NEW_TABLE,NEW_COLUMN`.
         partition: Directory of a snapshot below the source; null takes `snapshot.partition`.
         files: Patterns of the names of data files; none takes `snapshot.files`.
+        partitions: Directories `name=value` below a snapshot whose column is not in the files: `error` refuses them,
+            `ignore` leaves the column out.
         complete_marker: A file such as `_SUCCESS` that a snapshot has once it is complete; others are skipped.
     """
 
@@ -364,6 +366,7 @@ class DatasetSettings(Frozen):
     mapping: Location | None = None
     partition: Annotated[str, AfterValidator(check_partition)] | None = None
     files: Names = ()
+    partitions: Literal["error", "ignore"] = "error"
     complete_marker: str | None = None
 
 

@@ -14,7 +14,7 @@ from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.stages.footers import read_footers, source_columns, source_file
 from bucketwheel.stages.snapshots import choose_snapshot
-from bucketwheel.stages.source_files import data_files, no_data_files, patterns_of
+from bucketwheel.stages.source_files import check_partition_columns, data_files, no_data_files, patterns_of
 from bucketwheel.stages.source_schema import snapshot_schema
 
 _SHOWN = 20
@@ -45,6 +45,9 @@ class Discover:
             raise no_data_files(services, location, text)
         footers = read_footers(services.storage, entries)
         schema = snapshot_schema(footers, warnings)
+        if services.source.partitions == "error":
+            setting = f"datasets.{services.dataset}.partitions"
+            check_partition_columns(location, entries, schema.names, setting)
         rows = sum(footer.metadata.num_rows for footer in footers)
         if rows == 0:
             raise SnapshotError(f"{location}: {counted(len(footers), 'file')}, no rows; load the snapshot again")

@@ -16,6 +16,12 @@ from bucketwheel.runs.manifest import SourceColumn, SourceFile
 from bucketwheel.storage import Entry, Storage, wrap_os_errors
 
 _FOOTER_THREADS = 8
+_MAGIC = b"PAR1"
+# The length of the footer and the magic bytes follow it.
+_TAIL_BYTES = 4 + len(_MAGIC)
+# Page indexes take at most about this share of a file, and this many bytes.
+_INDEX_SHARE = 0.01
+_INDEX_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -39,13 +45,17 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
         try:
             with storage.open(entry.location) as stream:
                 file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
+                if _is_joined(file.metadata, stream):
+                    return f"{entry.location}: two Parquet files joined into one; readers see the last one only"
                 return Footer(entry, file.schema_arrow, file.metadata)
         except PermissionError:
             # The file may be fine, so the error must not tell the user to rewrite it.
             with wrap_os_errors(entry.location, "read"):
                 raise
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            return f"{entry.location}: {str(error).partition(chr(10))[0]}"
+        except MemoryError:
+            raise  # Also an ArrowException, but not a fault of the file.
+        except (pa.ArrowException, OSError, ValueError) as error:
+            return f"{entry.location}: {_reason(error)}"
 
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         results = list(pool.map(read, entries))
@@ -57,6 +67,46 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
             "Write them again, or take another snapshot with --snapshot-dt"
         )
     return [result for result in results if isinstance(result, Footer)]
+
+
+def _is_joined(metadata: pq.FileMetaData, stream: pa.NativeFile) -> bool:
+    """Return whether another Parquet file lies before the one that the footer describes.
+
+    Offsets in the footer count from the start of its own file, so the bytes of the other one remain between the last
+    column chunk and the footer. Page indexes and Bloom filters lie there too, but are far smaller.
+    """
+    size = stream.size()
+    chunks = _last_chunks(metadata)
+    end = max((_start(chunk) + chunk.total_compressed_size for chunk in chunks), default=len(_MAGIC))
+    rest = size - metadata.serialized_size - _TAIL_BYTES - end
+    indexed = any(chunk.has_offset_index or chunk.has_column_index for chunk in chunks)
+    if rest <= (size * _INDEX_SHARE if indexed else 0):
+        return False
+    first = max(0, rest - _INDEX_BYTES)
+    return _MAGIC * 2 in stream.read_at(rest + len(_MAGIC) - first, first)
+
+
+def _last_chunks(metadata: pq.FileMetaData) -> list[pq.ColumnChunkMetaData]:
+    """Return the column chunks of the last row group that has rows."""
+    for number in reversed(range(metadata.num_row_groups)):
+        group = metadata.row_group(number)
+        if group.num_rows:
+            return [group.column(column) for column in range(group.num_columns)]
+    return []
+
+
+def _start(chunk: pq.ColumnChunkMetaData) -> int:
+    return min(int(offset) for offset in (chunk.dictionary_page_offset, chunk.data_page_offset) if offset)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a footer cannot be read, in words that lead to the cause."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"a name in it is not UTF-8: {error.object!r}"
+    text = str(error).partition("\n")[0]
+    if "encrypted" in text or "decryption" in text:
+        return f"the file is encrypted, and Bucketwheel cannot decrypt it: {text}"
+    return text
 
 
 def source_file(footer: Footer) -> SourceFile:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 
 from bucketwheel.contracts import Services
 from bucketwheel.errors import SnapshotError
+from bucketwheel.formatting import counted
 from bucketwheel.storage import Entry, Storage
 
 _SHOWN = 20
 # Files to look into; each costs a request on S3.
-_LOOKED_INTO = 5
+_LOOKED_INTO = 100
 _PARQUET = (".parquet", ".parq")
 _MAGIC = b"PAR1"
+# Directories of table formats, whose data directories also hold files of earlier versions and of deleted rows.
+_FORMATS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_ICEBERG = ".metadata.json"
 
 
 def patterns_of(services: Services) -> tuple[str, ...]:
@@ -42,17 +46,24 @@ def data_files(
 ) -> list[Entry]:
     """Return the data files below a snapshot, sorted; hidden and marker files do not count.
 
+    A directory `_name=value` is not hidden: Spark reads it, too.
+
     Args:
         storage: storage of the location.
         location: the snapshot.
         patterns: from `patterns_of`.
         warnings: gets the names of other files, and the `setting` to change if they are Parquet files.
         setting: name of the setting of the patterns.
+
+    Raises:
+        SnapshotError: the snapshot is a table of Delta, Iceberg or Hudi, or some of its files are Parquet by their
+            content only; reading the others would lose rows.
     """
     files, others = [], []
     for entry in storage.list(location, recursive=True):
         below = entry.location.removeprefix(location).strip("/").split("/")
-        if entry.is_directory or any(part.startswith((".", "_")) for part in below):
+        _refuse_format(location, below)
+        if entry.is_directory or any(_is_hidden(part) for part in below):
             continue
         if is_data_file(entry, patterns):
             files.append(entry)
@@ -60,11 +71,50 @@ def data_files(
             others.append(entry)
     if others and warnings is not None:
         expected = f"not of the form {', '.join(patterns)}" if patterns else "not named .parquet"
-        text = f"{location}: ignored {', '.join(entry.name for entry in others[:_SHOWN])}: {expected}"
-        if hidden := _parquet_inside(storage, others):
-            text += f"; Parquet by content: {_names(hidden)}; to read them, set {setting}='*'"
-        warnings.append(text)
+        hidden = [] if patterns or not files else _parquet_inside(storage, others)
+        if hidden:
+            raise SnapshotError(
+                f"{location}: {counted(len(files), 'file')} named .parquet, and files that are Parquet only by their "
+                f"content: {_names(hidden)}; set {setting}='*' to read all files, or set it to the patterns to read",
+                accept={setting: "'*'"},
+            )
+        warnings.append(f"{location}: ignored {counted(len(others), 'file')}: {_names(others[:_SHOWN])}: {expected}")
     return files
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") or (part.startswith("_") and "=" not in part)
+
+
+def _refuse_format(location: str, below: Sequence[str]) -> None:
+    """Raise SnapshotError if an entry belongs to the metadata of a table format."""
+    name = next((_FORMATS[part] for part in below if part in _FORMATS), None)
+    if below[-1].endswith(_ICEBERG) and "metadata" in below[:-1]:
+        name = "Iceberg"
+    if name:
+        raise SnapshotError(
+            f"{location}: is a table of {name} ({'/'.join(below)}); its directories also hold files of earlier "
+            "versions and of deleted rows. Write the version to read as plain Parquet files into a directory of its "
+            "own, and set the source to that"
+        )
+
+
+def check_partition_columns(location: str, entries: Sequence[Entry], columns: Collection[str], setting: str) -> None:
+    """Refuse data files in directories `name=value` whose column is not in the files, because it would be lost.
+
+    Raises:
+        SnapshotError: names the column and the `setting` that leaves it out.
+    """
+    known = {column.lower() for column in columns}
+    for entry in entries:
+        for part in entry.location.removeprefix(location).strip("/").split("/")[:-1]:
+            name, equals, _ = part.partition("=")
+            if equals and name and name.lower() not in known:
+                raise SnapshotError(
+                    f"{location}: files lie in directories such as {part}, but have no column {name!r}, so its "
+                    f"values would be lost. Write the column into the files, or set {setting}=ignore to leave it out",
+                    accept={setting: "ignore"},
+                )
 
 
 def no_data_files(services: Services, location: str, otherwise: str, setting: str = "") -> SnapshotError:

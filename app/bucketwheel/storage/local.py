@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,16 +28,11 @@ class LocalFiles:
     def list(self, path: str, recursive: bool) -> list[Entry]:
         """Return the entries below a directory, in any order."""
         infos = _LOCAL.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
-        return [
-            Entry(
-                info.path,
-                info.base_name,
-                max(info.size or 0, 0),
-                info.mtime.isoformat() if info.mtime else "",
-                info.type == fs.FileType.Directory,
-            )
-            for info in infos
-        ]
+        try:
+            return _entries(infos)
+        except UnicodeDecodeError as error:
+            name = os.path.basename(error.object)  # noqa: PTH119 bytes
+            raise OSError(errno.EILSEQ, f"the name {name!r} is not UTF-8; rename it") from error
 
     def exists(self, path: str) -> bool:
         """Return whether a file or directory exists."""
@@ -117,6 +113,19 @@ class LocalFiles:
     def flush(self) -> None:
         """Make everything written so far durable."""
         os.sync()
+
+
+def _entries(infos: Sequence[fs.FileInfo]) -> list[Entry]:
+    return [
+        Entry(
+            info.path,
+            info.base_name,
+            max(info.size or 0, 0),
+            info.mtime.isoformat() if info.mtime else "",
+            info.type == fs.FileType.Directory,
+        )
+        for info in infos
+    ]
 
 
 def flush(path: Path) -> None:
