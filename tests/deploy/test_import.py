@@ -10,6 +10,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.model import StructureShape
+from cfnlint.api import lint_all
 from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 from fake_imports import Imports
 from moto_account import LOCATION, NAME, Account
@@ -29,7 +30,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS")
 
 ROLE = "omc_flywheel-prod-glue-role"
 WORKGROUP = "omc_flywheel-prod"
-TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "glue.amazonaws.com"}}]}
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "glue.amazonaws.com"}, "Action": "sts:AssumeRole"},
+    ],
+}
 OLD = {
     "Role": f"arn:aws:iam::123456789012:role/{ROLE}",
     "Command": {"Name": "glueetl", "ScriptLocation": "s3://old/script.py", "PythonVersion": "3"},
@@ -83,6 +89,7 @@ def test_import_into_new_stack_changes_nothing_and_update_changes_all(account: A
     template = json.loads(call["TemplateBody"])
     assert set(template) == {"AWSTemplateFormatVersion", "Description", "Resources"}
     assert {part["DeletionPolicy"] for part in template["Resources"].values()} == {"Retain"}
+    assert [str(found) for found in lint_all(call["TemplateBody"]) if found.rule.severity == "error"] == []
     properties = template["Resources"]["JobInfobaseSplitAndBucket"]["Properties"]
     assert properties == {
         "Name": JOBS[0],
@@ -200,7 +207,6 @@ def test_denied_read_or_refused_import_is_an_error(
     ("status", "words"),
     [
         ("ROLLBACK_COMPLETE", "it can only be deleted: bucketwheel deploy destroy --env prod"),
-        ("IMPORT_ROLLBACK_COMPLETE", "has no resources; delete it: bucketwheel deploy destroy --env prod"),
         ("IMPORT_IN_PROGRESS", "another change is in progress"),
     ],
 )
@@ -210,12 +216,22 @@ def test_import_into_stack_that_cannot_change_is_refused(
     body = '{"Description": "Bucketwheel, prod: x", "Resources": {"T": {"Type": "AWS::SNS::Topic"}}}'
     client = account.client("cloudformation")
     client.create_change_set(StackName=NAME, ChangeSetName="c", ChangeSetType="CREATE", TemplateBody=body)
-    if status != "IMPORT_ROLLBACK_COMPLETE":
-        client.execute_change_set(StackName=NAME, ChangeSetName="c")
+    client.execute_change_set(StackName=NAME, ChangeSetName="c")
     account.force(status)
     with pytest.raises(DeployError, match=words):
         adopt(account)
     assert imports.change_sets == {}
+
+
+def test_import_can_be_repeated_after_failed_import_into_new_stack(account: Account, imports: Imports) -> None:
+    body = '{"Resources": {"T": {"Type": "AWS::SNS::Topic"}}}'
+    client = account.client("cloudformation")
+    client.create_change_set(StackName=NAME, ChangeSetName="c", ChangeSetType="CREATE", TemplateBody=body)
+    account.force("IMPORT_ROLLBACK_COMPLETE")
+    assert not adopt(account, dry_run=True).done
+    assert account.status() == "IMPORT_ROLLBACK_COMPLETE"
+    assert adopt(account).done
+    assert account.status() == "IMPORT_COMPLETE"
 
 
 def test_kept_buckets_and_log_groups_are_imported_again(account: Account, imports: Imports) -> None:

@@ -154,6 +154,17 @@ def test_destroy_with_active_job_run_names_it(account: Account) -> None:
     assert (state(account, name), account.status()) == ("STARTED", "CREATE_COMPLETE")
 
 
+def test_destroy_continues_after_resources_were_deleted_by_hand(account: Account) -> None:
+    name = started(account)
+    client = account.client("stepfunctions")
+    for machine in client.list_state_machines()["stateMachines"]:
+        client.delete_state_machine(stateMachineArn=machine["stateMachineArn"])
+    running = emrserverless_backends[ACCOUNT][REGION].applications.pop(name)
+    assert Application(account.configuration().settings, name, lambda _: None).state() == "TERMINATED"
+    emrserverless_backends[ACCOUNT][REGION].applications[name] = running
+    assert destroy(account, settings={"deploy.platform": "emr-serverless"})
+
+
 def test_application_that_does_not_stop_is_an_error(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     name = started(account)
     settings = account.configuration().settings

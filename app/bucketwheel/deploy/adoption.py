@@ -83,13 +83,12 @@ def adopt(
     stack = Stack(config.settings, deployment.stack, config.env, sleep)
     stack.check_owner()
     status = stack.status()
-    if status == states.IMPORT_UNDONE and not stack.resources():
-        raise DeployError(
-            f"stack {stack.name} is in state {status} and has no resources; delete it: bucketwheel deploy destroy "
-            f"{stack.label.selection}. Then repeat the import"
-        )
+    if status == states.IMPORT_UNDONE and not dry_run and not stack.resources():
+        # CloudFormation cannot use the empty stack that a failed import leaves.
+        stack.delete(echo)
+        status = None
     check_changeable(stack, status)
-    exists = status in states.SETTLED
+    exists = status in states.SETTLED and bool(stack.resources())
     adopted = _adopted(config, stack, rendered, names, exists)
     if not adopted or dry_run:
         return Imported(stack.name, not adopted, tuple(adopted))

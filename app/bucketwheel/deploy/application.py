@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from botocore.exceptions import ClientError
+
 from bucketwheel.aws import clients
-from bucketwheel.aws.errors import wrap_aws_errors
+from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.errors import DeployError
 from bucketwheel.formatting import counted
 from bucketwheel.settings import Settings
@@ -41,9 +43,14 @@ class Application:
         return wrap_aws_errors(DeployError, f"application {self.id}")
 
     def state(self) -> str:
-        """Return the state."""
+        """Return the state; an application that somebody deleted is terminated."""
         with self._errors():
-            return str(self._client.get_application(applicationId=self.id)["application"]["state"])
+            try:
+                return str(self._client.get_application(applicationId=self.id)["application"]["state"])
+            except ClientError as error:
+                if code_of(error) == "ResourceNotFoundException":
+                    return _STOPPED[-1]
+                raise
 
     def active_runs(self) -> list[str]:
         """Return the ids of the job runs that have not ended."""

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from botocore.exceptions import ClientError
+
 from bucketwheel.aws import clients
-from bucketwheel.aws.errors import wrap_aws_errors
+from bucketwheel.aws.errors import code_of, wrap_aws_errors
 from bucketwheel.deploy import application, buckets, states, workgroup
 from bucketwheel.deploy.application import Application
 from bucketwheel.deploy.buckets import Bucket
@@ -140,9 +142,13 @@ def _is_running(settings: Settings, machine: str) -> bool:
     """Return whether an execution of a state machine is running; Step Functions ends it when it is deleted."""
     with wrap_aws_errors(DeployError, f"state machine {machine}"):
         client = clients.client("stepfunctions", settings.aws)
-        return bool(
-            client.list_executions(stateMachineArn=machine, statusFilter="RUNNING", maxResults=1)["executions"]
-        )
+        try:
+            page = client.list_executions(stateMachineArn=machine, statusFilter="RUNNING", maxResults=1)
+        except ClientError as error:
+            if code_of(error) == "StateMachineDoesNotExist":
+                return False
+            raise
+    return bool(page["executions"])
 
 
 def _remove(settings: Settings, stack: Stack, plan: _Plan, echo: Echo) -> None:
