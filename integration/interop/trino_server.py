@@ -157,8 +157,10 @@ def _write_configuration(etc: Path, port: int, glue: str, s3: str, bucket: str, 
         "hive.metastore.glue.aws-secret-key": "testing",
         "hive.metastore.glue.default-warehouse-dir": f"s3://{bucket}/warehouse/",
         "hive.non-managed-table-writes-enabled": "true",
-        # moto has no column statistics, and Trino would wait for them for long.
+        # Tests of statistics turn them on for a query; reading them costs time.
         "hive.table-statistics-enabled": "false",
+        # Trino would show those of the previous run for 5 minutes.
+        "hive.metastore-stats-cache-ttl": "0s",
         "hive.collect-column-statistics-on-write": "false",
         "fs.native-s3.enabled": "true",
         "s3.endpoint": s3,
