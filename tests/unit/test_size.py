@@ -115,7 +115,7 @@ def test_slices_cover_every_row_group_once_and_in_order(files: list[list[int]], 
         rows = [files[part.file][group] for group in groups]
         assert part.rows == sum(rows) > 0
         covered += [(part.file, group) for group in groups]
-        # A slice that could have ended earlier fits into memory several times.
+        # A slice of several row groups with rows is far smaller than the memory.
         filled = [count for count in rows if count]
         assert len(filled) == 1 or part.rows * result.decoded_bytes_per_row <= 64 * 2**20
     every = [(file, group) for file, groups in enumerate(files) for group in range(len(groups))]

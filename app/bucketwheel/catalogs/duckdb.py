@@ -74,7 +74,7 @@ class DuckdbCatalog:
             return []
         with self._locked():
             self._refuse_open_writers()
-            # DuckDB would return a database that this process already has open under the name, even an outdated one.
+            # If this process has the path open, DuckDB reuses that database, even if the file was replaced since.
             alias = self._beside("read")
             with suppress(OSError):
                 os.link(self._path, alias)
@@ -154,7 +154,7 @@ class DuckdbCatalog:
         return {name: (kind, text) for name, kind, text in rows}
 
     def _read(self, connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[CatalogTable, str | None]]:
-        """Return (table, name of the kept previous one) by lower-case name."""
+        """Return by lower-case name each table and the name of the adopted table that it replaced, or None."""
         relations = self._relations(connection)
         documents: dict[str, Mapping[str, Any]] = {}
         if _BOOKS in relations:

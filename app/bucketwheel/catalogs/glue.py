@@ -40,11 +40,11 @@ _EXISTS = "AlreadyExistsException"
 # call is repeated after these seconds if the table has not changed.
 _CONFLICTS = ("ConcurrentModificationException", "ResourceNotReadyException")
 _CONFLICT_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0)
-# Columns of one call, by Glue's API.
+# Maximum number of columns of one call, a limit of Glue's API.
 _READ_COLUMNS = 100
 _WRITTEN_COLUMNS = 25
 _DELETE_THREADS = 4
-# Refused columns to name.
+# Maximum number of refused columns that the error lists.
 _SHOWN = 5
 
 
@@ -80,7 +80,7 @@ class GlueCatalog:
         self._check_grants()
 
     def _check_grants(self) -> None:
-        """Check the grants of Lake Formation, which no call of Glue reveals without changing something."""
+        """Check the grants of Lake Formation; Glue has no read-only call that would reveal a missing one."""
         catalog, aws = self._settings.catalog, self._settings.aws
         if not catalog.lake_formation:
             return
@@ -103,8 +103,8 @@ class GlueCatalog:
         if unmet:
             commands = "; ".join(lake_formation.grant_command(g.permissions, g.resource, principal) for g in unmet)
             raise CatalogError(
-                f"database {self.database}: grants of Lake Formation are missing, which `bucketwheel deploy apply` "
-                f"gives to the role of the jobs; or: {commands}"
+                f"database {self.database}: grants of Lake Formation are missing; run `bucketwheel deploy apply`, "
+                f"which gives them to the role of the jobs, or run: {commands}"
             )
 
     def get(self, name: str) -> CatalogTable | None:

@@ -144,7 +144,7 @@ class AthenaExecutor:
 
     @contextmanager
     def _wrap_errors(self, purpose: str) -> Iterator[None]:
-        """Raise errors of calls to Athena (not of queries) as the class of their cause."""
+        """Raise errors of calls to Athena as the class that fits their cause; failed queries are no such errors."""
         thing = f"Athena ({purpose}, workgroup {self._settings.athena.workgroup})"
         try:
             yield

@@ -39,7 +39,7 @@ _HIVE_SEED = 104729
 # Small enough that the temporary arrays of a step fit into the processor's cache.
 _BLOCK_ROWS = 1 << 16
 _WINDOW_BYTES = 1 << 18
-# After this many words, if at most this many strings have more, Python integers are faster than numpy calls.
+# If at most this many strings are longer than this many words, Python integers hash the rest faster than numpy.
 _FEW = 64
 
 # Powers 0 to _WINDOW_BYTES of 31 and of its inverse modulo 2**32.

@@ -79,7 +79,7 @@ class RunEndReporter:
 
     def _summary(self, manifest: Manifest, error: BaseException | None, values: Mapping[Metric, float]) -> Summary:
         numbers = {metric.name: value for metric, value in values.items()}
-        # Wrong files are written again unless the run still counts its files as complete.
+        # Resuming writes wrong files again if `bucket` has not finished; otherwise they need a new run.
         failure = None if error is None else _failure(error, rewrites="bucket" not in manifest.stages)
         return summarize(manifest, self._env, utc_now().isoformat(timespec="seconds"), failure, numbers)
 

@@ -43,7 +43,7 @@ PUBLISHING = ("register", "ctas")
 
 @dataclass(frozen=True)
 class SelectedRun:
-    """The run to work on; `checked` is whether it was compared with the published run, because it is new."""
+    """The run to work on; `checked` is true if it is new and was therefore compared with the published run."""
 
     manifest: Manifest
     checked: bool = False
@@ -111,7 +111,7 @@ def _refused(marks: Sequence[Withdrawal], dataset: str, force: bool) -> list[Buc
 
 
 def _lift(marks: Sequence[Withdrawal], services: Services, stages: Sequence[Stage]) -> None:
-    """Remove the marks of data that is published again; jobs that do not publish leave that to the one that does."""
+    """Remove the marks of data that is published again; stages that do not publish leave it to the job that does."""
     publishes = any(stage.name in PUBLISHING for stage in stages)
     for mark in marks:
         text = "published again with --force" if publishes else "not published by these stages, so the mark stays"
@@ -137,7 +137,7 @@ def _new_or_up_to_date(services: Services, stages: Sequence[Stage], force: bool)
 
 
 def same_run(draft: Manifest, services: Services) -> Manifest | None:
-    """Return the run that wrote what a draft would write, and needs at most publishing; None if there is none."""
+    """Return the newest run that wrote what a draft would write and lacks at most publishing; None without one."""
 
     def warn(text: str) -> None:
         services.report(Progress(services.dataset, "discover", "warning", message=f"earlier run ignored: {text}"))

@@ -179,7 +179,7 @@ def leased(
     now: Callable[[], datetime],
     runs: RunStore | None = None,
 ) -> Iterator[tuple[Services, Lease]]:
-    """Hold the dataset while the block runs; yield the services with the lease as their fence, and the lease.
+    """Hold the lease of the dataset while the block runs; yield services that check the lease, and the lease.
 
     Raises:
         LeaseError: another run holds the dataset.

@@ -195,7 +195,7 @@ class RunStore:
         A unique prefix of at least four characters, of the id or of its last part, is enough.
 
         Raises:
-            SelectionError: no run has this id, or several begin so; the message lists runs.
+            SelectionError: no run has this id, or several ids begin with it; the message lists runs.
         """
         owners = {known: dataset for dataset in datasets or self.datasets() for known in self.ids(dataset)}
         latest = sorted(owners, key=started_at, reverse=True)
@@ -231,7 +231,7 @@ class RunStore:
         try:
             return datetime.fromisoformat(content.decode())
         except ValueError as error:
-            raise StorageError(f"{path}: holds no time but {content[:40]!r}; delete it") from error
+            raise StorageError(f"{path}: expected a time, found {content[:40]!r}; delete the file") from error
 
     def _replaced_path(self, dataset: str, run_id: str) -> str:
         return join(self.directory(dataset, run_id), "replaced_at.txt")

@@ -34,9 +34,9 @@ class BucketSettings(Frozen):
     """How rows are placed in files.
 
     Attributes:
-        count: Buckets per table: a number, `auto` (the largest power of two that gives the largest table files of at
-            least 100 MB of source; 1 for small tables) or `none` (a layout without buckets). Set the same number for
-            datasets that are joined with each other.
+        count: Buckets per table: a number, `auto` (the largest power of two for which each file of the largest
+            table holds at least 100 MB of source; 1 for small tables) or `none` (a layout without buckets). Set the
+            same number for datasets that are joined with each other.
         hash: `hive_v1` (Athena, Trino, Hive 2), `hive_v2` (Hive 3, `bucketing_version=2`) or `spark` (Spark
             `bucketBy`, Athena with `bucketing_format=spark`).
         sort: Sort the rows of a bucket by key. NULL keys come first.
@@ -106,7 +106,7 @@ class QualitySettings(Frozen):
 
     null_keys: Policy = "error"
     duplicate_keys: Policy = "warn"
-    # YAML takes off for false.
+    # YAML reads `off` as false.
     drift: Annotated[
         Literal["off", "counts", "keys"], BeforeValidator(lambda value: "off" if value is False else value)
     ] = "keys"
@@ -150,9 +150,9 @@ class CatalogSettings(Frozen):
         final_prefix: Prefix of the names of final tables; must differ from `staged_prefix`.
         adopt: Replace tables of these names that Bucketwheel did not create.
         create_database: Glue: create the database with the first table if it is missing.
-        lake_formation: Glue: grants of Lake Formation that the jobs need, which the stack gives and every run checks:
-            `database` (create tables), `tables` (change all tables of the database), `locations` (the target, which
-            is registered). The database must exist, so `create_database` must be off.
+        lake_formation: Glue: grants of Lake Formation that the jobs need: `database` (create tables), `tables`
+            (change all tables of the database), `locations` (write to the target, if it is registered). The stack
+            gives them, and every run checks them. The database must exist, so `create_database` must be off.
         kms_key: ARN of the customer key of the Glue Data Catalog; `deploy` gives the role of the jobs permission to
             use it, and finds it if it may look.
         retry_seconds: Seconds to retry throttled calls to Glue and Athena, beyond `aws.attempts`.
@@ -286,7 +286,7 @@ class AwsSettings(Frozen):
 
 
 class StorageSettings(Frozen):
-    """Access to S3, null as in `AwsSettings`; local paths only use `spill_directory`.
+    """Access to S3; null has the meaning described in `AwsSettings`. Local paths use only `spill_directory`.
 
     Attributes:
         endpoint_url: Endpoint of an S3-compatible store; null takes `aws.endpoint_url`, then `AWS_ENDPOINT_URL_S3`
@@ -339,7 +339,8 @@ class SnapshotSettings(Frozen):
             day or month counts as 1. `none`: the source itself is the snapshot of the date in `--snapshot-dt`, or of
             the day its newest file was written.
         files: Patterns of the names of data files, such as `part-*` or, for files that `UNLOAD` of Athena wrote, `*`;
-            none: names that end in `.parquet` or `.parq`, in any case. Names that begin with `.` or `_` never count.
+            if empty, names that end in `.parquet` or `.parq`, in any case. Names that begin with `.` or `_` never
+            count.
     """
 
     partition: Annotated[str, AfterValidator(check_partition)] = DEFAULT
@@ -351,14 +352,16 @@ class DatasetSettings(Frozen):
 
     Attributes:
         source: The directory that holds the directories of snapshots.
-        key: The key column, or several: `a,b` or a list. An exact match, or the only match without case.
+        key: The key column, or several: `a,b` or a list. Names match exactly or, if only one column
+            matches, regardless of case.
         mapping: CSV with the header `table,column`; null writes one table of all columns, named after the dataset.
             The names in the header may have a prefix, such as `NEW_TABLE,NEW_COLUMN`.
         partition: Directory of a snapshot below the source; null takes `snapshot.partition`.
-        files: Patterns of the names of data files; none takes `snapshot.files`.
+        files: Patterns of the names of data files; if empty, `snapshot.files` applies.
         partitions: Directories `name=value` below a snapshot whose column is not in the files: `error` refuses them,
             `ignore` leaves the column out.
-        complete_marker: A file such as `_SUCCESS` that a snapshot has once it is complete; others are skipped.
+        complete_marker: Name of a file, such as `_SUCCESS`, that marks a complete snapshot; snapshots without it are
+            skipped.
     """
 
     source: Location

@@ -52,7 +52,7 @@ _Chunks = dict[str, list[pq.ColumnChunkMetaData]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated bytes by source column, for those that were sampled, and why others could not be.
+    """Estimated bytes of each sampled source column, and why other columns could not be sampled.
 
     `bucket_rows` are the sampled rows of each bucket; empty if no keys could be read.
     """
@@ -146,7 +146,7 @@ class _Sample:
         encoded = self._encode(sample, keys_only)
         for number, (source, _) in enumerate(self._job.keys):
             size = self._scaled(source, sample.column(number), encoded.metadata, range(number, number + 1))
-            # Every file has the keys, so they stand for the footers without the other columns.
+            # Every file has the keys, so the first key stands for the footers without entries for other columns.
             yield source, size + (0 if number else encoded.footer * self._files)
         doubtful = [name for name in names if name not in keys and self._is_doubtful(name, chunks[name])]
         for batch in _batches(chunks, doubtful, sum(map(_compressed, (chunks[name] for name in keys)))):

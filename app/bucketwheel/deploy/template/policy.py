@@ -83,7 +83,7 @@ def _write(deployment: Deployment) -> Iterator[Statement]:
     yield allow("WriteTables", [*actions, *failed], tables)
     # Obsolete checkpoints are deleted. Run metadata is small: no multipart uploads.
     yield allow("WriteBooks", [*actions, "s3:DeleteObject"], [object_arn(target, "/_bucketwheel/*")])
-    # This action has no prefixes.
+    # This action cannot be limited to a prefix.
     yield allow("FindUploads", ["s3:ListBucketMultipartUploads"], [bucket_arn(target.bucket)])
 
 
@@ -96,7 +96,7 @@ def _catalog(deployment: Deployment) -> Iterator[Statement]:
     owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in (catalog.staged_prefix, catalog.final_prefix)]
     yield allow("ReadCatalog", ["glue:GetTable", "glue:GetTables"], [*around, sub(f"{base}table/{database}/*")])
     yield allow("Publish", ["glue:CreateTable", "glue:DeleteTable", "glue:UpdateTable"], [*around, *owned])
-    # Also without statistics, because those of an earlier run must be deleted.
+    # Allowed even if the setting is `none`: statistics of an earlier run must still be deleted.
     statistics = ["Delete", "Get", *(["Update"] if catalog.column_statistics != "none" else [])]
     actions = [f"glue:{action}ColumnStatisticsForTable" for action in statistics]
     yield allow("PublishStatistics", actions, [*around, *owned])

@@ -31,7 +31,7 @@ _BATCH_BYTES = 8 * 2**20
 # Maximum bytes of a payload. The JVM limits a batch by its number of rows only; this bounds its bytes too.
 _MAX_PAYLOAD_BYTES = 512 * 2**10
 BATCH_ROWS = 512
-# In place of a layout: the payload continues that of the row before.
+# Value of the layout field if the payload continues that of the previous row.
 _CONTINUATION = -1
 
 # Buckets that are gathered as one, in ascending order; buckets between them that are not listed have no rows.
