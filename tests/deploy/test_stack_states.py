@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -215,22 +214,23 @@ def test_deletion_in_progress_is_awaited(account: Account) -> None:
 
 
 @pytest.mark.parametrize(
-    ("description", "message"),
+    ("template", "message"),
     [
         (
-            "Bucketwheel, dev: jobs",
-            r"belongs to environment 'dev', not to 'prod'; use --env dev, or set deploy.stack",
+            '{"Description": "Bucketwheel, dev: jobs", %s}',
+            "belongs to environment 'dev', not to 'prod'; use --env dev, or",
         ),
-        ("the website", r"but Bucketwheel did not create it; set deploy.stack to another name"),
-        (None, r"but Bucketwheel did not create it; set deploy.stack to another name"),
+        ('{"Description": "the website", %s}', "but Bucketwheel did not create it; set deploy.stack to another name"),
+        ("{%s}", "but Bucketwheel did not create it; set deploy.stack to another name"),
+        (
+            "Resources: {T: {Type: 'AWS::SNS::Topic'}}",
+            "but Bucketwheel did not create it; set deploy.stack to another",
+        ),
     ],
 )
-def test_stack_of_others_is_refused(account: Account, description: str | None, message: str) -> None:
-    template = {
-        "Resources": {"T": {"Type": "AWS::SNS::Topic"}},
-        **({"Description": description} if description else {}),
-    }
-    account.client("cloudformation").create_stack(StackName="theirs", TemplateBody=json.dumps(template))
+def test_stack_of_others_is_refused(account: Account, template: str, message: str) -> None:
+    body = template.replace("%s", '"Resources": {"T": {"Type": "AWS::SNS::Topic"}}')
+    account.client("cloudformation").create_stack(StackName="theirs", TemplateBody=body)
     config = account.configuration(deploy__stack="theirs")
     commands: list[Callable[[], object]] = [
         lambda: account.apply(deploy__stack="theirs"),

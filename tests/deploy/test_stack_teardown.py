@@ -132,7 +132,8 @@ def test_destroy_stops_started_application_first(account: Account, monkeypatch: 
     shown = iter(["STARTED", "STARTING", "STARTED", "STOPPING", "STOPPING", "STOPPED"])
 
     def get_application(applicationId: str) -> dict[str, Any]:  # noqa: N803 as botocore calls it
-        return {"application": {"applicationId": applicationId, "state": next(shown)}}
+        found = {"applicationId": applicationId, "state": next(shown)}
+        return answer("emr-serverless", "GetApplication", {"application": found})
 
     monkeypatch.setattr(client, "get_application", get_application)
     assert destroy(account, settings={"deploy.platform": "emr-serverless"})

@@ -99,10 +99,7 @@ class Stack:
             return
         owner = _OWNER.match(str(self.template().get("Description", "")))
         if owner is None:
-            raise DeployError(
-                f"stack {self.name} exists in {self.region} of account {self.account}, but Bucketwheel did not "
-                "create it; set deploy.stack to another name"
-            )
+            raise DeployError(self._foreign())
         if owner[1] != self._env:
             raise DeployError(
                 f"stack {self.name} belongs to environment {owner[1]!r}, not to {self._env!r}; use --env {owner[1]}, "
@@ -139,15 +136,24 @@ class Stack:
 
         Raises:
             SelectionError: the stack does not exist.
+            DeployError: it is not JSON, so that another program created the stack.
         """
         if self.status() in (None, states.REVIEW):
             raise SelectionError(f"stack {self.name!r} does not exist in {self.region} of account {self.account}")
         with self._errors():
             answer = self._client.get_template(StackName=self.name, TemplateStage="Original")
         body: Any = answer["TemplateBody"]
-        # botocore returns JSON templates as ordered mappings.
+        # botocore returns JSON templates as ordered mappings, others as text.
+        if isinstance(body, str) and not body.lstrip().startswith("{"):
+            raise DeployError(self._foreign())
         template: dict[str, Any] = json.loads(body if isinstance(body, str) else json.dumps(body))
         return template
+
+    def _foreign(self) -> str:
+        return (
+            f"stack {self.name} exists in {self.region} of account {self.account}, but Bucketwheel did not create "
+            "it; set deploy.stack to another name"
+        )
 
     def resources(self) -> dict[str, tuple[str, str]]:
         """Return (type, physical name) of every resource, by logical id."""
