@@ -20,7 +20,8 @@ problems: list[str] = []
 
 def watch(client: Any) -> Any:
     """Record the problems of every call of a client, and return the client."""
-    client.meta.events.register("provide-client-params", _record)
+    # Last, because the client sends conditions of S3 itself where an old botocore does not know them.
+    client.meta.events.register_last("before-parameter-build", _record)
     return client
 
 
