@@ -93,3 +93,13 @@ def test_large_template_without_artifacts_fails(diagnose: Diagnose) -> None:
     assert finding.state == "failed"
     assert "more than the 51,200 that CloudFormation accepts in a call" in finding.found
     assert "set deploy.artifacts to an S3 location" in finding.todo
+
+
+def test_configuration_that_deploy_refuses_fails_for_the_template(diagnose: Diagnose) -> None:
+    finding = diagnose(deploy__time_zone="Mars", deploy__kms_key="k")["template"]
+    assert finding.state == "failed"
+    assert finding.found.splitlines() == [
+        "deploy.time_zone is 'Mars', which is not a time zone",
+        "deploy.kms_key is 'k'",
+    ]
+    assert finding.todo.splitlines()[0] == "use a name such as Europe/Berlin"

@@ -7,6 +7,7 @@ from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.deploy.template.template import MOST_BYTES, MOST_INLINE_BYTES, MOST_RESOURCES, compact, template
 from bucketwheel.doctor.checks import CheckResult, State, failed, ok
 from bucketwheel.doctor.stack import with_package
+from bucketwheel.errors import ConfigError
 from bucketwheel.formatting import counted
 
 
@@ -26,12 +27,14 @@ def look(deployment: Deployment) -> CheckResult:
 
 
 def stack_size(deployment: Deployment) -> CheckResult:
-    """Compare the template with CloudFormation's limits.
-
-    Raises:
-        ConfigError: it exceeds them, or `deploy apply` would refuse the configuration for another reason.
-    """
-    rendered = template(with_package(deployment).settings, deployment.env)
+    """Compare the template with CloudFormation's limits, and report whatever else `deploy apply` would refuse."""
+    try:
+        rendered = template(with_package(deployment).settings, deployment.env)
+    except ConfigError as error:
+        assumed = "" if deployment.settings.deploy.package else "deploy.package: "
+        problems = [text for text in str(error).splitlines() if not assumed or not text.startswith(assumed)]
+        parts = [text.partition("; ") for text in problems or [str(error)]]
+        return failed("\n".join(problem for problem, _, _ in parts), "\n".join(todo for _, _, todo in parts if todo))
     resources, size = len(rendered["Resources"]), len(compact(rendered).encode())
     found = f"{counted(resources, 'resource')} of {MOST_RESOURCES}, template of {size:,} of {MOST_BYTES:,} bytes"
     if size > MOST_INLINE_BYTES and not deployment.settings.deploy.artifacts:
