@@ -122,7 +122,7 @@ def test_files_without_suffix_are_named_and_readable(project: Project, dirty: Di
     result = project.cli("run", WIDE)
     assert result.exit_code == 3
     assert f"{sample.snapshot}: no file is named .parquet or .parq; Parquet by content" in result.stderr
-    assert f"20251022_1110, 20251022_1111, 20251022_1112; set datasets.{WIDE}.files='*'" in result.stderr
+    assert f"20251022_1110, 20251022_1111, 20251022_1112; set datasets.{WIDE}.files=all" in result.stderr
     # The advice works as printed, and readers find the same rows.
     command = shlex.split(result.stderr.splitlines()[-1].partition(": ")[2])
     assert command[:2] == ["bucketwheel", "run"]

@@ -107,6 +107,7 @@ def test_missing_package_of_later_stage_is_error_only_if_named(
 
 
 def test_unknown_later_stage_is_refused(case: Case) -> None:
-    with pytest.raises(SelectionError, match=r"no stage 'publish'"):
+    with pytest.raises(SelectionError, match=r"no stage 'publish'") as refused:
         case.run(FIRST_JOB, later=("publish",))
+    assert notes_of(refused.value).startswith("Fix --later-stages, then run again")
     assert case.manifests() == []

@@ -112,6 +112,7 @@ def test_discover_accepts_nested_files_and_any_suffix_case(tmp_path: Path) -> No
     ("patterns", "names"),
     [
         (("*",), ["20251022_000", "b.parquet", "part-0.gz"]),
+        (("all",), ["20251022_000", "b.parquet", "part-0.gz"]),
         (("part-*", "2025*"), ["20251022_000", "part-0.gz"]),
         (("*.PARQUET",), []),
     ],

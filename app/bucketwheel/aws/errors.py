@@ -40,6 +40,7 @@ THROTTLED = {
     "ThrottlingException",
     "TooManyRequestsException",
 }
+_UNREADABLE_CATALOG = "GlueEncryptionException"
 _MISSING_PERMISSION = re.compile(r"not authorized to perform:? ([\w-]+:\w+)")
 
 
@@ -112,6 +113,11 @@ def explain(error: ClientError | BotoCoreError) -> str:
         missing = _MISSING_PERMISSION.search(message)
         needed = missing[1] if missing else "this action"
         return f"{action} was denied ({message or code}); the role needs permission for {needed} on it"
+    if code == _UNREADABLE_CATALOG:
+        return (
+            f"{action} failed: {code}: {message.rstrip('.')}; the catalog is encrypted with a key: the role needs "
+            "kms:Decrypt and kms:GenerateDataKey on it, which `bucketwheel deploy apply` grants with catalog.kms_key"
+        )
     if is_expired(error):
         return f"{action}: the credentials are no longer valid ({message or code}); renew them, then resume"
     return f"{action} failed: {code}: {message}"

@@ -31,7 +31,7 @@ def check_packages(settings: Settings, stages: Sequence[str], later: Sequence[st
         SelectionError: there is no such backend, or a later stage is not configured.
         MissingDependencyError: a package is missing.
     """
-    named = [*stages, *(selected_stages(settings, later) if later else ())]
+    named = [*stages, *(selected_stages(settings, later, "--later-stages") if later else ())]
     plugins.check(
         settings,
         engine=any(name in DATA for name in stages),

@@ -51,8 +51,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def selected_stages(settings: Settings, stages: Sequence[str]) -> list[str]:
-    """Return the selected stages in pipeline order; all of them for an empty selection.
+def selected_stages(settings: Settings, stages: Sequence[str], option: str = "--stages") -> list[str]:
+    """Return the stages that an option selects, in pipeline order; all of them for an empty selection.
 
     Raises:
         SelectionError: a stage is not configured.
@@ -63,7 +63,7 @@ def selected_stages(settings: Settings, stages: Sequence[str]) -> list[str]:
             raise SelectionError(
                 f"no stage {name!r}; {hint}stages: {', '.join(settings.stages)}",
                 instead=correction(name, name, settings.stages),
-                fix="Fix --stages",
+                fix=f"Fix {option}",
             )
     return [name for name in settings.stages if not stages or name in stages]
 

@@ -338,9 +338,9 @@ class SnapshotSettings(Frozen):
             `YYYYMMDD` or `year=YYYY/month=MM/day=DD`. A name alone, such as `dt`, means `dt=YYYY-MM-DD`; a missing
             day or month counts as 1. `none`: the source itself is the snapshot of the date in `--snapshot-dt`, or of
             the day its newest file was written.
-        files: Patterns of the names of data files, such as `part-*` or, for files that `UNLOAD` of Athena wrote, `*`;
-            if empty, names that end in `.parquet` or `.parq`, in any case. Names that begin with `.` or `_` never
-            count.
+        files: Patterns of the names of data files, such as `part-*`, or `all`, for example for files that `UNLOAD` of
+            Athena wrote; if empty, names that end in `.parquet` or `.parq`, in any case. Names that begin with `.` or
+            `_` never count.
     """
 
     partition: Annotated[str, AfterValidator(check_partition)] = DEFAULT

@@ -16,6 +16,8 @@ _SHOWN = 20
 _LOOKED_INTO = 100
 _PARQUET = (".parquet", ".parq")
 _MAGIC = b"PAR1"
+# Takes every name; `*` would need quotes in YAML and in shells.
+EVERY_FILE = "all"
 # Directories of table formats, whose data directories also hold files of earlier versions and of deleted rows.
 _FORMATS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 _ICEBERG = ".metadata.json"
@@ -33,6 +35,8 @@ def is_data_file(entry: Entry, patterns: Sequence[str]) -> bool:
     named = entry.name.lower().endswith(_PARQUET)
     if not patterns:
         return named
+    if EVERY_FILE in patterns:
+        return named or entry.bytes > 0
     # Some programs leave empty objects that stand for directories.
     return any(fnmatchcase(entry.name, pattern) for pattern in patterns) and (named or entry.bytes > 0)
 
@@ -75,10 +79,11 @@ def data_files(
         if hidden:
             raise SnapshotError(
                 f"{location}: {counted(len(files), 'file')} named .parquet, and files that are Parquet only by their "
-                f"content: {_names(hidden)}; set {setting}='*' to read all files, or set it to the patterns to read",
-                accept={setting: "'*'"},
+                f"content: {_names(hidden)}; set {setting}={EVERY_FILE} to read all files, or set it to the patterns "
+                "to read",
+                accept={setting: EVERY_FILE},
             )
-        warnings.append(f"{location}: ignored {counted(len(others), 'file')}: {_names(others[:_SHOWN])}: {expected}")
+        warnings.append(f"{location}: ignored {counted(len(others), 'file')}: {_names(others)}: {expected}")
     return files
 
 
@@ -137,14 +142,14 @@ def no_data_files(services: Services, location: str, otherwise: str, setting: st
         expected = f"of the form {', '.join(patterns)}" if patterns else "named .parquet or .parq"
         return SnapshotError(
             f"{location}: no file is {expected}; Parquet by content, as UNLOAD of Athena writes: {_names(hidden)}; "
-            f"set {setting}='*', or to a pattern of their names",
-            accept={setting: "'*'"},
+            f"set {setting}={EVERY_FILE}, or to a pattern of their names",
+            accept={setting: EVERY_FILE},
         )
     return SnapshotError(f"{location}: {otherwise}")
 
 
 def _names(entries: Sequence[Entry]) -> str:
-    return ", ".join(entry.name for entry in entries)
+    return ", ".join(entry.name for entry in entries[:_SHOWN]) + (", …" if len(entries) > _SHOWN else "")
 
 
 def _parquet_inside(storage: Storage, entries: Sequence[Entry]) -> list[Entry]:

@@ -102,6 +102,16 @@ def test_lake_formation_refusal_names_grant_and_command(
     assert f'--permissions {wanted} --resource \'{{"{resource}"' in message
 
 
+def test_unusable_key_of_catalog_is_named_by_check(aws: str) -> None:
+    settings = glue_settings(aws, "s3://bucket/target", {"attempts": 3})
+    with faulty(aws_module.client("glue", settings.aws)) as faults:
+        faults.always("GetTables", refusal("GlueEncryptionException", message="The key is not accessible."))
+        with pytest.raises(
+            CatalogError, match=r"not accessible; the catalog is encrypted .* kms:Decrypt .*catalog.kms_key"
+        ):
+            GlueCatalog(settings).check()
+
+
 def test_put_accepts_database_created_concurrently(
     aws: str, catalog: GlueCatalog, faults: Faults, tmp_path: Path
 ) -> None:
