@@ -287,3 +287,14 @@ def destroy_without_buckets(account: Account) -> bool:
     stack.apply(account.configuration(), account.confirm, sleep=lambda _: None)
     account.asked.clear()
     return destroy(account, delete_buckets=True) and "the stack has no buckets to delete" in account.asked[0]
+
+
+def test_denied_look_into_workgroup_deletes_nothing(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    account.apply()
+    account.asked.clear()
+    client = clients.client("athena", account.configuration().settings.aws)
+    denied = Refuses("ListQueryExecutions", "call", "AccessDeniedException")
+    monkeypatch.setattr(client, "list_query_executions", denied.call)  # type: ignore[attr-defined]
+    with pytest.raises(DeployError, match=f"workgroup {WORKGROUP}: ListQueryExecutions was denied"):
+        destroy(account)
+    assert (account.asked, account.status()) == ([], "CREATE_COMPLETE")
