@@ -66,9 +66,10 @@ def check_name_conflicts(config: Configuration, template: dict[str, Any], stack:
     if conflicts:
         settings = dict.fromkeys(SETTINGS[kind] for kind, _ in conflicts)
         names = ", ".join(f"{kind} {name}" for kind, name in conflicts)
+        package = config.settings.deploy.package or "LOCATION"
         raise DeployError(
             f"already exists outside the stack: {names}. Import it: bucketwheel deploy import --env {config.env} "
-            f"--package {config.settings.deploy.package}; or remove it, or choose another name "
+            f"--package {package}; or remove it, or choose another name "
             f"({'; '.join(settings)}); see docs/deploy.md"
         )
 
