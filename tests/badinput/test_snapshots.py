@@ -155,5 +155,5 @@ def test_visible_non_parquet_file_is_ignored_with_warning(project: Project, dirt
     (sample.snapshot / "README.txt").write_text("hello")
     project.use(sample)
     result = project.run()
-    assert f"warning: {sample.snapshot}: ignored README.txt: not named .parquet" in result.stderr
+    assert f"warning: {sample.snapshot}: ignored 1 file: README.txt: not named .parquet" in result.stderr
     assert set(project.published().values()) == {1200}

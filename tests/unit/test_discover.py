@@ -130,7 +130,7 @@ def test_parquet_files_under_other_names_are_refused_beside_data_files(tmp_path:
     (tmp_path / "20251022_000").write_bytes(b"PAR1 and more")
     (tmp_path / "notes.txt").write_bytes(b"x")
     with pytest.raises(
-        SnapshotError, match=r"content: 20251022_000; set datasets.people.files='\*' to read all files"
+        SnapshotError, match=r"content: 20251022_000; set datasets.people.files=all to read all files"
     ):
         data_files(Storage(StorageSettings()), str(tmp_path), (), [], "datasets.people.files")
 
