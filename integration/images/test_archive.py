@@ -57,6 +57,8 @@ class Prod:
             f"datasets.{WIDE}.mapping": f"s3://{self.site.bucket}/opus/{WIDE}/mapping.csv",
             f"datasets.{NARROW}.source": f"s3://{self.site.bucket}/opus/{NARROW}/raw_input",
             "deploy.package": PACKAGE,
+            # moto in its container lacks these calls.
+            "catalog.column_statistics": "none",
             # Executors that fit into the workers here.
             "emr_serverless.cores": 1,
             "emr_serverless.memory_gb": 4,

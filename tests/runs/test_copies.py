@@ -31,7 +31,7 @@ def test_run_publishes_copies_and_drops_temporary_tables(copying: Copying) -> No
         table = copying.engine.catalog.get(f"bucketed_{name}")
         assert table is not None
         assert table.location == copy.location
-        assert table.parameters["totalSize"] == str(copy.bytes)
+        assert (table.parameters["numFiles"], table.parameters["totalSize"]) == ("4", str(copy.bytes))
         assert (table.bucket_count, table.sorted, table.run_id) == (4, True, run_id)
     assert copying.snapshot_dt() == JANUARY
 

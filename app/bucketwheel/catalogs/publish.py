@@ -60,6 +60,7 @@ def definitions(
             "bucketwheel.snapshot_dt": snapshot.snapshot_dt,
             DATASET: manifest.dataset,
             "numRows": str(written[table.name].rows),
+            "numFiles": str(written[table.name].files),
             "totalSize": str(written[table.name].bytes),
         }
         statistics = _statistics(manifest, services, table)
@@ -96,7 +97,7 @@ def _statistics(manifest: Manifest, services: Services, table: TableColumns) -> 
 
 
 def _copied(table: CatalogTable, copy: CopiedTable) -> CatalogTable:
-    parameters = {**table.parameters, "totalSize": str(copy.bytes)}
+    parameters = {**table.parameters, "numFiles": str(copy.files), "totalSize": str(copy.bytes)}
     return replace(table, location=copy.location, sorted=copy.sorted, parameters=parameters)
 
 
