@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bucketwheel.report import render
+from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.manifest import Manifest
 from report_support import (
     RUN_ID,
@@ -121,6 +122,20 @@ def test_columns_show_type_and_share_of_nulls() -> None:
     assert "ibe_02 15" in shown
     assert "c_0C_0string25 %5.0 kB c_1C_1int64\u20135.0 kB" in shown
     assert "Not in the mapping 1 " in shown
+    assert "Record_Sourcestring0 %5.0 kB" in shown
+
+
+def test_columns_show_distinct_values_where_counted() -> None:
+    names = [("C_0", "string"), ("C_1", "int64"), ("Record_Source", "string")]
+    sizes = {"uncompressed_bytes": 9, "compressed_bytes": 5000, "dictionary_bytes": None, "null_count": 0}
+    columns = [{"name": name, "type": kind, **sizes} for name, kind in names]
+    counted = [
+        ColumnStatistics(name="C_0", nulls=0, distinct=1200),
+        ColumnStatistics(name="C_1", nulls=0, distinct=47, distinct_exact=False),
+    ]
+    written = bucket(outcome(0, 120, 2)).model_copy(update={"column_statistics": tuple(counted)})
+    shown = Page(manifest(discover(120, columns=columns), split(2), size(2, 1), written)).text
+    assert "c_0C_0string1,2000 %5.0 kB c_1C_1int64~470 %5.0 kB" in shown
     assert "Record_Sourcestring0 %5.0 kB" in shown
 
 

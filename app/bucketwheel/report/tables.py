@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bucketwheel.runs.manifest import ColumnMapping, Drift, FileRecord, PublishedTable
+from bucketwheel.runs.manifest import BucketResult, ColumnMapping, Drift, FileRecord, PublishedTable
 
 # Stands for the name of the table in names and locations that follow one pattern.
 _TABLE = "<table>"
@@ -40,6 +40,7 @@ class Column:
         nulls: share of NULLs, or None if it is not known.
         nulls_before: share of NULLs in the published snapshot, or None if it is not known.
         bytes: compressed bytes in the source.
+        distinct: number of distinct values, or None if they were not counted; `~` before it marks an estimate.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Column:
     nulls: float | None
     nulls_before: float | None
     bytes: int | None
+    distinct: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def column_groups(done: Mapping[str, Any], drift: Drift | None) -> list[ColumnGr
         return []
     known = {column.name: column for column in discovered.columns}
     before = {share.name: share.before for share in drift.null_shares} if drift else {}
+    distinct = _distinct(done["bucket"])
 
     def group(title: str, mappings: Sequence[ColumnMapping]) -> ColumnGroup:
         columns = []
@@ -101,7 +104,7 @@ def column_groups(done: Mapping[str, Any], drift: Drift | None) -> list[ColumnGr
             if column and column.null_count is not None:
                 nulls = column.null_count / max(discovered.rows, 1)
             kind, size = (column.type, column.compressed_bytes) if column else ("", None)
-            columns.append(Column(name, source, kind, nulls, before.get(source), size))
+            columns.append(Column(name, source, kind, nulls, before.get(source), size, distinct.get(source)))
         return ColumnGroup(title, tuple(columns))
 
     unmapped = [ColumnMapping(source=name, name=name) for name in split.unmapped]
@@ -111,6 +114,15 @@ def column_groups(done: Mapping[str, Any], drift: Drift | None) -> list[ColumnGr
         group("Not in the mapping", unmapped),
     ]
     return [group for group in groups if group.columns]
+
+
+def _distinct(bucket: BucketResult | None) -> dict[str, str]:
+    """Return the number of distinct values by source column, with `~` before estimates."""
+    return {
+        column.name: f"{'' if column.distinct_exact else '~'}{column.distinct:,}"
+        for column in (bucket.column_statistics if bucket else ())
+        if column.distinct is not None
+    }
 
 
 def published_groups(done: Mapping[str, Any], tables: Sequence[str]) -> list[Published]:
