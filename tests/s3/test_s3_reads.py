@@ -39,7 +39,8 @@ def content() -> bytes:
 
 
 def job(path: str) -> tuple[BucketJob, Slice]:
-    table = TableLayout("t", f"{path}-out", tuple((name, name) for name in COLUMNS), ROWS, b"")
+    schema = pa.schema([("key", pa.string()), *((name, pa.int64()) for name in COLUMNS)]).serialize().to_pybytes()
+    table = TableLayout("t", f"{path}-out", tuple((name, name) for name in COLUMNS), ROWS, schema)
     bucket_job = BucketJob(
         storage=StorageSettings(),
         slices=(),
