@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import botocore.session
+from botocore.client import BaseClient
 from botocore.model import ServiceModel, Shape
 from botocore.validate import ParamValidator
 
@@ -40,6 +43,29 @@ def request_problems(service: ServiceModel, operation: str, parameters: Mapping[
     return problems + list(_problems(operation_model.input_shape, parameters, strict=True))
 
 
+@contextmanager
+def requests_checked(refused: list[str]) -> Iterator[None]:
+    """Fail each request of a boto3 client with a value, field or operation that AWS refuses or has deprecated.
+
+    botocore checks names and types by itself, but neither values nor what is deprecated. `refused` collects the
+    problems too, because the code under test may turn the error into a warning.
+    """
+    real = BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def checked(self: Any, operation: str, parameters: Mapping[str, Any]) -> Any:
+        operation_model = self.meta.service_model.operation_model(operation)
+        problems = [f"{operation} is deprecated"] if operation_model.deprecated else []
+        if operation_model.input_shape is not None:
+            problems += _walk(operation_model.input_shape, parameters, "", strict=True)
+        if problems:
+            refused.append(f"{self.meta.service_model.service_name} {operation}: {'; '.join(problems)}")
+            raise AssertionError(refused[-1])
+        return real(self, operation, parameters)
+
+    with mock.patch.object(BaseClient, "_make_api_call", checked):
+        yield
+
+
 def _problems(shape: Shape, value: Any, *, strict: bool = False) -> Iterator[str]:
     report = ParamValidator().validate(value, shape)
     if report.has_errors():
@@ -51,7 +77,8 @@ def _problems(shape: Shape, value: Any, *, strict: bool = False) -> Iterator[str
 def _walk(shape: Any, value: Any, path: str, strict: bool) -> Iterator[str]:
     """Yield what botocore itself does not check: values of enums and, if strict, deprecated fields and patterns."""
     if shape.type_name == "structure" and isinstance(value, Mapping):
-        for name, part in value.items():
+        # botocore fails for unknown names by itself.
+        for name, part in ((name, value[name]) for name in value if name in shape.members):
             described = shape._shape_model["members"].get(name, {})
             if strict and (described.get("deprecated") or shape.members[name]._shape_model.get("deprecated")):
                 yield f"{path}.{name} is deprecated"

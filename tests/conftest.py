@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -56,6 +57,27 @@ def valid_aws_calls() -> Iterator[None]:
     if recorder := sys.modules.get("aws_calls"):
         problems, recorder.problems[:] = list(recorder.problems), []
         assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(scope="session")
+def refused_requests() -> Iterator[list[str]]:
+    """The requests to AWS of the whole session that its service models refuse; `valid_requests` reports them."""
+    refused: list[str] = []
+    if find_spec("botocore") is None:
+        yield refused
+        return
+    from aws_shapes import requests_checked
+
+    with requests_checked(refused):
+        yield refused
+
+
+@pytest.fixture(autouse=True)
+def valid_requests(refused_requests: list[str]) -> Iterator[None]:
+    """Fail a test that sends AWS a request with an unknown value or a deprecated field."""
+    refused_requests.clear()
+    yield
+    assert refused_requests == []
 
 
 @pytest.fixture(scope="session")
