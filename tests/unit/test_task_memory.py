@@ -54,6 +54,7 @@ def test_emr_worker_is_warned_with_largest_memory_of_its_cores() -> None:
         ({"glue__worker_type": "G.1X"}, 6 / 4, 4),
         ({"glue__worker_type": "R.8X"}, 96 / 32, 32),
         ({"glue__arguments": {"--conf": "spark.executor.memory=20g --conf spark.executor.cores=8"}}, 44 / 8, 8),
+        ({"glue__arguments": {"--conf": "spark.executor.memory=90g"}}, 0, 16),
         ({**EMR, "emr_serverless__cores": 8, "emr_serverless__memory_gb": 60}, 40 / 8, 8),
     ],
 )

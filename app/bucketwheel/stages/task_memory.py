@@ -58,7 +58,7 @@ def _on_glue(glue: GlueJobSettings) -> TaskMemory:
     heap = _option(options, "spark.executor.memory") or memory * _JVM_SHARE
     larger = glue.worker_type.replace("G.", "R.")
     return TaskMemory(
-        (memory - heap) * _GB / tasks,
+        max(memory - heap, 0) * _GB / tasks,
         f"a worker of type {glue.worker_type} ({memory} GB)",
         tasks,
         f"glue.worker_type={larger}" if glue.worker_type in _WITH_R else None,
