@@ -25,10 +25,7 @@ from moto.server import ThreadedMotoServer
 from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.responses import ServiceQuotasResponse
 
-import aws_calls
 from glue_statistics import glue_statistics
-
-aws_calls.install()
 
 REGION = "us-east-1"
 CREDENTIALS = {

@@ -40,3 +40,25 @@ def test_request_with_deprecated_operation_fails(refused_requests: list[str]) ->
     with pytest.raises(AssertionError, match="s3 PutBucketLifecycle: PutBucketLifecycle is deprecated"):
         s3().put_bucket_lifecycle(Bucket="a")
     refused_requests.clear()
+
+
+@pytest.mark.parametrize(
+    ("call", "parameters", "problem"),
+    [
+        ("get_tables", {"DatabaseName": "d", "MaxResults": 101}, ".MaxResults is 101, at most 100"),
+        (
+            "batch_delete_table", {"DatabaseName": "d", "TablesToDelete": ["t"] * 101},
+            ".TablesToDelete has 101 items, at most 100",
+        ),
+        ("start_job_run", {"JobName": "j", "AllocatedCapacity": 3}, ".AllocatedCapacity is deprecated"),
+        ("start_job_run", {"JobName": "j", "ExecutionClass": "CHEAP"}, ".ExecutionClass is 'CHEAP', not one of"),
+    ],
+)  # fmt: skip
+def test_request_beyond_limits_of_glue_fails(
+    refused_requests: list[str], call: str, parameters: dict[str, Any], problem: str
+) -> None:
+    glue: Any = boto3.client("glue", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    with pytest.raises(AssertionError) as failed:
+        getattr(glue, call)(**parameters)
+    assert problem in str(failed.value)
+    refused_requests.clear()
