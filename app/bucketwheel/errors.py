@@ -11,6 +11,7 @@
         ResumeError                            the run cannot be continued with this configuration or input
       DataRefusedError                exit 3   the data was read and is not acceptable
         SnapshotError                          no usable snapshot, or one without files or rows
+          SourceChangedError                   source files were added, removed or replaced during the run
         UnreadableFilesError                   truncated, corrupt or non-Parquet files, all listed
         SchemaError                            schemas differ, or the key is missing, ambiguous or not hashable
         QualityError                           NULL or duplicate keys, or changed rows, exceed a limit
@@ -136,6 +137,12 @@ class SnapshotError(DataRefusedError):
     """No usable snapshot: none exists, none is complete, or it has no files or rows."""
 
     fix = "Load the snapshot or fix the configuration"
+
+
+class SourceChangedError(SnapshotError):
+    """Source files were added, removed or replaced during the run, so the run would mix two snapshots."""
+
+    fix = "Wait until the snapshot is completely loaded"
 
 
 class UnreadableFilesError(DataRefusedError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from faults.proxy import Answered, FaultProxy, Request
 
 from bucketwheel.contracts import BucketJob, Slice, TableLayout
-from bucketwheel.errors import StorageError, UnreadableFilesError
+from bucketwheel.errors import SourceChangedError, StorageError, UnreadableFilesError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.scatter import chunk_ranges, scatter
 from bucketwheel.sample import Sample
@@ -166,6 +167,31 @@ def test_read_fails_when_file_is_replaced(bucket: Bucket, proxy: FaultProxy, con
     proxy.plan = plan
     with pytest.raises(StorageError, match=r"x\.parquet: another writer replaced or deleted it during the read; run"):
         rows_of(bucket.uri("in/x.parquet"))
+
+
+@pytest.mark.parametrize("moment", ["before", "during"])
+def test_scatter_refuses_an_object_replaced_since_it_was_listed(
+    storage: Storage, bucket: Bucket, proxy: FaultProxy, content: bytes, moment: str
+) -> None:
+    bucket.put("in/x.parquet", content)
+    (entry,) = storage.list(bucket.uri("in"))
+    bucket_job, part = job(entry.location)
+    part = replace(part, version=entry.version)
+    assert sum(one.batch.num_rows for one in scatter(bucket_job, part, ROWS, UnifiedDictionaries())) == ROWS
+    assert all("if-match" in one.request.headers for one in reads(proxy.answered) if one.request.key)
+
+    def plan(request: Request) -> str | None:
+        if request.headers.get("range", "").startswith("bytes=-") == (moment == "before"):
+            bucket.put("in/x.parquet", content[::-1])
+        return None
+
+    seen = len(proxy.answered)
+    proxy.plan = plan
+    with pytest.raises(SourceChangedError, match=rf"^{entry.location}: was replaced or rewritten during the run; "):
+        list(scatter(bucket_job, part, ROWS, UnifiedDictionaries()))
+    # Refused requests are not repeated.
+    ranges = [one.request.headers["range"] for one in reads(proxy.answered[seen:])]
+    assert len(ranges) == len(set(ranges))
 
 
 def test_damaged_page_names_row_group_and_column(bucket: Bucket, content: bytes) -> None:

@@ -135,8 +135,9 @@ def test_requests_are_counted_like_those_of_storage() -> None:
     sampled = 1 + 16
     # 3 slices of 267 MB, each opened and read in 32 requests; manifest; two files read back.
     assert run_cost.reads == 3 + sampled + 3 * (1 + 32) + (2 + 4) + (1 + 2)
-    # Listings of snapshots and files; manifest and lease; listing for verify; 4 checkpoints; two files.
-    assert run_cost.writes == 2 + (4 + 2 * 4) + 1 + 4 + (1 + 5)
+    # Listings of snapshots and files, and again of files; manifest and lease; listing for verify; 4 checkpoints; two
+    # files.
+    assert run_cost.writes == 3 + (4 + 2 * 4) + 1 + 4 + (1 + 5)
     assert run_cost.requests == pytest.approx((run_cost.reads * 0.5 + run_cost.writes * 4.0) / 1000)
     assert (run_cost.platform, run_cost.workers, run_cost.usage) == (None, 0, {})
     with_keys = cost.cost_of(run, settings(**prices | {"quality__drift": "keys"}))
@@ -148,7 +149,7 @@ def test_only_s3_locations_have_requests() -> None:
     near = settings(engine="arrow", target="/data/out")
     estimated = cost.estimate(near, STAGES, snapshot(), layout())
     assert estimated is not None
-    assert (estimated.reads, estimated.writes) == (3 + 17 + 3 * 33, 2)
+    assert (estimated.reads, estimated.writes) == (3 + 17 + 3 * 33, 3)
     assert estimated.basis == "requests only: the run uses no paid workers"
 
 

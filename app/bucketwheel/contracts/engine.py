@@ -13,12 +13,16 @@ from bucketwheel.settings import StatisticsLevel, StorageSettings
 
 @dataclass(frozen=True)
 class Slice:
-    """Consecutive row groups of one source file; `index` is its position among all slices."""
+    """Consecutive row groups of one source file; `index` is its position among all slices.
+
+    A file with another `version` than this one is refused; an empty one is not compared.
+    """
 
     index: int
     path: str
     row_groups: tuple[int, ...]
     rows: int
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class Engine(Protocol):
 
         Raises:
             UnreadableFilesError: a page of the source cannot be read.
+            SourceChangedError: a source file was replaced or deleted during the run.
             StorageError: a file cannot be written.
         """
         ...

@@ -68,6 +68,7 @@ def scatter(
     of `dictionaries`. `statistics` collects the values of all rows, including those of the buckets in `skip`.
 
     Raises:
+        SourceChangedError: the file was replaced or deleted since `discover`.
         UnreadableFilesError: a page cannot be read; the message names file, row group and column.
         StorageError: the file cannot be opened.
     """
@@ -109,14 +110,18 @@ def _read(
     def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
         return normalize_batch(batch.select(columns), types, coded, dictionaries, statistics)
 
+    storage = Storage(job.storage)
     with wrap_os_errors(part.path, "open"):
-        stream = Storage(job.storage).open(part.path)
+        stream = storage.open(part.path, part.version)
     with stream:
         try:
             yield from map(prepare, _decode(stream, part, columns, coded, max_rows))
+            # A file that was rewritten in place may decode into a mix of both contents.
+            storage.check_version(part.path, part.version)
         except MemoryError:
             raise  # Also an ArrowException, but not a fault of the file.
         except (pa.ArrowException, OSError) as error:
+            storage.check_version(part.path, part.version)
             reason = " ".join(str(error).split())
             raise UnreadableFilesError(
                 f"{part.path}: {_corrupt_chunk(part, columns, stream)}: {reason}; "

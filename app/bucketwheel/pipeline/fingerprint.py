@@ -17,9 +17,9 @@ import pyarrow as pa
 import bucketwheel
 from bucketwheel.contracts import Services
 from bucketwheel.errors import ResumeError
-from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.settings.loading import flatten
+from bucketwheel.stages.source_changes import source_changes
 from bucketwheel.stages.source_files import data_files, patterns_of
 from bucketwheel.stages.split import read_mapping
 
@@ -27,10 +27,8 @@ _INPUT_FILES = "input files"
 _CODE = "code"
 # Packages that determine the bytes of files, including the options of the Parquet writer.
 _WRITERS = ("kernel", "engines")
-_SHOWN = 5
 
 InputFile = tuple[str, int, str]
-_Stamps = dict[str, tuple[int, str]]
 
 
 def inputs_of(discovered: DiscoverResult) -> list[InputFile]:
@@ -97,7 +95,8 @@ def changes(manifest: Manifest, services: Services) -> list[str]:
         for name in sorted({*now, *before})
         if now.get(name) != before.get(name) and name != _INPUT_FILES
     ]
-    changed += _changed_files(inputs_of(discovered), inputs)
+    # Data that was written already does not depend on a copy that has another version only.
+    changed += source_changes(discovered, entries, versions="bucket" not in manifest.stages)
     if services.snapshot_dt not in (None, manifest.snapshot_dt):
         changed.append(f"snapshot_dt was {manifest.snapshot_dt}, is now {services.snapshot_dt}")
     return changed
@@ -116,20 +115,3 @@ def _difference(name: str, before: str | None, now: str | None) -> str:
         return f"{name} was {before or 'not recorded'}, is now {now or 'not recorded'}"
     was = f"was {before[:12]}" if before else "was not recorded by that version"
     return f"the code that writes files has changed (its digest {was}, is now {(now or '')[:12]})"
-
-
-def _changed_files(was: Sequence[InputFile], now: Sequence[InputFile]) -> list[str]:
-    before: _Stamps = {path: (size, modified) for path, size, modified in was}
-    texts = list(_file_changes(before, {path: (size, modified) for path, size, modified in now}))
-    return texts[:_SHOWN] + ([f"and {counted(len(texts) - _SHOWN, 'more file')}"] if len(texts) > _SHOWN else [])
-
-
-def _file_changes(was: _Stamps, now: _Stamps) -> Iterator[str]:
-    for path in sorted({*was, *now}):
-        if path not in now:
-            yield f"{path} was deleted"
-        elif path not in was:
-            yield f"{path} was added"
-        elif was[path] != now[path]:
-            old, new = was[path], now[path]
-            yield f"{path} was changed: {old[0]} bytes of {old[1]}, now {new[0]} bytes of {new[1]}"

@@ -228,6 +228,8 @@ def _of_source(snapshot: DiscoverResult, size: SizeResult, stages: Sequence[str]
         sample = min(_SAMPLE, size.bytes_to_read // max(groups, 1))
         reads += 1 if snapshot.bytes // len(snapshot.files) <= _END else 1 + _ceil(sample, _REQUEST)
     if "bucket" in stages:
+        # The snapshot is listed again after it was read.
+        writes += _ceil(len(snapshot.files), _LISTED)
         per_row = size.bytes_to_read / max(snapshot.rows, 1)
         reads += sum(1 + max(part.row_groups, _ceil(int(part.rows * per_row), _REQUEST)) for part in size.slices)
     return reads, writes

@@ -33,6 +33,7 @@ class SourceFile(Record):
     bytes: int
     modified: str
     row_group_rows: tuple[int, ...]
+    version: str = ""
 
     @property
     def rows(self) -> int:

@@ -220,6 +220,13 @@ def _files(env: str, directory: Path | str | None) -> list[Path]:
         return []
     base, chosen = folder / "base.yaml", folder / f"{env}.yaml"
     files = [path for path in (base, chosen) if path.is_file()]
+    for path in (base, chosen):
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: is not a regular file; replace it by one")
+    if base.is_symlink() and not base.exists():
+        raise ConfigError(
+            f"{base}: is a link to {base.readlink()}, which does not exist; restore it, or delete the link"
+        )
     known = sorted(path.stem for path in folder.glob("*.yaml") if path != base)
     # The default environment needs no file of its own.
     if chosen not in files and (env != DEFAULT_ENV or chosen.is_symlink()):

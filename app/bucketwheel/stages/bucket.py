@@ -13,6 +13,7 @@ from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
 from bucketwheel.stages.skew import skew_warnings
+from bucketwheel.stages.source_changes import check_source
 
 
 class Bucket:
@@ -26,6 +27,7 @@ class Bucket:
 
         Raises:
             EngineError: rows were lost or duplicated.
+            SourceChangedError: the source changed during the run.
         """
         level = services.settings.catalog.column_statistics
         job = replace(bucket_job(manifest, services.runs), column_statistics=level)
@@ -47,6 +49,7 @@ class Bucket:
                 raise EngineError(
                     f"bucket: {counted(rows, 'row')} in the snapshot, {written} written; nothing was published"
                 )
+        check_source(manifest.discover, services)
         statistics = engine.statistics().since(before)
         return BucketResult(
             rows=written,

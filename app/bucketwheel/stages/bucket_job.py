@@ -24,6 +24,7 @@ def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:
                 discovered.files[part.file].path,
                 tuple(range(part.first_row_group, part.first_row_group + part.row_groups)),
                 part.rows,
+                discovered.files[part.file].version,
             )
             for part in size.slices
         ),

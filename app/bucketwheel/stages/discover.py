@@ -33,6 +33,7 @@ class Discover:
             SelectionError: the requested snapshot is not a date or does not exist.
             StorageError: permission to read a directory or a file is missing.
             SnapshotError: no complete snapshot, no file or no row.
+            SourceChangedError: a file was replaced or deleted after it was listed.
             UnreadableFilesError: files without a readable footer; the message lists them.
             SchemaError: schemas differ, or the key is missing, ambiguous or of a type without a bucket hash.
         """

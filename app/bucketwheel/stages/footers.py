@@ -38,12 +38,13 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
 
     Raises:
         UnreadableFilesError: files without a readable footer; the message lists them.
+        SourceChangedError: a file was replaced or deleted after it was listed.
         StorageError: permission to read a file is missing.
     """
 
     def read(entry: Entry) -> Footer | str:
         try:
-            with storage.open(entry.location) as stream:
+            with storage.open(entry.location, entry.version) as stream:
                 file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
                 if _is_joined(file.metadata, stream):
                     return f"{entry.location}: two Parquet files joined into one; readers see the last one only"
@@ -117,6 +118,7 @@ def source_file(footer: Footer) -> SourceFile:
         bytes=footer.entry.bytes,
         modified=footer.entry.modified,
         row_group_rows=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
+        version=footer.entry.version,
     )
 
 

@@ -11,7 +11,7 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import SelectionError, SnapshotError
 from bucketwheel.formatting import counted
 from bucketwheel.settings.partition import FLAT, Partition, dated_pattern, numbered_pattern
-from bucketwheel.stages.source_files import data_files, is_data_file, no_data_files, patterns_of
+from bucketwheel.stages.source_files import check_readable, data_files, is_data_file, no_data_files, patterns_of
 from bucketwheel.storage import Storage, join, name_of
 
 _SHOWN = 20
@@ -72,6 +72,9 @@ def detect_partition(storage: Storage, source: str, patterns: Sequence[str] = ()
 def _listed(storage: Storage, location: str, patterns: Sequence[str] = ()) -> tuple[list[str], bool]:
     """Return the names of the directories at a location, and whether it holds data files."""
     entries = [entry for entry in storage.list(location) if not entry.name.startswith((".", "_"))]
+    for entry in entries:
+        # A snapshot behind a link without a target must not be skipped.
+        check_readable(entry)
     files = any(is_data_file(entry, patterns) for entry in entries)
     return [entry.name for entry in entries if entry.is_directory], files
 

@@ -60,14 +60,17 @@ def data_files(
         setting: name of the setting of the patterns.
 
     Raises:
-        SnapshotError: the snapshot is a table of Delta, Iceberg or Hudi, or some of its files are Parquet by their
-            content only; reading the others would lose rows.
+        SnapshotError: the snapshot is a table of Delta, Iceberg or Hudi, some of its files are Parquet by their
+            content only, or an entry is neither a file nor a directory; reading the others would lose rows.
     """
     files, others = [], []
     for entry in storage.list(location, recursive=True):
         below = entry.location.removeprefix(location).strip("/").split("/")
         _refuse_format(location, below)
-        if entry.is_directory or any(_is_hidden(part) for part in below):
+        if any(_is_hidden(part) for part in below):
+            continue
+        check_readable(entry)
+        if entry.is_directory:
             continue
         if is_data_file(entry, patterns):
             files.append(entry)
@@ -85,6 +88,16 @@ def data_files(
             )
         warnings.append(f"{location}: ignored {counted(len(others), 'file')}: {_names(others)}: {expected}")
     return files
+
+
+def check_readable(entry: Entry) -> None:
+    """Refuse links without a target, link loops, FIFOs, sockets and devices, whose rows would be lost.
+
+    Raises:
+        SnapshotError: names the entry and the fix.
+    """
+    if entry.problem:
+        raise SnapshotError(f"{entry.location}: {entry.problem}")
 
 
 def _is_hidden(part: str) -> bool:

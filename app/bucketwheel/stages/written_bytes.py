@@ -71,7 +71,7 @@ def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> Estimate
     file, group = _row_group(snapshot.files)
     columns: dict[str, int] = {}
     try:
-        with Storage(job.storage).open(file.path) as stream:
+        with Storage(job.storage).open(file.path, file.version) as stream:
             sample = _Sample(stream, job, snapshot, group)
             for name, size in sample.sizes():
                 columns[name] = size

@@ -17,7 +17,7 @@ from bucketwheel.errors import StorageError
 from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.storage.local import LocalFiles
-from bucketwheel.storage.locations import Entry, absolute, is_s3, join, name_of
+from bucketwheel.storage.locations import Entry, absolute, is_s3, join, name_of, source_changed
 from bucketwheel.storage.ranged import RangedFile
 
 __all__ = ["Entry", "Storage", "fetch", "is_s3", "join", "name_of", "wrap_os_errors"]
@@ -28,7 +28,8 @@ class _Files(Protocol):
 
     def list(self, path: str, recursive: bool) -> list[Entry]: ...
     def exists(self, path: str) -> bool: ...
-    def open(self, path: str) -> pa.NativeFile: ...
+    def open(self, path: str, version: str) -> pa.NativeFile: ...
+    def check_version(self, path: str, version: str) -> None: ...
     def read(self, path: str) -> tuple[bytes, str]: ...
     def write(self, path: str, content: bytes, durable: bool) -> None: ...
     def replace(self, path: str, content: bytes, version: str | None, /) -> str: ...
@@ -90,15 +91,34 @@ class Storage:
         with wrap_os_errors(location, "read"):
             return files.read(path)
 
-    def open(self, location: str) -> pa.NativeFile:
-        """Open a file for random access.
+    def open(self, location: str, version: str = "") -> pa.NativeFile:
+        """Open a file for random access; a `version` is that of its entry in a listing.
+
+        On S3, every read is refused once the object has another version. On local disk, `check_version` after the
+        last read finds a file that was rewritten in place meanwhile.
 
         Raises:
+            SourceChangedError: the file has another version, or was deleted.
             OSError: the file cannot be opened; the caller wraps the error.
             StorageError: S3 refused.
         """
         files, path = self._at(location)
-        return files.open(path)
+        try:
+            return files.open(path, version)
+        except FileNotFoundError as error:
+            if version:
+                raise source_changed(location, "deleted") from error
+            raise
+
+    def check_version(self, location: str, version: str) -> None:
+        """Check that a file on local disk still has this version; S3 checks every read itself.
+
+        Raises:
+            SourceChangedError: the file has another version, or was deleted.
+        """
+        files, path = self._at(location)
+        with wrap_os_errors(location, "check"):
+            files.check_version(path, version)
 
     def write(self, location: str, content: bytes, durable: bool = True) -> None:
         """Replace a file by `content` atomically; if `durable`, it survives a power cut once this returns.

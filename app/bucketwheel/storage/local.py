@@ -5,21 +5,31 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
 
 from bucketwheel.storage.late_tasks import finish, open_unfinished
-from bucketwheel.storage.locations import Entry
+from bucketwheel.storage.locations import Entry, source_changed
 
 _LOCAL = fs.LocalFileSystem()
 _BUFFER_BYTES = 2**18
 # Names of temporary files of `write`.
 _ASIDE = re.compile(r".+\.[0-9a-f]{32}\.tmp")
+_ODD_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISFIFO, "FIFO"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+)
+# Device and inode.
+_Inode = tuple[int, int]
 
 
 class LocalFiles:
@@ -27,20 +37,36 @@ class LocalFiles:
 
     def list(self, path: str, recursive: bool) -> list[Entry]:
         """Return the entries below a directory, in any order."""
-        infos = _LOCAL.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=recursive))
         try:
-            return _entries(infos)
-        except UnicodeDecodeError as error:
-            name = os.path.basename(error.object)  # noqa: PTH119 bytes
-            raise OSError(errno.EILSEQ, f"the name {name!r} is not UTF-8; rename it") from error
+            return list(_entries(path, recursive, ()))
+        except FileNotFoundError:
+            return []
 
     def exists(self, path: str) -> bool:
         """Return whether a file or directory exists."""
         return bool(_LOCAL.get_file_info(path).type != fs.FileType.NotFound)
 
-    def open(self, path: str) -> pa.NativeFile:
-        """Open a file for random access."""
-        return _LOCAL.open_input_file(path)
+    def open(self, path: str, version: str = "") -> pa.NativeFile:
+        """Open a file for random access; a `version` is checked."""
+        # Opening a FIFO waits for a writer, possibly forever.
+        if kind := _odd_kind(Path(path).stat()):
+            raise OSError(errno.EINVAL, f"it is a {kind}, not a file; use a regular file")
+        stream = _LOCAL.open_input_file(path)
+        try:
+            # Checked after opening: this file cannot have been opened under the name of another one.
+            self.check_version(path, version)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def check_version(self, path: str, version: str) -> None:
+        """Check that the file still has this version, if there is one."""
+        try:
+            if version and _version(Path(path).stat()) != version:
+                raise source_changed(path)
+        except FileNotFoundError as error:
+            raise source_changed(path, "deleted") from error
 
     def read(self, path: str) -> tuple[bytes, str]:
         """Return the content of a file; its version is always empty, since locks exclude other writers."""
@@ -115,17 +141,68 @@ class LocalFiles:
         os.sync()
 
 
-def _entries(infos: Sequence[fs.FileInfo]) -> list[Entry]:
-    return [
-        Entry(
-            info.path,
-            info.base_name,
-            max(info.size or 0, 0),
-            info.mtime.isoformat() if info.mtime else "",
-            info.type == fs.FileType.Directory,
-        )
-        for info in infos
-    ]
+def _entries(path: str, recursive: bool, above: Sequence[_Inode]) -> Iterator[Entry]:
+    """Yield the entries below a directory; `above` identifies the directories on the way to it."""
+    status = Path(path).stat()
+    here = (*above, (status.st_dev, status.st_ino))
+    with os.scandir(path) as found:
+        entries = list(found)
+    for entry in entries:
+        _check_name(entry.name)
+        try:
+            status = entry.stat()
+        except OSError as error:
+            if entry.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+                yield _odd(entry, _broken_link(entry, error))
+            elif error.errno != errno.ENOENT:
+                raise
+            # Otherwise, another process deleted it after the directory was read.
+            continue
+        if kind := _odd_kind(status):
+            yield _odd(entry, f"is a {kind}, not a file; delete or move it")
+        elif not stat.S_ISDIR(status.st_mode):
+            yield Entry(entry.path, entry.name, status.st_size, _modified(status), False, _version(status))
+        elif entry.is_symlink() and (status.st_dev, status.st_ino) in here:
+            target = Path(entry.path).readlink()
+            yield _odd(entry, f"is a link to a directory that contains it ({target}); delete it")
+        else:
+            yield Entry(entry.path, entry.name, 0, _modified(status), True)
+            if recursive:
+                with suppress(FileNotFoundError):
+                    yield from _entries(entry.path, True, here)
+
+
+def _odd(entry: os.DirEntry[str], problem: str) -> Entry:
+    return Entry(entry.path, entry.name, 0, "", False, problem=problem)
+
+
+def _broken_link(entry: os.DirEntry[str], error: OSError) -> str:
+    target = Path(entry.path).readlink()
+    if error.errno == errno.ELOOP:
+        return f"is a link to itself ({target}); delete it"
+    return f"is a link to {target}, which does not exist; restore it, or delete the link"
+
+
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raw = os.fsencode(name)
+        raise OSError(errno.EILSEQ, f"the name {raw!r} is not UTF-8; rename it") from error
+
+
+def _odd_kind(status: os.stat_result) -> str:
+    """Return what is neither a file nor a directory, in words; otherwise an empty string."""
+    return next((kind for test, kind in _ODD_KINDS if test(status.st_mode)), "")
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+
+
+def _modified(status: os.stat_result) -> str:
+    # Rounded as pyarrow rounds it, because fingerprints of earlier runs contain its result.
+    return datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC).isoformat()
 
 
 def flush(path: Path) -> None:

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from bucketwheel.errors import ConfigError, StorageError
+from bucketwheel.errors import ConfigError, SourceChangedError, StorageError
 from bucketwheel.settings.base import arn_problem
 
 _S3_SCHEMES = ("s3", "s3a", "s3n")
@@ -18,13 +18,25 @@ _S3_SCHEMES = ("s3", "s3a", "s3n")
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or directory in a listing; `modified` is a UTC time in ISO format."""
+    """A file or directory in a listing.
+
+    Attributes:
+        location: absolute path or `s3://` URI.
+        name: last part of the location.
+        bytes: size of a file.
+        modified: UTC time in ISO format.
+        is_directory: whether it is a directory.
+        version: changes when the file is replaced or rewritten: its ETag, or size, time in nanoseconds and inode.
+        problem: why it cannot be read, such as a link whose target does not exist; empty for files and directories.
+    """
 
     location: str
     name: str
     bytes: int
     modified: str
     is_directory: bool
+    version: str = ""
+    problem: str = ""
 
 
 def is_s3(location: str) -> bool:
@@ -129,3 +141,8 @@ def join(location: str, *parts: str) -> str:
 def name_of(location: str) -> str:
     """Return the last path part."""
     return location.rstrip("/").rsplit("/", 1)[-1]
+
+
+def source_changed(location: str, change: str = "replaced or rewritten") -> SourceChangedError:
+    """Return the error of a source file that changed during the run."""
+    return SourceChangedError(f"{location}: was {change} during the run; nothing was published")

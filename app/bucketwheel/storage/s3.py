@@ -13,7 +13,7 @@ from bucketwheel.aws.retry import retry
 from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.formatting import counted
 from bucketwheel.settings import AwsSettings, StorageSettings
-from bucketwheel.storage.locations import Entry, bucket_and_key
+from bucketwheel.storage.locations import Entry, bucket_and_key, source_changed
 from bucketwheel.storage.ranged import RangedFile, RangedSource
 from bucketwheel.storage.s3_client import S3Client, code_behind
 from bucketwheel.storage.s3_upload import Upload, abandon_uploads
@@ -55,7 +55,8 @@ class S3Objects:
                     continue
                 modified = listed["LastModified"].isoformat()
                 name = listed["Key"].rpartition("/")[2]
-                entries.append(Entry(f"s3://{bucket}/{listed['Key']}", name, listed["Size"], modified, False))
+                location, version = f"s3://{bucket}/{listed['Key']}", listed.get("ETag", "")
+                entries.append(Entry(location, name, listed["Size"], modified, False, version))
         return entries
 
     def exists(self, path: str) -> bool:
@@ -70,11 +71,17 @@ class S3Objects:
                 return True
         return not key
 
-    def open(self, path: str) -> pa.NativeFile:
-        """Open an object for ranged reads; the first request also reads the end of the object."""
+    def open(self, path: str, version: str = "") -> pa.NativeFile:
+        """Open an object for ranged reads; the first request also reads the end of the object.
+
+        With a `version`, an ETag, every request reads this version or fails.
+        """
         bucket, key = bucket_and_key(path)
+        condition = {"IfMatch": version} if version else {}
         try:
-            end, response = self._get(bucket, key, f"bytes=-{_END}")
+            end, response = self._get(bucket, key, f"bytes=-{_END}", **condition)
+        except ChangedError as error:
+            raise source_changed(path) from error
         except StorageError as error:
             if code_behind(error) != "InvalidRange":
                 raise
@@ -86,11 +93,16 @@ class S3Objects:
             try:
                 return self._get(bucket, key, f"bytes={offset}-{offset + length - 1}", IfMatch=response["ETag"])[0]
             except (ChangedError, FileNotFoundError) as error:
+                if version:
+                    raise source_changed(path) from error
                 raise StorageError(
                     f"{path}: another writer replaced or deleted it during the read; run again"
                 ) from error
 
         return RangedFile(RangedSource(size, end, read), mode="r")
+
+    def check_version(self, path: str, version: str) -> None:
+        """Do nothing: S3 compares the ETag in every read."""
 
     def read(self, path: str) -> tuple[bytes, str]:
         """Return the content of an object and its ETag."""
