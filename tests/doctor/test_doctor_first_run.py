@@ -116,4 +116,4 @@ def test_account_with_existing_jobs(diagnose: Diagnose, simulated: Callable[...,
     check("jobs, role and workgroup that exist already", seen)
     for thing in (JOB, "AWS::IAM::Role omc_flywheel-prod-glue-role", "AWS::Athena::WorkGroup omc_flywheel-prod"):
         assert thing in seen["stack"].found
-    assert "bucketwheel deploy import --env prod --package …;" in seen["stack"].todo
+    assert "bucketwheel deploy import --env prod --package LOCATION;" in seen["stack"].todo

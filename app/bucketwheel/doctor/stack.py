@@ -66,8 +66,7 @@ def _look(deployment: Deployment, rendered: dict[str, object]) -> CheckResult:
         if error.__cause__ is not None:
             raise
         problem, _, todo = str(error).partition(". Import it: ")
-        # Nobody has built a package yet.
-        return warning(f"{found}; {problem}", f"import it: {todo.replace('--package None', '--package …')}")
+        return warning(f"{found}; {problem}", f"import it: {todo}")
     return ok(found if status else f"{found}; its names are free, `bucketwheel deploy apply` creates it")
 
 
