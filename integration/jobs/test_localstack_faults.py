@@ -93,6 +93,7 @@ def check(bucket: Bucket, project: Project, expected: dict[str, str]) -> None:
     (run_id,) = {key.split("/")[3] for key in bucket.keys(f"out/{WIDE}/ibe_")}
     books = [
         f"out/_bucketwheel/{WIDE}/lease.json",
+        f"out/_bucketwheel/{WIDE}/runs/{run_id}/claim.json",
         f"out/_bucketwheel/{WIDE}/runs/{run_id}/manifest.json",
         f"out/_bucketwheel/{WIDE}/runs/{run_id}/summary.json",
         f"out/{WIDE}/metadata/snapshot_dt.txt",

@@ -212,14 +212,39 @@ def test_adopted_table_is_restored_when_publishing_fails(catalog: MemoryCatalog)
 
 
 @pytest.mark.parametrize("lost_at", range(1, COUNT + 3))
-def test_lost_lease_leaves_nothing_half_published(catalog: MemoryCatalog, lost_at: int) -> None:
+def test_lost_lease_stops_publishing_and_undoes_nothing(catalog: MemoryCatalog, lost_at: int) -> None:
     called: list[str] = []
-    with pytest.raises(LeaseError):
+    with pytest.raises(LeaseError) as caught:
         publish_all(catalog, Fence(lost_at), tables("run2"), adopt=False, then=lambda: called.append("then"))
-    expected = of_run("run1")
-    del expected["t3"]
+    count = max(lost_at - 2, 0)
+    expected = {**of_run("run1"), **{table.name: table.location for table in tables("run2")[:count]}}
+    if count < 3:
+        del expected["t3"]
     assert locations(catalog) == expected
     assert called == []
+    assert len(notes_of(caught.value)) == bool(count)
+    if count:
+        (note,) = notes_of(caught.value)
+        assert note.startswith(f"{count} table{'s' * (count > 1)} may still show run run2, because this command ")
+        assert f": {', '.join(f't{number}' for number in range(1, count + 1))}. Wait for the other" in note
+        assert "`bucketwheel run people` or `bucketwheel rollback RUN_ID`" in note
+
+
+def test_late_writer_does_not_undo_confirmed_publication(catalog: MemoryCatalog) -> None:
+    late = Fence()
+
+    def follow(number: int, _: CatalogTable) -> None:
+        if number == 3:
+            # A follower finds two tables up to date, leaves them as they are and publishes the others.
+            late._lost_at = 0
+            catalog.after_put = lambda _number, _table: None
+            publish_all(catalog, Fence(), tables("run2"), adopt=False)
+            raise CatalogError("the response was lost")
+
+    catalog.after_put = follow
+    with pytest.raises(CatalogError, match="response was lost"):
+        publish_all(catalog, late, tables("run2"), adopt=False)
+    assert locations(catalog) == of_run("run2")
 
 
 def test_callback_runs_after_all_tables_are_published(catalog: MemoryCatalog) -> None:

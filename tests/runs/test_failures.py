@@ -161,8 +161,8 @@ def test_full_disk_while_recording_does_not_hide_failure(case: Case, monkeypatch
         def refuse(*_: object, **__: object) -> None:
             raise full
 
-        monkeypatch.setattr(Storage, "replace", refuse)
         run(stage, manifest, services)
+        monkeypatch.setattr(Storage, "replace", refuse)
         raise BoomError("the first failure")
 
     monkeypatch.setattr(Register, "run", fail)

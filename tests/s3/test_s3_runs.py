@@ -36,6 +36,7 @@ def test_run_writes_same_bytes_as_on_disk_and_nothing_else(
     others = [re.sub(r"2025-10-22-\w+-\w{6}", "RUN", key) for key in bucket.keys("out/") if ".parquet" not in key]
     assert others == [
         f"out/_bucketwheel/{WIDE}/lease.json",
+        f"out/_bucketwheel/{WIDE}/runs/RUN/claim.json",
         f"out/_bucketwheel/{WIDE}/runs/RUN/manifest.json",
         f"out/_bucketwheel/{WIDE}/runs/RUN/summary.json",
         f"out/{WIDE}/metadata/snapshot_dt.txt",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,8 +11,9 @@ from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.catalogs.statistics import StatisticsPublication
 from bucketwheel.contracts import Catalog, CatalogTable, Fence, Services, StatisticsCatalog, TableStatistics
 from bucketwheel.contracts.catalog import STATISTICS, same_definition, same_location, same_version
-from bucketwheel.errors import ConcurrentPublishError, ForeignTableError, VerificationError
+from bucketwheel.errors import BucketwheelError, ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.formatting import counted
+from bucketwheel.runs.claims import claim_shown
 from bucketwheel.runs.manifest import (
     CopiedTable,
     Manifest,
@@ -20,10 +22,16 @@ from bucketwheel.runs.manifest import (
     TableColumns,
 )
 from bucketwheel.runs.store import RunStore
-from bucketwheel.storage import join
+from bucketwheel.storage import is_s3, join
 
 DATASET = "bucketwheel.dataset"
+# Id of the publication. On S3, a writer that was suspended may wake up after another one has published: as every
+# publication has its own id, each changes the version of every table, and the catalog refuses the late writer.
+PUBLICATION = "bucketwheel.publication"
 _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
+
+# Maximum number of tables that a note lists.
+_LISTED = 6
 
 _Change = tuple[CatalogTable, CatalogTable | None]
 
@@ -46,6 +54,8 @@ def definitions(
     schema = snapshot.schema()
     keys = tuple(key.name for key in split.keys)
     exact = services.catalog_class().typed
+    # On disk, the lock of the lease excludes late writers.
+    publication = {PUBLICATION: uuid.uuid4().hex} if is_s3(services.runs.target) else {}
     tables = []
     for table in split.tables:
         columns = tuple(
@@ -62,6 +72,7 @@ def definitions(
             "numRows": str(written[table.name].rows),
             "numFiles": str(written[table.name].files),
             "totalSize": str(written[table.name].bytes),
+            **publication,
         }
         statistics = _statistics(manifest, services, table)
         if statistics is not None:
@@ -141,11 +152,21 @@ def publish_run(
         tables,
         services.settings.catalog.adopt,
         then,
-        partial(record_replaced, services),
+        partial(begin_publication, services, manifest.run_id),
     )
 
 
-def record_replaced(services: Services, run_ids: Collection[str]) -> None:
+def begin_publication(services: Services, run_id: str, replaced: Collection[str]) -> None:
+    """Claim a run, so that `expire` keeps it, and record that the `replaced` runs stop being shown now.
+
+    Raises:
+        SelectionError: `expire` deletes the run.
+    """
+    claim_shown(services.runs, services.dataset, run_id, services.now())
+    _record_replaced(services, replaced)
+
+
+def _record_replaced(services: Services, run_ids: Collection[str]) -> None:
     """Record that these runs are replaced now; `expire` keeps their files for some hours."""
     known = set(services.runs.all_run_ids(services.dataset))
     for run_id in sorted(known.intersection(run_ids)):
@@ -170,7 +191,7 @@ def publish_all(
     Raises:
         ForeignTableError: tables exist that Bucketwheel did not create for this dataset, and `adopt` is off;
             nothing changes.
-        LeaseError: another run took over.
+        LeaseError: another run took over; updated tables stay as they are, and a note lists them.
         ConcurrentPublishError: another writer modified a table concurrently.
         CatalogError: a catalog call failed; notes list the tables that could not be restored.
     """
@@ -185,13 +206,13 @@ def publish_all(
             for table, previous in zip(tables, before, strict=True):
                 if previous is None or not same_definition(previous, table):
                     with fence.guard():
-                        changed.append(_put(catalog, statistics.withdraw(previous, table), previous))
+                        changed.append(_put(catalog, fence, statistics.withdraw(previous, table), previous))
             _check_shown(catalog, tables)
             with fence.guard():
                 then()
         except BaseException as error:
-            _undo(catalog, changed, error)
-            statistics.restore(error)
+            if _undo(catalog, fence, changed, error):
+                statistics.restore(error)
             raise
         warnings = statistics.publish(tables, fence)
     return PublishResult(
@@ -254,7 +275,7 @@ def _refuse_foreign(tables: Sequence[tuple[str, str | None]], before: Sequence[C
         )
 
 
-def _put(catalog: Catalog, table: CatalogTable, previous: CatalogTable | None) -> _Change:
+def _put(catalog: Catalog, fence: Fence, table: CatalogTable, previous: CatalogTable | None) -> _Change:
     try:
         return catalog.put(table, previous), previous
     except ConcurrentPublishError:
@@ -263,7 +284,7 @@ def _put(catalog: Catalog, table: CatalogTable, previous: CatalogTable | None) -
         # The update may have succeeded anyway, for example if its response was lost.
         shown = _shown_after(catalog, table, error)
         if shown and not same_version(shown, previous):
-            _undo(catalog, [(shown, previous)], error)
+            _undo(catalog, fence, [(shown, previous)], error)
         raise
 
 
@@ -286,21 +307,47 @@ def _check_shown(catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
             )
 
 
-def _undo(catalog: Catalog, changed: Sequence[_Change], cause: BaseException) -> None:
-    """Undo updates in reverse order.
+def _undo(catalog: Catalog, fence: Fence, changed: Sequence[_Change], cause: BaseException) -> bool:
+    """Undo updates in reverse order; return False if the lease is lost, and leave the other tables as they are.
 
-    This needs no lease: a table is restored only if no other writer has changed it since.
+    Another writer may have confirmed or published these tables meanwhile, or deleted the files of the earlier run.
     """
-    done = 0
-    for now, previous in reversed(changed):
+    left, done = list(changed), 0
+    held = True
+    while left and held:
+        now, previous = left[-1]
         try:
-            if previous is None:
-                catalog.remove(now)
-            else:
-                catalog.put(previous, now)
-            done += 1
-        except Exception as error:  # noqa: BLE001 the other tables must still be restored
-            cause.add_note(f"table {now.name!r} could not be restored: {error}")
+            with fence.guard():
+                left.pop()
+                done += _restored(catalog, now, previous, cause)
+        except BucketwheelError as error:
+            held = False
+            cause.add_note(_left_text(left, error))
     if done:
         were = "was" if done == 1 else "were"
         cause.add_note(f"restored {counted(done, 'table')} that {were} updated before the failure")
+    return held
+
+
+def _restored(catalog: Catalog, now: CatalogTable, previous: CatalogTable | None, cause: BaseException) -> bool:
+    """Restore one table and return whether that succeeded; note a failure, so that the others are restored too."""
+    try:
+        if previous is None:
+            catalog.remove(now)
+        else:
+            catalog.put(previous, now)
+    except Exception as error:  # noqa: BLE001 the other tables must still be restored
+        cause.add_note(f"table {now.name!r} could not be restored: {error}")
+        return False
+    return True
+
+
+def _left_text(left: Sequence[_Change], why: BucketwheelError) -> str:
+    names = [now.name for now, _ in left]
+    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+    dataset, run_id = left[0][0].parameters.get(DATASET, ""), left[0][0].run_id
+    return (
+        f"{counted(len(left), 'table')} may still show run {run_id}, because this command may no longer restore them "
+        f"({why}): {listed}. Wait for the other command, look at `bucketwheel tables {dataset}`, and if the tables "
+        f"show several runs, repair them with `bucketwheel run {dataset}` or `bucketwheel rollback RUN_ID`"
+    )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from bucketwheel.catalogs.live import live_dataset, was_published
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
-from bucketwheel.errors import CatalogError, SelectionError
+from bucketwheel.errors import CatalogError, ChangedError, SelectionError
 from bucketwheel.executors.copy_store import (
     CopyStore,
     is_directory_of,
@@ -18,6 +18,7 @@ from bucketwheel.executors.copy_store import (
 )
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services, utc_now
+from bucketwheel.runs.claims import StoredClaim, claim_deleting, give_up_deletion, read_claims
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import RunStore
 from bucketwheel.runs.withdrawals import withdrawals
@@ -47,7 +48,7 @@ def expire(
     Only runs that wrote all files of all tables and are not withdrawn count for `keep`. Always kept are the newest
     run (it may be resumed), the last run of every table, and runs that were live in the last
     `expire.min_age_hours`. Runs with an unreadable manifest are kept and reported as warnings. The next call
-    completes an interrupted deletion.
+    completes an interrupted deletion. A run that another command publishes meanwhile is kept.
 
     Args:
         settings: all settings.
@@ -66,10 +67,10 @@ def expire(
     expired = []
     for dataset in datasets or _configured(settings, report):
         with maintained(settings, dataset, report, now) as services:
-            for run_id in _expirable(services, keep):
+            for run_id, claim in _expirable(services, keep).items():
                 if only is None or run_id in only:
                     with services.fence.guard():
-                        expired.append(_delete(services, run_id))
+                        expired += _delete_claimed(services, run_id, claim)
     return expired
 
 
@@ -106,42 +107,58 @@ def _configured(settings: Settings, report: Report) -> list[str]:
     return [name for name in names if name in settings.datasets]
 
 
-def _expirable(services: Services, keep: int) -> list[str]:
+def _expirable(services: Services, keep: int) -> dict[str, StoredClaim]:
+    """Return the runs to delete, with their claims as they were before the catalog was read."""
     dataset, store = services.dataset, services.runs
+    claims = read_claims(store, dataset, store.all_run_ids(dataset))
 
     def warn(text: str) -> None:
         services.report(Progress(dataset, "expire", "warning", message=f"kept: {text}"))
 
     manifests = store.manifests(dataset, warn)
-    withdrawn = {mark.run_id for mark in withdrawals(store, dataset)}
-    whole = [manifest.run_id for manifest in manifests if _is_whole(manifest) and manifest.run_id not in withdrawn]
     tables = services.catalog().tables()
     shown = _shown(tables)
     published = [manifest.run_id for manifest in manifests if was_published(manifest)]
+    # Their files may be missing, so they do not count as runs to keep.
+    deleting = {run_id for run_id, claim in claims.items() if claim.deletes and run_id not in shown}
+    manifests = [manifest for manifest in manifests if manifest.run_id not in deleting]
+    withdrawn = {mark.run_id for mark in withdrawals(store, dataset)}
+    whole = [manifest.run_id for manifest in manifests if _is_whole(manifest) and manifest.run_id not in withdrawn]
     if published and not shown.intersection(published):
         raise CatalogError(
             f"{dataset}: the catalog has no table of any run, although run {published[-1]} was published; nothing "
             "was deleted. Check catalog.path and catalog.database"
         )
-    run_ids = store.ids(dataset)
+    run_ids = [run_id for run_id in store.ids(dataset) if run_id not in deleting]
     unreadable = {*run_ids} - {manifest.run_id for manifest in manifests}
     last = {*_last_of_tables(services, tables, manifests, withdrawn)}
     kept = {*whole[-keep:], *run_ids[-1:], *unreadable, *shown, *last}
-    expirable = [run_id for run_id in store.all_run_ids(dataset) if run_id not in kept]
-    return [run_id for run_id in expirable if not _is_recent(services, run_id, manifests)]
+    expirable = {run_id: claim for run_id, claim in claims.items() if run_id not in kept}
+    return {
+        run_id: claim for run_id, claim in expirable.items() if not _is_recent(services, run_id, claim, manifests)
+    }
 
 
-def _is_recent(services: Services, run_id: str, manifests: Sequence[Manifest]) -> bool:
+def _is_recent(services: Services, run_id: str, claim: StoredClaim, manifests: Sequence[Manifest]) -> bool:
     """Return whether a run may have been live in the last `expire.min_age_hours`; report the run if so."""
     run = next((manifest for manifest in manifests if manifest.run_id == run_id), None)
-    if run is None or not was_published(run):
+    if run is None:
         return False
-    # Earlier versions did not record when a run was replaced: it was not live after the last publication.
-    until = services.runs.replaced_at(services.dataset, run_id) or max(map(_published_at, manifests))
+    ends = []
+    if was_published(run):
+        # Earlier versions did not record when a run was replaced: it was not live after the last publication.
+        ends.append(services.runs.replaced_at(services.dataset, run_id) or max(map(_published_at, manifests)))
+    if claim.claim and claim.claim.state == "shown":
+        # A command that began to publish the run may have been suspended before it changed the catalog.
+        ends.append(claim.claim.at)
+    if not ends:
+        return False
+    until = max(ends)
     hours = services.settings.expire.min_age_hours
     recent = services.now() - until < timedelta(hours=hours)
     if recent:
-        text = f"kept: {run_id} was live until {until:%Y-%m-%d %H:%M} UTC; expire.min_age_hours is {hours:g}"
+        what = "was live until" if was_published(run) else "began to be published at"
+        text = f"kept: {run_id} {what} {until:%Y-%m-%d %H:%M} UTC; expire.min_age_hours is {hours:g}"
         services.report(Progress(services.dataset, "expire", "skipped", message=text, run=run_id))
     return recent
 
@@ -190,8 +207,41 @@ def _shown(tables: Iterable[CatalogTable]) -> set[str]:
     return {part for table in counted for part in (table.run_id or "", *run_ids_in(table.location))}
 
 
+def _delete_claimed(services: Services, run_id: str, before: StoredClaim) -> list[Expired]:
+    """Claim a run, then check lease and catalog again and delete the run; return nothing if it is kept.
+
+    From the claim on, the storage refuses commands that publish the run; those that had begun earlier changed the
+    claim or took the lease, and may have changed the catalog.
+    """
+    dataset, store = services.dataset, services.runs
+    try:
+        own = claim_deleting(store, dataset, run_id, before, services.now())
+    except ChangedError:
+        _report_kept(services, run_id, "another command publishes or deletes it")
+        return []
+    try:
+        with services.fence.guard():
+            is_shown = run_id in _shown(services.catalog().tables())
+    except BaseException:
+        give_up_deletion(store, dataset, run_id, before, own)
+        raise
+    if is_shown:
+        give_up_deletion(store, dataset, run_id, before, own)
+        _report_kept(services, run_id, "another command has published it")
+        return []
+    return [_delete(services, run_id)]
+
+
+def _report_kept(services: Services, run_id: str, why: str) -> None:
+    text = f"kept: {run_id}: {why}"
+    services.report(Progress(services.dataset, "expire", "warning", message=text, run=run_id))
+
+
 def _delete(services: Services, run_id: str) -> Expired:
-    """Delete the manifest, then the files, then other metadata, so that a half-deleted run is never visible."""
+    """Delete the manifest, then the files, then other metadata, so that a half-deleted run is never visible.
+
+    The lease is checked before each directory; the claim, which is deleted last, keeps a broken-off deletion known.
+    """
     dataset, store = services.dataset, services.runs
     directories = CopyStore(services.storage, store, dataset, run_id).outside_dataset()
     store.delete_manifest(dataset, run_id)
@@ -201,8 +251,10 @@ def _delete(services: Services, run_id: str) -> Expired:
     directories += _directories(services, run_id)
     freed = _size(services, directories)
     for directory in directories:
-        services.storage.delete_directory(directory)
-    store.clear(dataset, run_id)
+        with services.fence.guard():
+            services.storage.delete_directory(directory)
+    with services.fence.guard():
+        store.clear(dataset, run_id)
     return Expired(dataset, run_id, freed)
 
 

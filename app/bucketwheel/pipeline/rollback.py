@@ -10,7 +10,7 @@ from functools import partial
 
 from bucketwheel.catalogs.live import LiveDataset, live_dataset, was_published
 from bucketwheel.catalogs.live_record import record_live
-from bucketwheel.catalogs.publish import check_files, definitions, publish_all, record_replaced
+from bucketwheel.catalogs.publish import begin_publication, check_files, definitions, publish_all
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import SelectionError, WithdrawnError, did_you_mean
 from bucketwheel.executors.copy_store import (
@@ -51,7 +51,7 @@ def rollback(
     gets a warning for each withdrawn run, and one for the unchanged tables.
 
     Raises:
-        SelectionError: no such run, or the run never published.
+        SelectionError: no such run, the run never published, or `expire` deletes it.
         WithdrawnError: the run itself is withdrawn, and `force` is off.
         VerificationError: files of that run are missing.
         LeaseError: another run holds the dataset.
@@ -104,7 +104,8 @@ def _publish(
         for mark in marks:
             save_withdrawal(runs, mark)
     try:
-        adopt, replacing = services.settings.catalog.adopt, partial(record_replaced, services)
+        adopt = services.settings.catalog.adopt
+        replacing = partial(begin_publication, services, manifest.run_id)
         return publish_all(catalog, services.fence, tables, adopt, write_snapshot, replacing), marks
     except BaseException as error:
         try:

@@ -33,6 +33,7 @@ from bucketwheel.pipeline.fingerprint import changes, fingerprint, inputs_of, re
 from bucketwheel.pipeline.peak_memory import PeakMemory
 from bucketwheel.pipeline.rejections import raise_together, rejections
 from bucketwheel.pipeline.services import RunRequest, draft_manifest
+from bucketwheel.runs.claims import read_claim
 from bucketwheel.runs.manifest import Manifest, StageRecord
 from bucketwheel.runs.run_id import new_run_id
 from bucketwheel.runs.withdrawals import Withdrawal, remove_withdrawal, withdrawals
@@ -188,6 +189,8 @@ def _needs_only_publishing(earlier: Manifest, draft: Manifest, services: Service
     """Return whether a run has finished everything except, perhaps, publishing its files."""
     names = {*earlier.planned_stages, *draft.planned_stages}
     if any(name not in earlier.stages for name in names - {*PUBLISHING}):
+        return False
+    if read_claim(services.runs, services.dataset, earlier.run_id).deletes:
         return False
     if "bucket" in earlier.stages:
         try:

@@ -35,6 +35,8 @@ class RunStore:
         # By path: the version last read or written, and the content of a write that got no response.
         self._versions: dict[str, str] = {}
         self._unsure: dict[str, bytes] = {}
+        # By path: the version of each claim that this command wrote last; see `claims.py`.
+        self.claim_versions: dict[str, str] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> RunStore:
@@ -236,14 +238,25 @@ class RunStore:
     def _replaced_path(self, dataset: str, run_id: str) -> str:
         return join(self.directory(dataset, run_id), "replaced_at.txt")
 
+    def claim_path(self, dataset: str, run_id: str) -> str:
+        """Return the path of the claim of a run; see `claims.py`."""
+        return join(self.directory(dataset, run_id), "claim.json")
+
     def delete_manifest(self, dataset: str, run_id: str) -> None:
         """Delete the manifest of a run; without it, the run no longer exists for Bucketwheel."""
         self.storage.delete(self.path(dataset, run_id))
 
     def clear(self, dataset: str, run_id: str) -> None:
-        """Delete the remaining metadata and unfinished uploads of a run."""
-        self.storage.delete_directory(self.directory(dataset, run_id))
+        """Delete the remaining metadata and unfinished uploads of a run, and its claim last."""
+        directory, claim = self.directory(dataset, run_id), self.claim_path(dataset, run_id)
+        for entry in self.storage.list(directory):
+            if entry.is_directory:
+                self.storage.delete_directory(entry.location)
+            elif entry.location != claim:
+                self.storage.delete(entry.location)
         self.storage.abandon_uploads(join(self.target, dataset), run_id)
+        self.storage.delete(claim)
+        self.storage.delete_directory(directory)
 
     def sweep(self, dataset: str, run_id: str | None = None) -> None:
         """Delete temporary files that killed processes left in the metadata; the caller must hold the lease."""
