@@ -106,9 +106,7 @@ def test_mapping_that_is_no_regular_file_is_refused(
 ) -> None:
     path = tmp_path / "mapping.csv"
     make(path)
-    with pytest.raises(
-        MappingError, match=rf"mapping {path}: cannot read: .*it is a (FIFO|socket|device), not a file"
-    ):
+    with pytest.raises(MappingError, match=rf"mapping {path}: cannot read: it is a (FIFO|socket|device), not a file"):
         read_mapping(storage, str(path))
 
 
@@ -157,5 +155,5 @@ def test_open_with_version_fails_when_file_changed(
 
 def test_fifo_is_never_opened(storage: Storage, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x")
-    with pytest.raises(StorageError, match=r"cannot read: .*it is a FIFO, not a file; use a regular file"):
+    with pytest.raises(StorageError, match=r"cannot read: it is a FIFO, not a file; use a regular file"):
         storage.read(str(tmp_path / "x"))

@@ -50,7 +50,7 @@ class LocalFiles:
         """Open a file for random access; a `version` is checked."""
         # Opening a FIFO waits for a writer, possibly forever.
         if kind := _odd_kind(Path(path).stat()):
-            raise OSError(errno.EINVAL, f"it is a {kind}, not a file; use a regular file")
+            raise OSError(f"it is a {kind}, not a file; use a regular file")
         stream = _LOCAL.open_input_file(path)
         try:
             # Checked after opening: this file cannot have been opened under the name of another one.
