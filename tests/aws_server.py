@@ -17,6 +17,7 @@ from unittest import mock
 
 import boto3
 from moto.athena.models import AthenaBackend
+from moto.athena.responses import AthenaResponse
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.glue.models import FakeTable, GlueBackend
@@ -45,7 +46,7 @@ def served() -> Iterator[str]:
     # The server logs requests to a logger of the whole process.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    with account_quotas(), glue_statistics(), _missing_workgroups():
+    with account_quotas(), glue_statistics(), _missing_workgroups(), _prepared_statements():
         server.start()
         try:
             host, port = server.get_host_and_port()
@@ -66,6 +67,26 @@ def _missing_workgroups() -> Iterator[None]:
         return group
 
     with mock.patch.object(AthenaBackend, "get_work_group", get):
+        yield
+
+
+@contextmanager
+def _prepared_statements() -> Iterator[None]:
+    """Let moto's Athena list prepared statements, one per page."""
+
+    def answer(self: AthenaResponse) -> str:
+        asked = json.loads(self.body)
+        workgroup, first = asked["WorkGroup"], int(asked.get("NextToken", 0))
+        self.athena_backend.get_work_group(workgroup)
+        prepared = [one for one in self.athena_backend.prepared_statements.values() if one.workgroup == workgroup]
+        page = [
+            {"StatementName": one.statement_name, "LastModifiedTime": one.last_modified_time.timestamp()}
+            for one in prepared[first : first + 1]
+        ]
+        more = {"NextToken": str(first + 1)} if len(prepared) > first + 1 else {}
+        return json.dumps({"PreparedStatements": page, **more})
+
+    with mock.patch.object(AthenaResponse, "list_prepared_statements", answer, create=True):
         yield
 
 

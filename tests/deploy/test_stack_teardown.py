@@ -46,6 +46,8 @@ def test_destroy_deletes_used_workgroup_after_naming_its_contents(
     athena = account.client("athena")
     athena.start_query_execution(QueryString="SELECT 1", WorkGroup=WORKGROUP)
     athena.create_named_query(Name="mine", Database="d", QueryString="SELECT 1", WorkGroup=WORKGROUP)
+    for name in ("one", "two"):
+        athena.create_prepared_statement(StatementName=name, WorkGroup=WORKGROUP, QueryStatement="SELECT ?")
     config = account.configuration()
     account.asked.clear()
 
@@ -54,7 +56,7 @@ def test_destroy_deletes_used_workgroup_after_naming_its_contents(
 
     assert not teardown.destroy(config, refuse, sleep=lambda _: None)
     assert account.asked[0].splitlines()[-1] == (
-        f"workgroup {WORKGROUP}: 1 saved query and the query history will be deleted"
+        f"workgroup {WORKGROUP}: 1 saved query, 2 prepared statements and the query history will be deleted"
     )
     assert WORKGROUP in {group["Name"] for group in athena.list_work_groups()["WorkGroups"]}
     calls: list[dict[str, Any]] = []
@@ -90,6 +92,16 @@ def test_destroy_leaves_empty_workgroup_to_cloudformation(
     monkeypatch.setattr(client, "delete_work_group", lambda **_: pytest.fail("CloudFormation deletes it"))
     assert destroy(account)
     assert WORKGROUP not in {group["Name"] for group in account.client("athena").list_work_groups()["WorkGroups"]}
+
+
+def test_destroy_counts_a_lone_prepared_statement(account: Account) -> None:
+    account.apply()
+    account.client("athena").create_prepared_statement(
+        StatementName="one", WorkGroup=WORKGROUP, QueryStatement="SELECT ?"
+    )
+    account.asked.clear()
+    assert destroy(account)
+    assert account.asked[0].splitlines()[-1] == f"workgroup {WORKGROUP}: 1 prepared statement will be deleted"
 
 
 def test_destroy_names_running_execution(account: Account) -> None:

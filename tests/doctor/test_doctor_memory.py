@@ -50,3 +50,11 @@ def test_doctor_warns_with_largest_bucket_of_newest_run(
     assert finding.todo == "set buckets.count=2048 or set glue.worker_type=R.4X"
     # Other settings than those of the run: its largest bucket becomes smaller.
     assert diagnose(buckets__count=2048)[f"dataset {NARROW}"].state == "ok"
+
+
+def test_doctor_without_runs_names_plan_for_memory(diagnose: Diagnose) -> None:
+    finding = diagnose()[f"dataset {NARROW}"]
+    assert finding.state == "ok"
+    assert finding.found.endswith(
+        f"; memory is not compared before the first run; `bucketwheel plan {NARROW} --env prod` compares it"
+    )

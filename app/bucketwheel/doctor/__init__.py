@@ -43,7 +43,7 @@ def _checks(config: Configuration) -> Iterator[Check]:
     remote_only = settings.engine == "spark" and is_s3(settings.target)
     yield from versions.checks(settings, uses_aws(settings), remote_only)
     yield from machine.checks(settings, remote_only)
-    yield from inputs.checks(settings, remote_only)
+    yield from inputs.checks(settings, config.env, remote_only)
     if aws_jobs.is_for_jobs(config):
         yield Check("jobs", lambda: _jobs(config))
     if not uses_aws(settings):

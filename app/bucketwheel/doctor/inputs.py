@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 
 from bucketwheel.contracts import Services
@@ -21,13 +22,13 @@ from bucketwheel.stages.task_memory import shortage
 _MOST_RUNS = 5
 
 
-def checks(settings: Settings, remote_only: bool) -> Iterator[Check]:
+def checks(settings: Settings, env: str, remote_only: bool) -> Iterator[Check]:
     """Yield one check per dataset; with `remote_only` the input is far away, and only its existence is checked."""
     if not settings.datasets:
         yield Check("datasets", _none)
     for name in settings.datasets:
-        look = _exists if remote_only else _planned
-        yield Check(f"dataset {name}", lambda look=look, name=name: look(settings, name))  # type: ignore[misc]
+        look = partial(_exists, settings, env, name) if remote_only else partial(_planned, settings, name)
+        yield Check(f"dataset {name}", look)
 
 
 def _none() -> CheckResult:
@@ -37,7 +38,7 @@ def _none() -> CheckResult:
     )
 
 
-def _exists(settings: Settings, name: str) -> CheckResult:
+def _exists(settings: Settings, env: str, name: str) -> CheckResult:
     services = make_services(settings, RunRequest(name), lambda _: None, utc_now)
     try:
         snapshot_dt, location = choose_snapshot(services, [])
@@ -47,20 +48,24 @@ def _exists(settings: Settings, name: str) -> CheckResult:
         if not isinstance(error, MissingDependencyError) and _is_denied(error):
             return warning(str(error).partition("; ")[0], "only the jobs' role needs access; check it there")
         raise
-    if short := _short_of_memory(services):
-        return warning(f"snapshot {snapshot_dt} in {location}; {short[0]}", short[1])
-    return ok(f"snapshot {snapshot_dt} in {location}")
+    problem, todo = _memory(services, env)
+    found = "; ".join(filter(None, (f"snapshot {snapshot_dt} in {location}", problem)))
+    return warning(found, todo) if todo else ok(found)
 
 
-def _short_of_memory(services: Services) -> tuple[str, str] | None:
-    """Return a shortage of memory and its fix, from the sizes of the newest run that has written its buckets."""
+def _memory(services: Services, env: str) -> tuple[str, str]:
+    """Return a shortage of memory and its fix, from the sizes of the newest run that has written its buckets.
+
+    Both are empty if there is none. Without such a run, the first says how to compare memory, and there is no fix.
+    """
     try:
         runs = islice(services.runs.newest_first(services.dataset, unreadable=lambda _: None), _MOST_RUNS)
         run = next((run for run in runs if "bucket" in run.stages), None)
     except BucketwheelError:
-        return None  # Only the jobs' role needs access to the metadata of runs.
+        return "", ""  # Only the jobs' role needs access to the metadata of runs.
     if run is None:
-        return None
+        command = f"bucketwheel plan {services.dataset} --env {env}"
+        return f"memory is not compared before the first run; `{command}` compares it", ""
     before, count = run.size.bucket_count, services.settings.buckets.count
     rows = max((outcome.rows for outcome in run.bucket.outcomes), default=0)
     if isinstance(count, int):
@@ -69,7 +74,7 @@ def _short_of_memory(services: Services) -> tuple[str, str] | None:
         count = before
     text = shortage(services.settings, run.discover, run.split, count, run.size.slices, rows)
     if text is None:
-        return None
+        return "", ""
     problem, _, todo = text.partition("; ")
     return f"{problem} (sizes of run {run.run_id})", todo
 
