@@ -90,6 +90,25 @@ def test_database_missing_under_lake_formation_fails(diagnose: Diagnose, lake: A
     )
 
 
+def test_unregistered_target_of_configured_grant_fails(diagnose: Diagnose) -> None:
+    finding = diagnose(catalog__create_database=False, catalog__lake_formation="database,locations")[CHECK]
+    assert state(finding) == (
+        "failed",
+        "leaves access to IAM\n"
+        f"catalog.lake_formation=locations, but the target {TARGET} is not registered with Lake Formation",
+    )
+    assert f"register-resource --resource-arn {TARGET} --use-service-linked-role" in finding.todo
+
+
+@pytest.mark.parametrize("kind", ["database", "tables"])
+def test_missing_database_of_configured_grant_fails(diagnose: Diagnose, kind: str) -> None:
+    given = {"catalog__create_database": False, "catalog__database": "new_one"}
+    finding = diagnose(**given, catalog__lake_formation=kind)[CHECK]
+    assert finding.state == "failed"
+    assert f"catalog.lake_formation={kind}, but database new_one does not exist" in finding.found
+    assert finding.todo == 'create it first: aws glue create-database --database-input \'{"Name": "new_one"}\''
+
+
 def test_denied_caller_gets_the_actions_to_allow(diagnose: Diagnose, instead: Callable[[str, Any], None]) -> None:
     client = boto3.client("lakeformation", REGION)
     with Stubber(client) as stub:

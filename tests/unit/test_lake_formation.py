@@ -18,6 +18,7 @@ REFUSED = "Insufficient Lake Formation permission"
 # As AWS writes it.
 PLURAL = "s"
 LOCATION = {"DataLocation": {"ResourceArn": "arn:aws:s3:::lake/target/"}}
+TABLES = {"Table": {"DatabaseName": "sales", "TableWildcard": {}}}
 
 
 @pytest.fixture
@@ -42,7 +43,30 @@ def as_role(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_refusal_gives_command_that_grants(message: str, permission: str, resource: dict[str, Any]) -> None:
-    text = lake_formation.missing_grant(f"GetTables was denied ({message})", "sales", AwsSettings())
+    check_command(f"GetTables was denied ({message})", permission, resource)
+
+
+@pytest.mark.usefixtures("as_role")
+@pytest.mark.parametrize(
+    ("operation", "permission", "resource"),
+    [
+        ("CreateTable", "CREATE_TABLE", {"Database": {"Name": "sales"}}),
+        ("UpdateTable", "ALTER", TABLES),
+        ("DeleteTable", "DROP", TABLES),
+        ("BatchDeleteTable", "DROP", TABLES),
+        ("CreateDatabase", "CREATE_DATABASE", {"Catalog": {}}),
+        ("GetTables", "DESCRIBE", {"Database": {"Name": "sales"}}),
+    ],
+)
+def test_refusal_without_permission_uses_that_of_operation(
+    operation: str, permission: str, resource: dict[str, Any]
+) -> None:
+    check_command(f"{operation} was denied ({REFUSED}({PLURAL}) on sales)", permission, resource)
+
+
+def check_command(message: str, permission: str, resource: dict[str, Any]) -> None:
+    """Compare the command in the text about a refusal with the permission and the resource."""
+    text = lake_formation.missing_grant(message, "sales", AwsSettings())
     start, _, command = text.partition(": ")
     assert start == f"Lake Formation's grant {permission} is missing"
     words = shlex.split(command)

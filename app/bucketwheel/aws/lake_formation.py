@@ -23,6 +23,15 @@ _REFUSED = re.compile(
     r"(?:\s*:\s*Required (?P<permission>[A-Za-z_]+(?: [A-Za-z_]+)*?)(?=\s+on\b|[^\w ]|$))?"
     r"(?:\s+on\s+(?P<resource>[^\s;,)]+))?"
 )
+# What the operation in a refusal needs, if the refusal does not name a permission.
+_OPERATION = re.compile(r"\b(CreateTable|UpdateTable|DeleteTable|BatchDeleteTable|CreateDatabase)\b")
+_OF_OPERATION = {
+    "CreateTable": "CREATE_TABLE",
+    "UpdateTable": "ALTER",
+    "DeleteTable": "DROP",
+    "BatchDeleteTable": "DROP",
+    "CreateDatabase": "CREATE_DATABASE",
+}
 _ALL = "ALL"
 _UNKNOWN_ROLE = "arn:aws:iam::ACCOUNT:role/ROLE"
 _ASSUMED = re.compile(r"arn:(?P<partition>[\w-]+):sts::(?P<account>\d+):assumed-role/(?P<role>[^/]+)/.*")
@@ -110,7 +119,9 @@ def missing_grant(message: str, database: str, settings: AwsSettings) -> str:
     found = _REFUSED.search(message)
     if found is None:
         return ""
-    permission = (found["permission"] or "").strip().upper().replace(" ", "_")
+    operation = _OPERATION.search(message)
+    default = _OF_OPERATION[operation[1]] if operation else "DESCRIBE"
+    permission = (found["permission"] or default).strip().upper().replace(" ", "_")
     permission, resource = _resource(permission, (found["resource"] or "").rstrip("."), database)
     return (
         f"Lake Formation's grant {permission} is missing: {grant_command([permission], resource, caller(settings))}"
@@ -126,10 +137,12 @@ def _resource(permission: str, name: str, database: str) -> tuple[str, dict[str,
     if permission in ("CREATE_DATABASE", "CREATE_CATALOG"):
         return permission, {"Catalog": {}}
     parent, _, table = name.rpartition(".")
-    is_database = permission == "CREATE_TABLE" or name in ("", database)
-    if is_database:
-        return permission or "DESCRIBE", {"Database": {"Name": name or database}}
-    return permission or "DESCRIBE", {"Table": {"DatabaseName": parent or database, "Name": table}}
+    if permission == "CREATE_TABLE" or (permission == "DESCRIBE" and name in ("", database)):
+        return permission, {"Database": {"Name": name or database}}
+    if name in ("", database):
+        # The refusal names only the database of the table.
+        return permission, {"Table": {"DatabaseName": database, "TableWildcard": {}}}
+    return permission, {"Table": {"DatabaseName": parent or database, "Name": table}}
 
 
 def data_location(arn: str) -> dict[str, Any]:

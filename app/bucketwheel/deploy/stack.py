@@ -10,7 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from bucketwheel.deploy import application, key_policy, keys, name_conflicts, quotas, states, teardown, workgroup
+from bucketwheel.deploy import (
+    application,
+    key_policy,
+    keys,
+    lake_formation,
+    name_conflicts,
+    quotas,
+    states,
+    teardown,
+    workgroup,
+)
 from bucketwheel.deploy.application import Application
 from bucketwheel.deploy.cloudformation import Change, Echo, Stack
 from bucketwheel.deploy.template.deployment import Deployment
@@ -58,7 +68,8 @@ def apply(
 
     Raises:
         ConfigError: see `template.template` and `package.check_uploaded`.
-        DeployError: a resource of the same name exists, another change is in progress, or the change failed.
+        DeployError: a resource of the same name exists, one for Lake Formation is missing, another change is in
+            progress, or the change failed.
     """
     deployment = Deployment(config.settings, config.env)
     # Refuses a wrong configuration before any call of AWS.
@@ -66,6 +77,7 @@ def apply(
     package.check_uploaded(config, deployment.package().uri)
     stack = Stack(config.settings, deployment.stack, config.env, sleep)
     stack.check_owner()
+    lake_formation.check(deployment, echo)
     found = keys.find(deployment)
     for line in keys.lines(deployment, found):
         echo(line)

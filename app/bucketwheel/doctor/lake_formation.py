@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from bucketwheel.aws import clients, lake_formation
-from bucketwheel.aws.errors import code_of, is_denied, wrap_aws_errors
+from bucketwheel.aws.errors import is_denied, wrap_aws_errors
 from bucketwheel.aws.lake_formation import EVERYBODY
+from bucketwheel.deploy.lake_formation import absent, database_exists
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.doctor.checks import CheckResult, failed, ok, warning
 from bucketwheel.errors import BucketwheelError
@@ -43,10 +44,12 @@ def _look(client: Any, deployment: Deployment, partition: str, account: str) -> 
         kinds += [] if hybrid else ["locations"]
         mode = ", in hybrid access mode" if hybrid else ""
         seen.append(f"target: {location['ResourceArn']} is registered{mode}")
+    found = f"decides on access: {'; '.join(seen)}" if kinds else "; ".join(["leaves access to IAM", *seen])
+    if missing := list(absent(client, deployment, partition)):
+        return failed("\n".join([found, *(one.problem for one in missing)]), "\n".join(one.fix for one in missing))
     if not kinds:
-        return ok("; ".join(["leaves access to IAM", *seen]))
-    found = f"decides on access: {'; '.join(seen)}"
-    if "database" in kinds and not _exists(deployment):
+        return ok(found)
+    if "database" in kinds and not database_exists(deployment):
         # Only a database that exists can have grants.
         settings = f"catalog.create_database=false and catalog.lake_formation={','.join(kinds)}"
         return failed(found, f"create the database, then set {settings}")
@@ -75,7 +78,7 @@ def _result(
 
 def _is_governed(client: Any, deployment: Deployment) -> bool:
     """Return whether Lake Formation, and not only IAM, decides on the database, or would on a new one."""
-    if _exists(deployment):
+    if database_exists(deployment):
         resource = {"Database": {"Name": deployment.settings.catalog.database.lower()}}
         return "ALL" not in lake_formation.granted(client, EVERYBODY, resource)
     settings = client.get_data_lake_settings()["DataLakeSettings"]
@@ -84,18 +87,6 @@ def _is_governed(client: Any, deployment: Deployment) -> bool:
         for entry in settings.get("CreateDatabaseDefaultPermissions", [])
         if entry["Principal"]["DataLakePrincipalIdentifier"] == EVERYBODY
     )
-
-
-def _exists(deployment: Deployment) -> bool:
-    try:
-        with wrap_aws_errors(BucketwheelError, "database"):
-            name = deployment.settings.catalog.database.lower()
-            clients.client("glue", deployment.settings.aws).get_database(Name=name)
-    except BucketwheelError as error:
-        if code_of(error.__cause__ or error) != "EntityNotFoundException":
-            raise
-        return False
-    return True
 
 
 def _name(resource: dict[str, Any]) -> str:
