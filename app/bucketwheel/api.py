@@ -330,7 +330,7 @@ def rollback(
 
 
 def previous_run(config: Configuration, dataset: str) -> str:
-    """Return the id of the run that was published before the one that the tables of a dataset show."""
+    """Return the id of the newest earlier run that published a table of the newest live run of a dataset."""
     return _rollback.previous_run(config.settings, dataset)
 
 

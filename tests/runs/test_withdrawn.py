@@ -213,3 +213,42 @@ def test_previous_run_is_one_before_shown_run(rolled_back: tuple[Case, str, str]
     rollback(case.settings(), january)
     with pytest.raises(SelectionError, match=f"no run that was published before {january}"):
         previous_run(case.settings(), DATASET)
+
+
+def test_previous_run_published_a_table_of_newest_run(case: Case) -> None:
+    january = case.run().manifest.run_id
+    case.snapshot(FEBRUARY)
+    case.run(tables=["people_1"])
+    case.snapshot(MARCH)
+    case.run(tables=["people_2"])
+    assert previous_run(case.settings(), DATASET) == january
+    rollback(case.settings(), january)
+    assert marks(case) == {JANUARY}
+
+
+def test_previous_run_without_tables_of_newest_run_is_refused(case: Case) -> None:
+    january = case.run(tables=["people_1"]).manifest.run_id
+    case.snapshot(FEBRUARY)
+    february = case.run(tables=["people_2"]).manifest.run_id
+    text = (
+        f"nothing was changed: no run that still exists published people_2 before run {february}; "
+        f"run {january} published only other tables"
+    )
+    with pytest.raises(SelectionError, match=text):
+        previous_run(case.settings(), DATASET)
+
+
+def test_previous_run_that_is_withdrawn_is_named(rolled_back: tuple[Case, str, str]) -> None:
+    case, january, february = rolled_back
+    rollback(case.settings(), february, force=True)
+    case.snapshot(MARCH)
+    march = case.run().manifest.run_id
+    for run_id in (february, january):
+        rollback(case.settings(), run_id)
+    rollback(case.settings(), march, force=True)
+    assert previous_run(case.settings(), DATASET) == january
+    case.store().storage.delete(case.store().path(DATASET, january))
+    with pytest.raises(
+        SelectionError, match=f"only withdrawn runs published .*: bucketwheel rollback {february} --f"
+    ):
+        previous_run(case.settings(), DATASET)

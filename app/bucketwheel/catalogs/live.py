@@ -234,6 +234,13 @@ def was_published(manifest: Manifest) -> bool:
     return any(stage in manifest.stages for stage in _STAGE_OF.values())
 
 
+def published_tables(manifest: Manifest, kind: Kind) -> set[str]:
+    """Return the lower-case names of the mapping's tables that a run published as tables of a kind."""
+    if _STAGE_OF.get(kind) not in manifest.stages:
+        return set()
+    return {table.name.lower() for table in manifest.split.tables}
+
+
 def check_live_files(live: LiveDataset, storage: Storage) -> LiveDataset:
     """Return the dataset with `missing_files` of every table that has a manifest; reads listings only."""
     with ThreadPoolExecutor(_READERS) as pool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 
-from bucketwheel.catalogs.live import LiveDataset, live_dataset, was_published
+from bucketwheel.catalogs.live import LiveDataset, live_dataset, published_tables, was_published
 from bucketwheel.catalogs.live_record import record_live
 from bucketwheel.catalogs.publish import begin_publication, check_files, definitions, publish_all
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
@@ -165,31 +165,64 @@ def _report_result(manifest: Manifest, withdrawn: list[Withdrawal], left: list[s
         for mark in withdrawn
     ]
     if left:
-        names = ", ".join(left[:_LISTED]) + (f" and {len(left) - _LISTED} more" if len(left) > _LISTED else "")
-        texts.append(f"tables not rolled back, because run {manifest.run_id} did not publish them: {names}")
+        texts.append(f"tables not rolled back, because run {manifest.run_id} did not publish them: {_listed(left)}")
     for text in texts:
         report(Progress(manifest.dataset, "rollback", "warning", message=text))
 
 
 def previous_run(settings: Settings, dataset: str) -> str:
-    """Return the id of the run that was published before the live run of a dataset.
+    """Return the id of the newest earlier run that published a table of the newest live run of a dataset.
+
+    Withdrawn runs do not count.
 
     Raises:
-        SelectionError: the dataset is not configured, has no live run, or no earlier one.
+        SelectionError: the dataset is not configured, has no live run, or no such earlier one.
     """
     services = make_services(settings, RunRequest(dataset), lambda _: None, utc_now)
     runs = services.runs
-    newest = _live(services).newest_run()
+    live = _live(services)
+    newest = live.newest_run()
     if newest is None:
         raise SelectionError(f"{dataset}: no table is published; publish a run with: bucketwheel run {dataset}")
+    names = {table.table.lower() for table in live.published if table.run_id == newest}
+    kind = live.published[0].kind
     marked = {mark.run_id for mark in withdrawals(runs, dataset)}
+    others = withdrawn = None
     for run in runs.newest_first(dataset):
-        if started_at(run.run_id) < started_at(newest) and run.run_id not in marked and was_published(run):
+        if started_at(run.run_id) >= started_at(newest) or not was_published(run):
+            continue
+        if published_tables(run, kind).isdisjoint(names):
+            others = others or run.run_id
+        elif run.run_id not in marked:
             return run.run_id
-    raise SelectionError(
-        f"{dataset}: no run that was published before {newest} still exists; bucketwheel runs {dataset} "
-        "lists the runs"
+        else:
+            withdrawn = withdrawn or run.run_id
+    raise _no_previous(dataset, newest, sorted(names), withdrawn, others)
+
+
+def _no_previous(
+    dataset: str, newest: str, names: Sequence[str], withdrawn: str | None, others: str | None
+) -> SelectionError:
+    """Return the error for a dataset without a run to roll back to; `others` published only other tables."""
+    if withdrawn is None and others is None:
+        return SelectionError(
+            f"{dataset}: no run that was published before {newest} still exists; bucketwheel runs {dataset} "
+            "lists the runs"
+        )
+    only = "only withdrawn runs" if withdrawn else "no run that still exists"
+    advice = (
+        f"to publish the newest of them all the same: bucketwheel rollback {withdrawn} --force"
+        if withdrawn
+        else f"run {others} published only other tables; bucketwheel runs {dataset} lists the runs, and bucketwheel "
+        "rollback RUN_ID publishes the tables of one"
     )
+    return SelectionError(
+        f"{dataset}: nothing was changed: {only} published {_listed(names)} before run {newest}; {advice}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def unmark(settings: Settings, run_id: str, now: Callable[[], datetime] = utc_now) -> Withdrawal:
