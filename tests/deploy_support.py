@@ -18,6 +18,8 @@ ROOT = Path(bucketwheel.__file__).parents[2]
 ACCOUNT, REGION = "123456789012", "us-east-1"
 PACKAGE = "s3://omc-flywheel-prod-analysis-data/bucketwheel/0123456789abcdef"
 KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
+BUCKET_KEY, CATALOG_KEY, TOPIC_KEY = (f"{KEY_ARN[:-1]}{digit}" for digit in "678")
+BUCKET_KEY_ABROAD = BUCKET_KEY.replace(REGION, "eu-west-1")
 PSEUDO = {
     "AWS::AccountId": ACCOUNT,
     "AWS::Region": REGION,
@@ -53,7 +55,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "glue-own-key": {
         "deploy.kms_key": KEY_ARN, "deploy.buckets": "create", "deploy.access_log_bucket": "all-access-logs",
         "deploy.package": "s3://elsewhere-prod/bucketwheel/01", "monitoring.metrics": "emf",
-        "monitoring.topic_arn": f"arn:aws:sns:{REGION}:{ACCOUNT}:oncall",
+        "monitoring.topic_arn": f"arn:aws:sns:{REGION}:{ACCOUNT}:oncall", "monitoring.topic_kms_key": TOPIC_KEY,
+        "catalog.kms_key": CATALOG_KEY, "storage.kms_keys": (BUCKET_KEY, BUCKET_KEY_ABROAD),
     },
     "emr-archive": {"deploy.platform": "emr-serverless"},
     "emr-everything": {

@@ -139,6 +139,12 @@ def test_statements_have_known_actions_resources_and_keys(variant: str) -> None:
     assert any(key for _, _, key in statements) is ("AWS::KMS::Key" in kinds)
 
 
+def test_variants_have_a_statement_for_each_kind_of_key() -> None:
+    """Else the reference is not asked about it."""
+    names = {name for name, _, _ in documents(rendered("glue-own-key"))}
+    assert {f"JobRole {sid}" for sid in ("UseKey", "UseKeyOfTopic", "UseKeyOfCatalog")} <= names
+
+
 def test_no_condition_for_services_that_send_no_source() -> None:
     for variant in VARIANTS:
         for name, statement, _ in documents(rendered(variant)):

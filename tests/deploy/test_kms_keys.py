@@ -90,6 +90,19 @@ def test_render_grants_configured_keys_only_for_their_purpose() -> None:
     assert by_sid["UseKeyOfCatalog"]["Resource"] == other
 
 
+def test_key_in_region_of_storage_is_used_there() -> None:
+    away = KEY_ARN.replace("us-east-1", "eu-west-1")
+    home, both = "s3.us-east-1.amazonaws.com", ["s3.us-east-1.amazonaws.com", "s3.eu-west-1.amazonaws.com"]
+    for keys, services in ((away, both[1]), (f"{KEY_ARN},{away}", both)):
+        given = rendered(aws__region="us-east-1", storage__region="eu-west-1", storage__kms_keys=keys)
+        by_sid = {statement["Sid"]: statement for statement in statements(given, "JobRole")}
+        assert by_sid["UseKey"]["Condition"] == {"StringLike": {"kms:ViaService": services}}
+    # The key that the stack creates is in the region of the stack.
+    given = rendered(deploy__kms_key="create", storage__region="eu-west-1", storage__kms_keys=away)
+    by_sid = {statement["Sid"]: statement for statement in statements(given, "JobRole")}
+    assert by_sid["UseKey"]["Condition"] == {"StringLike": {"kms:ViaService": [home, both[1]]}}
+
+
 def test_key_named_twice_is_granted_once() -> None:
     given = rendered(deploy__kms_key=KEY_ARN, storage__kms_keys=KEY_ARN)
     by_sid = {statement["Sid"]: statement for statement in statements(given, "JobRole")}

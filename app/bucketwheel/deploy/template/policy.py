@@ -164,14 +164,27 @@ def _key(deployment: Deployment) -> Iterator[Statement]:
         if key is not None and key not in keys:
             keys.append(key)
     if keys:
-        yield allow("UseKey", use, keys, {"StringLike": {"kms:ViaService": sub("s3.${AWS::Region}.amazonaws.com")}})
+        yield allow("UseKey", use, keys, _via("s3", keys))
     of_topic = settings.monitoring.topic_kms_key if settings.monitoring.topic_arn else deployment.key
     if of_topic is not None:
-        yield allow("UseKeyOfTopic", use, [of_topic], {
-            "StringLike": {"kms:ViaService": sub("sns.${AWS::Region}.amazonaws.com")}
-        })  # fmt: skip
+        yield allow("UseKeyOfTopic", use, [of_topic], _via("sns", [of_topic]))
     if settings.catalog.kind == "glue" and settings.catalog.kms_key is not None:
         yield allow("UseKeyOfCatalog", [*use, "kms:Encrypt"], [settings.catalog.kms_key])
+
+
+def _via(service: str, keys: Iterable[Any]) -> dict[str, Any]:
+    """Return the condition that a service calls KMS, in the region of each key.
+
+    A key encrypts in its own region only, which differs from the stack's for a bucket elsewhere.
+    """
+    names: list[Any] = []
+    for key in keys:
+        # The stack's own key has no ARN yet.
+        name = f"{service}.{key.split(':')[3]}.amazonaws.com" if isinstance(key, str) else None
+        name = name or sub(f"{service}.${{AWS::Region}}.amazonaws.com")
+        if name not in names:
+            names.append(name)
+    return {"StringLike": {"kms:ViaService": names if len(names) > 1 else names[0]}}
 
 
 def _unique(locations: Iterable[S3Location]) -> list[S3Location]:
