@@ -10,6 +10,7 @@ import pytest
 
 from bucketwheel import plugins
 from bucketwheel.errors import CatalogError, QualityError, SelectionError, StorageError, WithdrawnError
+from bucketwheel.pipeline import run_states
 from bucketwheel.pipeline.expire import expire
 from bucketwheel.pipeline.plan import plan
 from bucketwheel.pipeline.rollback import previous_run, rollback, unmark
@@ -252,3 +253,28 @@ def test_previous_run_that_is_withdrawn_is_named(rolled_back: tuple[Case, str, s
         SelectionError, match=f"only withdrawn runs published .*: bucketwheel rollback {february} --f"
     ):
         previous_run(case.settings(), DATASET)
+
+
+def test_rollback_marks_no_run_that_was_only_staged(case: Case) -> None:
+    january = case.run().manifest.run_id
+    case.snapshot(FEBRUARY)
+    february = case.run(["discover", "split", "size", "bucket", "verify", "register"]).manifest.run_id
+    assert FEBRUARY in marks(case)
+    rollback(case.settings(), january)
+    assert marks(case) == {JANUARY}
+    assert withdrawals(case.store(), DATASET) == []
+    case.run(resume=february)
+    assert case.shown()["bucketed_people_1"] == {FEBRUARY}
+
+
+def test_rollback_of_staged_tables_alone_marks_their_run(case: Case) -> None:
+    stages = ["discover", "split", "size", "bucket", "verify", "register"]
+    january = case.run(stages).manifest.run_id
+    case.snapshot(FEBRUARY)
+    february = case.run(stages).manifest.run_id
+    rollback(case.settings(), january, reason="  ")
+    (mark,) = withdrawals(case.store(), DATASET)
+    assert (mark.run_id, mark.reason) == (february, "")
+    assert mark.text.endswith(f" by {mark.by}")
+    (_, state) = run_states.run_states(case.settings())
+    assert state.status_text == f"{state.status}, withdrawn"

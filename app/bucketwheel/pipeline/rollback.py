@@ -46,9 +46,9 @@ def rollback(
 ) -> PublishResult:
     """Publish the tables of a run again, all or none.
 
-    Mark as withdrawn, with `reason`, every later run that these tables pointed to; Bucketwheel then refuses to
-    publish their data until `unmark` or `force`. Tables that only other runs published stay unchanged. `report`
-    gets a warning for each withdrawn run, and one for the unchanged tables.
+    Mark as withdrawn, with `reason`, every later run that these tables pointed to (the final tables, if the dataset
+    has any); Bucketwheel then refuses to publish their data until `unmark` or `force`. Tables that only other runs
+    published stay unchanged. `report` gets a warning for each withdrawn run, and one for the unchanged tables.
 
     Raises:
         SelectionError: no such run, the run never published, or `expire` deletes it.
@@ -119,11 +119,14 @@ def _publish(
 
 
 def _marks(manifest: Manifest, services: Services, tables: Iterable[CatalogTable], reason: str) -> list[Withdrawal]:
-    """Return a mark for each live run that started after the run to publish."""
+    """Return a mark for each live run that started after the run to publish.
+
+    Staged tables count only for a dataset without final tables, because otherwise nobody reads them.
+    """
     names = {table.name.lower() for table in tables}
     unreadable: list[str] = []
     live = _live(services, unreadable.append)
-    shown = {table.run_id for table in live.tables if table.name.lower() in names}
+    shown = {table.run_id for table in live.published if table.name.lower() in names}
     later = sorted(run_id for run_id in shown if started_at(run_id) > started_at(manifest.run_id))
     at = services.now().isoformat(timespec="seconds")
     marks = []
@@ -141,7 +144,7 @@ def _marks(manifest: Manifest, services: Services, tables: Iterable[CatalogTable
                 snapshot_dt=run.snapshot_dt or "",
                 inputs=inputs_of_run(run),
                 replaced_by=manifest.run_id,
-                reason=reason,
+                reason=reason.strip(),
                 by=_operator(),
                 at=at,
             )

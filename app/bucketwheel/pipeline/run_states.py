@@ -41,11 +41,17 @@ class RunState:
 
     @property
     def status_text(self) -> str:
-        """The status, with the number of finished buckets while there are unfinished ones, or `withdrawn`."""
-        if self.buckets is None:
-            return "withdrawn" if self.withdrawal is not None and self.status == "finished" else self.status
-        part = "buckets" if self.manifest.size.bucketed else "parts"
-        return f"{self.status} ({self.buckets[0]:,} of {self.buckets[1]:,} {part})"
+        """The status, with the number of finished buckets while there are unfinished ones.
+
+        A withdrawn run is `withdrawn`, or `interrupted, withdrawn` and so on if it has not finished.
+        """
+        text: str = self.status
+        if self.buckets is not None:
+            part = "buckets" if self.manifest.size.bucketed else "parts"
+            text += f" ({self.buckets[0]:,} of {self.buckets[1]:,} {part})"
+        if self.withdrawal is None:
+            return text
+        return "withdrawn" if text == "finished" else f"{text}, withdrawn"
 
     @property
     def live_text(self) -> str:
