@@ -24,15 +24,20 @@ LIFE = ("SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "SUCCESS")
 
 
 class Emr:
-    """An application, and runs whose state moves on with each pause of a submission."""
+    """The application of the account, or a new one, and runs whose state moves on with each pause of a submission."""
 
     def __init__(self, url: str, target: Path, **more: Any) -> None:
         self.url = url
         self.config = reached(url, target, deploy__platform="emr-serverless", **more)
-        application = client("emr-serverless", url).create_application(
-            name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK"
+        calls = client("emr-serverless", url)
+        existing = calls.list_applications()["applications"]
+        self.application = str(
+            existing[0]["id"]
+            if existing
+            else calls.create_application(name="bucketwheel-prod", releaseLabel="emr-7.8.0", type="SPARK")[
+                "applicationId"
+            ]
         )
-        self.application = str(application["applicationId"])
         logs = client("logs", url)
         if not logs.describe_log_groups()["logGroups"]:
             logs.create_log_group(logGroupName=GROUP)

@@ -1,10 +1,12 @@
-"""Resource types that moto's CloudFormation lacks: Glue jobs, Athena workgroups, EMR Serverless applications.
+"""Resource types that moto's CloudFormation lacks: jobs, workgroups, applications and grants of Lake Formation.
 
-Each calls the service in moto as CloudFormation does, so that a stack owns real jobs, workgroups and applications.
+Each calls the service in moto as CloudFormation does, so that a stack owns real jobs, workgroups, applications and
+grants.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -125,10 +127,30 @@ class _Application(_Resource):
         cls.account.client("emr-serverless").delete_application(applicationId=name)
 
 
+class _Grant(_Resource):
+    @classmethod
+    def create(cls, properties: dict[str, Any]) -> str:
+        cls.account.client("lakeformation").grant_permissions(**cls._request(properties))
+        # The identifiers of principal and resource.
+        return "|".join(json.dumps(properties[name], sort_keys=True) for name in ("Principal", "Resource"))
+
+    @classmethod
+    def delete_by_name(cls, name: str, properties: dict[str, Any]) -> None:
+        principal, resource = map(json.loads, name.split("|"))
+        found = {**properties, "Principal": principal, "Resource": resource}
+        cls.account.client("lakeformation").revoke_permissions(**cls._request(found))
+
+    @staticmethod
+    def _request(properties: dict[str, Any]) -> dict[str, Any]:
+        names = ("Principal", "Resource", "Permissions", "PermissionsWithGrantOption")
+        return {"CatalogId": ACCOUNT, **{name: properties[name] for name in names}}
+
+
 MODELS: dict[str, type[_Resource]] = {
     "AWS::Glue::Job": _Job,
     "AWS::Athena::WorkGroup": _WorkGroup,
     "AWS::EMRServerless::Application": _Application,
+    "AWS::LakeFormation::PrincipalPermissions": _Grant,
 }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+import first_runs
 from aws_server import account_quotas, plain_client
 from bucketwheel.doctor import Finding
-from deploy_support import ROOT
 from doctor_support import DATA, DATABASE, RESULTS, Diagnose, encrypted
 from fake_iam import Simulator
 
@@ -22,15 +22,11 @@ JOB = "etl-omc-flywheel-prod-pipeline"
 
 def rows() -> dict[str, dict[str, str]]:
     """Return the states of the checks that the table names, by account; `the same` stands for the first row."""
-    text = (ROOT / "docs/deploy.md").read_text("utf-8")
-    section = text.partition("## Would the first run succeed?")[2].partition("\n## ")[0]
     states: dict[str, dict[str, str]] = {}
-    for line in section.splitlines():
-        if line.startswith("| ") and not line.startswith("| account"):
-            account, answer, _ = (cell.strip() for cell in line.strip("|").split("|"))
-            named = dict(re.findall(r"`([\w ]+)` (ok|warning|failed)", answer))
-            first = next(iter(states.values()), {})
-            states[account] = {**(first if re.match("the (same|first row)", answer) else {}), **named}
+    for account, (answer, _) in first_runs.rows().items():
+        named = dict(re.findall(r"`([\w ]+)` (ok|warning|failed)", answer))
+        first = next(iter(states.values()), {})
+        states[account] = {**(first if re.match("the (same|first row)", answer) else {}), **named}
     return states
 
 
