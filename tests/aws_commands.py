@@ -1,16 +1,14 @@
-"""Check the commands that messages and documents tell users to type, and the answers of fakes, against botocore."""
+"""Check the commands that messages and documents tell users to type against botocore."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 import botocore.session
 import click
 from botocore import xform_name
-from botocore.model import ListShape, MapShape, Shape, StringShape, StructureShape
+from botocore.model import StringShape
 
 from bucketwheel.cli import cli
 
@@ -58,27 +56,3 @@ def enum_of(service: str, name: str) -> list[str]:
     shape = _SESSION.get_service_model(service).shape_for(name)
     assert isinstance(shape, StringShape)
     return shape.enum
-
-
-def answer(service: str, operation: str, value: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer of a fake, after a check that it has the shape of the real one."""
-    _check(_SESSION.get_service_model(service).operation_model(operation).output_shape, value, operation)
-    return value
-
-
-def _check(shape: Shape | None, value: Any, where: str) -> None:
-    if isinstance(shape, StructureShape):
-        assert isinstance(value, Mapping), where
-        assert value.keys() <= shape.members.keys(), f"{where}: {value.keys() - shape.members.keys()}"
-        for name, part in value.items():
-            _check(shape.members[name], part, f"{where}.{name}")
-    elif isinstance(shape, ListShape):
-        assert isinstance(value, list), where
-        for part in value:
-            _check(shape.member, part, where)
-    elif isinstance(shape, MapShape):
-        for part in value.values():
-            _check(shape.value, part, where)
-    elif isinstance(shape, StringShape):
-        assert isinstance(value, str), where
-        assert not shape.enum or value in shape.enum, f"{where}: {value}"

@@ -26,6 +26,7 @@ from moto.server import ThreadedMotoServer
 from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.responses import ServiceQuotasResponse
 
+import aws_shapes
 from glue_statistics import glue_statistics
 
 REGION = "us-east-1"
@@ -84,7 +85,9 @@ def _prepared_statements() -> Iterator[None]:
             for one in prepared[first : first + 1]
         ]
         more = {"NextToken": str(first + 1)} if len(prepared) > first + 1 else {}
-        return json.dumps({"PreparedStatements": page, **more})
+        return json.dumps(
+            aws_shapes.response("athena", "ListPreparedStatements", {"PreparedStatements": page, **more})
+        )
 
     with mock.patch.object(AthenaResponse, "list_prepared_statements", answer, create=True):
         yield

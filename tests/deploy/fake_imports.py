@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import botocore.session
@@ -21,7 +22,7 @@ from moto.logs.models import logs_backends
 from moto.s3.models import s3_backends
 from moto_types import MODELS
 
-from aws_commands import answer
+from aws_shapes import response
 from bucketwheel.aws import clients
 from deploy_support import ACCOUNT, REGION
 
@@ -65,7 +66,7 @@ class Imports:
             number = generate_stack_id(call["StackName"], REGION, ACCOUNT)
             self._stacks[number] = Stack(number, call["StackName"], '{"Resources": {}}', {}, ACCOUNT, REGION)  # type: ignore[abstract]
             self._stacks[number].status = "REVIEW_IN_PROGRESS"
-        return answer("cloudformation", "CreateChangeSet", {"Id": "arn", "StackId": "arn"})
+        return response("cloudformation", "CreateChangeSet", {"Id": "arn", "StackId": "arn"})
 
     def describe_change_set(self, StackName: str, ChangeSetName: str, **more: Any) -> dict[str, Any]:
         if ChangeSetName not in self.change_sets:
@@ -74,7 +75,7 @@ class Imports:
             )
             return found
         if reason := self.reasons[ChangeSetName]:
-            return answer(
+            return response(
                 "cloudformation", "DescribeChangeSet", {"Status": "FAILED", "StatusReason": reason, "Changes": []}
             )
         changes = [
@@ -89,7 +90,7 @@ class Imports:
             }
             for one in self.change_sets[ChangeSetName]["ResourcesToImport"]
         ]
-        return answer("cloudformation", "DescribeChangeSet", {"Status": "CREATE_COMPLETE", "Changes": changes})
+        return response("cloudformation", "DescribeChangeSet", {"Status": "CREATE_COMPLETE", "Changes": changes})
 
     def execute_change_set(self, StackName: str, ChangeSetName: str) -> dict[str, Any]:
         if ChangeSetName not in self.change_sets:
@@ -126,8 +127,15 @@ class Imports:
         for stack in self._stacks.values():
             for resource in stack.resource_map.values():
                 if getattr(resource, "physical_resource_id", None) == PhysicalResourceId:
-                    found = {"StackName": stack.name, "PhysicalResourceId": PhysicalResourceId}
-                    return answer("cloudformation", "DescribeStackResources", {"StackResources": [found]})
+                    found = {
+                        "StackName": stack.name,
+                        "LogicalResourceId": resource.logical_resource_id,
+                        "PhysicalResourceId": PhysicalResourceId,
+                        "ResourceType": resource.cf_resource_type,
+                        "Timestamp": datetime(2026, 1, 1, tzinfo=UTC),
+                        "ResourceStatus": "CREATE_COMPLETE",
+                    }
+                    return response("cloudformation", "DescribeStackResources", {"StackResources": [found]})
         message = f"Stack for {PhysicalResourceId} does not exist"
         raise ClientError({"Error": {"Code": "ValidationError", "Message": message}}, "DescribeStackResources")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from moto.cloudformation.models import cloudformation_backends
 from moto_account import NAME, Account
 
-from aws_commands import answer, aws_commands, enum_of, own_commands
+from aws_commands import aws_commands, enum_of, own_commands
+from aws_shapes import response
 from bucketwheel.aws import clients
 from bucketwheel.deploy import adoption, states, teardown
 from bucketwheel.deploy.cloudformation import Stack
@@ -77,22 +79,23 @@ def test_undeleted_resources_have_commands() -> None:
     assert aws_commands(states.undeleted(STACK, [])) == []
 
 
-def event(number: int, name: str, status: str, reason: str = "", kind: str = "AWS::IAM::Role") -> dict[str, str]:
+def event(number: int, name: str, status: str, reason: str = "", kind: str = "AWS::IAM::Role") -> dict[str, Any]:
     texts = {"PhysicalResourceId": f"physical-{name}", "ResourceType": kind, "ResourceStatusReason": reason}
-    return {"EventId": str(number), "LogicalResourceId": name, "ResourceStatus": status, **texts}
+    stack = {"StackId": "arn", "StackName": NAME, "Timestamp": datetime(2026, 1, 1, 0, number, tzinfo=UTC)}
+    return {"EventId": str(number), "LogicalResourceId": name, "ResourceStatus": status, **stack, **texts}
 
 
-def whole(number: int, status: str) -> dict[str, str]:
+def whole(number: int, status: str) -> dict[str, Any]:
     return event(number, NAME, status, "User Initiated", "AWS::CloudFormation::Stack")
 
 
-def answers_events(monkeypatch: pytest.MonkeyPatch, client: Any, *pages: list[dict[str, str]]) -> None:
+def answers_events(monkeypatch: pytest.MonkeyPatch, client: Any, *pages: list[dict[str, Any]]) -> None:
     """Answer the events of a stack page by page, the last one from then on; latest first, as AWS does."""
     left = list(pages)
 
     def described(**_: Any) -> dict[str, Any]:
         events = left.pop(0) if len(left) > 1 else left[0]
-        return answer("cloudformation", "DescribeStackEvents", {"StackEvents": events[::-1]})
+        return response("cloudformation", "DescribeStackEvents", {"StackEvents": events[::-1]})
 
     monkeypatch.setattr(client, "describe_stack_events", described)
 

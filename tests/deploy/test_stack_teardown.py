@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from moto.emrserverless.models import emrserverless_backends
 from moto_account import NAME, Account
 from moto_types import more_types
 
-from aws_commands import answer, aws_commands, enum_of
+from aws_commands import aws_commands, enum_of
+from aws_shapes import response
 from bucketwheel.aws import clients
 from bucketwheel.deploy import application, stack, teardown
 from bucketwheel.deploy.application import Application
@@ -144,8 +146,13 @@ def test_destroy_stops_started_application_first(account: Account, monkeypatch: 
     shown = iter(["STARTED", "STARTING", "STARTED", "STOPPING", "STOPPING", "STOPPED"])
 
     def get_application(applicationId: str) -> dict[str, Any]:  # noqa: N803 as botocore calls it
-        found = {"applicationId": applicationId, "state": next(shown)}
-        return answer("emr-serverless", "GetApplication", {"application": found})
+        made = datetime(2026, 1, 1, tzinfo=UTC)
+        found = {
+            "applicationId": applicationId, "releaseLabel": "emr-7.8.0", "type": "Spark", "state": next(shown),
+            "arn": f"arn:aws:emr-serverless:{REGION}:{ACCOUNT}:/applications/{applicationId}",
+            "createdAt": made, "updatedAt": made,
+        }  # fmt: skip
+        return response("emr-serverless", "GetApplication", {"application": found})
 
     monkeypatch.setattr(client, "get_application", get_application)
     assert destroy(account, settings={"deploy.platform": "emr-serverless"})
@@ -241,7 +248,7 @@ def test_changed_properties_are_read_from_change_set() -> None:
         "Details": details,
     }
     described = {"Changes": [{"Type": "Resource", "ResourceChange": change}]}
-    answer("cloudformation", "DescribeChangeSet", described)
+    response("cloudformation", "DescribeChangeSet", described)
     assert Stack._change(change).properties == ("ReleaseLabel", "Tags")  # type: ignore[arg-type]
 
 
@@ -272,7 +279,7 @@ def test_bucket_that_cannot_be_emptied_keeps_stack(account: Account, monkeypatch
     account.client("s3").put_object(Bucket=DATA, Key="kept", Body=b"x")
     client = clients.client("s3", account.configuration().settings.aws)
     errors = [{"Key": "kept", "VersionId": "1", "Code": "AccessDenied", "Message": "locked"}]
-    monkeypatch.setattr(client, "delete_objects", lambda **_: answer("s3", "DeleteObjects", {"Errors": errors}))
+    monkeypatch.setattr(client, "delete_objects", lambda **_: response("s3", "DeleteObjects", {"Errors": errors}))
     with pytest.raises(DeployError, match="1 object could not be deleted, such as kept: AccessDenied: locked"):
         destroy(account, settings={"deploy.buckets": "create"}, delete_buckets=True)
     assert account.status() == "CREATE_COMPLETE"
