@@ -44,6 +44,7 @@ def prod(region: str) -> Iterator[str]:
     glue.create_database(DatabaseInput={"Name": DATABASE})
     # AWS does this in an account with the default settings of Lake Formation.
     everybody = {"DataLakePrincipalIdentifier": "IAM_ALLOWED_PRINCIPALS"}
+    lake.grant_permissions(Principal=everybody, Resource={"Catalog": {}}, Permissions=["CREATE_DATABASE"])
     lake.grant_permissions(Principal=everybody, Resource={"Database": {"Name": DATABASE}}, Permissions=["ALL"])
     place = {"OutputLocation": f"s3://{RESULTS}/athena/", "EncryptionConfiguration": {"EncryptionOption": "SSE_S3"}}
     athena.create_work_group(Name=WORKGROUP, Configuration={"ResultConfiguration": place})
@@ -54,6 +55,7 @@ def prod(region: str) -> Iterator[str]:
     for bucket in (DATA, RESULTS):
         s3.delete_bucket(Bucket=bucket)
     glue.delete_database(Name=DATABASE)
+    lake.revoke_permissions(Principal=everybody, Resource={"Catalog": {}}, Permissions=["CREATE_DATABASE"])
     lake.revoke_permissions(Principal=everybody, Resource={"Database": {"Name": DATABASE}}, Permissions=["ALL"])
     athena.delete_work_group(WorkGroup=WORKGROUP)
     iam.delete_role(RoleName=ROLE)

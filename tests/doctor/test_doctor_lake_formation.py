@@ -109,6 +109,33 @@ def test_missing_database_of_configured_grant_fails(diagnose: Diagnose, kind: st
     assert finding.todo == 'create it first: aws glue create-database --database-input \'{"Name": "new_one"}\''
 
 
+def test_missing_database_needs_creation_grant(diagnose: Diagnose, lake: Any) -> None:
+    creation = {"Resource": {"Catalog": {}}, "Permissions": ["CREATE_DATABASE"]}
+    assert state(diagnose(catalog__database="new_one")[CHECK]) == ("ok", "leaves access to IAM")
+    lake.revoke_permissions(Principal=EVERYBODY, **creation)
+    try:
+        finding = diagnose(catalog__database="new_one")[CHECK]
+        # A database that exists, or that another tool creates, needs no grant.
+        assert diagnose()[CHECK].state == "ok"
+        assert diagnose(catalog__database="new_one", catalog__create_database=False)[CHECK].state == "ok"
+        lake.grant_permissions(Principal=PRINCIPAL, **creation)
+        assert diagnose(catalog__database="new_one")[CHECK].state == "ok"
+        lake.revoke_permissions(Principal=PRINCIPAL, **creation)
+    finally:
+        lake.grant_permissions(Principal=EVERYBODY, **creation)
+    assert state(finding) == (
+        "failed",
+        f"leaves access to IAM\nrole {ROLE} lacks CREATE_DATABASE on the catalog",
+    )
+    first, command = finding.todo.splitlines()
+    assert first == "create database new_one, or run:"
+    assert command == (
+        "aws lakeformation grant-permissions --principal "
+        f"DataLakePrincipalIdentifier={PRINCIPAL['DataLakePrincipalIdentifier']} "
+        "--permissions CREATE_DATABASE --resource '{\"Catalog\": {}}'"
+    )
+
+
 def test_denied_caller_gets_the_actions_to_allow(diagnose: Diagnose, instead: Callable[[str, Any], None]) -> None:
     client = boto3.client("lakeformation", REGION)
     with Stubber(client) as stub:

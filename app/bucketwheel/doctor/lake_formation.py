@@ -35,8 +35,10 @@ def look(deployment: Deployment) -> CheckResult:
 
 def _look(client: Any, deployment: Deployment, partition: str, account: str) -> CheckResult:
     catalog, target = deployment.settings.catalog, deployment.target().arn(partition)
+    role = f"arn:{partition}:iam::{account}:role/{deployment.role}"
+    exists = database_exists(deployment)
     kinds, seen = [], []
-    if _is_governed(client, deployment):
+    if _is_governed(client, deployment, exists):
         kinds.append("database")
         seen.append(f"database {catalog.database.lower()}: {EVERYBODY} lacks ALL")
     if location := lake_formation.registered(client, target):
@@ -47,21 +49,24 @@ def _look(client: Any, deployment: Deployment, partition: str, account: str) -> 
     found = f"decides on access: {'; '.join(seen)}" if kinds else "; ".join(["leaves access to IAM", *seen])
     if missing := list(absent(client, deployment, partition)):
         return failed("\n".join([found, *(one.problem for one in missing)]), "\n".join(one.fix for one in missing))
-    if not kinds:
-        return ok(found)
-    if "database" in kinds and not database_exists(deployment):
+    creation = lake_formation.Grant(("CREATE_DATABASE",), {"Catalog": {}})
+    creates = catalog.create_database and not exists
+    cannot_create = creates and list(lake_formation.missing(client, role, [creation]))
+    if cannot_create:
+        found = f"{found}\nrole {deployment.role} lacks CREATE_DATABASE on the catalog"
+    if "database" in kinds and not exists:
         # Only a database that exists can have grants.
         settings = f"catalog.create_database=false and catalog.lake_formation={','.join(kinds)}"
         return failed(found, f"create the database, then set {settings}")
-    return _result(client, deployment, found, kinds, account, target)
+    if cannot_create:
+        command = lake_formation.grant_command(creation.permissions, creation.resource, role)
+        return failed(found, f"create database {catalog.database.lower()}, or run:\n{command}")
+    return _result(client, deployment, found, kinds, role, target) if kinds else ok(found)
 
 
-def _result(
-    client: Any, deployment: Deployment, found: str, kinds: list[str], account: str, target: str
-) -> CheckResult:
+def _result(client: Any, deployment: Deployment, found: str, kinds: list[str], role: str, target: str) -> CheckResult:
     """Compare the grants of the jobs' role with those that it needs."""
     catalog = deployment.settings.catalog
-    role = f"arn:{target.split(':')[1]}:iam::{account}:role/{deployment.role}"
     kinds = [*kinds, *(["tables"] if "tables" in catalog.lake_formation else [])]
     needed = lake_formation.needed(kinds, catalog.database.lower(), target, deployment.uses_athena())
     unmet = list(lake_formation.missing(client, role, needed))
@@ -76,9 +81,9 @@ def _result(
     return failed(found, f"set {settings} and run `bucketwheel deploy apply`, or run:\n{commands}")
 
 
-def _is_governed(client: Any, deployment: Deployment) -> bool:
+def _is_governed(client: Any, deployment: Deployment, exists: bool) -> bool:
     """Return whether Lake Formation, and not only IAM, decides on the database, or would on a new one."""
-    if database_exists(deployment):
+    if exists:
         resource = {"Database": {"Name": deployment.settings.catalog.database.lower()}}
         return "ALL" not in lake_formation.granted(client, EVERYBODY, resource)
     settings = client.get_data_lake_settings()["DataLakeSettings"]
