@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -263,7 +264,7 @@ def test_rollback_marks_no_run_that_was_only_staged(case: Case) -> None:
     rollback(case.settings(), january)
     assert marks(case) == {JANUARY}
     assert withdrawals(case.store(), DATASET) == []
-    case.run(resume=february)
+    case.run(["ctas"], resume=february)
     assert case.shown()["bucketed_people_1"] == {FEBRUARY}
 
 
@@ -277,4 +278,5 @@ def test_rollback_of_staged_tables_alone_marks_their_run(case: Case) -> None:
     assert (mark.run_id, mark.reason) == (february, "")
     assert mark.text.endswith(f" by {mark.by}")
     (_, state) = run_states.run_states(case.settings())
-    assert state.status_text == f"{state.status}, withdrawn"
+    assert state.status_text == "withdrawn"
+    assert dataclasses.replace(state, status="interrupted").status_text == "interrupted, withdrawn"
