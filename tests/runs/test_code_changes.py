@@ -66,22 +66,22 @@ def test_changed_writer_starts_new_run(case: Case, original: Path, changed: Path
 
 
 def test_resume_is_refused_when_the_writer_changed(case: Case, original: Path, changed: Path) -> None:
-    run_id = run_with(original, case, TO_BUCKET[:3])["run"]
-    message = str(run_with(changed, case, TO_BUCKET, "last")["error"])
+    run_id = run_with(original, case, TO_BUCKET)["run"]
+    message = str(run_with(changed, case, [*TO_BUCKET, "verify"], "last")["error"])
     assert f"run {run_id} cannot be resumed: the code that writes files has changed" in message
     assert "start a new run" in message
-    assert run_with(original, case, TO_BUCKET, "last") == {"run": run_id, "changed": True}
+    assert run_with(original, case, [*TO_BUCKET, "verify"], "last") == {"run": run_id, "changed": True}
 
 
 def test_resume_of_a_run_without_recorded_code_is_refused(case: Case) -> None:
-    manifest = case.run(TO_BUCKET[:3]).manifest
+    manifest = case.run(TO_BUCKET).manifest
     path = case.manifest_file(manifest.run_id)
     content = json.loads(path.read_text())
     del content["fingerprint"]["code"]
     content["fingerprint"]["bucketwheel"] = "0.1.0"
     path.write_text(json.dumps(content))
     with pytest.raises(ResumeError, match=r"bucketwheel was 0\.1\.0.*digest was not recorded by that version"):
-        case.run(TO_BUCKET, resume="last")
+        case.run([*TO_BUCKET, "verify"], resume="last")
 
 
 def test_code_digest_of_zip_equals_that_of_directory(original: Path, tmp_path: Path) -> None:

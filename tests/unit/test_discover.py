@@ -152,6 +152,25 @@ def test_tables_of_other_formats_are_refused(tmp_path: Path, name: str, table: s
         data_files(Storage(StorageSettings()), str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("_delta_log/00000000000000000000.json", "."),
+        (".hoodie/hoodie.properties", "."),
+        ("metadata/v1.metadata.json", "."),
+        ("metadata/v1.metadata.json", "data"),
+    ],
+)
+def test_table_above_its_snapshots_is_refused(tmp_path: Path, name: str, source: str) -> None:
+    table = tmp_path / "table"
+    for path in (name, f"{source}/snapshot_dt=2026-01-31/a.parquet"):
+        (table / path).parent.mkdir(parents=True)
+        (table / path).write_text("{}")
+    config = api.load("local", None, {"datasets.x": {"source": str(table / source), "key": "id"}}, {})
+    with pytest.raises(SnapshotError, match="is a table of "):
+        api.plan(config, "x")
+
+
 def test_hidden_directory_of_partition_column_is_read(tmp_path: Path) -> None:
     for name in ("_region=EU/a.parquet", "_temporary/b.parquet"):
         (tmp_path / name).parent.mkdir()

@@ -101,7 +101,8 @@ def hash_values(values: pa.Array) -> Hashes:
         parts = [_hash_texts(offsets[start : start + _BLOCK_ROWS + 1], data) for start in blocks]
         return np.concatenate(parts) if parts else np.empty(0, np.uint64)
     width = pa.int32() if kind.bit_width == 32 else pa.int64()
-    numbers = values if pa.types.is_integer(kind) else values.view(width)
+    # Values of uint64 beyond the signed range keep their bits.
+    numbers = values if pa.types.is_integer(kind) and not pa.types.is_uint64(kind) else values.view(width)
     return _mixed(numbers.cast(pa.int64()).to_numpy(zero_copy_only=False).view(np.uint64))
 
 

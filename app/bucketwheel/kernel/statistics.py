@@ -99,6 +99,7 @@ class StatisticsCollector:
         """Add the values of a column that is not moved as codes."""
         if isinstance(column, pa.ExtensionArray):
             column = column.storage
+        column = _wide_decimal(column)
         if self.level == "none" or pa.types.is_nested(column.type):
             return
         state = self._state(name, column.type)
@@ -135,7 +136,7 @@ class StatisticsCollector:
             if not len(used):
                 continue
             # Dictionaries also contain values that no row has.
-            values = dictionaries.column(name).values.take(pa.array(used))
+            values = _wide_decimal(dictionaries.column(name).values.take(pa.array(used)))
             if _is_text(kind):
                 _add_lengths(state, values, counts[1:][used])
             else:
@@ -154,6 +155,14 @@ class StatisticsCollector:
     def result(self) -> tuple[ColumnStatistics, ...]:
         """Return the statistics of the columns, by name."""
         return tuple(_result(name, column) for name, column in sorted(self.columns.items()))
+
+
+def _wide_decimal(values: pa.Array) -> pa.Array:
+    """Return decimals of 32 and 64 bits, for which Arrow lacks functions, as decimals of 128 bits."""
+    kind = values.type
+    if pa.types.is_decimal(kind) and kind.bit_width < pa.decimal128(1).bit_width:
+        return values.cast(pa.decimal128(kind.precision, kind.scale))
+    return values
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -178,12 +187,14 @@ def _unique(column: pa.Array, state: _Column) -> pa.Array:
     """Return the distinct values of a part of a column with few values, which may include NULL."""
     if pa.types.is_integer(column.type):
         low, span = state.smallest, state.largest - state.smallest + 1
-        if span <= _MOST_MARKED:
+        # Larger values of uint64 do not fit into 64 signed bits.
+        if span <= _MOST_MARKED and state.largest < 2**63:
             values = column.fill_null(low) if column.null_count else column
             seen = np.zeros(span, np.bool_)
             seen[values.to_numpy().astype(np.int64) - low] = True
             return pa.array(np.flatnonzero(seen) + low, pa.int64())
-    return pc.unique(column)
+    # Arrow 17 finds no distinct values of float16.
+    return column if pa.types.is_float16(column.type) else pc.unique(column)
 
 
 def _range(values: pa.Array) -> tuple[Any, Any]:

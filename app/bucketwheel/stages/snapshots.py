@@ -11,7 +11,14 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import SelectionError, SnapshotError
 from bucketwheel.formatting import counted
 from bucketwheel.settings.partition import FLAT, Partition, dated_pattern, numbered_pattern
-from bucketwheel.stages.source_files import check_readable, data_files, is_data_file, no_data_files, patterns_of
+from bucketwheel.stages.source_files import (
+    check_readable,
+    data_files,
+    is_data_file,
+    no_data_files,
+    patterns_of,
+    refuse_table,
+)
 from bucketwheel.storage import Storage, join, name_of
 
 _SHOWN = 20
@@ -71,7 +78,9 @@ def detect_partition(storage: Storage, source: str, patterns: Sequence[str] = ()
 
 def _listed(storage: Storage, location: str, patterns: Sequence[str] = ()) -> tuple[list[str], bool]:
     """Return the names of the directories at a location, and whether it holds data files."""
-    entries = [entry for entry in storage.list(location) if not entry.name.startswith((".", "_"))]
+    listed = storage.list(location)
+    refuse_table(storage, location, {entry.name for entry in listed if entry.is_directory})
+    entries = [entry for entry in listed if not entry.name.startswith((".", "_"))]
     for entry in entries:
         # A snapshot behind a link without a target must not be skipped.
         check_readable(entry)

@@ -9,7 +9,7 @@ from itertools import islice
 from bucketwheel.contracts import Services
 from bucketwheel.errors import SnapshotError
 from bucketwheel.formatting import counted
-from bucketwheel.storage import Entry, Storage
+from bucketwheel.storage import Entry, Storage, join
 
 _SHOWN = 20
 # Files to look into; each costs a request on S3.
@@ -102,6 +102,17 @@ def check_readable(entry: Entry) -> None:
 
 def _is_hidden(part: str) -> bool:
     return part.startswith(".") or (part.startswith("_") and "=" not in part)
+
+
+def refuse_table(storage: Storage, location: str, names: Collection[str]) -> None:
+    """Raise SnapshotError if the directory above the snapshots, with these entries, is a table of another format."""
+    for name in names:
+        _refuse_format(location, [name])
+    above, _, last = location.rpartition("/")
+    # The data of an Iceberg table lies in `data/`, beside `metadata/`.
+    for table in [*([location] if "metadata" in names else []), *([above] if last == "data" else [])]:
+        for entry in storage.list(join(table, "metadata")):
+            _refuse_format(location, ["metadata", entry.name])
 
 
 def _refuse_format(location: str, below: Sequence[str]) -> None:

@@ -169,3 +169,22 @@ def test_hash_depends_on_every_byte_and_the_length(size: int) -> None:
     assert len(set(hash_values(pa.array([b"shift", *texts], pa.binary())).tolist())) == len(texts) + 1
     once, many = hash_values(pa.array([b"x" * size])), hash_values(pa.array([b"", b"y", b"x" * size]).slice(2))
     assert once.tolist() == many.tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array([2**64 - 1, 1, 1], pa.uint64()), ("1", str(2**64 - 1))),
+        (pa.array([1, 2, 2], pa.float64()).cast(pa.float16()), ("1.0", "2.0")),
+        (pa.array([1, 5, 5], pa.time32("s")), ("1", "5")),
+        (pa.array([1, 5, 5], pa.duration("us")), ("1", "5")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("few", [True, False])
+def test_rare_types_are_counted(values: pa.Array, expected: tuple[str, str], few: bool) -> None:
+    collector = StatisticsCollector("distinct", ["c"] if few else [])
+    collector.add("c", values)
+    (column,) = collector.result()
+    assert (column.smallest, column.largest) == expected
+    assert column.distinct == 2
