@@ -98,6 +98,12 @@ def account(endpoint: str) -> None:
     granted = [statement for statement in statements(template, "JobRole") if statement["Sid"] != "WriteBooks"]
     policy = json.dumps({"Version": "2012-10-17", "Statement": granted})
     iam.put_role_policy(RoleName=ROLE, PolicyName="jobs", PolicyDocument=policy)
+    # AWS does this in an account with the default settings of Lake Formation.
+    plain_client("lakeformation", endpoint).grant_permissions(
+        Principal={"DataLakePrincipalIdentifier": "IAM_ALLOWED_PRINCIPALS"},
+        Resource={"Catalog": {}},
+        Permissions=["CREATE_DATABASE"],
+    )
 
 
 def upload(endpoint: str, bucket: str) -> None:
