@@ -236,11 +236,14 @@ def test_configuration_without_datasets_is_refused(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"engine": "arrow"}, "engine is arrow, which runs on one machine; .* add to prod.yaml: `engine: spark`"),
-        ({"catalog.kind": "duckdb"}, r"catalog.kind is duckdb, a file .* add to prod.yaml: `catalog: \{kind: glue, "),
+        ({"engine": "arrow"}, "engine is arrow, which runs on one machine; .*\nadd to prod.yaml, .*\nengine: spark$"),
+        (
+            {"catalog.kind": "duckdb"},
+            r"catalog.kind is duckdb, a file .*\nadd to prod.yaml, .*\ncatalog: \{kind: glue, ",
+        ),
         (
             {"target": "out"},
-            "target is out, a path on one machine; .* add to prod.yaml: `target: s3://BUCKET/PREFIX`",
+            "target is out, a path on one machine; .*\nadd to prod.yaml, .*\ntarget: s3://BUCKET/PREFIX$",
         ),
         ({"datasets.infobase_attributes.mapping": "m.csv"}, "infobase_attributes.mapping is m.csv, a path on one"),
     ],
@@ -263,6 +266,18 @@ def test_environment_for_one_machine_is_refused_by_every_command(
             command()
         assert refused.value.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_to_add_set_each_key_once() -> None:
+    dataset = "datasets.infobase_attributes"
+    with pytest.raises(ConfigError) as refused:
+        api.check_for_jobs(
+            configuration(**{"engine": "arrow", f"{dataset}.source": "in", f"{dataset}.mapping": "m.csv"})
+        )
+    assert str(refused.value).partition("keys:\n")[2].splitlines() == [
+        "engine: spark",
+        "datasets: {infobase_attributes: {source: 's3://BUCKET/PREFIX', mapping: 's3://BUCKET/PREFIX/mapping.csv'}}",
+    ]
 
 
 def test_template_over_limits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

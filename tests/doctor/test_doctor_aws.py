@@ -75,7 +75,8 @@ def test_jobs_configured_for_one_machine_fail_with_the_lines_to_add(diagnose: Di
         "catalog.kind is duckdb, a file on one machine",
         "target is out, a path on one machine",
     ]
-    assert "jobs on Glue and EMR Serverless run Spark: add to prod.yaml: `engine: spark`" in seen.todo
+    assert seen.todo.startswith("jobs on Glue and EMR Serverless run Spark\n")
+    assert "\nadd to prod.yaml, or change there if it has these keys:\nengine: spark\ncatalog: {" in seen.todo
 
 
 def test_permissions_denied_action_names_action_and_resource(

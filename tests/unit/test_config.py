@@ -154,10 +154,10 @@ def test_unknown_setting_error_suggests_name(name: str, hint: str) -> None:
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ("a: [1", "/base.yaml: is not YAML: while parsing"),
+        ("a: [1", '/base.yaml: is not YAML: while parsing a flow sequence\n  in "{base}", line 1'),
         ("- a", "/base.yaml: expected settings, found list"),
-        ("buckets: {count: 1}\nengine: x\nbuckets: {sort: false}", "/base.yaml: is not YAML: 'buckets' is set twice"),
-        ("buckets: {count: 1, count: 2}", "/base.yaml: is not YAML: 'count' is set twice"),
+        ("buckets: {count: 1}\nengine: x\nbuckets: {sort: false}", "/base.yaml: 'buckets' is set twice (line 3)"),
+        ("buckets: {count: 1, count: 2}", "/base.yaml: 'count' is set twice (line 1)"),
         ("buckets: 3", "buckets ({base}): expected settings below this name, not 3"),
         ("buckets:", "buckets ({base}): expected settings below this name, not None"),
         ("datasets: {a: {source: x, key: 5}}", "datasets.a.key ({base}): expected a name or a list of names, not 5"),

@@ -83,8 +83,7 @@ def test_job_configured_for_one_machine_is_refused(
     assert isinstance(failed.value.__cause__, ConfigError)
     lines = str(failed.value).splitlines()
     assert lines[0] == (
-        "ConfigError: engine is arrow, which runs on one machine; jobs on Glue and EMR Serverless run Spark: add to "
-        "local.yaml: `engine: spark`"
+        "ConfigError: engine is arrow, which runs on one machine; jobs on Glue and EMR Serverless run Spark"
     )
     assert [line.split(" is ")[0] for line in lines[1:3]] == ["catalog.kind", "target"]
     assert (published.content(), published.snapshot_dt()) == (before, noted)

@@ -7,6 +7,10 @@ defaults are for one machine.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
 
 from bucketwheel.errors import ConfigError
 from bucketwheel.settings.loading import Configuration
@@ -23,35 +27,70 @@ def check(config: Configuration) -> None:
     """Check the configuration of an environment whose jobs run on Glue or EMR Serverless.
 
     Raises:
-        ConfigError: lists every setting that fits only one machine, each with the line to add.
+        ConfigError: lists every setting that fits only one machine, and the lines to add.
     """
     if unsuited := list(problems(config)):
         others = ["env local is for this machine; select the environment of the jobs with --env"]
-        raise ConfigError("\n".join([*unsuited, *(others if config.env == _LOCAL else ())]))
+        texts = [f"{problem.found}; {problem.need}" for problem in unsuited]
+        raise ConfigError("\n".join([*texts, lines_to_add(config), *(others if config.env == _LOCAL else ())]))
 
 
-def problems(config: Configuration) -> Iterator[str]:
-    """Yield each setting that fits only one machine, with the line to add."""
-    settings, file = config.settings, f"{config.env}.yaml"
+@dataclass(frozen=True)
+class Problem:
+    """A setting that fits only one machine.
+
+    Attributes:
+        found: the setting and its value
+        need: what jobs need instead
+        path: keys of the setting in the file
+        example: a value that fits
+    """
+
+    found: str
+    need: str
+    path: tuple[str, ...]
+    example: Any
+
+
+def problems(config: Configuration) -> Iterator[Problem]:
+    """Yield each setting that fits only one machine."""
+    settings = config.settings
     if settings.engine == "arrow":
-        yield f"engine is arrow, which runs on one machine; {_JOBS} run Spark: add to {file}: `engine: spark`"
+        yield Problem("engine is arrow, which runs on one machine", f"{_JOBS} run Spark", ("engine",), "spark")
     if settings.catalog.kind == "duckdb":
-        yield (
-            f"catalog.kind is duckdb, a file on one machine; {_JOBS} publish in Glue: add to {file}: "
-            "`catalog: {kind: glue, database: NAME}`"
-        )
+        glue = {"kind": "glue", "database": "NAME"}
+        found = "catalog.kind is duckdb, a file on one machine"
+        yield Problem(found, f"{_JOBS} publish in Glue", ("catalog",), glue)
     if not is_s3(settings.target):
-        yield (
-            f"target is {settings.target}, a path on one machine; {_JOBS} write to S3: add to {file}: "
-            "`target: s3://BUCKET/PREFIX`"
-        )
+        found = f"target is {settings.target}, a path on one machine"
+        yield Problem(found, f"{_JOBS} write to S3", ("target",), "s3://BUCKET/PREFIX")
     for name, dataset in settings.datasets.items():
-        for setting, location in (("source", dataset.source), ("mapping", dataset.mapping)):
+        for setting, location, example in (
+            ("source", dataset.source, "s3://BUCKET/PREFIX"),
+            ("mapping", dataset.mapping, "s3://BUCKET/PREFIX/mapping.csv"),
+        ):
             if location is not None and not is_s3(location):
-                yield (
-                    f"datasets.{name}.{setting} is {location}, a path on one machine; {_JOBS} read from S3: "
-                    f"add to {file}: `datasets: {{{name}: {{{setting}: s3://BUCKET/PREFIX}}}}`"
-                )
+                found = f"datasets.{name}.{setting} is {location}, a path on one machine"
+                yield Problem(found, f"{_JOBS} read from S3", ("datasets", name, setting), example)
+
+
+def lines_to_add(config: Configuration) -> str:
+    """Return the lines that correct all problems of the environment, with each key once; a key is a line."""
+    document: dict[str, Any] = {}
+    for problem in problems(config):
+        *parents, last = problem.path
+        node = document
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = problem.example
+    lines = [_line(key, value) for key, value in document.items()]
+    return "\n".join([f"add to {config.env}.yaml, or change there if it has these keys:", *lines])
+
+
+def _line(key: str, value: Any) -> str:
+    if not isinstance(value, dict):
+        return yaml.safe_dump({key: value}).strip()
+    return yaml.safe_dump({key: value}, default_flow_style=True, sort_keys=False, width=10_000).strip()[1:-1]
 
 
 def is_for_jobs(config: Configuration) -> bool:

@@ -80,10 +80,13 @@ def _with_short_waits(settings: Settings) -> Settings:
 
 
 def _jobs(config: Configuration) -> CheckResult:
-    parts = [text.partition("; ") for text in aws_jobs.problems(config)]
-    if not parts:
+    problems = list(aws_jobs.problems(config))
+    if not problems:
         return ok(_SUITED)
-    return failed("\n".join(problem for problem, _, _ in parts), "\n".join(todo for _, _, todo in parts))
+    needs = dict.fromkeys(problem.need for problem in problems)
+    return failed(
+        "\n".join(problem.found for problem in problems), "\n".join([*needs, aws_jobs.lines_to_add(config)])
+    )
 
 
 def _configuration(config: Configuration) -> CheckResult:

@@ -236,24 +236,38 @@ def _files(env: str, directory: Path | str | None) -> list[Path]:
     return files
 
 
+class _SetTwiceError(ConfigError):
+    """A key of a mapping is given twice."""
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """Reads YAML and refuses a key that is given twice: otherwise one of the two values would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for (key, _), name in zip(node.value, keys, strict=False):
-            if keys.count(name) > 1:
-                raise yaml.constructor.ConstructorError(problem=f"{name!r} is set twice", problem_mark=key.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _SetTwiceError(f"{key.value!r} is set twice (line {key.start_mark.line + 1})")
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-def _parsed(text: str) -> Any:
-    return yaml.load(text, _UniqueKeys)  # noqa: S506 a SafeLoader with one more check
+def _parsed(text: str, name: str) -> Any:
+    """Return the value of a YAML text; errors refer to it by `name`."""
+    loader = _UniqueKeys(text)
+    loader.name = name
+    try:
+        return loader.get_single_data()
+    except _SetTwiceError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    finally:
+        loader.dispose()
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        content = _parsed(path.read_text(encoding="utf-8"))
+        content = _parsed(path.read_text(encoding="utf-8"), str(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not YAML: {error}") from error
     except OSError as error:
@@ -294,7 +308,7 @@ def _assign(merged: dict[str, Any], origins: dict[str, str], dotted: str, value:
 
 def _scalar(text: str, origin: str) -> Any:
     try:
-        return _parsed(text) if text else ""
+        return _parsed(text, origin) if text else ""
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}") from error
 
