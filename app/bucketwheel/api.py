@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -157,35 +158,39 @@ def local_directory(directory: str, scratch: Path | str) -> str:
 def plan(
     config: Configuration,
     dataset: str,
-    stages: Sequence[str] = (),
-    snapshot_dt: str | None = None,
-    tables: Sequence[str] = (),
+    stages: str | Sequence[str] = (),
+    snapshot_dt: date | str | None = None,
+    tables: str | Sequence[str] = (),
 ) -> Plan:
-    """Return the plan of a run; read footers and one row group, and write nothing."""
-    return _plan.plan(config.settings, RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables)))
+    """Return the plan of a run; read footers and one row group, and write nothing.
+
+    `stages`, `snapshot_dt` and `tables` are as for `run`.
+    """
+    request = RunRequest(dataset, _names(stages), _snapshot(snapshot_dt), _names(tables))
+    return _plan.plan(config.settings, request)
 
 
 def run(
     config: Configuration,
     dataset: str,
-    stages: Sequence[str] = (),
-    snapshot_dt: str | None = None,
-    tables: Sequence[str] = (),
+    stages: str | Sequence[str] = (),
+    snapshot_dt: date | str | None = None,
+    tables: str | Sequence[str] = (),
     resume: str | None = None,
     progress: Report = lambda _: None,
     command: str = "",
     log: Callable[[str], None] | None = None,
     force: bool = False,
-    later_stages: Sequence[str] | None = None,
+    later_stages: str | Sequence[str] | None = None,
 ) -> RunOutcome:
     """Run stages of one dataset, then publish its metrics, a notification and a summary as `monitoring` configures.
 
     Args:
         config: from `load`.
         dataset: a configured dataset.
-        stages: a selection; if empty, all.
-        snapshot_dt: YYYY-MM-DD; if None, the latest complete snapshot.
-        tables: a selection of tables; if empty, all.
+        stages: a selection; if empty, all. Text is a name, or several, separated by commas.
+        snapshot_dt: a date or YYYY-MM-DD; if None, the latest complete snapshot.
+        tables: a selection of tables, in the same form; if empty, all.
         resume: a run id or `last`.
         progress: called with every `Progress`, from the calling thread.
         command: the command line for the advice after a failure; if empty, composed from the arguments.
@@ -195,18 +200,33 @@ def run(
             the configured stages after the selection.
     """
 
+    names, snapshot, filtered = _names(stages), _snapshot(snapshot_dt), _names(tables)
+
     def composed() -> str:
-        options = list(_advice.selection(stages, snapshot_dt, tables))
+        options = list(_advice.selection(names, snapshot, filtered))
         return command or _advice.command(config, ["bucketwheel", "run", dataset], options)
 
-    later = None if later_stages is None else tuple(later_stages)
-    request = RunRequest(dataset, tuple(stages), snapshot_dt, tuple(tables), resume, composed, force, later)
+    later = None if later_stages is None else _names(later_stages)
+    request = RunRequest(dataset, names, snapshot, filtered, resume, composed, force, later)
     reporter = _RunEndReporter(config, request, progress, log)
     with _closed(progress), reporter.observe() as observer:
         outcome = _run.run(config.settings, request, progress, observer=observer)
     if not outcome.changed:
         reporter.report_skipped(outcome.manifest, outcome.state)
     return outcome
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return names; text holds one, or several separated by commas, as on the command line."""
+    if isinstance(given, str):
+        return tuple(part.strip() for part in given.split(",") if part.strip())
+    return tuple(given)
+
+
+def _snapshot(given: date | str | None) -> str | None:
+    if isinstance(given, datetime):
+        return given.date().isoformat()
+    return given.isoformat() if isinstance(given, date) else given
 
 
 def progress(stream: TextIO | None = None, color: bool | None = None) -> ProgressBars:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel import api
-from bucketwheel.errors import SchemaError, SnapshotError
+from bucketwheel.errors import SchemaError, SelectionError, SnapshotError
 from bucketwheel.runs.manifest import DiscoverResult
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings
@@ -305,3 +306,13 @@ def test_several_keys_keep_their_order(project: Project) -> None:
     project.set(datasets={NARROW: {"source": str(project.root / "in"), "key": ["b", "A"]}})
     result = discover(project, NARROW)
     assert (result.keys, result.key_types) == (("B", "a"), ("string", "bigint"))
+
+
+def test_plan_accepts_text_and_dates_as_selection(project: Project) -> None:
+    config = project.configuration()
+    for snapshot in (dt.date(2025, 10, 22), dt.datetime(2025, 10, 22, 5, tzinfo=dt.UTC), "2025-10-22"):
+        seen = api.plan(config, WIDE, "discover, split,size", snapshot, "ibe_01")
+        assert seen.discover.snapshot_dt == "2025-10-22"
+        assert [table.name for table in seen.split.tables] == ["ibe_01"]
+    with pytest.raises(SelectionError, match="no stage 'sizes'; did you mean 'size'"):
+        api.plan(config, WIDE, stages="sizes")
