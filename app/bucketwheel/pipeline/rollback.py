@@ -12,7 +12,7 @@ from bucketwheel.catalogs.live import LiveDataset, live_dataset, published_table
 from bucketwheel.catalogs.live_record import record_live
 from bucketwheel.catalogs.publish import begin_publication, check_files, definitions, publish_all
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
-from bucketwheel.errors import SelectionError, WithdrawnError, did_you_mean
+from bucketwheel.errors import SelectionError, WithdrawnError
 from bucketwheel.executors.copy_store import (
     check_copies,
 )
@@ -20,7 +20,7 @@ from bucketwheel.pipeline.preflight import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services, utc_now
 from bucketwheel.runs.manifest import Manifest, PublishResult
-from bucketwheel.runs.run_id import matching, started_at
+from bucketwheel.runs.run_id import did_you_mean_run, matching, started_at
 from bucketwheel.runs.store import RunStore
 from bucketwheel.runs.withdrawals import (
     Withdrawal,
@@ -244,7 +244,7 @@ def unmark(settings: Settings, run_id: str, now: Callable[[], datetime] = utc_no
     if len(matches) > 1:
         raise SelectionError(f"run {run_id!r} is ambiguous; give more characters; marked: {known}")
     if not matches:
-        hint = did_you_mean(run_id, marks)
+        hint = did_you_mean_run(run_id, marks)
         raise SelectionError(f"run {run_id!r} is not marked as withdrawn; {hint}marked: {known}")
     mark = marks[matches[0]]
     with maintained(settings, mark.dataset, lambda _: None, now, runs):

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from bucketwheel.errors import did_you_mean
+
 RUN_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
 # Fewer characters are more likely a mistake than a run id.
 MIN_SHORT = 4
@@ -36,6 +38,11 @@ def matching(text: str, known: Iterable[str]) -> list[str]:
     if text in ids or len(text) < MIN_SHORT:
         return [text] if text in ids else []
     return [run_id for run_id in ids if run_id.startswith(text) or run_id.rpartition("-")[2].startswith(text)]
+
+
+def did_you_mean_run(text: str, known: Iterable[str]) -> str:
+    """Return a hint as `did_you_mean` does; it never names a run of another snapshot than `text`."""
+    return did_you_mean(text, [run_id for run_id in known if run_id[:_DATE_LENGTH] == text[:_DATE_LENGTH]])
 
 
 def started_at(run_id: str) -> str:

@@ -11,11 +11,11 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError, SelectionError, StorageError, did_you_mean
+from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError, SelectionError, StorageError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
 from bucketwheel.runs.published import PublishedRecord
-from bucketwheel.runs.run_id import RUN_ID, matching, started_at
+from bucketwheel.runs.run_id import RUN_ID, did_you_mean_run, matching, started_at
 from bucketwheel.runs.summary import Summary
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, join
@@ -213,7 +213,7 @@ class RunStore:
                 f"give more characters, or the last part of an id: {shown}"
             )
         recent = ", ".join(latest[:3]) or "none"
-        hint = did_you_mean(run_id, latest)
+        hint = did_you_mean_run(run_id, latest)
         raise SelectionError(f"no run {run_id!r} below {self.target}; {hint}latest: {recent}")
 
     def record_replaced(self, dataset: str, run_id: str, at: datetime) -> None:
