@@ -119,7 +119,7 @@ def test_init_on_a_snapshot_takes_the_directory_above(here: Path, source: str) -
     [
         (
             ("--key", "persn_id"),
-            3,
+            2,
             "--key 'persn_id' is not in the source; did you mean 'person_id'? choose a column",
         ),
         (
@@ -132,9 +132,10 @@ def test_init_on_a_snapshot_takes_the_directory_above(here: Path, source: str) -
             3,
             "--key 'share' has type double, which readers cannot bucket; choose a column of boolean, ",
         ),
-        (("--key", "AGE"), 3, "--key 'AGE' matches 'age' and 'Age'; choose a column of the source: "),
+        (("--key", "AGE"), 2, "--key 'AGE' matches 'age' and 'Age'; choose a column of the source: "),
         (("--source", "empty", "--key", "x"), 3, "/empty: no Parquet files; put them into "),
-        (("--source", "nowhere", "--key", "x"), 3, "/nowhere: no Parquet files; put them into "),
+        (("--source", "nowhere", "--key", "x"), 2, "--source nowhere: no such directory; name the directory of the "),
+        (("--source", "peple", "--key", "x"), 2, "--source peple: no such directory; did you mean 'people'? name "),
         (
             ("--source", ".", "--key", "x"),
             3,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bucketwheel.errors import ConfigError, SchemaError, SnapshotError, did_you_mean
+from bucketwheel.errors import ConfigError, SchemaError, SelectionError, SnapshotError, did_you_mean
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.pipeline.propose import mapping_text, propose_tables
@@ -86,8 +86,9 @@ def init(
 
     Raises:
         ConfigError: files of a configuration exist, or an argument is missing.
+        SelectionError: the source or the key column does not exist.
         SnapshotError: the source has no Parquet files.
-        SchemaError: the key is missing or of a type without a bucket hash.
+        SchemaError: the key is of a type without a bucket hash.
     """
     base, mapping = directory / BASE, directory / _MAPPING
     _check_absent(base.parent, mapping)
@@ -165,6 +166,10 @@ def _layout(storage: Storage, source: str, patterns: Sequence[str]) -> tuple[str
     absolute = storage.absolute(location)
     if os.path.isfile(absolute):  # noqa: PTH113
         raise ConfigError(f"--source {source} is a file; name the directory that holds it")
+    if not is_s3(absolute) and not os.path.lexists(absolute):
+        siblings = [entry.name for entry in storage.list(absolute.rpartition("/")[0] or "/") if entry.is_directory]
+        hint = did_you_mean(name_of(absolute), siblings)
+        raise SelectionError(f"--source {source}: no such directory; {hint}name the directory of the snapshots")
     partition = detect_partition(storage, absolute, patterns)
     if partition == FLAT and (pattern := dated_pattern(name_of(absolute))):
         above = absolute.rpartition("/")[0]
@@ -208,7 +213,7 @@ def _keys(schema: pa.Schema, key: str | None) -> tuple[str, ...]:
         if len(close) != 1:
             fault = f"matches {' and '.join(map(repr, close))}" if close else "is not in the source"
             hint = did_you_mean(name, schema.names)
-            raise SchemaError(f"--key {name!r} {fault}; {hint}choose a column of the source: {shown}")
+            raise SelectionError(f"--key {name!r} {fault}; {hint}choose a column of the source: {shown}")
         kind = schema.field(close[0]).type
         if key_type_name(kind) is None:
             raise SchemaError(
