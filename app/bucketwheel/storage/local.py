@@ -188,7 +188,9 @@ def _check_name(name: str) -> None:
         name.encode()
     except UnicodeEncodeError as error:
         raw = os.fsencode(name)
-        raise OSError(errno.EILSEQ, f"the name {raw!r} is not UTF-8; rename it") from error
+        text = raw.decode("utf-8", "backslashreplace")
+        # Only the text, because an error number says less.
+        raise OSError(f"the name '{text}' is not UTF-8; rename the file or directory") from error
 
 
 def _odd_kind(status: os.stat_result) -> str:
