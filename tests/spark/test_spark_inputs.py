@@ -106,6 +106,7 @@ def to_read(java: None, request: pytest.FixtureRequest, project: Project, clean:
     mapping = tmp_path / "mapping.csv"
     mapping.write_text(f"{Path(clean.mapping).read_text().rstrip()}\nSEEN_01,Seen_At\n")
     own = {**project.settings["datasets"][WIDE], "source": str(source), "mapping": str(mapping)}
+    own["partitions"] = "ignore"
     project.set(datasets={WIDE: own})
     return project
 
