@@ -74,7 +74,7 @@ README_FILES = {"mapping.csv": "table,column"}
 
 
 def buckets(endpoint: str) -> None:
-    """Create the buckets of conf/prod.yaml, as an administrator does before the first deployment."""
+    """Create the buckets of conf/prod.yaml and the default grant, as in an account before the first deployment."""
     s3 = plain_client("s3", endpoint)
     for bucket in (DATA, RESULTS):
         s3.create_bucket(Bucket=bucket)
@@ -83,6 +83,12 @@ def buckets(endpoint: str) -> None:
     for key in (f"{name}/raw_input/snapshot_dt=2025-01-31/x.parquet" for name in (WIDE, NARROW)):
         s3.put_object(Bucket=DATA, Key=f"opus/{key}", Body=b"x")
     s3.put_object(Bucket=DATA, Key=f"opus/{WIDE}/mapping.csv", Body=b"x")
+    # AWS does this in an account with the default settings of Lake Formation.
+    plain_client("lakeformation", endpoint).grant_permissions(
+        Principal={"DataLakePrincipalIdentifier": "IAM_ALLOWED_PRINCIPALS"},
+        Resource={"Catalog": {}},
+        Permissions=["CREATE_DATABASE"],
+    )
 
 
 def account(endpoint: str) -> None:
@@ -98,12 +104,6 @@ def account(endpoint: str) -> None:
     granted = [statement for statement in statements(template, "JobRole") if statement["Sid"] != "WriteBooks"]
     policy = json.dumps({"Version": "2012-10-17", "Statement": granted})
     iam.put_role_policy(RoleName=ROLE, PolicyName="jobs", PolicyDocument=policy)
-    # AWS does this in an account with the default settings of Lake Formation.
-    plain_client("lakeformation", endpoint).grant_permissions(
-        Principal={"DataLakePrincipalIdentifier": "IAM_ALLOWED_PRINCIPALS"},
-        Resource={"Catalog": {}},
-        Permissions=["CREATE_DATABASE"],
-    )
 
 
 def upload(endpoint: str, bucket: str) -> None:
