@@ -22,6 +22,8 @@ _TAIL_BYTES = 4 + len(_MAGIC)
 # Page indexes take at most about this share of a file, and this many bytes.
 _INDEX_SHARE = 0.01
 _INDEX_BYTES = 2**20
+# Older writers repeat the metadata of a chunk after it, in fewer bytes than a Parquet file has.
+_SMALLEST_FILE = 512
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _is_joined(metadata: pq.FileMetaData, stream: pa.NativeFile) -> bool:
     end = max((_start(chunk) + chunk.total_compressed_size for chunk in chunks), default=len(_MAGIC))
     rest = size - metadata.serialized_size - _TAIL_BYTES - end
     indexed = any(chunk.has_offset_index or chunk.has_column_index for chunk in chunks)
-    if rest <= (size * _INDEX_SHARE if indexed else 0):
+    if rest <= (size * _INDEX_SHARE if indexed else _SMALLEST_FILE):
         return False
     first = max(0, rest - _INDEX_BYTES)
     return _MAGIC * 2 in stream.read_at(rest + len(_MAGIC) - first, first)
