@@ -269,7 +269,7 @@ def runs(
 def run_states(
     config: Configuration, dataset: str | None = None, warn: Callable[[str], None] | None = None
 ) -> list[RunState]:
-    """Return the runs as `runs` does, with their state: interrupted or not, and how many of their tables are shown.
+    """Return the runs as `runs` does, with their state: interrupted or not, and how many of their tables are live.
 
     `warn` is called with a message for each manifest that is damaged, and if the catalog cannot be read.
     """

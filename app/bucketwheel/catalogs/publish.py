@@ -94,7 +94,7 @@ def definitions(
 
 
 def _statistics(manifest: Manifest, services: Services, table: TableColumns) -> TableStatistics | None:
-    """Return the statistics of a table, or None if they are not to be published or the run collected none."""
+    """Return the statistics to publish of a table, or None if they are off or the run collected none."""
     collected = {column.name: column for column in manifest.bucket.column_statistics}
     if not collected or services.settings.catalog.column_statistics == "none":
         return None

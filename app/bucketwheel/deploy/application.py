@@ -43,7 +43,7 @@ class Application:
         return wrap_aws_errors(DeployError, f"application {self.id}")
 
     def state(self) -> str:
-        """Return the state; an application that somebody deleted is terminated."""
+        """Return the state; TERMINATED if the application no longer exists."""
         with self._errors():
             try:
                 return str(self._client.get_application(applicationId=self.id)["application"]["state"])

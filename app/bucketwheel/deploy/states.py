@@ -26,7 +26,7 @@ BUSY = (
     "IMPORT_IN_PROGRESS",
     "IMPORT_ROLLBACK_IN_PROGRESS",
 )
-# A change failed, and the stack stays as it is until somebody decides.
+# A change failed; the stack stays as it is until the user continues or undoes the change.
 STUCK = ("UPDATE_FAILED", "UPDATE_ROLLBACK_FAILED", "IMPORT_ROLLBACK_FAILED")
 # The remedy for a resource that cannot be deleted, with its physical name.
 _OBSTACLES = {

@@ -44,7 +44,10 @@ def look(deployment: Deployment) -> CheckResult:
     except DeployError as error:
         if not is_denied(error.__cause__ or error):
             raise
-        return warning(f"unknown: {error}", "ask somebody who may deploy; the calls of jobs do not need this")
+        return warning(
+            f"unknown: {error}",
+            "ask a user who may deploy; the calls of jobs do not need this",
+        )
 
 
 def _look(deployment: Deployment, rendered: dict[str, object]) -> CheckResult:

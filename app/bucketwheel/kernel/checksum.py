@@ -26,13 +26,17 @@ def row_hashes(columns: Sequence[pa.Array | pa.ChunkedArray]) -> npt.NDArray[np.
     """
     high = hash_keys(columns, "hive_v1").view(np.uint32).astype(np.uint64)
     low = hash_keys(columns, "spark").view(np.uint32).astype(np.uint64)
-    mixed = (high << np.uint64(32)) | low
-    mixed ^= mixed >> np.uint64(30)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
+    return finalized((high << np.uint64(32)) | low)
+
+
+def finalized(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Scatter the bits of the numbers in place by the finalizer of SplitMix64; return the array."""
+    numbers ^= numbers >> np.uint64(30)
+    numbers *= np.uint64(0xBF58476D1CE4E5B9)
+    numbers ^= numbers >> np.uint64(27)
+    numbers *= np.uint64(0x94D049BB133111EB)
+    numbers ^= numbers >> np.uint64(31)
+    return numbers
 
 
 def total(hashes: npt.NDArray[np.uint64]) -> int:

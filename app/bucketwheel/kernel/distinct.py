@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bucketwheel.kernel.checksum import finalized
+
 Hashes = npt.NDArray[np.uint64]
 
 # Hashes to keep of a column whose distinct values are estimated.
@@ -147,10 +149,4 @@ def _hash_texts(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> 
 def _mixed(numbers: Hashes) -> Hashes:
     """Return the numbers scattered by the finalizer of SplitMix64, which maps no two numbers to the same."""
     # Otherwise 0 stays 0, and the hash of a text would not depend on leading zero bytes.
-    mixed = numbers + np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(30)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
+    return finalized(numbers + np.uint64(0x9E3779B97F4A7C15))
