@@ -19,17 +19,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bucketwheel import advice as _advice
 from bucketwheel import doctor as _doctor
 from bucketwheel import plugins as _plugins
+from bucketwheel.api.aws import (
+    check_for_jobs,
+    deploy_apply,
+    deploy_destroy,
+    deploy_diff,
+    deploy_import,
+    deploy_render,
+    package,
+    submit,
+    upload,
+)
+from bucketwheel.api.files import write_text as _write_text
 from bucketwheel.catalogs.example_query import catalog_text as _catalog_text
 from bucketwheel.catalogs.example_query import example_query as _example_query
 from bucketwheel.catalogs.live import LiveDataset, LiveTable
 from bucketwheel.contracts import Progress, Report
-from bucketwheel.deploy import aws_jobs as _aws_jobs
-from bucketwheel.deploy.template import template as _template
 from bucketwheel.deploy.template.deployment import Deployment as _Deployment
 from bucketwheel.doctor import Finding
 from bucketwheel.doctor import first_run as _first_run
@@ -38,8 +48,7 @@ from bucketwheel.errors import BucketwheelError as _BucketwheelError
 from bucketwheel.errors import ConfigError as _ConfigError
 from bucketwheel.monitoring.progress_bars import ProgressBars
 from bucketwheel.monitoring.run_end import RunEndReporter as _RunEndReporter
-from bucketwheel.optional import aws_module, duckdb_module
-from bucketwheel.packaging import package as _packaging
+from bucketwheel.optional import duckdb_module
 from bucketwheel.packaging.package import Package
 from bucketwheel.pipeline import expire as _expire
 from bucketwheel.pipeline import init as _init
@@ -69,16 +78,10 @@ from bucketwheel.settings import loading as _config
 from bucketwheel.settings.loading import Configuration
 from bucketwheel.storage import Storage as _Storage
 from bucketwheel.storage import is_s3 as _is_s3
-from bucketwheel.storage import wrap_os_errors as _wrap_os_errors
-from bucketwheel.submit.request import JobRequest, Platform
+from bucketwheel.submit.request import JobRequest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-    from bucketwheel.deploy.adoption import Imported
-    from bucketwheel.deploy.stack import Applied
-    from bucketwheel.submit.follow import Update
-    from bucketwheel.submit.submit import Submitted
 
 __all__ = [
     "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "FirstRunItem",
@@ -385,7 +388,7 @@ def report(config: Configuration, run_id: str) -> str:
 def write_report(config: Configuration, run_id: str, to: Path | str | None = None) -> Path:
     """Write the HTML page about a run; return its path: `to`, or `bucketwheel-<run id>.html` in this directory."""
     state = run_state(config, run_id)
-    return _written(_page(config, state), to or f"bucketwheel-{state.manifest.run_id}.html")
+    return _write_text(_page(config, state), to or f"bucketwheel-{state.manifest.run_id}.html")
 
 
 def _page(config: Configuration, state: RunState) -> str:
@@ -406,12 +409,6 @@ def _published_before(config: Configuration, run: Manifest) -> Manifest | None:
         return None
 
 
-def _written(text: str, to: Path | str) -> Path:
-    with _wrap_os_errors(str(to), "write"):
-        Path(to).write_text(text, encoding="utf-8")
-    return Path(to)
-
-
 def cost(config: Configuration, run: Manifest) -> Cost | None:
     """Return the cost of a run at the configured prices; None if nothing has a price."""
     return _cost.cost_of(run, config.settings)
@@ -420,105 +417,6 @@ def cost(config: Configuration, run: Manifest) -> Cost | None:
 def sample(directory: Path | str, spec: SampleSpec) -> Sample:
     """Write realistic sample data with a mapping."""
     return write_sample(Path(directory), spec)
-
-
-def package(
-    config: Configuration,
-    to: Path | str = "build/package",
-    source: Path | str | None = None,
-    archive: Path | str | None = None,
-    without_archive: bool = False,
-    without_docker: bool = False,
-) -> Package:
-    """Build the package for Glue and EMR Serverless; see `packaging.package`."""
-    _aws_jobs.check(config)
-    return _packaging.package(config, to, source, archive, without_archive, without_docker)
-
-
-def upload(config: Configuration, packed: Package, to: str | None = None) -> Package:
-    """Upload a package to S3, below `to` or `deploy.artifacts`, under a name that is a hash of its content."""
-    return _packaging.upload(config, packed, to)
-
-
-def check_for_jobs(config: Configuration) -> None:
-    """Raise ConfigError unless the configuration suits jobs on Glue and EMR Serverless."""
-    _aws_jobs.check(config)
-
-
-def deploy_render(config: Configuration, form: Literal["yaml", "json"] = "yaml", to: Path | str | None = None) -> str:
-    """Return the CloudFormation template of the environment; with `to`, also write it to that file."""
-    _aws_jobs.check(config)
-    template = _template.text(_template.template(config.settings, config.env), form)
-    if to is not None:
-        _written(template, to)
-    return template
-
-
-def deploy_diff(config: Configuration) -> str:
-    """Return a unified diff between the template of the stack and the current one; empty if they are equal."""
-    _aws_jobs.check(config)
-    result: str = aws_module("bucketwheel.deploy.stack", "deploy").diff(config)
-    return result
-
-
-def deploy_import(
-    config: Configuration,
-    names: Sequence[str],
-    confirm: Callable[[str], bool],
-    echo: Callable[[str], None] = lambda _: None,
-    dry_run: bool = False,
-) -> Imported:
-    """Import existing resources into the stack if `confirm`, called with their list, returns True.
-
-    This changes none of them; `deploy_apply` then updates them. `names` selects resources by their names on AWS.
-    """
-    _aws_jobs.check(config)
-    result: Imported = aws_module("bucketwheel.deploy.adoption", "deploy").adopt(
-        config, names, confirm, echo, dry_run=dry_run
-    )
-    return result
-
-
-def deploy_apply(
-    config: Configuration, confirm: Callable[[str], bool], echo: Callable[[str], None] = lambda _: None
-) -> Applied:
-    """Create or change the stack if `confirm`, called with the planned changes, returns True."""
-    _aws_jobs.check(config)
-    result: Applied = aws_module("bucketwheel.deploy.stack", "deploy").apply(config, confirm, echo)
-    return result
-
-
-def deploy_destroy(
-    config: Configuration,
-    confirm: Callable[[str], bool],
-    echo: Callable[[str], None] = lambda _: None,
-    delete_buckets: bool = False,
-) -> bool:
-    """Delete the stack if `confirm`, called with the list of resources, returns True.
-
-    Tables and their files stay; with `delete_buckets`, the buckets that the stack created are deleted, too.
-    """
-    result: bool = aws_module("bucketwheel.deploy.teardown", "deploy").destroy(
-        config, confirm, echo, delete_buckets=delete_buckets
-    )
-    return result
-
-
-def submit(
-    config: Configuration,
-    platform: Platform,
-    request: JobRequest,
-    wait: bool = True,
-    wait_minutes: float | None = None,
-    stop: bool = False,
-    report: Callable[[Update], None] = lambda _: None,
-    started: Callable[[str, str], None] = lambda _, __: None,
-) -> Submitted:
-    """Start a job on AWS and follow it; see `submit.submit`."""
-    _aws_jobs.check(config)
-    module = aws_module("bucketwheel.submit.submit", "submit")
-    result: Submitted = module.submit(config, platform, request, wait, wait_minutes, stop, report, started)
-    return result
 
 
 def doctor(
