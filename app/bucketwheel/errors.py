@@ -34,11 +34,14 @@
       SubmitError                     exit 1   a job on AWS could not be started or failed
         JobBusyError                  exit 4   the job reached its limit of concurrent runs
       JobFailedError                  exit 1   a job on Glue, EMR Serverless or spark-submit failed
+
+`Terminated` (exit 143 or 129) is no error: it ends a command like Ctrl-C.
 """
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable, Mapping
 from typing import Self
 
@@ -272,6 +275,18 @@ class JobBusyError(SubmitError):
 
 class JobFailedError(BucketwheelError):
     """A job failed with another Bucketwheel error, whose text and notes this error carries."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked the process to end; every command treats it like Ctrl-C.
+
+    Attributes:
+        exit_code: exit code of the command, as shells report a process that the signal ended.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"terminated by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

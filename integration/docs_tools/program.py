@@ -31,7 +31,9 @@ _MEANINGS = {
     2: "usage or configuration error",
     3: "the data is invalid",
     4: "another process holds the lease",
-    130: "interrupted",
+    129: "terminated by SIGHUP, the end of a terminal session",
+    130: "interrupted by Ctrl-C",
+    143: "terminated by SIGTERM",
 }
 
 

@@ -165,7 +165,7 @@ def waiting(published: Project) -> Callable[..., subprocess.Popen[str]]:
     def start(*arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             # A shell starts background jobs with interrupts ignored; the test run may be one.
-            ["env", "--default-signal=INT", *published.command("run", *arguments, "--engine", "waiting")],
+            ["env", "--default-signal=INT,TERM", *published.command("run", *arguments, "--engine", "waiting")],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -181,16 +181,21 @@ def waiting(published: Project) -> Callable[..., subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-def test_ctrl_c_exits_130_with_resume_command(
-    published: Project, waiting: Callable[..., subprocess.Popen[str]]
+@pytest.mark.parametrize(
+    ("number", "exit_code", "line"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated by SIGTERM")],
+)
+def test_signal_ends_run_with_resume_command(
+    published: Project, waiting: Callable[..., subprocess.Popen[str]], number: int, exit_code: int, line: str
 ) -> None:
     before = published.content()
     process = waiting(WIDE)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     run_id = published.run_ids()[-1]
-    assert (process.returncode, stdout) == (130, "")
-    assert stderr.splitlines()[-2] == "interrupted"
+    assert (process.returncode, stdout) == (exit_code, "")
+    assert stderr.splitlines()[-2] == line
+    assert not (published.target / "_bucketwheel" / WIDE / "lease.json").exists()
     assert "Traceback" not in stderr
     assert shlex.split(hint(stderr))[-2:] == ["--resume", run_id]
     assert published.content() == before

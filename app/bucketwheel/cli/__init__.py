@@ -1,7 +1,7 @@
 """The command line: parse, call one function of `api`, print the result.
 
 Results go to stdout, everything else to stderr; with `--output json`, both are JSON. Exit codes are those of
-`errors`; Ctrl-C ends with 130.
+`errors`; Ctrl-C ends with 130, SIGTERM with 143.
 Each command imports the modules that read Parquet itself, so that `--help` is instant.
 """
 
@@ -16,6 +16,7 @@ import click
 from bucketwheel import __version__
 from bucketwheel.cli import completing, deploy, doctor, history, package, pipeline, submit
 from bucketwheel.cli.options import Invocation, color_option
+from bucketwheel.cli.signals import terminate_cleanly
 from bucketwheel.cli.terminal import echo
 from bucketwheel.errors import BucketwheelError, UsageError
 
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
     invocation = Invocation(words)
     try:
-        cli.main(words, prog_name="bucketwheel", standalone_mode=False, obj=invocation)
+        with terminate_cleanly():
+            cli.main(words, prog_name="bucketwheel", standalone_mode=False, obj=invocation)
     except BucketwheelError as error:
         _show(invocation, error, f"error: {error}")
         sys.exit(error.exit_code)
@@ -61,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
         # Click replaces the interrupt, to which the run added notes, by an error of its own.
-        _show(invocation, error.__cause__ or error, "interrupted")
-        sys.exit(130)
+        interrupt = error.__cause__ or error
+        _show(invocation, interrupt, str(interrupt) or "interrupted")
+        sys.exit(getattr(interrupt, "exit_code", 130))
     except BrokenPipeError:
         # The reader of stdout closed it, as `head` does; without this, Python's last flush would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

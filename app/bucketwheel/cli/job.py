@@ -22,6 +22,7 @@ from bucketwheel.advice import selection, setting_words
 from bucketwheel.cli import cli
 from bucketwheel.cli.options import AUTOMATIC, OLD_NAMES, Invocation
 from bucketwheel.cli.pipeline import run
+from bucketwheel.cli.signals import terminate_cleanly
 from bucketwheel.errors import BucketwheelError, ConfigError, JobFailedError
 from bucketwheel.host import VARIABLE
 
@@ -64,7 +65,11 @@ def main(arguments: Sequence[str]) -> None:
     log = JsonLog(sys.stdout)
     invocation = Invocation(["run"])
     try:
-        with _logged(invocation, log), tempfile.TemporaryDirectory(prefix="bucketwheel-conf-") as directory:
+        with (
+            terminate_cleanly(),
+            _logged(invocation, log),
+            tempfile.TemporaryDirectory(prefix="bucketwheel-conf-") as directory,
+        ):
             words = run_words(
                 given, lambda conf: api.local_directory(conf, directory), lambda text: log.write("INFO", text)
             )
@@ -82,8 +87,9 @@ def main(arguments: Sequence[str]) -> None:
         raise JobFailedError("\n".join([text, *getattr(error, "__notes__", [])])) from error
     except (click.Abort, KeyboardInterrupt) as error:
         # Click replaces the interrupt, to which the run added notes, by an error of its own.
-        notes = getattr(error.__cause__ or error, "__notes__", [])
-        raise JobFailedError("\n".join(["interrupted", *notes])) from error
+        interrupt = error.__cause__ or error
+        notes = getattr(interrupt, "__notes__", [])
+        raise JobFailedError("\n".join([str(interrupt) or "interrupted", *notes])) from error
     except click.ClickException as error:
         raise JobFailedError(error.format_message()) from error
 

@@ -72,7 +72,7 @@ class JsonLog:
 
 def error_text(error: BaseException) -> str:
     """Return the text of an error, or its class if it has none."""
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+    return str(error) or ("interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__)
 
 
 def truncate(text: str, limit: int) -> str:
