@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from bucketwheel.contracts import Services
-from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.runs.manifest import (
     DiscoverResult,
     Manifest,
@@ -46,7 +46,7 @@ def services(tables: Sequence[str] = (), dataset: str = DATASET, **overrides: An
     given: dict[str, Any] = {f"datasets.{dataset}": {"source": "in", "key": "Key"}}
     given |= {name.replace("__", "."): value for name, value in overrides.items()}
     settings = loading.load(overrides=[(name, value, "test") for name, value in given.items()]).settings
-    return make_services(settings, RunRequest(dataset, tables_filter=tuple(tables)), lambda _: None, utc_now)
+    return make_services(settings, RunRequest(dataset, tables_filter=tuple(tables)), lambda _: None)
 
 
 def column(name: str, size: int = 1000, **changes: Any) -> SourceColumn:

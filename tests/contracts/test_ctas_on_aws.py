@@ -16,7 +16,7 @@ from bucketwheel.aws import clients as aws_module
 from bucketwheel.contracts import Services
 from bucketwheel.errors import CatalogError, ExecutorError
 from bucketwheel.executors import copy_tables
-from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.runs.manifest import Manifest, PublishResult, StageRecord
 from bucketwheel.settings import Settings
 from bucketwheel.stages.ctas import Ctas
@@ -70,7 +70,7 @@ def uploaded(aws: str, tmp_path: Path, no_flush: None) -> Iterator[Uploaded]:
     for path in case.target.rglob("*"):
         if path.is_file():
             s3.upload_file(str(path), settings.target.split("/")[2], f"target/{path.relative_to(case.target)}")
-    services = make_services(settings, RunRequest(DATASET), lambda _: None, utc_now)
+    services = make_services(settings, RunRequest(DATASET), lambda _: None)
     engine = s3_engine(settings)
     with athena_served(FakeAthena(engine, str(settings.athena.output_location))) as fake:
         yield Uploaded(settings, replace(services, fence=Fence()), manifest, engine, fake)
@@ -105,7 +105,7 @@ def test_throttled_copy_is_retried_in_new_directory(uploaded: Uploaded, monkeypa
     catalog = uploaded.settings.catalog.model_copy(update={"retry_seconds": 0})
     ctas = uploaded.settings.ctas.model_copy(update={"concurrency": 1})
     settings = uploaded.settings.model_copy(update={"catalog": catalog, "ctas": ctas})
-    services = make_services(settings, RunRequest(DATASET), lambda _: None, utc_now)
+    services = make_services(settings, RunRequest(DATASET), lambda _: None)
     uploaded.services = replace(services, fence=Fence())
     with faulty(aws_module.client("athena", settings.aws)) as faults:
         # The second query is the first copy, after the keys of the source.

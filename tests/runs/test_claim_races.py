@@ -12,10 +12,11 @@ from bucketwheel.errors import BucketwheelError, LeaseError, SelectionError
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.expire import expire
 from bucketwheel.pipeline.rollback import rollback
-from bucketwheel.pipeline.services import utc_now
+from bucketwheel.system import System, SystemClock, use
+from bucketwheel.testing.clock import Clock
 from runs_support import DATASET, FEBRUARY, JANUARY
 
-LATER = utc_now() + timedelta(hours=48)
+LATER = SystemClock().now() + timedelta(hours=48)
 # By then, the lease of a command that began at LATER has expired.
 AFTERWARDS = LATER + timedelta(minutes=30)
 
@@ -59,8 +60,14 @@ def attempt(command: Callable[[], object]) -> BucketwheelError | None:
     return None
 
 
-def at(time: datetime) -> Callable[[], datetime]:
-    return lambda: time
+def at(time: datetime, command: Callable[[], object]) -> Callable[[], object]:
+    """Return the command with a clock that stands still at this time."""
+
+    def run() -> object:
+        with use(System(Clock(time))):
+            return command()
+
+    return run
 
 
 def check_marks(cloud: Cloud, *snapshots: str) -> None:
@@ -76,8 +83,8 @@ def test_rollback_during_expire_keeps_files_of_published_tables(
 ) -> None:
     settings = cloud.settings()
     with monkeypatch.context() as patch:
-        ends = interrupt(patch, number, lambda: rollback(settings, january, now=at(AFTERWARDS)))
-        error = attempt(lambda: expire(settings, keep=1, now=at(LATER)))
+        ends = interrupt(patch, number, at(AFTERWARDS, lambda: rollback(settings, january)))
+        error = attempt(at(LATER, lambda: expire(settings, keep=1)))
     (end,) = ends
     if number == 1:
         # The storage refused the claim of `expire`.
@@ -100,8 +107,8 @@ def test_expire_that_lost_its_lease_allows_rollback(
 ) -> None:
     settings = cloud.settings()
     with monkeypatch.context() as patch:
-        ends = interrupt(patch, 2, lambda: rollback(settings, january, now=at(AFTERWARDS)), before=True)
-        error = attempt(lambda: expire(settings, keep=1, now=at(LATER)))
+        ends = interrupt(patch, 2, at(AFTERWARDS, lambda: rollback(settings, january)), before=True)
+        error = attempt(at(LATER, lambda: expire(settings, keep=1)))
     assert [type(end) for end in ends] == [SelectionError]
     assert f"run {january} is being deleted" in str(ends[0])
     assert type(error) is LeaseError
@@ -115,8 +122,8 @@ def test_expire_during_rollback_keeps_files_of_published_tables(
 ) -> None:
     settings = cloud.settings(expire__min_age_hours=24)
     with monkeypatch.context() as patch:
-        ends = interrupt(patch, number, lambda: expire(settings, keep=1, now=at(AFTERWARDS)))
-        error = attempt(lambda: rollback(settings, january, now=at(LATER), reason="test"))
+        ends = interrupt(patch, number, at(AFTERWARDS, lambda: expire(settings, keep=1)))
+        error = attempt(at(LATER, lambda: rollback(settings, january, reason="test")))
     assert error is not None
     (end,) = ends
     assert isinstance(end, list)

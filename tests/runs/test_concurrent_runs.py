@@ -92,9 +92,9 @@ def test_source_that_contains_target_is_refused(case: Case) -> None:
 
 
 def test_services_without_lease_refuse_to_publish(case: Case) -> None:
-    from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+    from bucketwheel.pipeline.services import RunRequest, make_services
 
-    services = make_services(case.settings(), RunRequest(DATASET), lambda _: None, utc_now)
+    services = make_services(case.settings(), RunRequest(DATASET), lambda _: None)
     assert services.checkpoints.load() == {}
     with pytest.raises(LeaseError, match="holds no lease"):
         services.checkpoints.clear()

@@ -17,7 +17,7 @@ from bucketwheel.catalogs.live import live_runs
 from bucketwheel.contracts import CatalogTable, Services
 from bucketwheel.errors import VerificationError
 from bucketwheel.pipeline import reverify, rollback
-from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.runs.manifest import Drift, KeyCounts, KeyOverlap, Manifest, VerifyResult
 from bucketwheel.runs.store import RunStore
 from bucketwheel.stages import drift
@@ -267,7 +267,7 @@ def test_drift_ignores_table_that_an_earlier_run_dropped(case: Case) -> None:
 
 
 def drift_services(case: Case, changes: dict[str, str]) -> Services:
-    return make_services(case.settings(**changes), RunRequest(DATASET), lambda _: None, utc_now)
+    return make_services(case.settings(**changes), RunRequest(DATASET), lambda _: None)
 
 
 def test_unreadable_file_stops_key_comparison(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from bucketwheel.errors import CatalogError, LeaseError, SelectionError
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.expire import expirable, expire
 from bucketwheel.pipeline.rollback import rollback, unmark
-from bucketwheel.pipeline.services import utc_now
 from bucketwheel.settings import STAGES
 from bucketwheel.storage import Storage
+from bucketwheel.system import System, SystemClock, use
+from bucketwheel.testing.clock import Clock
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warnings_in
 
 
@@ -151,7 +152,7 @@ def test_expire_keeps_run_with_unreadable_manifest(three: tuple[Case, list[str]]
 
 def test_expire_is_refused_while_lease_is_held(three: tuple[Case, list[str]]) -> None:
     case, ids = three
-    with Lease(case.store().metadata_directory(DATASET), 60, utc_now), pytest.raises(LeaseError) as caught:
+    with Lease(case.store().metadata_directory(DATASET), 60, SystemClock().now), pytest.raises(LeaseError) as caught:
         expire(case.settings(), keep=1)
     assert caught.value.exit_code == 4
     assert run_ids(case) == ids
@@ -195,8 +196,9 @@ def test_expire_keeps_run_that_was_shown_recently(three: tuple[Case, list[str]])
     assert first.startswith(f"kept: {ids[0]} was live until ")
     assert first.endswith("; expire.min_age_hours is 24")
     assert ids[1] in second
-    later = utc_now() + timedelta(hours=25)
-    assert [run.run_id for run in expire(settings, keep=1, now=lambda: later)] == ids[:2]
+    later = SystemClock().now() + timedelta(hours=25)
+    with use(System(Clock(later))):
+        assert [run.run_id for run in expire(settings, keep=1)] == ids[:2]
 
 
 def test_run_of_earlier_version_is_kept_after_last_publication(three: tuple[Case, list[str]]) -> None:
@@ -205,8 +207,9 @@ def test_run_of_earlier_version_is_kept_after_last_publication(three: tuple[Case
     for path in case.target.rglob("replaced_at.txt"):
         path.unlink()
     assert expire(settings, keep=1) == []
-    later = utc_now() + timedelta(hours=25)
-    assert [run.run_id for run in expire(settings, keep=1, now=lambda: later)] == ids[:2]
+    later = SystemClock().now() + timedelta(hours=25)
+    with use(System(Clock(later))):
+        assert [run.run_id for run in expire(settings, keep=1)] == ids[:2]
 
 
 def test_expirable_deletes_nothing_and_only_limits_expire(three: tuple[Case, list[str]]) -> None:

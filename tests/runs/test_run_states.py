@@ -21,6 +21,7 @@ from bucketwheel.pipeline.run_states import RunState
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.settings import STAGES
 from bucketwheel.storage import Storage
+from bucketwheel.system import System, SystemClock, use
 from bucketwheel.testing.clock import Clock
 from bucketwheel.testing.lease import TTL, store_changed_lease
 from runs_support import DATASET, FEBRUARY, JANUARY, Case
@@ -29,7 +30,8 @@ ELSEWHERE = {"host": "elsewhere/boot/pid", "pid": 1}
 
 
 def states(case: Case, clock: Clock | None = None) -> list[RunState]:
-    return run_states.run_states(case.settings(), DATASET, None, clock or (lambda: datetime.now(UTC)))
+    with use(System(clock or SystemClock())):
+        return run_states.run_states(case.settings(), DATASET)
 
 
 def killed_in_bucket(case: Case) -> Manifest:

@@ -24,7 +24,7 @@ def record_live(manifest: Manifest, services: Services) -> LiveDataset:
         BucketwheelError: the catalog cannot be read, or the record cannot be written.
     """
     live = _live(manifest, services)
-    services.runs.write_published(_record(live, services.runs, services.now().isoformat(timespec="seconds")))
+    services.runs.write_published(_record(live, services.runs, services.clock.now().isoformat(timespec="seconds")))
     return live
 
 

@@ -162,7 +162,7 @@ def begin_publication(services: Services, run_id: str, replaced: Collection[str]
     Raises:
         SelectionError: `expire` deletes the run.
     """
-    claim_shown(services.runs, services.dataset, run_id, services.now())
+    claim_shown(services.runs, services.dataset, run_id, services.clock.now())
     _record_replaced(services, replaced)
 
 
@@ -170,7 +170,7 @@ def _record_replaced(services: Services, run_ids: Collection[str]) -> None:
     """Record that these runs are replaced now; `expire` keeps their files for some hours."""
     known = set(services.runs.all_run_ids(services.dataset))
     for run_id in sorted(known.intersection(run_ids)):
-        services.runs.record_replaced(services.dataset, run_id, services.now())
+        services.runs.record_replaced(services.dataset, run_id, services.clock.now())
 
 
 def publish_all(

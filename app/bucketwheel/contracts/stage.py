@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import BaseModel
@@ -15,6 +14,7 @@ from bucketwheel.contracts.engine import Engine
 from bucketwheel.contracts.executor import SqlExecutor
 from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.system import Clock
 
 if TYPE_CHECKING:
     from bucketwheel.runs.store import RunStore
@@ -99,7 +99,7 @@ class Services:
     fence: Fence
     checkpoints: Checkpoints
     report: Report
-    now: Callable[[], datetime]
+    clock: Clock
     snapshot_dt: str | None = None
     tables_filter: tuple[str, ...] = ()
 

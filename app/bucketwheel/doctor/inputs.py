@@ -12,7 +12,7 @@ from bucketwheel.errors import BucketwheelError, MissingDependencyError
 from bucketwheel.formatting import counted
 from bucketwheel.optional import aws_module
 from bucketwheel.pipeline.plan import plan
-from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.settings import Settings
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.split import read_mapping
@@ -39,7 +39,7 @@ def _none() -> CheckResult:
 
 
 def _exists(settings: Settings, env: str, name: str) -> CheckResult:
-    services = make_services(settings, RunRequest(name), lambda _: None, utc_now)
+    services = make_services(settings, RunRequest(name), lambda _: None)
     try:
         snapshot_dt, location = choose_snapshot(services, [])
         if services.source.mapping:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TextIO
 
 from bucketwheel.advice import RESUME, advice_of, is_advice, resume_command
 from bucketwheel.contracts import Progress
-from bucketwheel.pipeline.services import utc_now
+from bucketwheel.system import system
 
 Level = Literal["INFO", "WARNING", "ERROR"]
 
@@ -23,9 +23,9 @@ _COUNTS = ("rows", "bytes", "total_rows", "total_bytes", "files")
 class JsonLog:
     """Write events to a stream; the line about a failure repeats the run, dataset and stage of the last event."""
 
-    def __init__(self, stream: TextIO, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, stream: TextIO, now: Callable[[], datetime] | None = None) -> None:
         self._stream = stream
-        self._now = now
+        self._now = now or system().clock.now
         self._last: dict[str, str] = {}
 
     def report(self, step: Progress) -> None:

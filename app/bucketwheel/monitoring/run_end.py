@@ -21,10 +21,11 @@ from bucketwheel.monitoring.json_log import error_text
 from bucketwheel.monitoring.metrics import DIMENSIONS, Metric
 from bucketwheel.monitoring.publisher import OpenPublisher, open_aws_publisher
 from bucketwheel.monitoring.run_metrics import metric_values
-from bucketwheel.pipeline.services import RunRequest, utc_now
+from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.summary import UNFINISHED, Failure, Summary, summarize
 from bucketwheel.settings.loading import Configuration
+from bucketwheel.system import system
 
 
 class RunEndReporter:
@@ -81,7 +82,7 @@ class RunEndReporter:
         numbers = {metric.name: value for metric, value in values.items()}
         # Resuming writes wrong files again if `bucket` has not finished; otherwise they need a new run.
         failure = None if error is None else _failure(error, rewrites="bucket" not in manifest.stages)
-        return summarize(manifest, self._env, utc_now().isoformat(timespec="seconds"), failure, numbers)
+        return summarize(manifest, self._env, system().clock.now().isoformat(timespec="seconds"), failure, numbers)
 
     def _conclude(self, summary: Summary, services: Services, warnings: list[str]) -> None:
         """Send the notification, then write the summary, which includes warnings about what was not published."""
@@ -97,7 +98,7 @@ class RunEndReporter:
 
     def _publish(self, manifest: Manifest, values: Mapping[Metric, float]) -> None:
         monitoring = self._settings.monitoring
-        route, time = metrics.route(monitoring.metrics, host.detect(os.environ)), utc_now()
+        route, time = metrics.route(monitoring.metrics, host.detect(os.environ)), system().clock.now()
         dimensions = dict(zip(DIMENSIONS, (self._env, manifest.dataset), strict=True))
         if not values or route == "none":
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,7 @@ from bucketwheel.executors.copy_store import (
     temporary_prefix,
 )
 from bucketwheel.pipeline.select_run import PUBLISHING
-from bucketwheel.pipeline.services import RunRequest, maintained, make_services, utc_now
+from bucketwheel.pipeline.services import RunRequest, maintained, make_services
 from bucketwheel.runs.claims import StoredClaim, claim_deleting, give_up_deletion, read_claims
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import RunStore
@@ -39,7 +39,6 @@ def expire(
     settings: Settings,
     keep: int,
     datasets: Sequence[str] = (),
-    now: Callable[[], datetime] = utc_now,
     report: Report = lambda _: None,
     only: Collection[str] | None = None,
 ) -> list[Expired]:
@@ -54,7 +53,6 @@ def expire(
         settings: all settings.
         keep: number of runs to keep per dataset.
         datasets: datasets to process; if empty, all configured datasets.
-        now: clock.
         report: called with warnings, and with a `skipped` for each run that is kept because it was live recently.
         only: delete only these runs, for example the runs that the user confirmed; None deletes all.
 
@@ -66,7 +64,7 @@ def expire(
     _check_keep(keep)
     expired = []
     for dataset in datasets or _configured(settings, report):
-        with maintained(settings, dataset, report, now) as services:
+        with maintained(settings, dataset, report) as services:
             for run_id, claim in _expirable(services, keep).items():
                 if only is None or run_id in only:
                     with services.fence.guard():
@@ -78,14 +76,13 @@ def expirable(
     settings: Settings,
     keep: int,
     datasets: Sequence[str] = (),
-    now: Callable[[], datetime] = utc_now,
     report: Report = lambda _: None,
 ) -> list[Expired]:
     """Return what `expire` would delete now, without deleting anything and without a lease; raises as `expire`."""
     _check_keep(keep)
     runs = []
     for dataset in datasets or _configured(settings, report):
-        services = make_services(settings, RunRequest(dataset), report, now)
+        services = make_services(settings, RunRequest(dataset), report)
         for run_id in _expirable(services, keep):
             outside = CopyStore(services.storage, services.runs, dataset, run_id).outside_dataset()
             runs.append(Expired(dataset, run_id, _size(services, [*outside, *_directories(services, run_id)])))
@@ -155,7 +152,7 @@ def _is_recent(services: Services, run_id: str, claim: StoredClaim, manifests: S
         return False
     until = max(ends)
     hours = services.settings.expire.min_age_hours
-    recent = services.now() - until < timedelta(hours=hours)
+    recent = services.clock.now() - until < timedelta(hours=hours)
     if recent:
         what = "was live until" if was_published(run) else "began to be published at"
         text = f"kept: {run_id} {what} {until:%Y-%m-%d %H:%M} UTC; expire.min_age_hours is {hours:g}"
@@ -215,7 +212,7 @@ def _delete_claimed(services: Services, run_id: str, before: StoredClaim) -> lis
     """
     dataset, store = services.dataset, services.runs
     try:
-        own = claim_deleting(store, dataset, run_id, before, services.now())
+        own = claim_deleting(store, dataset, run_id, before, services.clock.now())
     except ChangedError:
         _report_kept(services, run_id, "another command publishes or deletes it")
         return []

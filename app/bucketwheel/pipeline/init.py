@@ -14,7 +14,7 @@ from bucketwheel.errors import ConfigError, SchemaError, SelectionError, Snapsho
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.pipeline.propose import mapping_text, propose_tables
-from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.settings.partition import DEFAULT, FLAT, Partition, dated_pattern
 from bucketwheel.settings.writing import BASE, base_text, nested, write_new
@@ -103,7 +103,7 @@ def init(
     target = settings.target if is_s3(settings.target) else str(directory / settings.target)
     values = DatasetSettings(source=location, key=("-",), partition=partition)
     looked = settings.model_copy(update={"datasets": {name: values}, "target": target})
-    services = make_services(looked, RunRequest(name), lambda _: None, utc_now)
+    services = make_services(looked, RunRequest(name), lambda _: None)
     snapshot_dt, snapshot = choose_snapshot(services, [])
     files = data_files(storage, snapshot, patterns_of(services))
     if not files:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 
 from bucketwheel import plugins
@@ -14,7 +12,7 @@ from bucketwheel.formatting import counted, html_list, html_table, size_text
 from bucketwheel.pipeline.fingerprint import fingerprint, inputs_of
 from bucketwheel.pipeline.rejections import checks_limits
 from bucketwheel.pipeline.select_run import marks_of, same_run
-from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages, utc_now
+from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages
 from bucketwheel.runs.cost import Cost, estimate, platform_of
 from bucketwheel.runs.manifest import DiscoverResult, Drift, Manifest, SizeResult, SplitResult, StageRecord
 from bucketwheel.runs.withdrawals import Withdrawal
@@ -76,14 +74,14 @@ class Plan:
         return "".join([*parts, html_list([*texts, *(f"warning: {text}" for text in self.warnings)])])
 
 
-def plan(settings: Settings, request: RunRequest, now: Callable[[], datetime] = utc_now) -> Plan:
+def plan(settings: Settings, request: RunRequest) -> Plan:
     """Return the plan of one dataset, from the same stages as `run`, without its lease.
 
     Raises:
         BucketwheelError: any error of the stages that only read.
     """
     stages = selected_stages(settings, request.stages)
-    services = make_services(settings, request, lambda _: None, now)
+    services = make_services(settings, request, lambda _: None)
     for name in stages:
         plugins.stage(name, settings)
     manifest = draft_manifest(services, stages)

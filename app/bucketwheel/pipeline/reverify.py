@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bucketwheel import plugins
 from bucketwheel.contracts import Progress, Report
-from bucketwheel.pipeline.services import RunRequest, make_services, utc_now
+from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.runs.manifest import VerifyResult
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
@@ -22,12 +22,12 @@ def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> 
     # Compare files only with their own manifest, not with the published run.
     quality = settings.quality.model_copy(update={"drift": "off"})
     settings = settings.model_copy(update={"quality": quality})
-    services = make_services(settings, RunRequest(manifest.dataset), report, utc_now, runs)
-    rows, started = manifest.bucket.rows, services.now()
+    services = make_services(settings, RunRequest(manifest.dataset), report, runs)
+    rows, started = manifest.bucket.rows, services.clock.now()
     report(Progress(manifest.dataset, "verify", "started", total_rows=rows))
     result = VerifyResult.model_validate(plugins.stage("verify").run(manifest, services).model_dump())
     for warning in result.warnings:
         report(Progress(manifest.dataset, "verify", "warning", message=warning))
-    seconds = (services.now() - started).total_seconds()
+    seconds = (services.clock.now() - started).total_seconds()
     report(Progress(manifest.dataset, "verify", "finished", message=f"{seconds:.1f} s"))
     return result

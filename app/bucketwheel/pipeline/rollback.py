@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from functools import partial
 
 from bucketwheel.catalogs.live import LiveDataset, live_dataset, published_tables, was_published
@@ -18,7 +17,7 @@ from bucketwheel.executors.copy_store import (
 )
 from bucketwheel.pipeline.preflight import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
-from bucketwheel.pipeline.services import RunRequest, maintained, make_services, utc_now
+from bucketwheel.pipeline.services import RunRequest, maintained, make_services
 from bucketwheel.runs.manifest import Manifest, PublishResult
 from bucketwheel.runs.run_id import did_you_mean_run, matching, started_at
 from bucketwheel.runs.store import RunStore
@@ -39,7 +38,6 @@ def rollback(
     settings: Settings,
     run_id: str,
     report: Report = lambda _: None,
-    now: Callable[[], datetime] = utc_now,
     *,
     reason: str = "",
     force: bool = False,
@@ -63,7 +61,7 @@ def rollback(
     published = [stage for stage in PUBLISHING if stage in manifest.stages]
     if not published:
         raise SelectionError(f"run {run_id} never published a table; finish it with --resume {run_id}")
-    with maintained(settings, manifest.dataset, report, now, runs) as services:
+    with maintained(settings, manifest.dataset, report, runs) as services:
         marked = [mark for mark in withdrawals(runs, manifest.dataset) if mark.run_id == run_id]
         if marked and not force:
             raise WithdrawnError(
@@ -128,7 +126,7 @@ def _marks(manifest: Manifest, services: Services, tables: Iterable[CatalogTable
     live = _live(services, unreadable.append)
     shown = {table.run_id for table in live.published if table.name.lower() in names}
     later = sorted(run_id for run_id in shown if started_at(run_id) > started_at(manifest.run_id))
-    at = services.now().isoformat(timespec="seconds")
+    at = services.clock.now().isoformat(timespec="seconds")
     marks = []
     for run_id in later:
         run = live.manifests.get(run_id)
@@ -181,7 +179,7 @@ def previous_run(settings: Settings, dataset: str) -> str:
     Raises:
         SelectionError: the dataset is not configured, has no live run, or no such earlier one.
     """
-    services = make_services(settings, RunRequest(dataset), lambda _: None, utc_now)
+    services = make_services(settings, RunRequest(dataset), lambda _: None)
     runs = services.runs
     live = _live(services)
     newest = live.newest_run()
@@ -228,7 +226,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
-def unmark(settings: Settings, run_id: str, now: Callable[[], datetime] = utc_now) -> Withdrawal:
+def unmark(settings: Settings, run_id: str) -> Withdrawal:
     """Remove the mark of a withdrawn run, so that it may be published again; return the mark.
 
     A unique beginning of the id, or of its last part, is enough.
@@ -247,7 +245,7 @@ def unmark(settings: Settings, run_id: str, now: Callable[[], datetime] = utc_no
         hint = did_you_mean_run(run_id, marks)
         raise SelectionError(f"run {run_id!r} is not marked as withdrawn; {hint}marked: {known}")
     mark = marks[matches[0]]
-    with maintained(settings, mark.dataset, lambda _: None, now, runs):
+    with maintained(settings, mark.dataset, lambda _: None, runs):
         remove_withdrawal(runs, mark.dataset, mark.run_id)
     return mark
 

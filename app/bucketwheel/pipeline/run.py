@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from bucketwheel import plugins
 from bucketwheel.advice import advice, advice_of, remedy_of, selection
@@ -19,7 +18,7 @@ from bucketwheel.pipeline.peak_memory import PeakMemory
 from bucketwheel.pipeline.preflight import Preflight, check_packages, prefixes
 from bucketwheel.pipeline.rejections import DATA
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
-from bucketwheel.pipeline.services import RunRequest, leased, selected_stages, utc_now
+from bucketwheel.pipeline.services import RunRequest, leased, selected_stages
 from bucketwheel.runs.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.runs.store import BucketCheckpoints
 from bucketwheel.settings import Settings
@@ -60,7 +59,6 @@ def run(
     settings: Settings,
     request: RunRequest,
     report: Report = lambda _: None,
-    now: Callable[[], datetime] = utc_now,
     observer: Observer = lambda manifest, error, services: None,
 ) -> RunOutcome:
     """Run the selected stages of one dataset; `select_run.py` chooses the run.
@@ -72,7 +70,7 @@ def run(
     """
     with log_failure(request.dataset):
         try:
-            return _run(settings, request, report, now, observer)
+            return _run(settings, request, report, observer)
         except BaseException as error:
             if not advice_of(error):
                 remedy = remedy_of(error)
@@ -83,14 +81,12 @@ def run(
             raise
 
 
-def _run(
-    settings: Settings, request: RunRequest, report: Report, now: Callable[[], datetime], observer: Observer
-) -> RunOutcome:
+def _run(settings: Settings, request: RunRequest, report: Report, observer: Observer) -> RunOutcome:
     names = selected_stages(settings, request.stages)
     stages = [plugins.stage(name, settings) for name in names]
     # Report missing packages before the heavy stage, not after it.
     check_packages(settings, names, request.later_stages)
-    with leased(settings, request, report, now) as (held, lease):
+    with leased(settings, request, report) as (held, lease):
         selected = select_run(held, stages, request)
         manifest = selected.manifest
         lease.works_on(manifest.run_id)
@@ -180,7 +176,7 @@ class _StageRunner:
     def _run(self, manifest: Manifest, stage: Stage) -> Manifest:
         services, name = self._services, stage.name
         services.report(_starting(services, name, manifest))
-        started = services.now()
+        started = services.clock.now()
         with PeakMemory() as peak:
             result = stage.run(manifest, services).model_dump(mode="json")
         record = stage_record(services, started, result, peak)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 from bucketwheel import plugins
@@ -14,11 +13,11 @@ from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.formatting import counted
 from bucketwheel.lease import read_holder
 from bucketwheel.pipeline.live import check_dataset, known_datasets
-from bucketwheel.pipeline.services import utc_now
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import BucketCheckpoints, RunStore
 from bucketwheel.runs.withdrawals import Withdrawal, withdrawals
 from bucketwheel.settings import Settings
+from bucketwheel.system import system
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,6 @@ def run_states(
     settings: Settings,
     dataset: str | None = None,
     warn: Callable[[str], None] | None = None,
-    now: Callable[[], datetime] = utc_now,
 ) -> list[RunState]:
     """Return the state of all runs, oldest first within a dataset.
 
@@ -98,7 +96,7 @@ def run_states(
         manifests = runs.manifests(name, warn)
         live = None if tables is None else live_dataset(tables, name, runs, settings.catalog, manifests)
         marks = _marks(runs, name, warn)
-        states += [_state(manifest, live, runs, now, marks) for manifest in manifests]
+        states += [_state(manifest, live, runs, marks) for manifest in manifests]
     return states
 
 
@@ -106,7 +104,6 @@ def run_state(
     settings: Settings,
     run_id: str,
     warn: Callable[[str], None] | None = None,
-    now: Callable[[], datetime] = utc_now,
 ) -> RunState:
     """Return the state of one run; `warn` is called if the catalog cannot be read.
 
@@ -117,7 +114,7 @@ def run_state(
     manifest = runs.find(run_id)
     tables = _catalog_tables(settings, warn)
     live = None if tables is None else live_dataset(tables, manifest.dataset, runs, settings.catalog, [manifest])
-    return _state(manifest, live, runs, now, _marks(runs, manifest.dataset, warn))
+    return _state(manifest, live, runs, _marks(runs, manifest.dataset, warn))
 
 
 def _marks(runs: RunStore, dataset: str, warn: Callable[[str], None] | None) -> dict[str, Withdrawal]:
@@ -144,15 +141,14 @@ def _state(
     manifest: Manifest,
     live: LiveDataset | None,
     runs: RunStore,
-    now: Callable[[], datetime],
     marks: Mapping[str, Withdrawal],
 ) -> RunState:
     status: Literal["running", "failed", "finished", "interrupted"] = manifest.status
-    if status == "running" and not _has_process(manifest, runs, now):
+    if status == "running" and not _has_process(manifest, runs):
         # The run may have ended between the reads of manifest and lease.
         manifest = runs.load(manifest.dataset, manifest.run_id)
         status = manifest.status
-        if status == "running" and not _has_process(manifest, runs, now):
+        if status == "running" and not _has_process(manifest, runs):
             status = "interrupted"
     buckets = None
     if status in ("running", "interrupted") and "size" in manifest.stages and "bucket" not in manifest.stages:
@@ -162,6 +158,6 @@ def _state(
     return RunState(manifest, status, buckets, count, marks.get(manifest.run_id))
 
 
-def _has_process(manifest: Manifest, runs: RunStore, now: Callable[[], datetime]) -> bool:
+def _has_process(manifest: Manifest, runs: RunStore) -> bool:
     holder = read_holder(runs.metadata_directory(manifest.dataset), runs.storage)
-    return holder is not None and holder.may_work_on(manifest.run_id, now())
+    return holder is not None and holder.may_work_on(manifest.run_id, system().clock.now())

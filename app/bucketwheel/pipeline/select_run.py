@@ -70,7 +70,7 @@ def stage_record(services: Services, started: datetime, result: dict[str, object
     """Return the record of a stage that started at `started` and ends now."""
     return StageRecord(
         started=started.isoformat(timespec="seconds"),
-        seconds=round((services.now() - started).total_seconds(), 3),
+        seconds=round((services.clock.now() - started).total_seconds(), 3),
         result=result,
         # Other engines work in other processes, whose memory this one does not know.
         peak_memory_bytes=peak.bytes if services.settings.engine == "arrow" else None,
@@ -124,7 +124,7 @@ def _lift(marks: Sequence[Withdrawal], services: Services, stages: Sequence[Stag
 
 def _new_or_up_to_date(services: Services, stages: Sequence[Stage], force: bool) -> SelectedRun:
     """Run `discover`, then return the run that is up to date, or a new one."""
-    started = services.now()
+    started = services.clock.now()
     draft = _discovered(draft_manifest(services, [stage.name for stage in stages]), services)
     earlier = same_run(draft, services)
     if earlier is not None:
@@ -164,7 +164,7 @@ def _allowed(manifest: Manifest, services: Services, stages: Sequence[Stage], fo
 
 def _discovered(draft: Manifest, services: Services) -> Manifest:
     """Return a draft with the result of `discover`, its snapshot and its fingerprint."""
-    started = services.now()
+    started = services.clock.now()
     services.report(Progress(services.dataset, "discover", "started"))
     with PeakMemory() as peak:
         discovered = plugins.stage("discover", services.settings).run(draft, services)

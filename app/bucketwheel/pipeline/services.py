@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below
+from bucketwheel.system import system
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,6 @@ class RunRequest:
     command: Callable[[], str] = str
     force: bool = False
     later_stages: tuple[str, ...] | None = None
-
-
-def utc_now() -> datetime:
-    """Return the time in UTC."""
-    return datetime.now(UTC)
 
 
 def selected_stages(settings: Settings, stages: Sequence[str], option: str = "--stages") -> list[str]:
@@ -107,7 +102,6 @@ def make_services(
     settings: Settings,
     request: RunRequest,
     report: Report,
-    now: Callable[[], datetime],
     runs: RunStore | None = None,
 ) -> Services:
     """Return services without a lease; each backend is created once, on first use.
@@ -133,7 +127,7 @@ def make_services(
         fence=NoLease(),
         checkpoints=NoLease(),
         report=logged(report),
-        now=now,
+        clock=system().clock,
         snapshot_dt=request.snapshot_dt,
         tables_filter=request.tables_filter,
     )
@@ -162,7 +156,7 @@ def draft_manifest(services: Services, stages: Sequence[str]) -> Manifest:
     return Manifest(
         run_id="",
         dataset=services.dataset,
-        created=services.now().isoformat(timespec="seconds"),
+        created=services.clock.now().isoformat(timespec="seconds"),
         tables_filter=services.tables_filter,
         planned_stages=tuple(stages),
         fingerprint={},
@@ -176,7 +170,6 @@ def leased(
     settings: Settings,
     request: RunRequest,
     report: Report,
-    now: Callable[[], datetime],
     runs: RunStore | None = None,
 ) -> Iterator[tuple[Services, Lease]]:
     """Hold the lease of the dataset while the block runs; yield services that check the lease, and the lease.
@@ -185,9 +178,9 @@ def leased(
         LeaseError: another run holds the dataset.
         BucketwheelError: see `make_services`.
     """
-    services = make_services(settings, request, report, now, runs)
+    services = make_services(settings, request, report, runs)
     directory = services.runs.metadata_directory(request.dataset)
-    with Lease(directory, settings.lease.ttl_seconds, now, storage=services.storage) as lease:
+    with Lease(directory, settings.lease.ttl_seconds, services.clock.now, storage=services.storage) as lease:
         yield replace(services, fence=lease), lease
 
 
@@ -196,10 +189,9 @@ def maintained(
     settings: Settings,
     dataset: str,
     report: Report,
-    now: Callable[[], datetime],
     runs: RunStore | None = None,
 ) -> Iterator[Services]:
     """Hold the dataset for a command other than `run`, as `leased` does, and log a failure."""
-    with log_failure(dataset), leased(settings, RunRequest(dataset), report, now, runs) as (services, _):
+    with log_failure(dataset), leased(settings, RunRequest(dataset), report, runs) as (services, _):
         services.runs.sweep(dataset)
         yield services

@@ -1,0 +1,104 @@
+"""What commands take from their surroundings: time, ids, threads, storage backends and AWS clients.
+
+Every command takes these from `system()`, so that a simulation or a test can replace them with `use`. The
+replacement is a context variable: it holds for the block, also in threads of `pool`, and for no other thread.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """The time of day, a time that never goes backwards, and a way to wait."""
+
+    def now(self) -> datetime:
+        """Return the time of day in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return the seconds since some moment; setting the time of day does not change them."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> datetime:
+        """See `Clock.now`."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """See `Clock.monotonic`."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """See `Clock.sleep`."""
+        time.sleep(seconds)
+
+
+class ContextThreads(ThreadPoolExecutor):
+    """A pool whose threads use the `system` of the thread that submits the work."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """See `Executor.submit`."""
+        return super().submit(contextvars.copy_context().run, fn, *args, **kwargs)
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class System:
+    """The surroundings of a command.
+
+    Attributes:
+        clock: the clock.
+        new_id: returns 32 random hex digits; no two calls return the same.
+        pool: returns an executor with at most this number of threads.
+        storages: by scheme (`file`, `s3`), a function that returns the storage backend for the storage settings;
+            other schemes have the usual backend.
+        client: returns the AWS client of a service; None creates clients of boto3.
+        backends: by kind and name, such as `("engines", "arrow")`, the class to use instead of the usual one.
+    """
+
+    clock: Clock = field(default_factory=SystemClock)
+    new_id: Callable[[], str] = _new_id
+    pool: Callable[[int], Executor] = ContextThreads
+    storages: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    client: Callable[[str], Any] | None = None
+    backends: Mapping[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)
+
+
+_DEFAULT = System()
+_system: contextvars.ContextVar[System] = contextvars.ContextVar("bucketwheel_system", default=_DEFAULT)
+
+
+def system() -> System:
+    """Return the surroundings of the running command."""
+    return _system.get()
+
+
+@contextmanager
+def use(replacement: System) -> Iterator[System]:
+    """Replace the surroundings while the block runs."""
+    token = _system.set(replacement)
+    try:
+        yield replacement
+    finally:
+        _system.reset(token)
