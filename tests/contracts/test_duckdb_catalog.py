@@ -103,7 +103,7 @@ def test_failed_update_changes_nothing_and_leaves_no_files(tmp_path: Path) -> No
     catalog = catalog_in(path)
     first = catalog.put(table_at(tmp_path, "t"), None)
     empty = replace(first, location=str(tmp_path / "nothing"))
-    with pytest.raises(CatalogError, match=r"catalog\.duckdb: .*No files found"):
+    with pytest.raises(CatalogError, match=r"'t': .*/nothing: contains 0 Parquet files; publish another run"):
         catalog.put(empty, first)
     assert catalog.get("t") == first
     assert hidden(path) == {".catalog.duckdb.lock"}

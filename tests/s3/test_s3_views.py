@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel.catalogs.duckdb_s3 import viewable
-from bucketwheel.catalogs.sql import parquet_view
+from bucketwheel.catalogs.sql import parquet_view, reads_from
+from bucketwheel.catalogs.table_files import table_files
+from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError
 from bucketwheel.storage import Storage
 from s3_support import Bucket
@@ -58,24 +60,28 @@ def test_view_on_s3_has_same_columns_as_on_disk(
     bucket.put("t/it's/000000_0.snappy.parquet", sink.getvalue())
     (tmp_path / "x.parquet").write_bytes(sink.getvalue())
     remote = bucket.uri("t/it's")
-    for name, location in (("remote", remote), ("local", str(tmp_path))):
-        with viewable(connection, storage, location):
-            connection.execute(parquet_view("main", name, location))
+    file = f"{remote}/000000_0.snappy.parquet"
+    for name, files in (("remote", [file]), ("local", [str(tmp_path / "x.parquet")])):
+        with viewable(connection, storage, files):
+            connection.execute(parquet_view("main", name, files))
     assert columns(connection, "remote") == columns(connection, "local")
     assert [name for name, _ in columns(connection, "remote")] == TABLE.schema.names
     (text,) = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'remote'").fetchall()[0]
-    assert f"read_parquet('{remote.replace(chr(39), 2 * chr(39))}/*.parquet'" in text
+    assert f"'{file.replace(chr(39), 2 * chr(39))}'" in text
+    assert reads_from(text, remote)
+    assert not reads_from(text, bucket.uri("t/it"))
     assert "parquet_scan" not in text
     # The replacement of table functions ends with the block.
     assert connection.execute("SELECT count(*) FROM local").fetchall() == [(1,)]
 
 
-def test_viewable_fails_without_parquet_files(
-    connection: duckdb.DuckDBPyConnection, storage: Storage, bucket: Bucket
-) -> None:
+def test_table_files_fails_when_objects_are_missing(storage: Storage, bucket: Bucket) -> None:
+    table = CatalogTable("t", bucket.uri("t"), (("a", "int"),), parameters={"numFiles": "2"})
     bucket.put("t/_SUCCESS")
-    with (
-        pytest.raises(CatalogError, match=r"/t: contains no Parquet files"),
-        viewable(connection, storage, bucket.uri("t")),
-    ):
-        pass
+    with pytest.raises(CatalogError, match=r"/t: contains 0 Parquet files, expected 2 files; publish another run"):
+        table_files(storage, table)
+    bucket.put("t/000000_0.snappy.parquet")
+    with pytest.raises(CatalogError, match=r"/t: contains 1 Parquet file, expected 2 files; publish another run"):
+        table_files(storage, table)
+    bucket.put("t/000001_0.snappy.parquet")
+    assert table_files(storage, table) == [bucket.uri(f"t/00000{number}_0.snappy.parquet") for number in (0, 1)]

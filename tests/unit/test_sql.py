@@ -26,8 +26,12 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 def test_statements_match_golden_file(golden: Callable[[str, str], None]) -> None:
     location = "/data/it's [here]/*?/ibe_01/2025-10-22-20251101T041109Z-3f9a1c"
     statements = [
-        sql.parquet_view("omc_flywheel_local", "bucketed_ibe_01", "/out/ibe_01/2025-10-22-20251101T041109Z-3f9a1c"),
-        sql.parquet_view('odd "schema"', "Ext Größe", location),
+        sql.parquet_view(
+            "omc_flywheel_local",
+            "bucketed_ibe_01",
+            [f"/out/ibe_01/2025-10-22-20251101T041109Z-3f9a1c/00000{bucket}_0.snappy.parquet" for bucket in (0, 1)],
+        ),
+        sql.parquet_view('odd "schema"', "Ext Größe", [f"{location}/000000_0.snappy.parquet"]),
         sql.drop_view("omc_flywheel_local", "bucketed_ibe_01"),
         sql.drop_view('odd "schema"', "Ext Größe"),
     ]
@@ -155,7 +159,7 @@ def test_view_reads_files_of_its_directory_only(tmp_path: Path, name: str) -> No
     pq.write_table(pa.table({"v": [8]}), below / "000000_0.snappy.parquet")
     with duckdb.connect() as connection:
         connection.execute('CREATE SCHEMA "s"')
-        connection.execute(sql.parquet_view("s", name, str(tmp_path / name)))
+        connection.execute(sql.parquet_view("s", name, [str(tmp_path / name / "000000_0.snappy.parquet")]))
         shown = connection.execute(f'SELECT * FROM "s".{sql.quoted(name)}')
         assert [column[0] for column in shown.description or ()] == ["v"]
         assert shown.fetchall() == [(1,)]
@@ -166,7 +170,7 @@ def test_view_reads_files_of_its_directory_only(tmp_path: Path, name: str) -> No
 
 def test_path_that_duckdb_cannot_list_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^/a\\b: DuckDB treats a backslash as a path separator; choose"):
-        sql.parquet_view("s", "v", "/a\\b")
+        sql.parquet_view("s", "v", ["/a\\b"])
 
 
 @pytest.mark.parametrize(

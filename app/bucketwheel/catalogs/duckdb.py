@@ -22,7 +22,8 @@ from typing import Any
 import duckdb
 
 from bucketwheel.catalogs.duckdb_s3 import viewable
-from bucketwheel.catalogs.sql import drop_view, literal, parquet_glob, parquet_view, quoted
+from bucketwheel.catalogs.sql import drop_view, literal, parquet_view, quoted, reads_from
+from bucketwheel.catalogs.table_files import table_files
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import check_same_version
 from bucketwheel.errors import CatalogError, ConfigError
@@ -95,8 +96,9 @@ class DuckdbCatalog:
             if current and current.run_id is None:
                 kept = self._set_aside(connection, current.name)
             new = _document(table, str(int(current.version or 0) + 1 if current else 1), kept)
-            with viewable(connection, self._storage, table.location):
-                connection.execute(parquet_view(self._schema, table.name, table.location))
+            files = table_files(self._storage, table)
+            with viewable(connection, self._storage, files):
+                connection.execute(parquet_view(self._schema, table.name, files))
             insert = f"INSERT OR REPLACE INTO {self._records()} VALUES (?, ?)"  # noqa: S608 the name is quoted
             connection.execute(insert, [table.name, json.dumps(new)])
         return _table(new)
@@ -164,7 +166,7 @@ class DuckdbCatalog:
         for name, (_, text) in relations.items():
             document = documents.get(name)
             # Another program may have replaced our view by its own.
-            if document and parquet_glob(document["location"]) in text:
+            if document and reads_from(text, document["location"]):
                 tables[name.lower()] = _table(document), document.get("kept")
             elif name != _BOOKS:
                 tables[name.lower()] = CatalogTable(name=name, location="", columns=()), None

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 
 from bucketwheel.catalogs.sql import literal, parquet_view, quoted
+from bucketwheel.catalogs.table_files import table_files
 from bucketwheel.contracts import Catalog, CatalogTable
 from bucketwheel.errors import CatalogError
 from bucketwheel.optional import aws_module
@@ -71,19 +72,15 @@ def _create_views(connection: duckdb.DuckDBPyConnection, catalog: Catalog, datab
         if is_s3(table.location):
             _create_remote_view(connection, database, table, storage)
         else:
-            connection.execute(parquet_view(database, table.name, table.location))
+            connection.execute(parquet_view(database, table.name, table_files(storage, table)))
     connection.execute(f"USE memory.{quoted(database)}")
 
 
 def _create_remote_view(
     connection: duckdb.DuckDBPyConnection, database: str, table: CatalogTable, storage: Storage
 ) -> None:
-    dataset = aws_module("bucketwheel.storage.arrow_dataset", "s3://").parquet_dataset(storage, table.location)
-    if dataset is None:
-        raise CatalogError(
-            f"{database}.{table.name}: no Parquet files in {table.location}; publish another run, such as: "
-            "bucketwheel rollback RUN_ID (bucketwheel runs lists the runs)"
-        )
+    locations = table_files(storage, table)
+    dataset = aws_module("bucketwheel.storage.arrow_dataset", "s3://").parquet_dataset(storage, locations)
     files = f"files of {table.name}"
     connection.register(files, dataset)
     view = f"{quoted(database)}.{quoted(table.name)}"

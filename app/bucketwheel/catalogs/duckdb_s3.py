@@ -7,7 +7,7 @@ text of the view names the files on S3; reading them needs the extension and cre
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from bucketwheel.catalogs.sql import literal
-from bucketwheel.errors import CatalogError
 from bucketwheel.storage import Storage, is_s3, wrap_os_errors
 
 if TYPE_CHECKING:
@@ -23,19 +22,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def viewable(connection: duckdb.DuckDBPyConnection, storage: Storage, location: str) -> Iterator[None]:
-    """Make `sql.parquet_view` of this location executable while the block runs, also for files on S3.
+def viewable(connection: duckdb.DuckDBPyConnection, storage: Storage, files: Sequence[str]) -> Iterator[None]:
+    """Make `sql.parquet_view` of these files executable while the block runs, also for files on S3.
 
     Raises:
-        CatalogError: there is no file to take the columns from.
-        StorageError: it cannot be read.
+        StorageError: the first file, which has the columns of all, cannot be read.
     """
-    if not is_s3(location):
+    if not is_s3(files[0]):
         yield
         return
-    files = [entry.location for entry in storage.list(location) if entry.name.endswith(".parquet")]
-    if not files:
-        raise CatalogError(f"{location}: contains no Parquet files; run the stage `bucket` again")
     with wrap_os_errors(files[0], "read"), storage.open(files[0]) as stream:
         schema = pq.read_schema(stream)
     with tempfile.TemporaryDirectory(prefix="bucketwheel-") as directory:

@@ -96,24 +96,31 @@ def drop_table(table: str) -> str:
     return f"DROP TABLE IF EXISTS {table}"
 
 
-def parquet_view(schema: str, name: str, location: str) -> str:
-    """Return DuckDB's statement for a view of all Parquet files directly in `location`."""
+def parquet_view(schema: str, name: str, files: Iterable[str]) -> str:
+    """Return DuckDB's statement for a view of these Parquet files.
+
+    It lists the files: with a pattern, a query would silently return fewer rows after a file was deleted.
+
+    Raises:
+        ConfigError: DuckDB cannot open a file.
+    """
+    listed = ", ".join(map(_path_literal, files))
     # A parent directory such as env=prod would become a column.
     return (
         f"CREATE OR REPLACE VIEW {quoted(schema)}.{quoted(name)} AS\n"
-        f"SELECT * FROM read_parquet({parquet_glob(location)}, hive_partitioning = false)"
+        f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false)"
     )
 
 
-def parquet_glob(location: str) -> str:
-    """Return the glob literal for all Parquet files directly in `location`.
+def reads_from(view: str, location: str) -> bool:
+    """Return whether the text of a view names files in a directory, or a pattern, as earlier versions did."""
+    return _path_literal(f"{location}/")[:-1] in view
 
-    Raises:
-        ConfigError: DuckDB cannot list the directory.
-    """
-    if "\\" in location:
-        raise ConfigError(f"{location}: DuckDB treats a backslash as a path separator; choose another target")
-    return literal(f"{glob_escaped(location)}/*.parquet")
+
+def _path_literal(path: str) -> str:
+    if "\\" in path:
+        raise ConfigError(f"{path}: DuckDB treats a backslash as a path separator; choose another target")
+    return literal(glob_escaped(path))
 
 
 def drop_view(schema: str, name: str) -> str:

@@ -20,7 +20,7 @@ from bucketwheel.runs.record import Record
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import Storage, join
-from bucketwheel.storage.locations import is_inside
+from bucketwheel.storage.locations import HIDDEN, is_inside
 
 # Prefix of temporary tables.
 TEMPORARY = "tmp_bucketwheel_"
@@ -98,7 +98,8 @@ def count_files(storage: Storage, location: str) -> tuple[int, int]:
 
 
 def is_directory_of(name: str, run_id: str) -> bool:
-    """Return whether a directory of a table holds files or a copy of a run."""
+    """Return whether a directory of a table holds files or a copy of a run, also while it is being deleted."""
+    name = name.removeprefix(HIDDEN)
     return name == run_id or name.startswith(f"ctas-{run_id}-")
 
 

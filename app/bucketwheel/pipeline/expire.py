@@ -247,7 +247,12 @@ def _delete(services: Services, run_id: str) -> Expired:
             services.catalog().remove(table)
     directories += _directories(services, run_id)
     freed = _size(services, directories)
+    hidden = []
     for directory in directories:
+        with services.fence.guard():
+            # A query that lists a directory while its files are deleted would return fewer rows.
+            hidden.append(services.storage.hide_directory(directory))
+    for directory in hidden:
         with services.fence.guard():
             services.storage.delete_directory(directory)
     with services.fence.guard():

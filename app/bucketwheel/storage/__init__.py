@@ -37,6 +37,7 @@ class _Files(Protocol):
     def make_directory(self, path: str) -> None: ...
     def delete(self, path: str) -> None: ...
     def delete_directory(self, path: str) -> None: ...
+    def hide_directory(self, path: str) -> str: ...
     def sweep(self, path: str) -> None: ...
     def abandon_uploads(self, path: str, part: str) -> None: ...
     def flush(self) -> None: ...
@@ -174,6 +175,15 @@ class Storage:
         files, path = self._at(location)
         with wrap_os_errors(location, "delete"):
             files.delete_directory(path)
+
+    def hide_directory(self, location: str) -> str:
+        """Rename a directory on local disk so that readers no longer find it; return its new location.
+
+        The new name begins with `HIDDEN`. A missing or hidden directory is no error. S3 renames nothing.
+        """
+        files, path = self._at(location)
+        with wrap_os_errors(location, "rename"):
+            return files.hide_directory(path)
 
     def sweep(self, location: str) -> None:
         """Delete temporary files of killed writers directly in a directory; the caller must exclude other writers."""

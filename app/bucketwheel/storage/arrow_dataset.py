@@ -1,6 +1,8 @@
-"""Read the Parquet files of a directory on S3 as an Arrow dataset, which other engines can query in place."""
+"""Read Parquet files on S3 as an Arrow dataset, which other engines can query in place."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -12,21 +14,18 @@ from bucketwheel.storage.locations import bucket_and_key
 from bucketwheel.storage.s3_client import arrow_options
 
 
-def parquet_dataset(storage: Storage, location: str) -> ds.Dataset | None:
-    """Return the Parquet files directly in an S3 `location` as a dataset, or None if there is none.
+def parquet_dataset(storage: Storage, files: Sequence[str]) -> ds.Dataset:
+    """Return Parquet files on S3, which have the same columns, as a dataset.
 
     Arrow reads them with its own client, because a client in Python would wait for the engine that holds Python's
     lock. It uses the endpoint, region and credentials of this moment.
 
     Raises:
-        StorageError: the directory or a footer cannot be read, or Arrow has no such access.
+        StorageError: the footer of the first file cannot be read, or Arrow has no such access.
     """
-    files = sorted(entry.location for entry in storage.list(location) if entry.name.endswith(".parquet"))
-    if not files:
-        return None
     if storage.settings.requester_pays:
         raise StorageError(
-            f"{location}: Arrow cannot read requester-pays buckets; query the tables with Athena or Trino instead"
+            f"{files[0]}: Arrow cannot read requester-pays buckets; query the tables with Athena or Trino instead"
         )
     # The storage explains a refusal better than Arrow does.
     with wrap_os_errors(files[0], "read"), storage.open(files[0]) as stream:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from bucketwheel.storage.late_tasks import finish, open_unfinished
-from bucketwheel.storage.locations import Entry, source_changed
+from bucketwheel.storage.locations import HIDDEN, Entry, source_changed
 
 _LOCAL = fs.LocalFileSystem()
 _BUFFER_BYTES = 2**18
@@ -126,6 +126,20 @@ class LocalFiles:
         """Delete a directory and its contents if it exists."""
         if _LOCAL.get_file_info(path).type == fs.FileType.Directory:
             _LOCAL.delete_dir(path)
+
+    def hide_directory(self, path: str) -> str:
+        """Rename a directory, if it exists, to a name that readers ignore."""
+        directory = Path(path)
+        if directory.name.startswith(HIDDEN):
+            return path
+        hidden = directory.with_name(f"{HIDDEN}{directory.name}")
+        # A late task may have created the directory again after it was hidden.
+        self.delete_directory(str(hidden))
+        with suppress(FileNotFoundError):
+            directory.rename(hidden)
+            # Otherwise a power cut could undo the rename and keep the deletion of some files.
+            flush(directory.parent)
+        return str(hidden)
 
     def sweep(self, path: str) -> None:
         """Delete temporary files of killed writers directly in a directory."""

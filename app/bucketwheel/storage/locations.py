@@ -13,6 +13,8 @@ from urllib.parse import unquote
 from bucketwheel.errors import ConfigError, SourceChangedError, StorageError
 from bucketwheel.settings.base import arn_problem
 
+# Prefix of directories that are being deleted. Readers ignore names that begin with a dot.
+HIDDEN = ".deleted-"
 _S3_SCHEMES = ("s3", "s3a", "s3n")
 
 

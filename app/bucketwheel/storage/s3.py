@@ -176,6 +176,10 @@ class S3Objects:
             for start in range(0, len(keys), _DELETED_AT_ONCE):
                 self._delete_keys(bucket, keys[start : start + _DELETED_AT_ONCE])
 
+    def hide_directory(self, path: str) -> str:
+        """Do nothing: S3 cannot rename."""
+        return path
+
     def sweep(self, path: str) -> None:
         """Do nothing: S3 has no partial objects."""
 
