@@ -6,11 +6,13 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from catalog_tables import DATABASE, catalog_in, execute, hidden, marks, query, quoted
 
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
+from bucketwheel.contracts import TableChange
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.testing.tables import table_at
@@ -126,6 +128,103 @@ def test_update_keeps_file_permissions(tmp_path: Path) -> None:
     path.chmod(0o664)
     catalog.put(table_at(tmp_path, "t", "second"), first)
     assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_update_keeps_private_file_private_while_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    path.chmod(0o600)
+    modes, copy = [], shutil.copyfileobj
+
+    def watched(source: Any, target: Any) -> None:
+        modes.append(os.fstat(target.fileno()).st_mode & 0o777)
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfileobj", watched)
+    catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert modes == [0o600]
+
+
+@pytest.mark.parametrize("refused", [(), ("user",), ("user", "group")])
+def test_update_keeps_file_owner_as_far_as_permitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...]
+) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    first = catalog.put(table_at(tmp_path, "t"), None)
+    stat = path.stat()
+    foreign = os.stat_result((*stat[:4], 4711, 4712, *stat[6:]))
+    original, calls = Path.stat, []
+
+    def owned(self: Path, **arguments: Any) -> os.stat_result:
+        return foreign if self == path else original(self, **arguments)
+
+    def chown(_: Path, user: int, group: int) -> None:
+        if ("user" if user != -1 else "group") in refused:
+            raise PermissionError
+        calls.append((user, group))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", owned)
+        patch.setattr(os, "chown", chown)
+        catalog.put(table_at(tmp_path, "t", "second"), first)
+    assert calls == [(4711, 4712), (-1, 4712)][len(refused) : len(refused) + 1]
+    assert marks(path, "t") == {"second"}
+
+
+def test_update_of_several_tables_replaces_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    first = catalog.put(table_at(tmp_path, "a"), None)
+    shown, replace_file = [], Path.replace
+
+    def replaced(self: Path, target: Path) -> Path:
+        shown.append(query(path, f"SELECT mark FROM {quoted(DATABASE)}.a LIMIT 1"))
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    tables = [table_at(tmp_path, name, "second") for name in "abc"]
+    catalog.put_all([TableChange(table, first if table.name == "a" else None) for table in tables])
+    assert shown == [[("first",)]]
+    assert {mark for name in "abc" for mark in marks(path, name)} == {"second"}
+
+
+def test_check_names_a_path_that_is_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is a directory; name a file in it"):
+        catalog_in(tmp_path).check()
+
+
+def test_check_names_a_file_in_the_place_of_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file is not a directory"):
+        catalog_in(tmp_path / "file" / "below" / "catalog.duckdb").check()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("place", ["catalog.duckdb", "", "new/below/catalog.duckdb"])
+def test_check_names_what_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, exists: bool
+) -> None:
+    """The owner of a test may be root, who may write everything; so `os.access` answers for the file system."""
+    denied = tmp_path / place if place == "catalog.duckdb" else tmp_path
+    path = tmp_path / (place or "catalog.duckdb")
+    catalog = catalog_in(path)
+    if exists and path.parent == tmp_path:
+        catalog.put(table_at(tmp_path / "data", "t"), None)
+    access = os.access
+    monkeypatch.setattr(
+        os, "access", lambda asked, mode: access(asked, mode) and not (Path(asked) == denied and mode & os.W_OK)
+    )
+    before = sorted(tmp_path.iterdir())
+    if denied != tmp_path and not exists:
+        catalog.check()
+        return
+    with pytest.raises(CatalogError, match=r"catalog\.duckdb: the catalog (file )?cannot be .*make it writable"):
+        catalog.check()
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_update_keeps_symbolic_link(tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from bucketwheel.catalogs.publish import DATASET, is_current, publish_all
-from bucketwheel.contracts import CatalogTable
-from bucketwheel.contracts.catalog import same_definition
+from bucketwheel.contracts import CatalogTable, TableChange
+from bucketwheel.contracts.catalog import make_change, same_definition
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError, LeaseError
 from memory_catalog import AddingCatalog, MemoryCatalog, refusing
 
@@ -87,6 +88,13 @@ def test_publish_skips_current_tables(catalog: MemoryCatalog) -> None:
     publish_all(catalog, Fence(), tables("run2"), adopt=False)
     assert catalog.changes == []
     assert [table.version for table in catalog.tables()] == versions
+
+
+def test_previous_location_never_names_the_run_itself(catalog: MemoryCatalog) -> None:
+    publish_all(catalog, Fence(), tables("run2", 2), adopt=False)
+    result = publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    previous = {table.name: table.previous_location for table in result.tables}
+    assert previous == {"t1": None, "t2": None, "t3": None, "t4": "/data/t4/run1", "t5": "/data/t5/run1"}
 
 
 @pytest.mark.parametrize("change", [{"bucket_count": 4}, {"sorted": False}, {"columns": ()}, {"bucket_columns": ()}])
@@ -316,3 +324,132 @@ def test_changed_parameter_is_published() -> None:
     changed = [replace(table, parameters={**table.parameters, "numRows": "7"}) for table in tables("run1")]
     publish_all(catalog, Fence(), changed, adopt=False)
     assert len(catalog.changes) == COUNT
+
+
+class Wide(MemoryCatalog):
+    """A catalog whose tables change two at a time."""
+
+    writers = 2
+
+
+class Atomic(MemoryCatalog):
+    """A catalog that changes all tables in one update."""
+
+    def put_all(self, changes: Sequence[TableChange]) -> Sequence[CatalogTable | None]:
+        before = dict(self._tables)
+        try:
+            return [make_change(self, change) for change in changes]
+        except CatalogError:
+            self._tables = before
+            raise
+
+
+def published(kind: type[MemoryCatalog]) -> MemoryCatalog:
+    catalog = kind()
+    publish_all(catalog, Fence(), tables("run1"), adopt=False)
+    catalog.puts = 0
+    catalog.changes.clear()
+    return catalog
+
+
+def test_tables_change_as_many_at_a_time_as_the_catalog_declares() -> None:
+    catalog, meeting = published(Wide), threading.Barrier(2)
+
+    def meet(number: int, _: CatalogTable) -> None:
+        if number > 1:
+            meeting.wait(30)
+
+    catalog.before_put = meet
+    fence = Fence()
+    publish_all(catalog, fence, tables("run2"), adopt=False)
+    assert locations(catalog) == of_run("run2")
+    # Once at first, before each of three groups, and before the callback.
+    assert fence.asked == 5
+
+
+@pytest.mark.parametrize("number", range(1, COUNT + 1))
+def test_failed_update_of_a_group_restores_every_table(number: int) -> None:
+    catalog = published(Wide)
+    catalog.before_put = refusing(number)
+    with pytest.raises(CatalogError, match="access denied"):
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert locations(catalog) == of_run("run1")
+
+
+def test_all_failures_of_a_group_are_reported() -> None:
+    catalog = published(Wide)
+
+    def refuse(_: int, table: CatalogTable) -> None:
+        if table.name in ("t2", "t3") and table.run_id == "run2":
+            raise CatalogError(f"{table.name}: access denied")
+
+    catalog.before_put = refuse
+    with pytest.raises(CatalogError, match="t2: access denied") as caught:
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert "table 't3': t3: access denied" in notes_of(caught.value)
+    assert locations(catalog) == of_run("run1")
+
+
+@pytest.mark.parametrize("lost_at", [2, 3, 4, 5])
+def test_lost_lease_keeps_whole_groups(lost_at: int) -> None:
+    catalog = published(Wide)
+    with pytest.raises(LeaseError) as caught:
+        publish_all(catalog, Fence(lost_at), tables("run2"), adopt=False)
+    count = [0, 1, 3, 5][lost_at - 2]
+    assert sorted(catalog.changes) == [f"put t{number}" for number in range(1, count + 1)]
+    assert len(notes_of(caught.value)) == bool(count)
+
+
+@pytest.mark.parametrize("number", range(1, COUNT + 1))
+def test_atomic_catalog_changes_all_tables_or_none(number: int) -> None:
+    catalog, fence = published(Atomic), Fence()
+    catalog.before_put = refusing(number)
+    with pytest.raises(CatalogError, match="access denied") as caught:
+        publish_all(catalog, fence, tables("run2"), adopt=False)
+    assert notes_of(caught.value) == []
+    assert locations(catalog) == of_run("run1")
+    assert fence.asked == 2
+    catalog.before_put = refusing(0)
+    publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert locations(catalog) == of_run("run2")
+
+
+@pytest.mark.parametrize("kind", [Wide, Atomic])
+def test_interrupt_after_the_last_update_restores_all_tables(kind: type[MemoryCatalog]) -> None:
+    catalog = published(kind)
+
+    def interrupt(current: int, _: CatalogTable) -> None:
+        if current == COUNT:
+            raise KeyboardInterrupt
+
+    catalog.after_put = interrupt
+    with pytest.raises(KeyboardInterrupt) as caught:
+        publish_all(catalog, Fence(), tables("run2"), adopt=False)
+    assert locations(catalog) == of_run("run1")
+    assert notes_of(caught.value) == [f"restored {COUNT} tables that were updated before the failure"]
+
+
+@pytest.mark.parametrize("kind", [Wide, Atomic])
+def test_failed_callback_restores_all_tables_together(kind: type[MemoryCatalog]) -> None:
+    catalog, fence = published(kind), Fence()
+
+    def fail() -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        publish_all(catalog, fence, tables("run2"), adopt=False, then=fail)
+    assert locations(catalog) == of_run("run1")
+    assert fence.asked == (8 if kind is Wide else 4)
+
+
+def test_failed_restoration_of_an_atomic_catalog_is_noted() -> None:
+    catalog = published(Atomic)
+
+    def fail() -> None:
+        catalog.before_put = refusing(catalog.puts + 2)
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left") as caught:
+        publish_all(catalog, Fence(), tables("run2"), adopt=False, then=fail)
+    assert notes_of(caught.value) == ["5 tables could not be restored: t4: access denied"]
+    assert locations(catalog) == of_run("run2")

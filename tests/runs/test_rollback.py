@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from bucketwheel import plugins
-from bucketwheel.contracts import Catalog, CatalogTable
-from bucketwheel.errors import CatalogError, ForeignTableError, LeaseError, SelectionError, VerificationError
+from bucketwheel.contracts import Catalog, CatalogTable, TableChange
+from bucketwheel.contracts.catalog import make_change
+from bucketwheel.errors import ForeignTableError, LeaseError, SelectionError, VerificationError
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.reverify import verify
 from bucketwheel.pipeline.rollback import rollback
@@ -132,16 +134,20 @@ def test_failed_rollback_of_one_table_restores_all(
         def __getattr__(self, name: str) -> object:
             return getattr(self._catalog, name)
 
-        def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
-            if table.name == "bucketed_people_1" and january in table.location:
-                raise CatalogError("access denied")
-            return self._catalog.put(table, replacing)
+        def put_all(self, changes: Sequence[TableChange]) -> Sequence[CatalogTable | None]:
+            """Refuse one table after those before it were changed, one at a time."""
+            made: list[CatalogTable | None] = []
+            for change in changes:
+                if change.name == "bucketed_people_1" and change.table and january in change.table.location:
+                    raise OSError("access denied")
+                made.append(make_change(self._catalog, change))
+            return made
 
     def refusing(settings: Settings) -> Refusing:
         return Refusing(make(settings))
 
     monkeypatch.setattr(plugins, "catalog", refusing)
-    with pytest.raises(CatalogError, match="access denied"):
+    with pytest.raises(OSError, match="access denied"):
         rollback(case.settings(), january)
     assert marks(case) == {FEBRUARY}
     assert case.snapshot_dt() == FEBRUARY

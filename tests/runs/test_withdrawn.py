@@ -170,9 +170,10 @@ def test_failed_rollback_leaves_no_mark(case: Case, monkeypatch: pytest.MonkeyPa
 
     class Refusing(MemoryCatalog):
         def __getattribute__(self, name: str) -> object:
-            if name == "put":
-                raise CatalogError("access denied")
-            return getattr(real, name)
+            return refused if name in ("put", "put_all") else getattr(real, name)
+
+    def refused(*_: object) -> None:
+        raise CatalogError("access denied")
 
     monkeypatch.setattr(plugins, "catalog", lambda _: Refusing())
     with pytest.raises(CatalogError, match="access denied"):

@@ -21,10 +21,11 @@ from typing import Any
 
 import duckdb
 
+from bucketwheel.catalogs.duckdb_file import check_writable, keep_owner_and_mode
 from bucketwheel.catalogs.duckdb_s3 import viewable
 from bucketwheel.catalogs.sql import drop_view, literal, parquet_view, quoted, reads_from
 from bucketwheel.catalogs.table_files import table_files
-from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts import CatalogTable, TableChange
 from bucketwheel.contracts.catalog import check_same_version
 from bucketwheel.errors import CatalogError, ConfigError
 from bucketwheel.settings import Settings
@@ -63,6 +64,7 @@ class DuckdbCatalog:
 
     def check(self) -> None:
         """See `contracts.Catalog.check`."""
+        check_writable(self._path)
         self.tables()
 
     def get(self, name: str) -> CatalogTable | None:
@@ -89,26 +91,41 @@ class DuckdbCatalog:
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
         """See `contracts.Catalog.put`."""
         with self._changed() as connection:
-            current, kept = self._read(connection).get(table.name.lower(), (None, None))
-            check_same_version(table.name, current, replacing)
-            if current and table.run_id is None:
-                return self._restored(connection, table, current, kept)
-            if current and current.run_id is None:
-                kept = self._set_aside(connection, current.name)
-            new = _document(table, str(int(current.version or 0) + 1 if current else 1), kept)
-            files = table_files(self._storage, table)
-            with viewable(connection, self._storage, files):
-                connection.execute(parquet_view(self._schema, table.name, files))
-            insert = f"INSERT OR REPLACE INTO {self._records()} VALUES (?, ?)"  # noqa: S608 the name is quoted
-            connection.execute(insert, [table.name, json.dumps(new)])
-        return _table(new)
+            return self._put(connection, table, replacing)
 
     def remove(self, table: CatalogTable) -> None:
         """See `contracts.Catalog.remove`."""
+        self.put_all([TableChange(None, table)])
+
+    def put_all(self, changes: Sequence[TableChange]) -> Sequence[CatalogTable | None]:
+        """See `contracts.AtomicCatalog.put_all`."""
         with self._changed() as connection:
-            current, _ = self._read(connection).get(table.name.lower(), (None, None))
-            check_same_version(table.name, current, table)
-            self._drop(connection, table.name)
+            return [self._make(connection, change) for change in changes]
+
+    def _make(self, connection: duckdb.DuckDBPyConnection, change: TableChange) -> CatalogTable | None:
+        if change.table is not None:
+            return self._put(connection, change.table, change.replacing)
+        current, _ = self._read(connection).get(change.name.lower(), (None, None))
+        check_same_version(change.name, current, change.replacing)
+        self._drop(connection, change.name)
+        return None
+
+    def _put(
+        self, connection: duckdb.DuckDBPyConnection, table: CatalogTable, replacing: CatalogTable | None
+    ) -> CatalogTable:
+        current, kept = self._read(connection).get(table.name.lower(), (None, None))
+        check_same_version(table.name, current, replacing)
+        if current and table.run_id is None:
+            return self._restored(connection, table, current, kept)
+        if current and current.run_id is None:
+            kept = self._set_aside(connection, current.name)
+        new = _document(table, str(int(current.version or 0) + 1 if current else 1), kept)
+        files = table_files(self._storage, table)
+        with viewable(connection, self._storage, files):
+            connection.execute(parquet_view(self._schema, table.name, files))
+        insert = f"INSERT OR REPLACE INTO {self._records()} VALUES (?, ?)"  # noqa: S608 the name is quoted
+        connection.execute(insert, [table.name, json.dumps(new)])
+        return _table(new)
 
     def _drop(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
         connection.execute(drop_view(self._schema, name))
@@ -191,7 +208,7 @@ class DuckdbCatalog:
                     with wrap_os_errors(str(self._path), "write"):
                         flush(aside)
                         aside.replace(self._path)
-                        # An error here is one of the update, which the caller then undoes.
+                    with suppress(OSError):
                         flush(self._path.parent)
             finally:
                 self._sweep()
@@ -204,9 +221,9 @@ class DuckdbCatalog:
             return
         with self._connected(self._path, read_only=True), self._path.open("rb") as published:
             with wrap_os_errors(str(self._path), "copy"), aside.open("wb") as copy:
+                keep_owner_and_mode(self._path, aside)
                 # Closing the source here would release DuckDB's lock on it in this process.
                 shutil.copyfileobj(published, copy)
-                shutil.copymode(self._path, aside)
             yield
 
     def _locked(self) -> AbstractContextManager[None]:

@@ -55,6 +55,8 @@ class GlueCatalog:
     longest_name: int | None = LONGEST_NAME
     longest_type: int | None = 131_072
     shared = True
+    # Glue has no call that changes several tables.
+    writers = 8
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""Publish the tables of a run with one catalog update each; undo all updates if one fails."""
+"""Publish the tables of a run; undo all updates if one fails."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ from functools import partial
 
 from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.catalogs.statistics import StatisticsPublication
-from bucketwheel.contracts import Catalog, CatalogTable, Fence, Services, StatisticsCatalog, TableStatistics
-from bucketwheel.contracts.catalog import STATISTICS, same_definition, same_location, same_version
-from bucketwheel.errors import BucketwheelError, ConcurrentPublishError, ForeignTableError, VerificationError
-from bucketwheel.formatting import counted
+from bucketwheel.catalogs.updates import Updates
+from bucketwheel.contracts import (
+    Catalog,
+    CatalogTable,
+    Fence,
+    Services,
+    StatisticsCatalog,
+    TableChange,
+    TableStatistics,
+)
+from bucketwheel.contracts.catalog import STATISTICS, same_definition, same_location
+from bucketwheel.errors import ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.runs.claims import claim_shown
 from bucketwheel.runs.manifest import (
     CopiedTable,
@@ -29,11 +37,6 @@ DATASET = "bucketwheel.dataset"
 # publication has its own id, each changes the version of every table, and the catalog refuses the late writer.
 PUBLICATION = "bucketwheel.publication"
 _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
-
-# Maximum number of tables that a note lists.
-_LISTED = 6
-
-_Change = tuple[CatalogTable, CatalogTable | None]
 
 
 def definitions(
@@ -181,12 +184,12 @@ def publish_all(
     then: Callable[[], None] = lambda: None,
     replacing: Callable[[Collection[str]], None] = lambda _: None,
 ) -> PublishResult:
-    """Point every table at its new definition; if one update fails, undo those before it.
+    """Point every table at its new definition; if an update fails, undo those before it.
 
-    Tables that are already up to date are skipped. `replacing` is called before the first update with the ids of
-    the runs that are replaced. `then` is called after the last update; if it fails, all updates are undone.
-    The fence is held from the first catalog read on and is checked again before each update, because some fences
-    cannot exclude other writers.
+    Tables that are already up to date are skipped; `updates.py` changes the others. `replacing` is called before the
+    first update with the ids of the runs that are replaced. `then` is called after the last update; if it fails, all
+    updates are undone. The fence is held from the first catalog read on and is checked again before each update,
+    because some fences cannot exclude other writers.
 
     Raises:
         ForeignTableError: tables exist that Bucketwheel did not create for this dataset, and `adopt` is off;
@@ -200,30 +203,47 @@ def publish_all(
         if not adopt:
             _refuse_foreign([(table.name, table.parameters.get(DATASET)) for table in tables], before)
         replacing(_replaced(tables, before))
-        changed: list[_Change] = []
-        statistics = StatisticsPublication(catalog, tables)
+        statistics, updates = StatisticsPublication(catalog, tables), Updates(catalog, fence)
         try:
+            changes = []
             for table, previous in zip(tables, before, strict=True):
                 if previous is None or not same_definition(previous, table):
-                    with fence.guard():
-                        changed.append(_put(catalog, fence, statistics.withdraw(previous, table), previous))
+                    changes.append(TableChange(_without_statistics(statistics, fence, table, previous), previous))
+            updates.make(changes)
             _check_shown(catalog, tables)
             with fence.guard():
                 then()
         except BaseException as error:
-            if _undo(catalog, fence, changed, error):
+            if updates.undo(error):
                 statistics.restore(error)
             raise
         warnings = statistics.publish(tables, fence)
     return PublishResult(
         tables=tuple(
             PublishedTable(
-                name=table.name, location=table.location, previous_location=previous.location if previous else None
+                name=table.name, location=table.location, previous_location=_previous_location(table, previous)
             )
             for table, previous in zip(tables, before, strict=True)
         ),
         warnings=warnings,
     )
+
+
+def _without_statistics(
+    statistics: StatisticsPublication, fence: Fence, table: CatalogTable, previous: CatalogTable | None
+) -> CatalogTable:
+    """Delete the statistics of a table that is about to change, if the catalog holds any; return its definition."""
+    if not statistics.needed:
+        return table
+    with fence.guard():
+        return statistics.withdraw(previous, table)
+
+
+def _previous_location(table: CatalogTable, previous: CatalogTable | None) -> str | None:
+    """Return the location that the update replaces; None if the table is new or already showed this run."""
+    if previous is None or previous.run_id == table.run_id:
+        return None
+    return previous.location
 
 
 def _replaced(tables: Sequence[CatalogTable], before: Sequence[CatalogTable | None]) -> set[str]:
@@ -275,28 +295,6 @@ def _refuse_foreign(tables: Sequence[tuple[str, str | None]], before: Sequence[C
         )
 
 
-def _put(catalog: Catalog, fence: Fence, table: CatalogTable, previous: CatalogTable | None) -> _Change:
-    try:
-        return catalog.put(table, previous), previous
-    except ConcurrentPublishError:
-        raise
-    except BaseException as error:
-        # The update may have succeeded anyway, for example if its response was lost.
-        shown = _shown_after(catalog, table, error)
-        if shown and not same_version(shown, previous):
-            _undo(catalog, fence, [(shown, previous)], error)
-        raise
-
-
-def _shown_after(catalog: Catalog, table: CatalogTable, cause: BaseException) -> CatalogTable | None:
-    try:
-        shown = catalog.get(table.name)
-    except Exception as error:  # noqa: BLE001 any error here must not hide the original one
-        cause.add_note(f"cannot tell whether table {table.name!r} was changed: {error}")
-        return None
-    return shown if shown and same_definition(shown, table) else None
-
-
 def _check_shown(catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
     """Raise if a writer that lost its lease overwrote a table that was already correct."""
     for table, current in zip(tables, _before(catalog, tables), strict=True):
@@ -305,49 +303,3 @@ def _check_shown(catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
                 f"another writer changed table {table.name!r} while this run published it; check "
                 "`bucketwheel runs`, then run again"
             )
-
-
-def _undo(catalog: Catalog, fence: Fence, changed: Sequence[_Change], cause: BaseException) -> bool:
-    """Undo updates in reverse order; return False if the lease is lost, and leave the other tables as they are.
-
-    Another writer may have confirmed or published these tables meanwhile, or deleted the files of the earlier run.
-    """
-    left, done = list(changed), 0
-    held = True
-    while left and held:
-        now, previous = left[-1]
-        try:
-            with fence.guard():
-                left.pop()
-                done += _restored(catalog, now, previous, cause)
-        except BucketwheelError as error:
-            held = False
-            cause.add_note(_left_text(left, error))
-    if done:
-        were = "was" if done == 1 else "were"
-        cause.add_note(f"restored {counted(done, 'table')} that {were} updated before the failure")
-    return held
-
-
-def _restored(catalog: Catalog, now: CatalogTable, previous: CatalogTable | None, cause: BaseException) -> bool:
-    """Restore one table and return whether that succeeded; note a failure, so that the others are restored too."""
-    try:
-        if previous is None:
-            catalog.remove(now)
-        else:
-            catalog.put(previous, now)
-    except Exception as error:  # noqa: BLE001 the other tables must still be restored
-        cause.add_note(f"table {now.name!r} could not be restored: {error}")
-        return False
-    return True
-
-
-def _left_text(left: Sequence[_Change], why: BucketwheelError) -> str:
-    names = [now.name for now, _ in left]
-    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-    dataset, run_id = left[0][0].parameters.get(DATASET, ""), left[0][0].run_id
-    return (
-        f"{counted(len(left), 'table')} may still show run {run_id}, because this command may no longer restore them "
-        f"({why}): {listed}. Wait for the other command, look at `bucketwheel tables {dataset}`, and if the tables "
-        f"show several runs, repair them with `bucketwheel run {dataset}` or `bucketwheel rollback RUN_ID`"
-    )

@@ -30,6 +30,11 @@ class StatisticsPublication:
         self._warnings: list[str] = []
         self._stopped = False
 
+    @property
+    def needed(self) -> bool:
+        """Whether the catalog holds statistics, so that those of changing tables have to be deleted."""
+        return self._catalog is not None
+
     def withdraw(self, previous: CatalogTable | None, table: CatalogTable) -> CatalogTable:
         """Delete the statistics of a table that is about to change, and return its new definition.
 

@@ -10,7 +10,14 @@ A stage gets the manifest with the results of earlier stages and a `Services` re
 never calls another stage. `plugins.py` finds backends by name and imports them when they are chosen.
 """
 
-from bucketwheel.contracts.catalog import Catalog, CatalogTable, StatisticsCatalog, TableStatistics
+from bucketwheel.contracts.catalog import (
+    AtomicCatalog,
+    Catalog,
+    CatalogTable,
+    StatisticsCatalog,
+    TableChange,
+    TableStatistics,
+)
 from bucketwheel.contracts.engine import BucketCheck, BucketJob, Engine, EngineStatistics, Slice, TableLayout
 from bucketwheel.contracts.executor import SqlExecutor, Statement, TableCopy
 from bucketwheel.contracts.stage import (
@@ -25,6 +32,7 @@ from bucketwheel.contracts.stage import (
 )
 
 __all__ = [
+    "AtomicCatalog",
     "BucketCheck",
     "BucketJob",
     "Catalog",
@@ -42,6 +50,7 @@ __all__ = [
     "Stage",
     "Statement",
     "StatisticsCatalog",
+    "TableChange",
     "TableCopy",
     "TableLayout",
     "TableStatistics",

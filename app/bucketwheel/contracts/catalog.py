@@ -45,6 +45,27 @@ class CatalogTable:
         """The run that wrote the files, or None if Bucketwheel did not create the table."""
         return self.parameters.get("bucketwheel.run_id")
 
+    @property
+    def dataset(self) -> str | None:
+        """The dataset that the table belongs to, or None if Bucketwheel did not create the table."""
+        return self.parameters.get("bucketwheel.dataset")
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """A change of one table, as the arguments of `Catalog.put`; without `table`, the table is removed."""
+
+    table: CatalogTable | None
+    replacing: CatalogTable | None
+
+    @property
+    def name(self) -> str:
+        """The name of the table."""
+        table = self.table or self.replacing
+        if table is None:
+            raise ValueError("a change needs a table to put or to remove")
+        return table.name
+
 
 def same_version(current: CatalogTable | None, expected: CatalogTable | None) -> bool:
     """Return whether both have the same version and location, or both are None."""
@@ -117,6 +138,9 @@ class Catalog(Protocol):
         longest_name: maximum number of characters of a table or column name, None for no limit.
         longest_type: maximum number of characters of a column's Hive type, None for no limit.
         shared: whether SQL engines read the tables of the catalog, so that a `SqlExecutor` can copy them.
+
+    A catalog that cannot change several tables in one update (see `AtomicCatalog`) may declare `writers`, the number
+    of tables that Bucketwheel changes in parallel; the default is 1.
     """
 
     typed: bool
@@ -157,6 +181,43 @@ class Catalog(Protocol):
     def tables(self) -> Sequence[CatalogTable]:
         """Return every table of the database, by name."""
         ...
+
+
+@runtime_checkable
+class AtomicCatalog(Protocol):
+    """What a catalog offers, besides `Catalog`, if it changes several tables in one update."""
+
+    def put_all(self, changes: Sequence[TableChange]) -> Sequence[CatalogTable | None]:
+        """Make all changes in one update, or none; return each new table, None for a removed one.
+
+        Readers see all tables before the update or all after it.
+
+        Raises:
+            ConcurrentPublishError: a table is no longer the one in `replacing`; nothing changed.
+            CatalogError: the catalog refused; nothing changed.
+        """
+        ...
+
+
+def put_all(catalog: Catalog, changes: Sequence[TableChange]) -> list[CatalogTable | None]:
+    """Make all changes, in one update if the catalog can; otherwise one by one, up to the first that fails.
+
+    Raises:
+        ConcurrentPublishError: a table is no longer the one in `replacing`.
+        CatalogError: the catalog refused.
+    """
+    if isinstance(catalog, AtomicCatalog):
+        return list(catalog.put_all(changes))
+    return [make_change(catalog, change) for change in changes]
+
+
+def make_change(catalog: Catalog, change: TableChange) -> CatalogTable | None:
+    """Put or remove one table; return the new table, None if it was removed. Raises as `put_all` does."""
+    if change.table is not None:
+        return catalog.put(change.table, change.replacing)
+    if change.replacing is not None:
+        catalog.remove(change.replacing)
+    return None
 
 
 @runtime_checkable

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bucketwheel.contracts import Catalog
-from bucketwheel.contracts.catalog import same_definition
+from bucketwheel.contracts import AtomicCatalog, Catalog, TableChange
+from bucketwheel.contracts.catalog import put_all, same_definition
 from bucketwheel.errors import ConcurrentPublishError
 from bucketwheel.testing.tables import table_at
 
@@ -147,6 +147,31 @@ class CatalogContract:
         first = catalog.put(replace(table, parameters={**table.parameters, "old": "1"}), None)
         assert first.parameters["old"] == "1"
         assert "old" not in catalog.put(table, first).parameters
+
+    def test_several_changes_create_replace_and_remove_tables(self, catalog: Catalog, tmp_path: Path) -> None:
+        """Several changes create, replace and remove tables."""
+        old, gone = (catalog.put(table_at(tmp_path, name), None) for name in ("old", "gone"))
+        new, second = table_at(tmp_path, "new"), table_at(tmp_path, "old", "second")
+        changes = [TableChange(new, None), TableChange(second, old), TableChange(None, gone)]
+        made = put_all(catalog, changes)
+        assert made == [catalog.get("new"), catalog.get("old"), None]
+        assert [table.name for table in catalog.tables()] == ["new", "old"]
+        assert made[1] is not None
+        assert same_definition(made[1], second)
+        assert made[1].version != old.version
+
+    @pytest.mark.parametrize("failing", range(3))
+    def test_failed_change_stops_those_after_it(self, catalog: Catalog, tmp_path: Path, failing: int) -> None:
+        """A failed change stops those after it; `put_all` of a catalog also makes none of those before it."""
+        names = ("t1", "t2", "t3")
+        first = [catalog.put(table_at(tmp_path, name), None) for name in names]
+        changes = [TableChange(table_at(tmp_path, table.name, "second"), table) for table in first]
+        changes[failing] = TableChange(table_at(tmp_path, names[failing], "second"), None)
+        with pytest.raises(ConcurrentPublishError):
+            put_all(catalog, changes)
+        changed = 0 if isinstance(catalog, AtomicCatalog) else failing
+        runs = [table.run_id for table in catalog.tables()]
+        assert runs == ["run second"] * changed + ["run first"] * (3 - changed)
 
     @pytest.mark.parametrize(
         "name", ["with space", 'quo"te', "it's", "select", "1st", "ünïcode", "dots.in.it", "semi;colon--", "a[b]*?"]
