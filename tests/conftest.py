@@ -14,6 +14,7 @@ from hypothesis import settings
 
 import requirements
 from bucketwheel.sample import Sample, SampleSpec, write_sample
+from bucketwheel.storage import durable
 from project import WIDE, Project, Result
 
 # A machine that others use too is slow at times; that is no failure.
@@ -104,7 +105,7 @@ def aws(aws_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     # Whether data survives a power cut is not seen here, and waiting for a disk that others use takes long.
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(os, "sync", lambda: None)
+    monkeypatch.setattr(durable, "sync_file_system", lambda _: True)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@
       LeaseError                      exit 4   another process writes this dataset
       StorageError                    exit 1   a path cannot be read or written
         ChangedError                  exit 4   another writer modified the file
+      OutputError                     exit 1   the result of a command cannot be printed
       CatalogError                    exit 1   a catalog call failed
         ForeignTableError             exit 2   the table exists and is not Bucketwheel's
         ConcurrentPublishError        exit 4   the table changed between reading and publishing
@@ -195,6 +196,12 @@ class ChangedError(StorageError):
 
     exit_code = 4
     fix = "Wait until the other process has finished"
+
+
+class OutputError(BucketwheelError):
+    """The result of a command cannot be printed; the command has done its work."""
+
+    fix = "Redirect the output to a place that can be written"
 
 
 class CatalogError(BucketwheelError):

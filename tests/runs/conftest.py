@@ -10,7 +10,7 @@ from copies_support import Copying
 from aws_server import plain_client
 from bucketwheel import plugins
 from bucketwheel.executors import copy_tables
-from bucketwheel.storage import Storage
+from bucketwheel.storage import Storage, durable
 from bucketwheel.testing.clock import Clock
 from fake_executor import FakeExecutor
 from fake_sql import TinySql
@@ -21,7 +21,7 @@ from runs_support import JANUARY, Case
 @pytest.fixture(autouse=True)
 def no_disk_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(os, "sync", lambda: None)
+    monkeypatch.setattr(durable, "sync_file_system", lambda _: True)
 
 
 @pytest.fixture

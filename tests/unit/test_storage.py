@@ -9,7 +9,7 @@ import pytest
 
 from bucketwheel.errors import StorageError
 from bucketwheel.settings import StorageSettings
-from bucketwheel.storage import Storage, wrap_os_errors
+from bucketwheel.storage import Storage, durable, wrap_os_errors
 
 SETTINGS = StorageSettings(region="us-east-1")
 
@@ -21,6 +21,13 @@ def storage() -> Storage:
 
 def files(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+
+
+def record_syncs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the list of files and directories that are flushed from now on."""
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    return synced
 
 
 def test_written_file_is_read_and_replaced(storage: Storage, tmp_path: Path) -> None:
@@ -54,8 +61,7 @@ def test_failed_write_keeps_old_content_and_no_other_file(
 def test_durable_write_syncs_file_and_directory(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: list[Path] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    synced = record_syncs(monkeypatch)
     storage.write(str(tmp_path / "a"), b"x")
     # First the file under its temporary name, then the directory that holds the new name.
     assert [path.parent if path.suffix == ".tmp" else path for path in synced] == [tmp_path, tmp_path]
@@ -209,13 +215,50 @@ def test_delete_removes_only_named_path(storage: Storage, tmp_path: Path) -> Non
     assert files(tmp_path) == ["run10/a"]
 
 
-def test_flush_syncs_local_disks_only(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr(os, "sync", lambda: calls.append(1))
+def test_flush_syncs_local_disks_only(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+
+    def sync(descriptor: int) -> bool:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        return True
+
+    monkeypatch.setattr(durable, "sync_file_system", sync)
     storage.flush("s3://b/k")
-    assert calls == []
-    storage.flush("/data")
-    assert calls == [1]
+    assert synced == []
+    storage.flush(str(tmp_path))
+    assert synced == [tmp_path]
+
+
+def test_flush_fails_when_disk_cannot_write(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int) -> NoReturn:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(durable, "sync_file_system", fail)
+    with pytest.raises(StorageError, match=rf"{tmp_path}: cannot flush to disk: .*Input/output error"):
+        storage.flush(str(tmp_path))
+
+
+def test_flush_without_syncfs_syncs_each_file(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write(str(tmp_path / "a" / "b"), b"x", durable=False)
+    synced = record_syncs(monkeypatch)
+    monkeypatch.setattr(durable, "sync_file_system", lambda _: False)
+    storage.flush(str(tmp_path))
+    assert synced == [tmp_path / "a" / "b", tmp_path / "a", tmp_path]
+
+
+def test_durable_write_syncs_names_of_new_directories(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = record_syncs(monkeypatch)
+    storage.write(str(tmp_path / "a" / "b" / "c"), b"x")
+    assert [path for path in synced if path.suffix != ".tmp"] == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+    synced.clear()
+    storage.delete(str(tmp_path / "a" / "b" / "c"))
+    assert synced == [tmp_path / "a" / "b"]
 
 
 @pytest.mark.parametrize(

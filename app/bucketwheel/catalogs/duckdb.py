@@ -208,7 +208,7 @@ class DuckdbCatalog:
                     with wrap_os_errors(str(self._path), "write"):
                         flush(aside)
                         aside.replace(self._path)
-                    with suppress(OSError):
+                        # An error here is one of the update, which the caller then undoes.
                         flush(self._path.parent)
             finally:
                 self._sweep()

@@ -227,13 +227,20 @@ def _files(env: str, directory: Path | str | None) -> list[Path]:
         raise ConfigError(
             f"{base}: is a link to {base.readlink()}, which does not exist; restore it, or delete the link"
         )
-    known = sorted(path.stem for path in folder.glob("*.yaml") if path != base)
+    known = _environments(folder)
     # The default environment needs no file of its own.
     if chosen not in files and (env != DEFAULT_ENV or chosen.is_symlink()):
         raise ConfigError(f"--env {env}: {chosen} does not exist; {_hint(env, sorted({*known, DEFAULT_ENV}))}")
     if directory is not None and not files and not known:
         raise ConfigError(f"--conf {folder}: no .yaml files; put base.yaml and <env>.yaml there")
     return files
+
+
+def _environments(folder: Path) -> list[str]:
+    try:
+        return sorted(path.stem for path in folder.glob("*.yaml") if path.name != "base.yaml")
+    except OSError as error:
+        raise ConfigError(f"--conf {folder}: cannot be listed: {error.strerror}") from error
 
 
 class _SetTwiceError(ConfigError):

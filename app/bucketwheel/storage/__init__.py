@@ -40,7 +40,7 @@ class _Files(Protocol):
     def hide_directory(self, path: str) -> str: ...
     def sweep(self, path: str) -> None: ...
     def abandon_uploads(self, path: str, part: str) -> None: ...
-    def flush(self) -> None: ...
+    def flush(self, path: str) -> None: ...
 
 
 class Storage:
@@ -198,9 +198,14 @@ class Storage:
             files.abandon_uploads(path, part)
 
     def flush(self, location: str) -> None:
-        """Make everything written so far durable on local disk."""
-        files, _ = self._at(location)
-        files.flush()
+        """Flush everything below a directory to its local disk, so that it survives a power cut once this returns.
+
+        Raises:
+            StorageError: the disk could not write some data.
+        """
+        files, path = self._at(location)
+        with wrap_os_errors(location, "flush to disk"):
+            files.flush(path)
 
 
 _LOCAL = LocalFiles()

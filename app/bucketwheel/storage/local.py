@@ -15,8 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
+from bucketwheel.storage.durable import flush, flush_below, fsync, make_directories
 from bucketwheel.storage.late_tasks import finish, open_unfinished
 from bucketwheel.storage.locations import HIDDEN, Entry, source_changed
+
+# Plug-ins import `flush` from here.
+__all__ = ["LocalFiles", "flush"]
 
 _LOCAL = fs.LocalFileSystem()
 _BUFFER_BYTES = 2**18
@@ -76,14 +80,17 @@ class LocalFiles:
     def write(self, path: str, content: bytes, durable: bool) -> None:
         """Replace a file atomically."""
         parent = Path(path).parent
-        parent.mkdir(parents=True, exist_ok=True)
+        if durable:
+            make_directories(parent)
+        else:
+            parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")
         try:
             with temporary.open("wb") as file:
                 file.write(content)
                 if durable:
                     file.flush()
-                    os.fsync(file.fileno())
+                    fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -118,9 +125,11 @@ class LocalFiles:
         Path(path).mkdir(parents=True, exist_ok=True)
 
     def delete(self, path: str) -> None:
-        """Delete one file if it exists."""
+        """Delete one file if it exists; it stays deleted after a power cut."""
         if _LOCAL.get_file_info(path).type == fs.FileType.File:
             _LOCAL.delete_file(path)
+            with suppress(FileNotFoundError):
+                flush(Path(path).parent)
 
     def delete_directory(self, path: str) -> None:
         """Delete a directory and its contents if it exists."""
@@ -150,9 +159,9 @@ class LocalFiles:
     def abandon_uploads(self, path: str, part: str) -> None:
         """Do nothing: unfinished files are in scratch directories, which runs delete."""
 
-    def flush(self) -> None:
-        """Make everything written so far durable."""
-        os.sync()
+    def flush(self, path: str) -> None:
+        """Flush everything below a directory to disk."""
+        flush_below(Path(path))
 
 
 def _entries(path: str, recursive: bool, above: Sequence[_Inode]) -> Iterator[Entry]:
@@ -219,12 +228,3 @@ def _version(status: os.stat_result) -> str:
 def _modified(status: os.stat_result) -> str:
     # Rounded as pyarrow rounds it, because fingerprints of earlier runs contain its result.
     return datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC).isoformat()
-
-
-def flush(path: Path) -> None:
-    """Flush a file or a directory to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.storage import wrap_os_errors
+from bucketwheel.storage.durable import make_directories
 
 _POLL_SECONDS = 0.005
 # Longer than a publication takes; only a holder that was suspended in the middle reaches it.
@@ -25,15 +27,19 @@ def file_lock(path: Path, refused: Callable[[], BucketwheelError], seconds: floa
         StorageError: the file cannot be created.
     """
     with wrap_os_errors(str(path), "lock"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a")
-    with lock:
+        make_directories(path.parent)
+        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
         deadline = time.monotonic() + seconds
-        while not _try_lock(path, lock.fileno()):
+        while not _try_lock(path, lock):
             if time.monotonic() >= deadline:
                 raise refused()
             time.sleep(_POLL_SECONDS)
         yield
+    finally:
+        # Nothing was written, and the lock ends even if the disk reports an error here.
+        with suppress(OSError):
+            os.close(lock)
 
 
 def _try_lock(path: Path, descriptor: int) -> bool:

@@ -188,7 +188,7 @@ class S3Objects:
         bucket, key = bucket_and_key(path)
         abandon_uploads(self._client, bucket, f"{key}/", lambda upload_key: f"/{part}/" in f"/{upload_key}")
 
-    def flush(self) -> None:
+    def flush(self, path: str) -> None:
         """Do nothing: S3 objects are always durable."""
 
     def _delete_keys(self, bucket: str, keys: Sequence[dict[str, str]]) -> None:
