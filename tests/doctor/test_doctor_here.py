@@ -156,7 +156,7 @@ def test_compare_unsupported_spark_fails() -> None:
 
 
 def test_ranges_match_constraints_files() -> None:
-    newest = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    newest = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
     needed = "\n".join((*project["dependencies"], *extras))

@@ -26,7 +26,7 @@ _ATTRIBUTE = re.compile(r'<(?:a|img|script|link|iframe)\b[^>]*?\b(href|src)="([^
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("mkdocs") is None:
-        pytest.fail("mkdocs is not installed: pip install -c constraints.txt --group docs")
+        pytest.fail("mkdocs is not installed: make venv")
     from site_tools.build import make_site
 
     work = tmp_path_factory.mktemp("work")
