@@ -22,6 +22,7 @@ from typing import Any, Final
 import yaml
 
 from bucketwheel.errors import BucketwheelError, VerificationError
+from bucketwheel.safe_text import one_line
 from bucketwheel.settings.loading import Configuration
 from bucketwheel.settings.secrets import secrets_in
 
@@ -109,8 +110,8 @@ def advice(remedy: Remedy, command: str, run_id: str = "") -> str:
     fixes = [*([remedy.fix] if remedy.fix else []), *(f"fill in {name}" for name in hidden)]
     if fixes:
         text = " and ".join(fixes)
-        return f"{text[:1].upper()}{text[1:]}{_AGAIN}{shlex.join(words)}"
-    return f"{RESUME if resumes else NEW_RUN}{shlex.join(words)}"
+        return one_line(f"{text[:1].upper()}{text[1:]}{_AGAIN}{shlex.join(words)}")
+    return one_line(f"{RESUME if resumes else NEW_RUN}{shlex.join(words)}")
 
 
 def advice_of(error: BaseException) -> str:

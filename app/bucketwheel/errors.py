@@ -46,6 +46,8 @@ import signal
 from collections.abc import Iterable, Mapping
 from typing import Self
 
+from bucketwheel.safe_text import several_lines
+
 
 class BucketwheelError(Exception):
     """Base class of all errors; the message names the object, the value and the fix.
@@ -78,8 +80,11 @@ class BucketwheelError(Exception):
         self.others: tuple[BucketwheelError, ...] = ()
 
     def __str__(self) -> str:
-        """Return the message, followed by those of the errors that were found at the same time."""
-        return "\nand ".join([super().__str__(), *(str(other) for other in self.others)])
+        """Return the message, followed by those of the errors that were found at the same time.
+
+        Control characters are escaped, because messages name things of the outside world.
+        """
+        return "\nand ".join([several_lines(super().__str__()), *(str(other) for other in self.others)])
 
     def found_with(self, others: Iterable[BucketwheelError]) -> Self:
         """Return this error with others, so that one round of fixes is enough for all of them."""

@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from bucketwheel.safe_text import one_line, several_lines
+
 
 def count_text(value: float) -> str:
     """Return a number, rounded to an integer, with commas."""
@@ -56,8 +58,8 @@ def time_text(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table with aligned columns; numbers are aligned right."""
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    """Return a table with aligned columns; numbers are aligned right, control characters escaped."""
+    cells = [[one_line(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     right = [i > 0 and all(_is_number(row[i]) for row in cells[1:]) for i in range(len(header))]
     lines = [
@@ -72,15 +74,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> str:
     """Return a table as HTML, for notebooks; the title is above it."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    above = f"<p>{html.escape(title)}</p>" if title else ""
+    head = "".join(f"<th>{html.escape(several_lines(name))}</th>" for name in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(several_lines(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    above = f"<p>{html.escape(several_lines(title))}</p>" if title else ""
     return f"{above}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def html_list(lines: Iterable[str]) -> str:
     """Return lines as an HTML list; empty without lines."""
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{html.escape(several_lines(line))}</li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
 
 

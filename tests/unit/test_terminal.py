@@ -37,7 +37,7 @@ def as_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> Terminal:
 
 
 def lines_of(text: str) -> list[str]:
-    return click.unstyle(text).splitlines()
+    return click.unstyle(terminal.plain(text)).splitlines()
 
 
 def test_table_omits_optional_columns_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +62,9 @@ def test_table_without_room_becomes_blocks(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_table_paints_status_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    as_terminal(monkeypatch, 60)
-    text = terminal.table(("run", "status"), [("failed-run", "failed"), ("x", "finished")])
+    stream = as_terminal(monkeypatch, 60)
+    terminal.echo(terminal.table(("run", "status"), [("failed-run", "failed"), ("x", "finished")]))
+    text = stream.getvalue()
     assert "\x1b[31mfailed\x1b[0m" in text
     assert "failed-run" in text
     assert "\x1b[32mfinished\x1b[0m" in text

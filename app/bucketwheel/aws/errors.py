@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from bucketwheel.errors import BucketwheelError
+from bucketwheel.safe_text import one_line
 
 _DENIED = {
     "403",
@@ -88,7 +89,7 @@ def wrap_aws_errors(kind: Callable[[str], BucketwheelError], thing: str) -> Iter
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        raise kind(f"{thing}: {explain(error)}") from error
+        raise kind(one_line(f"{thing}: {explain(error)}")) from error
 
 
 def explain(error: ClientError | BotoCoreError) -> str:

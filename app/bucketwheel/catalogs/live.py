@@ -22,6 +22,7 @@ from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import CopiedTable, Manifest
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.store import RunStore
+from bucketwheel.safe_text import one_line
 from bucketwheel.settings import CatalogSettings
 from bucketwheel.storage import Storage
 
@@ -124,7 +125,7 @@ class LiveDataset:
         parts = []
         for snapshot in reversed(self.snapshots):
             names = [table.table for table in self.current if table.snapshot_dt == snapshot]
-            listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            listed = ", ".join(map(one_line, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             parts.append(f"{snapshot}: {listed}")
         # snapshot_dt.txt covers final tables only.
         record = "; metadata/snapshot_dt.txt names the oldest" if self.published[0].kind == "final" else ""

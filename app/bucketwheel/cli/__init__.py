@@ -7,6 +7,7 @@ Each command imports the modules that read Parquet itself, so that `--help` is i
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from bucketwheel.cli import completing, deploy, doctor, history, package, pipeli
 from bucketwheel.cli.options import Invocation, color_option
 from bucketwheel.cli.signals import terminate_cleanly, uninterrupted
 from bucketwheel.cli.streams import usable_streams
-from bucketwheel.cli.terminal import echo
+from bucketwheel.cli.terminal import echo, echo_whole
 from bucketwheel.errors import BucketwheelError, EngineError, OutputError, StorageError, UsageError
 
 
@@ -72,8 +73,11 @@ def _run(invocation: Invocation) -> int:
     except click.ClickException as error:
         usage = UsageError(error.format_message())
         if invocation.output == "text":
+            # Click would print the words of the command line as they are.
+            text = io.StringIO()
+            error.show(file=text)
             with uninterrupted():
-                error.show()
+                echo_whole(text.getvalue(), err=True, nl=False)
         else:
             _show(invocation, usage, "")
         return error.exit_code

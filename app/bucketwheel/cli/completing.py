@@ -23,6 +23,7 @@ from click.shell_completion import (
 )
 
 from bucketwheel.errors import BucketwheelError
+from bucketwheel.safe_text import one_line
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
@@ -82,10 +83,15 @@ def _completing(names: Callable[[Configuration, click.Context], Iterable[str]]) 
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
         with suppress(BucketwheelError, OSError):
-            return [CompletionItem(name) for name in names(_config(context), context) if name.startswith(incomplete)]
+            return _items(names(_config(context), context), incomplete)
         return []
 
     return complete
+
+
+def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Return the names that begin so, without those that would disturb the terminal."""
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and one_line(name) == name]
 
 
 def _config(context: click.Context) -> Configuration:
@@ -108,10 +114,10 @@ def _run_ids(config: Configuration, context: click.Context) -> Iterator[str]:
 
 def complete_stages(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the last of several stages that commas separate."""
-    before, comma, last = incomplete.rpartition(",")
+    before, comma = incomplete.rpartition(",")[:2]
     with suppress(BucketwheelError, OSError):
         names = [name for name in _config(context).settings.stages if name not in before.split(",")]
-        return [CompletionItem(f"{before}{comma}{name}") for name in names if name.startswith(last)]
+        return _items((f"{before}{comma}{name}" for name in names), incomplete)
     return []
 
 
@@ -124,13 +130,13 @@ def complete_env(context: click.Context, _: click.Parameter, incomplete: str) ->
     folder = Path(context.params.get("conf") or "conf")
     with suppress(OSError):
         names = sorted({"local", *(path.stem for path in folder.glob("*.yaml"))} - {"base"})
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return _items(names, incomplete)
     return []
 
 
 def complete_engine(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a built-in engine."""
-    return [CompletionItem(name) for name in ("arrow", "spark") if name.startswith(incomplete)]
+    return _items(("arrow", "spark"), incomplete)
 
 
 complete_dataset = _completing(_datasets)

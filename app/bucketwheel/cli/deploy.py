@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bucketwheel.cli.options import configured, output_option, package_option, print_json
+from bucketwheel.cli.terminal import echo_whole
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
@@ -32,7 +33,7 @@ def _render(config: Configuration, form: str, path: str | None) -> None:
     from bucketwheel import api
 
     template = api.deploy_render(config, "json" if form == "json" else "yaml", path)
-    click.echo(template if path is None else path, nl=path is not None)
+    echo_whole(template if path is None else path, nl=path is not None)
 
 
 @deploy.command("diff")
@@ -42,7 +43,7 @@ def _diff(config: Configuration) -> None:
     """Show how the template differs from the deployed one; changes nothing."""
     from bucketwheel import api
 
-    click.echo(api.deploy_diff(config) or "no difference")
+    echo_whole(api.deploy_diff(config) or "no difference")
 
 
 @deploy.command("import")
@@ -61,20 +62,20 @@ def _import(config: Configuration, names: tuple[str, ...], dry_run: bool, yes: b
 
     imported = api.deploy_import(config, names, lambda text: _confirm(text, yes), _echo, dry_run)
     if dry_run:
-        click.echo("\n".join(map(str, imported.resources)) or "nothing to import")
+        echo_whole("\n".join(map(str, imported.resources)) or "nothing to import")
         return
     if not imported.done:
-        click.echo("nothing was changed")
+        echo_whole("nothing was changed")
         raise click.Abort
     if not imported.resources:
-        click.echo("nothing to import: no resource of the template exists outside of the stack")
+        echo_whole("nothing to import: no resource of the template exists outside of the stack")
         return
-    click.echo(f"stack {imported.stack}: {counted(len(imported.resources), 'resource')} imported")
+    echo_whole(f"stack {imported.stack}: {counted(len(imported.resources), 'resource')} imported")
     applied = api.deploy_apply(config, lambda text: _confirm(text, yes), _echo)
     if not applied.done:
-        click.echo("imported, but not updated: `bucketwheel deploy apply` updates the stack")
+        echo_whole("imported, but not updated: `bucketwheel deploy apply` updates the stack")
         raise click.Abort
-    click.echo(f"stack {applied.stack}: {counted(len(applied.changes), 'change')}")
+    echo_whole(f"stack {applied.stack}: {counted(len(applied.changes), 'change')}")
 
 
 @deploy.command("apply")
@@ -91,11 +92,11 @@ def _apply(config: Configuration, yes: bool, output: str) -> None:
     if output == "json":
         print_json({**vars(applied), "changes": [vars(change) for change in applied.changes]})
     elif not applied.done:
-        click.echo("nothing was changed")
+        echo_whole("nothing was changed")
     else:
         what = counted(len(applied.changes), "change") if applied.changes else "already up to date"
         lines = [f"stack {applied.stack}: {what}", *(f"{name}: {value}" for name, value in applied.outputs.items())]
-        click.echo("\n".join(lines))
+        echo_whole("\n".join(lines))
     if not applied.done:
         raise click.Abort
 
@@ -111,15 +112,15 @@ def _destroy(config: Configuration, yes: bool, delete_buckets: bool) -> None:
     from bucketwheel import api
 
     if not api.deploy_destroy(config, lambda text: _confirm(text, yes), _echo, delete_buckets):
-        click.echo("nothing was deleted")
+        echo_whole("nothing was deleted")
         raise click.Abort
-    click.echo("deleted")
+    echo_whole("deleted")
 
 
 def _confirm(text: str, yes: bool) -> bool:
-    click.echo(text, err=True)
+    echo_whole(text, err=True)
     return yes or click.confirm("Continue?", err=True)
 
 
 def _echo(text: str) -> None:
-    click.echo(text, err=True)
+    echo_whole(text, err=True)

@@ -9,8 +9,9 @@ import click
 
 from bucketwheel.cli.completing import complete_dataset, complete_run
 from bucketwheel.cli.options import configured, dataset_argument, invocation, output_option, print_json, run_argument
-from bucketwheel.cli.terminal import echo
+from bucketwheel.cli.terminal import echo, echo_whole
 from bucketwheel.errors import CatalogError
+from bucketwheel.safe_text import one_line
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration, Progress
@@ -75,7 +76,7 @@ def show(config: Configuration, run_id: str, output: str, verbose: bool) -> None
         echo(f"\n{stages_text(manifest)}")
     for record in manifest.stages.values():
         for warning in record.result.get("warnings", ()):
-            echo(f"warning: {warning}")
+            echo(f"warning: {one_line(warning)}")
     if manifest.error:
         echo(f"failed: {manifest.error}")
     for note in manifest.notes:
@@ -145,7 +146,7 @@ def rollback(
         return
     echo(rollback_text(config, manifest))
     if verbose:
-        echo("\n".join(f"published {table.name} -> {table.location}" for table in result.tables))
+        echo("\n".join(one_line(f"published {table.name} -> {table.location}") for table in result.tables))
 
 
 @click.command()
@@ -206,12 +207,12 @@ def report(config: Configuration, run_id: str, path: str | None) -> None:
     """Write an HTML report with charts about one run."""
     from bucketwheel import api
 
-    click.echo(api.write_report(config, run_id, path))
+    echo_whole(api.write_report(config, run_id, path))
 
 
 def _warn(text: str) -> None:
     if invocation().output == "text":
-        echo(f"warning: {text}", err=True)
+        echo(f"warning: {one_line(text)}", err=True)
     else:
         invocation().json_log().write("WARNING", text)
 
@@ -219,7 +220,7 @@ def _warn(text: str) -> None:
 def _warnings_and_kept(step: Progress) -> None:
     _warnings_only(step)
     if step.state == "skipped":
-        echo(step.message, err=True)
+        echo(one_line(step.message), err=True)
 
 
 def _warnings_only(step: Progress) -> None:

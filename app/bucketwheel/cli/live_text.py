@@ -9,6 +9,7 @@ from typing import Any
 from bucketwheel.api import BucketResult, DiscoverResult, LiveDataset, LiveTable, RunState
 from bucketwheel.cli.terminal import table
 from bucketwheel.formatting import counted, size_text
+from bucketwheel.safe_text import one_line
 
 _TIME_LENGTH = len("2025-11-01T04:11")
 
@@ -16,13 +17,14 @@ _TIME_LENGTH = len("2025-11-01T04:11")
 def tables_text(live: LiveDataset) -> str:
     """Return the published tables of a dataset, one line each, and the other tables if they show other runs."""
     if not live.published:
-        text = f"{live.dataset}: no table is published"
+        text = f"{one_line(live.dataset)}: no table is published"
         return f"{text}\n\n{_table(live.tables, names=True)}" if live.tables else text
+    dataset = one_line(live.dataset)
     snapshots = f"{'snapshot' if len(live.snapshots) == 1 else 'snapshots'} {', '.join(live.snapshots)}"
     runs = len({each.run_id for each in live.published})
     # Several snapshots show already that there are several runs.
     mixed = f" of {counted(runs, 'run')}" if runs > len(live.snapshots) == 1 else ""
-    head = f"{live.dataset}: {counted(len(live.published), 'table')}{mixed}, {snapshots}"
+    head = f"{dataset}: {counted(len(live.published), 'table')}{mixed}, {snapshots}"
     lines = [head, "", _table(live.published)]
     run_ids = {each.table: each.run_id for each in live.published}
     others = [each for each in live.tables if each not in live.published and run_ids.get(each.table) != each.run_id]

@@ -22,7 +22,7 @@ from bucketwheel.cli.completing import (
     complete_setting,
     complete_stages,
 )
-from bucketwheel.cli.terminal import Color, chosen_color
+from bucketwheel.cli.terminal import Color, chosen_color, echo_whole
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
@@ -298,4 +298,4 @@ def _flags(command: click.Command) -> set[str]:
 
 def print_json(value: object) -> None:
     """Print a result as JSON."""
-    click.echo(json.dumps(value, indent=1, default=str))
+    echo_whole(json.dumps(value, indent=1, default=str))

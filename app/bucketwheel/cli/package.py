@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bucketwheel.cli.options import configured, output_option, print_json
+from bucketwheel.cli.terminal import echo_whole
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
@@ -57,8 +58,8 @@ def package(
         print_json({**asdict(packed), "directory": str(packed.directory)})
         return
     rows = [(file.sha256, size_text(file.bytes), file.name) for file in packed.files]
-    click.echo(table(("sha256", "size", "file"), rows))
-    click.echo(f"\n{packed.digest}  {packed.directory}")
+    echo_whole(table(("sha256", "size", "file"), rows))
+    echo_whole(f"\n{packed.digest}  {packed.directory}")
     if packed.location:
         # The last line, for scripts.
-        click.echo(packed.location)
+        echo_whole(packed.location)

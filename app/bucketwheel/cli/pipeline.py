@@ -26,7 +26,7 @@ from bucketwheel.cli.options import (
     stages_option,
     tables_option,
 )
-from bucketwheel.cli.terminal import echo
+from bucketwheel.cli.terminal import echo, echo_whole
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
@@ -202,4 +202,4 @@ def sample(directory: str, **values: Any) -> None:
     written = api.sample(directory, api.SampleSpec(**values))
     change = [] if directory == "." else [shlex.join(["cd", directory])]
     next_commands = [*change, f"bucketwheel run {written.source.parent.name}"]
-    click.echo("\n  ".join([f"{written.description}\nThen:", *next_commands]))
+    echo_whole("\n  ".join([f"{written.description}\nThen:", *next_commands]))

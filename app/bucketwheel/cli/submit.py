@@ -20,6 +20,8 @@ from bucketwheel.cli.options import (
     stages_option,
     tables_option,
 )
+from bucketwheel.cli.terminal import echo_whole
+from bucketwheel.safe_text import one_line
 
 if TYPE_CHECKING:
     from bucketwheel.api import Configuration
@@ -101,18 +103,18 @@ def _submit(
         return
     head = f"{done.job}: run {done.state.run_id} {done.state.state}"
     if not done.state.ended:
-        click.echo(f"{head}\nfollow it with the same command and --token {done.token}")
+        echo_whole(f"{head}\nfollow it with the same command and --token {done.token}")
         return
-    click.echo(f"{head} after {_time(done.state.seconds)}, {done.state.cost:.2f} dollars")
+    echo_whole(f"{head} after {_time(done.state.seconds)}, {done.state.cost:.2f} dollars")
     for manifest in done.manifests:
         # The line above has the cost of the job.
         outcome = api.RunOutcome(manifest, changed=True)
         text = run_text(manifest, changed=True) if verbose else summary_text(config, outcome, with_cost=False)
         echo(f"\n{text}")
     for text in (text for summary in done.summaries for text in summary.warnings):
-        echo(f"warning: {text}")
+        echo(f"warning: {one_line(text)}")
     for text in done.problems:
-        echo(f"warning: {text}", err=True)
+        echo(f"warning: {one_line(text)}", err=True)
 
 
 class _JobView:
@@ -144,7 +146,7 @@ class _JobView:
         self._state = state.state
 
     def _echo(self, event: dict[str, Any], text: str) -> None:
-        click.echo(json.dumps(event) if self._json else text, err=True)
+        echo_whole(json.dumps(event) if self._json else text, err=True)
 
 
 def _time(seconds: float) -> str:

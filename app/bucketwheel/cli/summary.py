@@ -8,6 +8,7 @@ from bucketwheel import api
 from bucketwheel.cli.terminal import paint
 from bucketwheel.cli.text import cost_lines, drift_lines
 from bucketwheel.formatting import counted, size_text
+from bucketwheel.safe_text import one_line
 
 _LABEL = len("catalog") + 2
 
@@ -33,8 +34,8 @@ def _lines(config: api.Configuration, manifest: api.Manifest, state: str, with_t
     facts = [*_facts(config, manifest, with_time)]
     query = api.example_query(config, manifest)
     facts += [] if query is None else [("query", query)]
-    head = f"{manifest.dataset}: run {manifest.run_id} {state}"
-    return [head, *(f"{name:<{_LABEL}}{text}" for name, text in facts)]
+    head = f"{one_line(manifest.dataset)}: run {manifest.run_id} {state}"
+    return [head, *(f"{name:<{_LABEL}}{one_line(text)}" for name, text in facts)]
 
 
 def _facts(config: api.Configuration, manifest: api.Manifest, with_time: bool) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Fit results to the width of the terminal and color them.
 
 On a pipe or in a file, a line stays one line, and text is plain unless `--color always` is given.
+Everything that a command prints goes through `echo`, which escapes control characters: names can hold anything.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from bucketwheel import formatting
+from bucketwheel.safe_text import one_line, several_lines
 
 Color = bool | None
 
@@ -25,6 +27,12 @@ _STYLES = {
     "active": {"fg": "cyan"},
     "heading": {"bold": True},
 }
+# Mark painted text until `echo` prints it. Unicode reserves these noncharacters for use within a program, and
+# `safe_text` escapes them in names, so that no name can forge a style.
+_MARKS = {role: chr(0xFDD0 + number) for number, role in enumerate(_STYLES)}
+_ROLES = {mark: role for role, mark in _MARKS.items()}
+_END = "\ufddf"
+_PAINTED = re.compile(f"([{''.join(_ROLES)}])([^\ufdd0-\ufdef]*){_END}")
 # Words that begin a line of a result or an error.
 _PREFIXES = {
     "error:": "bad",
@@ -75,18 +83,36 @@ def width_of(stream: object = None) -> int | None:
 
 
 def paint(text: str, role: str) -> str:
-    """Return the text in the color of a role, if stdout takes colors."""
+    """Return the text, marked for `echo` to print it in the color of a role if stdout takes colors."""
     context = click.get_current_context(silent=True)
     color = context.color if context is not None else chosen_color("auto")
     colored = width_of() is not None if color is None else color
-    return click.style(text, **_STYLES[role]) if colored else text  # type: ignore[arg-type]
+    return f"{_MARKS[role]}{one_line(text)}{_END}" if colored else one_line(text)
+
+
+def plain(text: str) -> str:
+    """Return the text without the marks of `paint`."""
+    return _PAINTED.sub(r"\2", text)
+
+
+def _styled(text: str) -> str:
+    return _PAINTED.sub(lambda found: click.style(found[2], **_STYLES[_ROLES[found[1]]]), text)  # type: ignore[arg-type]
+
+
+def _escaped(text: str) -> str:
+    """Return the text with control characters escaped, but not the marks of `paint`."""
+    parts, end = [], 0
+    for found in _PAINTED.finditer(text):
+        parts += [several_lines(text[end : found.start()]), found[1], several_lines(found[2]), _END]
+        end = found.end()
+    return "".join([*parts, several_lines(text[end:])])
 
 
 def fitted(text: str, width: int | None) -> str:
     """Return the text with long lines wrapped between words; long commands get backslash continuations."""
     if width is None:
         return text
-    return "\n".join(part for line in text.splitlines() for part in _wrapped(line, width))
+    return "\n".join(part for line in text.split("\n") for part in _wrapped(line, width))
 
 
 def highlighted(line: str) -> str:
@@ -97,10 +123,22 @@ def highlighted(line: str) -> str:
     return line
 
 
-def echo(text: str, err: bool = False, color: Color = None) -> None:
-    """Print a text with wrapped lines and styled prefixes."""
-    lines = fitted(text, width_of(sys.stderr if err else sys.stdout)).splitlines()
-    click.echo("\n".join(map(highlighted, lines)), err=err, color=color)
+def echo(text: object, err: bool = False, color: Color = None, nl: bool = True) -> None:
+    """Print a text with wrapped lines and styled prefixes; control characters in it are escaped.
+
+    Args:
+        text: the text.
+        err: whether to print it to stderr.
+        color: whether to color it; None leaves it to the stream.
+        nl: whether to end the last line.
+    """
+    lines = fitted(_escaped(str(text)), width_of(sys.stderr if err else sys.stdout)).split("\n")
+    click.echo("\n".join(_styled(highlighted(line)) for line in lines), err=err, color=color, nl=nl)
+
+
+def echo_whole(text: object, err: bool = False, nl: bool = True) -> None:
+    """Print a text that must not be wrapped, such as JSON or YAML; control characters in it are escaped."""
+    click.echo(several_lines(text), err=err, nl=nl)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], optional: Sequence[str] = ()) -> str:
@@ -113,7 +151,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], optional: Seq
             row becomes a block of lines.
     """
     width = width_of()
-    given = [[str(cell) for cell in row] for row in rows]
+    given = [[one_line(cell) for cell in row] for row in rows]
     names, cells = list(header), [list(row) for row in given]
     for name in optional:
         if _fits(names, cells, width):
@@ -166,8 +204,8 @@ def _blocks(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) ->
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    plain = click.unstyle(line)
-    if len(plain) <= width or plain != line or set(line) <= {"-", " "}:
+    shown = plain(line)
+    if len(shown) <= width or shown != line or set(line) <= {"-", " "}:
         return [line]
     if command := _COMMAND.fullmatch(line):
         return [*wrapped(command["before"].rstrip(), width, _INDENT), *command_lines(command["command"], width)]

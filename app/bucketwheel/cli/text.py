@@ -20,6 +20,7 @@ from bucketwheel.api import (
 )
 from bucketwheel.cli.terminal import paint, table, width_of, wrapped
 from bucketwheel.formatting import counted, size_text
+from bucketwheel.safe_text import one_line
 
 _STATES = {"ok": "good", "failed": "bad", "warning": "doubtful"}
 _STATE_WIDTH = 9
@@ -48,7 +49,8 @@ def project_text(project: NewProject) -> str:
     # Relative paths in the configuration start at the project.
     directory = os.path.normpath(project.directory)
     lines += [] if directory == "." else [f"  cd {shlex.quote(directory)}"]
-    return "\n".join([*lines, *(f"  bucketwheel {word} {shlex.quote(project.dataset)}" for word in ("plan", "run"))])
+    lines += [f"  bucketwheel {word} {shlex.quote(project.dataset)}" for word in ("plan", "run")]
+    return "\n".join(map(one_line, lines))
 
 
 def plan_text(plan: Plan) -> str:
@@ -69,7 +71,7 @@ def plan_text(plan: Plan) -> str:
     files = sum(t.files for t in plan.size.tables)
     layout = f"{counted(plan.size.bucket_count, 'bucket' if plan.size.bucketed else 'file')} per table"
     lines = [
-        f"{plan.dataset}, snapshot {plan.discover.snapshot_dt}: {counted(plan.discover.rows, 'row')} in "
+        f"{one_line(plan.dataset)}, snapshot {plan.discover.snapshot_dt}: {counted(plan.discover.rows, 'row')} in "
         f"{counted(len(plan.discover.files), 'file')}, {size_text(plan.discover.bytes)}",
         f"stages: {', '.join(plan.stages)}; {layout}, hash {plan.size.hash}",
         f"reads {size_text(plan.size.bytes_to_read)} in {counted(len(plan.size.slices), 'slice')}, "
@@ -78,9 +80,9 @@ def plan_text(plan: Plan) -> str:
         table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows, ("rows", "columns", "bytes/file")),
     ]
     lines += [] if plan.drift is None else ["", *drift_lines(plan.drift)]
-    lines += [f"run will refuse: {text}" for text in plan.obstacles]
+    lines += [f"run will refuse: {one_line(text)}" for text in plan.obstacles]
     lines += [] if plan.cost is None else ["", *cost_lines(plan.cost, "about")]
-    return "\n".join([*lines, *(f"warning: {warning}" for warning in plan.warnings)])
+    return "\n".join([*lines, *(f"warning: {one_line(text)}" for text in plan.warnings)])
 
 
 def run_text(
@@ -103,7 +105,7 @@ def run_text(
     """
     results = manifest.results()
     status = status or (manifest.status if changed else "is already up to date")
-    lines = [f"{manifest.dataset}: run {manifest.run_id} {status}", *([live] if live else ())]
+    lines = [f"{one_line(manifest.dataset)}: run {manifest.run_id} {status}", *([live] if live else ())]
     verified = results.get("verify")
     if isinstance(verified, VerifyResult):
         rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size_text(t.bytes)) for t in verified.tables]
@@ -111,7 +113,7 @@ def run_text(
         lines += [] if verified.drift is None else drift_lines(verified.drift)
     for result in results.values() if locations else ():
         if isinstance(result, PublishResult):
-            lines += [f"published {published.name} -> {published.location}" for published in result.tables]
+            lines += [one_line(f"published {table.name} -> {table.location}") for table in result.tables]
     lines += [] if cost is None else cost_lines(cost, "at most")
     return "\n".join(lines)
 
@@ -159,7 +161,7 @@ def drift_lines(drift: Drift) -> list[str]:
     elif drift.keys_not_compared:
         lines.append(f"keys not compared: {drift.keys_not_compared}")
     lines += [f"breaking: {change.text}" for change in drift.schema_changes if change.breaking]
-    return lines
+    return [*map(one_line, lines)]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -217,7 +219,7 @@ def findings_text(findings: Sequence[tuple[str, str, str, str]]) -> str:
     space = None if total is None else total - len(before)
     lines = []
     for name, state, description, todo in findings:
-        given = [*description.splitlines(), *(f"-> {line}" for line in todo.splitlines())]
+        given = [*description.split("\n"), *(f"-> {line}" for line in todo.split("\n") if line)]
         text = [part for line in given for part in wrapped(line, space)]
         label = f"{state:<{_STATE_WIDTH}}"
         head = paint(label, _STATES[state]) if state in _STATES else label

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bucketwheel.formatting import size_text, table
 from bucketwheel.monitoring.json_log import truncate
 from bucketwheel.runs.summary import Failure, Summary
+from bucketwheel.safe_text import one_line, several_lines
 
 # SNS accepts a subject of 100 ASCII characters and a text of 256 KiB.
 _MAX_SUBJECT = 100
@@ -28,19 +29,19 @@ def run_notification(summary: Summary, summary_path: str) -> tuple[str, str]:
     lines = [*_failed(failure)] if failure else [f"{summary.dataset} in {summary.environment} is published."]
     facts = [
         ("run", summary.run),
-        ("snapshot", summary.snapshot or "-"),
+        ("snapshot", one_line(summary.snapshot or "-")),
         ("stages done", ", ".join(summary.stages) or "none"),
         ("rows", "-" if summary.rows is None else f"{summary.rows:,}"),
         ("written", "-" if summary.bytes is None else size_text(summary.bytes)),
         ("seconds", f"{summary.seconds:.0f}"),
         ("runtime", summary.runtime),
-        ("summary", summary_path),
+        ("summary", one_line(summary_path)),
     ]
     lines += ["", *(f"{name:<12} {value}" for name, value in facts)]
     if not failure and summary.tables:
         rows = [(t.name, f"{t.rows:,}", t.files, size_text(t.bytes)) for t in summary.tables]
         lines += ["", table(("table", "rows", "files", "bytes"), rows)]
-    lines += [f"warning: {text}" for text in summary.warnings]
+    lines += [f"warning: {one_line(text)}" for text in summary.warnings]
     return subject(summary.environment, summary.dataset, ending), _bounded([*lines, *_end(failure)])
 
 
@@ -62,4 +63,4 @@ def _end(failure: Failure | None) -> Iterator[str]:
 
 
 def _bounded(lines: list[str]) -> str:
-    return truncate("\n".join(lines), _MAX_CHARACTERS)
+    return truncate(several_lines("\n".join(lines)), _MAX_CHARACTERS)

@@ -6,11 +6,12 @@ import html
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from bucketwheel.contracts import Progress
 from bucketwheel.formatting import counted, size_text
+from bucketwheel.safe_text import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -34,7 +35,9 @@ class ProgressBars:
         self._view: _Lines | _RichBars | _NotebookBars | None = None
 
     def __call__(self, event: Progress) -> None:
-        """Show an event."""
+        """Show an event; control characters in its texts are escaped."""
+        dataset, stage, message = map(one_line, (event.dataset, event.stage, event.message))
+        event = replace(event, dataset=dataset, stage=stage, message=message)
         if self._view is None:
             self._view = self._open()
         self._view.show(event)
@@ -124,10 +127,10 @@ class _RichBars:
         console = Console(file=stream, no_color=None if color is None else not color)
         bar = () if console.width < _WITH_BARS else (BarColumn(bar_width=8 if console.width < _WIDE else 28),)
         columns: tuple[ProgressColumn, ...] = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             *bar,
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[done]}"),
+            TextColumn("{task.fields[done]}", markup=False),
             TimeLeft(compact=True),
         )
         self._bars: Bars = Bars(*columns, console=console)

@@ -15,6 +15,7 @@ from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.pipeline.propose import mapping_text, propose_tables
 from bucketwheel.pipeline.services import RunRequest, make_services
+from bucketwheel.safe_text import one_line
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.settings.partition import DEFAULT, FLAT, Partition, dated_pattern
 from bucketwheel.settings.writing import BASE, base_text, nested, write_new
@@ -177,7 +178,7 @@ def _layout(storage: Storage, source: str, patterns: Sequence[str]) -> tuple[str
     if partition is None:
         directories = [entry.name for entry in storage.list(absolute) if entry.is_directory]
         if directories:
-            names = ", ".join(directories[:_SHOWN]) + (", …" if len(directories) > _SHOWN else "")
+            names = ", ".join(map(one_line, directories[:_SHOWN])) + (", …" if len(directories) > _SHOWN else "")
             raise SnapshotError(
                 f"{absolute}: no Parquet files and no directories with a date in their name, only {names}; give the "
                 f"directory that contains the snapshots, such as --source {join(source, directories[0])}"
@@ -202,7 +203,7 @@ def _keys(schema: pa.Schema, key: str | None) -> tuple[str, ...]:
     possible = [field.name for field in schema if key_type_name(field.type)]
     # List columns with `id` in their name first, because most keys have it.
     ordered = sorted(possible, key=lambda name: "id" not in standard_name(name).split("_"))
-    shown = ", ".join(ordered[:_SHOWN]) + (", …" if len(ordered) > _SHOWN else "")
+    shown = ", ".join(map(one_line, ordered[:_SHOWN])) + (", …" if len(ordered) > _SHOWN else "")
     names = [name.strip() for name in (key or "").split(",") if name.strip()]
     if not names:
         raise ConfigError(f"--key is missing: give the column by which rows are bucketed (columns: {shown})")

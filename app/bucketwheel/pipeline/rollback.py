@@ -28,6 +28,7 @@ from bucketwheel.runs.withdrawals import (
     save_withdrawal,
     withdrawals,
 )
+from bucketwheel.safe_text import one_line
 from bucketwheel.settings import Settings
 
 # Maximum number of tables that a warning names.
@@ -223,7 +224,9 @@ def _no_previous(
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+    return ", ".join(map(one_line, names[:_LISTED])) + (
+        f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    )
 
 
 def unmark(settings: Settings, run_id: str) -> Withdrawal:

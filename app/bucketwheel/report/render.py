@@ -23,6 +23,7 @@ from bucketwheel.report.charts import BYTES, ROWS, bar_chart, histogram
 from bucketwheel.report.tables import column_groups, published_groups, tables_of
 from bucketwheel.runs.cost import Cost
 from bucketwheel.runs.manifest import BucketResult, Manifest
+from bucketwheel.safe_text import several_lines
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -58,6 +59,8 @@ def _template() -> Template:
     jinja2 = report_module("jinja2")
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     loader = jinja2.PackageLoader("bucketwheel", "report")
+    # Invisible characters in names would mislead readers.
+    blocks["finalize"] = lambda value: several_lines(value) if type(value) is str else value
     pages = jinja2.Environment(autoescape=True, loader=loader, undefined=jinja2.StrictUndefined, **blocks)
     pages.filters |= {
         "count": count_text,

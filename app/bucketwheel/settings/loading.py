@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from bucketwheel.errors import BucketwheelError, ConfigError, did_you_mean
 from bucketwheel.formatting import counted, html_table, table
+from bucketwheel.safe_text import one_line
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.settings.base import FixedDict
 from bucketwheel.settings.secrets import masked
@@ -204,6 +205,13 @@ def _collected(problems: list[str]) -> Iterator[None]:
 
 
 def _files(env: str, directory: Path | str | None) -> list[Path]:
+    try:
+        return _chosen_files(env, directory)
+    except ConfigError as error:
+        raise ConfigError(one_line(error)) from error
+
+
+def _chosen_files(env: str, directory: Path | str | None) -> list[Path]:
     if directory is not None and (uri := _URI.match(str(directory))):
         raise ConfigError(
             f"--conf {uri['scheme']}://{uri['rest']}: not a local directory; download it first, for example: "
@@ -340,7 +348,7 @@ def _described(
         known = texts.setdefault(name, [])
         known.append(text.removeprefix("should be ") if known else text)
     return [
-        f"{name} ({_source(name, origins)}): {' or '.join(messages)}{values.get(name, '')}"
+        one_line(f"{name} ({_source(name, origins)}): {' or '.join(messages)}{values.get(name, '')}")
         for name, messages in texts.items()
     ]
 

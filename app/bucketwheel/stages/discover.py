@@ -12,6 +12,7 @@ from bucketwheel.errors import SchemaError, SnapshotError, did_you_mean
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
+from bucketwheel.safe_text import one_line
 from bucketwheel.stages.footers import read_footers, source_columns, source_file
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.source_files import check_partition_columns, data_files, no_data_files, patterns_of
@@ -82,7 +83,7 @@ def find_key(name: str, names: Sequence[str], dataset: str) -> str:
     if close:
         raise SchemaError(f"key {name!r} of {dataset} matches {' and '.join(map(repr, close))}; {fix}")
     hint = did_you_mean(name, names)
-    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    shown = ", ".join(map(one_line, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
     raise SchemaError(f"key {name!r} of {dataset} is not in the snapshot; {hint}{fix}: {shown}")
 
 
@@ -90,9 +91,9 @@ def _key_type(field: pa.Field) -> str:
     name = key_type_name(field.type)
     if name is None:
         raise SchemaError(
-            f"key {field.name!r} has type {field.type}, which readers cannot bucket; use a column of type boolean, "
-            "tinyint, smallint, int, bigint, string or date, or ask the supplier of the snapshot for one of these "
-            "types"
+            f"key {field.name!r} has type {one_line(field.type)}, which readers cannot bucket; use a column of type "
+            "boolean, tinyint, smallint, int, bigint, string or date, or ask the supplier of the snapshot for one of "
+            "these types"
         )
     return name
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bucketwheel.errors import QualityError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import Drift, Manifest, NullShare
+from bucketwheel.safe_text import one_line
 from bucketwheel.settings import MonitoringSettings, QualitySettings
 
 # Maximum number of columns in a message.
@@ -140,4 +141,4 @@ def _shares(shares: Sequence[NullShare]) -> str:
 
 def _listed(texts: Sequence[str]) -> str:
     more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
+    return ", ".join(map(one_line, texts[:_SHOWN])) + more

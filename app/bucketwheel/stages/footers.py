@@ -13,6 +13,7 @@ from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.scatter import READ_OPTIONS
 from bucketwheel.runs.manifest import SourceColumn, SourceFile
+from bucketwheel.safe_text import one_line
 from bucketwheel.storage import Entry, Storage, wrap_os_errors
 
 _FOOTER_THREADS = 8
@@ -45,11 +46,12 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
     """
 
     def read(entry: Entry) -> Footer | str:
+        place = one_line(entry.location)
         try:
             with storage.open(entry.location, entry.version) as stream:
                 file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
                 if _is_joined(file.metadata, stream):
-                    return f"{entry.location}: two Parquet files joined into one; readers see the last one only"
+                    return f"{place}: two Parquet files joined into one; readers see the last one only"
                 return Footer(entry, file.schema_arrow, file.metadata)
         except PermissionError:
             # The file may be fine, so the error must not tell the user to rewrite it.
@@ -58,7 +60,7 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
         except MemoryError:
             raise  # Also an ArrowException, but not a fault of the file.
         except (pa.ArrowException, OSError, ValueError) as error:
-            return f"{entry.location}: {_reason(error)}"
+            return f"{place}: {one_line(_reason(error))}"
 
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         results = list(pool.map(read, entries))

@@ -9,6 +9,7 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import SourceChangedError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import DiscoverResult
+from bucketwheel.safe_text import one_line
 from bucketwheel.stages.source_files import data_files, patterns_of
 from bucketwheel.storage import Entry
 
@@ -51,15 +52,16 @@ def source_changes(discovered: DiscoverResult, entries: Sequence[Entry], version
 
 def _differences(was: Mapping[str, _Stamp], now: Mapping[str, _Stamp], versions: bool) -> Iterator[str]:
     for path in sorted({*was, *now}):
+        name = one_line(path)
         if path not in now:
-            yield f"{path} was deleted"
+            yield f"{name} was deleted"
         elif path not in was:
-            yield f"{path} was added"
+            yield f"{name} was added"
         else:
             old, new = was[path], now[path]
             if (old.bytes, old.modified) != (new.bytes, new.modified):
                 text = f"{old.bytes} bytes of {old.modified}, now {new.bytes} bytes of {new.modified}"
-                yield f"{path} was changed: {text}"
+                yield f"{name} was changed: {text}"
             # Earlier versions of Bucketwheel recorded no version.
             elif versions and old.version and old.version != new.version:
-                yield f"{path} was replaced by a file of the same size and time"
+                yield f"{name} was replaced by a file of the same size and time"

@@ -9,6 +9,7 @@ from itertools import islice
 from bucketwheel.contracts import Services
 from bucketwheel.errors import SnapshotError
 from bucketwheel.formatting import counted
+from bucketwheel.safe_text import one_line
 from bucketwheel.storage import Entry, Storage, join
 
 _SHOWN = 20
@@ -97,7 +98,7 @@ def check_readable(entry: Entry) -> None:
         SnapshotError: names the entry and the fix.
     """
     if entry.problem:
-        raise SnapshotError(f"{entry.location}: {entry.problem}")
+        raise SnapshotError(one_line(f"{entry.location}: {entry.problem}"))
 
 
 def _is_hidden(part: str) -> bool:
@@ -173,7 +174,7 @@ def no_data_files(services: Services, location: str, otherwise: str, setting: st
 
 
 def _names(entries: Sequence[Entry]) -> str:
-    return ", ".join(entry.name for entry in entries[:_SHOWN]) + (", …" if len(entries) > _SHOWN else "")
+    return ", ".join(one_line(entry.name) for entry in entries[:_SHOWN]) + (", …" if len(entries) > _SHOWN else "")
 
 
 def _parquet_inside(storage: Storage, entries: Sequence[Entry]) -> list[Entry]:

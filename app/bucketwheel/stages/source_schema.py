@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from bucketwheel.errors import SchemaError
 from bucketwheel.kernel.arrow_types import common_type
+from bucketwheel.safe_text import one_line
 from bucketwheel.stages.footers import Footer, leaf_count
 
 _SHOWN = 20
@@ -70,7 +71,7 @@ def _differences(
     footer: Footer, types: Mapping[str, pa.DataType], known: dict[str, pa.DataType], reference: Footer
 ) -> Iterator[str]:
     """Yield how a file differs from `known`; widen the types in `known` that Parquet stores in the same way."""
-    path, expected = footer.entry.location, reference.entry.location
+    path, expected = one_line(footer.entry.location), one_line(reference.entry.location)
     yield from (f"{path}: column {name!r} is missing" for name in known if name not in types)
     for name, kind in types.items():
         if name not in known:
@@ -79,14 +80,15 @@ def _differences(
             common = common_type(kind, known[name])
             if common is None:
                 original = reference.schema.field(name).type
-                yield f"{path}: column {name!r} has type {kind}, in {expected} it has type {original}"
+                types_of_both = f"has type {one_line(kind)}, in {expected} it has type {one_line(original)}"
+                yield f"{path}: column {name!r} {types_of_both}"
             else:
                 known[name] = common
 
 
 def _repeated(footer: Footer) -> Iterator[str]:
     counts = Counter(footer.schema.names)
-    path = footer.entry.location
+    path = one_line(footer.entry.location)
     yield from (f"{path}: column {name!r} appears more than once" for name in sorted(counts) if counts[name] > 1)
 
 

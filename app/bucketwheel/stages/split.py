@@ -25,6 +25,7 @@ from bucketwheel.errors import (
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
+from bucketwheel.safe_text import one_line
 from bucketwheel.settings import CatalogSettings, SplitSettings
 from bucketwheel.storage import Storage
 
@@ -136,14 +137,16 @@ def _rows(location: str, content: bytes) -> Iterator[tuple[int, str, str]]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MappingError(
-            f"{location}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+            f"{one_line(location)}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from error
     lines = _filled_lines(location, text)
     _, header = next(lines, (0, []))
     table_at = _table_position(location, header)
     for line, cells in lines:
         if len(cells) != len(header) or not all(cells):
-            raise MappingError(f"{location}, line {line}: expected a table and a column, found {','.join(cells)!r}")
+            raise MappingError(
+                f"{one_line(location)}, line {line}: expected a table and a column, found {','.join(cells)!r}"
+            )
         yield line, cells[table_at], cells[1 - table_at]
 
 
@@ -157,10 +160,11 @@ def _table_position(location: str, header: Sequence[str]) -> int:
     for separator, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
         if len(header) == 1 and separator in header[0]:
             raise MappingError(
-                f"{location}: {word} separate the names of the header {text!r}; use commas: {expected}"
+                f"{one_line(location)}: {word} separate the names of the header {text!r}; use commas: {expected}"
             )
     raise MappingError(
-        f"{location}: header {text!r}, expected {expected}; a mapping without a header needs {expected} as first line"
+        f"{one_line(location)}: header {text!r}, expected {expected}; a mapping without a header needs {expected} as "
+        "first line"
     )
 
 
@@ -172,7 +176,7 @@ def _filled_lines(location: str, text: str) -> Iterator[tuple[int, list[str]]]:
             if any(cells):
                 yield reader.line_num, cells
     except csv.Error as error:
-        raise MappingError(f"{location}, line {reader.line_num}: is not CSV: {error}") from error
+        raise MappingError(f"{one_line(location)}, line {reader.line_num}: is not CSV: {error}") from error
 
 
 def _resolve(
@@ -207,7 +211,9 @@ def _resolve(
     if problems or not tables:
         listed = "\n".join(problems[:_SHOWN]) or "no rows"
         more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise MappingError(f"{location} does not match the snapshot:\n{listed}{more}\nCorrect the mapping file")
+        raise MappingError(
+            f"{one_line(location)} does not match the snapshot:\n{listed}{more}\nCorrect the mapping file"
+        )
     return tables
 
 
@@ -316,4 +322,4 @@ def _are(names: Sequence[str]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return ", ".join(map(one_line, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from bucketwheel.errors import StorageError
 from bucketwheel.optional import aws_module
+from bucketwheel.safe_text import one_line
 from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.storage.local import LocalFiles
 from bucketwheel.storage.locations import Entry, absolute, is_s3, join, name_of, source_changed
@@ -230,6 +231,7 @@ def fetch(stream: pa.NativeFile, ranges: Callable[[], Iterable[tuple[int, int]]]
 @contextmanager
 def wrap_os_errors(location: str, action: str) -> Iterator[None]:
     """Raise operating system and Arrow I/O errors as a StorageError that names the location."""
+    location = one_line(location)
     try:
         yield
     except FileNotFoundError as error:
