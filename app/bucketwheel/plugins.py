@@ -19,6 +19,7 @@ from bucketwheel.contracts import Catalog, Engine, SqlExecutor, Stage
 from bucketwheel.errors import ConfigError, MissingDependencyError, SelectionError, did_you_mean
 from bucketwheel.settings import PROMOTE, STAGES, Settings
 from bucketwheel.settings.loading import plugin_settings
+from bucketwheel.system import system
 
 _BUILT_IN = {
     "stages": {name: f"bucketwheel.stages.{name}:{name.capitalize()}" for name in STAGES},
@@ -193,6 +194,8 @@ def _load(group: str, name: str) -> Any:
         SelectionError: no such name; the message lists the known names.
         MissingDependencyError: its packages are not installed; the message names what to install.
     """
+    if replacement := system().backends.get((group, name)):
+        return replacement
     try:
         if target := _BUILT_IN[group].get(name):
             module, _, attribute = target.partition(":")

@@ -7,6 +7,7 @@ replacement is a context variable: it holds for the block, also in threads of `p
 from __future__ import annotations
 
 import contextvars
+import random
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -70,6 +71,7 @@ class System:
     Attributes:
         clock: the clock.
         new_id: returns 32 random hex digits; no two calls return the same.
+        random: returns a random number from 0 to 1, for pauses.
         pool: returns an executor with at most this number of threads.
         storages: by scheme (`file`, `s3`), a function that returns the storage backend for the storage settings;
             other schemes have the usual backend.
@@ -79,6 +81,7 @@ class System:
 
     clock: Clock = field(default_factory=SystemClock)
     new_id: Callable[[], str] = _new_id
+    random: Callable[[], float] = random.random
     pool: Callable[[int], Executor] = ContextThreads
     storages: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     client: Callable[[str], Any] | None = None

@@ -19,6 +19,7 @@ from botocore.exceptions import NoRegionError
 from bucketwheel.aws.errors import THROTTLED
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.settings import AwsSettings
+from bucketwheel.system import system
 
 if TYPE_CHECKING:
     from mypy_boto3_athena import AthenaClient
@@ -120,6 +121,8 @@ def client(service: str, settings: AwsSettings, endpoint_url: str | None = None)
     Raises:
         BucketwheelError: no region is known.
     """
+    if replacement := system().client:
+        return replacement(service)
     try:
         return _client(service, settings, endpoint_url)
     except NoRegionError as error:

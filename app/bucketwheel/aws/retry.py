@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from bucketwheel.aws.errors import is_throttled
+from bucketwheel.system import system
 
 _MAX_PAUSE = 10.0
 _LOG = logging.getLogger("bucketwheel")
@@ -20,7 +19,7 @@ def retry(
     action: Callable[[], T],
     is_retryable: Callable[[BaseException], bool],
     pauses: Iterable[float],
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] | None = None,
 ) -> T:
     """Return the result of `action`, repeated after each pause while it fails with a retryable error.
 
@@ -28,12 +27,12 @@ def retry(
         action: the call.
         is_retryable: whether a call that failed with this error is worth repeating.
         pauses: seconds before each further attempt; the error is raised when they end.
-        sleep: waits for a number of seconds.
+        sleep: waits for a number of seconds; by default with the clock of the command.
 
     Raises:
         Exception: the error of `action`, if it is not retryable or no pause is left.
     """
-    waits = iter(pauses)
+    waits, sleep = iter(pauses), sleep or system().clock.sleep
     while True:
         try:
             return action()
@@ -50,15 +49,15 @@ def retry(
 def retry_throttled(
     action: Callable[[], T],
     seconds: float,
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> T:
     """Return the result of `action`, repeated with exponential backoff for at most `seconds` while AWS throttles it.
 
     Raises:
         ClientError: AWS refused for another reason, or throttled the last attempt too.
     """
-    return retry(action, is_throttled, _backoff(seconds, clock), sleep)
+    return retry(action, is_throttled, _backoff(seconds, clock or system().clock.monotonic), sleep)
 
 
 def _backoff(seconds: float, clock: Callable[[], float], pause: float = 0.2) -> Iterator[float]:
@@ -69,7 +68,7 @@ def _backoff(seconds: float, clock: Callable[[], float], pause: float = 0.2) -> 
     def pauses() -> Iterator[float]:
         longest = pause
         while True:
-            wait = random.uniform(longest / 2, longest)  # noqa: S311  spreads load, not a secret
+            wait = longest / 2 * (1 + system().random())
             if clock() + wait > deadline:
                 return
             yield wait

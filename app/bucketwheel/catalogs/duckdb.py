@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -32,6 +31,7 @@ from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3, wrap_os_errors
 from bucketwheel.storage.local import flush
 from bucketwheel.storage.lock import file_lock
+from bucketwheel.system import system
 
 _BOOKS = "_bucketwheel_tables"
 _KEPT = "_before_bucketwheel"
@@ -237,7 +237,7 @@ class DuckdbCatalog:
 
     def _beside(self, suffix: str) -> Path:
         # DuckDB names a database after its file, up to the first dot; the name must differ from that of the schema.
-        return self._path.with_name(f".{uuid.uuid4().hex}.{self._path.name}.{suffix}")
+        return self._path.with_name(f".{system().new_id()}.{self._path.name}.{suffix}")
 
     def _sweep(self) -> None:
         """Delete files left by killed writers and readers; running ones wait for the lock."""
@@ -260,7 +260,7 @@ class DuckdbCatalog:
     def _connected(self, path: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         """Attach a file and use it as the default database while the block runs."""
         mode = "READ_ONLY" if read_only else "READ_WRITE"
-        name = quoted(uuid.uuid4().hex)
+        name = quoted(system().new_id())
         try:
             connection = self._duckdb = self._duckdb or duckdb.connect()
             connection.execute(f"ATTACH {literal(str(path))} AS {name} ({mode})")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from bucketwheel.errors import CatalogError
 from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
+from bucketwheel.system import system
 
 _NAME = "bucketwheel_catalog"
 
@@ -52,7 +52,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, path: Path, database: str) ->
     if not path.exists():
         raise CatalogError(f"{path}: no such catalog; it is created when a run publishes: bucketwheel run")
     # DuckDB would return a file that this process has open already, even a version that a run has replaced since.
-    alias = path.with_name(f".{uuid.uuid4().hex}.{path.name}.read")
+    alias = path.with_name(f".{system().new_id()}.{path.name}.read")
     with suppress(OSError):
         os.link(path, alias)
     try:

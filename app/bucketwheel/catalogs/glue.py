@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.exceptions import ClientError
@@ -28,6 +26,7 @@ from bucketwheel.errors import CatalogError, ConcurrentPublishError, ConfigError
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below, s3_location
+from bucketwheel.system import system
 
 if TYPE_CHECKING:
     from botocore.model import StructureShape
@@ -175,7 +174,7 @@ class GlueCatalog:
 
     def column_entries(self, table: CatalogTable) -> list[Entry]:
         """See `contracts.StatisticsCatalog.column_entries`."""
-        return entries(table, table.statistics, datetime.now(UTC)) if table.statistics else []
+        return entries(table, table.statistics, system().clock.now()) if table.statistics else []
 
     def column_statistics(self, table: CatalogTable) -> list[Entry]:
         """See `contracts.StatisticsCatalog.column_statistics`."""
@@ -228,7 +227,7 @@ class GlueCatalog:
                     raise refusal.error from refusal.cause
 
         # One call per column: Glue has no call for several.
-        with ThreadPoolExecutor(_DELETE_THREADS) as pool:
+        with system().pool(_DELETE_THREADS) as pool:
             list(pool.map(delete, columns))
 
     def same_column_statistics(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -25,6 +24,7 @@ from bucketwheel.runs.store import RunStore
 from bucketwheel.safe_text import one_line
 from bucketwheel.settings import CatalogSettings
 from bucketwheel.storage import Storage
+from bucketwheel.system import system
 
 SNAPSHOT = "bucketwheel.snapshot_dt"
 _STAGE_OF = {"staged": "register", "final": "ctas"}
@@ -244,7 +244,7 @@ def published_tables(manifest: Manifest, kind: Kind) -> set[str]:
 
 def check_live_files(live: LiveDataset, storage: Storage) -> LiveDataset:
     """Return the dataset with `missing_files` of every table that has a manifest; reads listings only."""
-    with ThreadPoolExecutor(_READERS) as pool:
+    with system().pool(_READERS) as pool:
         return replace(live, tables=tuple(pool.map(lambda table: _with_missing(table, live, storage), live.tables)))
 
 

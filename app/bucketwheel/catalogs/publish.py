@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +30,7 @@ from bucketwheel.runs.manifest import (
 )
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import is_s3, join
+from bucketwheel.system import system
 
 DATASET = "bucketwheel.dataset"
 # Id of the publication. On S3, a writer that was suspended may wake up after another one has published: as every
@@ -58,7 +58,7 @@ def definitions(
     keys = tuple(key.name for key in split.keys)
     exact = services.catalog_class().typed
     # On disk, the lock of the lease excludes late writers.
-    publication = {PUBLICATION: uuid.uuid4().hex} if is_s3(services.runs.target) else {}
+    publication = {PUBLICATION: system().new_id()} if is_s3(services.runs.target) else {}
     tables = []
     for table in split.tables:
         columns = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -29,6 +29,7 @@ from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
 from bucketwheel.storage import wrap_os_errors
+from bucketwheel.system import system
 
 # Copies of a slice that scatter holds in memory: its compressed pages, its decoded columns and their ordered copy.
 _WORKING_COPIES = 2.5
@@ -147,7 +148,7 @@ class ArrowEngine:
 
         The caller must close the generator: threads must not outlive the spill buffer that they use.
         """
-        pool = ThreadPoolExecutor(threads)
+        pool = system().pool(threads)
         futures = [pool.submit(work, item) for item in items]
         try:
             for future in as_completed(futures):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import re
-import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
@@ -32,6 +29,7 @@ from bucketwheel.executors.error_mapping import failure, hint
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below, with_s3_scheme
+from bucketwheel.system import system
 
 if TYPE_CHECKING:
     from mypy_boto3_athena.type_defs import QueryExecutionTypeDef
@@ -126,7 +124,7 @@ class AthenaExecutor:
         return is_below(self._storage.absolute(location), self._target)
 
     def _execute(self, text: str, purpose: str, stop: Event, with_rows: bool = False) -> Statement:
-        started = time.monotonic()
+        started = system().clock.monotonic()
         with self._wrap_errors(purpose):
             query_id = self._start(text)
             thing = f"Athena query {query_id} ({purpose})"
@@ -139,7 +137,7 @@ class AthenaExecutor:
             rows = tuple(self._rows(query_id)) if with_rows else ()
         statistics = query.get("Statistics", {})
         return Statement(
-            query_id, rows, statistics.get("DataScannedInBytes", 0), round(time.monotonic() - started, 3)
+            query_id, rows, statistics.get("DataScannedInBytes", 0), round(system().clock.monotonic() - started, 3)
         )
 
     @contextmanager
@@ -160,7 +158,7 @@ class AthenaExecutor:
         request: dict[str, Any] = {
             "QueryString": text,
             # If the response is lost and the call is repeated, Athena does not start a second query.
-            "ClientRequestToken": uuid.uuid4().hex,
+            "ClientRequestToken": system().new_id(),
             "QueryExecutionContext": {"Database": self._database, "Catalog": athena.catalog},
             "WorkGroup": athena.workgroup,
         }
@@ -176,18 +174,18 @@ class AthenaExecutor:
     def _wait(self, query_id: str, thing: str, stop: Event) -> QueryExecutionTypeDef:
         """Return the query once it has ended."""
         limit, pause = self._settings.ctas.timeout_seconds, _FIRST_PAUSE
-        deadline = time.monotonic() + limit
+        deadline = system().clock.monotonic() + limit
         while True:
             query = self._get_query(query_id)
             if query["Status"]["State"] in _ENDED:
                 return query
-            if time.monotonic() > deadline:
+            if system().clock.monotonic() > deadline:
                 raise ExecutorResourcesError(
                     f"{thing} did not end within {limit:g} s and was cancelled; raise ctas.timeout_seconds, or set "
                     "ctas.method=promote"
                 )
             longest = min(pause, self._settings.ctas.poll_seconds)
-            if stop.wait(random.uniform(longest / 2, longest)):  # noqa: S311  spreads load, guards nothing
+            if stop.wait(longest / 2 * (1 + system().random())):
                 raise ExecutorError(f"{thing} was cancelled because the run is being stopped")
             pause *= 1.5
 
@@ -195,11 +193,11 @@ class AthenaExecutor:
         """Stop the query and delete its files; add a note to the cause if that fails."""
         try:
             retry_throttled(lambda: self._athena.stop_query_execution(QueryExecutionId=query_id), self._retry)
-            deadline = time.monotonic() + _STOP_SECONDS
+            deadline = system().clock.monotonic() + _STOP_SECONDS
             while (query := self._get_query(query_id))["Status"][
                 "State"
-            ] not in _ENDED and time.monotonic() < deadline:
-                time.sleep(_FIRST_PAUSE)
+            ] not in _ENDED and system().clock.monotonic() < deadline:
+                system().clock.sleep(_FIRST_PAUSE)
             self._clean(query, cause)
         except Exception as error:  # noqa: BLE001 the cause is what counts
             cause.add_note(f"Athena query {query_id} may continue: it could not be cancelled: {error}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
 from threading import Event, Lock
 
@@ -34,6 +33,7 @@ from bucketwheel.executors.copy_store import (
 from bucketwheel.runs.manifest import CopiedTable, Manifest, SizeResult
 from bucketwheel.settings import Settings
 from bucketwheel.storage.locations import is_inside
+from bucketwheel.system import system
 
 _PAUSE_SECONDS = 5.0
 _UNITS = ("s", "ms", "us", "ns")
@@ -164,7 +164,7 @@ class _Work:
         return done
 
     def _copy_all(self, todo: Sequence[_Table], keys: Sequence[str], expected: Statement) -> dict[str, CopiedTable]:
-        with ThreadPoolExecutor(min(self._ctas.concurrency, len(todo))) as pool:
+        with system().pool(min(self._ctas.concurrency, len(todo))) as pool:
             futures = {pool.submit(self._copy, table, keys, expected): table.name for table in todo}
             try:
                 copies = {}
@@ -210,7 +210,7 @@ class _Work:
                 return copy
 
     def _attempt(self, table: _Table, keys: Sequence[str], expected: Statement) -> CopiedTable:
-        attempt_id = secrets.token_hex(3)
+        attempt_id = system().new_id()[:6]
         location = None if self._executor.chooses_location else self._copies.directory(table.name, attempt_id)
         copy = TableCopy(table.source, self._copies.temporary_name(table.name, attempt_id), location, self._size.hash)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
@@ -20,6 +19,7 @@ from bucketwheel.contracts import Statement, TableCopy
 from bucketwheel.errors import ConfigError, ExecutorBusyError, ExecutorError, ExecutorResourcesError
 from bucketwheel.executors.error_mapping import failure
 from bucketwheel.settings import Settings
+from bucketwheel.system import system
 
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 30.0
@@ -98,7 +98,7 @@ class TrinoExecutor:
         )
 
     def _execute(self, text: str, purpose: str, stop: Event) -> Statement:
-        started = time.monotonic()
+        started = system().clock.monotonic()
         with self._wrap_errors(purpose), closing(self._connect()) as connection:
             cursor = connection.cursor()
 
@@ -113,7 +113,7 @@ class TrinoExecutor:
                 query_id=str(cursor.query_id),
                 rows=tuple(tuple(None if cell is None else str(cell) for cell in row) for row in rows),
                 bytes_scanned=int(statistics.get("physicalInputBytes") or statistics.get("processedBytes") or 0),
-                seconds=round(time.monotonic() - started, 3),
+                seconds=round(system().clock.monotonic() - started, 3),
             )
 
     def _wait(
@@ -121,7 +121,7 @@ class TrinoExecutor:
     ) -> list[Sequence[object]]:
         """Return the rows; cancel the query on a timeout or when `stop` is set."""
         limit = self._settings.ctas.timeout_seconds
-        deadline = time.monotonic() + limit
+        deadline = system().clock.monotonic() + limit
         future: Future[list[Sequence[object]]] = Future()
         # The client blocks in execute, so this thread watches the clock. A daemon thread, so that a server that
         # ignores a cancellation cannot keep this process alive.
@@ -131,7 +131,7 @@ class TrinoExecutor:
                 wait([future], _POLL_SECONDS)
                 if stop.is_set() and not future.done():
                     raise ExecutorError(f"Trino ({purpose}) was cancelled because the run is being stopped")
-                if time.monotonic() > deadline and not future.done():
+                if system().clock.monotonic() > deadline and not future.done():
                     raise ExecutorResourcesError(
                         f"Trino ({purpose}) did not end within {limit:g} s and was cancelled; raise "
                         "ctas.timeout_seconds, or set ctas.method=promote"
@@ -168,10 +168,10 @@ def _resolve(future: Future[list[Sequence[object]]], work: Callable[[], list[Seq
 
 def _cancel(cursor: Any, future: Future[Any], cause: BaseException) -> None:
     """Cancel the query and wait for the client to notice; add a note to the cause if that fails."""
-    deadline = time.monotonic() + _STOP_SECONDS
+    deadline = system().clock.monotonic() + _STOP_SECONDS
     try:
         # Before Trino's first response there is nothing to cancel.
-        while not future.done() and time.monotonic() < deadline:
+        while not future.done() and system().clock.monotonic() < deadline:
             cursor.cancel()
             wait([future], _POLL_SECONDS)
     except Exception as error:  # noqa: BLE001 the cause is what counts

@@ -7,9 +7,7 @@ excludes it. `expire` deletes the manifest first and the claim last. Runs of ear
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,13 +20,14 @@ from bucketwheel.formatting import counted
 from bucketwheel.runs.record import Record
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import is_s3
+from bucketwheel.system import system
 
 _ATTEMPTS = 5
 _READERS = 8
 
 
 def _token() -> str:
-    return uuid.uuid4().hex
+    return system().new_id()
 
 
 class Claim(Record):
@@ -81,7 +80,7 @@ def read_claim(runs: RunStore, dataset: str, run_id: str) -> StoredClaim:
 
 def read_claims(runs: RunStore, dataset: str, run_ids: Sequence[str]) -> dict[str, StoredClaim]:
     """Return the claim of each run; see `read_claim`."""
-    with ThreadPoolExecutor(_READERS) as pool:
+    with system().pool(_READERS) as pool:
         claims = pool.map(lambda run_id: read_claim(runs, dataset, run_id), run_ids)
         return dict(zip(run_ids, claims, strict=True))
 

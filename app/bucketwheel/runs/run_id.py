@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from bucketwheel.errors import did_you_mean
+from bucketwheel.system import system
 
 RUN_ID = re.compile(r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}")
 # Fewer characters are more likely a mistake than a run id.
@@ -29,7 +29,7 @@ def new_run_id(snapshot_dt: str, started: datetime, existing: Sequence[str]) -> 
     for newest in existing[-1:]:
         previous = datetime.strptime(started_at(newest)[:_TIME_LENGTH], _TIME_FORMAT).replace(tzinfo=UTC)
         started = max(started, previous + timedelta(seconds=1))
-    return f"{snapshot_dt}-{started.strftime(_TIME_FORMAT)}-{secrets.token_hex(3)}"
+    return f"{snapshot_dt}-{started.strftime(_TIME_FORMAT)}-{system().new_id()[:6]}"
 
 
 def matching(text: str, known: Iterable[str]) -> list[str]:

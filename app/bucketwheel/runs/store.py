@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -19,6 +18,7 @@ from bucketwheel.runs.run_id import RUN_ID, did_you_mean_run, matching, started_
 from bucketwheel.runs.summary import Summary
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, join
+from bucketwheel.system import system
 
 _METADATA = "_bucketwheel"
 _READERS = 8
@@ -348,7 +348,7 @@ class BucketCheckpoints:
         sizes: dict[str, dict[str, int]] = {}
         outcomes = {}
         paths = [entry.location for entry in self._storage.list(self._directory) if entry.name.endswith(".json")]
-        with ThreadPoolExecutor(_READERS) as pool:
+        with system().pool(_READERS) as pool:
             contents = list(pool.map(self._storage.read, paths))
         for content in contents:
             try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -26,6 +25,7 @@ from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.drift_limits import Refusal, beyond_limits, drift_warnings
 from bucketwheel.stages.schema_changes import removed_tables, schema_changes
 from bucketwheel.storage import join
+from bucketwheel.system import system
 
 # Memory for keys: share of the budget, and a maximum in bytes, because the Spark driver shares its memory with a JVM.
 _WORKING = 0.4
@@ -242,7 +242,7 @@ def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) ->
     allowed = available_threads() if settings.threads == "auto" else settings.threads
     threads = max(1, min(allowed, int(free / max(*needs, 1))))
     parts = [max(1, math.ceil(need * threads / free)) for need in needs]
-    pool = ThreadPoolExecutor(threads)
+    pool = system().pool(threads)
     try:
         return list(pool.map(compare_bucket, *files, parts))
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from bucketwheel.kernel.scatter import READ_OPTIONS
 from bucketwheel.runs.manifest import SourceColumn, SourceFile
 from bucketwheel.safe_text import one_line
 from bucketwheel.storage import Entry, Storage, wrap_os_errors
+from bucketwheel.system import system
 
 _FOOTER_THREADS = 8
 _MAGIC = b"PAR1"
@@ -62,7 +62,7 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
         except (pa.ArrowException, OSError, ValueError) as error:
             return f"{place}: {one_line(_reason(error))}"
 
-    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+    with system().pool(_FOOTER_THREADS) as pool:
         results = list(pool.map(read, entries))
     broken = [result for result in results if isinstance(result, str)]
     if broken:

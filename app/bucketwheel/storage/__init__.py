@@ -7,7 +7,7 @@ on S3 there is one put, or a multipart upload that is completed at the end or ab
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.storage.local import LocalFiles
 from bucketwheel.storage.locations import Entry, absolute, is_s3, join, name_of, source_changed
 from bucketwheel.storage.ranged import RangedFile
+from bucketwheel.system import system
 
 __all__ = ["Entry", "Storage", "fetch", "is_s3", "join", "name_of", "wrap_os_errors"]
 
@@ -57,7 +58,9 @@ class Storage:
 
     def _at(self, location: str) -> tuple[_Files, str]:
         path = absolute(location)
-        return (_s3(self.settings) if is_s3(path) else _LOCAL), path
+        scheme = "s3" if is_s3(path) else "file"
+        backend = system().storages.get(scheme) or _BACKENDS[scheme]
+        return backend(self.settings), path
 
     def absolute(self, location: str) -> str:
         """Return the location as catalogs store it: an absolute path or an `s3://` URI."""
@@ -209,13 +212,18 @@ class Storage:
             files.flush(path)
 
 
-_LOCAL = LocalFiles()
+@functools.cache
+def _local(_settings: StorageSettings) -> _Files:
+    return LocalFiles()
 
 
 @functools.cache
 def _s3(settings: StorageSettings) -> _Files:
     backend: _Files = aws_module("bucketwheel.storage.s3", "s3://").S3Objects(settings)
     return backend
+
+
+_BACKENDS: Mapping[str, Callable[[StorageSettings], _Files]] = {"file": _local, "s3": _s3}
 
 
 def fetch(stream: pa.NativeFile, ranges: Callable[[], Iterable[tuple[int, int]]]) -> None:

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import stat
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from pyarrow import fs
 from bucketwheel.storage.durable import flush, flush_below, fsync, make_directories
 from bucketwheel.storage.late_tasks import finish, open_unfinished
 from bucketwheel.storage.locations import HIDDEN, Entry, source_changed
+from bucketwheel.system import system
 
 # Plug-ins import `flush` from here.
 __all__ = ["LocalFiles", "flush"]
@@ -84,7 +84,7 @@ class LocalFiles:
             make_directories(parent)
         else:
             parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(f"{path}.{uuid.uuid4().hex}.tmp")
+        temporary = Path(f"{path}.{system().new_id()}.tmp")
         try:
             with temporary.open("wb") as file:
                 file.write(content)
@@ -109,7 +109,7 @@ class LocalFiles:
         Raises:
             StorageError: the scratch directory does not exist or is deleted meanwhile.
         """
-        temporary = f"{scratch}/{uuid.uuid4().hex}.tmp"
+        temporary = f"{scratch}/{system().new_id()}.tmp"
         try:
             # A Parquet writer writes pages and page headers separately.
             with pa.BufferedOutputStream(open_unfinished(temporary, path), _BUFFER_BYTES) as stream:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.storage import wrap_os_errors
 from bucketwheel.storage.durable import make_directories
+from bucketwheel.system import system
 
 _POLL_SECONDS = 0.005
 # Longer than a publication takes; only a holder that was suspended in the middle reaches it.
@@ -30,11 +30,11 @@ def file_lock(path: Path, refused: Callable[[], BucketwheelError], seconds: floa
         make_directories(path.parent)
         lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        deadline = time.monotonic() + seconds
+        deadline = system().clock.monotonic() + seconds
         while not _try_lock(path, lock):
-            if time.monotonic() >= deadline:
+            if system().clock.monotonic() >= deadline:
                 raise refused()
-            time.sleep(_POLL_SECONDS)
+            system().clock.sleep(_POLL_SECONDS)
         yield
     finally:
         # Nothing was written, and the lock ends even if the disk reports an error here.

@@ -6,10 +6,12 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from itertools import pairwise
 
 import pyarrow as pa
+
+from bucketwheel.system import system
 
 Read = Callable[[int, int], bytes]
 Range = tuple[int, int]
@@ -21,14 +23,18 @@ _REQUEST = 8 * 2**20
 _THREADS = 16
 
 
+def pool() -> Executor:
+    """Return the threads for requests, shared by all files of this process."""
+    return _shared(system().pool)
+
+
 @functools.cache
-def pool() -> ThreadPoolExecutor:
-    """Return the thread pool for requests, shared by all files of this process."""
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="ranges")
+def _shared(make: Callable[[int], Executor]) -> Executor:
+    return make(_THREADS)
 
 
 # A forked child has no copy of the threads.
-os.register_at_fork(after_in_child=pool.cache_clear)
+os.register_at_fork(after_in_child=_shared.cache_clear)
 
 
 class RangedSource(io.RawIOBase):

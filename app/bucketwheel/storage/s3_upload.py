@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from typing import Any
 from bucketwheel.errors import StorageError
 from bucketwheel.storage.ranged import pool
 from bucketwheel.storage.s3_client import S3Client, code_behind
+from bucketwheel.system import system
 
 # S3 accepts at most 10,000 parts of at least 5 MiB. Part sizes grow, so that 400 GiB fit while an object of 1 GiB
 # needs the memory of three parts only.
@@ -33,7 +33,7 @@ class Upload(io.RawIOBase):
         self._position = 0
         self._id = ""
         self._sum = ""
-        self._mark = uuid.uuid4().hex
+        self._mark = system().new_id()
         self._repeated = False
         self._pending: deque[Future[dict[str, Any]]] = deque()
         self._parts: list[dict[str, Any]] = []

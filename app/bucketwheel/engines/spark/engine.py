@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,6 +43,7 @@ from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
+from bucketwheel.system import system
 
 _POLL_SECONDS = 0.1
 _BATCH_ROWS = "spark.sql.execution.arrow.maxRecordsPerBatch"
@@ -107,7 +107,7 @@ class SparkEngine:
         session = spark_session(self._settings)
         context = session.sparkContext
         results = context.accumulator([], TaskReports())
-        group = f"bucketwheel-{uuid.uuid4().hex}"
+        group = f"bucketwheel-{system().new_id()}"
         failures: list[Exception] = []
 
         def work() -> None:
