@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from bucketwheel.catalogs.spark_table import spark_parameters, without_spark_parameters
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.storage.locations import with_s3_scheme
 
 _PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 _EXTERNAL = "EXTERNAL"
-_PROVIDER = "spark.sql.sources.provider"
 _ASCENDING = 1
 
 
@@ -20,9 +20,8 @@ def as_table(response: Mapping[str, Any]) -> CatalogTable:
     storage = response.get("StorageDescriptor") or {}
     count = storage.get("NumberOfBuckets", 0)
     buckets = tuple(storage.get("BucketColumns") or ()) if count > 0 else ()
-    parameters = dict(response.get("Parameters") or {})
-    for name in (_EXTERNAL, _PROVIDER):
-        parameters.pop(name, None)
+    parameters = without_spark_parameters(response.get("Parameters") or {})
+    parameters.pop(_EXTERNAL, None)
     return CatalogTable(
         name=response["Name"],
         location=with_s3_scheme((storage.get("Location") or "").rstrip("/")),
@@ -48,12 +47,10 @@ def kept_input(table: CatalogTable, fields: Collection[str]) -> dict[str, Any] |
 
 def new_input(table: CatalogTable) -> dict[str, Any]:
     """Return Glue's input for a table of Parquet files."""
-    spark = table.parameters.get("bucketing_format") == "spark"
-    parameters = {**table.parameters, _EXTERNAL: "TRUE"}
+    for_spark = spark_parameters(table)
+    parameters = {**table.parameters, **for_spark, _EXTERNAL: "TRUE"}
     serde = {"serialization.format": "1"}
-    if spark:
-        # Without this, Trino would expect Hive's buckets; with it, Trino reads the table as unbucketed.
-        parameters[_PROVIDER] = "parquet"
+    if for_spark:
         # If a table has a provider, Spark reads its location from here.
         serde["path"] = f"{table.location}/"
     table_input = {

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from bucketwheel.catalogs.hive_types import hive_type
+from bucketwheel.catalogs.spark_table import spark_schema
 from bucketwheel.catalogs.statistics import StatisticsPublication
 from bucketwheel.catalogs.updates import Updates
 from bucketwheel.contracts import (
@@ -91,6 +92,7 @@ def definitions(
             sorted=size.sort and size.bucketed,
             parameters=parameters,
             statistics=statistics,
+            spark_schema=_spark_schema(manifest, table) if exact else None,
         )
         tables.append(_copied(defined, copy_of[table.name]) if table.name in copy_of else defined)
     return tables
@@ -108,6 +110,15 @@ def _statistics(manifest: Manifest, services: Services, table: TableColumns) -> 
         manifest.discover.rows,
         {column.name: collected[column.source] for column in columns if column.source in collected},
     )
+
+
+def _spark_schema(manifest: Manifest, table: TableColumns) -> str | None:
+    """Return the schema of a table in Spark's buckets in Spark's form; None for a table in other buckets or none."""
+    if not manifest.size.bucketed or manifest.size.hash != "spark":
+        return None
+    schema = manifest.discover.schema()
+    columns = (*manifest.split.keys, *table.columns)
+    return spark_schema((column.name, schema.field(column.source).type) for column in columns)
 
 
 def _copied(table: CatalogTable, copy: CopiedTable) -> CatalogTable:

@@ -26,7 +26,8 @@ class CatalogTable:
     """A table definition in a catalog; types are Hive type names, `version` is the catalog's own.
 
     `native` is the complete definition in the form of the catalog, so that putting the table back restores
-    all of it. `statistics` are to be published with the table; `get` and `tables` do not return them.
+    all of it. `statistics` are to be published with the table, and `spark_schema` is the JSON form of its schema in
+    Spark, for catalogs that Spark reads; `get` and `tables` return neither.
     """
 
     name: str
@@ -39,6 +40,7 @@ class CatalogTable:
     version: str | None = None
     native: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     statistics: TableStatistics | None = field(default=None, compare=False, repr=False)
+    spark_schema: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def run_id(self) -> str | None:

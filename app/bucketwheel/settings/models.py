@@ -37,10 +37,11 @@ class BucketSettings(Frozen):
         count: Buckets per table: a number, `auto` (the largest power of two for which each file of the largest
             table holds at least 100 MB of source; 1 for small tables) or `none` (a layout without buckets). Set the
             same number for datasets that are joined with each other.
-        hash: `hive_v1` (Athena, Trino, Hive 2), `hive_v2` (Hive 3, `bucketing_version=2`) or `spark` (Spark
-            `bucketBy`, Athena with `bucketing_format=spark`).
+        hash: `hive_v1` (Athena, Trino, Hive 2), `hive_v2` (Hive 3, `bucketing_version=2`) or `spark` (Spark, with
+            the parameters of `bucketBy`; Athena with `bucketing_format=spark`).
         sort: Sort the rows of a bucket by key. NULL keys come first.
-        max_file_bytes: A larger bucket continues in another file (`…_copy_1`).
+        max_file_bytes: A larger bucket continues in another file (`…_copy_1`; with `hash: spark` `….c001…`). Spark
+            uses the order of rows only in buckets of one file.
     """
 
     count: Annotated[

@@ -14,6 +14,7 @@ from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
 from bucketwheel.stages.skew import skew_warnings
 from bucketwheel.stages.source_changes import check_source
+from bucketwheel.stages.split_buckets import split_warnings
 
 
 class Bucket:
@@ -57,7 +58,7 @@ class Bucket:
             spilled_bytes=statistics.spilled_bytes,
             outcomes=outcomes,
             shuffled_bytes=statistics.shuffled_bytes,
-            warnings=(*statistics.warnings, *_skew(manifest, outcomes)),
+            warnings=(*statistics.warnings, *_skew(manifest, outcomes), *split_warnings(manifest.size, outcomes)),
             column_statistics=_with_key(statistics.columns, job, outcomes),
         )
 

@@ -29,6 +29,7 @@ from bucketwheel.runs.manifest import (
 from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.skew import skew_warnings
+from bucketwheel.stages.split_buckets import planned_split_warnings
 from bucketwheel.stages.task_memory import decoded_bytes, shortage
 from bucketwheel.stages.written_bytes import Estimate, estimate_written_bytes
 
@@ -69,6 +70,7 @@ class Size:
                 "tables": tables,
                 "warnings": (
                     *_warnings(max(table.bytes for table in tables), layout.bucket_count, services.settings),
+                    *planned_split_warnings(layout, tables),
                     *layout.warnings,
                     *estimate.warnings,
                     *skew_warnings(bucket_rows, manifest.discover.keys, layout.hash, sample=True),

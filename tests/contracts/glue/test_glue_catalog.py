@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from glue_support import foreign_table, glue_in, glue_settings
 from pydantic import ValidationError
@@ -14,7 +15,9 @@ from aws_faults import faulty, refusal
 from aws_server import plain_client
 from bucketwheel.aws import clients
 from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.catalogs.spark_table import spark_parameters, spark_schema
 from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts.catalog import same_definition
 from bucketwheel.errors import BucketwheelError, CatalogError, ConfigError
 from bucketwheel.settings import CatalogSettings
 from bucketwheel.testing.tables import table_at
@@ -67,6 +70,25 @@ def test_put_names_provider_only_for_spark_buckets(aws: str, catalog: GlueCatalo
         assert replace(catalog.put(table, None), version=None) == table
     assert "spark.sql.sources.provider" not in as_aws_has_it(aws, catalog, "hive")["Parameters"]
     assert as_aws_has_it(aws, catalog, "spark")["Parameters"]["spark.sql.sources.provider"] == "parquet"
+
+
+def test_published_spark_table_is_read_back_equal(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:
+    # Three parts.
+    schema = spark_schema([("id", pa.string()), *((f"ü {number}", pa.int64()) for number in range(150))])
+    earlier = replace(table_at(tmp_path, "t"), parameters={"bucketing_format": "spark", "odd": "ü"})
+    table = replace(earlier, spark_schema=schema)
+    shown = catalog.put(earlier, None)
+    assert same_definition(shown, table)
+    shown = catalog.put(table, shown)
+    assert replace(shown, version=None) == table
+    assert catalog.tables() == [shown]
+    parameters = as_aws_has_it(aws, catalog, "t")["Parameters"]
+    assert spark_parameters(table).items() <= parameters.items()
+    assert parameters["spark.sql.sources.schema.numParts"] == "3"
+    # Undoing a publication puts the table back with all its parameters.
+    other = catalog.put(replace(earlier, location=table_at(tmp_path, "t", "second").location), shown)
+    catalog.put(shown, other)
+    assert as_aws_has_it(aws, catalog, "t")["Parameters"] == parameters
 
 
 def test_put_without_buckets_has_no_bucket_columns(aws: str, catalog: GlueCatalog, tmp_path: Path) -> None:

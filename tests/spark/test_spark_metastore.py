@@ -1,0 +1,271 @@
+"""Spark finds the buckets of published tables in a Hive metastore, and every value in their files."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from all_types import all_types
+from bucketwheel.catalogs.glue_table import new_input
+from bucketwheel.catalogs.publish import definitions
+from bucketwheel.pipeline.run import run
+from bucketwheel.pipeline.services import RunRequest, make_services
+from bucketwheel.settings import Settings
+from project import environment
+
+pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("metastore")]
+
+ROWS, BUCKETS = 300, 8
+SCHEMA = "spark.sql.sources.schema"
+# Spark uses the order of files only with this setting.
+ORDERED = {"spark.sql.legacy.bucketedTableScan.outputOrdering": "true"}
+# Otherwise Spark hides the buckets that it reads from the plan of a query that only filters.
+PLAIN = {"spark.sql.sources.bucketing.autoBucketedScan.enabled": "false"}
+COALESCED = {"spark.sql.bucketing.coalesceBucketsInJoin.enabled": "true"}
+MANY = {"spark.sql.shuffle.partitions": "200"}
+# Spark refuses dates before 1582 in files of other programs unless this says how to read them.
+EXACT = {"spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED"}
+PARTNER = "(SELECT concat('person ', id, ' é') AS id FROM range(20)) AS partner"
+WIDE = [f"w{number:03d}" for number in range(150)]
+Answers = dict[str, Any]
+
+
+def key(number: int) -> str | None:
+    return f"person {number} é" if number else None
+
+
+def people() -> pa.Table:
+    """Return rows with a NULL key among them, with three values of each type in turns."""
+    numbers = list(range(ROWS))
+    types = {name: column.take(pa.array([n % len(column) for n in numbers])) for name, column in all_types().items()}
+    wide = {name: pa.array(numbers, pa.int32()) for name in WIDE}
+    parts = {"a": pa.array([n % 20 for n in numbers], pa.int32()), "b": [n % 30 % 7 == 0 for n in numbers]}
+    return pa.table({"id": list(map(key, numbers)), "number": numbers, **parts, **types, **wide})
+
+
+def settings(root: Path, keys: list[str], tables: dict[str, list[str]], **changes: Any) -> Settings:
+    mapping = root / f"{'_'.join(tables)}.csv"
+    lines = [f"{table},{column}\n" for table, columns in tables.items() for column in columns]
+    mapping.write_text("OMC_FLYWHEEL_TABLE,OMC_FLYWHEEL_COLUMN\n" + "".join(lines))
+    return Settings.model_validate({
+        "threads": 2,
+        "target": str(root / "out"),
+        "buckets": {"count": BUCKETS, "hash": "spark", **changes},
+        "quality": {"null_keys": "allow", "duplicate_keys": "allow"},
+        "catalog": {"path": str(root / "catalog.duckdb")},
+        "datasets": {mapping.stem: {"source": str(root / "in"), "mapping": str(mapping), "key": keys}},
+    })  # fmt: skip
+
+
+def table_inputs(given: Settings) -> Iterator[dict[str, Any]]:
+    """Run the dataset and yield what the Glue catalog would send AWS for its tables."""
+    (dataset,) = given.datasets
+    manifest = run(given, RunRequest(dataset), lambda _: None).manifest
+    glue = given.model_copy(update={"catalog": given.catalog.model_copy(update={"kind": "glue", "path": None})})
+    for table in definitions(manifest, make_services(glue, RunRequest(dataset), lambda _: None), ""):
+        yield new_input(table)
+
+
+def inputs(root: Path) -> list[dict[str, Any]]:
+    """Publish the tables of all tests, which differ in keys, order and number of files."""
+    source = root / "in" / "snapshot_dt=2025-10-22"
+    source.mkdir(parents=True)
+    pq.write_table(people(), source / "part-0.parquet")
+    found = list(table_inputs(settings(root, ["id"], {"one": ["number"], "types": [*all_types()], "wide": WIDE})))
+    found += table_inputs(settings(root, ["a", "b"], {"pairs": ["number"], "pairs_too": ["w000"]}))
+    found += table_inputs(settings(root, ["id"], {"unsorted": ["number"]}, sort=False))
+    found += table_inputs(settings(root, ["id"], {"half": ["number"]}, count=BUCKETS // 2))
+    found += table_inputs(settings(root, ["id"], {"split": ["number"]}, max_file_bytes=1000))
+    earlier = json.loads(json.dumps(found[0] | {"Name": "earlier"}))
+    for name in list(earlier["Parameters"]):
+        if name.startswith(SCHEMA):
+            del earlier["Parameters"][name]
+    return [*found, earlier]
+
+
+def query(sql: str, **settings: str) -> dict[str, Any]:
+    return {"sql": sql, "settings": settings}
+
+
+QUERIES = {
+    "join": query("SELECT id, number, w007 FROM one JOIN wide USING (id)"),
+    "ordered join": query("SELECT id, number, w007 FROM one JOIN wide USING (id)", **ORDERED),
+    "join by two keys": query("SELECT a, b, number, w000 FROM pairs JOIN pairs_too USING (a, b)", **ORDERED),
+    "unsorted join": query("SELECT id, unsorted.number FROM unsorted JOIN one USING (id)", **ORDERED),
+    "join of split buckets": query("SELECT id, split.number FROM split JOIN one USING (id)", **ORDERED),
+    "join of earlier table": query("SELECT id, earlier.number FROM earlier JOIN one USING (id)"),
+    "join of other count": query("SELECT id, half.number FROM half JOIN one USING (id)"),
+    "coalesced join": query("SELECT id, half.number FROM half JOIN one USING (id)", **COALESCED),
+    "join with unbucketed rows": query(f"SELECT id, number FROM one JOIN {PARTNER} USING (id)", **MANY),
+    "group": query("SELECT id, count(*) FROM one GROUP BY id"),
+    "look-up": query(f"SELECT number FROM one WHERE id = '{key(17)}'"),
+    "plain look-up": query(f"SELECT number FROM one WHERE id = '{key(17)}'", **PLAIN),
+    "look-up of NULL": query("SELECT number FROM one WHERE id IS NULL", **PLAIN),
+    "look-up by two keys": query("SELECT count(*) FROM pairs WHERE a = 3 AND NOT b", **PLAIN),
+    "types": query("SELECT types.*, number FROM types JOIN one ON one.id <=> types.id", **EXACT),
+    "text of times": query(f"SELECT string(at_s), string(instant_s) FROM types WHERE id = '{key(3)}'"),
+}
+
+
+@pytest.fixture(scope="module")
+def all_answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    root = tmp_path_factory.mktemp("metastore")
+    tables = inputs(root)
+    (root / "questions").write_text(json.dumps({"tables": tables, "queries": QUERIES}))
+    script = Path(__file__).with_name("metastore_script.py")
+    process = subprocess.run(
+        [sys.executable, str(script), str(root / "questions"), str(root / "answers")],
+        env=environment(TZ="UTC"),
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    answers: Answers = pickle.loads((root / "answers").read_bytes())
+    return {**answers, "tables": {table["Name"]: table for table in tables}}
+
+
+@pytest.fixture
+def answers(java: None, request: pytest.FixtureRequest) -> Answers:
+    """What Spark says of the tables."""
+    # Not before it is known that there is a Java.
+    all_of_them: Answers = request.getfixturevalue("all_answers")
+    return all_of_them
+
+
+def plan(answers: Answers, name: str) -> str:
+    text: str = answers["queries"][name]["plan"]
+    return text
+
+
+@pytest.mark.parametrize(
+    "name", ["join", "ordered join", "join by two keys", "unsorted join", "coalesced join", "group"]
+)
+def test_plan_of_bucketed_tables_has_no_exchange(answers: Answers, name: str) -> None:
+    assert "Bucketed: true" in plan(answers, name)
+    assert "Exchange" not in plan(answers, name)
+
+
+@pytest.mark.parametrize("name", ["join with unbucketed rows", "join of other count"])
+def test_join_with_other_layout_moves_only_the_other_side(answers: Answers, name: str) -> None:
+    assert plan(answers, name).count("Exchange") == 1
+    assert plan(answers, name).count("Bucketed: true") == 1
+
+
+def test_plan_of_earlier_table_has_exchange(answers: Answers) -> None:
+    assert "Exchange" in plan(answers, "join of earlier table")
+    assert len(answers["queries"]["join of earlier table"]["rows"]) == ROWS - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "sorts"),
+    [
+        ("join", 2),
+        ("ordered join", 0),
+        ("join by two keys", 0),
+        ("unsorted join", 1),
+        ("join of split buckets", 1),
+    ],
+)
+def test_plan_sorts_only_files_without_order(answers: Answers, name: str, sorts: int) -> None:
+    assert plan(answers, name).count("Sort [") == sorts
+    assert "Exchange" not in plan(answers, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    # Spark chooses buckets by a key of one column only.
+    [("plain look-up", 1), ("look-up of NULL", 1), ("look-up by two keys", BUCKETS)],
+)
+def test_look_up_by_one_column_reads_one_bucket(answers: Answers, name: str, read: int) -> None:
+    assert f"SelectedBucketsCount: {read} out of {BUCKETS}" in plan(answers, name)
+
+
+def test_queries_return_rows_of_source(answers: Answers) -> None:
+    rows = {name: answers["queries"][name]["rows"] for name in QUERIES}
+    numbers = range(1, ROWS)
+    joined = [(key(number), number, number) for number in numbers]
+    assert sorted(rows["join"]) == sorted(rows["ordered join"]) == sorted(joined)
+    source = people()
+    pairs = list(zip(*(source[name].to_pylist() for name in ("a", "b", "number")), strict=True))
+    by_two = [(a, b, one, two) for a, b, one in pairs for c, d, two in pairs if (a, b) == (c, d)]
+    assert sorted(rows["join by two keys"]) == sorted(by_two)
+    assert rows["look-up by two keys"] == [(sum(1 for a, b, _ in pairs if a == 3 and not b),)]
+    for name in ("unsorted join", "join of split buckets", "join of other count", "coalesced join"):
+        assert sorted(rows[name]) == sorted((key(number), number) for number in numbers)
+    assert sorted(rows["join with unbucketed rows"]) == sorted((key(number), number) for number in range(1, 20))
+    assert dict(rows["group"]) == dict.fromkeys(map(key, range(ROWS)), 1)
+    assert (rows["look-up"], rows["plain look-up"], rows["look-up of NULL"]) == ([(17,)], [(17,)], [(0,)])
+
+
+def as_spark_has_it(value: Any, kind: pa.DataType) -> Any:
+    """Convert a pyarrow value to that of PySpark in UTC: instants without zone, structs as tuples."""
+    if value is None:
+        return None
+    if pa.types.is_timestamp(kind):
+        return value.astimezone(UTC).replace(tzinfo=None) if kind.tz else value
+    if pa.types.is_map(kind):
+        return {name: as_spark_has_it(inner, kind.item_type) for name, inner in value}
+    if pa.types.is_struct(kind):
+        return tuple(as_spark_has_it(value[field.name], field.type) for field in kind)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return [as_spark_has_it(inner, kind.value_type) for inner in value]
+    return value
+
+
+def test_values_of_all_types_equal_source(answers: Answers) -> None:
+    answer = answers["queries"]["types"]
+    assert isinstance(answer["rows"], list), answer["rows"]
+    rows = {row[-1]: dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]}
+    assert sorted(rows) == list(range(ROWS))
+    source = people()
+    for name in all_types():
+        column = source[name].combine_chunks()
+        kind = column.type
+        if (
+            pa.types.is_time(kind)
+            or pa.types.is_duration(kind)
+            or (pa.types.is_timestamp(kind) and kind.unit == "ns")
+        ):
+            column = column.cast(pa.int64())
+        expected = [as_spark_has_it(value, column.type) for value in column.to_pylist()]
+        assert [rows[number][name] for number in range(ROWS)] == expected, name
+
+
+def test_session_time_zone_shifts_only_instants(answers: Answers) -> None:
+    ((wall_clock, instant),) = answers["queries"]["text of times"]["rows"]
+    assert datetime.fromisoformat(wall_clock).hour - datetime.fromisoformat(instant).hour == 4
+
+
+def test_spark_reads_published_schema(answers: Answers) -> None:
+    for name, table in answers["tables"].items():
+        if name != "earlier":
+            parameters = table["Parameters"]
+            parts = range(int(parameters.get(f"{SCHEMA}.numParts", 0)))
+            text = parameters.get(SCHEMA) or "".join(parameters[f"{SCHEMA}.part.{number}"] for number in parts)
+            assert answers["schemas"][name] == json.loads(text)
+    assert f"{SCHEMA}.numParts" in answers["tables"]["wide"]["Parameters"]
+
+
+def test_spark_writes_same_parameters_for_same_table(answers: Answers) -> None:
+    def for_spark(parameters: dict[str, str]) -> dict[str, str]:
+        # The version is that of the program that wrote the table.
+        return {name: value for name, value in parameters.items() if name.startswith("spark.sql.sources.")}
+
+    for name, table in answers["tables"].items():
+        if name != "earlier":
+            written = answers["copied_parameters"][name]
+            assert for_spark(written) == for_spark(table["Parameters"])
+            assert "spark.sql.create.version" in written.keys() & table["Parameters"].keys()
