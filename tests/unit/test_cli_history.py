@@ -238,7 +238,7 @@ def test_expire_deletes_unreferenced_runs(two: tuple[Project, str, str]) -> None
     size = sum(path.stat().st_size for path in project.target.glob(f"{WIDE}/*/{older}/*"))
     assert project.cli("expire", "--yes", "--keep", "2").stdout == "nothing to delete\n"
     result = project.cli("expire", "--yes", "--keep", "1", "--output", "json")
-    assert json.loads(result.stdout) == [{"dataset": WIDE, "run_id": older, "bytes": size}]
+    assert json.loads(result.stdout) == [{"dataset": WIDE, "run_id": older, "bytes": size, "has_manifest": True}]
     assert project.run_ids() == [newer]
     assert not list(project.target.glob(f"{WIDE}/*/{older}"))
     assert set(project.published().values()) == {1200}

@@ -363,10 +363,14 @@ def unmark(config: Configuration, run_id: str) -> Withdrawal:
 
 
 def expirable(
-    config: Configuration, keep: int, datasets: Sequence[str] = (), progress: Report = lambda _: None
+    config: Configuration,
+    keep: int,
+    datasets: Sequence[str] = (),
+    progress: Report = lambda _: None,
+    forget_catalogs: Sequence[str] = (),
 ) -> list[Expired]:
     """Return what `expire` would delete now; delete nothing."""
-    return _expire.expirable(config.settings, keep, datasets, report=progress)
+    return _expire.expirable(config.settings, keep, datasets, progress, forget_catalogs)
 
 
 def expire(
@@ -375,9 +379,14 @@ def expire(
     datasets: Sequence[str] = (),
     progress: Report = lambda _: None,
     only: Sequence[str] | None = None,
+    forget_catalogs: Sequence[str] = (),
 ) -> list[Expired]:
-    """Delete old runs that no catalog table points to, except the newest `keep`; with `only`, just these run ids."""
-    return _expire.expire(config.settings, keep, datasets, report=progress, only=only)
+    """Delete old runs that no catalog table points to, except the newest `keep`; with `only`, just these run ids.
+
+    `forget_catalogs` has the ids of catalogs that no longer exist; the error about a catalog that cannot be read
+    contains its id.
+    """
+    return _expire.expire(config.settings, keep, datasets, progress, only, forget_catalogs)
 
 
 def report(config: Configuration, run_id: str) -> str:

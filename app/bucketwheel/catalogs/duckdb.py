@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -20,6 +21,7 @@ from typing import Any
 
 import duckdb
 
+from bucketwheel import host
 from bucketwheel.catalogs.duckdb_file import check_writable, keep_owner_and_mode
 from bucketwheel.catalogs.duckdb_s3 import viewable
 from bucketwheel.catalogs.sql import drop_view, literal, parquet_view, quoted, reads_from
@@ -59,8 +61,15 @@ class DuckdbCatalog:
         self._path = Path(os.path.realpath(path))
         self._schema = settings.catalog.database
         self._storage = Storage.of(settings)
+        self._shared_target = is_s3(settings.target)
         # Starting DuckDB takes much longer than attaching a file to it.
         self._duckdb: duckdb.DuckDBPyConnection | None = None
+
+    def address(self) -> Mapping[str, str]:
+        """See `contracts.AddressedCatalog.address`."""
+        # Other machines may have another file of this name. A container has a random name, and its file is a mount.
+        other_machines = self._shared_target and host.detect(os.environ) != "container"
+        return {"path": str(self._path), "host": platform.node() if other_machines else ""}
 
     def check(self) -> None:
         """See `contracts.Catalog.check`."""

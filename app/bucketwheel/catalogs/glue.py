@@ -65,6 +65,11 @@ class GlueCatalog:
         self.target = Storage.of(settings).absolute(settings.target)
         shape = cast("StructureShape", self._glue.meta.service_model.shape_for("TableInput"))
         self._fields = frozenset(shape.members)
+        self._account = ""
+
+    def address(self) -> Mapping[str, str]:
+        """See `contracts.AddressedCatalog.address`; the account is not known while the database is empty."""
+        return {"account": self._account, "region": self._glue.meta.region_name}
 
     def check(self) -> None:
         """See `contracts.Catalog.check`."""
@@ -116,6 +121,7 @@ class GlueCatalog:
             if refusal.code == _MISSING:
                 return None
             raise refusal.error from refusal.cause
+        self._account = answer["Table"].get("CatalogId") or self._account
         return as_table(answer["Table"])
 
     def tables(self) -> Sequence[CatalogTable]:
@@ -136,6 +142,8 @@ class GlueCatalog:
                     return []
                 raise CatalogError(self._no_database()) from refusal.cause
             listed += [as_table(table) for table in answer["TableList"]]
+            for table in answer["TableList"]:
+                self._account = table.get("CatalogId") or self._account
             if not answer.get("NextToken"):
                 return sorted(listed, key=lambda table: table.name)
             page = {"NextToken": answer["NextToken"]}

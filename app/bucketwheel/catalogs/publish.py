@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +11,7 @@ from bucketwheel.catalogs.spark_table import spark_schema
 from bucketwheel.catalogs.statistics import StatisticsPublication
 from bucketwheel.catalogs.updates import Updates
 from bucketwheel.contracts import (
+    AddressedCatalog,
     Catalog,
     CatalogTable,
     Fence,
@@ -29,6 +30,7 @@ from bucketwheel.runs.manifest import (
     PublishResult,
     TableColumns,
 )
+from bucketwheel.runs.publications import CatalogRecord, catalog_record, record_publication
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import is_s3, join
 from bucketwheel.system import system
@@ -160,24 +162,49 @@ def publish_run(
     """
     check_files(manifest, services.runs)
     tables = definitions(manifest, services, prefix, copies)
+
+    def end() -> None:
+        record_catalog(services, manifest.run_id)
+        then()
+
     return publish_all(
         services.catalog(),
         services.fence,
         tables,
         services.settings.catalog.adopt,
-        then,
+        end,
         partial(begin_publication, services, manifest.run_id),
     )
 
 
 def begin_publication(services: Services, run_id: str, replaced: Collection[str]) -> None:
-    """Claim a run, so that `expire` keeps it, and record that the `replaced` runs stop being shown now.
+    """Claim a run, so that `expire` keeps it, and record the catalog, and that `replaced` runs stop being shown now.
 
     Raises:
         SelectionError: `expire` deletes the run.
     """
     claim_shown(services.runs, services.dataset, run_id, services.clock.now())
+    record_catalog(services, run_id)
     _record_replaced(services, replaced)
+
+
+def record_catalog(services: Services, run_id: str) -> None:
+    """Record that the configured catalog shows a run.
+
+    Publishing calls it twice: before the first update, and after the last, when the catalog knows its whole address.
+    """
+    record_publication(services.runs, services.dataset, run_id, configured_catalog(services))
+
+
+def configured_catalog(services: Services) -> CatalogRecord:
+    """Return the record of the configured database; call `tables` of the catalog first."""
+    catalog = services.settings.catalog
+    return catalog_record(catalog.kind, catalog.database, catalog_address(services.catalog()))
+
+
+def catalog_address(catalog: Catalog) -> Mapping[str, str]:
+    """Return the address of a catalog; nothing if it has none."""
+    return catalog.address() if isinstance(catalog, AddressedCatalog) else {}
 
 
 def _record_replaced(services: Services, run_ids: Collection[str]) -> None:

@@ -169,28 +169,44 @@ def unmark(config: Configuration, run_id: str, output: str) -> None:
 @click.option("--keep", type=int, required=True, help="Number of finished runs to keep per dataset.")
 @click.option("--dry-run", is_flag=True, help="List what would be deleted, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
+@click.option(
+    "--forget-catalog",
+    "forgotten",
+    multiple=True,
+    metavar="ID",
+    help="A catalog that no longer shows any run, by the id in the error about it (repeatable).",
+)
 @output_option
 @configured
-def expire(config: Configuration, dataset: str | None, keep: int, dry_run: bool, yes: bool, output: str) -> None:
+def expire(
+    config: Configuration,
+    dataset: str | None,
+    keep: int,
+    dry_run: bool,
+    yes: bool,
+    forgotten: tuple[str, ...],
+    output: str,
+) -> None:
     """Delete the files of old runs that no catalog table points to.
 
-    Lists the runs and asks first. Keeps runs that were live in the last `expire.min_age_hours`.
+    Lists the runs and asks first. Keeps runs that were live in the last `expire.min_age_hours`. Reads every catalog
+    in which the runs were published, and also finds data of runs without a manifest.
     """
     from bucketwheel import api
     from bucketwheel.cli.text import expirable_text
     from bucketwheel.formatting import counted, size_text
 
     selected = [dataset] if dataset else []
-    runs = api.expirable(config, keep, selected, _warnings_and_kept)
-    if runs and not dry_run:
-        if not yes:
+    runs = api.expirable(config, keep, selected, _warnings_and_kept, forgotten)
+    if (runs or forgotten) and not dry_run:
+        if runs and not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError(
                     f"expire deletes {counted(len(runs), 'run')}; add --yes, or look with --dry-run"
                 )
             echo(expirable_text(runs), err=True)
             click.confirm(f"Delete {counted(len(runs), 'run')}?", abort=True, err=True)
-        runs = api.expire(config, keep, selected, lambda _: None, [run.run_id for run in runs])
+        runs = api.expire(config, keep, selected, lambda _: None, [run.run_id for run in runs], forgotten)
     if output == "json":
         print_json([vars(run) for run in runs])
     elif dry_run:

@@ -180,7 +180,10 @@ def cost_lines(cost: Cost, word: str) -> list[str]:
 
 def expirable_text(runs: Sequence[Expired]) -> str:
     """Return the runs to delete, a line each, and their total size."""
-    rows = [(run.dataset, run.run_id, size_text(run.bytes)) for run in runs]
+    rows = [
+        (run.dataset, run.run_id if run.has_manifest else f"{run.run_id} (no manifest)", size_text(run.bytes))
+        for run in runs
+    ]
     total = sum(run.bytes for run in runs)
     return table(("dataset", "run", "bytes"), [*rows, ("total", "", size_text(total))])
 

@@ -11,6 +11,7 @@ never calls another stage. `plugins.py` finds backends by name and imports them 
 """
 
 from bucketwheel.contracts.catalog import (
+    AddressedCatalog,
     AtomicCatalog,
     Catalog,
     CatalogTable,
@@ -32,6 +33,7 @@ from bucketwheel.contracts.stage import (
 )
 
 __all__ = [
+    "AddressedCatalog",
     "AtomicCatalog",
     "BucketCheck",
     "BucketJob",

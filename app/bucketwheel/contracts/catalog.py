@@ -186,6 +186,19 @@ class Catalog(Protocol):
 
 
 @runtime_checkable
+class AddressedCatalog(Protocol):
+    """What a catalog offers, besides `Catalog`, if databases of one name can exist more than once."""
+
+    def address(self) -> Mapping[str, str]:
+        """Return what tells the database apart from others of its name; a value is empty if it is not known yet.
+
+        `path` is a local file, for `catalog.path`; `region` is for `aws.region`; catalogs may add other names. It is
+        called after `tables`.
+        """
+        ...
+
+
+@runtime_checkable
 class AtomicCatalog(Protocol):
     """What a catalog offers, besides `Catalog`, if it changes several tables in one update."""
 

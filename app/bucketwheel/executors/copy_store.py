@@ -17,11 +17,13 @@ from bucketwheel.errors import ConfigError, VerificationError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import CopiedTable
 from bucketwheel.runs.record import Record
-from bucketwheel.runs.run_id import RUN_ID, started_at
+from bucketwheel.runs.run_id import RUN_ID, is_run_id, started_at
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import Storage, join
 from bucketwheel.storage.locations import HIDDEN, is_inside
 
+# Prefix of directories of copies.
+_COPY = "ctas-"
 # Prefix of temporary tables.
 TEMPORARY = "tmp_bucketwheel_"
 
@@ -101,6 +103,20 @@ def is_directory_of(name: str, run_id: str) -> bool:
     """Return whether a directory of a table holds files or a copy of a run, also while it is being deleted."""
     name = name.removeprefix(HIDDEN)
     return name == run_id or name.startswith(f"ctas-{run_id}-")
+
+
+def is_copy(name: str) -> bool:
+    """Return whether a directory of a table has the name of a copy."""
+    return name.removeprefix(HIDDEN).startswith(_COPY)
+
+
+def run_id_of_directory(name: str) -> str:
+    """Return the run of a directory of a table; an empty string if its name is not Bucketwheel's."""
+    run_id = name.removeprefix(HIDDEN)
+    if run_id.startswith(_COPY):
+        run_id, _, attempt = run_id.removeprefix(_COPY).rpartition("-")
+        run_id = run_id if attempt.isalnum() else ""
+    return run_id if is_run_id(run_id) else ""
 
 
 def temporary_prefix(run_id: str) -> str:

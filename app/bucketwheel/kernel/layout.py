@@ -18,6 +18,9 @@ _HIVE_PATTERNS = (
 # Spark's BucketingUtils.bucketedFileName.
 _SPARK_PATTERN = re.compile(r".*_(\d+)(?:\..*)?", re.ASCII)
 
+# Names that `bucket_file_name` returns.
+_OWN_NAME = re.compile(r"(\d{6,}_0(_copy_\d+)?|part-\d{5,}-bucketwheel_\d{5,}\.c\d{3,})\.snappy\.parquet", re.ASCII)
+
 _GIGABYTE = 2**30
 _SMALLEST_AUTO_FILE = 100 * 10**6
 
@@ -33,6 +36,11 @@ def bucket_file_name(bucket: int, copy: int, scheme: str) -> str:
         return f"part-{bucket:05d}-bucketwheel_{bucket:05d}.c{copy:03d}.snappy.parquet"
     suffix = f"_copy_{copy}" if copy else ""
     return f"{bucket:06d}_0{suffix}.snappy.parquet"
+
+
+def is_bucket_file_name(name: str) -> bool:
+    """Return whether a file has a name that `bucket_file_name` returns."""
+    return _OWN_NAME.fullmatch(name) is not None
 
 
 def bucket_of_file(name: str, scheme: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,10 +16,13 @@ from bucketwheel.executors.copy_store import (
     run_ids_in,
     temporary_prefix,
 )
+from bucketwheel.pipeline.other_catalogs import OtherCatalogs
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services
+from bucketwheel.pipeline.unknown_runs import kept_unknown, unknown_runs
 from bucketwheel.runs.claims import StoredClaim, claim_deleting, give_up_deletion, read_claims
 from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.publications import forget_catalog, publications
 from bucketwheel.runs.store import RunStore
 from bucketwheel.runs.withdrawals import withdrawals
 from bucketwheel.settings import Settings
@@ -28,11 +31,15 @@ from bucketwheel.storage import join
 
 @dataclass(frozen=True)
 class Expired:
-    """A run whose files `expire` deletes, and how many bytes that frees."""
+    """A run whose files `expire` deletes, and how many bytes that frees.
+
+    `has_manifest` is False if a deletion of the run was broken off, or if Bucketwheel knows nothing else of the run.
+    """
 
     dataset: str
     run_id: str
     bytes: int
+    has_manifest: bool = True
 
 
 def expire(
@@ -41,13 +48,15 @@ def expire(
     datasets: Sequence[str] = (),
     report: Report = lambda _: None,
     only: Collection[str] | None = None,
+    forget_catalogs: Collection[str] = (),
 ) -> list[Expired]:
     """Delete all runs except the newest `keep` of each dataset and those that a catalog table points to.
 
     Only runs that wrote all files of all tables and are not withdrawn count for `keep`. Always kept are the newest
     run (it may be resumed), the last run of every table, and runs that were live in the last
     `expire.min_age_hours`. Runs with an unreadable manifest are kept and reported as warnings. The next call
-    completes an interrupted deletion. A run that another command publishes meanwhile is kept.
+    completes an interrupted deletion. A run that another command publishes meanwhile is kept. The catalogs are the
+    configured one and all others in which the runs were published.
 
     Args:
         settings: all settings.
@@ -55,17 +64,23 @@ def expire(
         datasets: datasets to process; if empty, all configured datasets.
         report: called with warnings, and with a `skipped` for each run that is kept because it was live recently.
         only: delete only these runs, for example the runs that the user confirmed; None deletes all.
+        forget_catalogs: ids of catalogs that no longer show any run, from the message of a CatalogError.
 
     Raises:
-        SelectionError: `keep` is less than 1.
+        SelectionError: `keep` is less than 1, or no run was published in a catalog of `forget_catalogs`.
         LeaseError: another run holds the dataset.
-        CatalogError: the catalog has none of the published tables; nothing is deleted.
+        CatalogError: the catalog has none of the published tables, or another catalog in which a run to delete was
+            published cannot be read; nothing is deleted.
     """
     _check_keep(keep)
+    selected = datasets or _configured(settings, report)
+    _check_forgotten(settings, selected, forget_catalogs)
     expired = []
-    for dataset in datasets or _configured(settings, report):
+    for dataset in selected:
         with maintained(settings, dataset, report) as services:
-            for run_id, claim in _expirable(services, keep).items():
+            _forget(services, forget_catalogs)
+            others = OtherCatalogs(services)
+            for run_id, claim in _expirable(services, keep, others).items():
                 if only is None or run_id in only:
                     with services.fence.guard():
                         expired += _delete_claimed(services, run_id, claim)
@@ -77,15 +92,19 @@ def expirable(
     keep: int,
     datasets: Sequence[str] = (),
     report: Report = lambda _: None,
+    forget_catalogs: Collection[str] = (),
 ) -> list[Expired]:
     """Return what `expire` would delete now, without deleting anything and without a lease; raises as `expire`."""
     _check_keep(keep)
+    selected = datasets or _configured(settings, report)
+    _check_forgotten(settings, selected, forget_catalogs)
     runs = []
-    for dataset in datasets or _configured(settings, report):
+    for dataset in selected:
         services = make_services(settings, RunRequest(dataset), report)
-        for run_id in _expirable(services, keep):
+        for run_id in _expirable(services, keep, OtherCatalogs(services, forget_catalogs)):
             outside = CopyStore(services.storage, services.runs, dataset, run_id).outside_dataset()
-            runs.append(Expired(dataset, run_id, _size(services, [*outside, *_directories(services, run_id)])))
+            size = _size(services, [*outside, *_directories(services, run_id)])
+            runs.append(Expired(dataset, run_id, size, _has_manifest(services, run_id)))
     return runs
 
 
@@ -94,20 +113,57 @@ def _check_keep(keep: int) -> None:
         raise SelectionError(f"--keep {keep}: keep at least 1 run")
 
 
+def _check_forgotten(settings: Settings, datasets: Sequence[str], catalog_ids: Collection[str]) -> None:
+    if not catalog_ids:
+        return
+    runs = RunStore.of(settings)
+    records = [
+        record
+        for dataset in datasets
+        for run_id in runs.all_run_ids(dataset)
+        for record in publications(runs, dataset, run_id)
+    ]
+    known = {record.id: f"{record.id} ({record.text})" for record in records}
+    for catalog_id in catalog_ids:
+        if catalog_id not in known:
+            listed = "; ".join(sorted(known.values())) or "none"
+            raise SelectionError(
+                f"--forget-catalog {catalog_id}: no run was published in a catalog with this id; known: {listed}"
+            )
+
+
+def _forget(services: Services, catalog_ids: Collection[str]) -> None:
+    dataset, runs = services.dataset, services.runs
+    for catalog_id in catalog_ids:
+        for run_id in runs.all_run_ids(dataset):
+            with services.fence.guard():
+                forget_catalog(runs, dataset, run_id, catalog_id)
+
+
 def _configured(settings: Settings, report: Report) -> list[str]:
     """Return the configured datasets that have runs; report unconfigured datasets that have runs."""
-    names = RunStore.of(settings).datasets()
+    runs = RunStore.of(settings)
+    names = runs.datasets()
     unknown = [name for name in names if name not in settings.datasets]
     if unknown:
         text = f"skipped, not in the configuration: {', '.join(unknown)}"
         report(Progress("", "expire", "warning", message=text))
-    return [name for name in names if name in settings.datasets]
+    # The metadata directory may have been deleted by hand.
+    return [name for name in settings.datasets if name in names or runs.storage.list(join(runs.target, name))]
 
 
-def _expirable(services: Services, keep: int) -> dict[str, StoredClaim]:
-    """Return the runs to delete, with their claims as they were before the catalog was read."""
+def _has_manifest(services: Services, run_id: str) -> bool:
+    return services.runs.storage.exists(services.runs.path(services.dataset, run_id))
+
+
+def _expirable(services: Services, keep: int, others: OtherCatalogs) -> dict[str, StoredClaim]:
+    """Return the runs to delete, with their claims as they were before the catalogs were read."""
     dataset, store = services.dataset, services.runs
     claims = read_claims(store, dataset, store.all_run_ids(dataset))
+    with_manifest = store.ids(dataset)
+    deletes = {run_id for run_id, claim in claims.items() if claim.deletes}
+    unknown = unknown_runs(services, {*with_manifest, *deletes})
+    claims = {**dict.fromkeys(unknown, StoredClaim()), **claims}
 
     def warn(text: str) -> None:
         services.report(Progress(dataset, "expire", "warning", message=f"kept: {text}"))
@@ -126,14 +182,31 @@ def _expirable(services: Services, keep: int) -> dict[str, StoredClaim]:
             f"{dataset}: the catalog has no table of any run, although run {published[-1]} was published; nothing "
             "was deleted. Check catalog.path and catalog.database"
         )
-    run_ids = [run_id for run_id in store.ids(dataset) if run_id not in deleting]
+    run_ids = [run_id for run_id in with_manifest if run_id not in deleting]
     unreadable = {*run_ids} - {manifest.run_id for manifest in manifests}
     last = {*_last_of_tables(services, tables, manifests, withdrawn)}
     kept = {*whole[-keep:], *run_ids[-1:], *unreadable, *shown, *last}
+    kept |= set(kept_unknown(services, unknown, claims, shown))
     expirable = {run_id: claim for run_id, claim in claims.items() if run_id not in kept}
-    return {
+    expirable = {
         run_id: claim for run_id, claim in expirable.items() if not _is_recent(services, run_id, claim, manifests)
     }
+    return _without_shown_elsewhere(services, expirable, others)
+
+
+def _without_shown_elsewhere(
+    services: Services, expirable: Mapping[str, StoredClaim], others: OtherCatalogs
+) -> dict[str, StoredClaim]:
+    checked = [run_id for run_id, claim in expirable.items() if not _is_half_deleted(services, run_id, claim)]
+    showing = others.showing(checked, _shown)
+    for run_id, record in showing.items():
+        _report_skipped(services, run_id, f"{run_id} is published in {record.text}")
+    return {run_id: claim for run_id, claim in expirable.items() if run_id not in showing}
+
+
+def _is_half_deleted(services: Services, run_id: str, claim: StoredClaim) -> bool:
+    """Return whether a deletion of the run was broken off; it had found that no catalog shows the run."""
+    return claim.deletes and not _has_manifest(services, run_id)
 
 
 def _is_recent(services: Services, run_id: str, claim: StoredClaim, manifests: Sequence[Manifest]) -> bool:
@@ -155,9 +228,13 @@ def _is_recent(services: Services, run_id: str, claim: StoredClaim, manifests: S
     recent = services.clock.now() - until < timedelta(hours=hours)
     if recent:
         what = "was live until" if was_published(run) else "began to be published at"
-        text = f"kept: {run_id} {what} {until:%Y-%m-%d %H:%M} UTC; expire.min_age_hours is {hours:g}"
-        services.report(Progress(services.dataset, "expire", "skipped", message=text, run=run_id))
+        text = f"{run_id} {what} {until:%Y-%m-%d %H:%M} UTC; expire.min_age_hours is {hours:g}"
+        _report_skipped(services, run_id, text)
     return recent
+
+
+def _report_skipped(services: Services, run_id: str, why: str) -> None:
+    services.report(Progress(services.dataset, "expire", "skipped", message=f"kept: {why}", run=run_id))
 
 
 def _published_at(manifest: Manifest) -> datetime:
@@ -211,6 +288,7 @@ def _delete_claimed(services: Services, run_id: str, before: StoredClaim) -> lis
     claim or took the lease, and may have changed the catalog.
     """
     dataset, store = services.dataset, services.runs
+    half_deleted = _is_half_deleted(services, run_id, before)
     try:
         own = claim_deleting(store, dataset, run_id, before, services.clock.now())
     except ChangedError:
@@ -219,6 +297,8 @@ def _delete_claimed(services: Services, run_id: str, before: StoredClaim) -> lis
     try:
         with services.fence.guard():
             is_shown = run_id in _shown(services.catalog().tables())
+            if not half_deleted:
+                is_shown = is_shown or bool(OtherCatalogs(services).showing([run_id], _shown))
     except BaseException:
         give_up_deletion(store, dataset, run_id, before, own)
         raise
@@ -241,6 +321,7 @@ def _delete(services: Services, run_id: str) -> Expired:
     """
     dataset, store = services.dataset, services.runs
     directories = CopyStore(services.storage, store, dataset, run_id).outside_dataset()
+    has_manifest = _has_manifest(services, run_id)
     store.delete_manifest(dataset, run_id)
     for table in services.catalog().tables():
         if is_temporary(table) and table.name.startswith(temporary_prefix(run_id)):
@@ -257,7 +338,7 @@ def _delete(services: Services, run_id: str) -> Expired:
             services.storage.delete_directory(directory)
     with services.fence.guard():
         store.clear(dataset, run_id)
-    return Expired(dataset, run_id, freed)
+    return Expired(dataset, run_id, freed, has_manifest)
 
 
 def _directories(services: Services, run_id: str) -> list[str]:

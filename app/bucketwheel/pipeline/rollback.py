@@ -9,7 +9,7 @@ from functools import partial
 
 from bucketwheel.catalogs.live import LiveDataset, live_dataset, published_tables, was_published
 from bucketwheel.catalogs.live_record import record_live
-from bucketwheel.catalogs.publish import begin_publication, check_files, definitions, publish_all
+from bucketwheel.catalogs.publish import begin_publication, check_files, definitions, publish_all, record_catalog
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import SelectionError, WithdrawnError
 from bucketwheel.executors.copy_store import (
@@ -94,7 +94,8 @@ def _publish(
     earlier = {mark.run_id for mark in withdrawals(runs, manifest.dataset)}
     marks = [mark for mark in _marks(manifest, services, tables, reason) if mark.run_id not in earlier]
 
-    def write_snapshot() -> None:
+    def write_records() -> None:
+        record_catalog(services, manifest.run_id)
         if final:
             record_live(manifest, services)
 
@@ -105,7 +106,7 @@ def _publish(
     try:
         adopt = services.settings.catalog.adopt
         replacing = partial(begin_publication, services, manifest.run_id)
-        return publish_all(catalog, services.fence, tables, adopt, write_snapshot, replacing), marks
+        return publish_all(catalog, services.fence, tables, adopt, write_records, replacing), marks
     except BaseException as error:
         try:
             with services.fence.guard():

@@ -27,9 +27,21 @@ def new_run_id(snapshot_dt: str, started: datetime, existing: Sequence[str]) -> 
     """
     # Ids sort by time in seconds. The new run must sort last, even within the same second or with a slow clock.
     for newest in existing[-1:]:
-        previous = datetime.strptime(started_at(newest)[:_TIME_LENGTH], _TIME_FORMAT).replace(tzinfo=UTC)
-        started = max(started, previous + timedelta(seconds=1))
+        started = max(started, start_time(newest) + timedelta(seconds=1))
     return f"{snapshot_dt}-{started.strftime(_TIME_FORMAT)}-{system().new_id()[:6]}"
+
+
+def is_run_id(text: str) -> bool:
+    """Return whether the text is the id of a run."""
+    try:
+        return RUN_ID.fullmatch(text) is not None and start_time(text) is not None
+    except ValueError:
+        return False
+
+
+def start_time(run_id: str) -> datetime:
+    """Return the time of a run id, at which the run started."""
+    return datetime.strptime(started_at(run_id)[:_TIME_LENGTH], _TIME_FORMAT).replace(tzinfo=UTC)
 
 
 def matching(text: str, known: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ on S3 there is one put, or a multipart upload that is completed at the end or ab
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -42,6 +42,7 @@ class _Files(Protocol):
     def hide_directory(self, path: str) -> str: ...
     def sweep(self, path: str) -> None: ...
     def abandon_uploads(self, path: str, part: str) -> None: ...
+    def uploads(self, path: str) -> Sequence[tuple[str, str]]: ...
     def flush(self, path: str) -> None: ...
 
 
@@ -200,6 +201,12 @@ class Storage:
         files, path = self._at(location)
         with wrap_os_errors(location, "clean up"):
             files.abandon_uploads(path, part)
+
+    def uploads(self, location: str) -> Sequence[tuple[str, str]]:
+        """Return location and start (UTC, ISO format) of each unfinished upload below `location`; none on disk."""
+        files, path = self._at(location)
+        with wrap_os_errors(location, "list uploads"):
+            return files.uploads(path)
 
     def flush(self, location: str) -> None:
         """Flush everything below a directory to its local disk, so that it survives a power cut once this returns.

@@ -159,6 +159,10 @@ class LocalFiles:
     def abandon_uploads(self, path: str, part: str) -> None:
         """Do nothing: unfinished files are in scratch directories, which runs delete."""
 
+    def uploads(self, path: str) -> Sequence[tuple[str, str]]:
+        """Return nothing: there are no uploads."""
+        return []
+
     def flush(self, path: str) -> None:
         """Flush everything below a directory to disk."""
         flush_below(Path(path))

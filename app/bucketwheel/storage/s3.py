@@ -16,7 +16,7 @@ from bucketwheel.settings import AwsSettings, StorageSettings
 from bucketwheel.storage.locations import Entry, bucket_and_key, source_changed
 from bucketwheel.storage.ranged import RangedFile, RangedSource
 from bucketwheel.storage.s3_client import S3Client, code_behind
-from bucketwheel.storage.s3_upload import Upload, abandon_uploads
+from bucketwheel.storage.s3_upload import Upload, abandon_uploads, unfinished_uploads
 
 # Holds most Parquet footers, so that one request opens a file and reads its footer.
 _END = 64 * 2**10
@@ -187,6 +187,14 @@ class S3Objects:
         """Abort uploads to keys below a prefix that have `part` as a path component."""
         bucket, key = bucket_and_key(path)
         abandon_uploads(self._client, bucket, f"{key}/", lambda upload_key: f"/{part}/" in f"/{upload_key}")
+
+    def uploads(self, path: str) -> Sequence[tuple[str, str]]:
+        """Return location and start of each unfinished upload below a prefix."""
+        bucket, key = bucket_and_key(path)
+        return [
+            (f"s3://{bucket}/{upload['Key']}", upload["Initiated"].isoformat())
+            for upload in unfinished_uploads(self._client, bucket, f"{key}/")
+        ]
 
     def flush(self, path: str) -> None:
         """Do nothing: S3 objects are always durable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -154,12 +154,21 @@ def abandon_uploads(client: S3Client, bucket: str, prefix: str, matches: Callabl
     Raises:
         StorageError: they cannot be listed or aborted.
     """
+    for upload in unfinished_uploads(client, bucket, prefix):
+        if matches(upload["Key"]):
+            _abort(client, bucket, upload["Key"], upload["UploadId"])
+
+
+def unfinished_uploads(client: S3Client, bucket: str, prefix: str) -> Iterator[Any]:
+    """Yield the unfinished uploads to keys below `prefix`, as S3 describes them.
+
+    Raises:
+        StorageError: they cannot be listed.
+    """
     marker: dict[str, str] = {}
     while True:
         page = client.call("list_multipart_uploads", bucket, Prefix=prefix, **marker)
-        for upload in page.get("Uploads", ()):
-            if matches(upload["Key"]):
-                _abort(client, bucket, upload["Key"], upload["UploadId"])
+        yield from page.get("Uploads", ())
         if not page.get("IsTruncated"):
             return
         marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}

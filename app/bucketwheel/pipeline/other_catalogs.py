@@ -1,0 +1,106 @@
+"""Find the catalogs, other than the configured one, that show runs of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+from bucketwheel import plugins
+from bucketwheel.catalogs.publish import catalog_address, configured_catalog
+from bucketwheel.contracts import CatalogTable, Services
+from bucketwheel.errors import BucketwheelError, CatalogError
+from bucketwheel.formatting import counted
+from bucketwheel.runs.publications import CatalogRecord, publications
+from bucketwheel.settings import Settings
+
+
+class OtherCatalogs:
+    """The other catalogs in which the runs of a dataset were published.
+
+    Args:
+        services: the services of the command.
+        forgotten: ids of catalogs to ignore.
+    """
+
+    def __init__(self, services: Services, forgotten: Collection[str] = ()) -> None:
+        self._services = services
+        self._forgotten = forgotten
+        self._all: list[CatalogRecord] | None = None
+        self._tables: dict[str, Sequence[CatalogTable] | BucketwheelError] = {}
+
+    def of(self, run_id: str) -> list[CatalogRecord]:
+        """Return the catalogs in which a run was published; for a run without a manifest, those of all runs.
+
+        Raises:
+            StorageError: a record cannot be read or is damaged.
+        """
+        own, runs, dataset = configured_catalog(self._services), self._services.runs, self._services.dataset
+        has_manifest = runs.storage.exists(runs.path(dataset, run_id))
+        records = publications(runs, dataset, run_id) if has_manifest else self._of_all()
+        return [record for record in records if record.id not in self._forgotten and not record.matches(own)]
+
+    def _of_all(self) -> list[CatalogRecord]:
+        if self._all is None:
+            runs, dataset = self._services.runs, self._services.dataset
+            every = [each for run_id in runs.all_run_ids(dataset) for each in publications(runs, dataset, run_id)]
+            self._all = list({record.id: record for record in every}.values())
+        return self._all
+
+    def showing(
+        self, run_ids: Iterable[str], shown: Callable[[Iterable[CatalogTable]], set[str]]
+    ) -> dict[str, CatalogRecord]:
+        """Return the runs that another catalog shows, with that catalog; `shown` returns the run ids of tables.
+
+        Raises:
+            CatalogError: a catalog in which one of the runs was published cannot be read.
+            StorageError: a record cannot be read or is damaged.
+        """
+        showing: dict[str, CatalogRecord] = {}
+        unreadable: dict[str, tuple[CatalogRecord, list[str]]] = {}
+        for run_id in run_ids:
+            for record in self.of(run_id):
+                tables = self._read(record)
+                if isinstance(tables, BucketwheelError):
+                    unreadable.setdefault(record.id, (record, []))[1].append(run_id)
+                elif run_id in shown(tables):
+                    showing[run_id] = record
+        if unreadable:
+            raise CatalogError("; ".join(self._refusal(record, ids) for record, ids in unreadable.values()))
+        return showing
+
+    def _read(self, record: CatalogRecord) -> Sequence[CatalogTable] | BucketwheelError:
+        if record.id not in self._tables:
+            try:
+                self._tables[record.id] = _tables(self._services.settings, record)
+            except BucketwheelError as error:
+                self._tables[record.id] = error
+        return self._tables[record.id]
+
+    def _refusal(self, record: CatalogRecord, run_ids: Sequence[str]) -> str:
+        more = f" and {counted(len(run_ids) - 1, 'other run')}" if len(run_ids) > 1 else ""
+        return (
+            f"{self._services.dataset}: not deleted: run {run_ids[0]}{more}, also published in {record.text}, which "
+            f"cannot be read: {self._tables[record.id]}. Make that catalog readable, or if it no longer shows any "
+            f"run, add --forget-catalog {record.id}"
+        )
+
+
+def _tables(settings: Settings, record: CatalogRecord) -> Sequence[CatalogTable]:
+    """Return the tables of a recorded catalog.
+
+    Raises:
+        BucketwheelError: it cannot be read, or the configuration leads to another one.
+    """
+    path, region = record.address.get("path"), record.address.get("region")
+    if path and not Path(path).exists():
+        raise CatalogError(f"{path} does not exist")
+    update = {"kind": record.kind, "database": record.database, "path": path or settings.catalog.path}
+    aws = settings.aws.model_copy(update={"region": region}) if region else settings.aws
+    chosen = settings.model_copy(update={"catalog": settings.catalog.model_copy(update=update), "aws": aws})
+    catalog = plugins.catalog(chosen)
+    tables = catalog.tables()
+    address = catalog_address(catalog)
+    for name, value in record.address.items():
+        if value and address.get(name) != value:
+            raise CatalogError(f"this command reads {name} {address.get(name) or 'unknown'}")
+    return tables
