@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import duckdb
 import pytest
@@ -162,7 +161,7 @@ class Trouble:
         self.project.use(self.dirty("null_keys"))
 
     def lease_held(self) -> None:
-        lease = Lease(f"{self.project.target}/_bucketwheel/{WIDE}", 3600, lambda: datetime.now(UTC))
+        lease = Lease(f"{self.project.target}/_bucketwheel/{WIDE}", 3600)
         lease.__enter__()
         self.fix = lambda: lease.__exit__(None, None, None)
 

@@ -110,7 +110,7 @@ def test_lease_of_other_machine_holds_until_it_expires(
     left = json.loads(lease(published).read_text())
     now = datetime.now(UTC)
     left["host"] = "elsewhere/another-boot"
-    left["expires"] = (now + timedelta(seconds=-1 if expired else 1000)).isoformat(timespec="milliseconds")
+    left["expires"] = (now + timedelta(seconds=-1 if expired else 50)).isoformat(timespec="milliseconds")
     lease(published).write_text(json.dumps(left))
     if expired:
         published.run()
@@ -122,8 +122,30 @@ def test_lease_of_other_machine_holds_until_it_expires(
         )
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
-def test_truncated_lease_file_is_ignored(published: Project, content: str) -> None:
+@pytest.mark.parametrize("content", ["", "{}"])
+def test_empty_lease_file_is_ignored(published: Project, content: str) -> None:
     lease(published).write_text(content)
-    published.run()
+    assert "lease" not in published.run().stderr
     assert set(published.published().values()) == {1200}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "is held by an unknown process, because its content cannot be read: it is no JSON object; "),
+        (
+            '{"token": "t", "host": "elsewhere", "pid": 7, "process_started": 1, "acquired": "", '
+            '"expires": "2099-01-01T00:00:00+00:00"}',
+            "of process 7 on elsewhere is valid until 2099-01-01T00:00:00+00:00, ",
+        ),
+    ],
+)
+def test_odd_lease_is_taken_over_with_warning(published: Project, content: str, problem: str) -> None:
+    published.set(lease={"ttl_seconds": 0.1})
+    lease(published).write_text(content)
+    result = published.run()
+    assert f"{WIDE}: warning: the lease {lease(published)} {problem}" in result.stderr
+    assert "this command waits 0.125 s for a renewal, then takes it over; " in result.stderr
+    assert f"delete the file: rm {lease(published)}\n" in result.stderr
+    assert set(published.published().values()) == {1200}
+    assert not lease(published).exists()

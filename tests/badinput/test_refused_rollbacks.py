@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from bucketwheel.lease import Lease
-from bucketwheel.system import SystemClock
 from project import WIDE, Project
 
 
@@ -64,7 +63,7 @@ def test_dataset_with_typo_is_refused_with_suggestion(two: Project, arguments: t
 
 
 def test_expire_during_a_run_is_refused(two: Project) -> None:
-    with Lease(f"{two.target}/_bucketwheel/{WIDE}", 3600, SystemClock().now):
+    with Lease(f"{two.target}/_bucketwheel/{WIDE}", 3600):
         message = refused(two, 4, "expire", "--keep", "1", "--yes", "--set", "expire.min_age_hours=0", WIDE)
     assert "lease" in message
 

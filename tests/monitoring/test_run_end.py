@@ -170,10 +170,9 @@ def test_failed_start_sends_notification(project: Project, monkeypatch: pytest.M
 
 
 def test_held_lease_sends_notification(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bucketwheel.system import SystemClock
 
     publisher = FakePublisher()
-    with Lease(str(project.target / "_bucketwheel" / WIDE), 60, SystemClock().now):
+    with Lease(str(project.target / "_bucketwheel" / WIDE), 60):
         ended = run(project, monkeypatch, publisher, **CONFIGURED)
     assert isinstance(ended.error, LeaseError)
     assert publisher.notifications[0][1].endswith("FAILED (LeaseError)")

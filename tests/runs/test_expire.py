@@ -152,7 +152,7 @@ def test_expire_keeps_run_with_unreadable_manifest(three: tuple[Case, list[str]]
 
 def test_expire_is_refused_while_lease_is_held(three: tuple[Case, list[str]]) -> None:
     case, ids = three
-    with Lease(case.store().metadata_directory(DATASET), 60, SystemClock().now), pytest.raises(LeaseError) as caught:
+    with Lease(case.store().metadata_directory(DATASET), 60), pytest.raises(LeaseError) as caught:
         expire(case.settings(), keep=1)
     assert caught.value.exit_code == 4
     assert run_ids(case) == ids

@@ -9,6 +9,7 @@ from lease_support import LocalLeaseDirectory
 
 from bucketwheel.testing.lease import LeaseContract
 from bucketwheel.testing.lease_renewal import RenewalContract
+from bucketwheel.testing.lease_watch import WatchContract
 
 
 @pytest.fixture
@@ -21,4 +22,8 @@ class TestLease(LeaseContract):
 
 
 class TestRenewal(RenewalContract):
+    pass
+
+
+class TestWatch(WatchContract):
     pass

@@ -85,9 +85,8 @@ def test_rollback_to_unknown_run_is_refused(two: tuple[Case, str, str]) -> None:
 
 def test_rollback_is_refused_while_lease_is_held(two: tuple[Case, str, str]) -> None:
     case, january, _ = two
-    from bucketwheel.system import SystemClock
 
-    with Lease(case.store().metadata_directory(DATASET), 60, SystemClock().now), pytest.raises(LeaseError) as caught:
+    with Lease(case.store().metadata_directory(DATASET), 60), pytest.raises(LeaseError) as caught:
         rollback(case.settings(), january)
     assert caught.value.exit_code == 4
     assert marks(case) == {FEBRUARY}

@@ -145,7 +145,7 @@ def test_lease_is_held_while_run_is_selected(case: Case, monkeypatch: pytest.Mon
     def observe(stage: object, manifest: Manifest, services: Services) -> object:
         metadata = RunStore.of(services.settings).metadata_directory(DATASET)
         try:
-            with Lease(metadata, 60, services.clock.now):
+            with Lease(metadata, 60, services.clock):
                 seen.append(False)
         except LeaseError:
             seen.append(True)

@@ -12,6 +12,7 @@ from bucketwheel.errors import LeaseError, StorageError
 from bucketwheel.testing.clock import Clock
 from bucketwheel.testing.lease import TTL, LeaseContract, LeaseDirectory
 from bucketwheel.testing.lease_renewal import RenewalContract
+from bucketwheel.testing.lease_watch import WatchContract
 from s3_support import Bucket
 
 
@@ -51,6 +52,10 @@ class TestLeaseOnS3(LeaseContract):
 
 
 class TestRenewalOnS3(RenewalContract):
+    pass
+
+
+class TestWatchOnS3(WatchContract):
     pass
 
 
@@ -101,7 +106,8 @@ def test_enter_fails_when_lease_is_taken_concurrently(
             proxy.plan = lambda _: None
             # A holder on another host, whose process is not checked.
             directory.put(
-                '{"token": "t", "host": "other", "pid": 1, "process_started": 0.0, "acquired": "", "expires": ""}'
+                '{"token": "t", "host": "other", "pid": 1, "process_started": 0.0, "acquired": "", '
+                '"expires": "2025-04-01T12:01:00+00:00"}'
             )
         return None
 

@@ -3,116 +3,39 @@
 The lease is a small JSON file. On disk it is read and changed under an operating system lock, so that two writers
 cannot both take it and none can publish while another takes over; `s3.py` uses conditional puts instead. If the
 holder died, its lease is taken over immediately on the same host, elsewhere after it expires.
+
+A lease that is valid for longer than any holder asks for was written with a wrong clock, and a damaged one has no
+expiry. Both are taken over if nothing changes them for as long as a holder may go without a renewal, by the own
+monotonic clock.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import socket
+import shlex
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-import psutil
-
-from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError, StorageError
+from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError
 from bucketwheel.lease.disk import DiskLeaseFile
+from bucketwheel.lease.holder import Damaged, Holder, current_processes, parse, read_holder
 from bucketwheel.lease.s3 import ObjectLeaseFile
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, is_s3, join
 from bucketwheel.storage.lock import LOCK_SECONDS
+from bucketwheel.system import Clock, system
+
+__all__ = ["Holder", "Lease", "LeaseFile", "read_holder"]
 
 _LOG = logging.getLogger("bucketwheel")
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lease, and until when (UTC ISO time).
-
-    `run_id` is the run that the holder works on, empty if it has not chosen one or works on none, and None if an
-    older version wrote the lease.
-    """
-
-    token: str
-    host: str
-    pid: int
-    process_started: float
-    acquired: str
-    expires: str
-    run_id: str | None = None
-
-    def is_dead_here(self) -> bool:
-        """Return whether the holder ran on this host and has ended."""
-        return self.host == _host() and _started(self.pid) != self.process_started
-
-    def may_work_on(self, run_id: str, now: datetime) -> bool:
-        """Return whether the holder may be alive and working on a run.
-
-        Ask the operating system about a process on this host. A process elsewhere counts as dead once its lease has
-        expired.
-        """
-        if self.run_id not in (None, run_id):
-            return False
-        if self.host == _host():
-            return not self.is_dead_here()
-        return datetime.fromisoformat(self.expires) > now
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host.partition('/')[0]}"
-
-
-def _host() -> str:
-    """Return the id of this host and of the process id namespace of this process."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    namespace = Path("/proc/self/ns/pid")
-    # Containers may share the name and boot id of a host, but not its process ids.
-    spaces = namespace.readlink().name if namespace.is_symlink() else ""
-    return f"{socket.gethostname()}/{boot.read_text().strip() if boot.is_file() else ''}/{spaces}"
-
-
-def _started(pid: int) -> float | None:
-    """Return the start time of a process, in clock ticks since the boot if `/proc` exists, or None if it is dead."""
-    if Path("/proc/self/stat").exists():
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        # Converted to a time of day, the ticks would change with the clock, as if another process had this id.
-        return None if stat[0] in "ZX" else float(stat[19])
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
-        return None
-
-
-def read_holder(directory: str, storage: Storage) -> Holder | None:
-    """Return the holder of the lease in the metadata directory of a dataset, or None if it is free.
-
-    The holder may have died.
-    """
-    path = join(directory, "lease.json")
-    try:
-        return _parse(storage.read(path))
-    except StorageError as error:
-        if not isinstance(error.__cause__, FileNotFoundError):
-            raise
-        return None
-
-
-def _parse(content: bytes) -> Holder | None:
-    known = {field.name for field in fields(Holder)}
-    try:
-        return Holder(**{name: value for name, value in json.loads(content).items() if name in known})
-    except (ValueError, TypeError, AttributeError):
-        return None  # An incomplete lease has no holder.
+# Tolerated difference of two clocks, and of two intervals, as a share of the time to live of a lease.
+_MARGIN = 0.25
+# Number of looks at a lease during its time to live, while nobody renews it.
+_LOOKS = 30
 
 
 class LeaseFile(Protocol):
@@ -154,9 +77,12 @@ class Lease:
     Args:
         directory: metadata directory of the dataset.
         ttl_seconds: lifetime of the lease without a renewal, in seconds.
-        now: the clock. On S3, the clocks of all writing machines must agree to well within `ttl_seconds`.
+        clock: the clock; None takes that of `system()`. The clocks of all writing machines should agree to well
+            within `ttl_seconds`.
         lock_seconds: longest wait for another publishing process, on disk.
         storage: access to S3.
+        file: the file of the lease; None opens the usual one.
+        warn: called with the reason why taking the lease takes a while.
 
     Raises:
         LeaseError: on entering, another run holds the lease; names the holder and the expiry.
@@ -166,52 +92,130 @@ class Lease:
         self,
         directory: str,
         ttl_seconds: float,
-        now: Callable[[], datetime],
+        clock: Clock | None = None,
         lock_seconds: float = LOCK_SECONDS,
         storage: Storage | None = None,
+        file: LeaseFile | None = None,
+        warn: Callable[[str], None] = _LOG.warning,
     ) -> None:
-        self._file: LeaseFile
-        if is_s3(directory):
-            self._file = ObjectLeaseFile(join(directory, "lease.json"), storage or Storage(StorageSettings()))
-        else:
-            self._file = DiskLeaseFile(Path(directory) / "lease.json", lock_seconds, self._read)
+        surroundings = system()
+        self._file = file or self._open(directory, lock_seconds, storage)
         self._ttl = ttl_seconds
-        self._now = now
-        self._token = uuid.uuid4().hex
+        self._clock = clock or surroundings.clock
+        self._warn = warn
+        self._repeat = surroundings.repeat
+        self._own = current_processes().own()
+        self._token = surroundings.new_id()
         self._acquired = ""
         self._run_id = ""
-        self._due = now()
+        self._due = self._clock.monotonic()
         self._renewal_error = ""
         self._mutex = threading.RLock()
         self._depth = 0
-        self._stop = threading.Event()
-        self._renewer = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
+        self._stop_renewing: Callable[[], None] = lambda: None
+
+    def _open(self, directory: str, lock_seconds: float, storage: Storage | None) -> LeaseFile:
+        if chosen := system().lease_file:
+            file: LeaseFile = chosen(directory)
+            return file
+        if is_s3(directory):
+            return ObjectLeaseFile(join(directory, "lease.json"), storage or Storage(StorageSettings()))
+        return DiskLeaseFile(Path(directory) / "lease.json", lock_seconds, self._read)
 
     def __enter__(self) -> Lease:
-        with self._locked():
-            holder = self._read()
-            if holder and datetime.fromisoformat(holder.expires) > self._now() and not holder.is_dead_here():
-                raise LeaseError(
-                    f"another run holds the lease {self._file.name}: {holder} since {holder.acquired}, renewed until "
-                    f"{holder.expires}; wait for it to finish, or stop it"
-                )
-            self._acquired = self._now().isoformat(timespec="seconds")
-            try:
-                self._write()
-            except ChangedError as error:
-                raise LeaseError(
-                    f"another run took the lease {self._file.name} at the same moment ({self._read() or 'unknown'})"
-                    "; wait for it to finish, or stop it"
-                ) from error
-        if holder:
-            why = "which has ended" if holder.is_dead_here() else f"whose lease expired at {holder.expires}"
-            _LOG.warning("%s: took over the lease of %s, %s", self._file.name, holder, why)
-        self._renewer.start()
+        watch: _Watch | None = None
+        while True:
+            with self._locked():
+                content = self._file.read()
+                holder = parse(content)
+                if holder is None or self._has_ended(holder) or (watch and watch.is_over(content)):
+                    self._take(holder)
+                    break
+            if watch and content != watch.content:
+                raise self._held(holder)
+            if not watch:
+                watch = self._watch(content, holder)
+            self._clock.sleep(watch.seconds / _LOOKS)
+        self._stop_renewing = self._repeat(self._renew_in_background, self._ttl / 3, "lease")
         return self
 
+    def _has_ended(self, holder: Holder | Damaged) -> bool:
+        return isinstance(holder, Holder) and (holder.expiry <= self._clock.now() or holder.is_alive() is False)
+
+    def _watch(self, content: bytes, holder: Holder | Damaged) -> _Watch:
+        """Start to watch an odd lease.
+
+        Raises:
+            LeaseError: the lease is not odd, and its holder has it.
+        """
+        if not self._is_odd(holder):
+            raise self._held(holder)
+        seconds = self._longest(holder)
+        self._warn(
+            f"{self._state(holder)}; this command waits {seconds:g} s for a renewal, then takes it over; to take it "
+            f"over immediately, make sure that no process works on the dataset, and delete the file: "
+            f"{_delete_command(self._file.name)}"
+        )
+        return _Watch(self._clock, content, seconds)
+
+    def _longest(self, holder: Holder | Damaged) -> float:
+        """Return the longest time that a living holder lets pass between renewals, with a margin."""
+        theirs = holder.ttl_seconds if isinstance(holder, Holder) else None
+        return max(self._ttl, theirs or 0) * (1 + _MARGIN)
+
+    def _is_odd(self, holder: Holder | Damaged) -> bool:
+        """Return whether neither the content of a lease nor the system tells whether its holder lives."""
+        if isinstance(holder, Damaged):
+            return True
+        return self._ahead(holder) > self._longest(holder) and not holder.is_alive()
+
+    def _ahead(self, holder: Holder) -> float:
+        return (holder.expiry - self._clock.now()).total_seconds()
+
+    def _state(self, holder: Holder | Damaged) -> str:
+        if isinstance(holder, Damaged):
+            return f"the lease {self._file.name} is held by {holder}"
+        return (
+            f"the lease {self._file.name} of {holder} is valid until {holder.expires}, {self._ahead(holder):,.0f} s "
+            f"from now, but leases last {self._longest(holder) / (1 + _MARGIN):g} s: the clock of that machine or of "
+            "this one is wrong; set it"
+        )
+
+    def _held(self, holder: Holder | Damaged) -> LeaseError:
+        if self._is_odd(holder):
+            return LeaseError(
+                f"{self._state(holder)}; another process renewed it just now; wait for it to finish, or stop it"
+            )
+        assert isinstance(holder, Holder)
+        return LeaseError(
+            f"another run holds the lease {self._file.name}: {holder} since {holder.acquired}, renewed until "
+            f"{holder.expires}; wait for it to finish, or stop it"
+        )
+
+    def _take(self, before: Holder | Damaged | None) -> None:
+        """Write the lease; the caller has decided that it is free."""
+        self._acquired = self._clock.now().isoformat(timespec="seconds")
+        try:
+            self._write()
+        except ChangedError as error:
+            raise LeaseError(
+                f"another run took the lease {self._file.name} at the same moment ({self._read() or 'unknown'})"
+                "; wait for it to finish, or stop it"
+            ) from error
+        if isinstance(before, Damaged):
+            _LOG.warning("%s: took over a damaged lease (%s)", self._file.name, before.problem)
+        elif before:
+            _LOG.warning("%s: took over the lease of %s, %s", self._file.name, before, self._ending(before))
+
+    def _ending(self, holder: Holder) -> str:
+        if holder.is_alive() is False:
+            return "which has ended"
+        if holder.expiry > self._clock.now():
+            return f"which did not renew it for {self._longest(holder):g} s"
+        return f"whose lease expired at {holder.expires}"
+
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._renewer.join()
+        self._stop_renewing()
         try:
             with self._locked():
                 if self._is_held(self._read()):
@@ -234,7 +238,7 @@ class Lease:
                 yield
             finally:
                 # Until here the lock excluded others; after a long block the lease may have expired.
-                if self._depth == 1 and self._now() >= self._due:
+                if self._depth == 1 and self._clock.monotonic() >= self._due:
                     self._try_to_renew()
 
     def _check(self) -> None:
@@ -242,7 +246,7 @@ class Lease:
         holder = self._read()
         if not self._is_held(holder):
             self._raise_lost(holder)
-        if not self._file.excludes and self._now() >= self._due:
+        if not self._file.excludes and self._clock.monotonic() >= self._due:
             try:
                 self._write()
             except ChangedError:
@@ -272,10 +276,10 @@ class Lease:
             self._renewal_error = ""
             return True
 
-    def _is_held(self, holder: Holder | None) -> bool:
+    def _is_held(self, holder: Holder | Damaged | None) -> bool:
         return holder is not None and holder.token == self._token
 
-    def _raise_lost(self, holder: Holder | None) -> NoReturn:
+    def _raise_lost(self, holder: Holder | Damaged | None) -> NoReturn:
         why = (
             f"it could not be renewed: {self._renewal_error}" if self._renewal_error else "it was not renewed in time"
         )
@@ -284,10 +288,11 @@ class Lease:
             f"publish; {why} (lease.ttl_seconds={self._ttl:g})"
         )
 
-    def _renew_until_stopped(self) -> None:
-        held = True
-        while held and not self._stop.wait(self._ttl / (12 if self._renewal_error else 3)):
-            held = self._try_to_renew()
+    def _renew_in_background(self) -> float | None:
+        """Renew the lease; return the seconds until the next renewal, or None if another run has the lease."""
+        if not self._try_to_renew():
+            return None
+        return self._ttl / (12 if self._renewal_error else 3)
 
     def _try_to_renew(self) -> bool:
         try:
@@ -297,22 +302,22 @@ class Lease:
             _LOG.warning("%s: the lease could not be renewed: %s", self._file.name, self._renewal_error)
             return True
 
-    def _read(self) -> Holder | None:
-        return _parse(self._file.read())
+    def _read(self) -> Holder | Damaged | None:
+        return parse(self._file.read())
 
     def _write(self) -> None:
-        expires = self._now() + timedelta(seconds=self._ttl)
         holder = Holder(
-            self._token,
-            _host(),
-            os.getpid(),
-            _started(os.getpid()) or 0.0,
-            self._acquired,
-            expires.isoformat(timespec="milliseconds"),
-            self._run_id,
+            token=self._token,
+            host=self._own.host,
+            pid=self._own.pid,
+            process_started=self._own.started,
+            acquired=self._acquired,
+            expires=(self._clock.now() + timedelta(seconds=self._ttl)).isoformat(timespec="milliseconds"),
+            run_id=self._run_id,
+            ttl_seconds=self._ttl,
         )
-        self._file.write(json.dumps(asdict(holder)).encode())
-        self._due = self._now() + timedelta(seconds=self._ttl / 3)
+        self._file.write(holder.model_dump_json().encode())
+        self._due = self._clock.monotonic() + self._ttl / 3
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -327,3 +332,21 @@ class Lease:
                         yield
             finally:
                 self._depth -= 1
+
+
+def _delete_command(path: str) -> str:
+    return f"aws s3 rm {shlex.quote(path)}" if is_s3(path) else f"rm {shlex.quote(path)}"
+
+
+class _Watch:
+    """Watches whether a lease changes for as long as its holder may go without a renewal."""
+
+    def __init__(self, clock: Clock, content: bytes, seconds: float) -> None:
+        self.content = content
+        self.seconds = seconds
+        self._clock = clock
+        self._end = clock.monotonic() + seconds
+
+    def is_over(self, content: bytes) -> bool:
+        """Return whether the time is over and the lease has not changed."""
+        return content == self.content and self._clock.monotonic() >= self._end

@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from bucketwheel import plugins
-from bucketwheel.contracts import Report, Services
+from bucketwheel.contracts import Progress, Report, Services
 from bucketwheel.errors import ConfigError, LeaseError, SelectionError, correction, did_you_mean
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.log import log_failure, logged
@@ -180,7 +180,12 @@ def leased(
     """
     services = make_services(settings, request, report, runs)
     directory = services.runs.metadata_directory(request.dataset)
-    with Lease(directory, settings.lease.ttl_seconds, services.clock.now, storage=services.storage) as lease:
+
+    def warn(text: str) -> None:
+        services.report(Progress(services.dataset, "", "warning", message=text))
+
+    ttl = settings.lease.ttl_seconds
+    with Lease(directory, ttl, services.clock, storage=services.storage, warn=warn) as lease:
         yield replace(services, fence=lease), lease
 
 

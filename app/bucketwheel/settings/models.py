@@ -209,14 +209,18 @@ class CtasSettings(Frozen):
     attempts: Annotated[int, Field(ge=1)] = 3
 
 
+# A week; longer than any suspended process should block a dataset.
+MAX_LEASE_SECONDS = 7 * 24 * 3600
+
+
 class LeaseSettings(Frozen):
     """Take-over of datasets from processes that died.
 
     Attributes:
-        ttl_seconds: Seconds without renewal after which a process on another machine counts as dead.
+        ttl_seconds: Seconds without renewal after which a process on another machine counts as dead; at most a week.
     """
 
-    ttl_seconds: Annotated[float, Field(gt=0)] = 60
+    ttl_seconds: Annotated[float, Field(gt=0, le=MAX_LEASE_SECONDS)] = 60
 
 
 class ExpireSettings(Frozen):

@@ -26,20 +26,36 @@ def file_lock(path: Path, refused: Callable[[], BucketwheelError], seconds: floa
         BucketwheelError: result of `refused`; another process or thread held the lock for `seconds`.
         StorageError: the file cannot be created.
     """
-    with wrap_os_errors(str(path), "lock"):
-        make_directories(path.parent)
-        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    clock = system().clock
+    deadline = clock.monotonic() + seconds
+    lock = _open(path)
     try:
-        deadline = system().clock.monotonic() + seconds
-        while not _try_lock(path, lock):
-            if system().clock.monotonic() >= deadline:
+        while True:
+            locked = _try_lock(path, lock)
+            if locked and _is_current(path, lock):
+                break
+            if clock.monotonic() >= deadline:
                 raise refused()
-            system().clock.sleep(_POLL_SECONDS)
+            if locked:
+                _close(lock)
+                lock = _open(path)
+            else:
+                clock.sleep(_POLL_SECONDS)
         yield
     finally:
-        # Nothing was written, and the lock ends even if the disk reports an error here.
-        with suppress(OSError):
-            os.close(lock)
+        _close(lock)
+
+
+def _open(path: Path) -> int:
+    with wrap_os_errors(str(path), "lock"):
+        make_directories(path.parent)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+
+
+def _close(lock: int) -> None:
+    # Nothing was written, and the lock ends even if the disk reports an error here.
+    with suppress(OSError):
+        os.close(lock)
 
 
 def _try_lock(path: Path, descriptor: int) -> bool:
@@ -49,3 +65,12 @@ def _try_lock(path: Path, descriptor: int) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+def _is_current(path: Path, descriptor: int) -> bool:
+    """Return whether the locked file is still at its path; others lock the file that replaced it."""
+    with wrap_os_errors(str(path), "lock"):
+        try:
+            return os.path.samestat(path.stat(), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False

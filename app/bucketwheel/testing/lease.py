@@ -14,17 +14,18 @@ import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bucketwheel import lease as module
 from bucketwheel.errors import LeaseError
 from bucketwheel.lease import Lease
+from bucketwheel.system import Process, system, use
 from bucketwheel.testing.clock import Clock
 
 TTL = 60.0
@@ -61,6 +62,37 @@ class LeaseDirectory(ABC):
         """Return whether the lease is free at once, without waiting for it to expire."""
 
 
+class FakeProcesses:
+    """Processes of a host that a test chooses; `alive` is the answer about each other process."""
+
+    def __init__(self, host: str, pid: int = 1, alive: bool | None = None) -> None:
+        self._own = Process(host, pid, 1.0)
+        self._alive = alive
+
+    def own(self) -> Process:
+        """See `system.Processes.own`."""
+        return self._own
+
+    def is_alive(self, process: Process) -> bool | None:
+        """See `system.Processes.is_alive`."""
+        return self._alive if process.host == self._own.host else None
+
+
+class WatchedClock(Clock):
+    """A clock that calls `look` with the number of each pause, after it."""
+
+    def __init__(self, look: Callable[[int], None] = lambda _: None) -> None:
+        super().__init__()
+        self.pauses = 0
+        self._look = look
+
+    def sleep(self, seconds: float) -> None:
+        """See `system.Clock.sleep`."""
+        super().sleep(seconds)
+        self.pauses += 1
+        self._look(self.pauses)
+
+
 def store_changed_lease(directory: LeaseDirectory, clock: Clock, **changes: object) -> None:
     """Store a lease of this process with some fields changed."""
     with directory.lease(clock):
@@ -75,9 +107,8 @@ def store_lease_of_other_host(directory: LeaseDirectory, clock: Clock) -> None:
 
 _HOLDER = """
 import sys
-from datetime import UTC, datetime
 from bucketwheel.lease import Lease
-lease = Lease(sys.argv[1], 3600, lambda: datetime.now(UTC))
+lease = Lease(sys.argv[1], 3600)
 lease.__enter__()
 print("held", flush=True)
 sys.stdin.readline()
@@ -185,30 +216,37 @@ class LeaseContract:
         with directory.lease(clock):
             pass
 
-    def test_container_with_same_host_name_is_another_host(
-        self, directory: LeaseDirectory, clock: Clock, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_container_with_same_host_name_is_another_host(self, directory: LeaseDirectory, clock: Clock) -> None:
         """A container with the same host name is another host."""
-        here = module._host()
-        monkeypatch.setattr(module, "_host", lambda: here.replace("pid:", "other:"))
-        store_changed_lease(directory, clock, pid=2**22 + 1)
-        monkeypatch.undo()
+        with directory.lease(clock):
+            host, boot, namespace = directory.stored()["host"].split("/")
+        store_changed_lease(directory, clock, host=f"{host}/{boot}/{namespace}0", pid=2**22 + 1)
         with pytest.raises(LeaseError), directory.lease(clock):
             pass
 
-    def test_holder_is_checked_without_proc(
-        self, directory: LeaseDirectory, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("alive", [True, None])
+    def test_living_or_hidden_holder_on_this_host_holds(
+        self, directory: LeaseDirectory, clock: Clock, alive: bool | None
     ) -> None:
-        """Without /proc, a signal checks whether the holder is alive."""
-        exists = Path.exists
-        monkeypatch.setattr(Path, "exists", lambda path: str(path) != "/proc/self/stat" and exists(path))
-        store_changed_lease(directory, clock)
-        with pytest.raises(LeaseError), directory.lease(clock):
-            pass
-        clock.forward(TTL)
-        store_changed_lease(directory, clock, pid=2**22 + 1)
-        with directory.lease(clock):
-            pass
+        """A holder on this host that lives, or that the system hides, holds the lease until it expires."""
+        store_changed_lease(directory, clock, host="here", pid=7)
+        with use(replace(system(), processes=FakeProcesses("here", alive=alive))):
+            with pytest.raises(LeaseError, match="process 7 on here"), directory.lease(clock):
+                pass
+            clock.forward(TTL)
+            with directory.lease(clock) as lease, lease.guard():
+                pass
+
+    def test_lease_names_process_of_holder(self, directory: LeaseDirectory, clock: Clock) -> None:
+        """The lease names the process of its holder."""
+        with use(replace(system(), processes=FakeProcesses("there", 42))), directory.lease(clock):
+            stored = directory.stored()
+        assert (stored["host"], stored["pid"], stored["process_started"], stored["ttl_seconds"]) == (
+            "there",
+            42,
+            1.0,
+            TTL,
+        )
 
     def test_paused_holder_cannot_publish_after_takeover(self, directory: LeaseDirectory, clock: Clock) -> None:
         """A paused holder can neither publish nor release a lease that another process took over."""
@@ -244,12 +282,14 @@ class LeaseContract:
             with pytest.raises(LeaseError, match="nobody holds it now"), lease.guard():
                 pass
 
-    @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"token": 1}'])
-    def test_incomplete_lease_is_free(self, directory: LeaseDirectory, clock: Clock, content: str) -> None:
-        """An incomplete lease is free."""
+    @pytest.mark.parametrize("content", ["", "{}", " \n", "\0" * 9])
+    def test_empty_lease_is_free(self, directory: LeaseDirectory, content: str) -> None:
+        """An empty lease is free, also one of zeros, as a power failure can leave."""
         directory.put(content)
+        clock = WatchedClock()
         with directory.lease(clock) as lease, lease.guard():
             pass
+        assert clock.pauses == 0
 
     def test_lease_of_newer_version_is_held(self, directory: LeaseDirectory, clock: Clock) -> None:
         """A lease with fields of a newer version is held."""
