@@ -36,6 +36,12 @@ def refusal(code: str, status: int = 400, message: str = "no") -> Fault:
     return respond
 
 
+def broken_off(content: bytes) -> Fault:
+    """Return a fault: the response has status 200 and only a part of its content."""
+    headers: Any = {}
+    return lambda request: AWSResponse(request.url, 200, headers, _Body(content))
+
+
 def timeout(request: Any) -> None:
     """Fail as if the service could not be reached; the call has no effect."""
     raise ConnectTimeoutError(endpoint_url=request.url)

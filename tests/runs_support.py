@@ -115,8 +115,12 @@ class Case(Workspace):
 
     def shown(self) -> dict[str, set[str]]:
         """Return the dates of the snapshots in every table of the catalog."""
+        return {name: marks for name, (marks, _) in self.shown_rows().items()}
+
+    def shown_rows(self) -> dict[str, tuple[set[str], int]]:
+        """Return the dates of the snapshots and the number of rows of every table of the catalog."""
         with duckdb.connect(str(self.catalog), read_only=True) as connection:
-            return {name: marks for name, (marks, _) in read_tables(connection).items()}
+            return read_tables(connection)
 
 
 def read_tables(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[set[str], int]]:

@@ -16,6 +16,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import NoRegionError
 
+from bucketwheel.aws.damaged import refuse_damaged_responses
 from bucketwheel.aws.errors import THROTTLED
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.settings import AwsSettings
@@ -55,6 +56,7 @@ def make_client(service: str, region: str | None, endpoint_url: str | None, conf
         create: Callable[..., Any] = session().client
         client = create(service, region_name=region, endpoint_url=endpoint_url, config=config)
     client.meta.events.register("needs-retry", _log_throttling)
+    refuse_damaged_responses(client)
     return client
 
 

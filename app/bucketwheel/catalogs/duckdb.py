@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from bucketwheel.system import system
 
 _BOOKS = "_bucketwheel_tables"
 _KEPT = "_before_bucketwheel"
+# DuckDB's message in the place of a KeyboardInterrupt.
+_INTERRUPTED = "interrupted"
 # DuckDB's message if another process, or this one, has the file open.
 _BUSY = ("Conflicting lock", "different configuration", "already attached")
 
@@ -95,7 +97,9 @@ class DuckdbCatalog:
                 with self._connected(path, read_only=True) as connection:
                     return [table for table, _ in self._read(connection).values()]
             finally:
-                alias.unlink(missing_ok=True)
+                # The next change of the catalog deletes one that is left.
+                with suppress(OSError):
+                    alias.unlink()
 
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
         """See `contracts.Catalog.put`."""
@@ -235,14 +239,18 @@ class DuckdbCatalog:
                 shutil.copyfileobj(published, copy)
             yield
 
-    def _locked(self) -> AbstractContextManager[None]:
-        return file_lock(
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Exclude other writers; errors of the operating system in the block name the catalog."""
+        lock = file_lock(
             self._path.with_name(f".{self._path.name}.lock"),
             lambda: CatalogError(
                 f"{self._path}: timed out waiting for another process to update the catalog; wait for it to "
                 "finish, or stop it"
             ),
         )
+        with lock, wrap_os_errors(str(self._path), "use"):
+            yield
 
     def _beside(self, suffix: str) -> Path:
         # DuckDB names a database after its file, up to the first dot; the name must differ from that of the schema.
@@ -279,6 +287,8 @@ class DuckdbCatalog:
             connection.execute(f"DETACH {name}")
         except BaseException as error:
             self._disconnect()
+            if isinstance(error, RuntimeError) and _INTERRUPTED in str(error):
+                raise KeyboardInterrupt from error
             if not isinstance(error, duckdb.Error):
                 raise
             busy = any(sign in str(error) for sign in _BUSY)

@@ -113,7 +113,7 @@ def _read(
     storage = Storage(job.storage)
     with wrap_os_errors(part.path, "open"):
         stream = storage.open(part.path, part.version)
-    with stream:
+    with wrap_os_errors(part.path, "read"), stream:
         try:
             yield from map(prepare, _decode(stream, part, columns, coded, max_rows))
             # A file that was rewritten in place may decode into a mix of both contents.
@@ -122,6 +122,8 @@ def _read(
             raise  # Also an ArrowException, but not a fault of the file.
         except (pa.ArrowException, OSError) as error:
             storage.check_version(part.path, part.version)
+            if isinstance(error, OSError) and error.errno:
+                raise  # A fault of the disk, not of the file.
             reason = " ".join(str(error).split())
             raise UnreadableFilesError(
                 f"{part.path}: {_corrupt_chunk(part, columns, stream)}: {reason}; "

@@ -8,6 +8,7 @@ too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -110,9 +111,12 @@ def _start(chunk: pq.ColumnChunkMetaData) -> int:
     return int(chunk.dictionary_page_offset or chunk.data_page_offset)
 
 
-def _open(job: BucketJob, path: str, bucket: int) -> pa.NativeFile:
+@contextmanager
+def _open(job: BucketJob, path: str, bucket: int) -> Iterator[pa.NativeFile]:
+    """Open a file of a bucket while the block runs; errors of the disk in the block name the file."""
     try:
-        return Storage(job.storage).open(path)
+        with Storage(job.storage).open(path) as stream:
+            yield stream
     except OSError as error:
         raise VerificationError(f"{path}: bucket {bucket}: cannot be read back: {error}") from error
 

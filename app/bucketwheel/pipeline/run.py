@@ -90,7 +90,7 @@ def _run(settings: Settings, request: RunRequest, report: Report, observer: Obse
         selected = select_run(held, stages, request)
         manifest = selected.manifest
         lease.works_on(manifest.run_id)
-        held.runs.sweep(request.dataset, manifest.run_id)
+        held.runs.sweep(request.dataset)
         if request.resume and not request.stages:
             stages = [plugins.stage(name, settings) for name in manifest.planned_stages]
         services = replace(

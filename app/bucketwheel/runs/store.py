@@ -258,10 +258,10 @@ class RunStore:
         self.storage.delete(claim)
         self.storage.delete_directory(directory)
 
-    def sweep(self, dataset: str, run_id: str | None = None) -> None:
+    def sweep(self, dataset: str) -> None:
         """Delete temporary files that killed processes left in the metadata; the caller must hold the lease."""
-        for path in (self.snapshot_file(dataset), *([self.path(dataset, run_id)] if run_id else [])):
-            self.storage.sweep(path.rpartition("/")[0])
+        for directory in (self.metadata_directory(dataset), self.snapshot_file(dataset).rpartition("/")[0]):
+            self.storage.sweep(directory)
 
     def snapshot_file(self, dataset: str) -> str:
         """Return the path of the file that tells other jobs the published snapshot date."""

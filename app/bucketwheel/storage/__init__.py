@@ -191,7 +191,7 @@ class Storage:
             return files.hide_directory(path)
 
     def sweep(self, location: str) -> None:
-        """Delete temporary files of killed writers directly in a directory; the caller must exclude other writers."""
+        """Delete temporary files of killed writers below a directory; the caller must exclude other writers."""
         files, path = self._at(location)
         with wrap_os_errors(location, "clean up"):
             files.sweep(path)

@@ -151,8 +151,8 @@ class LocalFiles:
         return str(hidden)
 
     def sweep(self, path: str) -> None:
-        """Delete temporary files of killed writers directly in a directory."""
-        for entry in self.list(path, recursive=False):
+        """Delete temporary files of killed writers below a directory."""
+        for entry in self.list(path, recursive=True):
             if not entry.is_directory and _ASIDE.fullmatch(entry.name):
                 Path(entry.location).unlink(missing_ok=True)
 
