@@ -46,7 +46,7 @@ import signal
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from bucketwheel.safe_text import several_lines
+from bucketwheel.safe_text import several_lines, without_credentials
 
 
 class BucketwheelError(Exception):
@@ -82,9 +82,11 @@ class BucketwheelError(Exception):
     def __str__(self) -> str:
         """Return the message, followed by those of the errors that were found at the same time.
 
-        Control characters are escaped, because messages name things of the outside world.
+        Control characters are escaped and credentials masked, because messages quote things of the outside world.
         """
-        return "\nand ".join([several_lines(super().__str__()), *(str(other) for other in self.others)])
+        return "\nand ".join(
+            [several_lines(without_credentials(super().__str__())), *(str(other) for other in self.others)]
+        )
 
     def found_with(self, others: Iterable[BucketwheelError]) -> Self:
         """Return this error with others, so that one round of fixes is enough for all of them."""

@@ -1,4 +1,4 @@
-"""Make text of unknown origin safe to print: escape invisible characters and hide credentials.
+"""Make text of unknown origin safe to print: escape invisible characters and mask credentials.
 
 Names of columns, tables and files, and messages of other programs, can hold anything: terminal escapes, line breaks
 that forge a line of output, marks that reverse the reading direction.
@@ -6,7 +6,12 @@ that forge a line of output, marks that reverse the reading direction.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
+
+# Replaces a credential.
+MASK = "**********"
 
 # Control characters, marks of direction, zero-width characters, separators of lines, surrogates, noncharacters.
 _INVISIBLE = (
@@ -15,6 +20,47 @@ _INVISIBLE = (
 )
 _ON_ONE_LINE = re.compile(f"[{_INVISIBLE}]")
 _ON_SEVERAL_LINES = re.compile(f"(?!\\n)[{_INVISIBLE}]")
+
+# Names of settings, variables and parameters whose value is a credential; not `tokenizer` or `max_tokens_per_row`.
+_WORDS = r"password|passwd|passphrase|secret|credential|(?:api|access|account|private|shared|signing)_?key"
+SECRET_NAMES = re.compile(rf"(?i:{_WORDS})|(?i:(?:^|[_\-.])token)(?![a-z])|[a-z]Token(?![a-z])")
+
+_PARAMETERS = rf"(?:[\w-]*(?:{_WORDS})[\w-]*|(?:[\w-]*_)?token|X-(?:Amz|Goog)-[A-Z-]+|Signature|sig)"
+# Never a quote or a backslash, so that JSON stays valid.
+_CREDENTIALS = tuple(
+    re.compile(rf"(?P<before>{before}){credential}", re.IGNORECASE)
+    for before, credential in (
+        # user:password@ and token@ in a URL.
+        (r"\b[a-z][a-z0-9+.-]*://(?:[^\s/'\"\\@:]*:)?", r"[^\s/'\"\\]+(?=@)"),
+        # Parameters of a signed URL, and assignments; not the ellipsis that stands for a value already.
+        (rf"\b{_PARAMETERS}=", r"(?!\u2026)[^\s&'\"\\#,;)]+"),
+        # JSON and Python.
+        (rf"(\\?['\"])[\w-]*(?:{_WORDS})[\w-]*\2\s*:\s*\\?['\"]", r"[^'\"\\]+"),
+        # CREATE SECRET of DuckDB.
+        (r"\b(?:KEY_ID|SECRET|SESSION_TOKEN)\s+'", r"[^'\"\\]+"),
+        (r"(?-i:\b(?:AKIA|ASIA))", r"(?-i:[A-Z0-9]{16})\b"),
+        (r"(?-i:\bgh[pousr]_)", r"[A-Za-z0-9]{36}"),
+        (r"-----BEGIN [A-Z ]*PRIVATE KEY-----", r"(?:[\w+/=\s]|\\[nr])+"),
+    )
+)
+# A shorter value of a variable could be part of any word.
+_SHORTEST = 8
+_PATHS = re.compile(r"_(?:FILE|PATH|URI|URL|ARN|NAME)$")
+
+
+def without_credentials(text: object, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the text with credentials masked.
+
+    These are passwords and tokens in URLs, parameters of signed URLs, assignments to names such as `password`, access
+    keys, and the values of environment variables with such a name.
+    """
+    shown = str(text)
+    for pattern in _CREDENTIALS:
+        shown = pattern.sub(lambda found: f"{found['before']}{MASK}", shown)
+    for name, value in environ.items():
+        if len(value) >= _SHORTEST and value in shown and SECRET_NAMES.search(name) and not _PATHS.search(name):
+            shown = shown.replace(value, MASK)
+    return shown
 
 
 def one_line(text: object) -> str:

@@ -154,7 +154,7 @@ def test_unknown_setting_error_suggests_name(name: str, hint: str) -> None:
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ("a: [1", '/base.yaml: is not YAML: while parsing a flow sequence\n  in "{base}", line 1'),
+        ("a: [1", "/base.yaml: is not YAML: line 1, column 6: while parsing a flow sequence: expected"),
         ("- a", "/base.yaml: expected settings, found list"),
         ("buckets: {count: 1}\nengine: x\nbuckets: {sort: false}", "/base.yaml: 'buckets' is set twice (line 3)"),
         ("buckets: {count: 1, count: 2}", "/base.yaml: 'count' is set twice (line 1)"),

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from bucketwheel import api, plugins
 from bucketwheel.errors import ConfigError
 from bucketwheel.pipeline.fingerprint import fingerprint
+from bucketwheel.safe_text import MASK
 from bucketwheel.settings import Settings
-from bucketwheel.settings.secrets import MASK, secrets_in
+from bucketwheel.settings.secrets import secrets_in
 from bucketwheel.stages.verify import Verify
 from memory_catalog import MemoryCatalog
 from stage_support import services

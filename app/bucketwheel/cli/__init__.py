@@ -20,7 +20,7 @@ from bucketwheel.cli import completing, deploy, doctor, history, package, pipeli
 from bucketwheel.cli.options import Invocation, color_option
 from bucketwheel.cli.signals import terminate_cleanly, uninterrupted
 from bucketwheel.cli.streams import usable_streams
-from bucketwheel.cli.terminal import echo, echo_whole
+from bucketwheel.cli.terminal import echo, echo_whole, mask_tracebacks
 from bucketwheel.errors import BucketwheelError, EngineError, OutputError, StorageError, UsageError
 
 
@@ -47,6 +47,7 @@ _add_color(cli)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
+    mask_tracebacks()
     words = sys.argv[1:] if arguments is None else list(arguments)
     # Arrow's allocator reads this when it is loaded. The kernel clears a huge page whole on first touch, which costs
     # short-lived buffers more than huge pages save: about a tenth of the CPU of a run.

@@ -23,6 +23,7 @@ from bucketwheel.cli import cli
 from bucketwheel.cli.options import AUTOMATIC, OLD_NAMES, Invocation
 from bucketwheel.cli.pipeline import run
 from bucketwheel.cli.signals import terminate_cleanly
+from bucketwheel.cli.terminal import mask_tracebacks
 from bucketwheel.errors import BucketwheelError, ConfigError, JobFailedError
 from bucketwheel.host import VARIABLE
 
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         JobFailedError: a stage failed, the job was interrupted, or the arguments are wrong; says how to continue.
     """
+    mask_tracebacks()
     given = _pairs(arguments)
     if any(name in _GLUE_MARKS for name, _ in given):
         os.environ.setdefault(VARIABLE, "glue")

@@ -1,7 +1,8 @@
 """Fit results to the width of the terminal and color them.
 
 On a pipe or in a file, a line stays one line, and text is plain unless `--color always` is given.
-Everything that a command prints goes through `echo`, which escapes control characters: names can hold anything.
+Everything that a command prints goes through `echo`, which escapes control characters and masks credentials: names
+can hold anything.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import re
 import shutil
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterable, Sequence
+from types import TracebackType
 
 import click
 
 from bucketwheel import formatting
-from bucketwheel.safe_text import one_line, several_lines
+from bucketwheel.safe_text import one_line, several_lines, without_credentials
 
 Color = bool | None
 
@@ -124,7 +127,7 @@ def highlighted(line: str) -> str:
 
 
 def echo(text: object, err: bool = False, color: Color = None, nl: bool = True) -> None:
-    """Print a text with wrapped lines and styled prefixes; control characters in it are escaped.
+    """Print a text with wrapped lines and styled prefixes, with control characters escaped and credentials masked.
 
     Args:
         text: the text.
@@ -132,13 +135,22 @@ def echo(text: object, err: bool = False, color: Color = None, nl: bool = True) 
         color: whether to color it; None leaves it to the stream.
         nl: whether to end the last line.
     """
-    lines = fitted(_escaped(str(text)), width_of(sys.stderr if err else sys.stdout)).split("\n")
+    lines = fitted(_escaped(without_credentials(text)), width_of(sys.stderr if err else sys.stdout)).split("\n")
     click.echo("\n".join(_styled(highlighted(line)) for line in lines), err=err, color=color, nl=nl)
 
 
 def echo_whole(text: object, err: bool = False, nl: bool = True) -> None:
-    """Print a text that must not be wrapped, such as JSON or YAML; control characters in it are escaped."""
-    click.echo(several_lines(text), err=err, nl=nl)
+    """Print a text that must not be wrapped, such as JSON or YAML, and escape and mask as `echo` does."""
+    click.echo(several_lines(without_credentials(text)), err=err, nl=nl)
+
+
+def mask_tracebacks() -> None:
+    """Let the traceback of a bug show no control characters and no credentials."""
+
+    def show(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+        echo_whole("".join(traceback.format_exception(error)), err=True, nl=False)
+
+    sys.excepthook = show
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], optional: Sequence[str] = ()) -> str:

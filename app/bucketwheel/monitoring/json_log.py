@@ -10,6 +10,8 @@ from typing import Any, Literal, TextIO
 
 from bucketwheel.advice import RESUME, advice_of, is_advice, resume_command
 from bucketwheel.contracts import Progress
+from bucketwheel.safe_text import without_credentials
+from bucketwheel.settings.secrets import masked
 from bucketwheel.system import system
 
 Level = Literal["INFO", "WARNING", "ERROR"]
@@ -57,11 +59,11 @@ class JsonLog:
         self.write("ERROR", error_text(error), **self._last, **fields)
 
     def write(self, level: Level, message: str, **fields: Any) -> None:
-        """Write one line; fields that are None or empty are omitted."""
+        """Write one line, with credentials masked; fields that are None or empty are omitted."""
         time = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         filled = {name: value for name, value in fields.items() if value not in ("", None)}
         text = {"message": truncate(message, _MAX_CHARACTERS)} if message else {}
-        self.write_line(json.dumps({"time": time, "level": level, **filled, **text}))
+        self.write_line(json.dumps({"time": time, "level": level, **masked({**filled, **text})}))
 
     def write_line(self, text: str) -> None:
         """Write a line unchanged."""
@@ -72,7 +74,9 @@ class JsonLog:
 
 def error_text(error: BaseException) -> str:
     """Return the text of an error, or its class if it has none."""
-    return str(error) or ("interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__)
+    return without_credentials(error) or (
+        "interrupted" if isinstance(error, KeyboardInterrupt) else type(error).__name__
+    )
 
 
 def truncate(text: str, limit: int) -> str:

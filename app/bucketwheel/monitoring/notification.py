@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bucketwheel.formatting import size_text, table
 from bucketwheel.monitoring.json_log import truncate
 from bucketwheel.runs.summary import Failure, Summary
-from bucketwheel.safe_text import one_line, several_lines
+from bucketwheel.safe_text import one_line, several_lines, without_credentials
 
 # SNS accepts a subject of 100 ASCII characters and a text of 256 KiB.
 _MAX_SUBJECT = 100
@@ -63,4 +63,4 @@ def _end(failure: Failure | None) -> Iterator[str]:
 
 
 def _bounded(lines: list[str]) -> str:
-    return truncate(several_lines("\n".join(lines)), _MAX_CHARACTERS)
+    return truncate(several_lines(without_credentials("\n".join(lines))), _MAX_CHARACTERS)

@@ -19,6 +19,7 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import ResumeError
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.settings.loading import flatten
+from bucketwheel.settings.secrets import masked
 from bucketwheel.stages.source_changes import source_changes
 from bucketwheel.stages.source_files import data_files, patterns_of
 from bucketwheel.stages.split import read_mapping
@@ -74,7 +75,8 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
         parts |= {f"{name}.{key}": str(value) for key, value in part.model_dump(mode="json").items()}
     # Settings of catalogs and executors do not change any byte.
     for name in dict.fromkeys((settings.engine, *settings.stages)):
-        own = flatten(settings.plugins.get(name, {}), f"plugins.{name}.")
+        # The manifest must not hold secrets, and a changed password changes no byte.
+        own = flatten(masked(settings.plugins.get(name, {})), f"plugins.{name}.")
         parts |= {key: str(value) for key, value in own}
     return {
         **parts,

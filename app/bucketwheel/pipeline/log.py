@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from bucketwheel.contracts import Progress, Report
 from bucketwheel.formatting import counted
-from bucketwheel.safe_text import one_line, several_lines
+from bucketwheel.safe_text import one_line, several_lines, without_credentials
 
 _LOG = logging.getLogger("bucketwheel")
 _LEVELS = {"started": logging.INFO, "finished": logging.INFO, "skipped": logging.INFO, "warning": logging.WARNING}
@@ -20,7 +20,7 @@ def logged(report: Report) -> Report:
     def log(step: Progress) -> None:
         level = _LEVELS.get(step.state, logging.DEBUG)
         if _LOG.isEnabledFor(level):
-            _LOG.log(level, "%s", one_line(_text(step)))
+            _LOG.log(level, "%s", one_line(without_credentials(_text(step))))
         report(step)
 
     return log
@@ -32,7 +32,7 @@ def log_failure(dataset: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        _LOG.error("%s: %s: %s", one_line(dataset), type(error).__name__, several_lines(error))
+        _LOG.error("%s: %s: %s", one_line(dataset), type(error).__name__, several_lines(without_credentials(error)))
         raise
 
 

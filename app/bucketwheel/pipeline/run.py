@@ -21,6 +21,7 @@ from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, fini
 from bucketwheel.pipeline.services import RunRequest, leased, selected_stages
 from bucketwheel.runs.manifest import Manifest, PublishResult, VerifyResult
 from bucketwheel.runs.store import BucketCheckpoints
+from bucketwheel.safe_text import without_credentials
 from bucketwheel.settings import Settings
 from bucketwheel.stages import drift
 from bucketwheel.stages.drift_limits import quality_error
@@ -207,7 +208,7 @@ class _StageRunner:
         kept, remedy = manifest.stages, remedy_of(error, rewrites="bucket" in stages)
         line = advice(remedy, _command(self._request), manifest.run_id)
         notes = (*getattr(error, "__notes__", ()), line)
-        failure = {"status": "failed", "error": str(error) or type(error).__name__, "notes": notes}
+        failure = {"status": "failed", "error": without_credentials(error) or type(error).__name__, "notes": notes}
         try:
             if isinstance(error, VerificationError) and "bucket" in stages:
                 # Resuming must rewrite the wrong files; otherwise verification would fail every time.

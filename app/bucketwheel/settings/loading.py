@@ -64,9 +64,9 @@ class Configuration:
     def rows(self) -> list[tuple[str, Any, str]]:
         """Return (dotted name, value, origin) of every setting, in the order of the documentation."""
         document = self.settings.model_dump()
-        # Models of other packages may hold anything; their secrets must not be shown.
-        document["plugins"] = masked(self.settings.model_dump(mode="json", include={"plugins"})["plugins"])
-        values = flatten(document)
+        # Models of other packages may hold anything.
+        document["plugins"] = self.settings.model_dump(mode="json", include={"plugins"})["plugins"]
+        values = flatten(masked(document))
         return [(name, value, self._origin(name)) for name, value in values]
 
     def __str__(self) -> str:
@@ -284,7 +284,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = _parsed(path.read_text(encoding="utf-8"), str(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML: {error}") from error
+        raise ConfigError(f"{path}: is not YAML: {_reason(error)}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     if content is None:
@@ -292,6 +292,15 @@ def _read(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: expected settings, found {type(content).__name__}")
     return content
+
+
+def _reason(error: Exception) -> str:
+    """Return why a text is not YAML and the line, but not the line itself, which may hold a password."""
+    mark = getattr(error, "problem_mark", None)
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return str(error)
+    parts = (error.context, error.problem)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {': '.join(part for part in parts if part)}"
 
 
 def _merge(
@@ -325,7 +334,8 @@ def _scalar(text: str, origin: str) -> Any:
     try:
         return _parsed(text, origin) if text else ""
     except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}") from error
+        name = origin.rpartition(".")[2].rpartition("__")[2]
+        raise ConfigError(f"{origin}: {masked(text, name)!r} is not a YAML value: {_reason(error)}") from None
 
 
 def _described(
@@ -344,7 +354,7 @@ def _described(
         elif problem["type"] in _TEXTS:
             text = _TEXTS[problem["type"]]
         if problem["type"] not in ("extra_forbidden", "missing") and not isinstance(problem["input"], Mapping):
-            values[name] = f", not {problem['input']!r}"
+            values[name] = f", not {masked(problem['input'], path[-1])!r}"
         known = texts.setdefault(name, [])
         known.append(text.removeprefix("should be ") if known else text)
     return [
