@@ -23,7 +23,11 @@ def record_live(manifest: Manifest, services: Services) -> LiveDataset:
         LeaseError: another run wrote the record at the same time.
         BucketwheelError: the catalog cannot be read, or the record cannot be written.
     """
-    live = _live(manifest, services)
+    return record_shown(_live(manifest, services), services)
+
+
+def record_shown(live: LiveDataset, services: Services) -> LiveDataset:
+    """Record the snapshot of each final table of `live`, and return it; raises as `record_live` does."""
     services.runs.write_published(_record(live, services.runs, services.clock.now().isoformat(timespec="seconds")))
     return live
 

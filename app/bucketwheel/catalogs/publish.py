@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from bucketwheel.catalogs.hive_types import hive_type
+from bucketwheel.catalogs.journal import Journal
 from bucketwheel.catalogs.spark_table import spark_schema
 from bucketwheel.catalogs.statistics import StatisticsPublication
 from bucketwheel.catalogs.updates import Updates
@@ -174,6 +175,7 @@ def publish_run(
         services.settings.catalog.adopt,
         end,
         partial(begin_publication, services, manifest.run_id),
+        Journal(services, manifest.run_id, "run"),
     )
 
 
@@ -221,13 +223,15 @@ def publish_all(
     adopt: bool,
     then: Callable[[], None] = lambda: None,
     replacing: Callable[[Collection[str]], None] = lambda _: None,
+    journal: Journal | None = None,
 ) -> PublishResult:
     """Point every table at its new definition; if an update fails, undo those before it.
 
     Tables that are already up to date are skipped; `updates.py` changes the others. `replacing` is called before the
     first update with the ids of the runs that are replaced. `then` is called after the last update; if it fails, all
-    updates are undone. The fence is held from the first catalog read on and is checked again before each update,
-    because some fences cannot exclude other writers.
+    updates are undone. `journal` records the changes if they take several updates, until they are done or undone. The
+    fence is held from the first catalog read on and is checked again before each update, because some fences cannot
+    exclude other writers.
 
     Raises:
         ForeignTableError: tables exist that Bucketwheel did not create for this dataset, and `adopt` is off;
@@ -247,6 +251,9 @@ def publish_all(
             for table, previous in zip(tables, before, strict=True):
                 if previous is None or not same_definition(previous, table):
                     changes.append(TableChange(_without_statistics(statistics, fence, table, previous), previous))
+            if journal is not None and updates.many(changes):
+                with fence.guard():
+                    journal.begin(tables[0].parameters.get(PUBLICATION) or system().new_id(), changes)
             updates.make(changes)
             _check_shown(catalog, tables)
             with fence.guard():
@@ -254,8 +261,11 @@ def publish_all(
         except BaseException as error:
             if updates.undo(error):
                 statistics.restore(error)
+            if journal is not None and updates.all_undone:
+                for note in journal.end():
+                    error.add_note(note)
             raise
-        warnings = statistics.publish(tables, fence)
+        warnings = (*(journal.end() if journal is not None else ()), *statistics.publish(tables, fence))
     return PublishResult(
         tables=tuple(
             PublishedTable(

@@ -29,6 +29,12 @@ class Updates:
         self._fence = fence
         self._writers = max(int(getattr(catalog, "writers", 1)), 1)
         self._done: list[TableChange] = []
+        # Whether all tables show what they showed before.
+        self.all_undone = True
+
+    def many(self, changes: Sequence[TableChange]) -> bool:
+        """Return whether the changes take several updates, so that readers can see a part of them."""
+        return len(changes) > 1 and not isinstance(self._catalog, AtomicCatalog)
 
     def make(self, changes: Sequence[TableChange]) -> None:
         """Make all changes.
@@ -58,6 +64,8 @@ class Updates:
             except BucketwheelError as error:
                 held = False
                 cause.add_note(_left_text([change for group in left for change in group], error))
+        if done < len(self._done):
+            self.all_undone = False
         if done:
             were = "was" if done == 1 else "were"
             cause.add_note(f"restored {counted(done, 'table')} that {were} updated before the failure")
@@ -110,6 +118,7 @@ class Updates:
             shown = self._catalog.get(change.name)
         except Exception as error:  # noqa: BLE001 any error here must not hide the original one
             cause.add_note(f"cannot tell whether table {change.name!r} was changed: {error}")
+            self.all_undone = False
             return None
         wanted = change.table
         if shown is None or wanted is None or same_version(shown, change.replacing):

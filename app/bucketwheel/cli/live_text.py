@@ -64,6 +64,7 @@ def run_document(state: RunState, exclude: Collection[str] = ()) -> dict[str, An
         "buckets": None if buckets is None else {"finished": buckets[0], "total": buckets[1]},
         "live": None if live is None else dataclasses.asdict(live),
         "withdrawal": None if state.withdrawal is None else state.withdrawal.model_dump(mode="json"),
+        "publication": state.publication or None,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 
@@ -13,6 +13,8 @@ from bucketwheel.formatting import counted
 from bucketwheel.optional import aws_module
 from bucketwheel.pipeline.plan import plan
 from bucketwheel.pipeline.services import RunRequest, make_services
+from bucketwheel.pipeline.settle import catalog_tables, publications
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.split import read_mapping
@@ -28,7 +30,22 @@ def checks(settings: Settings, env: str, remote_only: bool) -> Iterator[Check]:
         yield Check("datasets", _none)
     for name in settings.datasets:
         look = partial(_exists, settings, env, name) if remote_only else partial(_planned, settings, name)
-        yield Check(f"dataset {name}", look)
+        yield Check(f"dataset {name}", partial(_with_publication, settings, name, look))
+
+
+def _with_publication(settings: Settings, name: str, look: Callable[[], CheckResult]) -> CheckResult:
+    """Return the result of `look`, and a warning about a publication that was interrupted."""
+    try:
+        left = publications(settings, RunStore.of(settings), name, lambda: catalog_tables(settings))
+    except BucketwheelError:
+        left = []  # Only the jobs' role needs access to the metadata of runs.
+    broken = [each for each in left if not each.running]
+    result = look()
+    if not broken:
+        return result
+    found = "; ".join([each.found for each in broken] + [result.found])
+    todo = "; ".join([f"finish it with: {broken[0].command}", *filter(None, [result.todo])])
+    return failed(found, todo) if result.state == "failed" else warning(found, todo)
 
 
 def _none() -> CheckResult:

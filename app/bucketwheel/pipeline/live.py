@@ -20,6 +20,7 @@ from bucketwheel.catalogs.publish import DATASET
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import SelectionError, did_you_mean
 from bucketwheel.formatting import counted
+from bucketwheel.pipeline.settle import publications
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 
@@ -80,6 +81,8 @@ def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[C
         if published is not None:
             text = no_tables_text(dataset, published, settings)
             problems.append(f"{text}. Correct the settings, or publish it again: bucketwheel rollback {published}")
+    for publication in publications(settings, runs, dataset, lambda: shown):
+        (warnings if publication.running else problems).append(f"{dataset}: {publication.text}")
     if mix := live.mix_text():
         warnings.append(mix)
     return replace(live, warnings=tuple(warnings), problems=tuple(problems))

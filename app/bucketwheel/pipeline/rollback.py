@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from bucketwheel.catalogs.journal import Journal, operator
 from bucketwheel.catalogs.live import LiveDataset, live_dataset, published_tables, was_published
 from bucketwheel.catalogs.live_record import record_live
 from bucketwheel.catalogs.publish import begin_publication, check_files, definitions, publish_all, record_catalog
@@ -103,11 +102,15 @@ def _publish(
     with services.fence.guard():
         for mark in marks:
             save_withdrawal(runs, mark)
+    journal = Journal(services, manifest.run_id, "rollback")
     try:
         adopt = services.settings.catalog.adopt
         replacing = partial(begin_publication, services, manifest.run_id)
-        return publish_all(catalog, services.fence, tables, adopt, write_records, replacing), marks
+        return publish_all(catalog, services.fence, tables, adopt, write_records, replacing, journal), marks
     except BaseException as error:
+        # If the next command finishes this rollback, the marks are right; if it undoes it, it removes them.
+        if journal.open:
+            raise
         try:
             with services.fence.guard():
                 for mark in marks:
@@ -145,20 +148,11 @@ def _marks(manifest: Manifest, services: Services, tables: Iterable[CatalogTable
                 inputs=inputs_of_run(run),
                 replaced_by=manifest.run_id,
                 reason=reason.strip(),
-                by=_operator(),
+                by=operator(),
                 at=at,
             )
         )
     return marks
-
-
-def _operator() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run with a user id that has no name.
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _report_result(manifest: Manifest, withdrawn: list[Withdrawal], left: list[str], report: Report) -> None:

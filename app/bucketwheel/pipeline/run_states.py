@@ -13,6 +13,7 @@ from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.formatting import counted
 from bucketwheel.lease import read_holder
 from bucketwheel.pipeline.live import check_dataset, known_datasets
+from bucketwheel.pipeline.settle import Publication, publications
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.store import BucketCheckpoints, RunStore
 from bucketwheel.runs.withdrawals import Withdrawal, withdrawals
@@ -30,6 +31,7 @@ class RunState:
         buckets: (finished, total) buckets while the run is in stage `bucket`, otherwise None
         live: how many of its tables are live; None if it has none yet or the catalog cannot be read
         withdrawal: the mark that a rollback left on it, if any
+        publication: its publication that was interrupted or is under way, in words; empty if there is none
     """
 
     manifest: Manifest
@@ -37,6 +39,7 @@ class RunState:
     buckets: tuple[int, int] | None = None
     live: LiveCount | None = None
     withdrawal: Withdrawal | None = None
+    publication: str = ""
 
     @property
     def status_text(self) -> str:
@@ -55,7 +58,7 @@ class RunState:
     @property
     def live_text(self) -> str:
         """Whether the run is live, and its mark; empty if that is unknown or the run has no tables yet."""
-        live = self._catalog_text
+        live = "; ".join(filter(None, (self._catalog_text, self.publication)))
         if self.withdrawal is None:
             return live
         mark = f"{self.withdrawal.text}; to allow its data again: bucketwheel unmark {self.withdrawal.run_id}"
@@ -95,8 +98,11 @@ def run_states(
     for name in names:
         manifests = runs.manifests(name, warn)
         live = None if tables is None else live_dataset(tables, name, runs, settings.catalog, manifests)
-        marks = _marks(runs, name, warn)
-        states += [_state(manifest, live, runs, marks) for manifest in manifests]
+        marks, left = _marks(runs, name, warn), _publications(settings, runs, name, tables, warn)
+        if warn is not None:
+            for publication in left.values():
+                warn(f"{name}: {publication.text}")
+        states += [_state(manifest, live, runs, marks, left) for manifest in manifests]
     return states
 
 
@@ -114,7 +120,8 @@ def run_state(
     manifest = runs.find(run_id)
     tables = _catalog_tables(settings, warn)
     live = None if tables is None else live_dataset(tables, manifest.dataset, runs, settings.catalog, [manifest])
-    return _state(manifest, live, runs, _marks(runs, manifest.dataset, warn))
+    left = _publications(settings, runs, manifest.dataset, tables, warn)
+    return _state(manifest, live, runs, _marks(runs, manifest.dataset, warn), left)
 
 
 def _marks(runs: RunStore, dataset: str, warn: Callable[[str], None] | None) -> dict[str, Withdrawal]:
@@ -124,6 +131,22 @@ def _marks(runs: RunStore, dataset: str, warn: Callable[[str], None] | None) -> 
     except StorageError as error:
         if warn is not None:
             warn(f"cannot tell which runs are withdrawn: {error}")
+        return {}
+
+
+def _publications(
+    settings: Settings,
+    runs: RunStore,
+    dataset: str,
+    tables: Sequence[CatalogTable] | None,
+    warn: Callable[[str], None] | None,
+) -> dict[str, Publication]:
+    """Return the interrupted publications of a dataset by run id; none if a record cannot be read."""
+    try:
+        return {each.record.run_id: each for each in publications(settings, runs, dataset, lambda: tables)}
+    except StorageError as error:
+        if warn is not None:
+            warn(f"cannot tell whether a publication was interrupted: {error}")
         return {}
 
 
@@ -142,6 +165,7 @@ def _state(
     live: LiveDataset | None,
     runs: RunStore,
     marks: Mapping[str, Withdrawal],
+    left: Mapping[str, Publication],
 ) -> RunState:
     status: Literal["running", "failed", "finished", "interrupted"] = manifest.status
     if status == "running" and not _has_process(manifest, runs):
@@ -155,7 +179,9 @@ def _state(
         checkpoints = BucketCheckpoints(runs.storage, runs, manifest.dataset, manifest.run_id)
         buckets = checkpoints.count(), manifest.size.bucket_count
     count = None if live is None else count_live(manifest, live)
-    return RunState(manifest, status, buckets, count, marks.get(manifest.run_id))
+    publication = left.get(manifest.run_id)
+    text = "" if publication is None else publication.text
+    return RunState(manifest, status, buckets, count, marks.get(manifest.run_id), text)
 
 
 def _has_process(manifest: Manifest, runs: RunStore) -> bool:

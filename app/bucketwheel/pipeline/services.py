@@ -13,6 +13,7 @@ from bucketwheel.contracts import Progress, Report, Services
 from bucketwheel.errors import ConfigError, LeaseError, SelectionError, correction, did_you_mean
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.log import log_failure, logged
+from bucketwheel.pipeline.settle import settle
 from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import DatasetSettings, Settings
@@ -174,6 +175,8 @@ def leased(
 ) -> Iterator[tuple[Services, Lease]]:
     """Hold the lease of the dataset while the block runs; yield services that check the lease, and the lease.
 
+    Finishes or undoes a publication that an earlier command left in the middle.
+
     Raises:
         LeaseError: another run holds the dataset.
         BucketwheelError: see `make_services`.
@@ -186,7 +189,9 @@ def leased(
 
     ttl = settings.lease.ttl_seconds
     with Lease(directory, ttl, services.clock, storage=services.storage, warn=warn) as lease:
-        yield replace(services, fence=lease), lease
+        services = replace(services, fence=lease)
+        settle(services)
+        yield services, lease
 
 
 @contextmanager
