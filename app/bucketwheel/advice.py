@@ -183,7 +183,7 @@ def _yaml(value: Any) -> str:
         try:
             if yaml.safe_load(value) == value or value == "":
                 return value
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             pass
     return json.dumps(value, ensure_ascii=False)
 

@@ -143,7 +143,8 @@ def test_init_on_a_snapshot_takes_the_directory_above(here: Path, source: str) -
         ),
         (("--source", "people/snapshot_dt=2026-01-31/a.parquet"), 2, "is a file; name the directory that holds it"),
         (("empty",), 2, "empty holds no snapshots; name the source: --source PATH, or --source s3://bucket/prefix"),
-        (("--key", "person_id", "--dataset", "--"), 2, "--dataset '--' needs a letter or digit in its name"),
+        (("--key", "person_id", "--dataset", "++"), 2, "--dataset '++' needs a letter or digit in its name"),
+        (("--key", "person_id", "--dataset", "../x"), 2, "--dataset '../x': the name must not contain / or"),
         (("--key", "person_id", "--set", "buckets.cuont=3"), 2, "did you mean 'count'?"),
     ],
 )

@@ -213,7 +213,7 @@ def run_words(
 def _settings(text: str) -> Mapping[str, str]:
     try:
         settings = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         settings = None
     if not isinstance(settings, dict):
         raise ConfigError(f'--settings {text}: expected a JSON object such as {{"buckets.count": 32}}')

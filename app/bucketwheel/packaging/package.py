@@ -20,6 +20,7 @@ from bucketwheel.packaging.archive import ARCHIVE, SCRIPT, build_archive, normal
 from bucketwheel.packaging.pip import installed_archive
 from bucketwheel.packaging.target import Target
 from bucketwheel.packaging.wheel import build_wheel
+from bucketwheel.settings.documents import parse_yaml
 from bucketwheel.settings.loading import Configuration, flatten
 from bucketwheel.settings.secrets import secrets_in
 from bucketwheel.storage import Storage, join, wrap_os_errors
@@ -163,8 +164,9 @@ def check_uploaded(config: Configuration, location: str) -> None:
     if not storage.exists(file):
         raise ConfigError(f"the package {location} was not built for env {config.env}; {advice}")
     if config.settings.deploy.platform == "glue" or not config.settings.emr_serverless.image:
-        _check_machine(config, location, json.loads(storage.read(join(location, CONTENTS))).get("machine"))
-    packed, now = (_read_by_jobs(content) for content in (storage.read(file), job_configuration(config)))
+        _check_machine(config, location, _machine(storage, join(location, CONTENTS), advice))
+    packed = _read_by_jobs(storage.read(file), file, advice)
+    now = _read_by_jobs(job_configuration(config), file, advice)
     if changed := sorted(name for name in {*packed, *now} if packed.get(name) != now.get(name)):
         raise ConfigError(f"the package {location} was built with another value of {', '.join(changed)}; {advice}")
 
@@ -187,8 +189,19 @@ def _check_machine(config: Configuration, location: str, machine: str | None) ->
         )
 
 
-def _read_by_jobs(content: bytes) -> dict[str, Any]:
-    values = dict(flatten(yaml.safe_load(content)))
+def _machine(storage: Storage, path: str, advice: str) -> str | None:
+    try:
+        machine: str | None = json.loads(storage.read(path)).get("machine")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not the list of a package, it may be damaged; {advice}") from error
+    return machine
+
+
+def _read_by_jobs(content: bytes, path: str, advice: str) -> dict[str, Any]:
+    try:
+        values = dict(flatten(parse_yaml(content, path)))
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
+        raise ConfigError(f"{path}: is not the configuration of a package, it may be damaged; {advice}") from error
     return {name: value for name, value in values.items() if name in _READ or not name.startswith(_OF_THE_STACK)}
 
 

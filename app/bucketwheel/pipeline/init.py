@@ -17,6 +17,7 @@ from bucketwheel.pipeline.propose import mapping_text, propose_tables
 from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.safe_text import one_line
 from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.settings.names import name_problem
 from bucketwheel.settings.partition import DEFAULT, FLAT, Partition, dated_pattern
 from bucketwheel.settings.writing import BASE, base_text, nested, write_new
 from bucketwheel.stages.footers import read_footers
@@ -97,6 +98,8 @@ def init(
     patterns = settings.snapshot.files
     location, partition = _layout(storage, source or _only_source(storage, directory, patterns), patterns)
     name = dataset or _dataset_name(storage.absolute(location))
+    if problem := name_problem(name):
+        raise ConfigError(f"--dataset {name!r}: the name {problem}")
     if not standard_name(name):
         raise ConfigError(
             f"--dataset {name!r} needs a letter or digit in its name, because tables are named after it"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple, Self, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, TypeVar, cast
 
 import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
@@ -18,8 +18,12 @@ from bucketwheel.formatting import html_table
 from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.record import Record
 from bucketwheel.settings import PROMOTE
+from bucketwheel.settings.names import PlainName
 
 SCHEMA_VERSION: Final = 1
+
+# Files are many, so their names are checked by one pattern.
+PathPart = Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")]
 
 
 # Smaller changes in the share of NULLs are noise.
@@ -85,7 +89,7 @@ class ColumnMapping(Record):
 class TableColumns(Record):
     """A table and its value columns; the key is not among them."""
 
-    name: str
+    name: PlainName
     columns: tuple[ColumnMapping, ...]
 
 
@@ -139,8 +143,8 @@ class SizeResult(Record):
 class FileRecord(Record):
     """One written file."""
 
-    table: str
-    name: str
+    table: PathPart
+    name: PathPart
     rows: int
     bytes: int
 

@@ -322,7 +322,7 @@ def _unreadable(content: bytes, error: ValidationError) -> str:
     try:
         document = json.loads(content)
         version = document.get("schema_version", SCHEMA_VERSION)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return "is not a manifest, it may be damaged; restore it, or move its directory away"
     if version != SCHEMA_VERSION:
         return (

@@ -89,7 +89,7 @@ class Frozen(BaseModel):
     """An immutable record that rejects unknown keys."""
 
     # Defaults are validated too, so that a value has one type (20.0, not 20) whether it is given or not.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _fix_dicts(self) -> Self:

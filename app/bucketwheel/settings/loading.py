@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from bucketwheel.formatting import counted, html_table, table
 from bucketwheel.safe_text import one_line
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.settings.base import FixedDict
+from bucketwheel.settings.documents import MAX_BYTES, parse_yaml
+from bucketwheel.settings.names import name_problem
 from bucketwheel.settings.secrets import masked
 
 ENVIRONMENT_PREFIX = "BUCKETWHEEL__"
@@ -205,6 +207,8 @@ def _collected(problems: list[str]) -> Iterator[None]:
 
 
 def _files(env: str, directory: Path | str | None) -> list[Path]:
+    if problem := name_problem(env):
+        raise ConfigError(f"--env {env!r}: the name {problem}; it names a file beside base.yaml")
     try:
         return _chosen_files(env, directory)
     except ConfigError as error:
@@ -251,38 +255,11 @@ def _environments(folder: Path) -> list[str]:
         raise ConfigError(f"--conf {folder}: cannot be listed: {error.strerror}") from error
 
 
-class _SetTwiceError(ConfigError):
-    """A key of a mapping is given twice."""
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Reads YAML and refuses a key that is given twice: otherwise one of the two values would be lost silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise _SetTwiceError(f"{key.value!r} is set twice (line {key.start_mark.line + 1})")
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _parsed(text: str, name: str) -> Any:
-    """Return the value of a YAML text; errors refer to it by `name`."""
-    loader = _UniqueKeys(text)
-    loader.name = name
-    try:
-        return loader.get_single_data()
-    except _SetTwiceError as error:
-        raise ConfigError(f"{name}: {error}") from error
-    finally:
-        loader.dispose()
-
-
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        content = _parsed(path.read_text(encoding="utf-8"), str(path))
+        with path.open("rb") as file:
+            # One byte more than the limit is enough to refuse it.
+            content = parse_yaml(file.read(MAX_BYTES + 1), str(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not YAML: {_reason(error)}") from None
     except OSError as error:
@@ -332,7 +309,7 @@ def _assign(merged: dict[str, Any], origins: dict[str, str], dotted: str, value:
 
 def _scalar(text: str, origin: str) -> Any:
     try:
-        return _parsed(text, origin) if text else ""
+        return parse_yaml(text, origin) if text else ""
     except yaml.YAMLError as error:
         name = origin.rpartition(".")[2].rpartition("__")[2]
         raise ConfigError(f"{origin}: {masked(text, name)!r} is not a YAML value: {_reason(error)}") from None
@@ -345,8 +322,9 @@ def _described(
     texts: dict[str, list[str]] = {}
     values: dict[str, str] = {}
     for problem in error.errors():
-        # Pydantic adds the names of union members to a location; settings are strings of their own case.
-        path = [str(part) for part in problem["loc"]]
+        # Pydantic adds the names of union members to a location, and [key] to that of a name in a mapping; settings
+        # are strings of their own case.
+        path = [str(part) for part in problem["loc"] if part != "[key]"]
         name = (prefix + _known_part(path, root)).rstrip(".")
         text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
         if problem["type"] == "extra_forbidden":

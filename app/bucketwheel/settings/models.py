@@ -18,6 +18,7 @@ from bucketwheel.settings.deploy import (
     GlueJobSettings,
     MonitoringSettings,
 )
+from bucketwheel.settings.names import NamePrefix, PlainName
 from bucketwheel.settings.partition import DEFAULT, check_partition
 
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
@@ -163,9 +164,9 @@ class CatalogSettings(Frozen):
 
     kind: str = "duckdb"
     path: str | None = "./out/catalog.duckdb"
-    database: str = "bucketwheel"
-    staged_prefix: str = "ext_"
-    final_prefix: str = "bucketed_"
+    database: PlainName = "bucketwheel"
+    staged_prefix: NamePrefix = "ext_"
+    final_prefix: NamePrefix = "bucketed_"
     adopt: bool = False
     create_database: bool = True
     lake_formation: Annotated[tuple[LakeFormationGrant, ...], BeforeValidator(parse_names)] = ()
@@ -355,6 +356,9 @@ class SnapshotSettings(Frozen):
 class DatasetSettings(Frozen):
     """One source with its key and, for a wide one, the mapping of columns to tables.
 
+    The name of a dataset is part of paths: it must not contain slashes, backslashes or control characters, begin with
+    a hyphen, or have more than 200 bytes.
+
     Attributes:
         source: The directory that holds the directories of snapshots.
         key: The key column, or several: `a,b` or a list. Names match exactly or, if only one column
@@ -375,7 +379,7 @@ class DatasetSettings(Frozen):
     partition: Annotated[str, AfterValidator(check_partition)] | None = None
     files: Names = ()
     partitions: Literal["error", "ignore"] = "error"
-    complete_marker: str | None = None
+    complete_marker: PlainName | None = None
 
 
 class Settings(Frozen):
@@ -415,4 +419,4 @@ class Settings(Frozen):
     cost: CostSettings = CostSettings()
     plugins: Mapping[str, Mapping[str, Any]] = {}
     snapshot: SnapshotSettings = SnapshotSettings()
-    datasets: Mapping[str, DatasetSettings] = {}
+    datasets: Mapping[PlainName, DatasetSettings] = {}
