@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 import time
@@ -93,13 +94,15 @@ def check(bucket: Bucket, project: Project, expected: dict[str, str]) -> None:
     (run_id,) = {key.split("/")[3] for key in bucket.keys(f"out/{WIDE}/ibe_")}
     books = [
         f"out/_bucketwheel/{WIDE}/lease.json",
+        f"out/_bucketwheel/{WIDE}/runs/{run_id}/catalogs/ID.json",
         f"out/_bucketwheel/{WIDE}/runs/{run_id}/claim.json",
         f"out/_bucketwheel/{WIDE}/runs/{run_id}/manifest.json",
         f"out/_bucketwheel/{WIDE}/runs/{run_id}/summary.json",
         f"out/{WIDE}/metadata/snapshot_dt.txt",
         f"out/{WIDE}/metadata/tables.json",
     ]
-    assert [key for key in bucket.keys("out/") if not key.endswith(".parquet")] == books
+    keys = [re.sub(r"catalogs/\w{8}", "catalogs/ID", key) for key in bucket.keys("out/")]
+    assert [key for key in keys if not key.endswith(".parquet")] == books
     assert project.catalog.exists()
 
 

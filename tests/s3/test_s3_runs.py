@@ -33,9 +33,10 @@ def test_run_writes_same_bytes_as_on_disk_and_nothing_else(
     project.run()
     assert bucket.hashes() == reference
     assert bucket.uploads() == []
-    others = [re.sub(r"2025-10-22-\w+-\w{6}", "RUN", key) for key in bucket.keys("out/") if ".parquet" not in key]
-    assert others == [
+    keys = [re.sub(r"2025-10-22-\w+-\w{6}", "RUN", key) for key in bucket.keys("out/") if ".parquet" not in key]
+    assert [re.sub(r"catalogs/\w{8}", "catalogs/ID", key) for key in keys] == [
         f"out/_bucketwheel/{WIDE}/lease.json",
+        f"out/_bucketwheel/{WIDE}/runs/RUN/catalogs/ID.json",
         f"out/_bucketwheel/{WIDE}/runs/RUN/claim.json",
         f"out/_bucketwheel/{WIDE}/runs/RUN/manifest.json",
         f"out/_bucketwheel/{WIDE}/runs/RUN/summary.json",
