@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from cloud_support import Cloud
 
+from aws_server import plain_client
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
 from bucketwheel.errors import CatalogError, SelectionError
 from bucketwheel.pipeline.expire import expirable, expire
 from bucketwheel.pipeline.rollback import rollback
 from bucketwheel.settings import STAGES
-from runs_support import DATASET, FEBRUARY, JANUARY, Case, reports
+from runs_support import DATASET, FEBRUARY, JANUARY, Case, reports, warnings_in
 
 
 def two_catalogs(case: Case, **other: Any) -> tuple[str, str]:
@@ -98,6 +99,15 @@ def test_catalog_beside_moved_target_is_found(tmp_path: Path) -> None:
     assert case.manifest_file(january).name == "manifest.json"
 
 
+def test_rollback_names_other_catalog_of_withdrawn_run(case: Case) -> None:
+    january, february = two_catalogs(case)
+    case.run(STAGES[:6], catalog__database="other")
+    steps, report = reports()
+    rollback(case.settings(), january, report)
+    assert f"run {february} was also published in catalog duckdb, database other, path" in warnings_in(steps)
+    assert f"run {february} was also published in catalog duckdb, database tests" not in warnings_in(steps)
+
+
 def test_damaged_record_of_catalog_is_named(case: Case) -> None:
     january, _ = two_catalogs(case)
     records(case, january)[0].write_text("{")
@@ -132,3 +142,9 @@ def test_expire_reads_other_databases_of_glue_and_refuses_other_accounts(cloud: 
     catalog_id = str(caught.value).rpartition(" ")[2]
     (expired,) = expire(cloud.settings(), keep=1, forget_catalogs=[catalog_id])
     assert (expired.run_id, JANUARY in expired.run_id) == (january, True)
+
+
+def test_expire_takes_deleted_database_of_own_account_for_empty(cloud: Cloud) -> None:
+    january, _ = two_catalogs(cloud, catalog__database="lab")
+    plain_client("glue", str(cloud.changes["aws__endpoint_url"])).delete_database(Name="lab")
+    assert [run.run_id for run in expire(cloud.settings(), keep=1)] == [january]

@@ -71,7 +71,8 @@ class OtherCatalogs:
     def _read(self, record: CatalogRecord) -> Sequence[CatalogTable] | BucketwheelError:
         if record.id not in self._tables:
             try:
-                self._tables[record.id] = _tables(self._services.settings, record)
+                own = configured_catalog(self._services)
+                self._tables[record.id] = _tables(self._services.settings, record, own)
             except BucketwheelError as error:
                 self._tables[record.id] = error
         return self._tables[record.id]
@@ -85,8 +86,8 @@ class OtherCatalogs:
         )
 
 
-def _tables(settings: Settings, record: CatalogRecord) -> Sequence[CatalogTable]:
-    """Return the tables of a recorded catalog.
+def _tables(settings: Settings, record: CatalogRecord, own: CatalogRecord) -> Sequence[CatalogTable]:
+    """Return the tables of a recorded catalog; `own` is the configured one.
 
     Raises:
         BucketwheelError: it cannot be read, or the configuration leads to another one.
@@ -99,7 +100,9 @@ def _tables(settings: Settings, record: CatalogRecord) -> Sequence[CatalogTable]
     chosen = settings.model_copy(update={"catalog": settings.catalog.model_copy(update=update), "aws": aws})
     catalog = plugins.catalog(chosen)
     tables = catalog.tables()
-    address = catalog_address(catalog)
+    # The same credentials lead to the same account, which an empty database does not tell.
+    known = own.address if own.kind == record.kind else {}
+    address = {**known, **{name: value for name, value in catalog_address(catalog).items() if value}}
     for name, value in record.address.items():
         if value and address.get(name) != value:
             raise CatalogError(f"this command reads {name} {address.get(name) or 'unknown'}")

@@ -10,10 +10,11 @@ from bucketwheel.catalogs.live import LiveDataset, live_dataset, published_table
 from bucketwheel.catalogs.live_record import record_live
 from bucketwheel.catalogs.publish import begin_publication, check_files, definitions, publish_all, record_catalog
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
-from bucketwheel.errors import SelectionError, WithdrawnError
+from bucketwheel.errors import BucketwheelError, SelectionError, WithdrawnError
 from bucketwheel.executors.copy_store import (
     check_copies,
 )
+from bucketwheel.pipeline.other_catalogs import OtherCatalogs
 from bucketwheel.pipeline.preflight import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services
@@ -79,8 +80,9 @@ def rollback(
         for mark in marked:
             remove_withdrawal(runs, mark.dataset, mark.run_id)
         left = sorted(table.name for table in _live(services).tables if table.run_id != run_id)
+        elsewhere = _elsewhere(services, [mark.run_id for mark in withdrawn])
     _report_result(manifest, withdrawn, left, report)
-    for text in result.warnings:
+    for text in (*elsewhere, *result.warnings):
         report(Progress(manifest.dataset, "rollback", "warning", message=text))
     return result
 
@@ -153,6 +155,20 @@ def _marks(manifest: Manifest, services: Services, tables: Iterable[CatalogTable
             )
         )
     return marks
+
+
+def _elsewhere(services: Services, run_ids: Iterable[str]) -> list[str]:
+    """Return a warning for each other catalog in which one of the runs was published."""
+    others = OtherCatalogs(services)
+    try:
+        return [
+            f"run {run_id} was also published in {record.text}, which this command did not change; if it still shows "
+            "that run, roll back there too"
+            for run_id in run_ids
+            for record in others.of(run_id)
+        ]
+    except BucketwheelError as error:
+        return [f"cannot tell whether another catalog shows the withdrawn runs: {error}"]
 
 
 def _report_result(manifest: Manifest, withdrawn: list[Withdrawal], left: list[str], report: Report) -> None:
