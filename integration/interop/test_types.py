@@ -36,12 +36,14 @@ def as_trino_has_it(value: Any, kind: pa.DataType) -> Any:
     return value
 
 
-def test_values_of_all_types_match_the_files(lake: Lake) -> None:
+@pytest.mark.parametrize("scheme", ["hive_v1", "spark"])
+def test_values_of_all_types_match_the_files(lake: Lake, scheme: str) -> None:
     given = all_types()
-    project = lake.publish(NAME, pa.table({KEY: ["a", "b", "c"], **given}), [KEY], buckets={"count": 1})
-    (file,) = project.data(NAME)
+    table = pa.table({KEY: ["a", "b", "c"], **given})
+    project = lake.publish(f"{NAME}_{scheme}", table, [KEY], buckets={"count": 1, "hash": scheme})
+    (file,) = project.data(project.name)
     written = pq.read_table(io.BytesIO(lake.get(file)))
-    text = f"SELECT {', '.join(written.column_names)} FROM {project.table(NAME)} ORDER BY {KEY}"
+    text = f"SELECT {', '.join(written.column_names)} FROM {project.table(project.name)} ORDER BY {KEY}"
     (*read,) = zip(*project.ask(text, hive__timestamp_precision="NANOSECONDS").rows, strict=True)
     assert sorted(written.column_names) == sorted([KEY, *given])
     for name, values in zip(written.column_names, read, strict=True):

@@ -37,6 +37,8 @@ MANY = {"spark.sql.shuffle.partitions": "200"}
 EXACT = {"spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED"}
 PARTNER = "(SELECT concat('person ', id, ' é') AS id FROM range(20)) AS partner"
 WIDE = [f"w{number:03d}" for number in range(150)]
+# Columns of all types that a key can have, besides `id`.
+KEYS = ["text", "boolean", "int_8", "int_16", "int_32", "int_64", "date_32"]
 Answers = dict[str, Any]
 
 
@@ -83,6 +85,8 @@ def inputs(root: Path) -> list[dict[str, Any]]:
     pq.write_table(people(), source / "part-0.parquet")
     found = list(table_inputs(settings(root, ["id"], {"one": ["number"], "types": [*all_types()], "wide": WIDE})))
     found += table_inputs(settings(root, ["a", "b"], {"pairs": ["number"], "pairs_too": ["w000"]}))
+    found += table_inputs(settings(root, ["id", *KEYS], {"all_keys": ["number"]}))
+    found += table_inputs(settings(root, ["int_64", "id"], {"ints": ["number"]}))
     found += table_inputs(settings(root, ["id"], {"unsorted": ["number"]}, sort=False))
     found += table_inputs(settings(root, ["id"], {"half": ["number"]}, count=BUCKETS // 2))
     found += table_inputs(settings(root, ["id"], {"split": ["number"]}, max_file_bytes=1000))
@@ -91,6 +95,13 @@ def inputs(root: Path) -> list[dict[str, Any]]:
         if name.startswith(SCHEMA):
             del earlier["Parameters"][name]
     return [*found, earlier]
+
+
+def strays(table: str, *keys: str) -> dict[str, Any]:
+    """Return a query for the rows that Spark would place in another bucket than that of their file."""
+    bucket = "int(regexp_extract(input_file_name(), '_([0-9]+)[.]', 1))"
+    rows = f"SELECT pmod(hash({', '.join(keys)}), {BUCKETS}) AS computed, {bucket} AS bucket FROM {table}"
+    return query(f"SELECT count(*), count_if(computed <> bucket) FROM ({rows})", **EXACT)
 
 
 def query(sql: str, **settings: str) -> dict[str, Any]:
@@ -113,6 +124,15 @@ QUERIES = {
     "look-up of NULL": query("SELECT number FROM one WHERE id IS NULL", **PLAIN),
     "look-up by two keys": query("SELECT count(*) FROM pairs WHERE a = 3 AND NOT b", **PLAIN),
     "types": query("SELECT types.*, number FROM types JOIN one ON one.id <=> types.id", **EXACT),
+    "strays by id": strays("one", "id"),
+    "strays by a, b": strays("pairs", "a", "b"),
+    "strays by int_64, id": strays("ints", "int_64", "id"),
+    "strays by all types": strays("all_keys", "id", *KEYS),
+    "join of all keys": query(
+        f"SELECT one.number, o.number FROM all_keys AS one JOIN all_keys AS o USING (id, {', '.join(KEYS)})",
+        **ORDERED,
+        **EXACT,
+    ),
     "text of times": query(f"SELECT string(at_s), string(instant_s) FROM types WHERE id = '{key(3)}'"),
 }
 
@@ -208,6 +228,18 @@ def test_queries_return_rows_of_source(answers: Answers) -> None:
     assert sorted(rows["join with unbucketed rows"]) == sorted((key(number), number) for number in range(1, 20))
     assert dict(rows["group"]) == dict.fromkeys(map(key, range(ROWS)), 1)
     assert (rows["look-up"], rows["plain look-up"], rows["look-up of NULL"]) == ([(17,)], [(17,)], [(0,)])
+
+
+@pytest.mark.parametrize("keys", ["id", "a, b", "int_64, id", "all types"])
+def test_every_row_is_in_the_bucket_that_spark_computes(answers: Answers, keys: str) -> None:
+    assert answers["queries"][f"strays by {keys}"]["rows"] == [(ROWS, 0)]
+
+
+def test_join_by_keys_of_all_types_loses_no_rows(answers: Answers) -> None:
+    # NULL equals nothing; the third value of each type is NULL.
+    assert sorted(answers["queries"]["join of all keys"]["rows"]) == [(n, n) for n in range(1, ROWS) if n % 3 != 2]
+    assert "Exchange" not in plan(answers, "join of all keys")
+    assert "Sort [" not in plan(answers, "join of all keys")
 
 
 def as_spark_has_it(value: Any, kind: pa.DataType) -> Any:
