@@ -16,11 +16,11 @@ from typing import Any
 
 from pyspark.sql import Row, SparkSession
 
+from hive_metastore import METASTORE_SETTINGS, Metastore
+
 DATABASE = "db"
-METASTORE = "jdbc:derby:memory:metastore;create=true"
 _SETTINGS = {
-    "spark.hadoop.javax.jdo.option.ConnectionURL": METASTORE,
-    "spark.sql.catalogImplementation": "hive",
+    **METASTORE_SETTINGS,
     # Spark would broadcast tables as small as these instead of joining them.
     "spark.sql.autoBroadcastJoinThreshold": "-1",
     "spark.sql.session.timeZone": "America/New_York",
@@ -28,56 +28,7 @@ _SETTINGS = {
     # It ends before the JVM's thorough compiler has paid for itself.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.sql.codegen.wholeStage": "false",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.driver.host": "127.0.0.1",
-    "spark.ui.enabled": "false",
 }
-
-
-class Metastore:
-    """A client of the metastore, which knows nothing of Spark, as Glue's client for Hive does not."""
-
-    def __init__(self, session: SparkSession) -> None:
-        assert session._jvm is not None
-        self._java: Any = session._jvm.java
-        hadoop: Any = session._jvm.org.apache.hadoop
-        self._api = hadoop.hive.metastore.api
-        conf = hadoop.hive.conf.HiveConf()
-        conf.set("javax.jdo.option.ConnectionURL", METASTORE)
-        self._client = hadoop.hive.metastore.HiveMetaStoreClient(conf)
-
-    def create(self, given: dict[str, Any]) -> None:
-        storage = given["StorageDescriptor"]
-        serde = self._api.SerDeInfo()
-        serde.setSerializationLib(storage["SerdeInfo"]["SerializationLibrary"])
-        serde.setParameters(storage["SerdeInfo"]["Parameters"])
-        descriptor = self._api.StorageDescriptor()
-        descriptor.setCols(self._list(self._api.FieldSchema(c["Name"], c["Type"], None) for c in storage["Columns"]))
-        descriptor.setLocation(storage["Location"])
-        descriptor.setInputFormat(storage["InputFormat"])
-        descriptor.setOutputFormat(storage["OutputFormat"])
-        descriptor.setSerdeInfo(serde)
-        descriptor.setNumBuckets(storage["NumberOfBuckets"])
-        descriptor.setBucketCols(self._list(storage["BucketColumns"]))
-        orders = (self._api.Order(column["Column"], column["SortOrder"]) for column in storage["SortColumns"])
-        descriptor.setSortCols(self._list(orders))
-        table = self._api.Table()
-        table.setDbName(DATABASE)
-        table.setTableName(given["Name"])
-        table.setTableType(given["TableType"])
-        table.setParameters(given["Parameters"])
-        table.setSd(descriptor)
-        self._client.createTable(table)
-
-    def parameters(self, name: str) -> dict[str, str]:
-        return dict(self._client.getTable(DATABASE, name).getParameters())
-
-    def _list(self, values: Any) -> Any:
-        # Thrift changes the lists that it gets; those of Python cannot be changed.
-        items = self._java.util.ArrayList()
-        for value in values:
-            items.add(value)
-        return items
 
 
 def plain(value: Any) -> Any:
@@ -117,11 +68,11 @@ def main() -> None:
     answers: dict[str, Any] = {"queries": {}, "schemas": {}, "copied_parameters": {}}
     for table in questions["tables"]:
         name = table["Name"]
-        metastore.create(table)
+        metastore.create(DATABASE, table)
         answers["schemas"][name] = session.table(name).schema.jsonValue()
         # Spark writes its own definition, with what it has read of this one.
         session.sql(f"CREATE TABLE copy_of_{name} LIKE {name} LOCATION '{table['StorageDescriptor']['Location']}'")
-        answers["copied_parameters"][name] = metastore.parameters(f"copy_of_{name}")
+        answers["copied_parameters"][name] = metastore.parameters(DATABASE, f"copy_of_{name}")
     for name, query in questions["queries"].items():
         answers["queries"][name] = ask(session, query["sql"], query["settings"])
     Path(sys.argv[2]).write_bytes(pickle.dumps(answers))

@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from all_types import all_types
-from bucketwheel.catalogs.glue_table import new_input
-from bucketwheel.catalogs.publish import definitions
 from bucketwheel.pipeline.run import run
-from bucketwheel.pipeline.services import RunRequest, make_services
+from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.settings import Settings
+from hive_metastore import table_inputs
 from project import environment
 
 pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("metastore")]
@@ -69,13 +67,10 @@ def settings(root: Path, keys: list[str], tables: dict[str, list[str]], **change
     })  # fmt: skip
 
 
-def table_inputs(given: Settings) -> Iterator[dict[str, Any]]:
-    """Run the dataset and yield what the Glue catalog would send AWS for its tables."""
+def published(given: Settings) -> list[dict[str, Any]]:
+    """Run the dataset and return its tables as Glue would have them."""
     (dataset,) = given.datasets
-    manifest = run(given, RunRequest(dataset), lambda _: None).manifest
-    glue = given.model_copy(update={"catalog": given.catalog.model_copy(update={"kind": "glue", "path": None})})
-    for table in definitions(manifest, make_services(glue, RunRequest(dataset), lambda _: None), ""):
-        yield new_input(table)
+    return list(table_inputs(run(given, RunRequest(dataset), lambda _: None).manifest, given))
 
 
 def inputs(root: Path) -> list[dict[str, Any]]:
@@ -83,13 +78,13 @@ def inputs(root: Path) -> list[dict[str, Any]]:
     source = root / "in" / "snapshot_dt=2025-10-22"
     source.mkdir(parents=True)
     pq.write_table(people(), source / "part-0.parquet")
-    found = list(table_inputs(settings(root, ["id"], {"one": ["number"], "types": [*all_types()], "wide": WIDE})))
-    found += table_inputs(settings(root, ["a", "b"], {"pairs": ["number"], "pairs_too": ["w000"]}))
-    found += table_inputs(settings(root, ["id", *KEYS], {"all_keys": ["number"]}))
-    found += table_inputs(settings(root, ["int_64", "id"], {"ints": ["number"]}))
-    found += table_inputs(settings(root, ["id"], {"unsorted": ["number"]}, sort=False))
-    found += table_inputs(settings(root, ["id"], {"half": ["number"]}, count=BUCKETS // 2))
-    found += table_inputs(settings(root, ["id"], {"split": ["number"]}, max_file_bytes=1000))
+    found = published(settings(root, ["id"], {"one": ["number"], "types": [*all_types()], "wide": WIDE}))
+    found += published(settings(root, ["a", "b"], {"pairs": ["number"], "pairs_too": ["w000"]}))
+    found += published(settings(root, ["id", *KEYS], {"all_keys": ["number"]}))
+    found += published(settings(root, ["int_64", "id"], {"ints": ["number"]}))
+    found += published(settings(root, ["id"], {"unsorted": ["number"]}, sort=False))
+    found += published(settings(root, ["id"], {"half": ["number"]}, count=BUCKETS // 2))
+    found += published(settings(root, ["id"], {"split": ["number"]}, max_file_bytes=1000))
     earlier = json.loads(json.dumps(found[0] | {"Name": "earlier"}))
     for name in list(earlier["Parameters"]):
         if name.startswith(SCHEMA):
