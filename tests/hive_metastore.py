@@ -19,6 +19,8 @@ _DERBY = "jdbc:derby:memory:metastore;create=true"
 METASTORE_SETTINGS = {
     "spark.hadoop.javax.jdo.option.ConnectionURL": _DERBY,
     "spark.sql.catalogImplementation": "hive",
+    # Otherwise it writes a file into the current directory.
+    "spark.driver.extraJavaOptions": "-Dderby.stream.error.file=/dev/null",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.ui.enabled": "false",

@@ -18,6 +18,7 @@ from .measure import OUT, ROOT, Run, Task, bucketwheel, environment, last_line, 
 
 BUDGET = "512MB"
 MEMORY_SCALES = (1, 4)
+READER_SCALES = (1, 4)
 BUCKET_COUNTS = (32, 1024)
 HELP_RUNS = 5
 QUERY_RUNS = 5
@@ -210,6 +211,15 @@ def query(bench: Bench) -> None:
     bench.interleaved("query", [Task("trino", command, data.rows, reports=True)], rounds=1)
 
 
+def readers(bench: Bench) -> None:
+    """Measure Spark and DuckDB on four layouts, at two sizes; the process measures itself."""
+    for factor in sorted({*READER_SCALES} & {*bench.scales}):
+        data = bench.scaled(factor)
+        bench.prepare(data)
+        command = [*module("query_readers"), data.directory, OUT, str(bench.rounds)]
+        bench.interleaved("readers", [Task(f"{factor}x", command, data.rows, reports=True)], rounds=1)
+
+
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "peers": peers,
     "spark": spark,
@@ -220,4 +230,5 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "hashing": hashing,
     "help": help_text,
     "query": query,
+    "readers": readers,
 }

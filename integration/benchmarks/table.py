@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .query_table import query_tables
+from .reader_table import reader_tables
 
 _PEERS = {
     "copy": "plain copy by pyarrow, no buckets",
@@ -14,6 +15,7 @@ _PEERS = {
     "duckdb": "DuckDB, PARTITION_BY: no Hive buckets",
     "awswrangler": "awswrangler, bucketing_info: scaled from two fractions †",
 }
+_QUERIES = {"query": query_tables, "readers": reader_tables}
 _MET = {True: "yes", False: "NO", None: ""}
 _SCALED = (
     "† Two fractions of one table, written to moto's S3 on loopback (whose own time is not counted), "
@@ -34,14 +36,14 @@ def render(report: dict[str, Any], markdown: bool) -> str:
     others = [
         (f"{section}: {name}", *_values(values))
         for section, names in report["medians"].items()
-        if section not in ("peers", "query")
+        if section not in ("peers", *_QUERIES)
         for name, values in names.items()
     ]
     if others:
         blocks.append(draw(("run", "CPU", "wall", "peak memory", "written", "files"), others))
     for run in report["runs"]:
-        if run["section"] == "query" and run["report"]:
-            blocks += [draw(head, found) for head, found in query_tables(run["report"])]
+        if run["section"] in _QUERIES and run["report"]:
+            blocks += [draw(head, found) for head, found in _QUERIES[run["section"]](run["report"])]
     rows = [(t["what"], t["wanted"], t["seen"], _MET[t["met"]]) for t in report["targets"]]
     if rows:
         blocks.append(draw(("figure", "wanted", "seen", "met"), rows))

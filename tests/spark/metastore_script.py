@@ -19,6 +19,7 @@ from pyspark.sql import Row, SparkSession
 from hive_metastore import METASTORE_SETTINGS, Metastore
 
 DATABASE = "db"
+_OPTIONS = "spark.driver.extraJavaOptions"
 _SETTINGS = {
     **METASTORE_SETTINGS,
     # Spark would broadcast tables as small as these instead of joining them.
@@ -26,7 +27,7 @@ _SETTINGS = {
     "spark.sql.session.timeZone": "America/New_York",
     "spark.sql.shuffle.partitions": "2",
     # It ends before the JVM's thorough compiler has paid for itself.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    _OPTIONS: f"{METASTORE_SETTINGS[_OPTIONS]} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.sql.codegen.wholeStage": "false",
 }
 
