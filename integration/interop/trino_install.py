@@ -10,7 +10,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 # The last release whose server is on Maven Central.
 VERSION = 476
@@ -99,6 +99,8 @@ def unpack(archive: Path, directory: Path) -> None:
     with tarfile.open(archive, "r|gz") as members:
         for member in members:
             inside = member.name.partition("/")[2]
+            if ".." in PurePosixPath(inside).parts:
+                raise NotInstalledError(f"{archive}: {member.name} points outside of the archive")
             if _WANTED.match(inside) and (member.isfile() or member.islnk()):
                 sources.setdefault(member.linkname or member.name, []).append(directory / inside)
     with tarfile.open(archive, "r|gz") as members:

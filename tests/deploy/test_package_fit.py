@@ -192,3 +192,21 @@ def test_other_files_are_no_binaries() -> None:
 )
 def test_wheel_runs_on_glue_by_its_tag(tag: str, runs: bool) -> None:
     assert Target("Glue", "x86_64").runs_wheel(tag) is runs
+
+
+def test_archive_that_unpacks_without_end_is_refused(run: Refused, tiny: Path, tmp_path: Path) -> None:
+    zeros = file("lib/a", b"\0" * 3_000_000)
+    refused = run(forged(tiny, tmp_path / "given.tar.gz", zeros), "--set", "deploy.archive_limit=100kB")
+    assert refused.exit_code == 2
+    assert (
+        "given.tar.gz: unpacks to more than 2,000,000 bytes, the limit for archives of up to 100,000"
+        in refused.stderr
+    )
+    assert not (tmp_path / "package").exists()
+
+
+def test_repeated_member_with_link_is_refused(run: Refused, tiny: Path, tmp_path: Path) -> None:
+    """Unpacking leaves the last member of a name; the files below a link that came first would be outside."""
+    members = [special("lib/a", tarfile.SYMTYPE, "/etc"), special("lib/a", tarfile.SYMTYPE, "../../etc")]
+    refused = run(forged(tiny, tmp_path / "given.tar.gz", file("lib/a", b""), *members))
+    assert "lib/a: links to ../../etc, outside of the archive" in refused.stderr

@@ -34,13 +34,13 @@ REFUSED = {
     "month": ("a: 2025-13-45", "cannot read the value '2025-13-45' (line 1: month must be in 1..12)"),
     "digits": ("a: " + "9" * 5000, f"cannot read the value '{'9' * 40}…' (line 1: Exceeds the limit"),
     "hexadecimal": ("a: 0x_", "cannot read the value '0x_' (line 1: "),
-    "binary key": ("? [a]\n: 1", "is not YAML: while constructing a mapping"),
+    "binary key": ("? [a]\n: 1", "found unhashable key"),
     "NUL": ("a: \0", "is not YAML: unacceptable character"),
     "tag": (
         "a: !<tag:yaml.org,2002:python/object/apply:os.system> [id]",
-        "is not YAML: could not determine a constructor",
+        "could not determine a constructor for the tag",
     ),
-    "undefined alias": ("a: *b", "is not YAML: found undefined alias"),
+    "undefined alias": ("a: *b", "found undefined alias 'b'"),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -29,6 +28,8 @@ BUILT = "build/bucketwheel-venv.tar.gz"
 SITE_PACKAGES = f"lib/python{PYTHON_TEXT}/site-packages"
 _PACKAGE = f"{SITE_PACKAGES}/bucketwheel/"
 _NEEDED = ("bin/python", f"{_PACKAGE}__init__.py")
+# An archive of Python packages unpacks to about 4 times its size; gzip allows 1,000 times.
+_MAX_EXPANSION = 20
 _ADVICE = "pass an archive with --archive FILE, or use --without-docker"
 
 
@@ -80,7 +81,7 @@ def normalise(archive: Path, to: Path, source: Path, limit: int, target: Target)
         size = archive.stat().st_size
         _refuse_large(archive, size, limit)
         try:
-            with _unpacked(archive) as plain, tarfile.open(fileobj=plain) as given:
+            with _unpacked(archive, limit) as plain, tarfile.open(fileobj=plain) as given:
                 by_name = _members(given)
                 check_fit(archive, given, by_name, target)
                 members = [by_name[name] for name in sorted(by_name) if not _is_stale(given, by_name[name])]
@@ -93,11 +94,17 @@ def normalise(archive: Path, to: Path, source: Path, limit: int, target: Target)
 
 
 @contextmanager
-def _unpacked(archive: Path) -> Iterator[IO[bytes]]:
+def _unpacked(archive: Path, limit: int) -> Iterator[IO[bytes]]:
     """Decompress to a temporary file, because members are read in another order than stored."""
     with tempfile.TemporaryFile() as plain:
         with gzip.open(archive) as packed:
-            shutil.copyfileobj(packed, plain, 2**20)
+            while part := packed.read(2**20):
+                plain.write(part)
+                if plain.tell() > _MAX_EXPANSION * limit:
+                    raise UsageError(
+                        f"{archive}: unpacks to more than {_MAX_EXPANSION * limit:,} bytes, the limit for archives "
+                        f"of up to {limit:,} bytes (deploy.archive_limit); build it again"
+                    )
         plain.seek(0)
         yield plain
 
