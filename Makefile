@@ -15,7 +15,7 @@ FLOOR_TESTS := tests/unit tests/contracts tests/runs tests/badinput tests/s3 tes
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint prose types unit unit-all unit-python spark unit-floor floor bench clean venv linters
-.PHONY: audit audit-offline docs site e2e containers interop images images-offline archive locks
+.PHONY: audit simulate audit-offline docs site e2e containers interop images images-offline archive locks
 
 ##@ Use
 demo: .venv-demo/installed ## Create sample data, run the pipeline, join three bucketed tables, write a report
@@ -33,9 +33,13 @@ e2e: venv ## Run the pipeline in Compose (Spark cluster, S3, Glue API), compare 
 
 ##@ Develop
 test: venv floor linters ## Run all tests; those that read or write data also with the oldest pyarrow and numpy
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 --ignore=tests/simulation $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 tests/simulation $(PYTEST_ARGS)
 	$(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" $(FLOOR_TESTS) $(PYTEST_ARGS)
 	$(MAKE) interop containers
+
+simulate: venv ## Simulate concurrent commands with faults: SEEDS=20000 schedules, or SEED=123 to see one in words
+	PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
 
 interop: venv ## Run the tests that read tables with Trino (part of `test`; needs Java 24+, LocalStack, Maven)
 	$(BIN)/pytest integration/interop $(PYTEST_ARGS)

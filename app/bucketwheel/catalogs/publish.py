@@ -187,7 +187,7 @@ def begin_publication(services: Services, run_id: str, replaced: Collection[str]
     """
     claim_shown(services.runs, services.dataset, run_id, services.clock.now())
     record_catalog(services, run_id)
-    _record_replaced(services, replaced)
+    record_replaced(services, replaced)
 
 
 def record_catalog(services: Services, run_id: str) -> None:
@@ -209,7 +209,7 @@ def catalog_address(catalog: Catalog) -> Mapping[str, str]:
     return catalog.address() if isinstance(catalog, AddressedCatalog) else {}
 
 
-def _record_replaced(services: Services, run_ids: Collection[str]) -> None:
+def record_replaced(services: Services, run_ids: Collection[str]) -> None:
     """Record that these runs are replaced now; `expire` keeps their files for some hours."""
     known = set(services.runs.all_run_ids(services.dataset))
     for run_id in sorted(known.intersection(run_ids)):

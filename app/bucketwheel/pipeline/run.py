@@ -25,6 +25,7 @@ from bucketwheel.safe_text import without_credentials
 from bucketwheel.settings import Settings
 from bucketwheel.stages import drift
 from bucketwheel.stages.drift_limits import quality_error
+from bucketwheel.storage import is_s3
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class _StageRunner:
 
     def finish(self, manifest: Manifest, stages: Sequence[Stage], checked: bool) -> RunOutcome:
         """Run the stages; a run that was not `checked` already is compared with the published run before the data."""
-        todo = [stage for stage in stages if not self._is_done(manifest, stage.name)]
+        todo = self._todo(manifest, stages)
         planned = self._planned(manifest, stages)
         complete = all(name in manifest.stages for name in planned)
         if not todo and (manifest.status == "finished" or not complete):
@@ -145,6 +146,17 @@ class _StageRunner:
             raise
         self._observer(manifest, None, self._services)
         return RunOutcome(manifest, changed=True)
+
+    def _todo(self, manifest: Manifest, stages: Sequence[Stage]) -> list[Stage]:
+        """Return the stages to run; on S3, a run that publishes some of its tables publishes all of them.
+
+        A command that lost its lease may still be about to change a table. Glue refuses that once a later publication
+        has changed the version of the table, so none may be left as it is.
+        """
+        todo = [stage for stage in stages if not self._is_done(manifest, stage.name)]
+        if is_s3(self._store.target) and any(stage.name in PUBLISHING for stage in todo):
+            return [stage for stage in stages if stage in todo or stage.name in PUBLISHING]
+        return todo
 
     def _is_done(self, manifest: Manifest, stage: str) -> bool:
         """Return whether a stage is done and the catalog still has the tables it published."""

@@ -21,7 +21,7 @@ from bucketwheel.catalogs.journal import (
 )
 from bucketwheel.catalogs.live import live_dataset
 from bucketwheel.catalogs.live_record import record_shown
-from bucketwheel.catalogs.publish import record_catalog
+from bucketwheel.catalogs.publish import record_catalog, record_replaced
 from bucketwheel.catalogs.updates import Updates
 from bucketwheel.contracts import CatalogTable, Progress, Services, TableChange
 from bucketwheel.errors import BucketwheelError, MissingDependencyError, SelectionError, StorageError
@@ -145,6 +145,7 @@ def _settle(services: Services, record: PublicationRecord) -> str:
                 f"{text}it cannot be finished ({problem}) and not be undone ({lost}); look at `bucketwheel tables "
                 f"{record.dataset}` and publish another run: bucketwheel rollback RUN_ID"
             )
+        record_replaced(services, _stops_showing(changes))
         Updates(services.catalog(), services.fence).make(changes)
         if manifest is None:
             _remove_marks(services, record)
@@ -159,6 +160,14 @@ def _settle(services: Services, record: PublicationRecord) -> str:
     elif others:
         text = f"another writer has changed all its tables since: {_listed(others)}"
     return text
+
+
+def _stops_showing(changes: Sequence[TableChange]) -> set[str]:
+    """Return the runs that tables show until these changes; `expire` keeps them for some hours from now on."""
+    pairs = [
+        (change.replacing.run_id, change.table and change.table.run_id) for change in changes if change.replacing
+    ]
+    return {before for before, after in pairs if before and before != after}
 
 
 def _count(shown: Sequence[tuple[ChangedTable, CatalogTable | None]], state: str) -> int:
