@@ -127,9 +127,9 @@ def whole(tables: int = 8, count: int = 256, skewed: bool = True, hive: bool = T
 class Page(HTMLParser):
     """The visible text and the tags of a report; asserts that the tags nest."""
 
-    def __init__(self, run: Manifest, cost: Cost | None = None, before: Manifest | None = None) -> None:
+    def __init__(self, run: Manifest, cost: Cost | None = None, before: Manifest | None = None, **how: Any) -> None:
         super().__init__()
-        self.html = render.render(run, cost, before=before).replace("\u00a0", " ")
+        self.html = render.render(run, cost, before=before, **how).replace("\u00a0", " ")
         self.words: list[str] = []
         self.tags: list[str] = []
         self.open: list[str] = []

@@ -217,7 +217,8 @@ def test_page_escapes_text_from_data() -> None:
     results = (source, split([markup], [markup]), size([markup], 1), written, verify(written, [markup]))
     words = {"error": markup, "dataset": markup, "runtime": markup, "tables_filter": [markup], "created": markup}
     maps = {"fingerprint": {markup: markup}, "versions": {markup: markup}, "status": "failed"}
-    shown = Page(manifest(*results, published(markup, [markup]), published(markup, [markup]), **words, **maps))
+    run = manifest(*results, published(markup, [markup]), published(markup, [markup]), **words, **maps)
+    shown = Page(run, show_keys=True)
     assert "<script" not in shown.html
     assert shown.html.count("&lt;script&gt;") > 25
 
@@ -280,8 +281,12 @@ def test_quality_table_shows_policy_outcome(warnings: Any, error: str | None, ou
 def test_key_range_follows_order_of_type(types: list[str], ranges: list[Any], expected: list[str]) -> None:
     written = bucket(*(outcome(n, 5, smallest_key=a, largest_key=b) for n, (a, b) in enumerate(ranges)))
     source = discover(keys=["k"] * len(types), key_types=types)
-    html = render.render(manifest(source, split(1), size(1, 2), written))
+    run = manifest(source, split(1), size(1, 2), written)
+    html = render.render(run, show_keys=True)
     assert re.findall(r'<dt>(?:Smallest|Largest) key</dt><dd class="id">([^<]*)</dd>', html) == expected
+    hidden = render.render(run)
+    assert "mallest key" not in hidden
+    assert not any(key and f">{key}<" in hidden for pair in ranges for key in pair)
 
 
 def test_file_chart_shows_small_files_beside_a_large_one() -> None:

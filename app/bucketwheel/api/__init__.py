@@ -68,6 +68,7 @@ from bucketwheel.report import render as _report
 from bucketwheel.runs import cost as _cost
 from bucketwheel.runs.cost import Cost
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, PublishResult, VerifyResult
+from bucketwheel.runs.privacy import manifest_document as _manifest_document
 from bucketwheel.runs.run_id import started_at as _started_at
 from bucketwheel.runs.store import RunStore as _RunStore
 from bucketwheel.runs.summary import Summary
@@ -91,8 +92,9 @@ __all__ = [
     "catalog_text", "check_for_jobs", "connect", "cost", "deploy_apply", "deploy_destroy", "deploy_diff",
     "deploy_import", "deploy_render", "doctor", "example_query", "expirable", "expire", "first_run", "init", "load",
     "local_directory",
-    "manifest", "package", "plan", "previous_run", "progress", "report", "rollback", "run", "run_ids", "run_state",
-    "run_states", "runs", "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
+    "manifest", "manifest_document", "package", "plan", "previous_run", "progress", "report", "rollback", "run",
+    "run_ids", "run_state", "run_states", "runs", "sample", "submit", "summary", "tables", "unmark",
+    "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -325,6 +327,11 @@ def manifest(config: Configuration, run_id: str) -> Manifest:
     return _RunStore.of(config.settings).find(run_id)
 
 
+def manifest_document(config: Configuration, run: Manifest) -> dict[str, Any]:
+    """Return a manifest as JSON; it has keys only if the run recorded them and `privacy.show_keys` is set."""
+    return _manifest_document(run, config.settings.privacy.show_keys)
+
+
 def summary(config: Configuration, run_id: str) -> Summary | None:
     """Return the summary of a run; None while it runs, or if it was killed."""
     store = _RunStore.of(config.settings)
@@ -404,7 +411,8 @@ def _page(config: Configuration, state: RunState) -> str:
     run = state.manifest
     command = _advice.command(config, ["bucketwheel", "run", run.dataset])
     before = _published_before(config, run)
-    return _report.render(run, cost(config, run), state.status_text, state.live_text, command, before)
+    show_keys = config.settings.privacy.show_keys
+    return _report.render(run, cost(config, run), state.status_text, state.live_text, command, before, show_keys)
 
 
 def _published_before(config: Configuration, run: Manifest) -> Manifest | None:

@@ -31,6 +31,7 @@ from bucketwheel.runs.manifest import (
     PublishResult,
     TableColumns,
 )
+from bucketwheel.runs.privacy import without_keys
 from bucketwheel.runs.publications import CatalogRecord, catalog_record, record_publication
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import is_s3, join
@@ -103,7 +104,11 @@ def definitions(
 
 def _statistics(manifest: Manifest, services: Services, table: TableColumns) -> TableStatistics | None:
     """Return the statistics to publish of a table, or None if they are off or the run collected none."""
-    collected = {column.name: column for column in manifest.bucket.column_statistics}
+    known = manifest.bucket.column_statistics
+    if not services.settings.privacy.show_keys:
+        # Earlier versions recorded the exact range of keys.
+        known = without_keys(known, manifest.discover.keys)
+    collected = {column.name: column for column in known}
     if not collected or services.settings.catalog.column_statistics == "none":
         return None
     if not issubclass(services.catalog_class(), StatisticsCatalog):

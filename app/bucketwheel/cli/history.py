@@ -28,7 +28,7 @@ def runs(config: Configuration, dataset: str | None, output: str) -> None:
 
     states = api.run_states(config, dataset, _warn)
     if output == "json":
-        print_json([run_document(state, exclude={"stages"}) for state in states])
+        print_json([run_document(state) for state in states])
     else:
         echo(runs_text(states))
 
@@ -69,7 +69,8 @@ def show(config: Configuration, run_id: str, output: str, verbose: bool) -> None
     manifest = state.manifest
     cost = api.cost(config, manifest)
     if output == "json":
-        print_json({**run_document(state), "cost": None if cost is None else cost.document()})
+        document = run_document(state, api.manifest_document(config, manifest))
+        print_json({**document, "cost": None if cost is None else cost.document()})
         return
     echo(run_text(manifest, True, cost, state.status_text, state.live_text, locations=verbose))
     if manifest.stages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bucketwheel.api import BucketResult, DiscoverResult, LiveDataset, LiveTable, RunState
@@ -55,11 +55,11 @@ def runs_text(states: Sequence[RunState]) -> str:
     return table(*_without_empty(header, [_run_row(state) for state in states], "filter"), optional)
 
 
-def run_document(state: RunState, exclude: Collection[str] = ()) -> dict[str, Any]:
-    """Return the manifest of a run without the fields in `exclude`, and its state, as JSON."""
+def run_document(state: RunState, manifest: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a manifest as JSON, by default without its stages, and the state of the run."""
     live, buckets = state.live, state.buckets
     return {
-        **state.manifest.model_dump(mode="json", exclude=set(exclude)),
+        **(manifest or state.manifest.model_dump(mode="json", exclude={"stages"})),
         "status": state.status,
         "buckets": None if buckets is None else {"finished": buckets[0], "total": buckets[1]},
         "live": None if live is None else dataclasses.asdict(live),

@@ -139,7 +139,8 @@ def run(
     finally:
         # Print the finished datasets even if a later one fails.
         if output == "json" and outcomes:
-            print_json([{"changed": out.changed, **out.manifest.model_dump(mode="json")} for out in outcomes])
+            documents = [api.manifest_document(config, out.manifest) for out in outcomes]
+            print_json([{"changed": out.changed, **part} for out, part in zip(outcomes, documents, strict=True)])
 
 
 @click.command()

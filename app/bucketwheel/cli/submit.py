@@ -96,7 +96,7 @@ def _submit(
     view = _JobView(output)
     done = api.submit(config, platform, request, wait, timeout, stop, view.update, view.started)
     if output == "json":
-        manifests = [manifest.model_dump(mode="json") for manifest in done.manifests]
+        manifests = [api.manifest_document(config, manifest) for manifest in done.manifests]
         summaries = [summary.model_dump(mode="json") for summary in done.summaries]
         job_run = {"job": done.job, "token": done.token, **asdict(done.state)}
         print_json({**job_run, "manifests": manifests, "summaries": summaries, "problems": list(done.problems)})

@@ -46,6 +46,7 @@ class BucketJob:
     `keys` holds (source name, new name) pairs. `dictionary_columns` names source columns that stay
     dictionary-encoded in the output. `scratch` is a directory for unfinished files that exists only while the
     bucket stage runs. `column_statistics` is the level of the statistics that the engine collects while it reads.
+    With `show_keys`, outcomes have the smallest and the largest key.
     """
 
     storage: StorageSettings
@@ -61,6 +62,7 @@ class BucketJob:
     decoded_bytes_per_row: int
     scratch: str
     column_statistics: StatisticsLevel = "none"
+    show_keys: bool = False
 
 
 @dataclass(frozen=True)

@@ -106,22 +106,24 @@ def _gather_keys(job: BucketJob, batches: Sequence[pa.RecordBatch], buckets: Seq
     ordered = table.take(order)
     hashes = row_hashes(ordered.columns)
     statistics = [
-        _key_statistics(ordered.slice(start, end - start), hashes[start:end]) for start, end in pairwise(bounds)
+        _key_statistics(ordered.slice(start, end - start), hashes[start:end], job.show_keys)
+        for start, end in pairwise(bounds)
     ]
     if job.sort:
         return _Keys(ordered, order, bounds, statistics)
     return _Keys(table if by_bucket is None else table.take(by_bucket), by_bucket, bounds, statistics)
 
 
-def _key_statistics(ordered: pa.Table, hashes: npt.NDArray[np.uint64]) -> dict[str, Any]:
+def _key_statistics(ordered: pa.Table, hashes: npt.NDArray[np.uint64], show_keys: bool) -> dict[str, Any]:
     """Return the key fields of a bucket's outcome; `ordered` are its sorted keys and `hashes` their row hashes."""
     complete = complete_rows(ordered)
     count = complete.num_rows
+    shown = show_keys and count > 0
     return {
         "null_keys": ordered.num_rows - count,
         "duplicate_keys": repeated_keys(complete),
-        "smallest_key": key_text(complete.columns, 0) if count else None,
-        "largest_key": key_text(complete.columns, count - 1) if count else None,
+        "smallest_key": key_text(complete.columns, 0) if shown else None,
+        "largest_key": key_text(complete.columns, count - 1) if shown else None,
         "key_checksum": total(hashes),
     }
 

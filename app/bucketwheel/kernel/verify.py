@@ -20,7 +20,7 @@ from bucketwheel.errors import VerificationError
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.checksum import add, key_checksum
 from bucketwheel.kernel.hashing import key_buckets
-from bucketwheel.kernel.keys import first_disorder, key_text
+from bucketwheel.kernel.keys import first_disorder
 from bucketwheel.kernel.layout import bucket_file_name, check_file_name
 from bucketwheel.kernel.schema import schema_difference
 from bucketwheel.runs.manifest import BucketOutcome, FileRecord
@@ -148,8 +148,7 @@ def _check_keys(job: BucketJob, table: TableLayout, records: list[FileRecord], o
         check_buckets(label, columns, outcome.bucket, job.bucket_count, job.hash)
         if job.sort and (row := first_disorder(columns)) is not None:
             raise VerificationError(
-                f"{label}: row {row} with key {key_text(columns, row)!r} is out of key order: the row before it "
-                f"has {key_text(columns, row - 1)!r}"
+                f"{label}: row {row} is out of key order: its key is smaller than that of the row before it"
             )
         checksum = add(checksum, key_checksum(columns))
     if checksum != outcome.key_checksum:
@@ -178,6 +177,6 @@ def check_buckets(
     if len(stray):
         row = int(stray[0])
         raise VerificationError(
-            f"{label}: row {first_row + row} with key {key_text(columns, row)!r} belongs to bucket "
-            f"{int(buckets[row])} ({counted(len(stray), 'such row')})"
+            f"{label}: row {first_row + row} belongs to bucket {int(buckets[row])} by its key "
+            f"({counted(len(stray), 'such row')})"
         )

@@ -90,8 +90,18 @@ def _key_columns(
                 fetch(stream, partial(chunk_ranges, metadata, [group], names))
                 read = file.read_row_group(group, columns=names, use_threads=False)
                 # A file can have a less specific type than the catalog, such as a wider integer.
-                yield [read[name].cast(canonical_type(kind)) for name, kind in types.items()]
+                yield [_cast(path, name, read[name], canonical_type(kind)) for name, kind in types.items()]
     except MemoryError:
         raise  # Also an ArrowException, but not a fault of the file.
     except (pa.ArrowException, OSError, KeyError) as error:
         raise VerificationError(f"{path}: the keys cannot be read back: {error}") from error
+
+
+def _cast(path: str, name: str, column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    try:
+        return column.cast(kind)
+    except pa.ArrowInvalid:
+        # Arrow's message quotes the value, which is a key.
+        raise VerificationError(
+            f"{path}: column {name!r} is {column.type} and has a value that is no {kind}"
+        ) from None

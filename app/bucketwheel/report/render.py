@@ -36,6 +36,7 @@ def render(
     shown: str = "",
     command: str = "",
     before: Manifest | None = None,
+    show_keys: bool = False,
 ) -> str:
     """Return the report of a run, finished or not, as one self-contained HTML page.
 
@@ -48,8 +49,9 @@ def render(
         shown: whether the tables of the run are live.
         command: runs the dataset, for the advice about a run that was killed.
         before: the run with which `verify` compared this one; adds changes to the tiles.
+        show_keys: whether to show the smallest and the largest keys, if the run recorded them.
     """
-    about = {"cost": cost, "status": status or manifest.status, "shown": shown}
+    about = {"cost": cost, "status": status or manifest.status, "shown": shown, "show_keys": show_keys}
     return _template().render(_context(manifest, command, before) | about)
 
 

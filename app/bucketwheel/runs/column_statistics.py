@@ -13,7 +13,9 @@ class ColumnStatistics(Record):
         nulls: number of NULLs
         distinct: number of distinct values without NULL; null if not counted
         distinct_exact: false if `distinct` is an estimate, with a standard error of 2.2 %
-        smallest: smallest value; null for text, binary and boolean columns and if there is no value; NaN is no value
+        smallest: smallest value; null for text, binary and boolean columns and if there is no value; NaN is no value.
+            Of a key column, without `privacy.show_keys`: rounded outward to a power of two if it is a whole number,
+            else null
         largest: largest value, likewise
         longest: bytes of the longest value, for text and binary columns
         bytes: bytes of all values together, for text and binary columns

@@ -336,6 +336,18 @@ class StorageSettings(Frozen):
         return self.model_copy(update=taken)
 
 
+class PrivacySettings(Frozen):
+    """Keys, which identify people, in run metadata, reports and catalogs.
+
+    Attributes:
+        show_keys: Record the smallest and the largest key of each bucket in the manifest, show them in the report,
+            and publish the exact range of key columns in Glue. If `false`, manifests and reports hold no key, and
+            Glue gets the range of a whole-number key rounded to powers of two, and none of other keys.
+    """
+
+    show_keys: bool = False
+
+
 class SnapshotSettings(Frozen):
     """Directories of snapshots.
 
@@ -404,6 +416,7 @@ class Settings(Frozen):
     size: SizeSettings = SizeSettings()
     split: SplitSettings = SplitSettings()
     quality: QualitySettings = QualitySettings()
+    privacy: PrivacySettings = PrivacySettings()
     catalog: CatalogSettings = CatalogSettings()
     ctas: CtasSettings = CtasSettings()
     aws: AwsSettings = AwsSettings()

@@ -10,6 +10,7 @@ from bucketwheel.errors import EngineError
 from bucketwheel.formatting import counted
 from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
+from bucketwheel.runs.privacy import without_keys
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
 from bucketwheel.stages.skew import skew_warnings
@@ -30,8 +31,8 @@ class Bucket:
             EngineError: rows were lost or duplicated.
             SourceChangedError: the source changed during the run.
         """
-        level = services.settings.catalog.column_statistics
-        job = replace(bucket_job(manifest, services.runs), column_statistics=level)
+        level, show_keys = services.settings.catalog.column_statistics, services.settings.privacy.show_keys
+        job = replace(bucket_job(manifest, services.runs), column_statistics=level, show_keys=show_keys)
         rows = manifest.discover.rows
         done = dict(services.checkpoints.load())
         finished = sum(outcome.rows for outcome in done.values())
@@ -77,7 +78,9 @@ def _skew(manifest: Manifest, outcomes: Sequence[BucketOutcome]) -> list[str]:
 def _with_key(
     columns: Sequence[ColumnStatistics], job: BucketJob, outcomes: Sequence[BucketOutcome]
 ) -> tuple[ColumnStatistics, ...]:
-    """Add the number of distinct keys, which the outcomes tell: no key is in two buckets."""
+    """Add the number of distinct keys, which the outcomes tell: no key is in two buckets; hide the keys."""
+    if not job.show_keys:
+        columns = without_keys(columns, [source for source, _ in job.keys])
     if len(job.keys) > 1:
         return tuple(columns)
     distinct = sum(outcome.rows - outcome.null_keys - outcome.duplicate_keys for outcome in outcomes)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -98,6 +99,6 @@ def test_files_with_different_arrow_types_are_joined(tmp_path: Path) -> None:
 def test_keys_with_invalid_utf8_are_written_and_shown(tmp_path: Path) -> None:
     odd = pa.array([b"\xff\xfe", b"ok"]).view(pa.string())
     files = write_files(tmp_path / "source", [people(odd)], store_schema=False)
-    job = make_job(tmp_path, files, {"t": ["Number"]}, bucket_count=1)
+    job = replace(make_job(tmp_path, files, {"t": ["Number"]}, bucket_count=1), show_keys=True)
     (outcome,) = run_kernel(job)
     assert (outcome.smallest_key, outcome.largest_key) == ("ok", "\\xff\\xfe")

@@ -70,15 +70,16 @@ def test_verify_detects_misplaced_row_at_any_position(tmp_path: Path, table: str
         good.rewrite(table, lambda _, row=row: with_key(clean, row, stray))  # type: ignore[misc]
         message = good.refused()
         assert str(good.path(table)) in message
-        assert f"row {row} with key '{stray}'" in message
-        assert "belongs to bucket" in message
+        assert f"row {row} belongs to bucket" in message
+        # A key identifies a person.
+        assert stray not in message.replace(str(good.path(table)), "")
         assert "(1 such row)" in message
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_verify_detects_misplaced_null_key(good: Written, table: str) -> None:
     good.rewrite(table, lambda content: with_key(content, 0, None))
-    assert "row 0 with key 'NULL' belongs to bucket 0" in good.refused()
+    assert "row 0 belongs to bucket 0 by its key" in good.refused()
 
 
 def test_verify_detects_hash_of_unsigned_bytes(tmp_path: Path) -> None:
@@ -138,8 +139,7 @@ def test_verify_detects_rows_out_of_order(good: Written, table: str) -> None:
     swapped = [*range(5), 6, 5, *range(7, rows)]
     good.rewrite(table, lambda content: content.take(pa.array(swapped)))
     message = good.refused()
-    assert f"{good.path(table)}: bucket {BUCKET}: row 6 with key" in message
-    assert "is out of key order" in message
+    assert f"{good.path(table)}: bucket {BUCKET}: row 6 is out of key order" in message
 
 
 def test_verify_accepts_any_order_in_unsorted_files(tmp_path: Path) -> None:
@@ -159,7 +159,9 @@ def test_verify_detects_null_keys_after_others(tmp_path: Path) -> None:
     content = pq.ParquetFile(good.path("first", name)).read().take(pa.array([2, 3, 4, 0, 1]))
     pq.write_table(content, good.path("first", name))
     good.record("first", bytes=good.path("first", name).stat().st_size)
-    with pytest.raises(VerificationError, match=r"row 3 with key 'NULL' is out of key order"):
+    with pytest.raises(
+        VerificationError, match=r"row 3 is out of key order: its key is smaller than that of the row before it"
+    ):
         good.verify()
 
 

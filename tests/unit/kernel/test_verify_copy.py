@@ -97,10 +97,9 @@ def test_verify_copy_error_names_misplaced_row(copy: Copy) -> None:
     paths = {bucket: copy.directory / f"{bucket:06d}_0_by_an_engine" for bucket in range(COUNT)}
     ours, theirs = pq.read_table(paths[0]), pq.read_table(paths[1])
     assert ours.num_rows > 10
-    stray = theirs[NAME][0].as_py()
     pq.write_table(pa.concat_tables([ours, theirs.slice(0, 1)]), paths[0], row_group_size=4)
     assert copy.refused() == (
-        f"{paths[0]}: bucket 0: row {ours.num_rows} with key {stray!r} belongs to bucket 1 (1 such row)"
+        f"{paths[0]}: bucket 0: row {ours.num_rows} belongs to bucket 1 by its key (1 such row)"
     )
 
 
