@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bucketwheel.errors import LeaseError
 from bucketwheel.storage import wrap_os_errors
+from bucketwheel.storage.durable import open_new
 from bucketwheel.storage.lock import file_lock
 
 
@@ -34,7 +35,9 @@ class DiskLeaseFile:
         """See `LeaseFile.write`; the lock ensures that it is the content that was read."""
         temporary = self._path.with_suffix(".new")
         with wrap_os_errors(self.name, "write"):
-            temporary.write_bytes(content)
+            temporary.unlink(missing_ok=True)
+            with open_new(temporary) as file:
+                file.write(content)
             temporary.replace(self._path)
 
     def delete(self) -> None:

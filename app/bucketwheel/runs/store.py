@@ -18,9 +18,9 @@ from bucketwheel.runs.run_id import RUN_ID, did_you_mean_run, matching, started_
 from bucketwheel.runs.summary import Summary
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, join
+from bucketwheel.storage.durable import METADATA
 from bucketwheel.system import system
 
-_METADATA = "_bucketwheel"
 _READERS = 8
 # Maximum number of run ids listed in the error about an ambiguous id.
 _SHOWN_RUNS = 5
@@ -72,7 +72,7 @@ class RunStore:
 
     def metadata_directory(self, dataset: str) -> str:
         """Return the directory of the run metadata of a dataset."""
-        return join(self.target, _METADATA, dataset)
+        return join(self.target, METADATA, dataset)
 
     def directory(self, dataset: str, run_id: str) -> str:
         """Return the directory of the metadata of one run."""
@@ -96,7 +96,7 @@ class RunStore:
 
     def datasets(self) -> list[str]:
         """Return the names of the datasets that have runs."""
-        return [entry.name for entry in self.storage.list(join(self.target, _METADATA)) if entry.is_directory]
+        return [entry.name for entry in self.storage.list(join(self.target, METADATA)) if entry.is_directory]
 
     def ids(self, dataset: str) -> list[str]:
         """Return the ids of the runs of a dataset that have a manifest, oldest first."""

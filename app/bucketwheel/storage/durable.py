@@ -1,4 +1,7 @@
-"""Make files and directories on local disk survive a power cut; a disk that fails to write them raises an error."""
+"""Create files and directories on local disk that survive a power cut; a disk that fails to write raises an error.
+
+Other users cannot read those of run metadata.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 # Some network file systems cannot flush directories, because only their server keeps them on disk.
 _CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP)
+# Directory of run metadata below a target.
+METADATA = "_bucketwheel"
 
 
 def flush(path: Path) -> None:
@@ -43,8 +49,19 @@ def fsync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def make_directories(path: Path) -> None:
-    """Create a directory and its missing parents; flush the names of the new ones to disk.
+def is_private(path: Path) -> bool:
+    """Return whether only the owner and the group may read a file or directory, because it is run metadata."""
+    return METADATA in path.parts or ".json" in path.suffixes
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Open a file for writing; a new one gets the permissions of the umask, private files none for other users."""
+    mode = 0o660 if is_private(path) else 0o666
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode), "wb")
+
+
+def make_directories(path: Path, durable: bool = True) -> None:
+    """Create a directory and its missing parents; if `durable`, flush the names of the new ones to disk.
 
     Raises:
         OSError: a directory cannot be created, or the disk could not write it.
@@ -54,8 +71,9 @@ def make_directories(path: Path) -> None:
     created = [path]
     while not created[-1].parent.exists():
         created.append(created[-1].parent)
-    path.mkdir(parents=True, exist_ok=True)
     for directory in reversed(created):
+        directory.mkdir(0o770 if is_private(directory) else 0o777, exist_ok=True)
+    for directory in reversed(created) if durable else ():
         flush(directory.parent)
 
 

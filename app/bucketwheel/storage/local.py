@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from bucketwheel.storage.durable import flush, flush_below, fsync, make_directories
+from bucketwheel.storage.durable import flush, flush_below, fsync, make_directories, open_new
 from bucketwheel.storage.late_tasks import finish, open_unfinished
 from bucketwheel.storage.locations import HIDDEN, Entry, source_changed
 from bucketwheel.system import system
@@ -80,13 +80,10 @@ class LocalFiles:
     def write(self, path: str, content: bytes, durable: bool) -> None:
         """Replace a file atomically."""
         parent = Path(path).parent
-        if durable:
-            make_directories(parent)
-        else:
-            parent.mkdir(parents=True, exist_ok=True)
+        make_directories(parent, durable)
         temporary = Path(f"{path}.{system().new_id()}.tmp")
         try:
-            with temporary.open("wb") as file:
+            with open_new(temporary) as file:
                 file.write(content)
                 if durable:
                     file.flush()
@@ -122,7 +119,7 @@ class LocalFiles:
 
     def make_directory(self, path: str) -> None:
         """Create a directory and its parents."""
-        Path(path).mkdir(parents=True, exist_ok=True)
+        make_directories(Path(path), durable=False)
 
     def delete(self, path: str) -> None:
         """Delete one file if it exists; it stays deleted after a power cut."""

@@ -49,7 +49,7 @@ def file_lock(path: Path, refused: Callable[[], BucketwheelError], seconds: floa
 def _open(path: Path) -> int:
     with wrap_os_errors(str(path), "lock"):
         make_directories(path.parent)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o660)
 
 
 def _close(lock: int) -> None:
