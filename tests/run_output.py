@@ -44,7 +44,8 @@ def unexpected_files(keys: Iterable[str], datasets: Iterable[str], leases: Itera
     dataset, lease = ("|".join(map(re.escape, names)) for names in (datasets, leases))
     expected = re.compile(
         rf"({dataset})/(\w+/{_RUN_ID}/\d{{6}}_0\.snappy\.parquet|metadata/(snapshot_dt\.txt|tables\.json))"
-        rf"|_bucketwheel/({dataset})/({lease}|runs/{_RUN_ID}/((manifest|summary|claim)\.json|replaced_at\.txt))"
+        rf"|_bucketwheel/({dataset})/({lease}|runs/{_RUN_ID}/"
+        r"((manifest|summary|claim|catalogs/[0-9a-f]{8})\.json|replaced_at\.txt))"
     )
     return sorted(key for key in keys if not expected.fullmatch(key))
 
