@@ -217,6 +217,12 @@ class CatalogError(BucketwheelError):
     fix = "Fix the catalog problem"
 
 
+class DamagedCatalogError(CatalogError):
+    """The file of the catalog is damaged; the manifests of the runs have what it takes to rebuild it."""
+
+    fix = "Rebuild the catalog"
+
+
 class ForeignTableError(CatalogError):
     """The catalog has a table of this name that Bucketwheel did not create."""
 

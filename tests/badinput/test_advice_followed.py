@@ -237,7 +237,7 @@ TROUBLES: dict[str, tuple[int, str, Callable[[Trouble], object]]] = {
         Trouble.withdrawn_and_too_many_rows,
     ),
     "lease": (4, "Wait until the other process has finished, then run again: ", Trouble.lease_held),
-    "catalog": (1, "Fix the catalog problem, then run again: ", Trouble.catalog_obstructed),
+    "catalog": (2, "Fix the configuration, then run again: ", Trouble.catalog_obstructed),
     "foreign table": (2, "Rename or drop the table, then run again: ", Trouble.foreign_table),
     "target": (2, "Fix the configuration, then run again: ", Trouble.target_inside_source),
     "layout": (2, "To start a new run: ", Trouble.layout_changed_after_failure),

@@ -13,7 +13,7 @@ from catalog_tables import DATABASE, catalog_in, execute, hidden, marks, query, 
 
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
 from bucketwheel.contracts import TableChange
-from bucketwheel.errors import CatalogError, ConfigError
+from bucketwheel.errors import CatalogError, ConfigError, DamagedCatalogError
 from bucketwheel.settings import CatalogSettings, Settings
 from bucketwheel.testing.tables import table_at
 
@@ -222,7 +222,9 @@ def test_check_names_what_cannot_be_written(
     if denied != tmp_path and not exists:
         catalog.check()
         return
-    with pytest.raises(CatalogError, match=r"catalog\.duckdb: the catalog (file )?cannot be .*make it writable"):
+    with pytest.raises(
+        CatalogError, match=r"catalog\.duckdb: cannot (write|change) the catalog.*: permission denied; give"
+    ):
         catalog.check()
     assert sorted(tmp_path.iterdir()) == before
 
@@ -242,9 +244,32 @@ def test_file_that_is_not_a_catalog_is_refused_and_kept(tmp_path: Path) -> None:
     before = path.read_bytes()
     catalog = catalog_in(path)
     for action in (catalog.tables, lambda: catalog.put(table_at(tmp_path, "t"), None)):
-        with pytest.raises(CatalogError, match=r"catalog\.duckdb"):
+        with pytest.raises(DamagedCatalogError, match=r"catalog\.duckdb: .*damaged.*: bucketwheel catalog rebuild"):
             action()
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", [0, 2, 5000, "flipped"])
+def test_damaged_catalog_is_moved_aside_and_made_again(tmp_path: Path, damage: int | str) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    catalog.put(table_at(tmp_path, "t"), None)
+    assert catalog.set_aside() == ""
+    content = bytearray(path.read_bytes())
+    if isinstance(damage, int):
+        content = content[:damage]
+    else:
+        content[12288 + 100] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DamagedCatalogError):
+        catalog.tables()
+    aside = Path(catalog.set_aside())
+    assert aside.read_bytes() == content
+    assert aside.name.startswith("catalog.duckdb.damaged-")
+    assert catalog.tables() == []
+    catalog.put(table_at(tmp_path, "t"), None)
+    assert marks(path, "t") == {"first"}
+    assert catalog.set_aside() == ""
 
 
 def test_read_of_missing_catalog_creates_nothing(tmp_path: Path) -> None:

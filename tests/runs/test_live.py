@@ -130,7 +130,7 @@ def test_published_run_without_tables_is_a_problem(case: Case, change: str) -> N
     assert live_tables.tables == ()
     assert live_tables.problems == (
         f"people: the catalog ({place}) has no table of its runs, although {run_id} was published. Correct the "
-        f"settings, or publish it again: bucketwheel rollback {run_id}",
+        f"settings, or rebuild the catalog: bucketwheel catalog rebuild {DATASET}",
     )
     case.catalog.unlink()
     rollback.rollback(case.settings(), run_id)

@@ -17,6 +17,7 @@ from bucketwheel import cli
 from project import NARROW, WIDE, Project, environment
 
 COMMANDS = (
+    "catalog",
     "completion",
     "config",
     "deploy",

@@ -54,6 +54,7 @@ from bucketwheel.pipeline import expire as _expire
 from bucketwheel.pipeline import init as _init
 from bucketwheel.pipeline import live as _live
 from bucketwheel.pipeline import plan as _plan
+from bucketwheel.pipeline import rebuild as _rebuild
 from bucketwheel.pipeline import reverify as _reverify
 from bucketwheel.pipeline import rollback as _rollback
 from bucketwheel.pipeline import run as _run
@@ -61,6 +62,7 @@ from bucketwheel.pipeline import run_states as _run_states
 from bucketwheel.pipeline.expire import Expired
 from bucketwheel.pipeline.init import NewProject
 from bucketwheel.pipeline.plan import Plan
+from bucketwheel.pipeline.rebuild import Rebuild, RebuiltTable
 from bucketwheel.pipeline.run import RunOutcome
 from bucketwheel.pipeline.run_states import RunState
 from bucketwheel.pipeline.services import RunRequest
@@ -86,15 +88,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BucketResult", "Configuration", "Cost", "DiscoverResult", "Drift", "Expired", "Finding", "FirstRunItem",
-    "JobRequest", "LiveDataset", "LiveTable", "Manifest", "NewProject", "Package", "Plan", "Progress", "ProgressBars",
-    "PublishResult", "Report", "RunOutcome", "RunState", "Sample", "SampleSpec", "Summary", "VerifyResult",
-    "Withdrawal",
-    "catalog_text", "check_for_jobs", "connect", "cost", "deploy_apply", "deploy_destroy", "deploy_diff",
-    "deploy_import", "deploy_render", "doctor", "example_query", "expirable", "expire", "first_run", "init", "load",
-    "local_directory",
-    "manifest", "manifest_document", "package", "plan", "previous_run", "progress", "report", "rollback", "run",
-    "run_ids", "run_state", "run_states", "runs", "sample", "submit", "summary", "tables", "unmark",
-    "upload", "verify", "write_report",
+    "JobRequest", "LiveDataset", "LiveTable", "Manifest", "NewProject", "Package", "Plan", "Progress",
+    "ProgressBars", "PublishResult", "Rebuild", "RebuiltTable", "Report", "RunOutcome", "RunState", "Sample",
+    "SampleSpec", "Summary", "VerifyResult", "Withdrawal",
+    "catalog_rebuild", "catalog_rebuild_plan", "catalog_text", "check_for_jobs", "connect", "cost",
+    "deploy_apply", "deploy_destroy", "deploy_diff", "deploy_import", "deploy_render", "doctor", "example_query",
+    "expirable", "expire", "first_run", "init", "load", "local_directory", "manifest", "manifest_document",
+    "package", "plan",
+    "previous_run", "progress", "report", "rollback", "run", "run_ids", "run_state", "run_states", "runs",
+    "sample", "submit", "summary", "tables", "unmark", "upload", "verify", "write_report",
 ]  # fmt: skip
 
 
@@ -394,6 +396,23 @@ def expire(
     contains its id.
     """
     return _expire.expire(config.settings, keep, datasets, progress, only, forget_catalogs)
+
+
+def catalog_rebuild_plan(
+    config: Configuration, datasets: Sequence[str] = (), progress: Report = lambda _: None
+) -> Rebuild:
+    """Return what `catalog_rebuild` would change now; change nothing."""
+    return _rebuild.rebuild_plan(config.settings, datasets, progress)
+
+
+def catalog_rebuild(
+    config: Configuration, datasets: Sequence[str] = (), progress: Report = lambda _: None, replace: bool = False
+) -> Rebuild:
+    """Make the catalog again from the manifests: every table as it was last published.
+
+    A damaged catalog file is moved aside. Tables that show another run now are changed only with `replace`.
+    """
+    return _rebuild.rebuild(config.settings, datasets, progress, replace=replace)
 
 
 def report(config: Configuration, run_id: str) -> str:

@@ -22,13 +22,13 @@ from typing import Any
 import duckdb
 
 from bucketwheel import host
-from bucketwheel.catalogs.duckdb_file import check_writable, keep_owner_and_mode
+from bucketwheel.catalogs.duckdb_file import check_writable, is_damaged, keep_owner_and_mode
 from bucketwheel.catalogs.duckdb_s3 import viewable
 from bucketwheel.catalogs.sql import drop_view, literal, parquet_view, quoted, reads_from
 from bucketwheel.catalogs.table_files import table_files
 from bucketwheel.contracts import CatalogTable, TableChange
 from bucketwheel.contracts.catalog import check_same_version
-from bucketwheel.errors import CatalogError, ConfigError
+from bucketwheel.errors import CatalogError, ConfigError, DamagedCatalogError
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3, wrap_os_errors
 from bucketwheel.storage.local import flush
@@ -114,6 +114,20 @@ class DuckdbCatalog:
         """See `contracts.AtomicCatalog.put_all`."""
         with self._changed() as connection:
             return [self._make(connection, change) for change in changes]
+
+    def set_aside(self) -> str:
+        """See `contracts.RepairableCatalog.set_aside`."""
+        with self._locked():
+            try:
+                if self._path.exists():
+                    with self._connected(self._path, read_only=True) as connection:
+                        self._read(connection)
+            except DamagedCatalogError:
+                aside = self._path.with_name(f"{self._path.name}.damaged-{system().new_id()[:8]}")
+                with wrap_os_errors(str(self._path), "move aside"):
+                    self._path.rename(aside)
+                return str(aside)
+        return ""
 
     def _make(self, connection: duckdb.DuckDBPyConnection, change: TableChange) -> CatalogTable | None:
         if change.table is not None:
@@ -291,6 +305,11 @@ class DuckdbCatalog:
                 raise KeyboardInterrupt from error
             if not isinstance(error, duckdb.Error):
                 raise
+            if is_damaged(error):
+                raise DamagedCatalogError(
+                    f"{self._path}: the catalog file is damaged: {error}; rebuild it from the manifests of the runs "
+                    "with: bucketwheel catalog rebuild"
+                ) from error
             busy = any(sign in str(error) for sign in _BUSY)
             hint = (
                 "; another program has it open for writing: close it there, or open it with read_only=True"

@@ -9,6 +9,14 @@ from pathlib import Path
 
 from bucketwheel.errors import CatalogError, ConfigError
 
+# What DuckDB says of a file that is no database, was cut off, or has changed bytes.
+_DAMAGED = ("not a valid DuckDB database file", "Could not read enough bytes", "Corrupt database file")
+
+
+def is_damaged(error: Exception) -> bool:
+    """Return whether an error of DuckDB means that the file is damaged, not that another program uses it."""
+    return any(sign in str(error) for sign in _DAMAGED)
+
 
 def check_writable(path: Path) -> None:
     """Check whether a catalog at `path` can be created or replaced, without writing anything.
@@ -29,22 +37,16 @@ def check_writable(path: Path) -> None:
             f"catalog.path: {directory} is not a directory, so {path} cannot be created; name another one"
         )
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        raise CatalogError(
-            f"{path}: the catalog file cannot be changed: {_why(path)}; make it writable, or set catalog.path to "
-            "another file"
-        )
+        raise CatalogError(f"{path}: cannot change the catalog: {_why(path)}")
     # Bucketwheel replaces the file, so it needs to create files beside it.
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise CatalogError(
-            f"{path}: the catalog cannot be written: directory {directory}: {_why(directory)}; make it writable, or "
-            "set catalog.path to a file elsewhere"
-        )
+        raise CatalogError(f"{path}: cannot write the catalog in {directory}: {_why(directory)}")
 
 
 def _why(path: Path) -> str:
     if os.statvfs(path).f_flag & os.ST_RDONLY:
-        return "its disk is mounted read-only"
-    return f"permission denied (mode {path.stat().st_mode & 0o777:o}, owner {path.stat().st_uid})"
+        return "its disk is mounted read-only; choose another path (catalog.path)"
+    return "permission denied; give this user access or choose another path (catalog.path)"
 
 
 def keep_owner_and_mode(published: Path, copy: Path) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 import click
 
 from bucketwheel import __version__
-from bucketwheel.cli import completing, deploy, doctor, history, package, pipeline, submit
+from bucketwheel.cli import catalog, completing, deploy, doctor, history, package, pipeline, submit
 from bucketwheel.cli.options import Invocation, color_option
 from bucketwheel.cli.signals import terminate_cleanly, uninterrupted
 from bucketwheel.cli.streams import usable_streams
@@ -37,7 +37,7 @@ def _add_color(command: click.Command) -> None:
         _add_color(part)
 
 
-for _module in (pipeline, history, deploy, package, submit, doctor, completing):
+for _module in (pipeline, history, catalog, deploy, package, submit, doctor, completing):
     for _name, _command in vars(_module).items():
         # Subcommands of a group have names that begin with an underscore.
         if isinstance(_command, click.Command) and not _name.startswith("_"):

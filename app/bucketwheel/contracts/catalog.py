@@ -214,6 +214,21 @@ class AtomicCatalog(Protocol):
         ...
 
 
+@runtime_checkable
+class RepairableCatalog(Protocol):
+    """What a catalog offers, besides `Catalog`, if it can be damaged.
+
+    The methods of `Catalog` then raise `DamagedCatalogError`.
+    """
+
+    def set_aside(self) -> str:
+        """Move a damaged catalog away, so that a new one can be made; return its new place.
+
+        Return an empty text if the catalog is not damaged, or no longer.
+        """
+        ...
+
+
 def put_all(catalog: Catalog, changes: Sequence[TableChange]) -> list[CatalogTable | None]:
     """Make all changes, in one update if the catalog can; otherwise one by one, up to the first that fails.
 

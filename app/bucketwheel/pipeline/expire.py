@@ -73,7 +73,7 @@ def expire(
             published cannot be read; nothing is deleted.
     """
     _check_keep(keep)
-    selected = datasets or _configured(settings, report)
+    selected = datasets or configured_datasets(settings, report)
     _check_forgotten(settings, selected, forget_catalogs)
     expired = []
     for dataset in selected:
@@ -96,7 +96,7 @@ def expirable(
 ) -> list[Expired]:
     """Return what `expire` would delete now, without deleting anything and without a lease; raises as `expire`."""
     _check_keep(keep)
-    selected = datasets or _configured(settings, report)
+    selected = datasets or configured_datasets(settings, report)
     _check_forgotten(settings, selected, forget_catalogs)
     runs = []
     for dataset in selected:
@@ -140,7 +140,7 @@ def _forget(services: Services, catalog_ids: Collection[str]) -> None:
                 forget_catalog(runs, dataset, run_id, catalog_id)
 
 
-def _configured(settings: Settings, report: Report) -> list[str]:
+def configured_datasets(settings: Settings, report: Report) -> list[str]:
     """Return the configured datasets that have runs; report unconfigured datasets that have runs."""
     runs = RunStore.of(settings)
     names = runs.datasets()
@@ -180,7 +180,8 @@ def _expirable(services: Services, keep: int, others: OtherCatalogs) -> dict[str
     if published and not shown.intersection(published):
         raise CatalogError(
             f"{dataset}: the catalog has no table of any run, although run {published[-1]} was published; nothing "
-            "was deleted. Check catalog.path and catalog.database"
+            "was deleted. Check catalog.path and catalog.database, or rebuild the catalog: "
+            f"bucketwheel catalog rebuild {dataset}"
         )
     run_ids = [run_id for run_id in with_manifest if run_id not in deleting]
     unreadable = {*run_ids} - {manifest.run_id for manifest in manifests}

@@ -80,7 +80,9 @@ def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[C
         published = next((manifest.run_id for manifest in manifests if was_published(manifest)), None)
         if published is not None:
             text = no_tables_text(dataset, published, settings)
-            problems.append(f"{text}. Correct the settings, or publish it again: bucketwheel rollback {published}")
+            problems.append(
+                f"{text}. Correct the settings, or rebuild the catalog: bucketwheel catalog rebuild {dataset}"
+            )
     for publication in publications(settings, runs, dataset, lambda: shown):
         (warnings if publication.running else problems).append(f"{dataset}: {publication.text}")
     if mix := live.mix_text():

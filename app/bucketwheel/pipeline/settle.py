@@ -213,7 +213,7 @@ def _finishable(services: Services, record: PublicationRecord) -> tuple[Manifest
         if marks and record.command == "run":
             return None, "the run is withdrawn"
         for change in record.tables:
-            if not _is_complete(runs.storage, change.after.table()):
+            if not is_complete(runs.storage, change.after.table()):
                 return None, f"files in {change.after.location} are missing or have changed"
         claim_shown(runs, record.dataset, record.run_id, services.clock.now())
     except (SelectionError, StorageError) as error:
@@ -221,7 +221,7 @@ def _finishable(services: Services, record: PublicationRecord) -> tuple[Manifest
     return manifest, ""
 
 
-def _is_complete(storage: Storage, table: CatalogTable) -> bool:
+def is_complete(storage: Storage, table: CatalogTable) -> bool:
     """Return whether the directory of a table has as many files and bytes as its definition says."""
     files = [entry for entry in storage.list(table.location) if not entry.is_directory and entry.name[:1] not in "._"]
     expected = (table.parameters.get("numFiles"), table.parameters.get("totalSize"))
