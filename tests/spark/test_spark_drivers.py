@@ -85,6 +85,18 @@ def test_interrupt_names_resume_command(free: Scene) -> None:
     go_on_with_arrow(free)
 
 
+def test_terminated_driver_is_recorded_in_manifest(free: Scene) -> None:
+    driver = in_gather(free, 3)
+    python = named(driver.family(), "job.py")[1:]
+    assert python
+    # As platforms do it: to the JVM, which loses the output of Python, and to Python.
+    os.killpg(driver.process.pid, signal.SIGTERM)
+    assert driver.process.wait(60) != 0
+    until(lambda: not any(process.is_running() for process in python), "end of Python")
+    assert free.manifest().status == "failed"
+    assert not list(free.project.target.glob("_bucketwheel/*/lease.json"))
+
+
 def test_second_simultaneous_run_is_refused(free: Scene, tmp_path: Path) -> None:
     defaults = {"spark.master": free.cluster.url, **SMALL, **BOTH, **QUICK}
     (tmp_path / "spark-defaults.conf").write_text("".join(f"{key} {value}\n" for key, value in defaults.items()))
