@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -34,6 +35,23 @@ def mapped(
 
 def layout(result: SplitResult) -> dict[str, list[tuple[str, str]]]:
     return {table.name: [(c.source, c.name) for c in table.columns] for table in result.tables}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (pa.struct({"x-y": pa.int8()}), "x-y"),
+        (pa.list_(pa.struct({"a": pa.map_(pa.string(), pa.struct({"größe": pa.int8()}))})), "größe"),
+        (pa.list_(pa.field("an item", pa.struct({"1A_b": pa.int8()}))), None),
+        (pa.dictionary(pa.int8(), pa.string()), None),
+    ],
+)
+def test_split_warns_of_fields_that_spark_rejects(kind: pa.DataType, field: str | None) -> None:
+    settings: dict[str, Any] = {"catalog.kind": "glue", "catalog.path": None, "target": "s3://bucket/t"}
+    warnings = split(snapshot("A", A=kind), **settings).warnings
+    expected = f"column 'A' has a nested field {field!r}, so Spark (Glue, EMR, Clean Rooms) rejects the whole table"
+    assert [expected in text for text in warnings] == [True] * (field is not None)
+    assert split(snapshot("A", A=kind)).warnings == ()
 
 
 def test_split_without_mapping_makes_one_table_of_all_columns() -> None:

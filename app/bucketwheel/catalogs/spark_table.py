@@ -7,6 +7,7 @@ rejects a table that has the buckets without the schema, so a table gets all of 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ _VERSION = "spark.sql.create.version"
 _WRITTEN_AS = "3.5.0"
 # Spark splits longer values, because Hive's metastore holds 4,000 characters per value.
 _LONGEST_VALUE = 4000
+# Spark parses Hive's type names too, and knows no other characters in the names of fields.
+_FIELD_NAME = re.compile("[A-Za-z0-9_]+")
 _SPARK_NAMES = {"tinyint": "byte", "smallint": "short", "int": "integer", "bigint": "long"}
 
 
@@ -52,6 +55,16 @@ def spark_parameters(table: CatalogTable) -> dict[str, str]:
         if table.sorted:
             parameters |= _columns("sort", table.bucket_columns)
     return parameters
+
+
+def unreadable_field(kind: pa.DataType) -> str | None:
+    """Return the name of a nested field for which Spark rejects the whole table, or None."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    inner = [kind.field(number) for number in range(kind.num_fields)]
+    # The names of fields of lists and maps are not part of the type.
+    own = [field.name for field in inner if pa.types.is_struct(kind) and not _FIELD_NAME.fullmatch(field.name)]
+    return next(filter(None, [*own, *(unreadable_field(field.type) for field in inner)]), None)
 
 
 def without_spark_parameters(parameters: Mapping[str, str]) -> dict[str, str]:

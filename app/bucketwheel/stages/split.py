@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.catalogs.publish import DATASET
+from bucketwheel.catalogs.spark_table import unreadable_field
 from bucketwheel.contracts import Catalog, Services
 from bucketwheel.errors import (
     BucketwheelError,
@@ -67,7 +68,7 @@ class Split:
         narrow = [part for table in whole for part in _within_limit(table, services.settings.split)]
         chosen = _filtered(narrow, services)
         # Check now: publishing would fail only after all of the work.
-        _check_catalog(services, keys, chosen, discovered)
+        warnings += _check_catalog(services, keys, chosen, discovered)
         return SplitResult(
             keys=keys,
             tables=chosen,
@@ -79,9 +80,10 @@ class Split:
 
 def _check_catalog(
     services: Services, keys: Sequence[ColumnMapping], tables: Sequence[TableColumns], discovered: DiscoverResult
-) -> None:
-    """Raise an error if the catalog does not support a type or a name."""
+) -> list[str]:
+    """Raise an error if the catalog does not support a type or a name; return warnings about readers."""
     settings, schema = services.settings.catalog, discovered.schema()
+    warnings: list[str] = []
     try:
         catalog: type[Catalog] | None = services.catalog_class()
     except MissingDependencyError:
@@ -98,6 +100,12 @@ def _check_catalog(
                     f"catalog {settings.kind} accepts at most {catalog.longest_type}; leave it unmapped, or "
                     "ask the supplier of the snapshot for fewer nested fields"
                 )
+            if catalog and catalog.typed and (field := unreadable_field(schema.field(column.source).type)):
+                warnings.append(
+                    f"{table.name}: column {column.source!r} has a nested field {field!r}, so Spark (Glue, EMR, "
+                    "Clean Rooms) rejects the whole table; use letters a to z, digits and _, or leave it unmapped"
+                )
+    return warnings
 
 
 def _check_lengths(
