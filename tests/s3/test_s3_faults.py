@@ -20,7 +20,7 @@ from s3_support import Bucket
 
 EXPECTED = re.compile(
     rf"out/({WIDE}/[^/]+/[^/]+/\d{{6}}_0\.snappy\.parquet|{WIDE}/metadata/(snapshot_dt\.txt|tables\.json)"
-    rf"|_bucketwheel/{WIDE}/(lease\.json|runs/[^/]+/((manifest|summary|claim)\.json|replaced_at\.txt|buckets/\d+\.json)))"
+    rf"|_bucketwheel/{WIDE}/(lease\.json|runs/[^/]+/((manifest|summary|claim|catalogs/\w{{8}})\.json|replaced_at\.txt|buckets/\d+\.json)))"
 )
 
 
