@@ -32,13 +32,13 @@ def records(case: Case, run_id: str) -> list[Path]:
 
 @pytest.mark.parametrize("other", ["path", "database"])
 def test_expire_keeps_run_that_another_catalog_shows(case: Case, other: str) -> None:
-    change = {f"catalog__{other}": str(case.root / "other.duckdb")}
+    change = {f"catalog__{other}": str(case.root / "other") if other == "path" else "other"}
     january, february = two_catalogs(case, **change)
     seen, report = reports()
     assert expire(case.settings(), keep=1, report=report) == []
     (kept,) = [step.message for step in seen if step.state == "skipped"]
     assert kept.startswith(f"kept: {january} is published in catalog duckdb, database ")
-    assert "other.duckdb" in kept
+    assert "other" in kept
     table = DuckdbCatalog(case.settings(**change)).get("ext_people_1")
     assert table is not None
     assert len(list(Path(table.location).iterdir())) == 4
