@@ -42,11 +42,9 @@ def odd(tmp_path: Path, clean: Sample, no_flush: None) -> Project:
 
 
 def obstruct(project: Project) -> Path:
-    """Replace the catalog's directory by a file, so that publishing fails."""
-    obstacle = project.root / "in the way"
-    obstacle.write_text("")
-    project.set(catalog={"path": str(obstacle / "catalog.duckdb")})
-    project.catalog = obstacle / "catalog.duckdb"
+    """Replace the lock file of the catalog by a directory, so that publishing fails, but no check before it."""
+    obstacle = project.catalog.with_name(f".{project.catalog.name}.lock")
+    obstacle.mkdir()
     return obstacle
 
 
@@ -87,7 +85,7 @@ def test_printed_resume_command_works_in_a_shell(odd: Project) -> None:
         *("bucketwheel", "run", WIDE, "--set", "buckets.count=3", "--set=quality.duplicate_keys=allow"),
         *("--snapshot-dt=2025-10-22", "--conf", str(odd.conf), "--resume", run_id),
     ]
-    obstacle.unlink()
+    obstacle.rmdir()
     done = in_shell(odd, hint(failed.stderr))
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith(f"{WIDE}: run {run_id} finished\n")
@@ -120,16 +118,16 @@ def test_resume_failing_again_prints_one_resume_option(project: Project, given: 
 
 def test_resume_command_keeps_values_like_options(project: Project, clean: Sample) -> None:
     obstruct(project)
-    failed = project.cli("run", "--tables-filter", NARROW, NARROW, "--set", "catalog.staged_prefix=--resume")
+    failed = project.cli("run", "--tables-filter", NARROW, NARROW, "--set", "trino.user=--resume")
     assert shlex.split(hint(failed.stderr))[2:7] == [
-        *(NARROW, "--tables-filter", NARROW, "--set", "catalog.staged_prefix=--resume")
+        *(NARROW, "--tables-filter", NARROW, "--set", "trino.user=--resume")
     ]
 
 
 def test_resume_without_dataset_uses_that_of_the_run(project: Project) -> None:
     obstacle = obstruct(project)
     run_id = shlex.split(hint(project.cli("run", WIDE).stderr))[-1]
-    obstacle.unlink()
+    obstacle.rmdir()
     resumed = project.cli("run", "--resume", run_id)
     assert resumed.exit_code == 0, resumed.stderr
     assert set(project.published()) == {
