@@ -18,7 +18,7 @@ from bucketwheel.formatting import html_table
 from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.record import Record
 from bucketwheel.settings import PROMOTE
-from bucketwheel.settings.names import PlainName
+from bucketwheel.settings.names import TableName
 
 SCHEMA_VERSION: Final = 1
 
@@ -89,7 +89,7 @@ class ColumnMapping(Record):
 class TableColumns(Record):
     """A table and its value columns; the key is not among them."""
 
-    name: PlainName
+    name: TableName
     columns: tuple[ColumnMapping, ...]
 
 
