@@ -15,7 +15,7 @@ FLOOR_TESTS := tests/unit tests/contracts tests/runs tests/badinput tests/s3 tes
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint prose types unit unit-all unit-python spark unit-floor floor bench clean venv linters
-.PHONY: audit simulate audit-offline docs site e2e containers interop images images-offline archive locks
+.PHONY: audit simulate audit-offline docs site e2e containers interop images images-offline digests archive locks
 
 ##@ Use
 demo: .venv-demo/installed ## Create sample data, run the pipeline, join three bucketed tables, write a report
@@ -118,6 +118,9 @@ images: ## Pull the base and service images, build the application images
 images-offline: ## Build the same images without an image registry, from Debian, PyPI and Maven Central
 	docker/offline/build.sh
 	docker/build.sh glue emr
+
+digests: ## Pin the base and service images by digest in docker/images.env (needs their registries)
+	docker/digests.sh
 
 archive: ## Build build/bucketwheel-venv.tar.gz for Glue's --python-virtual-env and EMR's spark.archives
 	docker/build.sh archive

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -38,7 +40,9 @@ def pins(lock: Path) -> dict[str, str]:
 def test_default_image_keeps_entry_point_of_base() -> None:
     # EMR Serverless refuses an image with another working directory, entry point or user.
     build_stages = stages()
-    assert build_stages[""] == [("ARG", "BASE_IMAGE=public.ecr.aws/glue/aws-glue-libs:5")]
+    base = dict(line.split("=", 1) for line in (ROOT / "docker/images.env").read_text().splitlines())["BASE_IMAGE"]
+    assert base.partition("@")[0] == "public.ecr.aws/glue/aws-glue-libs:5"
+    assert build_stages[""] == [("ARG", f"BASE_IMAGE={base}")]
     assert build_stages["app"][0] == ("FROM", "${BASE_IMAGE} AS app")
     assert build_stages["app"][-1] == ("USER", "hadoop:hadoop")
     assert build_stages["default"] == [("FROM", "app")]
@@ -94,3 +98,47 @@ def test_image_and_archive_have_newest_versions_of_the_rest() -> None:
     image, newest = pins(ROOT / "docker" / "requirements.txt"), pins(ROOT / "constraints.txt")
     held_back = {name for name in image.keys() & newest.keys() if Version(image[name]) < Version(newest[name])}
     assert held_back == {"boto3", "botocore", "numpy", "pandas", "pyarrow", "s3transfer"}
+
+
+def digests(directory: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run digests.sh on copies of the image files, with a `docker` that runs `script`."""
+    own = directory / "docker"
+    if not own.exists():
+        own.mkdir()
+        for name in ("digests.sh", "images.env", "Dockerfile"):
+            shutil.copy(ROOT / "docker" / name, own / name)
+    docker = directory / "docker-program" / "docker"
+    docker.parent.mkdir(exist_ok=True)
+    docker.write_text(f"#!/bin/sh\n{script}\n")
+    docker.chmod(0o755)
+    path = f"{docker.parent}:/usr/bin:/bin"
+    return subprocess.run(
+        [own / "digests.sh", *arguments], env={"PATH": path}, capture_output=True, text=True, check=False
+    )
+
+
+def images(directory: Path) -> dict[str, str]:
+    lines = (directory / "docker/images.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_digests_pin_images_and_replace_older_digests(tmp_path: Path) -> None:
+    digest = f"sha256:{'a' * 64}"
+    before = {name: value.partition("@")[0] for name, value in images(ROOT).items()}
+    for new in (f"sha256:{'0' * 64}", digest):
+        # The tag is the last argument; a tag with the digest of an earlier call would be none.
+        done = digests(tmp_path, f'for last; do :; done; case "$last" in *@*) exit 1;; esac; echo {new}')
+        assert done.returncode == 0, done.stderr
+    pinned = {name: f"{value}@{digest}" for name, value in before.items() if name.endswith("_IMAGE")}
+    assert images(tmp_path) == {**before, **pinned}
+    assert f"\nARG BASE_IMAGE={pinned['BASE_IMAGE']}\n" in (tmp_path / "docker/Dockerfile").read_text()
+    assert digests(tmp_path, f"echo {digest}", "--check").returncode == 0
+    moved = digests(tmp_path, f"echo sha256:{'b' * 64}", "--check")
+    assert (moved.returncode, "run: make digests" in moved.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("script", ["echo no such host >&2; exit 1", "echo '<no value>'"])
+def test_digests_without_registry_change_nothing(tmp_path: Path, script: str) -> None:
+    done = digests(tmp_path, script)
+    assert (done.returncode, bool(done.stderr)) == (1, True)
+    assert images(tmp_path) == images(ROOT)
