@@ -73,7 +73,8 @@ def test_wrong_mapping_header_error_shows_expected_one(published: Project, dirty
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "header '', expected table,column; a mapping without a header needs table,column as first line"),
+        (b"", "is empty; write the line table,column, then a line with table and column for each column"),
+        (b"\n \n", "is empty; write the line table,column, then"),
         (
             b"IBE_01,IBE8688_Age\n",
             "header 'IBE_01,IBE8688_Age', expected table,column; a mapping without a header needs",

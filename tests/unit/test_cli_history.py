@@ -246,6 +246,15 @@ def test_expire_deletes_unreferenced_runs(two: tuple[Project, str, str]) -> None
     assert (refused.exit_code, refused.stderr) == (2, "error: --keep 0: keep at least 1 run\n")
 
 
+def test_expire_reports_kept_runs_as_json_lines(two: tuple[Project, str, str]) -> None:
+    project = two[0]
+    words = ("expire", "--dry-run", "--keep", "1", "--set", "expire.min_age_hours=24")
+    kept = project.cli(*words, "--output", "json")
+    assert json.loads(kept.stdout) == []
+    assert [json.loads(line)["message"].startswith("kept: ") for line in kept.stderr.splitlines()] == [True]
+    assert project.cli(*words).stderr.startswith("kept: ")
+
+
 def test_expire_prints_deleted_runs(two: tuple[Project, str, str], earlier: Sample) -> None:
     project, older, _ = two
     result = project.cli("expire", WIDE, "--yes", "--keep", "1")
@@ -308,7 +317,9 @@ def test_rollback_previous_marks_run_until_unmarked(two: tuple[Project, str, str
     assert refused.exit_code == 3
     assert "wrong ages; the snapshot and the mapping have not changed since, so nothing was run" in refused.stderr
     assert "To resume" not in refused.stderr
-    assert project.cli("unmark", newer).stdout.endswith("wrong ages; the mark is removed\n")
+    assert project.cli("unmark", newer).stdout.endswith(
+        "wrong ages; the mark is removed, and the next run of its snapshot publishes it, also one of a schedule\n"
+    )
     assert project.cli("run", WIDE).exit_code == 0
     for words in ([], [older, "--previous", WIDE]):
         wrong = project.cli("rollback", *words)

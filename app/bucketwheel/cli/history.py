@@ -162,7 +162,9 @@ def unmark(config: Configuration, run_id: str, output: str) -> None:
     if output == "json":
         print_json(mark.model_dump())
     else:
-        echo(f"{mark.text}; the mark is removed")
+        echo(
+            f"{mark.text}; the mark is removed, and the next run of its snapshot publishes it, also one of a schedule"
+        )
 
 
 @click.command()
@@ -237,7 +239,10 @@ def _warn(text: str) -> None:
 def _warnings_and_kept(step: Progress) -> None:
     _warnings_only(step)
     if step.state == "skipped":
-        echo(one_line(step.message), err=True)
+        if invocation().output == "text":
+            echo(one_line(step.message), err=True)
+        else:
+            invocation().json_log().write("INFO", step.message)
 
 
 def _warnings_only(step: Progress) -> None:

@@ -149,6 +149,11 @@ def _rows(location: str, content: bytes) -> Iterator[tuple[int, str, str]]:
         ) from error
     lines = _filled_lines(location, text)
     _, header = next(lines, (0, []))
+    if not header:
+        raise MappingError(
+            f"{one_line(location)}: is empty; write the line {','.join(_HEADER)}, then a line with table and column "
+            "for each column"
+        )
     table_at = _table_position(location, header)
     for line, cells in lines:
         if len(cells) != len(header) or not all(cells):
