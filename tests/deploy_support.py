@@ -152,8 +152,12 @@ def allows(granted: Iterable[Mapping[str, Any]], action: str, resource: str, con
 
 def _holds(condition: Mapping[str, Any], context: Mapping[str, str]) -> bool:
     for operator, patterns in condition.items():
-        assert operator in ("StringEquals", "StringLike")
+        assert operator in ("Bool", "Null", "StringEquals", "StringLike")
         for key, values in patterns.items():
+            if operator == "Null":
+                if (values == "true") == (key in context):
+                    return False
+                continue
             # No pattern in a value that has to be equal holds a star.
             if key not in context or not any(fnmatchcase(context[key], value) for value in _list(values)):
                 return False
@@ -197,8 +201,9 @@ def _used(statement: Mapping[str, Any], action: str, resource: str, context: Map
 
 
 def _values(statement: Mapping[str, Any]) -> Iterator[str]:
-    for keys in statement.get("Condition", {}).values():
-        for values in keys.values():
+    for operator, keys in statement.get("Condition", {}).items():
+        # `Null` compares no value.
+        for values in keys.values() if operator != "Null" else ():
             yield from _list(values)
 
 

@@ -101,12 +101,21 @@ def _of_s3(operation: str, params: Mapping[str, Any], status: int) -> Iterator[C
         for deleted in params["Delete"]["Objects"]:
             yield _call("s3:DeleteObject", f"{bucket}/{deleted['Key']}")
     elif operation in _ON_OBJECT:
-        yield _call(_ON_OBJECT[operation], f"{bucket}/{params['Key']}")
+        yield _call(_ON_OBJECT[operation], f"{bucket}/{params['Key']}", _of_put(operation, params))
         if status == 404:
             # S3 answers 404 only to callers that may list the bucket, and 403 to all others.
             yield _call("s3:ListBucket", bucket, {"s3:prefix": params["Key"]})
     else:
         raise LookupError(f"s3 {operation}: add here what a policy has to allow for it")
+
+
+def _of_put(operation: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """What conditions of a policy see of a call that writes."""
+    if _ON_OBJECT[operation] != "s3:PutObject":
+        return {}
+    condition = {"s3:if-none-match": params["IfNoneMatch"]} if "IfNoneMatch" in params else {}
+    creates = operation in ("PutObject", "CompleteMultipartUpload")
+    return {**condition, "s3:ObjectCreationOperation": str(creates).lower()}
 
 
 def _of_glue(operation: str, params: Mapping[str, Any]) -> Iterator[Call]:

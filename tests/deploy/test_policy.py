@@ -113,6 +113,21 @@ def test_role_allows_every_recorded_call(recorded: dict[str, list[Call]]) -> Non
     assert denied(granted, of_jobs(recorded)) == []
 
 
+def test_role_may_create_a_file_of_a_table_and_not_replace_it() -> None:
+    file = f"{DATA}/omc_cleanroom_data/infobase_attributes/ibe_01/2025-10-22-x/000000_0.snappy.parquet"
+
+    def put(creates: str, condition: Mapping[str, str], resource: str = file) -> Call:
+        context = {"s3:ObjectCreationOperation": creates, **condition}
+        return {"action": "s3:PutObject", "resource": resource, "context": context}
+
+    new, replaced, part = put("true", {"s3:if-none-match": "*"}), put("true", {}), put("false", {})
+    assert denied(statements(rendered(), "JobRole"), [new, replaced, part]) == [replaced]
+    record = put("true", {}, f"{DATA}/omc_cleanroom_data/infobase_attributes/metadata/snapshot_dt.txt")
+    assert denied(statements(rendered(), "JobRole"), [record]) == []
+    # Athena writes with the role of the jobs, and sends no conditions.
+    assert denied(with_athena(), [replaced]) == []
+
+
 @recordings
 def test_role_grants_nothing_unused(recorded: dict[str, list[Call]]) -> None:
     assert unused(statements(rendered(), "JobRole"), of_jobs(recorded)) == set()

@@ -32,6 +32,10 @@ def write(storage: Storage, location: str, content: bytes, error: BaseException 
             raise error
 
 
+def condition(request: Any) -> str | None:
+    return {name.lower(): value for name, value in request.headers.items()}.get("if-none-match")
+
+
 def test_large_object_is_uploaded_in_parts(
     storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int
 ) -> None:
@@ -155,3 +159,58 @@ def test_upload_started_without_checksums_completes_without(
     with storage.create(bucket.uri("x"), "unused") as stream:
         stream.write(b"x" * (9 << 20))
     assert [sorted(part) for part in completed] == [["ETag", "PartNumber"]] * 2
+
+
+@pytest.mark.parametrize("size", [0, 10, 100_000, 11 * 2**20])
+def test_repeated_upload_of_same_content_succeeds(
+    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int, size: int
+) -> None:
+    content = bytes(range(251)) * (size // 251) + b"e" * (size % 251)
+    write(storage, bucket.uri("x"), content)
+    created = bucket.head("x")["LastModified"], bucket.head("x")["ETag"]
+    # moto ignores the condition of a completion.
+    proxy.plan = lambda r: "412 PreconditionFailed" if r.method == "POST" and "uploadId" in r.query else None
+    write(storage, bucket.uri("x"), content)
+    assert (bucket.head("x")["LastModified"], bucket.head("x")["ETag"]) == created
+    assert bucket.uploads() == []
+
+
+@pytest.mark.parametrize("size", [0, 10, 11 * 2**20])
+@pytest.mark.parametrize("changed", ["size", "end"])
+def test_upload_never_replaces_other_content(
+    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int, size: int, changed: str
+) -> None:
+    other = b"z" * size + b"!" if changed == "size" else b"y" * (size or 1)
+    bucket.put("x", other)
+    proxy.plan = lambda r: "412 PreconditionFailed" if r.method == "POST" and "uploadId" in r.query else None
+    with pytest.raises(StorageError, match=r"s3://.*/x: exists with other content, .* start a new run"):
+        write(storage, bucket.uri("x"), b"z" * size)
+    assert bucket.get("x") == other
+    assert bucket.uploads() == []
+
+
+def test_put_with_lost_response_succeeds(storage: Storage, bucket: Bucket, proxy: FaultProxy) -> None:
+    proxy.plan = lambda r: "lost" if r.method == "PUT" and not r.number else None
+    write(storage, bucket.uri("x"), b"content")
+    assert bucket.get("x") == b"content"
+    puts = [one for one in proxy.answered if one.request.method == "PUT"]
+    assert [condition(one.request) for one in puts] == ["*", "*"]
+
+
+def test_put_refused_by_concurrent_request_is_repeated(storage: Storage, bucket: Bucket, proxy: FaultProxy) -> None:
+    proxy.plan = lambda r: "409 ConditionalRequestConflict" if r.method == "PUT" and not r.number else None
+    write(storage, bucket.uri("x"), b"content")
+    assert bucket.get("x") == b"content"
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_create_sends_condition_that_object_is_new(
+    storage: Storage, bucket: Bucket, proxy: FaultProxy, small_parts: int, method: str
+) -> None:
+    write(storage, bucket.uri("x"), b"z" * (small_parts * 2 if method == "POST" else 5))
+    creations = [
+        one.request
+        for one in proxy.answered
+        if one.request.method == method and ("uploadId" in one.request.query) == (method == "POST")
+    ]
+    assert [condition(request) for request in creations] == ["*"]

@@ -170,12 +170,14 @@ class SimulatedS3:
         return self._call(Bucket, f"uploads part {PartNumber} of", Key, upload)
 
     def complete_multipart_upload(
-        self, *, Bucket: str, Key: str, UploadId: str, MultipartUpload: dict[str, Any]
+        self, *, Bucket: str, Key: str, UploadId: str, MultipartUpload: dict[str, Any], IfNoneMatch: str = ""
     ) -> dict[str, Any]:
         """See boto3."""
 
         def complete() -> dict[str, Any]:
             _, parts, metadata, _ = self._upload("CompleteMultipartUpload", UploadId)
+            if IfNoneMatch and Key in self._bucket.objects:
+                raise _refused("CompleteMultipartUpload", "PreconditionFailed", 412)
             content = b"".join(parts[part["PartNumber"]] for part in MultipartUpload["Parts"])
             del self._bucket.uploads[UploadId]
             return {"ETag": self._store(Key, content, metadata)}

@@ -185,9 +185,11 @@ def _text(value: Any, names: Mapping[str, str]) -> str | None:
 def _context(statement: Statement, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the context with which the conditions of a statement hold."""
     entries = []
-    for wanted in statement.get("Condition", {}).values():
+    for operator, wanted in statement.get("Condition", {}).items():
+        kind = "boolean" if operator == "Bool" else "string"
         for key, patterns in wanted.items():
             first = patterns[0] if isinstance(patterns, list) else patterns
+            # Our only `Null` wants the key to be there, with any value.
             value = str(_text(first, names)).replace("*", _SAMPLE)
-            entries.append({"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": "string"})
+            entries.append({"ContextKeyName": key, "ContextKeyValues": [value], "ContextKeyType": kind})
     return entries

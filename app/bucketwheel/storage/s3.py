@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-from botocore.exceptions import HTTPClientError, IncompleteReadError
 
 from bucketwheel.aws.retry import retry
 from bucketwheel.errors import ChangedError, StorageError
@@ -15,7 +14,7 @@ from bucketwheel.formatting import counted
 from bucketwheel.settings import AwsSettings, StorageSettings
 from bucketwheel.storage.locations import Entry, bucket_and_key, source_changed
 from bucketwheel.storage.ranged import RangedFile, RangedSource
-from bucketwheel.storage.s3_client import S3Client, code_behind
+from bucketwheel.storage.s3_client import INTERRUPTED, S3Client, code_behind
 from bucketwheel.storage.s3_upload import Upload, abandon_uploads, unfinished_uploads
 
 # Holds most Parquet footers, so that one request opens a file and reads its footer.
@@ -25,7 +24,6 @@ _WRITE_BUFFER = 2**20
 _DELETED_AT_ONCE = 1000
 _PAUSE = 0.1
 _MAX_PAUSE = 5
-_INTERRUPTED = (HTTPClientError, IncompleteReadError)
 _SSE = {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}
 
 
@@ -233,8 +231,8 @@ class S3Objects:
 
         pauses = (min(_PAUSE * 2**attempt, _MAX_PAUSE) for attempt in range(1, self._attempts))
         try:
-            return retry(get, lambda error: isinstance(error, _INTERRUPTED), pauses)
-        except _INTERRUPTED as error:
+            return retry(get, lambda error: isinstance(error, INTERRUPTED), pauses)
+        except INTERRUPTED as error:
             raise StorageError(
                 f"s3://{bucket}/{key}: the read was interrupted {counted(self._attempts, 'time')} ({error}); "
                 "check the network, "

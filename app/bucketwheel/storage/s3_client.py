@@ -12,6 +12,7 @@ from botocore.exceptions import (
     ConnectionError,  # noqa: A004 botocore's own
     CredentialRetrievalError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
     TokenRetrievalError,
@@ -24,6 +25,8 @@ from bucketwheel.settings import AwsSettings, StorageSettings
 from bucketwheel.storage.locations import is_access_point
 from bucketwheel.system import system
 
+# Interrupted bodies, whose read botocore does not repeat.
+INTERRUPTED = (HTTPClientError, IncompleteReadError)
 _CONNECTIONS = 64
 _NOT_THERE = {"NoSuchKey", "NotFound", "404"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "412"}

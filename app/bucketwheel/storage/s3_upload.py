@@ -1,4 +1,7 @@
-"""Write an object as a stream: one put if it is small, else a multipart upload."""
+"""Write a new object as a stream: one put if it is small, else a multipart upload.
+
+No upload replaces an object. Tasks are retried and repeated, so an object with the same content is accepted.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any
 
-from bucketwheel.errors import StorageError
+from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.storage.ranged import pool
-from bucketwheel.storage.s3_client import S3Client, code_behind
+from bucketwheel.storage.s3_client import INTERRUPTED, S3Client, code_behind
 from bucketwheel.system import system
 
 # S3 accepts at most 10,000 parts of at least 5 MiB. Part sizes grow, so that 400 GiB fit while an object of 1 GiB
@@ -19,6 +23,11 @@ _PART = 8 * 2**20
 _PARTS_PER_SIZE = 1000
 _IN_FLIGHT = 2
 _MARK = "bucketwheel-upload"
+_NEW = {"IfNoneMatch": "*"}
+# S3 may refuse a conditional put because another request for the key is under way, although no object exists.
+_PUTS = 3
+# In a Parquet file this end has the offset and the statistics of all columns.
+_END = 64 * 2**10
 
 
 class Upload(io.RawIOBase):
@@ -30,6 +39,7 @@ class Upload(io.RawIOBase):
         self._key = key
         self._options = options
         self._buffer = bytearray()
+        self._end = bytearray()
         self._position = 0
         self._id = ""
         self._sum = ""
@@ -53,6 +63,8 @@ class Upload(io.RawIOBase):
         if not self._ended:
             self._buffer += view
             self._position += view.nbytes
+            self._end += view[-_END:]
+            del self._end[:-_END]
             size = _PART * (1 + self._sent // _PARTS_PER_SIZE)
             while len(self._buffer) >= size:
                 self._send(size)
@@ -63,13 +75,13 @@ class Upload(io.RawIOBase):
         return len(self._parts) + len(self._pending)
 
     def complete(self) -> None:
-        """Create the object.
+        """Create the object, or accept one that a retry or another attempt of the task has created.
 
         Raises:
-            StorageError: S3 refused it; call `abandon` next.
+            StorageError: S3 refused it, or an object with other content exists; call `abandon` next.
         """
         if not self._id:
-            self._call("put_object", Body=self._buffer, **self._options)
+            self._put()
         else:
             if self._buffer:
                 self._send(len(self._buffer))
@@ -119,20 +131,63 @@ class Upload(io.RawIOBase):
         sums = {self._sum: response[self._sum]} if self._sum in response else {}
         return {"PartNumber": number, "ETag": response["ETag"], **sums}
 
+    def _put(self) -> None:
+        for attempt in range(1, _PUTS + 1):
+            try:
+                self._call("put_object", Body=self._buffer, **_NEW, **self._options)
+                return
+            except ChangedError:
+                if self._is_in_place():
+                    return
+                if attempt == _PUTS:
+                    raise
+
     def _finish(self) -> None:
+        parts = {"Parts": self._parts}
         try:
-            self._call("complete_multipart_upload", UploadId=self._id, MultipartUpload={"Parts": self._parts})
+            self._call("complete_multipart_upload", UploadId=self._id, MultipartUpload=parts, **_NEW)
+        except ChangedError:
+            if not self._is_in_place():
+                raise
+            _abort(self._client, self._bucket, self._key, self._id)
         except StorageError:
             # After a lost response, the retry fails as if the upload did not exist.
-            if not self._is_in_place():
+            if self._mark_in_place() != self._mark:
                 raise
 
     def _is_in_place(self) -> bool:
+        """Return whether an object exists that has the size and the end of this one.
+
+        Raises:
+            StorageError: it has other content.
+        """
         try:
             response = self._call("head_object")
+            same = response["ContentLength"] == self._position
+            if same and self._position:
+                same = self._end_in_place(response["ETag"]) == self._end
         except FileNotFoundError:
             return False
-        return bool(response.get("Metadata", {}).get(_MARK) == self._mark)
+        if not same:
+            raise StorageError(
+                f"s3://{self._bucket}/{self._key}: exists with other content, and files of a run are never replaced; "
+                "start a new run instead of resuming this one"
+            )
+        return True
+
+    def _end_in_place(self, etag: str) -> bytes:
+        with closing(self._call("get_object", Range=f"bytes=-{_END}", IfMatch=etag)["Body"]) as body:
+            try:
+                return bytes(body.read())
+            except INTERRUPTED as error:
+                location = f"s3://{self._bucket}/{self._key}"
+                raise StorageError(f"{location}: the read was interrupted ({error}); check the network") from error
+
+    def _mark_in_place(self) -> str:
+        try:
+            return str(self._call("head_object").get("Metadata", {}).get(_MARK, ""))
+        except FileNotFoundError:
+            return ""
 
     def _sweep(self) -> None:
         """Abort an upload whose id is unknown because the response to its creation was lost."""

@@ -80,11 +80,25 @@ def _write(deployment: Deployment) -> Iterator[Statement]:
     tables = [object_arn(target, f"/{dataset}/*") for dataset in deployment.settings.datasets]
     # A run deletes no table files, only those of failed copies; `expire` deletes the rest.
     failed = ["s3:AbortMultipartUpload", *(["s3:DeleteObject"] if deployment.copies_tables() else [])]
-    yield allow("WriteTables", [*actions, *failed], tables)
+    yield allow("ReadTables", ["s3:GetObject", *failed], tables)
+    yield from _create_files(deployment, tables)
+    # The names of the published snapshots change with each publication.
+    names = [object_arn(target, f"/{dataset}/metadata/*") for dataset in deployment.settings.datasets]
+    yield allow("WriteSnapshotNames", ["s3:PutObject"], names)
     # Obsolete checkpoints are deleted. Run metadata is small: no multipart uploads.
     yield allow("WriteBooks", [*actions, "s3:DeleteObject"], [object_arn(target, "/_bucketwheel/*")])
     # This action cannot be limited to a prefix.
     yield allow("FindUploads", ["s3:ListBucketMultipartUploads"], [bucket_arn(target.bucket)])
+
+
+def _create_files(deployment: Deployment, tables: Sequence[Any]) -> Iterator[Statement]:
+    """Allow creating files of tables; only Athena, which sends no conditions, could also replace one."""
+    if deployment.uses_athena():
+        yield allow("WriteTables", ["s3:PutObject"], tables)
+        return
+    yield allow("CreateFiles", ["s3:PutObject"], tables, {"Null": {"s3:if-none-match": "false"}})
+    # Parts of uploads create no object, and take no condition; the completion of an upload does.
+    yield allow("UploadParts", ["s3:PutObject"], tables, {"Bool": {"s3:ObjectCreationOperation": "false"}})
 
 
 def _catalog(deployment: Deployment) -> Iterator[Statement]:
