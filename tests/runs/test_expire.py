@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bucketwheel import plugins
-from bucketwheel.errors import CatalogError, LeaseError, SelectionError
+from bucketwheel.errors import CatalogError, LeaseError, SelectionError, StorageError
 from bucketwheel.lease import Lease
 from bucketwheel.pipeline.expire import expirable, expire
 from bucketwheel.pipeline.rollback import rollback, unmark
@@ -210,6 +211,24 @@ def test_run_of_earlier_version_is_kept_after_last_publication(three: tuple[Case
     later = SystemClock().now() + timedelta(hours=25)
     with use(System(Clock(later))):
         assert [run.run_id for run in expire(settings, keep=1)] == ids[:2]
+
+
+@pytest.mark.parametrize("text", ["2026-11-29T10:0", "2026-11-29T10:00:00", "", "yesterday"])
+def test_expire_names_damaged_times_and_deletes_nothing(three: tuple[Case, list[str]], text: str) -> None:
+    case, ids = three
+    settings = case.settings(expire__min_age_hours=24)
+    replaced = case.manifest_file(ids[0]).with_name("replaced_at.txt")
+    replaced.write_text(text)
+    with pytest.raises(StorageError, match=f"{replaced}: expected a time with a time zone"):
+        expire(settings, keep=1)
+    replaced.unlink()
+    for run_id in ids:
+        manifest = case.manifest_file(run_id)
+        changed = re.sub(r'"started": "[^"]+"', f'"started": "{text}"', manifest.read_text())
+        manifest.write_text(changed)
+    with pytest.raises(StorageError, match=r"run .*: the start of a publication in its manifest"):
+        expire(settings, keep=1)
+    assert run_ids(case) == ids
 
 
 def test_expirable_deletes_nothing_and_only_limits_expire(three: tuple[Case, list[str]]) -> None:

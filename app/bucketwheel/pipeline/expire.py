@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from bucketwheel.catalogs.live import live_dataset, was_published
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
-from bucketwheel.errors import CatalogError, ChangedError, SelectionError
+from bucketwheel.errors import CatalogError, ChangedError, SelectionError, StorageError
 from bucketwheel.executors.copy_store import (
     CopyStore,
     is_directory_of,
@@ -240,8 +240,15 @@ def _report_skipped(services: Services, run_id: str, why: str) -> None:
 
 def _published_at(manifest: Manifest) -> datetime:
     records = [manifest.stages[stage] for stage in PUBLISHING if stage in manifest.stages]
-    ends = [datetime.fromisoformat(record.started) + timedelta(seconds=record.seconds) for record in records]
-    return max(ends, default=datetime.min.replace(tzinfo=UTC))
+    first = datetime.min.replace(tzinfo=UTC)
+    try:
+        ends = [datetime.fromisoformat(record.started) + timedelta(seconds=record.seconds) for record in records]
+        return max([first, *ends])
+    except (ValueError, TypeError) as error:
+        raise StorageError(
+            f"run {manifest.run_id}: the start of a publication in its manifest is not a time with a time zone; "
+            "restore the manifest"
+        ) from error
 
 
 def _is_whole(manifest: Manifest) -> bool:

@@ -231,9 +231,13 @@ class RunStore:
             return None
         content = self.storage.read(path)
         try:
-            return datetime.fromisoformat(content.decode())
-        except ValueError as error:
-            raise StorageError(f"{path}: expected a time, found {content[:40]!r}; delete the file") from error
+            moment = datetime.fromisoformat(content.decode())
+        except ValueError:
+            moment = datetime.min
+        # A truncated time has no time zone.
+        if moment.tzinfo is None:
+            raise StorageError(f"{path}: expected a time with a time zone, found {content[:40]!r}; delete the file")
+        return moment
 
     def _replaced_path(self, dataset: str, run_id: str) -> str:
         return join(self.directory(dataset, run_id), "replaced_at.txt")
