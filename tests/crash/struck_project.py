@@ -171,6 +171,9 @@ class Project:
             assert rows == self.case.rows, f"{name} has {rows} rows"
             assert len(marks) == 1, f"{name} mixes {marks}"
             assert marks <= set(dates), f"{name} shows {marks}, not {dates}"
+        for prefix in ("ext", "bucketed"):
+            together = set().union(*(marks for name, (marks, _) in shown.items() if name.startswith(prefix)))
+            assert len(together) == 1, f"the tables {prefix}_* show {together}"
 
     def check_february(self, dead_lease: bool = False) -> None:
         """Check that the project is as after an undisturbed run of February, whatever happened before.

@@ -28,7 +28,7 @@ from bucketwheel.catalogs.sql import drop_view, literal, parquet_view, quoted, r
 from bucketwheel.catalogs.table_files import table_files
 from bucketwheel.contracts import CatalogTable, TableChange
 from bucketwheel.contracts.catalog import check_same_version
-from bucketwheel.errors import CatalogError, ConfigError, DamagedCatalogError
+from bucketwheel.errors import CatalogError, ConfigError, DamagedCatalogError, StorageError
 from bucketwheel.settings import Settings
 from bucketwheel.storage import Storage, is_s3, wrap_os_errors
 from bucketwheel.storage.local import flush
@@ -97,9 +97,9 @@ class DuckdbCatalog:
                 with self._connected(path, read_only=True) as connection:
                     return [table for table, _ in self._read(connection).values()]
             finally:
-                # The next change of the catalog deletes one that is left.
-                with suppress(OSError):
-                    alias.unlink()
+                # This one, and those of killed readers; if that fails, the next command tries again.
+                with suppress(StorageError):
+                    self._sweep()
 
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
         """See `contracts.Catalog.put`."""
