@@ -10,7 +10,9 @@ import pytest
 
 from bucketwheel.pipeline import run as run_module
 from bucketwheel.pipeline import services
+from simulation import scheduler
 from simulation import world as commands
+from simulation.invariants import Judge
 from simulation.schedules import FailedScheduleError, direct
 from simulation.world import FEBRUARY, JANUARY, templates
 
@@ -48,3 +50,21 @@ def test_run_that_leaves_current_tables_to_late_writers_is_found(monkeypatch: py
     first, suspend_before, second = _CASES["run before its final tables"]
     with pytest.raises(FailedScheduleError, match="a later holder, had reported success"):
         direct(_PUBLISHED, ("late run", first), suspend_before, second)
+
+
+def test_expire_keeps_run_that_a_suspended_rollback_replaced_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "LEASE_SECONDS", 30 * 3600)
+    start = templates()["a run is written, but not published"]
+    schedule = scheduler.Scheduler(0, scheduler.Style())
+    world = commands.World(schedule, start)
+    # It watches every deletion.
+    Judge(world)
+    late = partial(commands.roll_back, start.run_ids[JANUARY])
+    actors = [
+        scheduler.Actor("rollback", late, "points table ext_people_1"),
+        scheduler.Actor("nothing", lambda: None),
+    ]
+    schedule.run(actors, world.acting)
+    assert actors[0].error is None
+    assert world.calmly(partial(commands.expire_all_but, 1)) == []
+    assert schedule.violation is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from bucketwheel.catalogs.hive_types import hive_type
@@ -41,6 +42,8 @@ DATASET = "bucketwheel.dataset"
 # Id of the publication. On S3, a writer that was suspended may wake up after another one has published: as every
 # publication has its own id, each changes the version of every table, and the catalog refuses the late writer.
 PUBLICATION = "bucketwheel.publication"
+# Publications that take longer record again when runs are replaced.
+_LONG = timedelta(minutes=1)
 _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
 
 
@@ -249,6 +252,7 @@ def publish_all(
         before = _before(catalog, tables)
         if not adopt:
             _refuse_foreign([(table.name, table.parameters.get(DATASET)) for table in tables], before)
+        begun = system().clock.now()
         replacing(_replaced(tables, before))
         statistics, updates = StatisticsPublication(catalog, tables), Updates(catalog, fence)
         try:
@@ -260,6 +264,10 @@ def publish_all(
                 with fence.guard():
                     journal.begin(tables[0].parameters.get(PUBLICATION) or system().new_id(), changes)
             updates.make(changes)
+            if system().clock.now() - begun > _LONG:
+                # This command was suspended: the tables showed the replaced runs for longer than it has recorded.
+                with fence.guard():
+                    replacing(_replaced(tables, before))
             _check_shown(catalog, tables)
             with fence.guard():
                 then()
