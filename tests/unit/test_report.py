@@ -211,7 +211,8 @@ def test_times_and_sizes_choose_their_unit() -> None:
 
 
 def test_page_escapes_text_from_data() -> None:
-    markup = "<script>alert('x')</script>\"&\x01/"
+    # No slash, which the names of tables cannot have.
+    markup = "<script>alert('x')<!script>\"&\x01"
     written = bucket(outcome(0, 10, [markup], smallest_key=markup, largest_key=markup))
     source = discover(10, keys=[markup], location=markup, warnings=[markup])
     results = (source, split([markup], [markup]), size([markup], 1), written, verify(written, [markup]))

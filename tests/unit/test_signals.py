@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -17,6 +17,14 @@ from bucketwheel.errors import JobFailedError, Terminated
 from project import WIDE, Project
 
 PID = os.getpid()
+
+
+@pytest.fixture(autouse=True)
+def hangup_ends_process() -> Iterator[None]:
+    """Undo `nohup`, which lets this process and its children ignore SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
