@@ -201,5 +201,6 @@ def test_write_arriving_after_publication_changes_nothing(remote: RemoteProject,
         ),
         "the late write",
     )
-    assert remote.there.head(late[0])["LastModified"] > before
+    # S3 refuses to replace the file of the repeated task.
+    assert remote.there.head(late[0])["LastModified"] == before
     remote.check()
