@@ -145,7 +145,12 @@ def upload(config: Configuration, packed: Package, to: str | None = None) -> Pac
     # The list of contents comes last: it marks the package as complete.
     for name, size in [*((file.name, file.bytes) for file in packed.files), (CONTENTS, None)]:
         destination = join(location, name)
-        if size is None or existing.get(destination) != size:
+        if size is None:
+            storage.write(destination, (packed.directory / name).read_bytes())
+        elif existing.get(destination) != size:
+            if destination in existing:
+                # It is not whole, and `create` replaces nothing on S3.
+                storage.delete(destination)
             _send(storage, packed.directory / name, destination, str(packed.directory))
     return Package(**{**vars(packed), "location": location})
 
