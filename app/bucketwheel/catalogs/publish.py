@@ -23,7 +23,7 @@ from bucketwheel.contracts import (
     TableStatistics,
 )
 from bucketwheel.contracts.catalog import STATISTICS, same_definition, same_location
-from bucketwheel.errors import ConcurrentPublishError, ForeignTableError, VerificationError
+from bucketwheel.errors import BucketwheelError, ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.runs.claims import claim_shown
 from bucketwheel.runs.manifest import (
     CopiedTable,
@@ -275,8 +275,7 @@ def publish_all(
             if updates.undo(error):
                 statistics.restore(error)
             if journal is not None and updates.all_undone:
-                for note in journal.end():
-                    error.add_note(note)
+                _end_undone(journal, fence, error)
             raise
         warnings = (*(journal.end() if journal is not None else ()), *statistics.publish(tables, fence))
     return PublishResult(
@@ -288,6 +287,17 @@ def publish_all(
         ),
         warnings=warnings,
     )
+
+
+def _end_undone(journal: Journal, fence: Fence, cause: BaseException) -> None:
+    """Remove the record of an undone publication; without the lease, leave it to the command that has the lease."""
+    try:
+        with fence.guard():
+            notes = journal.end()
+    except BucketwheelError:
+        return
+    for note in notes:
+        cause.add_note(note)
 
 
 def _without_statistics(

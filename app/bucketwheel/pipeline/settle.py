@@ -136,7 +136,7 @@ def _settle(services: Services, record: PublicationRecord) -> str:
         known = {table.name.lower(): table for table in services.catalog().tables()}
         shown = [(change, known.get(change.after.name.lower())) for change in record.tables]
         manifest, problem = _finishable(services, record)
-        changes = _finishing(shown) if manifest else _undoing(services, shown)
+        changes = _finishing(services, shown) if manifest else _undoing(services, shown)
         total, own = counted(len(shown), "table"), [each for each in shown if state_of(*each) != "other"]
         text = f"{_count(shown, 'after'):,} of {total} had changed; "
         if problem and (lost := _undo_refused(services, record)):
@@ -178,12 +178,20 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
-def _finishing(shown: Sequence[tuple[ChangedTable, CatalogTable | None]]) -> list[TableChange]:
-    return [
-        TableChange(change.after.table(), current)
-        for change, current in shown
-        if state_of(change, current) == "before"
-    ]
+def _finishing(services: Services, shown: Sequence[tuple[ChangedTable, CatalogTable | None]]) -> list[TableChange]:
+    """Return the changes of the remaining tables.
+
+    On S3, they also give each table that has changed a new version: the interrupted command may only be suspended
+    while it undoes its changes, and the catalog then refuses what it still has under way.
+    """
+    changes = []
+    for change, current in shown:
+        state = state_of(change, current)
+        if state == "before":
+            changes.append(TableChange(change.after.table(), current))
+        elif state == "after" and current is not None and is_s3(services.runs.target):
+            changes.append(TableChange(current, current))
+    return changes
 
 
 def _undoing(services: Services, shown: Sequence[tuple[ChangedTable, CatalogTable | None]]) -> list[TableChange]:
