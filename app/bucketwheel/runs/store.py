@@ -22,6 +22,7 @@ from bucketwheel.storage.durable import METADATA
 from bucketwheel.system import system
 
 _READERS = 8
+_ATTEMPTS = 5
 # Maximum number of run ids listed in the error about an ambiguous id.
 _SHOWN_RUNS = 5
 
@@ -217,8 +218,24 @@ class RunStore:
         raise SelectionError(f"no run {run_id!r} below {self.target}; {hint}latest: {recent}")
 
     def record_replaced(self, dataset: str, run_id: str, at: datetime) -> None:
-        """Record that tables stop showing a run at this time; the caller must hold the lease."""
-        self.storage.write(self._replaced_path(dataset, run_id), at.isoformat(timespec="seconds").encode())
+        """Record that tables stop showing a run at this time; the caller must hold the lease.
+
+        On S3, a command that was suspended on the way to this write does not replace the later time of another one.
+
+        Raises:
+            LeaseError: other commands write the record all the time.
+        """
+        path, text = self._replaced_path(dataset, run_id), at.isoformat(timespec="seconds")
+        for _ in range(_ATTEMPTS):
+            before, version = self._content(path)
+            if before and _has_time(before) and before.decode() >= text:
+                return
+            try:
+                self.storage.replace(path, text.encode(), version)
+            except ChangedError:
+                continue
+            return
+        raise LeaseError(f"{path}: other commands changed this file {_ATTEMPTS} times; wait for them, then run again")
 
     def replaced_at(self, dataset: str, run_id: str) -> datetime | None:
         """Return when a run stopped being live; None if it was not recorded, for example by an earlier version.
@@ -320,6 +337,15 @@ class RunStore:
 
     def _content(self, path: str) -> tuple[bytes | None, str | None]:
         return self.storage.read_version(path) if self.storage.exists(path) else (None, None)
+
+
+def _has_time(content: bytes) -> bool:
+    """Return whether a file holds a time as `record_replaced` writes it; all are in UTC and sort as texts."""
+    try:
+        datetime.fromisoformat(content.decode())
+    except ValueError:
+        return False
+    return True
 
 
 def _unreadable(content: bytes, error: ValidationError) -> str:
