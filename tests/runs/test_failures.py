@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_run_with_lost_lease_keeps_manifest_of_new_holder(case: Case, monkeypatc
 
     def lose(stage: Bucket, manifest: Manifest, services: Services) -> object:
         result = run(stage, manifest, services)
-        lease.write_text(lease.read_text().replace('"token": "', '"token": "x'))
+        lease.write_text(json.dumps(json.loads(lease.read_text()) | {"token": "x"}))
         case.store().save(manifest.model_copy(update={"error": "written by the follower"}))
         return result
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from lease_support import lease_in, stored
 
 from bucketwheel.errors import LeaseError, StorageError
+from bucketwheel.lease import disk
 from bucketwheel.testing.clock import Clock
 from bucketwheel.testing.lease import TTL
 
@@ -49,10 +51,10 @@ def test_failed_release_does_not_fail_run(metadata: Path, clock: Clock, monkeypa
 
 
 def test_unwritable_lease_error_names_file(metadata: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> int:
+    def full(_: Path) -> NoReturn:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(disk, "open_new", full)
     with pytest.raises(StorageError, match=r"lease\.json: cannot write: no space left"), lease_in(metadata, clock):
         pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,8 @@ from bucketwheel.errors import CatalogError, DamagedCatalogError, SelectionError
 from bucketwheel.pipeline.live import tables
 from bucketwheel.pipeline.rebuild import rebuild, rebuild_plan
 from bucketwheel.pipeline.rollback import rollback, unmark
+from bucketwheel.system import System, use
+from bucketwheel.testing.clock import Clock
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case
 
 
@@ -30,16 +33,22 @@ def three(case: Case) -> list[str]:
     return run_ids
 
 
+def roll_back_later(case: Case, run_id: str, minutes: int) -> None:
+    """Roll back some minutes from now, because the order of publications is recorded in whole seconds."""
+    with use(System(Clock(datetime.now(UTC) + timedelta(minutes=minutes)))):
+        rollback(case.settings(), run_id)
+
+
 @pytest.mark.parametrize("record", [True, False])
 @pytest.mark.parametrize("history", ["newest", "rollback", "forward", "staged", "filtered"])
 def test_rebuilt_catalog_shows_what_was_published_last(case: Case, history: str, record: bool) -> None:
     run_ids = three(case) if history in ("rollback", "forward") else [case.run().manifest.run_id]
     if history in ("rollback", "forward"):
         # The run in between was not live, so it is not marked.
-        rollback(case.settings(), run_ids[0])
+        roll_back_later(case, run_ids[0], minutes=1)
     if history == "forward":
         unmark(case.settings(), run_ids[2])
-        rollback(case.settings(), run_ids[2])
+        roll_back_later(case, run_ids[2], minutes=2)
     if history in ("staged", "filtered"):
         case.snapshot(FEBRUARY)
         names = [f"{DATASET}_2"] if history == "filtered" else []
