@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from failures import BoomError, break_stage
 
 from bucketwheel import plugins
 from bucketwheel.contracts import BucketCheck, Engine, EngineStatistics, Progress, Services
-from bucketwheel.errors import LeaseError, SelectionError, StorageError, VerificationError
+from bucketwheel.errors import EngineError, LeaseError, SelectionError, StorageError, VerificationError
+from bucketwheel.kernel.checksum import row_hashes
 from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.settings import STAGES
 from bucketwheel.stages.bucket import Bucket
@@ -64,6 +68,20 @@ class FailingEngine(CountingEngine):
 
     def statistics(self) -> EngineStatistics:
         return EngineStatistics(warnings=("worker 1 died", "worker 2 died") if self._failed else ())
+
+
+def test_changed_key_in_shuffle_fails_run(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.uint64]:
+        found = row_hashes(columns)
+        found[:1] ^= np.uint64(1)
+        return found
+
+    monkeypatch.setattr("bucketwheel.kernel.gather.row_hashes", changed)
+    with pytest.raises(EngineError, match="the keys in the written files are not those that were read"):
+        case.run()
+    assert not case.catalog.exists()
+    with pytest.raises(EngineError, match="the keys in the written files are not those that were read"):
+        case.run(resume="last")
 
 
 @pytest.mark.parametrize("stage", ["bucket", "verify"])

@@ -20,7 +20,15 @@ from bucketwheel.contracts.catalog import (
     TableChange,
     TableStatistics,
 )
-from bucketwheel.contracts.engine import BucketCheck, BucketJob, Engine, EngineStatistics, Slice, TableLayout
+from bucketwheel.contracts.engine import (
+    BucketCheck,
+    BucketJob,
+    Engine,
+    EngineStatistics,
+    ReadKeys,
+    Slice,
+    TableLayout,
+)
 from bucketwheel.contracts.executor import SqlExecutor, Statement, TableCopy
 from bucketwheel.contracts.stage import (
     Checkpoints,
@@ -46,6 +54,7 @@ __all__ = [
     "Fence",
     "Observer",
     "Progress",
+    "ReadKeys",
     "RepairableCatalog",
     "Report",
     "Services",

@@ -76,17 +76,27 @@ class BucketCheck:
 
 
 @dataclass(frozen=True)
+class ReadKeys:
+    """Number of rows whose keys were read, and the order-independent checksum of these keys."""
+
+    rows: int = 0
+    checksum: int = 0
+
+
+@dataclass(frozen=True)
 class EngineStatistics:
     """Counters of an engine: bytes spilled to local disks and bytes sent between processes.
 
     `warnings` lists failures that a retry repaired. `columns` has the statistics that the last call of `bucket`
-    collected, by source column; an engine without any leaves it empty, and none are published.
+    collected, by source column; an engine without any leaves it empty, and none are published. `keys` tells which
+    keys the last call of `bucket` read, also those of buckets in `done`; None if it read nothing or does not tell.
     """
 
     spilled_bytes: int = 0
     shuffled_bytes: int = 0
     warnings: tuple[str, ...] = ()
     columns: tuple[ColumnStatistics, ...] = ()
+    keys: ReadKeys | None = None
 
     def since(self, before: EngineStatistics) -> EngineStatistics:
         """Return the difference from `before`, earlier statistics of the same engine."""
@@ -95,6 +105,7 @@ class EngineStatistics:
             self.shuffled_bytes - before.shuffled_bytes,
             self.warnings[len(before.warnings) :],
             self.columns,
+            self.keys,
         )
 
 

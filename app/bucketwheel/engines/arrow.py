@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, Slice
+from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, ReadKeys, Slice
 from bucketwheel.engines.bucket_groups import MAX_GROUP_ROWS, group_buckets
 from bucketwheel.engines.memory import WORKING_SHARE, gather_bytes, memory_budget
 from bucketwheel.engines.spill import SpillBuffer, spill_budget
@@ -54,16 +54,17 @@ class ArrowEngine:
         self._spill_directory = settings.storage.spill_directory
         self._spilled = 0
         self._columns: tuple[ColumnStatistics, ...] = ()
+        self._keys: ReadKeys | None = None
 
     def statistics(self) -> EngineStatistics:
         """See `contracts.Engine.statistics`."""
-        return EngineStatistics(self._spilled, columns=self._columns)
+        return EngineStatistics(self._spilled, columns=self._columns, keys=self._keys)
 
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
-        self._columns = ()
+        self._columns, self._keys = (), None
         skip = frozenset(done)
         todo = [number for number in range(job.bucket_count) if number not in skip]
         if not todo:
@@ -132,7 +133,7 @@ class ArrowEngine:
                 total.merge(statistics)
                 yield rows
         total.finish(dictionaries)
-        self._columns = total.result()
+        self._columns, self._keys = total.result(), total.read
 
     def _gather_plan(self, job: BucketJob, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return the number of gather threads that the budget allows and the maximum rows of a bucket group."""

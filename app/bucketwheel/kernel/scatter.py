@@ -6,7 +6,7 @@ dictionary are shuffled as codes of one or two bytes per row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,7 +65,7 @@ def scatter(
 
     Rows of one bucket keep their source order, so the result of gathering does not depend on how the source is
     split into slices. Rows of the buckets in `skip` are left out. The job's dictionary columns are returned as codes
-    of `dictionaries`. `statistics` collects the values of all rows, including those of the buckets in `skip`.
+    of `dictionaries`. `statistics` collects values and keys of all rows, including those of the buckets in `skip`.
 
     Raises:
         SourceChangedError: the file was replaced or deleted since `discover`.
@@ -76,7 +76,10 @@ def scatter(
     kept[list(skip)] = False
 
     def ordered(batch: pa.RecordBatch) -> Scattered:
-        offsets, order = _bucket_order(job, batch, kept)
+        keys = [batch.column(source) for source, _ in job.keys]
+        if statistics is not None:
+            statistics.add_keys(keys)
+        offsets, order = _bucket_order(job, keys, kept)
         return Scattered(part.index, offsets, batch.take(pa.array(order)))
 
     # Unlike a loop, map frees the batch before it yields the ordered copy, which halves the memory.
@@ -84,9 +87,8 @@ def scatter(
 
 
 def _bucket_order(
-    job: BucketJob, batch: pa.RecordBatch, kept: npt.NDArray[np.bool_]
+    job: BucketJob, keys: Sequence[pa.Array], kept: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    keys = [batch.column(source) for source, _ in job.keys]
     buckets = key_buckets(keys, job.hash, job.bucket_count)
     order = stable_order(buckets, job.bucket_count)
     counts = np.bincount(buckets, minlength=job.bucket_count)

@@ -6,7 +6,7 @@ collected apart and merged; the result does not depend on the slices.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any
@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bucketwheel.contracts import BucketJob
+from bucketwheel.contracts import BucketJob, ReadKeys
+from bucketwheel.kernel.checksum import add, key_checksum
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.distinct import DistinctValues, hash_values, is_text
 from bucketwheel.runs.column_statistics import ColumnStatistics
@@ -64,7 +65,7 @@ class _Column:
 
 @dataclass
 class StatisticsCollector:
-    """Statistics of all columns of a job, or of a part of its rows; parts are picklable.
+    """Statistics of all columns of a job and its keys, or of a part of its rows; parts are picklable.
 
     Args:
         level: `none`, `basic` (distinct values of columns with a small dictionary only) or `distinct`.
@@ -77,6 +78,7 @@ class StatisticsCollector:
     keys: Collection[str] = ()
     columns: dict[str, _Column] = field(default_factory=dict)
     codes: dict[str, tuple[pa.DataType, _Counts]] = field(default_factory=dict)
+    read: ReadKeys = field(default_factory=ReadKeys)
 
     @classmethod
     def of(cls, job: BucketJob) -> StatisticsCollector:
@@ -86,6 +88,7 @@ class StatisticsCollector:
 
     def merge(self, other: StatisticsCollector) -> None:
         """Add the statistics of other rows, whose codes are of the same dictionaries."""
+        self._add_read(other.read)
         for name, (kind, counts) in other.codes.items():
             known = self.codes.get(name)
             self.codes[name] = (kind, counts if known is None else _sum(known[1], counts))
@@ -117,6 +120,13 @@ class StatisticsCollector:
         if state.distinct is not None:
             values = _unique(column, state) if name in self.exact else column
             state.distinct.add(hash_values(values.drop_null() if values.null_count else values))
+
+    def add_keys(self, keys: Sequence[pa.Array]) -> None:
+        """Add the keys of a part of the rows."""
+        self._add_read(ReadKeys(len(keys[0]), key_checksum(keys)))
+
+    def _add_read(self, other: ReadKeys) -> None:
+        self.read = ReadKeys(self.read.rows + other.rows, add(self.read.checksum, other.checksum))
 
     def add_codes(self, name: str, kind: pa.DataType, codes: npt.NDArray[np.unsignedinteger]) -> None:
         """Add the codes of a column; `finish` counts the values that they stand for."""

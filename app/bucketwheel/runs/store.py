@@ -235,7 +235,9 @@ class RunStore:
             except ChangedError:
                 continue
             return
-        raise LeaseError(f"{path}: other commands changed this file {_ATTEMPTS} times; wait for them, then run again")
+        raise LeaseError(
+            f"{path}: other commands changed this file {counted(_ATTEMPTS, 'time')}; wait for them, then run again"
+        )
 
     def replaced_at(self, dataset: str, run_id: str) -> datetime | None:
         """Return when a run stopped being live; None if it was not recorded, for example by an earlier version.

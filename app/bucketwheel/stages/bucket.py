@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
-from bucketwheel.contracts import BucketJob, Progress, Services
+from bucketwheel.contracts import BucketJob, Progress, ReadKeys, Services
 from bucketwheel.errors import EngineError
 from bucketwheel.formatting import counted
+from bucketwheel.kernel.checksum import add
 from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
 from bucketwheel.runs.privacy import without_keys
@@ -28,7 +30,7 @@ class Bucket:
         """See `contracts.Stage.run`.
 
         Raises:
-            EngineError: rows were lost or duplicated.
+            EngineError: rows were lost or duplicated, or their keys changed on the way.
             SourceChangedError: the source changed during the run.
         """
         level, show_keys = services.settings.catalog.column_statistics, services.settings.privacy.show_keys
@@ -51,8 +53,9 @@ class Bucket:
                 raise EngineError(
                     f"bucket: {counted(rows, 'row')} in the snapshot, {written} written; nothing was published"
                 )
-        check_source(manifest.discover, services)
         statistics = engine.statistics().since(before)
+        _check_keys(statistics.keys, outcomes, services)
+        check_source(manifest.discover, services)
         return BucketResult(
             rows=written,
             empty_buckets=sum(1 for outcome in outcomes if not outcome.rows),
@@ -65,6 +68,23 @@ class Bucket:
 
     def _report(self, services: Services, job: BucketJob, rows: int, size: int) -> None:
         services.report(Progress(services.dataset, self.name, "advanced", rows, size))
+
+
+def _check_keys(read: ReadKeys | None, outcomes: Sequence[BucketOutcome], services: Services) -> None:
+    """Check that the buckets, also those of an interrupted attempt, hold the keys that this attempt read."""
+    written = reduce(add, (outcome.key_checksum for outcome in outcomes), 0)
+    # Spark loses what tasks report if their worker dies; rows are counted by the buckets in any case.
+    if read is None or read.rows != sum(outcome.rows for outcome in outcomes) or read.checksum == written:
+        return
+    # Otherwise, a resumed run would take the buckets for finished.
+    services.checkpoints.clear()
+    error = EngineError(
+        f"bucket: the keys in the written files are not those that were read (checksum {written:016x}, expected "
+        f"{read.checksum:016x}); nothing was published. Memory, a disk or the network changed data: start a new run, "
+        "on another machine if it happens again"
+    )
+    error.resumable = False
+    raise error
 
 
 def _skew(manifest: Manifest, outcomes: Sequence[BucketOutcome]) -> list[str]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from bucketwheel.contracts import BucketJob, Engine
+from bucketwheel.contracts import BucketJob, Engine, ReadKeys
 from bucketwheel.errors import StorageError, UnreadableFilesError, VerificationError
+from bucketwheel.kernel.checksum import add
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.testing.engine_jobs import (
     BUCKETS,
@@ -123,6 +125,21 @@ class EngineContract:
                 assert (column.longest, column.bytes) == (max(map(len, values)), sum(map(len, values)))
         bucket(engine, with_target(job, "without"))
         assert engine.statistics().columns == ()
+
+    @pytest.mark.parametrize("done", [(), (0, 3, 4)])
+    def test_read_keys_are_those_of_all_rows_or_are_missing(
+        self,
+        make_engine: MakeEngine,
+        job: BucketJob,
+        expected: tuple[list[BucketOutcome], dict[str, str]],
+        done: tuple[int, ...],
+    ) -> None:
+        """The checksum of the keys that were read is that of all buckets, also if some are finished."""
+        engine = make_engine()
+        bucket(engine, job, done)
+        written = reduce(add, (outcome.key_checksum for outcome in expected[0]))
+        rows = sum(outcome.rows for outcome in expected[0])
+        assert engine.statistics().keys in (None, ReadKeys(rows, written))
 
     def test_finished_buckets_are_skipped(
         self, make_engine: MakeEngine, job: BucketJob, expected: tuple[list[BucketOutcome], dict[str, str]]

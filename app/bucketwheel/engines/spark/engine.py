@@ -68,24 +68,24 @@ class SparkEngine:
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
-        self._statistics = replace(self._statistics, columns=())
+        self._statistics = replace(self._statistics, columns=(), keys=None)
         todo = tuple(number for number in range(job.bucket_count) if number not in done)
         if not todo:
             return
         finished: set[int] = set()
-        columns = StatisticsCollector.of(job)
+        collected = StatisticsCollector.of(job)
         for kind, number, value in self._run(partial(_bucket_frame, job, todo)):
             if kind == "read":
                 advance(value, 0)
                 continue
             if kind == "statistics":
-                columns.merge(value)
+                collected.merge(value)
                 continue
             outcome = BucketOutcome.model_validate_json(value)
             finished.add(number)
             advance(outcome.rows, sum(file.bytes for file in outcome.files))
             yield outcome
-        self._statistics = replace(self._statistics, columns=columns.result())
+        self._statistics = replace(self._statistics, columns=collected.result(), keys=collected.read)
         for number in todo:
             if number not in finished:
                 yield gather(job, number, lambda _: [], UnifiedDictionaries())

@@ -43,6 +43,7 @@ def add(one: EngineStatistics, other: EngineStatistics) -> EngineStatistics:
         one.shuffled_bytes + other.shuffled_bytes,
         one.warnings + other.warnings,
         other.columns or one.columns,
+        other.keys or one.keys,
     )
 
 

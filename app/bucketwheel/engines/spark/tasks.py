@@ -89,8 +89,7 @@ def scatter_task(
     with _encode_errors():
         yield from write_shuffle(job, task, scattered(), dictionaries, partitions.by_group(), partitions.keys)
     statistics.finish(dictionaries)
-    if statistics.columns:
-        report(("statistics", task, statistics))
+    report(("statistics", task, statistics))
 
 
 def gather_task(
