@@ -21,7 +21,7 @@ from bucketwheel.settings import Settings
 from hive_metastore import table_inputs
 from project import environment
 
-pytestmark = [pytest.mark.spark, pytest.mark.xdist_group("metastore")]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.xdist_group("metastore")]
 
 ROWS, BUCKETS = 300, 8
 SCHEMA = "spark.sql.sources.schema"
