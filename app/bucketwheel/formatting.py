@@ -88,6 +88,17 @@ def html_list(lines: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
+def listed(names: Sequence[str], most: int) -> str:
+    """Return the first `most` names and the number of the others, such as `a, b and 3 more`; invisibles escaped."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(one_line, names[:most])) + more
+
+
+def shortened(names: Sequence[str], most: int) -> str:
+    """Return the first `most` names, and `…` if there are others; invisible characters are escaped."""
+    return ", ".join(map(one_line, names[:most])) + (", …" if len(names) > most else "")
+
+
 def _is_number(cell: str) -> bool:
     return cell[:1].isdigit() or cell == "-"
 

@@ -17,11 +17,10 @@ from bucketwheel.catalogs.publish import DATASET
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import same_location
 from bucketwheel.errors import StorageError
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, listed
 from bucketwheel.runs.manifest import CopiedTable, Manifest
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.store import RunStore
-from bucketwheel.safe_text import one_line
 from bucketwheel.settings import CatalogSettings
 from bucketwheel.storage import Storage
 from bucketwheel.system import system
@@ -125,8 +124,7 @@ class LiveDataset:
         parts = []
         for snapshot in reversed(self.snapshots):
             names = [table.table for table in self.current if table.snapshot_dt == snapshot]
-            listed = ", ".join(map(one_line, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            parts.append(f"{snapshot}: {listed}")
+            parts.append(f"{snapshot}: {listed(names, 3)}")
         # snapshot_dt.txt covers final tables only.
         record = "; metadata/snapshot_dt.txt names the oldest" if self.published[0].kind == "final" else ""
         return f"the tables of {self.dataset} show {counted(len(parts), 'snapshot')}: {'; '.join(parts)}{record}"

@@ -14,7 +14,7 @@ from dataclasses import replace
 from bucketwheel.contracts import AtomicCatalog, Catalog, CatalogTable, Fence, TableChange
 from bucketwheel.contracts.catalog import make_change, put_all, same_definition, same_version
 from bucketwheel.errors import BucketwheelError, CatalogError, ConcurrentPublishError
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, listed
 from bucketwheel.system import system
 
 # Maximum number of tables that a note lists.
@@ -179,12 +179,11 @@ def _result(future: Future[CatalogTable | None]) -> CatalogTable | BaseException
 
 
 def _left_text(left: Sequence[TableChange], why: BucketwheelError) -> str:
-    names = [change.name for change in left]
-    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+    names = listed([change.name for change in left], _LISTED)
     now = left[0].table
     dataset, run_id = (now.dataset or "", now.run_id) if now else ("", "")
     return (
         f"{counted(len(left), 'table')} may still show run {run_id}, because this command may no longer restore them "
-        f"({why}): {listed}. Wait for the other command, look at `bucketwheel tables {dataset}`, and if the tables "
+        f"({why}): {names}. Wait for the other command, look at `bucketwheel tables {dataset}`, and if the tables "
         f"show several runs, repair them with `bucketwheel run {dataset}` or `bucketwheel rollback RUN_ID`"
     )

@@ -104,7 +104,7 @@ def expirable(
         for run_id in _expirable(services, keep, OtherCatalogs(services, forget_catalogs)):
             outside = CopyStore(services.storage, services.runs, dataset, run_id).outside_dataset()
             size = _size(services, [*outside, *_directories(services, run_id)])
-            runs.append(Expired(dataset, run_id, size, _has_manifest(services, run_id)))
+            runs.append(Expired(dataset, run_id, size, services.runs.has_manifest(services.dataset, run_id)))
     return runs
 
 
@@ -150,10 +150,6 @@ def configured_datasets(settings: Settings, report: Report) -> list[str]:
         report(Progress("", "expire", "warning", message=text))
     # The metadata directory may have been deleted by hand.
     return [name for name in settings.datasets if name in names or runs.storage.list(join(runs.target, name))]
-
-
-def _has_manifest(services: Services, run_id: str) -> bool:
-    return services.runs.storage.exists(services.runs.path(services.dataset, run_id))
 
 
 def _expirable(services: Services, keep: int, others: OtherCatalogs) -> dict[str, StoredClaim]:
@@ -207,7 +203,7 @@ def _without_shown_elsewhere(
 
 def _is_half_deleted(services: Services, run_id: str, claim: StoredClaim) -> bool:
     """Return whether a deletion of the run was broken off; it had found that no catalog shows the run."""
-    return claim.deletes and not _has_manifest(services, run_id)
+    return claim.deletes and not services.runs.has_manifest(services.dataset, run_id)
 
 
 def _is_recent(services: Services, run_id: str, claim: StoredClaim, manifests: Sequence[Manifest]) -> bool:
@@ -329,7 +325,7 @@ def _delete(services: Services, run_id: str) -> Expired:
     """
     dataset, store = services.dataset, services.runs
     directories = CopyStore(services.storage, store, dataset, run_id).outside_dataset()
-    has_manifest = _has_manifest(services, run_id)
+    has_manifest = services.runs.has_manifest(services.dataset, run_id)
     store.delete_manifest(dataset, run_id)
     for table in services.catalog().tables():
         if is_temporary(table) and table.name.startswith(temporary_prefix(run_id)):

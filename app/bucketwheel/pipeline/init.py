@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from bucketwheel.errors import ConfigError, SchemaError, SelectionError, SnapshotError, did_you_mean
+from bucketwheel.formatting import shortened
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.pipeline.propose import mapping_text, propose_tables
 from bucketwheel.pipeline.services import RunRequest, make_services
-from bucketwheel.safe_text import one_line
 from bucketwheel.settings import DatasetSettings, Settings
 from bucketwheel.settings.names import name_problem
 from bucketwheel.settings.partition import DEFAULT, FLAT, Partition, dated_pattern
@@ -181,7 +181,7 @@ def _layout(storage: Storage, source: str, patterns: Sequence[str]) -> tuple[str
     if partition is None:
         directories = [entry.name for entry in storage.list(absolute) if entry.is_directory]
         if directories:
-            names = ", ".join(map(one_line, directories[:_SHOWN])) + (", …" if len(directories) > _SHOWN else "")
+            names = shortened(directories, _SHOWN)
             raise SnapshotError(
                 f"{absolute}: no Parquet files and no directories with a date in their name, only {names}; give the "
                 f"directory that contains the snapshots, such as --source {join(source, directories[0])}"
@@ -206,7 +206,7 @@ def _keys(schema: pa.Schema, key: str | None) -> tuple[str, ...]:
     possible = [field.name for field in schema if key_type_name(field.type)]
     # List columns with `id` in their name first, because most keys have it.
     ordered = sorted(possible, key=lambda name: "id" not in standard_name(name).split("_"))
-    shown = ", ".join(map(one_line, ordered[:_SHOWN])) + (", …" if len(ordered) > _SHOWN else "")
+    shown = shortened(ordered, _SHOWN)
     names = [name.strip() for name in (key or "").split(",") if name.strip()]
     if not names:
         raise ConfigError(f"--key is missing: give the column by which rows are bucketed (columns: {shown})")

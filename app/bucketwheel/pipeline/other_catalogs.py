@@ -35,8 +35,7 @@ class OtherCatalogs:
             StorageError: a record cannot be read or is damaged.
         """
         own, runs, dataset = configured_catalog(self._services), self._services.runs, self._services.dataset
-        has_manifest = runs.storage.exists(runs.path(dataset, run_id))
-        records = publications(runs, dataset, run_id) if has_manifest else self._of_all()
+        records = publications(runs, dataset, run_id) if runs.has_manifest(dataset, run_id) else self._of_all()
         return [record for record in records if record.id not in self._forgotten and not record.matches(own)]
 
     def _of_all(self) -> list[CatalogRecord]:

@@ -22,7 +22,7 @@ from bucketwheel.catalogs.publish import begin_publication, definitions, publish
 from bucketwheel.contracts import CatalogTable, Progress, RepairableCatalog, Report, Services
 from bucketwheel.contracts.catalog import same_location
 from bucketwheel.errors import BucketwheelError, DamagedCatalogError, SelectionError
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, listed
 from bucketwheel.pipeline.expire import configured_datasets
 from bucketwheel.pipeline.preflight import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
@@ -128,11 +128,10 @@ def rebuild(
 
 def _unconfirmed(dataset: str, replaced: Sequence[RebuiltTable]) -> SelectionError:
     names = [table.name for table in replaced]
-    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
     return SelectionError(
         f"{dataset}: the catalog can be read, and {counted(len(names), 'table')} in it would show another run: "
-        f"{listed}; nothing was changed. Look with `bucketwheel catalog rebuild {dataset} --dry-run`, and change "
-        "them with --yes"
+        f"{listed(names, _LISTED)}; nothing was changed. Look with `bucketwheel catalog rebuild {dataset} "
+        "--dry-run`, and change them with --yes"
     )
 
 

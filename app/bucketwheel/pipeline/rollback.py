@@ -14,6 +14,7 @@ from bucketwheel.errors import BucketwheelError, SelectionError, WithdrawnError
 from bucketwheel.executors.copy_store import (
     check_copies,
 )
+from bucketwheel.formatting import listed
 from bucketwheel.pipeline.other_catalogs import OtherCatalogs
 from bucketwheel.pipeline.preflight import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
@@ -28,7 +29,6 @@ from bucketwheel.runs.withdrawals import (
     save_withdrawal,
     withdrawals,
 )
-from bucketwheel.safe_text import one_line
 from bucketwheel.settings import Settings
 
 # Maximum number of tables that a warning names.
@@ -178,7 +178,9 @@ def _report_result(manifest: Manifest, withdrawn: list[Withdrawal], left: list[s
         for mark in withdrawn
     ]
     if left:
-        texts.append(f"tables not rolled back, because run {manifest.run_id} did not publish them: {_listed(left)}")
+        texts.append(
+            f"tables not rolled back, because run {manifest.run_id} did not publish them: {listed(left, _LISTED)}"
+        )
     for text in texts:
         report(Progress(manifest.dataset, "rollback", "warning", message=text))
 
@@ -230,13 +232,7 @@ def _no_previous(
         "rollback RUN_ID publishes the tables of one"
     )
     return SelectionError(
-        f"{dataset}: nothing was changed: {only} published {_listed(names)} before run {newest}; {advice}"
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(one_line, names[:_LISTED])) + (
-        f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        f"{dataset}: nothing was changed: {only} published {listed(names, _LISTED)} before run {newest}; {advice}"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bucketwheel import plugins
 from bucketwheel.catalogs.journal import (
@@ -25,7 +26,7 @@ from bucketwheel.catalogs.publish import record_catalog, record_replaced
 from bucketwheel.catalogs.updates import Updates
 from bucketwheel.contracts import CatalogTable, Progress, Services, TableChange
 from bucketwheel.errors import BucketwheelError, MissingDependencyError, SelectionError, StorageError
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, listed
 from bucketwheel.lease import read_holder
 from bucketwheel.runs.claims import claim_shown
 from bucketwheel.runs.manifest import Manifest
@@ -136,7 +137,7 @@ def _settle(services: Services, record: PublicationRecord) -> str:
         known = {table.name.lower(): table for table in services.catalog().tables()}
         shown = [(change, known.get(change.after.name.lower())) for change in record.tables]
         manifest, problem = _finishable(services, record)
-        changes = _finishing(services, shown) if manifest else _undoing(services, shown)
+        changes = _changes(services, shown, "after" if manifest else "before")
         total, own = counted(len(shown), "table"), [each for each in shown if state_of(*each) != "other"]
         text = f"{_count(shown, 'after'):,} of {total} had changed; "
         if problem and (lost := _undo_refused(services, record)):
@@ -156,9 +157,9 @@ def _settle(services: Services, record: PublicationRecord) -> str:
     text += "the others have changed now too" if manifest else f"they show what they showed before, because {problem}"
     others = [change.after.name for change, current in shown if state_of(change, current) == "other"]
     if others and own:
-        text += f"; another writer has changed {_listed(others)} since"
+        text += f"; another writer has changed {listed(others, _LISTED)} since"
     elif others:
-        text = f"another writer has changed all its tables since: {_listed(others)}"
+        text = f"another writer has changed all its tables since: {listed(others, _LISTED)}"
     return text
 
 
@@ -174,38 +175,23 @@ def _count(shown: Sequence[tuple[ChangedTable, CatalogTable | None]], state: str
     return sum(state_of(change, current) == state for change, current in shown)
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+def _changes(
+    services: Services,
+    shown: Sequence[tuple[ChangedTable, CatalogTable | None]],
+    wanted: Literal["before", "after"],
+) -> list[TableChange]:
+    """Return the changes after which the tables show what they showed before the publication, or what it published.
 
-
-def _finishing(services: Services, shown: Sequence[tuple[ChangedTable, CatalogTable | None]]) -> list[TableChange]:
-    """Return the changes of the remaining tables.
-
-    On S3, they also give each table that has changed a new version: the interrupted command may only be suspended
-    while it undoes its changes, and the catalog then refuses what it still has under way.
+    On S3, they also give each table that shows that already a new version: the interrupted command may only be
+    suspended, and the catalog then refuses what it still has under way.
     """
     changes = []
     for change, current in shown:
         state = state_of(change, current)
-        if state == "before":
-            changes.append(TableChange(change.after.table(), current))
-        elif state == "after" and current is not None and is_s3(services.runs.target):
-            changes.append(TableChange(current, current))
-    return changes
-
-
-def _undoing(services: Services, shown: Sequence[tuple[ChangedTable, CatalogTable | None]]) -> list[TableChange]:
-    """Return the changes that restore the tables.
-
-    On S3, they also give each unchanged table a new version: the interrupted command may only be suspended, and the
-    catalog then refuses what it still has under way.
-    """
-    changes = []
-    for change, current in shown:
-        state = state_of(change, current)
-        if state == "after":
-            changes.append(TableChange(None if change.before is None else change.before.table(), current))
-        elif state == "before" and current is not None and is_s3(services.runs.target):
+        definition = change.after if wanted == "after" else change.before
+        if state not in (wanted, "other"):
+            changes.append(TableChange(None if definition is None else definition.table(), current))
+        elif state == wanted and current is not None and is_s3(services.runs.target):
             changes.append(TableChange(current, current))
     return changes
 

@@ -62,11 +62,9 @@ def unknown_runs(services: Services, known: Collection[str]) -> dict[str, Unknow
             if run_id_of_directory(run_id) == run_id != "" and run_id not in known:
                 add(run_id, started)
     # A run that began meanwhile wrote its manifest first.
-    return {run_id: run for run_id, run in unknown.items() if not _has_manifest(services, run_id)}
-
-
-def _has_manifest(services: Services, run_id: str) -> bool:
-    return services.runs.storage.exists(services.runs.path(services.dataset, run_id))
+    return {
+        run_id: run for run_id, run in unknown.items() if not services.runs.has_manifest(services.dataset, run_id)
+    }
 
 
 def kept_unknown(

@@ -108,7 +108,7 @@ def claim_shown(runs: RunStore, dataset: str, run_id: str, at: datetime) -> None
             version = _not_deleting(runs, dataset, run_id).version
             continue
         # `expire` deletes the manifest before the claim: without a manifest, it has deleted the files too.
-        if version is None and not runs.storage.exists(runs.path(dataset, run_id)):
+        if version is None and not runs.has_manifest(dataset, run_id):
             raise _refusal(f"run {run_id} has been deleted by `bucketwheel expire`", dataset)
         return
     raise LeaseError(

@@ -101,13 +101,17 @@ class RunStore:
 
     def ids(self, dataset: str) -> list[str]:
         """Return the ids of the runs of a dataset that have a manifest, oldest first."""
-        return [run_id for run_id in self.all_run_ids(dataset) if self.storage.exists(self.path(dataset, run_id))]
+        return [run_id for run_id in self.all_run_ids(dataset) if self.has_manifest(dataset, run_id)]
 
     def all_run_ids(self, dataset: str) -> list[str]:
         """Return `ids` and the ids of runs that were killed while they were created or deleted."""
         entries = self.storage.list(join(self.metadata_directory(dataset), "runs"))
         names = [entry.name for entry in entries if entry.is_directory and RUN_ID.fullmatch(entry.name)]
         return sorted(names, key=started_at)
+
+    def has_manifest(self, dataset: str, run_id: str) -> bool:
+        """Return whether a run has a manifest; its deletion begins with that of the manifest."""
+        return self.storage.exists(self.path(dataset, run_id))
 
     def path(self, dataset: str, run_id: str) -> str:
         """Return the path of the manifest of a run."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bucketwheel.contracts import Services
 from bucketwheel.errors import SchemaError, SnapshotError, did_you_mean
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, shortened
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.safe_text import one_line
@@ -83,7 +83,7 @@ def find_key(name: str, names: Sequence[str], dataset: str) -> str:
     if close:
         raise SchemaError(f"key {name!r} of {dataset} matches {' and '.join(map(repr, close))}; {fix}")
     hint = did_you_mean(name, names)
-    shown = ", ".join(map(one_line, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
+    shown = shortened(names, _SHOWN)
     raise SchemaError(f"key {name!r} of {dataset} is not in the snapshot; {hint}{fix}: {shown}")
 
 

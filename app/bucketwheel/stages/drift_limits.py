@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bucketwheel.errors import QualityError
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, listed
 from bucketwheel.runs.manifest import Drift, Manifest, NullShare
-from bucketwheel.safe_text import one_line
 from bucketwheel.settings import MonitoringSettings, QualitySettings
 
 # Maximum number of columns in a message.
@@ -66,7 +65,8 @@ def beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySettings) ->
     breaking = [change.text for change in drift.schema_changes if change.breaking]
     if breaking and quality.schema_changes == "error":
         yield Refusal(
-            f"{this} would break queries on tables of {before}: {_listed(breaking)}; quality.schema_changes is error",
+            f"{this} would break queries on tables of {before}: {listed(breaking, _SHOWN)}; "
+            "quality.schema_changes is error",
             ("quality.schema_changes", "warn"),
             "the snapshot or the mapping",
         )
@@ -101,12 +101,12 @@ def drift_warnings(drift: Drift, quality: QualitySettings, monitoring: Monitorin
     breaking = [change.text for change in drift.schema_changes if change.breaking]
     if quality.schema_changes != "allow":
         if breaking:
-            warnings.append(f"breaking change for readers of the published tables: {_listed(breaking)}")
+            warnings.append(f"breaking change for readers of the published tables: {listed(breaking, _SHOWN)}")
         if drift.new_columns:
-            warnings.append(f"new columns in the snapshot: {_listed(drift.new_columns)}")
+            warnings.append(f"new columns in the snapshot: {listed(drift.new_columns, _SHOWN)}")
         if drift.removed_tables:
             warnings.append(
-                f"tables no longer in the mapping: {_listed(drift.removed_tables)}; "
+                f"tables no longer in the mapping: {listed(drift.removed_tables, _SHOWN)}; "
                 "their published versions stay unchanged"
             )
     limit = monitoring.rows_changed_percent
@@ -136,9 +136,4 @@ def _beyond(shares: Sequence[NullShare], points: float) -> list[NullShare]:
 
 
 def _shares(shares: Sequence[NullShare]) -> str:
-    return _listed([f"{share.name} {share.before:.1%} to {share.now:.1%}" for share in shares])
-
-
-def _listed(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(map(one_line, texts[:_SHOWN])) + more
+    return listed([f"{share.name} {share.before:.1%} to {share.now:.1%}" for share in shares], _SHOWN)

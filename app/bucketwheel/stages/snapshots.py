@@ -9,8 +9,7 @@ from datetime import date
 
 from bucketwheel.contracts import Services
 from bucketwheel.errors import SelectionError, SnapshotError
-from bucketwheel.formatting import counted
-from bucketwheel.safe_text import one_line
+from bucketwheel.formatting import counted, shortened
 from bucketwheel.settings.partition import FLAT, Partition, dated_pattern, numbered_pattern
 from bucketwheel.stages.source_files import (
     check_readable,
@@ -48,9 +47,7 @@ def choose_snapshot(services: Services, warnings: list[str]) -> tuple[str, str]:
         return _flat(services, source)
     snapshots = _find(services.storage, source, partition, patterns_of(services))
     if snapshots.invalid:
-        names = ", ".join(map(one_line, snapshots.invalid[:_SHOWN])) + (
-            ", …" if len(snapshots.invalid) > _SHOWN else ""
-        )
+        names = shortened(snapshots.invalid, _SHOWN)
         warnings.append(f"{source}: skipped {names}: not of the form {partition.text}")
     if services.snapshot_dt is not None:
         return services.snapshot_dt, _requested(services, snapshots, partition)

@@ -8,7 +8,7 @@ from itertools import islice
 
 from bucketwheel.contracts import Services
 from bucketwheel.errors import SnapshotError
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, shortened
 from bucketwheel.safe_text import one_line
 from bucketwheel.storage import Entry, Storage, join
 
@@ -174,7 +174,7 @@ def no_data_files(services: Services, location: str, otherwise: str, setting: st
 
 
 def _names(entries: Sequence[Entry]) -> str:
-    return ", ".join(one_line(entry.name) for entry in entries[:_SHOWN]) + (", …" if len(entries) > _SHOWN else "")
+    return shortened([entry.name for entry in entries], _SHOWN)
 
 
 def _parquet_inside(storage: Storage, entries: Sequence[Entry]) -> list[Entry]:

@@ -23,7 +23,7 @@ from bucketwheel.errors import (
     correction,
     did_you_mean,
 )
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, shortened
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
 from bucketwheel.safe_text import one_line
@@ -63,7 +63,9 @@ class Split:
         used = {column for columns in tables.values() for column in columns}
         unmapped = tuple(name for name in names if name not in used and name not in discovered.keys)
         if unmapped:
-            warnings.append(f"{len(unmapped)} source {_are(unmapped)} not in the mapping: {_listed(unmapped)}")
+            warnings.append(
+                f"{len(unmapped)} source {_are(unmapped)} not in the mapping: {shortened(unmapped, _SHOWN)}"
+            )
         whole = [_named(table, columns, keys) for table, columns in tables.items()]
         narrow = [part for table in whole for part in _within_limit(table, services.settings.split)]
         chosen = _filtered(narrow, services)
@@ -332,7 +334,3 @@ def _check_unique(names: Sequence[str]) -> None:
 
 def _are(names: Sequence[str]) -> str:
     return "column is" if len(names) == 1 else "columns are"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(one_line, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
