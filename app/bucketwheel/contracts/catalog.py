@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,12 +22,63 @@ class TableStatistics:
 
 
 @dataclass(frozen=True)
+class FileMetrics:
+    """Statistics of the columns of a data file, for an Iceberg manifest; the keys are Iceberg field ids.
+
+    A bound is the value in Iceberg's single-value serialization; text and binary are truncated as Iceberg truncates
+    them. A column that lacks a statistic is not in its mapping.
+    """
+
+    column_sizes: Mapping[int, int] = field(default_factory=dict)
+    value_counts: Mapping[int, int] = field(default_factory=dict)
+    null_counts: Mapping[int, int] = field(default_factory=dict)
+    nan_counts: Mapping[int, int] = field(default_factory=dict)
+    lower_bounds: Mapping[int, bytes] = field(default_factory=dict)
+    upper_bounds: Mapping[int, bytes] = field(default_factory=dict)
+    split_offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A Parquet file of an Iceberg table.
+
+    `path` is the complete address of the file. `bucket` is the partition value, None for rows without a key.
+    """
+
+    path: str
+    bytes: int
+    rows: int
+    bucket: int | None
+    metrics: FileMetrics
+
+
+@dataclass(frozen=True)
+class IcebergDefinition:
+    """What a catalog needs, besides the `CatalogTable`, to publish a table in the Iceberg format.
+
+    `schema` is an Iceberg schema in JSON, as table metadata has it, with the field ids that the files contain.
+    `location` is the directory of the Iceberg table: `metadata/` and the directory of each run lie in it. The table
+    is partitioned by `bucket[bucket_count]` of the field `key_id`, and sorted by it if `sorted` is set. `files`
+    reads the records of the run's files, and raises StorageError if they are missing or damaged; call it only to
+    add the files to the table.
+    """
+
+    schema: str
+    location: str
+    key_id: int
+    bucket_count: int
+    sorted: bool
+    files: Callable[[], Sequence[DataFile]]
+
+
+@dataclass(frozen=True)
 class CatalogTable:
     """A table definition in a catalog; types are Hive type names, `version` is the catalog's own.
 
     `native` is the complete definition in the form of the catalog, so that putting the table back restores
-    all of it. `statistics` are to be published with the table, and `spark_schema` is the JSON form of its schema in
-    Spark, for catalogs that Spark reads; `get` and `tables` return neither.
+    all of it. `statistics` are to be published with the table, `spark_schema` is the JSON form of its schema in
+    Spark, for catalogs that Spark reads, and `iceberg` is for catalogs that hold Iceberg tables; `get` and `tables`
+    return none of them.
     """
 
     name: str
@@ -41,6 +92,7 @@ class CatalogTable:
     native: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     statistics: TableStatistics | None = field(default=None, compare=False, repr=False)
     spark_schema: str | None = field(default=None, compare=False, repr=False)
+    iceberg: IcebergDefinition | None = field(default=None, compare=False, repr=False)
 
     @property
     def run_id(self) -> str | None:
