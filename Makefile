@@ -86,7 +86,7 @@ unit-all: ## Run the unit tests with each installed Python of 3.11, 3.12 and 3.1
 # Spark 3.5 does not support Python 3.12 and newer.
 unit-python: VENV = .venv-$(notdir $(PYTHON))
 unit-python:
-	$(PYTHON) integration/environment.py $(VENV) constraints.txt --quiet --extras aws,cli,duckdb,report,trino --groups test
+	$(PYTHON) integration/environment.py $(VENV) constraints.txt --quiet --extras aws,cli,duckdb,iceberg,report,trino --groups test
 	$(VENV)/bin/pytest -n 2 -q -m "not slow and not spark" tests/unit --ignore-glob='tests/unit/test_spark*' \
 	  --ignore=tests/unit/test_parallelism.py $(PYTEST_ARGS)
 
@@ -137,11 +137,11 @@ floor: .venv-floor/installed ## Create .venv-floor with pyarrow and numpy at the
 	touch $@
 
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) integration/environment.py .venv constraints.txt --extras aws,cli,duckdb,report,spark,trino --groups dev,docs
+	$(PYTHON) integration/environment.py .venv constraints.txt --extras aws,cli,duckdb,iceberg,report,spark,trino --groups dev,docs
 	touch $@
 
 .venv-floor/installed: pyproject.toml constraints-floor.txt
-	$(PYTHON) integration/environment.py .venv-floor constraints-floor.txt --extras aws,cli,duckdb,report,spark,trino --groups test
+	$(PYTHON) integration/environment.py .venv-floor constraints-floor.txt --extras aws,cli,duckdb,iceberg,report,spark,trino --groups test
 	touch $@
 
 .venv-lint/installed: constraints-lint.txt

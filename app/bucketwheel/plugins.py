@@ -44,6 +44,8 @@ _EXTRAS = {
     "botocore": "aws",
     "duckdb": "duckdb",
     "trino": "trino",
+    "pyiceberg": "iceberg",
+    "sqlalchemy": "iceberg",
 }
 
 

@@ -18,7 +18,7 @@ lock() {
 upgrades=("$@")
 # Requirements files, because uv.lock records the address of the package index.
 universal -o constraints.txt --all-extras --group build --group dev --group docs --group bench pyproject.toml
-universal -o constraints-floor.txt -c constraints-floor.in --extra aws --extra cli --extra duckdb --extra report --extra spark --extra trino \
+universal -o constraints-floor.txt -c constraints-floor.in --extra aws --extra cli --extra duckdb --extra iceberg --extra report --extra spark --extra trino \
   --group build --group test pyproject.toml
 universal -o constraints-lint.txt constraints-lint.in
 universal -o constraints-tools.txt constraints-tools.in
@@ -28,7 +28,7 @@ lock -o docker/offline/base.txt docker/offline/base.in
 # image reuses those of its base. Other packages of Glue, such as urllib3 1.25 with its known vulnerabilities, do not hold back ours.
 pins() { sed -nE 's/^([A-Za-z0-9._-]+==[^ ;]+).*/\1/p' "$1"; }
 pins constraints-floor.txt | grep -v '^pytz==' >"$tools/floor.txt"
-lock -o docker/requirements.txt -c "$tools/floor.txt" --extra aws --extra duckdb pyproject.toml docker/requirements.in
+lock -o docker/requirements.txt -c "$tools/floor.txt" --extra aws --extra duckdb --extra iceberg pyproject.toml docker/requirements.in
 lock -o docker/offline/localstack.txt docker/offline/localstack.in
 pins constraints.txt >"$tools/newest.txt"
 lock -o docker/offline/moto.txt -c "$tools/newest.txt" docker/offline/moto.in

@@ -83,7 +83,9 @@ def test_image_has_requirements_at_tested_versions() -> None:
     assert {name: image[name] for name in tested} == tested
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for requirement in map(Requirement, (*project["dependencies"], *extras["aws"], *extras["duckdb"])):
+    for requirement in map(
+        Requirement, (*project["dependencies"], *extras["aws"], *extras["duckdb"], *extras["iceberg"])
+    ):
         assert Version(image[requirement.name]) in requirement.specifier, requirement
 
 

@@ -36,6 +36,7 @@ RANGES = {
     "pyspark": Range("3.5.4", "3.5.4", "spark", below="3.6"),
     "boto3": Range("1.34.131", "1.44.5", "aws"),
     "duckdb": Range("1.1", "2.0.0", "duckdb"),
+    "pyiceberg": Range("0.12", "0.12.0", "iceberg", below="0.13"),
     "trino": Range("0.330", "0.340.0", "trino"),
 }
 # Spark 3.5 runs on these.
