@@ -11,7 +11,8 @@ from typing import Any
 from bucketwheel.report import render
 from bucketwheel.runs import manifest as kinds
 from bucketwheel.runs.cost import Cost
-from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Drift, Manifest
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
 from bucketwheel.runs.record import Record
 
 RUN_ID = "2025-10-22-20251101T041109Z-3f9a1c"

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bucketwheel.runs import manifest
+from bucketwheel.runs import drift_records, manifest
 from bucketwheel.runs.record import Record
-from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.settings import DatasetSettings, LayoutSettings, Settings
 from bucketwheel.settings.base import parse_bytes, parse_memory
 
 from .parts import Words, table
@@ -56,6 +56,8 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type
             yield from leaves(DatasetSettings, "datasets.<name>.")
         else:
             yield f"{prefix}{name}", model, name
+            if name == "layouts":
+                yield from leaves(LayoutSettings, "layouts.<number>.")
 
 
 def settings(old: Words) -> str:
@@ -98,7 +100,7 @@ def records() -> list[type[BaseModel]]:
     """Return the models of a manifest: the manifest first, the others in the order of the code."""
     record_classes = [
         kind
-        for kind in vars(manifest).values()
+        for kind in {**vars(manifest), **vars(drift_records)}.values()
         if isinstance(kind, type) and issubclass(kind, Record) and kind is not Record
     ]
     return sorted(record_classes, key=lambda kind: (kind is not manifest.Manifest, kind is not manifest.StageRecord))

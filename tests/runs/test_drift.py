@@ -18,7 +18,8 @@ from bucketwheel.contracts import CatalogTable, Services
 from bucketwheel.errors import VerificationError
 from bucketwheel.pipeline import reverify, rollback
 from bucketwheel.pipeline.services import RunRequest, make_services
-from bucketwheel.runs.manifest import Drift, KeyCounts, KeyOverlap, Manifest, VerifyResult
+from bucketwheel.runs.drift_records import Drift, KeyCounts, KeyOverlap
+from bucketwheel.runs.manifest import Manifest, VerifyResult
 from bucketwheel.runs.store import RunStore
 from bucketwheel.stages import drift
 from memory_catalog import MemoryCatalog

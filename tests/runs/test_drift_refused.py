@@ -9,7 +9,8 @@ import pytest
 from bucketwheel import plugins
 from bucketwheel.contracts import CatalogTable, Services
 from bucketwheel.errors import CatalogError, MappingError, QualityError
-from bucketwheel.runs.manifest import Drift, Manifest
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import Manifest
 from bucketwheel.stages import drift
 from memory_catalog import MemoryCatalog
 from runs_support import FEBRUARY, JANUARY, Case, notes_of, reports, warnings_in

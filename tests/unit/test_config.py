@@ -121,7 +121,7 @@ def test_all_invalid_settings_are_reported_with_origin(files: Files) -> None:
             f"memory ({base}): expected a size such as 512MB, 8GiB or a number of bytes, not '1XB'",
             "stages (--stages): must not be empty, not ''",
             f"buckets.count ({base}): should be greater than or equal to 1 or 'auto' or 'none', not 0",
-            f"buckets.hash ({base}): should be 'hive_v1', 'hive_v2' or 'spark', not 'x'",
+            f"buckets.hash ({base}): should be 'hive_v1', 'hive_v2', 'spark' or 'iceberg', not 'x'",
             "buckets.sort (--set): should be a valid boolean, not 'maybe'",
             f"quality.null_keys ({base}): should be 'error', 'warn' or 'allow', not 'ignore'",
             f"catalog ({dev}): staged_prefix and final_prefix are both 'x_'",

@@ -14,7 +14,7 @@ from bucketwheel.cli import cli
 from bucketwheel.contracts import Progress
 from bucketwheel.monitoring.metrics import METRICS
 from bucketwheel.runs.summary import Summary
-from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.settings import DatasetSettings, LayoutSettings, Settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -29,6 +29,8 @@ def setting_names(model: type[BaseModel], prefix: str = "") -> list[str]:
             names += setting_names(DatasetSettings, "datasets.<name>.")
         else:
             names.append(f"{prefix}{name}")
+            if name == "layouts":
+                names += setting_names(LayoutSettings, "layouts.<number>.")
     return names
 
 

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from bucketwheel.runs.cost import Cost
-from bucketwheel.runs.manifest import Drift, Manifest
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import Manifest
 from report_support import Page, bucket, discover, manifest, outcome, size, split, verify, whole
 
 

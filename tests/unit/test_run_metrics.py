@@ -27,14 +27,12 @@ from bucketwheel.monitoring.metrics import (
     route,
 )
 from bucketwheel.monitoring.run_metrics import metric_values
+from bucketwheel.runs.drift_records import Drift, KeyOverlap, NullShare
 from bucketwheel.runs.manifest import (
     BucketOutcome,
     BucketResult,
-    Drift,
     FileRecord,
-    KeyOverlap,
     Manifest,
-    NullShare,
     StageRecord,
     VerifyResult,
 )

@@ -10,10 +10,10 @@ from bucketwheel.catalogs.live import LiveCount
 from bucketwheel.cli import live_text, text
 from bucketwheel.pipeline.plan import Plan
 from bucketwheel.pipeline.run_states import RunState
+from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import (
     BucketOutcome,
     BucketResult,
-    Drift,
     FileRecord,
     Manifest,
     PublishedTable,

@@ -69,7 +69,8 @@ from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.report import render as _report
 from bucketwheel.runs import cost as _cost
 from bucketwheel.runs.cost import Cost
-from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, PublishResult, VerifyResult
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, VerifyResult
 from bucketwheel.runs.privacy import manifest_document as _manifest_document
 from bucketwheel.runs.run_id import started_at as _started_at
 from bucketwheel.runs.store import RunStore as _RunStore

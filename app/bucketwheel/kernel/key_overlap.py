@@ -19,7 +19,7 @@ from bucketwheel.kernel.arrow_types import canonical_type, large_type
 from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.keys import complete_rows
 from bucketwheel.kernel.scatter import chunk_ranges
-from bucketwheel.runs.manifest import KeyCounts
+from bucketwheel.runs.drift_records import KeyCounts
 from bucketwheel.settings import StorageSettings
 from bucketwheel.storage import Storage, fetch
 

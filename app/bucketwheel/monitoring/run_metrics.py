@@ -17,7 +17,8 @@ from bucketwheel.monitoring.metrics import (
     Metric,
 )
 from bucketwheel.runs.cost import run_cost
-from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Drift, Manifest, VerifyResult
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, VerifyResult
 from bucketwheel.settings import Settings
 
 

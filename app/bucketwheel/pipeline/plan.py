@@ -14,7 +14,8 @@ from bucketwheel.pipeline.rejections import checks_limits
 from bucketwheel.pipeline.select_run import marks_of, same_run
 from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages
 from bucketwheel.runs.cost import Cost, estimate, platform_of
-from bucketwheel.runs.manifest import DiscoverResult, Drift, Manifest, SizeResult, SplitResult, StageRecord
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, StageRecord
 from bucketwheel.runs.withdrawals import Withdrawal
 from bucketwheel.settings import Settings
 from bucketwheel.stages.drift import compare

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bucketwheel.formatting import count_text, percent_text, seconds_text, size_text
-from bucketwheel.runs.manifest import Drift, NullShare, SchemaChange
+from bucketwheel.runs.drift_records import Drift, NullShare, SchemaChange
 
 # Smaller changes of a share of NULLs are noise.
 _NOISE = 0.001

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bucketwheel.runs.manifest import BucketResult, ColumnMapping, Drift, FileRecord, PublishedTable
+from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.manifest import BucketResult, ColumnMapping, FileRecord, PublishedTable
 
 # Stands for the name of the table in names and locations that follow one pattern.
 _TABLE = "<table>"

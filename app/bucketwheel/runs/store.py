@@ -79,16 +79,23 @@ class RunStore:
         """Return the directory of the metadata of one run."""
         return join(self.metadata_directory(dataset), "runs", run_id)
 
-    def data_directory(self, dataset: str, table: str, run_id: str) -> str:
-        """Return the directory of the files that a run writes for one table."""
-        return join(self.target, dataset, table, run_id)
+    def data_directory(self, dataset: str, table: str, run_id: str, layout: str = "") -> str:
+        """Return the directory of the files that a run writes for one table.
+
+        `layout` is empty for the first layout. No table has a dot in its name.
+        """
+        return join(self.target, dataset, f"{layout}.{table}" if layout else table, run_id)
 
     def has_data(self, manifest: Manifest) -> bool:
         """Return whether a run has finished a bucket or written a file of a table."""
         directories = [join(self.directory(manifest.dataset, manifest.run_id), "buckets")]
         if "split" in manifest.stages:
-            names = [table.name for table in manifest.split.tables]
-            directories += [self.data_directory(manifest.dataset, name, manifest.run_id) for name in names]
+            layouts = [layout.id for layout in manifest.size.layouts] if "size" in manifest.stages else [""]
+            directories += [
+                self.data_directory(manifest.dataset, table.name, manifest.run_id, layout)
+                for layout in layouts
+                for table in manifest.split.tables
+            ]
         return any(self.storage.list(directory) for directory in directories)
 
     def scratch(self, dataset: str, run_id: str) -> str:
@@ -381,7 +388,7 @@ class BucketCheckpoints:
 
     def load(self) -> Mapping[int, BucketOutcome]:
         """See `contracts.Checkpoints.load`; a bucket with an incomplete record or file is not finished."""
-        sizes: dict[str, dict[str, int]] = {}
+        sizes: dict[tuple[str, str], dict[str, int]] = {}
         outcomes = {}
         paths = [entry.location for entry in self._storage.list(self._directory) if entry.name.endswith(".json")]
         with system().pool(_READERS) as pool:
@@ -393,10 +400,10 @@ class BucketCheckpoints:
                 # Checkpoints are not flushed to disk, so a power failure may truncate one.
                 continue
             for file in outcome.files:
-                if file.table not in sizes:
-                    listed = self._storage.list(self._data(file.table))
-                    sizes[file.table] = {data.name: data.bytes for data in listed}
-            if all(sizes[file.table].get(file.name) == file.bytes for file in outcome.files):
+                if (outcome.layout, file.table) not in sizes:
+                    listed = self._storage.list(self._data(file.table, layout=outcome.layout))
+                    sizes[outcome.layout, file.table] = {data.name: data.bytes for data in listed}
+            if all(sizes[outcome.layout, file.table].get(file.name) == file.bytes for file in outcome.files):
                 outcomes[outcome.bucket] = outcome
         return outcomes
 

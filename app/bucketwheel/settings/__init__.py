@@ -7,6 +7,7 @@ from bucketwheel.settings.deploy import (
     GlueJobSettings,
     MonitoringSettings,
 )
+from bucketwheel.settings.layouts import Layout, LayoutSettings, resolved_layouts
 from bucketwheel.settings.models import (
     PROMOTE,
     STAGES,
@@ -39,6 +40,8 @@ __all__ = [
     "DeploySettings",
     "EmrServerlessSettings",
     "GlueJobSettings",
+    "Layout",
+    "LayoutSettings",
     "LeaseSettings",
     "MonitoringSettings",
     "PROMOTE",
@@ -52,4 +55,5 @@ __all__ = [
     "StatisticsLevel",
     "StorageSettings",
     "TrinoSettings",
+    "resolved_layouts",
 ]

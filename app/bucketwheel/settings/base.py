@@ -38,6 +38,17 @@ def parse_count(value: Any) -> Any:
     return value
 
 
+def parse_list(value: Any) -> tuple[Any, ...]:
+    """Return a list as a tuple.
+
+    Raises:
+        ValueError: the value is no list.
+    """
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list")
+    return tuple(value)
+
+
 def parse_names(value: Any) -> Any:
     """Return a text of names, separated by commas, or a list of them as a tuple."""
     if isinstance(value, str):

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from bucketwheel.errors import BucketwheelError, ConfigError, did_you_mean
 from bucketwheel.formatting import counted, html_table, table
 from bucketwheel.safe_text import one_line
-from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.settings import DatasetSettings, LayoutSettings, Settings
 from bucketwheel.settings.base import FixedDict
 from bucketwheel.settings.documents import MAX_BYTES, parse_yaml
 from bucketwheel.settings.names import name_problem
@@ -41,6 +41,8 @@ _TEXTS = {
     "tuple_type": "expected a name or a list of names",
 }
 
+# Settings whose values are models, by name or in a list.
+_PARTS: Mapping[str, type[BaseModel]] = {"datasets": DatasetSettings, "layouts": LayoutSettings}
 
 # The text of a configuration has at most this many lines, and values of this many characters.
 _SHOWN, _WIDEST = 18, 40
@@ -331,7 +333,7 @@ def _described(
             text = f"unknown setting; {_hint(path[-1], _siblings(path, root))}"
         elif problem["type"] in _TEXTS:
             text = _TEXTS[problem["type"]]
-        if problem["type"] not in ("extra_forbidden", "missing") and not isinstance(problem["input"], Mapping):
+        if problem["type"] not in ("extra_forbidden", "missing") and not _holds_mappings(problem["input"]):
             values[name] = f", not {masked(problem['input'], path[-1])!r}"
         known = texts.setdefault(name, [])
         known.append(text.removeprefix("should be ") if known else text)
@@ -339,6 +341,10 @@ def _described(
         one_line(f"{name} ({_source(name, origins)}): {' or '.join(messages)}{values.get(name, '')}")
         for name, messages in texts.items()
     ]
+
+
+def _holds_mappings(value: Any) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_holds_mappings, value)))
 
 
 def _source(name: str, origins: Mapping[str, str]) -> str:
@@ -359,8 +365,8 @@ def _model(path: Sequence[str], root: type[BaseModel]) -> tuple[type[BaseModel] 
         if model is None or part not in model.model_fields:
             break
         depth = index + 1
-        if part == "datasets" and model is Settings:
-            return (DatasetSettings if len(path) > 2 else None), min(len(path), index + 2)
+        if part in _PARTS and model is Settings:
+            return (_PARTS[part] if len(path) > 2 else None), min(len(path), index + 2)
         kind = model.model_fields[part].annotation
         model = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
     return model, depth

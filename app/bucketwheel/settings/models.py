@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from bucketwheel.settings.base import ByteSize, Frozen, Location, Names, parse_count, parse_memory, parse_names
+from bucketwheel.settings.base import (
+    ByteSize,
+    Frozen,
+    Location,
+    Names,
+    parse_count,
+    parse_list,
+    parse_memory,
+    parse_names,
+)
 from bucketwheel.settings.deploy import (
     CostSettings,
     DeploySettings,
@@ -18,6 +27,7 @@ from bucketwheel.settings.deploy import (
     GlueJobSettings,
     MonitoringSettings,
 )
+from bucketwheel.settings.layouts import BucketCount, BucketHash, LayoutSettings, Reader, layout_problem, resolve
 from bucketwheel.settings.names import NamePrefix, PlainName
 from bucketwheel.settings.partition import DEFAULT, check_partition
 
@@ -38,17 +48,16 @@ class BucketSettings(Frozen):
         count: Buckets per table: a number, `auto` (the largest power of two for which each file of the largest
             table holds at least 100 MB of source; 1 for small tables) or `none` (a layout without buckets). Set the
             same number for datasets that are joined with each other.
-        hash: `hive_v1` (Athena, Trino, Hive 2), `hive_v2` (Hive 3, `bucketing_version=2`) or `spark` (Spark, with
-            the parameters of `bucketBy`; Athena with `bucketing_format=spark`).
+        hash: `hive_v1` (Athena, Trino, Hive 2), `hive_v2` (Hive 3, `bucketing_version=2`), `spark` (Spark, with
+            the parameters of `bucketBy`; Athena with `bucketing_format=spark`) or `iceberg` (the bucket transform of
+            Iceberg).
         sort: Sort the rows of a bucket by key. NULL keys come first.
         max_file_bytes: A larger bucket continues in another file (`…_copy_1`; with `hash: spark` `….c001…`). Spark
             uses the order of rows only in buckets of one file.
     """
 
-    count: Annotated[
-        Annotated[int, Field(ge=1, le=100_000)] | Literal["auto", "none"], BeforeValidator(parse_count)
-    ] = "auto"
-    hash: Literal["hive_v1", "hive_v2", "spark"] = "hive_v1"
+    count: BucketCount = "auto"
+    hash: BucketHash = "hive_v1"
     sort: bool = True
     max_file_bytes: ByteSize = 2**30
 
@@ -404,6 +413,12 @@ class Settings(Frozen):
         threads: Threads of the arrow engine; `auto` takes every core this process may use.
         target: Location of tables and run metadata: a local path or `s3://bucket/prefix`.
         stages: The pipeline, in order. Stages of other packages are added here.
+        layouts: Layouts of the tables, all written in one scan and published together: a list of `name`, `hash`,
+            `buckets`, `sort`, `max_file_bytes` and `prefix`; omitted values come from `buckets`. Without any,
+            `readers` decide.
+        readers: Services that read the tables: `athena` and `trino` need the hash `hive_v1`; `spark`, `glue`, `emr`
+            and `clean_rooms` need `spark`; `duckdb` needs none. Readers of both kinds get two layouts, `hive` and
+            `spark`. Without any, `buckets` is the only layout.
         plugins: Settings of stages and backends of other packages, by name (`plugins.md`).
     """
 
@@ -418,6 +433,8 @@ class Settings(Frozen):
     quality: QualitySettings = QualitySettings()
     privacy: PrivacySettings = PrivacySettings()
     catalog: CatalogSettings = CatalogSettings()
+    layouts: Annotated[tuple[LayoutSettings, ...], BeforeValidator(parse_list)] = ()
+    readers: Annotated[tuple[Reader, ...], BeforeValidator(parse_names)] = ()
     ctas: CtasSettings = CtasSettings()
     aws: AwsSettings = AwsSettings()
     storage: StorageSettings = StorageSettings()
@@ -433,3 +450,24 @@ class Settings(Frozen):
     plugins: Mapping[str, Mapping[str, Any]] = {}
     snapshot: SnapshotSettings = SnapshotSettings()
     datasets: Mapping[PlainName, DatasetSettings] = {}
+
+    @field_validator("layouts")
+    @classmethod
+    def _layouts_differ(cls, layouts: tuple[LayoutSettings, ...], info: ValidationInfo) -> tuple[LayoutSettings, ...]:
+        _check_layouts(layouts, (), info)
+        return layouts
+
+    @field_validator("readers")
+    @classmethod
+    def _layouts_of_readers_differ(cls, readers: tuple[Reader, ...], info: ValidationInfo) -> tuple[Reader, ...]:
+        if not info.data.get("layouts"):
+            _check_layouts((), readers, info)
+        return tuple(dict.fromkeys(readers))
+
+
+def _check_layouts(layouts: tuple[LayoutSettings, ...], readers: tuple[Reader, ...], info: ValidationInfo) -> None:
+    # A section with errors of its own is missing.
+    if "buckets" in info.data and "catalog" in info.data:
+        catalog: CatalogSettings = info.data["catalog"]
+        if problem := layout_problem(resolve(layouts, readers, info.data["buckets"], catalog), catalog.staged_prefix):
+            raise ValueError(problem)

@@ -18,7 +18,8 @@ from bucketwheel.contracts import BucketJob, Services
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
-from bucketwheel.runs.manifest import Drift, KeyCounts, KeyOverlap, Manifest, NullShare, TypeChange
+from bucketwheel.runs.drift_records import Drift, KeyCounts, KeyOverlap, NullShare, TypeChange
+from bucketwheel.runs.manifest import Manifest
 from bucketwheel.runs.run_id import started_at
 from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job

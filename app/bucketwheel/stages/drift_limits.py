@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from bucketwheel.errors import QualityError
 from bucketwheel.formatting import counted, listed
-from bucketwheel.runs.manifest import Drift, Manifest, NullShare
+from bucketwheel.runs.drift_records import Drift, NullShare
+from bucketwheel.runs.manifest import Manifest
 from bucketwheel.settings import MonitoringSettings, QualitySettings
 
 # Maximum number of columns in a message.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from bucketwheel.catalogs.hive_types import hive_type
-from bucketwheel.runs.manifest import ColumnMapping, Manifest, SchemaChange
+from bucketwheel.runs.drift_records import SchemaChange
+from bucketwheel.runs.manifest import ColumnMapping, Manifest
 
 
 def schema_changes(manifest: Manifest, published: Mapping[str, Manifest]) -> tuple[SchemaChange, ...]:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket, overlap
-from bucketwheel.runs.manifest import KeyCounts
+from bucketwheel.runs.drift_records import KeyCounts
 from bucketwheel.settings import StorageSettings
 
 Row = tuple[Any, ...]
