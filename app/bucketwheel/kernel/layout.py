@@ -18,8 +18,14 @@ _HIVE_PATTERNS = (
 # Spark's BucketingUtils.bucketedFileName.
 _SPARK_PATTERN = re.compile(r".*_(\d+)(?:\..*)?", re.ASCII)
 
+# Readers of Iceberg tables take the bucket from the metadata; no other reader finds one in these names.
+_ICEBERG_PATTERN = re.compile(r"bucket-(\d{5,})-\d{3,}\.snappy\.parquet", re.ASCII)
+_PATTERNS = {"spark": (_SPARK_PATTERN,), "iceberg": (_ICEBERG_PATTERN,)}
+
 # Names that `bucket_file_name` returns.
-_OWN_NAME = re.compile(r"(\d{6,}_0(_copy_\d+)?|part-\d{5,}-bucketwheel_\d{5,}\.c\d{3,})\.snappy\.parquet", re.ASCII)
+_OWN_NAME = re.compile(
+    r"(\d{6,}_0(_copy_\d+)?|part-\d{5,}-bucketwheel_\d{5,}\.c\d{3,}|bucket-\d{5,}-\d{3,})\.snappy\.parquet", re.ASCII
+)
 
 _GIGABYTE = 2**30
 _SMALLEST_AUTO_FILE = 100 * 10**6
@@ -31,7 +37,12 @@ def filled_buckets(count: int, rows: int) -> int:
 
 
 def bucket_file_name(bucket: int, copy: int, scheme: str) -> str:
-    """Return the name of file `copy` (0 is the first) of a bucket, as readers of `scheme` parse it."""
+    """Return the name of file `copy` (0 is the first) of a bucket, as readers of `scheme` parse it.
+
+    In an Iceberg layout of n buckets, bucket n has the rows whose key is NULL.
+    """
+    if scheme == "iceberg":
+        return f"bucket-{bucket:05d}-{copy:03d}.snappy.parquet"
     if scheme == "spark":
         return f"part-{bucket:05d}-bucketwheel_{bucket:05d}.c{copy:03d}.snappy.parquet"
     suffix = f"_copy_{copy}" if copy else ""
@@ -45,8 +56,7 @@ def is_bucket_file_name(name: str) -> bool:
 
 def bucket_of_file(name: str, scheme: str) -> int | None:
     """Return the bucket number that readers parse from a file name, or None if it follows no pattern."""
-    patterns = (_SPARK_PATTERN,) if scheme == "spark" else _HIVE_PATTERNS
-    for pattern in patterns:
+    for pattern in _PATTERNS.get(scheme, _HIVE_PATTERNS):
         if match := pattern.fullmatch(name):
             return int(match[1])
     return None

@@ -15,7 +15,7 @@ VECTORS = json.loads(
     (Path(__file__).parents[2] / "vectors" / "bucket_filename_vectors.json").read_text(encoding="utf-8")
 )
 HIVE = ("hive_v1", "hive_v2")
-SCHEMES = (*HIVE, "spark")
+SCHEMES = (*HIVE, "spark", "iceberg")
 MEGABYTE = 10**6
 
 
@@ -74,6 +74,18 @@ def test_hive_file_names_match_hive() -> None:
 
 def test_spark_file_names_have_bucket_at_the_end() -> None:
     assert layout.bucket_file_name(7, 2, "spark") == "part-00007-bucketwheel_00007.c002.snappy.parquet"
+
+
+@given(st.integers(0, 9_999_999), st.integers(0, 9_999))
+def test_iceberg_file_names_are_no_buckets_to_other_readers(bucket: int, copy: int) -> None:
+    name = layout.bucket_file_name(bucket, copy, "iceberg")
+    assert layout.is_bucket_file_name(name)
+    assert layout.bucket_of_file(name, "iceberg") == bucket
+    assert [layout.bucket_of_file(name, scheme) for scheme in (*HIVE, "spark")] == [None, None, None]
+
+
+def test_iceberg_file_names_have_bucket_and_number() -> None:
+    assert layout.bucket_file_name(7, 2, "iceberg") == "bucket-00007-002.snappy.parquet"
 
 
 @pytest.mark.parametrize(
