@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bucketwheel.contracts import CatalogTable
-from bucketwheel.contracts.catalog import check_same_version
+from bucketwheel.contracts import CatalogTable, TableChange
+from bucketwheel.contracts.catalog import check_same_version, make_change
 from bucketwheel.errors import CatalogError
 
 
@@ -69,6 +69,18 @@ class AddingCatalog(MemoryCatalog):
         added = {"owner": "hive", "transient_lastDdlTime": str(1_700_000_000 + self.puts)}
         location = f"{table.location.rstrip('/')}/" if table.location else ""
         return super().put(replace(table, location=location, parameters={**added, **table.parameters}), replacing)
+
+
+class AtomicMemory(MemoryCatalog):
+    """A catalog that changes all tables in one update."""
+
+    def put_all(self, changes: Sequence[TableChange]) -> Sequence[CatalogTable | None]:
+        before = dict(self._tables)
+        try:
+            return [make_change(self, change) for change in changes]
+        except CatalogError:
+            self._tables = before
+            raise
 
 
 def refusing(number: int) -> Callable[[int, CatalogTable], None]:

@@ -9,6 +9,7 @@ from glue_support import foreign_table, glue_in
 from aws_server import plain_client
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
 from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.catalogs.routed import RoutedCatalog, routed
 from bucketwheel.testing.catalog import AddForeign, CatalogContract
 from memory_catalog import AddingCatalog, MemoryCatalog
 
@@ -31,6 +32,17 @@ class TestAddingCatalog(CatalogContract):
     @pytest.fixture
     def add_foreign(self, catalog: AddingCatalog) -> AddForeign:
         return catalog.add_foreign
+
+
+class TestRoutedCatalog(CatalogContract):
+    @pytest.fixture
+    def catalog(self) -> RoutedCatalog:
+        return routed(MemoryCatalog, AddingCatalog)(MemoryCatalog(), AddingCatalog())
+
+    @pytest.fixture
+    def add_foreign(self, catalog: RoutedCatalog) -> AddForeign:
+        assert isinstance(catalog.main, MemoryCatalog)
+        return catalog.main.add_foreign
 
 
 class TestDuckdbCatalog(CatalogContract):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from bucketwheel.catalogs.publish import DATASET, is_current, publish_all
-from bucketwheel.contracts import CatalogTable, TableChange
-from bucketwheel.contracts.catalog import make_change, same_definition
+from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts.catalog import same_definition
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError, LeaseError
-from memory_catalog import AddingCatalog, MemoryCatalog, refusing
+from memory_catalog import AddingCatalog, AtomicMemory, MemoryCatalog, refusing
 
 COUNT = 5
 
@@ -332,18 +332,6 @@ class Wide(MemoryCatalog):
     writers = 2
 
 
-class Atomic(MemoryCatalog):
-    """A catalog that changes all tables in one update."""
-
-    def put_all(self, changes: Sequence[TableChange]) -> Sequence[CatalogTable | None]:
-        before = dict(self._tables)
-        try:
-            return [make_change(self, change) for change in changes]
-        except CatalogError:
-            self._tables = before
-            raise
-
-
 def published(kind: type[MemoryCatalog]) -> MemoryCatalog:
     catalog = kind()
     publish_all(catalog, Fence(), tables("run1"), adopt=False)
@@ -402,7 +390,7 @@ def test_lost_lease_keeps_whole_groups(lost_at: int) -> None:
 
 @pytest.mark.parametrize("number", range(1, COUNT + 1))
 def test_atomic_catalog_changes_all_tables_or_none(number: int) -> None:
-    catalog, fence = published(Atomic), Fence()
+    catalog, fence = published(AtomicMemory), Fence()
     catalog.before_put = refusing(number)
     with pytest.raises(CatalogError, match="access denied") as caught:
         publish_all(catalog, fence, tables("run2"), adopt=False)
@@ -414,7 +402,7 @@ def test_atomic_catalog_changes_all_tables_or_none(number: int) -> None:
     assert locations(catalog) == of_run("run2")
 
 
-@pytest.mark.parametrize("kind", [Wide, Atomic])
+@pytest.mark.parametrize("kind", [Wide, AtomicMemory])
 def test_interrupt_after_the_last_update_restores_all_tables(kind: type[MemoryCatalog]) -> None:
     catalog = published(kind)
 
@@ -429,7 +417,7 @@ def test_interrupt_after_the_last_update_restores_all_tables(kind: type[MemoryCa
     assert notes_of(caught.value) == [f"restored {COUNT} tables that were updated before the failure"]
 
 
-@pytest.mark.parametrize("kind", [Wide, Atomic])
+@pytest.mark.parametrize("kind", [Wide, AtomicMemory])
 def test_failed_callback_restores_all_tables_together(kind: type[MemoryCatalog]) -> None:
     catalog, fence = published(kind), Fence()
 
@@ -443,7 +431,7 @@ def test_failed_callback_restores_all_tables_together(kind: type[MemoryCatalog])
 
 
 def test_failed_restoration_of_an_atomic_catalog_is_noted() -> None:
-    catalog = published(Atomic)
+    catalog = published(AtomicMemory)
 
     def fail() -> None:
         catalog.before_put = refusing(catalog.puts + 2)

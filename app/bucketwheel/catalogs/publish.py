@@ -22,7 +22,7 @@ from bucketwheel.contracts import (
     TableChange,
     TableStatistics,
 )
-from bucketwheel.contracts.catalog import STATISTICS, same_definition, same_location
+from bucketwheel.contracts.catalog import STATISTICS, is_iceberg, same_definition, same_location, table_key
 from bucketwheel.errors import BucketwheelError, ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.runs.claims import claim_shown
 from bucketwheel.runs.manifest import (
@@ -45,6 +45,7 @@ PUBLICATION = "bucketwheel.publication"
 # Publications that take longer record again when runs are replaced.
 _LONG = timedelta(minutes=1)
 _VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
+_KINDS = {False: "a Hive table", True: "an Iceberg table"}
 
 
 def definitions(
@@ -329,25 +330,46 @@ def _replaced(tables: Sequence[CatalogTable], before: Sequence[CatalogTable | No
 
 def is_current(catalog: Catalog, result: PublishResult) -> bool:
     """Return whether every table in the catalog still has the location recorded in `result`."""
-    known = _by_name(catalog)
-    shown = ((known.get(table.name.lower()), table.location) for table in result.tables)
-    return all(current is not None and same_location(current.location, location) for current, location in shown)
-
-
-def _by_name(catalog: Catalog) -> dict[str, CatalogTable]:
     # Catalogs treat names that differ only in case as equal.
-    return {table.name.lower(): table for table in catalog.tables()}
+    shown = {(table.name.lower(), table.location.rstrip("/")) for table in catalog.tables()}
+    return all((table.name.lower(), table.location.rstrip("/")) in shown for table in result.tables)
 
 
 def _before(catalog: Catalog, tables: Sequence[CatalogTable]) -> list[CatalogTable | None]:
-    known = _by_name(catalog)
-    return [known.get(table.name.lower()) for table in tables]
+    """Return what the catalog shows for each table.
+
+    Raises:
+        ForeignTableError: it shows a table of the same name and the other kind.
+    """
+    known = {table_key(table): table for table in catalog.tables()}
+    _refuse_other_kind([table_key(table) for table in tables], known)
+    return [known.get(table_key(table)) for table in tables]
 
 
-def check_owned(catalog: Catalog, names: Sequence[str], dataset: str) -> None:
-    """Raise ForeignTableError if tables of these names were not created by Bucketwheel for this dataset."""
-    known = _by_name(catalog)
-    _refuse_foreign([(name, dataset) for name in names], [known.get(name.lower()) for name in names])
+def check_owned(catalog: Catalog, names: Sequence[tuple[str, bool]], dataset: str, adopt: bool) -> None:
+    """Check that tables of these (name, whether Iceberg) do not exist, or were created for this dataset.
+
+    Raises:
+        ForeignTableError: one was not, and `adopt` is off; or one is of the other kind.
+    """
+    known = {table_key(table): table for table in catalog.tables()}
+    keys = [(name.lower(), iceberg) for name, iceberg in names]
+    _refuse_other_kind(keys, known)
+    if not adopt:
+        _refuse_foreign([(name, dataset) for name, _ in names], [known.get(key) for key in keys])
+
+
+def _refuse_other_kind(keys: Sequence[tuple[str, bool]], known: Mapping[tuple[str, bool], CatalogTable]) -> None:
+    """Raise ForeignTableError if an Iceberg table has the name of another table to publish, or vice versa."""
+    problems = [
+        f"table {table.name!r} exists as {_KINDS[is_iceberg(table)]}, but would be published as {_KINDS[iceberg]}"
+        for name, iceberg in keys
+        if (table := known.get((name, not iceberg)))
+    ]
+    if problems:
+        raise ForeignTableError(
+            f"{'; '.join(problems)}. Give the layout another prefix, or remove the table from the catalog"
+        )
 
 
 def _refuse_foreign(tables: Sequence[tuple[str, str | None]], before: Sequence[CatalogTable | None]) -> None:

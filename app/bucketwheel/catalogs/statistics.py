@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from bucketwheel.catalogs.routed import members
 from bucketwheel.contracts import Catalog, CatalogTable, Fence
-from bucketwheel.contracts.catalog import STATISTICS, StatisticsCatalog, same_location
+from bucketwheel.contracts.catalog import STATISTICS, StatisticsCatalog, is_iceberg, same_location
 from bucketwheel.errors import BucketwheelError, CatalogError
 
 _Entries = list[dict[str, Any]]
@@ -22,7 +23,7 @@ class StatisticsPublication:
     """The statistics of the tables of one publication."""
 
     def __init__(self, catalog: Catalog, tables: Sequence[CatalogTable]) -> None:
-        self._catalog = catalog if isinstance(catalog, StatisticsCatalog) else None
+        self._catalog = next((each for each in members(catalog) if isinstance(each, StatisticsCatalog)), None)
         self._tables = catalog
         self._wanted = any(table.statistics for table in tables)
         self._withdrawn: list[tuple[CatalogTable, _Entries]] = []
@@ -44,7 +45,8 @@ class StatisticsPublication:
         Raises:
             CatalogError: the statistics cannot be deleted; the table must not change.
         """
-        if self._catalog is None:
+        if self._catalog is None or is_iceberg(table):
+            # The files of an Iceberg table hold its statistics.
             return table
         marked = previous is not None and STATISTICS in previous.parameters
         if not marked and (self._stopped or not self._wanted):

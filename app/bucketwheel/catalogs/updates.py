@@ -2,7 +2,8 @@
 
 A catalog that can (`contracts.AtomicCatalog`) changes all tables in one update. Others change several tables at a
 time, as many as they declare as `writers`, so that readers see a mix of two runs as briefly as possible. The first
-table changes alone: of two concurrent publishers, one fails there, before it has changed any table.
+table changes alone: of two concurrent publishers, one fails there, before it has changed any table. If the tables are
+in two catalogs, those of one catalog change first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 
+from bucketwheel.catalogs.routed import by_member
 from bucketwheel.contracts import AtomicCatalog, Catalog, CatalogTable, Fence, TableChange
 from bucketwheel.contracts.catalog import make_change, put_all, same_definition, same_version
 from bucketwheel.errors import BucketwheelError, CatalogError, ConcurrentPublishError
@@ -27,14 +29,13 @@ class Updates:
     def __init__(self, catalog: Catalog, fence: Fence) -> None:
         self._catalog = catalog
         self._fence = fence
-        self._writers = max(int(getattr(catalog, "writers", 1)), 1)
         self._done: list[TableChange] = []
         # Whether all tables show what they showed before.
         self.all_undone = True
 
     def many(self, changes: Sequence[TableChange]) -> bool:
         """Return whether the changes take several updates, so that readers can see a part of them."""
-        return len(changes) > 1 and not isinstance(self._catalog, AtomicCatalog)
+        return len(self._groups(changes)) > 1
 
     def make(self, changes: Sequence[TableChange]) -> None:
         """Make all changes.
@@ -44,9 +45,9 @@ class Updates:
             ConcurrentPublishError: another writer modified a table concurrently.
             CatalogError: a catalog call failed. `undo` restores the tables that changed before.
         """
-        for group in self._groups(changes):
+        for catalog, group in self._groups(changes):
             with self._fence.guard():
-                error = self._make_together(group)
+                error = self._make_together(catalog, group)
             if error is not None:
                 raise error
 
@@ -60,10 +61,10 @@ class Updates:
         while left and held:
             try:
                 with self._fence.guard():
-                    done += self._restore(left.pop()[::-1], cause)
+                    done += self._restore(*left.pop(), cause)
             except BucketwheelError as error:
                 held = False
-                cause.add_note(_left_text([change for group in left for change in group], error))
+                cause.add_note(_left_text([change for _, group in left for change in group], error))
         if done < len(self._done):
             self.all_undone = False
         if done:
@@ -71,29 +72,35 @@ class Updates:
             cause.add_note(f"restored {counted(done, 'table')} that {were} updated before the failure")
         return held
 
-    def _groups(self, changes: Sequence[TableChange]) -> list[Sequence[TableChange]]:
-        if isinstance(self._catalog, AtomicCatalog):
-            return [changes] if changes else []
-        starts = [0, *range(1, len(changes), self._writers)]
-        return [changes[start:end] for start, end in zip(starts, [*starts[1:], len(changes)], strict=True) if changes]
+    def _groups(self, changes: Sequence[TableChange]) -> list[tuple[Catalog, Sequence[TableChange]]]:
+        """Return the changes that are made together, and the catalog that makes them."""
+        groups: list[tuple[Catalog, Sequence[TableChange]]] = []
+        for catalog, part in by_member(self._catalog, changes):
+            if isinstance(catalog, AtomicCatalog):
+                groups += [(catalog, part)] if part else []
+                continue
+            starts = [0, *range(1, len(part), max(int(getattr(catalog, "writers", 1)), 1))]
+            ends = [*starts[1:], len(part)]
+            groups += [(catalog, part[start:end]) for start, end in zip(starts, ends, strict=True) if part]
+        return groups
 
-    def _make_together(self, group: Sequence[TableChange]) -> BaseException | None:
+    def _make_together(self, catalog: Catalog, group: Sequence[TableChange]) -> BaseException | None:
         """Change the tables of a group at the same time; keep what changed, and return the first error."""
-        if isinstance(self._catalog, AtomicCatalog):
+        if isinstance(catalog, AtomicCatalog):
             try:
-                tables: Sequence[CatalogTable | None] = put_all(self._catalog, group)
+                tables: Sequence[CatalogTable | None] = put_all(catalog, group)
             except BaseException as error:  # noqa: BLE001 the caller raises it
-                self._keep(group, self._shown_after(group, error))
+                self._keep(group, self._shown_after(catalog, group, error))
                 return error
             self._keep(group, tables)
             return None
-        results, interrupt = _parallel(self._catalog, group)
+        results, interrupt = _parallel(catalog, group)
         first: BaseException | None = None
         for change, result in zip(group, results, strict=True):
             if not isinstance(result, BaseException):
                 self._keep([change], [result])
                 continue
-            self._keep([change], self._shown_after([change], result))
+            self._keep([change], self._shown_after(catalog, [change], result))
             if first is None:
                 first = result
             else:
@@ -106,16 +113,18 @@ class Updates:
             if table is not None:
                 self._done.append(replace(change, table=table))
 
-    def _shown_after(self, group: Sequence[TableChange], cause: BaseException) -> list[CatalogTable | None]:
+    def _shown_after(
+        self, catalog: Catalog, group: Sequence[TableChange], cause: BaseException
+    ) -> list[CatalogTable | None]:
         """Return the tables that changed although their update failed, for example because its response was lost."""
-        refused = CatalogError if isinstance(self._catalog, AtomicCatalog) else ConcurrentPublishError
+        refused = CatalogError if isinstance(catalog, AtomicCatalog) else ConcurrentPublishError
         if isinstance(cause, refused):
             return [None] * len(group)
-        return [self._shown_after_one(change, cause) for change in group]
+        return [self._shown_after_one(catalog, change, cause) for change in group]
 
-    def _shown_after_one(self, change: TableChange, cause: BaseException) -> CatalogTable | None:
+    def _shown_after_one(self, catalog: Catalog, change: TableChange, cause: BaseException) -> CatalogTable | None:
         try:
-            shown = self._catalog.get(change.name)
+            shown = catalog.get(change.name)
         except Exception as error:  # noqa: BLE001 any error here must not hide the original one
             cause.add_note(f"cannot tell whether table {change.name!r} was changed: {error}")
             self.all_undone = False
@@ -125,17 +134,17 @@ class Updates:
             return None
         return shown if same_definition(shown, wanted) else None
 
-    def _restore(self, group: Sequence[TableChange], cause: BaseException) -> int:
-        """Restore the tables of a group; return their number, and note failures on `cause`."""
-        back = [TableChange(change.replacing, change.table) for change in group]
-        if isinstance(self._catalog, AtomicCatalog):
+    def _restore(self, catalog: Catalog, group: Sequence[TableChange], cause: BaseException) -> int:
+        """Restore the tables of a group, the last one first; return their number, and note failures on `cause`."""
+        back = [TableChange(change.replacing, change.table) for change in group[::-1]]
+        if isinstance(catalog, AtomicCatalog):
             try:
-                put_all(self._catalog, back)
+                put_all(catalog, back)
             except Exception as error:  # noqa: BLE001 the first error says why publishing failed
                 cause.add_note(f"{counted(len(back), 'table')} could not be restored: {error}")
                 return 0
             return len(back)
-        results, interrupt = _parallel(self._catalog, back)
+        results, interrupt = _parallel(catalog, back)
         failures = {
             change.name: result
             for change, result in zip(back, results, strict=True)

@@ -11,6 +11,8 @@ from bucketwheel.runs.column_statistics import ColumnStatistics
 
 # Parameter of tables that may have statistics of columns; its value is the setting that they were collected with.
 STATISTICS = "bucketwheel.column_statistics"
+# Parameter and value of Iceberg tables.
+TABLE_TYPE, ICEBERG = "table_type", "ICEBERG"
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,25 @@ class TableChange:
     @property
     def name(self) -> str:
         """The name of the table."""
+        return self.definition.name
+
+    @property
+    def definition(self) -> CatalogTable:
+        """The table to put, or the one to remove."""
         table = self.table or self.replacing
         if table is None:
             raise ValueError("a change needs a table to put or to remove")
-        return table.name
+        return table
+
+
+def is_iceberg(table: CatalogTable) -> bool:
+    """Return whether a table is an Iceberg table; catalogs mark them as PyIceberg, Spark, Trino and Athena do."""
+    return table.parameters.get(TABLE_TYPE, "").upper() == ICEBERG
+
+
+def table_key(table: CatalogTable) -> tuple[str, bool]:
+    """Return what tells the tables of a database apart: the name, of any letter case, and whether it is Iceberg's."""
+    return table.name.lower(), is_iceberg(table)
 
 
 def same_version(current: CatalogTable | None, expected: CatalogTable | None) -> bool:

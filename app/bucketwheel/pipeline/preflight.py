@@ -71,17 +71,19 @@ class Preflight:
         self._check(self._look_at_backends)
 
     def check_tables(self, manifest: Manifest) -> None:
-        """Check that no table of a publishing stage belongs to another program or dataset.
+        """Check that no table of a publishing stage belongs to another program or dataset, or is of another kind.
 
         Raises:
             ForeignTableError: one does.
         """
-        catalog = self.services.settings.catalog
+        services, catalog = self.services, self.services.settings.catalog
         names = [
-            f"{prefixes(catalog)[stage]}{table.name}" for stage in self._publishing for table in manifest.split.tables
+            (f"{prefixes(catalog)[stage]}{table.name}", False)
+            for stage in self._publishing
+            for table in manifest.split.tables
         ]
-        if names and not catalog.adopt:
-            self._check(lambda: check_owned(self.services.catalog(), names, self.services.dataset))
+        if names:
+            self._check(lambda: check_owned(services.catalog(), names, services.dataset, catalog.adopt))
 
     @property
     def _publishing(self) -> list[str]:

@@ -25,6 +25,7 @@ from bucketwheel.catalogs.live_record import record_shown
 from bucketwheel.catalogs.publish import record_catalog, record_replaced
 from bucketwheel.catalogs.updates import Updates
 from bucketwheel.contracts import CatalogTable, Progress, Services, TableChange
+from bucketwheel.contracts.catalog import table_key
 from bucketwheel.errors import BucketwheelError, MissingDependencyError, SelectionError, StorageError
 from bucketwheel.formatting import counted, listed
 from bucketwheel.lease import read_holder
@@ -94,12 +95,13 @@ def publications(
     holder = read_holder(runs.metadata_directory(dataset), runs.storage)
     running = holder is not None and holder.may_work_on(holder.run_id or "", system().clock.now())
     shown = tables()
-    known = None if shown is None else {table.name.lower(): table for table in shown}
+    known = None if shown is None else {table_key(table): table for table in shown}
     return [Publication(record, None if known is None else _changed(record, known), running) for record in left]
 
 
-def _changed(record: PublicationRecord, known: dict[str, CatalogTable]) -> int:
-    return sum(state_of(change, known.get(change.after.name.lower())) == "after" for change in record.tables)
+def _changed(record: PublicationRecord, known: dict[tuple[str, bool], CatalogTable]) -> int:
+    shown = ((change, known.get(table_key(change.after.table()))) for change in record.tables)
+    return sum(state_of(change, current) == "after" for change, current in shown)
 
 
 def settle(services: Services) -> None:
@@ -134,8 +136,8 @@ def settle(services: Services) -> None:
 def _settle(services: Services, record: PublicationRecord) -> str:
     """Finish or undo one publication; return what was done."""
     with services.fence.guard():
-        known = {table.name.lower(): table for table in services.catalog().tables()}
-        shown = [(change, known.get(change.after.name.lower())) for change in record.tables]
+        known = {table_key(table): table for table in services.catalog().tables()}
+        shown = [(change, known.get(table_key(change.after.table()))) for change in record.tables]
         manifest, problem = _finishable(services, record)
         changes = _changes(services, shown, "after" if manifest else "before")
         total, own = counted(len(shown), "table"), [each for each in shown if state_of(*each) != "other"]
