@@ -15,7 +15,7 @@ FLOOR_TESTS := tests/unit tests/contracts tests/runs tests/badinput tests/s3 tes
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint prose types unit unit-all unit-python spark unit-floor floor bench clean venv linters
-.PHONY: audit simulate audit-offline docs site e2e containers interop images images-offline digests archive locks
+.PHONY: audit simulate audit-offline docs site e2e containers interop readers images images-offline digests archive locks
 
 ##@ Use
 demo: .venv-demo/installed ## Create sample data, run the pipeline, join three bucketed tables, write a report
@@ -41,7 +41,7 @@ test: venv floor linters ## Run all tests; those that read or write data also wi
 simulate: venv ## Simulate concurrent commands with faults: SEEDS=20000 schedules, or SEED=123 to see one in words
 	PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
 
-interop: venv ## Run the tests that read tables with Trino (part of `test`; needs Java 24+, LocalStack, Maven)
+interop: venv readers ## Run the tests that read tables with Trino, Spark and DuckDB (part of `test`; needs Java 17 and 24+, LocalStack, Maven)
 	$(BIN)/pytest integration/interop $(PYTEST_ARGS)
 
 containers: venv floor ## Run the tests that need Docker (part of `test`); skip them if there is no Docker
@@ -107,7 +107,7 @@ bench: venv ## Measure speed and memory against other tools; print a table, writ
 	$(BIN)/python -m integration.benchmarks $(BENCH_ARGS)
 
 clean: ## Delete environments, build results and caches
-	rm -rf .venv .venv-audit .venv-demo .venv-floor .venv-lint .venv-python3.* build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
+	rm -rf .venv .venv-audit .venv-demo .venv-floor .venv-lint .venv-python3.* .venv-readers build dist htmlcov .coverage .coverage.* .*_cache app/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Containers
@@ -129,6 +129,7 @@ archive: ## Build build/bucketwheel-venv.tar.gz for Glue's --python-virtual-env 
 ##@ Environments
 venv: .venv/installed ## Create .venv with all packages at the versions in constraints.txt
 linters: .venv-lint/installed ## Create .venv-lint with checkov, whose dependencies conflict with ours
+readers: .venv-readers/installed ## Create .venv-readers with Spark 4.1 and a DuckDB that reads Iceberg tables
 floor: .venv-floor/installed ## Create .venv-floor with pyarrow and numpy at the versions of Glue 5.0
 
 # What a user of the embedded default needs, without test tools, boto3 and Spark.
@@ -142,6 +143,11 @@ floor: .venv-floor/installed ## Create .venv-floor with pyarrow and numpy at the
 
 .venv-floor/installed: pyproject.toml constraints-floor.txt
 	$(PYTHON) integration/environment.py .venv-floor constraints-floor.txt --extras aws,cli,duckdb,iceberg,report,spark,trino --groups test
+	touch $@
+
+.venv-readers/installed: constraints-tools.txt
+	$(PYTHON) integration/environment.py .venv-readers constraints-tools.txt --quiet \
+	  --packages duckdb,duckdb-extension-avro,duckdb-extension-iceberg,pyspark
 	touch $@
 
 .venv-lint/installed: constraints-lint.txt

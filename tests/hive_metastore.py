@@ -1,15 +1,9 @@
-"""A Hive metastore in the memory of a Spark session, with tables as the Glue catalog would have them."""
+"""A Hive metastore in the memory of a Spark session. Imports neither Bucketwheel nor what it needs, for any Spark."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-
-from bucketwheel.catalogs.glue_table import new_input
-from bucketwheel.catalogs.publish import definitions
-from bucketwheel.pipeline.services import RunRequest, make_services
-from bucketwheel.runs.manifest import Manifest
-from bucketwheel.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -25,14 +19,6 @@ METASTORE_SETTINGS = {
     "spark.driver.host": "127.0.0.1",
     "spark.ui.enabled": "false",
 }
-
-
-def table_inputs(manifest: Manifest, settings: Settings) -> Iterator[dict[str, Any]]:
-    """Yield what the Glue catalog would send AWS for the tables of a run, in the form of `TableInput`."""
-    catalog = settings.catalog.model_copy(update={"kind": "glue", "path": None})
-    glue = settings.model_copy(update={"catalog": catalog})
-    services = make_services(glue, RunRequest(manifest.dataset), lambda _: None)
-    yield from map(new_input, definitions(manifest, services, ""))
 
 
 class Metastore:

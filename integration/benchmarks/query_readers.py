@@ -28,7 +28,8 @@ from bucketwheel.kernel.layout import standard_name
 from bucketwheel.pipeline.run import run
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.settings import Settings
-from hive_metastore import METASTORE_SETTINGS, Metastore, table_inputs
+from glue_inputs import table_inputs
+from hive_metastore import METASTORE_SETTINGS, Metastore
 
 WIDE = "infobase_attributes"
 KEY = "customer_user_id"

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from integration.interop.trino_install import NotInstalledError, java, trino_home
+from integration.interop.maven import NotInstalledError
+from integration.interop.trino_install import java, trino_home
 
 from .data import Data, sample
 from .measure import OUT, ROOT, Run, Task, bucketwheel, environment, last_line, measure, module, require_disk

@@ -15,8 +15,9 @@ from bucketwheel.sample import SampleSpec, write_sample
 
 from .aws_process import aws_process
 from .lake import Lake
+from .maven import NotInstalledError
 from .people_tables import WIDE, PeopleTables
-from .trino_install import NotInstalledError, java, trino_home
+from .trino_install import java, trino_home
 from .trino_server import trino_process
 
 BUCKET = "lake"

@@ -12,16 +12,12 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
+from .maven import ROOT, NotInstalledError, fetch
+
 # The last release whose server is on Maven Central.
 VERSION = 476
 OLDEST_JAVA = 24
-ROOT = Path(__file__).resolve().parents[2]
-_WANTED = re.compile(r"(lib|plugin/hive)/(?!hdfs/)")
-_FETCH_SECONDS = 1800
-
-
-class NotInstalledError(Exception):
-    """A program is missing on this machine; the message names it and its source."""
+_WANTED = re.compile(r"(lib|plugin/hive|plugin/iceberg)/(?!hdfs/)")
 
 
 def java() -> Path:
@@ -62,7 +58,7 @@ def trino_home(build: Path = ROOT / "build") -> Path:
     Raises:
         NotInstalledError: the download failed.
     """
-    home = build / f"trino-{VERSION}"
+    home = build / f"trino-server-{VERSION}"
     if not home.exists():
         partial = home.with_name(f"{home.name}.partial-{os.getpid()}")
         try:
@@ -79,21 +75,12 @@ def trino_home(build: Path = ROOT / "build") -> Path:
 
 
 def _fetched(directory: Path) -> Path:
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise NotInstalledError(f"there is no Maven, which fetches the server of Trino {VERSION}: install maven")
-    directory.mkdir(parents=True)
     print(f"fetching Trino {VERSION} from Maven Central (800 MB)", file=sys.stderr)
-    options = [f"-Dartifact=io.trino:trino-server:{VERSION}:tar.gz", f"-DoutputDirectory={directory}"]
-    command = [maven, "-q", "-B", "dependency:copy", *options, "-Dmdep.useBaseVersion=true"]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
-    if done.returncode:
-        raise NotInstalledError(f"Maven cannot fetch Trino {VERSION}: {done.stdout.strip()[-500:]}")
-    return directory / f"trino-server-{VERSION}.tar.gz"
+    return fetch(f"io.trino:trino-server:{VERSION}:tar.gz", directory)
 
 
 def unpack(archive: Path, directory: Path) -> None:
-    """Unpack the fifth of the archive that the Hive connector needs, then delete the archive."""
+    """Unpack the fifth of the archive that the connectors for Hive and Iceberg need, then delete the archive."""
     # Most of the files wanted are hard links to files of other plug-ins that come before them.
     sources: dict[str, list[Path]] = {}
     with tarfile.open(archive, "r|gz") as members:

@@ -22,6 +22,8 @@ from .trino_install import java, trino_home
 CATALOG = "hive"
 # The same tables, but Trino's own CTAS may write as many buckets in one statement as it likes.
 UNLIMITED = "unlimited"
+# Iceberg tables of the same Glue catalog.
+ICEBERG = "iceberg"
 _START_SECONDS = 300
 _READY = "ready"
 
@@ -148,20 +150,14 @@ def _write_configuration(etc: Path, port: int, glue: str, s3: str, bucket: str, 
         "http-server.http.port": port,
         "discovery.uri": f"http://127.0.0.1:{port}",
     }
-    hive = {
-        "connector.name": "hive",
-        "hive.metastore": "glue",
+    metastore = {
         "hive.metastore.glue.region": "us-east-1",
         "hive.metastore.glue.endpoint-url": glue,
         "hive.metastore.glue.aws-access-key": "testing",
         "hive.metastore.glue.aws-secret-key": "testing",
         "hive.metastore.glue.default-warehouse-dir": f"s3://{bucket}/warehouse/",
-        "hive.non-managed-table-writes-enabled": "true",
-        # Tests of statistics turn them on for a query; reading them costs time.
-        "hive.table-statistics-enabled": "false",
-        # Trino would show those of the previous run for 5 minutes.
-        "hive.metastore-stats-cache-ttl": "0s",
-        "hive.collect-column-statistics-on-write": "false",
+    }
+    files = {
         "fs.native-s3.enabled": "true",
         "s3.endpoint": s3,
         "s3.region": "us-east-1",
@@ -171,10 +167,24 @@ def _write_configuration(etc: Path, port: int, glue: str, s3: str, bucket: str, 
         "fs.native-local.enabled": "true",
         "local.location": disk,
     }
+    hive = {
+        "connector.name": "hive",
+        "hive.metastore": "glue",
+        **metastore,
+        "hive.non-managed-table-writes-enabled": "true",
+        # Tests of statistics turn them on for a query; reading them costs time.
+        "hive.table-statistics-enabled": "false",
+        # Trino would show those of the previous run for 5 minutes.
+        "hive.metastore-stats-cache-ttl": "0s",
+        "hive.collect-column-statistics-on-write": "false",
+        **files,
+    }
+    iceberg = {"connector.name": "iceberg", "iceberg.catalog.type": "glue", **metastore, **files}
     _write(etc / "config.properties", general)
     _write(etc / "log.properties", {"io.trino": "WARN"})
     _write(etc / "catalog" / f"{CATALOG}.properties", hive)
     _write(etc / "catalog" / f"{UNLIMITED}.properties", {**hive, "hive.max-partitions-per-writers": "100000"})
+    _write(etc / "catalog" / f"{ICEBERG}.properties", iceberg)
 
 
 def _write(path: Path, properties: Mapping[str, object]) -> None:
@@ -196,7 +206,7 @@ def _wait(server: Trino, process: subprocess.Popen[bytes], bucket: str) -> None:
             raise RuntimeError(f"Trino does not start: {cause}\n{server.log.read_text(errors='replace')[-4000:]}")
         time.sleep(0.5)
     # Trino silently drops a catalog that has an unknown property.
-    assert {CATALOG, UNLIMITED} <= catalogs, catalogs
+    assert {CATALOG, UNLIMITED, ICEBERG} <= catalogs, catalogs
 
 
 def _write_and_read(server: Trino, bucket: str, number: int) -> list[list[Any]]:

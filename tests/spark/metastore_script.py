@@ -2,8 +2,9 @@
 
 metastore_script.py QUESTIONS ANSWERS
 
-QUESTIONS is JSON: `tables` in the form of Glue's `TableInput`, and `queries` with their SQL and settings. ANSWERS is
-a pickled dictionary. The metastore is Hive's own, in the memory of this process.
+QUESTIONS is JSON: `tables` in the form of Glue's `TableInput`, `queries` with their SQL and settings, and optionally
+`settings` of the session. ANSWERS is a pickled dictionary. The metastore is Hive's own, in the memory of this
+process.
 """
 
 from __future__ import annotations
@@ -48,19 +49,27 @@ def ask(session: SparkSession, sql: str, settings: dict[str, str]) -> dict[str, 
         session.conf.set(name, value)
     frame: Any = session.sql(sql)
     plan = frame._jdf.queryExecution().executedPlan().toString()
+    files = None
     try:
         rows = plain(frame.collect())
+        files = files_read(frame)
     except Exception as error:  # noqa: BLE001 the test looks at it
         rows = str(error)
     for name in settings:
         session.conf.unset(name)
-    return {"columns": frame.columns, "plan": plan, "rows": rows}
+    return {"columns": frame.columns, "plan": plan, "rows": rows, "files": files}
+
+
+def files_read(frame: Any) -> int | None:
+    """Return how many data files of an Iceberg table a query without exchange has read; None for other tables."""
+    metric = frame._jdf.queryExecution().executedPlan().collectLeaves().apply(0).metrics().get("resultDataFiles")
+    return int(metric.get().value()) if metric.isDefined() else None
 
 
 def main() -> None:
     questions = json.loads(Path(sys.argv[1]).read_text())
     builder: Any = SparkSession.builder
-    for name, value in _SETTINGS.items():
+    for name, value in {**_SETTINGS, **questions.get("settings", {})}.items():
         builder = builder.config(name, value)
     session: SparkSession = builder.master("local[1]").getOrCreate()
     session.sql(f"CREATE DATABASE {DATABASE}")

@@ -18,7 +18,7 @@ from all_types import all_types
 from bucketwheel.pipeline.run import run
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.settings import Settings
-from hive_metastore import table_inputs
+from glue_inputs import table_inputs
 from project import environment
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.xdist_group("metastore")]
