@@ -65,6 +65,7 @@ def plan(
                     "drift": None if plan.drift is None else plan.drift.model_dump(),
                     "refused": plan.obstacles,
                     "accept": dict(part.accept for part in plan.refusals),
+                    "advice": plan.advice.document(),
                     "withdrawn": [mark.model_dump(exclude={"inputs"}) for mark in plan.withdrawals],
                     "warnings": plan.warnings,
                 }

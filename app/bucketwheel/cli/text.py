@@ -54,34 +54,44 @@ def project_text(project: NewProject) -> str:
 
 
 def plan_text(plan: Plan) -> str:
-    """Return the plan as text: input, layout, one row per table, cost and warnings."""
+    """Return the plan as text: input, layouts, one row per table, advice, cost and warnings."""
     columns = {part.name: len(part.columns) for part in plan.split.tables}
-    rows = [
-        (
-            t.name,
-            columns[t.name],
-            f"{plan.discover.rows:,}",
-            size_text(t.bytes),
-            f"{t.files:,}",
-            size_text(t.bytes / t.files),
-        )
-        for t in plan.size.tables
+    layouts = plan.size.layouts
+    schemes = [
+        f"{layout.name}: " * bool(layout.name)
+        + f"{counted(layout.bucket_count, 'bucket' if layout.bucketed else 'file')} per table, hash {layout.hash}"
+        for layout in layouts
     ]
-    total = sum(t.bytes for t in plan.size.tables)
-    files = sum(t.files for t in plan.size.tables)
-    layout = f"{counted(plan.size.bucket_count, 'bucket' if plan.size.bucketed else 'file')} per table"
     lines = [
         f"{one_line(plan.dataset)}, snapshot {plan.discover.snapshot_dt}: {counted(plan.discover.rows, 'row')} in "
         f"{counted(len(plan.discover.files), 'file')}, {size_text(plan.discover.bytes)}",
-        f"stages: {', '.join(plan.stages)}; {layout}, hash {plan.size.hash}",
+        f"stages: {', '.join(plan.stages)}; {'; '.join(schemes)}",
         f"reads {size_text(plan.size.bytes_to_read)} in {counted(len(plan.size.slices), 'slice')}, "
-        f"writes about {size_text(total)} in {counted(files, 'file')}",
-        "",
-        table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows, ("rows", "columns", "bytes/file")),
+        f"writes about {size_text(sum(t.bytes for part in layouts for t in part.tables))} in "
+        f"{counted(sum(t.files for part in layouts for t in part.tables), 'file')}",
     ]
+    for layout in layouts:
+        rows = [
+            (
+                t.name,
+                columns[t.name],
+                f"{plan.discover.rows:,}",
+                size_text(t.bytes),
+                f"{t.files:,}",
+                size_text(t.bytes / t.files),
+            )
+            for t in layout.tables
+        ]
+        lines += ["", *([f"layout {layout.name}, tables {layout.prefix}*"] if len(layouts) > 1 else [])]
+        lines.append(
+            table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows, ("rows", "columns", "bytes/file"))
+        )
+    if plan.advice.readers:
+        lines += ["", table(("reader", "tables", "uses", "reason"), plan.advice.rows())]
     lines += [] if plan.drift is None else ["", *drift_lines(plan.drift)]
     lines += [f"run will refuse: {one_line(text)}" for text in plan.obstacles]
     lines += [] if plan.cost is None else ["", *cost_lines(plan.cost, "about")]
+    lines += [f"advice: {one_line(text)}" for text in plan.advice.lines]
     return "\n".join([*lines, *(f"warning: {one_line(text)}" for text in plan.warnings)])
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from bucketwheel import plugins
 from bucketwheel.contracts import Services
+from bucketwheel.contracts.executor import WRITERS
 from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.formatting import counted, html_list, html_table, size_text
 from bucketwheel.pipeline.fingerprint import fingerprint, inputs_of
+from bucketwheel.pipeline.layout_advice import Advice, EarlierRun, Key, PlannedLayout, advise
 from bucketwheel.pipeline.rejections import checks_limits
 from bucketwheel.pipeline.select_run import marks_of, same_run
 from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages
@@ -24,6 +27,8 @@ from bucketwheel.stages.drift_limits import Refusal, beyond_limits
 _PLANNING = ("discover", "split", "size")
 # Maximum number of earlier runs to read for the estimate of the duration.
 _MOST_EARLIER = 5
+# Maximum number of datasets whose layouts are compared.
+_MOST_DATASETS = 10
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Plan:
 
     `drift` is the difference from the published run as far as the manifests tell; None if nothing is published.
     `refusals` are the limits of `quality` for which `run` refuses the snapshot, `withdrawals` the marks of rollbacks.
+    `advice` recommends layouts for the configured readers.
     `cost` is None if the configured platform has no price. `unread` names earlier runs that could not be read.
     """
 
@@ -45,6 +51,7 @@ class Plan:
     unread: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     withdrawals: tuple[Withdrawal, ...] = ()
+    advice: Advice = Advice()
 
     @property
     def obstacles(self) -> tuple[str, ...]:
@@ -58,8 +65,9 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings of the three stages and of earlier runs that could not be read."""
-        return (*self.discover.warnings, *self.split.warnings, *self.size.warnings, *self.unread)
+        """Warnings of the three stages, about the layouts, and of earlier runs that could not be read."""
+        stages = (*self.discover.warnings, *self.split.warnings, *self.size.warnings)
+        return (*stages, *self.advice.warnings, *self.unread)
 
     def _repr_html_(self) -> str:
         """Return the tables, the changes and the warnings for a notebook."""
@@ -70,6 +78,7 @@ class Plan:
             f"{counted(len(rows), 'table')}"
         )
         parts = [html_table(("table", "columns", "bytes (estimate)", "files"), rows, title)]
+        parts += [self.advice._repr_html_()]
         parts += [] if self.drift is None else [self.drift._repr_html_()]
         texts = [*(f"run will refuse this snapshot: {text}" for text in self.obstacles)]
         return "".join([*parts, html_list([*texts, *(f"warning: {text}" for text in self.warnings)])])
@@ -96,6 +105,7 @@ def plan(settings: Settings, request: RunRequest) -> Plan:
     checked = checks_limits(stages) and same_run(manifest, services) is None
     refused = beyond_limits(manifest, drift, settings.quality) if drift and checked else ()
     earlier, unread = _earlier(services)
+    advice = _advice(manifest, services, stages, unread)
     return Plan(
         dataset=request.dataset,
         stages=tuple(stages),
@@ -107,6 +117,7 @@ def plan(settings: Settings, request: RunRequest) -> Plan:
         unread=(*not_compared, *unread),
         refusals=tuple(refused),
         withdrawals=tuple(marks_of(manifest, services)),
+        advice=advice,
     )
 
 
@@ -131,3 +142,55 @@ def _earlier(services: Services) -> tuple[list[Manifest], list[str]]:
         return list(islice(runs, _MOST_EARLIER)), unread
     except StorageError as error:
         return [], [f"cost estimated without earlier runs: {error}"]
+
+
+def _advice(manifest: Manifest, services: Services, stages: Sequence[str], unread: list[str]) -> Advice:
+    """Return recommendations for the layouts of a run, compared with those of earlier runs."""
+    settings, snapshot = services.settings, manifest.discover
+    names = [services.dataset, *(name for name in settings.datasets if name != services.dataset)]
+    previous, *others = (_newest_run(name, services, unread) for name in names[:_MOST_DATASETS])
+    return advise(
+        planned_layouts(manifest.size, settings),
+        settings.readers,
+        snapshot.rows,
+        _keys(manifest),
+        max((column.null_count or 0 for column in snapshot.columns if column.name in snapshot.keys), default=0),
+        WRITERS.get(settings.ctas.method) if "ctas" in stages else None,
+        previous,
+        [run for run in others if run],
+    )
+
+
+def planned_layouts(size: SizeResult, settings: Settings) -> list[PlannedLayout]:
+    """Return the layouts of a run, with the estimated sizes of their tables."""
+    return [
+        PlannedLayout(
+            name=layout.name,
+            prefix=settings.catalog.final_prefix if layout.prefix is None else layout.prefix,
+            hash=layout.hash,
+            buckets=layout.bucket_count,
+            bucketed=layout.bucketed,
+            sort=layout.sort,
+            largest=max(table.bytes for table in layout.tables),
+            bytes=sum(table.bytes for table in layout.tables),
+            files=sum(table.files for table in layout.tables),
+        )
+        for layout in size.layouts
+    ]
+
+
+def _newest_run(dataset: str, services: Services, unread: list[str]) -> EarlierRun | None:
+    """Return the newest finished run of a dataset that wrote buckets; None if there is none, or it cannot be read."""
+    try:
+        for run in services.runs.newest_first(dataset, unreadable=lambda _: None):
+            if run.status == "finished" and {"discover", "split", "size", "bucket"} <= run.stages.keys():
+                layouts = tuple(planned_layouts(run.size, services.settings))
+                return EarlierRun(dataset, run.run_id, _keys(run), layouts)
+    except StorageError as error:
+        unread.append(f"layouts not compared with dataset {dataset}: {error}")
+    return None
+
+
+def _keys(manifest: Manifest) -> tuple[Key, ...]:
+    names = (mapping.name for mapping in manifest.split.keys)
+    return tuple(zip(names, manifest.discover.key_types, strict=True))
