@@ -165,8 +165,21 @@ def config(config: Configuration, output: str) -> None:
 )
 @click.option("--key", metavar="COLUMN", help="Key column; several are separated by commas.")
 @click.option("--dataset", metavar="NAME", help="Name of the dataset; default from the source.")
+@click.option(
+    "--readers",
+    metavar="NAMES",
+    help="Services that query the tables, separated by commas: athena, trino, clean_rooms, spark, glue, emr, duckdb; "
+    "default from the catalog.",
+)
 @set_option
-def init(directory: str, source: str | None, key: str | None, dataset: str | None, overrides: Overrides) -> None:
+def init(
+    directory: str,
+    source: str | None,
+    key: str | None,
+    dataset: str | None,
+    readers: str | None,
+    overrides: Overrides,
+) -> None:
     """Write the configuration and the mapping of a new project, proposed from its source.
 
     DIR is the project, by default this directory. Nothing in it is overwritten.
@@ -174,6 +187,8 @@ def init(directory: str, source: str | None, key: str | None, dataset: str | Non
     from bucketwheel import api
     from bucketwheel.cli.text import project_text
 
+    if readers is not None:
+        overrides = [*overrides, ("readers", [name.strip() for name in readers.split(",")], "--readers")]
     echo(project_text(api.init(directory, source, key, dataset, overrides)))
 
 

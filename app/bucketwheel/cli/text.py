@@ -40,6 +40,8 @@ def project_text(project: NewProject) -> str:
     if project.tables:
         tables = ", ".join(f"{name} ({counted(len(columns), 'column')})" for name, columns in project.tables.items())
         lines.append(f"{counted(len(project.tables), 'table')}: {tables}")
+    layouts = " and ".join(f"{layout.prefix}* ({layout.hash})" for layout in project.layouts)
+    lines.append(f"readers: {', '.join(project.readers) or 'none named'}; names of tables: {layouts}")
     lines += [f"warning: left out column {name!r}: {reason}" for name, reason in project.refused.items()]
     lines += [f"wrote {os.path.normpath(path)}" for path in project.files]
     if project.tables:

@@ -16,7 +16,7 @@ from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.pipeline.propose import mapping_text, propose_tables
 from bucketwheel.pipeline.services import RunRequest, make_services
-from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.settings import DatasetSettings, Layout, Settings, resolved_layouts
 from bucketwheel.settings.names import name_problem
 from bucketwheel.settings.partition import DEFAULT, FLAT, Partition, dated_pattern
 from bucketwheel.settings.writing import BASE, base_text, nested, write_new
@@ -37,8 +37,12 @@ _COMMENTS = """\
 # target: s3://bucket/prefix       # tables and run metadata (default: ./out)
 # catalog: {kind: glue, path: null, database: analytics}
 # buckets: {count: 256}            # files per table, the same in every dataset and month (default: by size)
+# readers: [athena, clean_rooms]   # services that query the tables; they decide the layouts
 #
 """
+# Readers of the tables of a catalog, unless the configuration names its readers or its layouts.
+_READERS = {"duckdb": ("duckdb",), "glue": ("athena",)}
+_LAYOUTS = ("readers", "layouts", "buckets.hash")
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class NewProject:
         partition: Directory of a snapshot below the source.
         snapshot_dt: Date of the newest snapshot.
         keys: The key columns.
+        readers: Services that query the tables.
+        layouts: Layouts that serve the readers.
         tables: Columns of each proposed table.
         refused: Columns outside of the mapping, with the reason.
         files: The written files.
@@ -63,6 +69,8 @@ class NewProject:
     partition: str
     snapshot_dt: str
     keys: tuple[str, ...]
+    readers: tuple[str, ...]
+    layouts: tuple[Layout, ...]
     tables: Mapping[str, Sequence[str]]
     refused: Mapping[str, str]
     files: tuple[Path, ...]
@@ -126,13 +134,26 @@ def init(
         entry["partition"] = partition
     if storage.exists(join(snapshot, _MARKER)):
         entry["complete_marker"] = _MARKER
-    document = nested(given)
+    readers = settings.readers
+    if not given.keys() & _LAYOUTS:
+        readers = _READERS.get(settings.catalog.kind, ())
+    document = nested({**given, "readers": list(readers)})
     document["datasets"] = {**document.get("datasets", {}), name: entry}
     texts[base] = base_text(document, _COMMENTS)
     with wrap_os_errors(str(directory), "write to"):
         write_new(texts)
     return NewProject(
-        directory, name, location, Partition.parse(partition).text, snapshot_dt, keys, tables, refused, tuple(texts)
+        directory=directory,
+        dataset=name,
+        source=location,
+        partition=Partition.parse(partition).text,
+        snapshot_dt=snapshot_dt,
+        keys=keys,
+        readers=readers,
+        layouts=resolved_layouts(settings.model_copy(update={"readers": readers})),
+        tables=tables,
+        refused=refused,
+        files=tuple(texts),
     )
 
 
