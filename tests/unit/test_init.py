@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def test_init_writes_configuration_that_runs(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == (
         "people: newest snapshot 2026-01-31 of people (directories snapshot_dt=YYYY-MM-DD), key person_id\n"
         "2 tables: people (1 column), finance (2 columns)\n"
+        "readers: duckdb; names of tables: bucketed_* (hive_v1)\n"
         "wrote mapping.csv\n"
         "wrote conf/base.yaml\n"
         "Edit mapping.csv to move columns to other tables. Then:\n"
@@ -60,12 +62,35 @@ def test_init_writes_configuration_that_runs(capsys: pytest.CaptureFixture[str])
         "  bucketwheel run people\n"
     )
     assert yaml.safe_load(Path("conf/base.yaml").read_text()) == {
+        "readers": ["duckdb"],
         "datasets": {"people": {"source": "people", "key": "person_id", "mapping": "mapping.csv"}},
     }
     assert Path("mapping.csv").read_text() == "table,column\npeople,age\nfinance,finance_1\nfinance,finance_2\n"
     assert run("plan", "people") == 0
     assert run("run", "people") == 0
     assert "people: run 2026-01-31-" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "readers", "tables"),
+    [
+        (("--readers", "athena, clean_rooms"), ["athena", "clean_rooms"], "bucketed_* (hive_v1) and spark_* (spark)"),
+        (("--readers", "emr"), ["emr"], "bucketed_* (spark)"),
+        (("--readers", "trino", "--set", "catalog.final_prefix=t_"), ["trino"], "t_* (hive_v1)"),
+        (("--set", "catalog.kind=glue", "--set", "catalog.path=null"), ["athena"], "bucketed_* (hive_v1)"),
+        # The configuration decides the layout itself.
+        (("--set", "buckets.hash=spark"), None, "bucketed_* (spark)"),
+        (("--readers", ""), None, "bucketed_* (hive_v1)"),
+    ],
+)
+def test_init_takes_layouts_from_readers(
+    capsys: pytest.CaptureFixture[str], words: Sequence[str], readers: list[str] | None, tables: str
+) -> None:
+    put("people/snapshot_dt=2026-01-31")
+    assert run("init", "--key", "person_id", *words) == 0
+    names = ", ".join(readers or ["none named"])
+    assert f"\nreaders: {names}; names of tables: {tables}\n" in capsys.readouterr().out
+    assert yaml.safe_load(Path("conf/base.yaml").read_text()).get("readers") == readers
 
 
 def test_init_in_other_directory_keeps_paths_right(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
@@ -78,6 +103,7 @@ def test_init_in_other_directory_keeps_paths_right(capsys: pytest.CaptureFixture
     assert settings == {
         "buckets": {"count": 4},
         "catalog": {"database": "analytics"},
+        "readers": ["duckdb"],
         "datasets": {
             "people": {
                 "source": "../raw",
@@ -146,6 +172,11 @@ def test_init_on_a_snapshot_takes_the_directory_above(here: Path, source: str) -
         (("--key", "person_id", "--dataset", "++"), 2, "--dataset '++' needs a letter or digit in its name"),
         (("--key", "person_id", "--dataset", "../x"), 2, "--dataset '../x': the name must not contain / or"),
         (("--key", "person_id", "--set", "buckets.cuont=3"), 2, "did you mean 'count'?"),
+        (
+            ("--key", "person_id", "--readers", "athena,cleanrooms"),
+            2,
+            "not 'cleanrooms'; did you mean 'clean_rooms'?",
+        ),
     ],
 )
 def test_init_with_bad_input_writes_nothing(
@@ -239,7 +270,7 @@ def test_new_configuration_repeats_no_default() -> None:
     api.init(key="person_id", overrides=given, environ={})
     document = yaml.safe_load(Path("conf/base.yaml").read_text())
     assert document.pop("datasets")
-    assert document == {"quality": {"null_keys": "warn"}}
+    assert document == {"quality": {"null_keys": "warn"}, "readers": ["duckdb"]}
 
 
 def test_init_keeps_other_datasets_that_were_given() -> None:

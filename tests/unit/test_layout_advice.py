@@ -53,22 +53,22 @@ def test_reader_gets_the_layout_that_serves_it(
     [
         # Production: tables of 17 to 34 GB.
         (34 * GB, 256, 256, ""),
-        (17 * GB, 256, 128, "average 66.4 MB; 128 give files of 132.8 MB"),
+        (17 * GB, 256, 128, "layout hive: 128 buckets instead of 256, for files of 132.8 MB instead of 66.4 MB"),
         (17 * GB, 128, 128, ""),
         (34 * GB, 64, 64, ""),
-        (34 * GB, 16, 256, "average 2.1 GB; with 256 they have 132.8 MB, and more tasks"),
+        (34 * GB, 16, 256, "256 buckets instead of 16, for files of 132.8 MB instead of 2.1 GB, so that more tasks"),
         # Measured in Spark: 256 buckets of 0.26 MB, 64 of 1 MB, 16 of 4 MB.
         (
             67e6,
             256,
             1,
-            "one sorted file per table (67.0 MB) is enough (measured in Spark, files of 0.26 MB: joins took",
+            "1 bucket instead of 256, for files of 67.0 MB instead of 261.7 kB (measured in Spark: with files of 0",
         ),
-        (67e6, 64, 1, "files of 1 MB: joins took 0.56 times the CPU"),
-        (67e6, 16, 1, "files of 4 MB: joins took 0.25 times the CPU"),
-        (2 * GB, 64, 16, "average 31.2 MB; 16 give files of 125.0 MB"),
+        (67e6, 64, 1, "with files of 1 MB, joins took 0.56 times the CPU"),
+        (67e6, 16, 1, "with files of 4 MB, joins took 0.25 times the CPU"),
+        (2 * GB, 64, 16, "16 buckets instead of 64, for files of 125.0 MB instead of 31.2 MB"),
         (1, 1, 1, ""),
-        (0, 4, 1, "one sorted file per table (0 B) is enough"),
+        (0, 4, 1, "1 bucket instead of 4, for files of 0 B instead of 0 B"),
     ],
 )
 def test_bucket_count_is_recommended_by_size(largest: float, buckets: int, recommended: int, words: str) -> None:

@@ -188,7 +188,10 @@ def init(
     from bucketwheel.cli.text import project_text
 
     if readers is not None:
-        overrides = [*overrides, ("readers", [name.strip() for name in readers.split(",")], "--readers")]
+        overrides = [
+            *overrides,
+            ("readers", [name.strip() for name in readers.split(",") if name.strip()], "--readers"),
+        ]
     echo(project_text(api.init(directory, source, key, dataset, overrides)))
 
 

@@ -86,7 +86,9 @@ def plan_text(plan: Plan) -> str:
         ]
         lines += ["", *([f"layout {layout.name}, tables {layout.prefix}*"] if len(layouts) > 1 else [])]
         lines.append(
-            table(("table", "columns", "rows", "bytes", "files", "bytes/file"), rows, ("rows", "columns", "bytes/file"))
+            table(
+                ("table", "columns", "rows", "bytes", "files", "bytes/file"), rows, ("rows", "columns", "bytes/file")
+            )
         )
     if plan.advice.readers:
         lines += ["", table(("reader", "tables", "uses", "reason"), plan.advice.rows())]

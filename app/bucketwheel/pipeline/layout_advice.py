@@ -44,6 +44,7 @@ _BUCKETS: Mapping[Family, Mapping[str, str]] = {
 # The hash to configure for readers that use no buckets of the configured layouts.
 _BEST: Mapping[Family, str] = {"trino": "hive_v1", "athena": "hive_v1", "spark": "spark"}
 _HASHES = {"hive": "Hive's", "spark": "Spark's", "iceberg": "Iceberg's"}
+# Files of these bytes serve all readers.
 _SMALLEST_FILE, _LARGEST_FILE = 100 * 10**6, 10**9
 # Joins in Spark, with files of these bytes, took this share of the CPU of unbucketed tables.
 _MEASURED = ((500_000, 1.7, "0.26 MB"), (2_000_000, 0.56, "1 MB"), (8_000_000, 0.25, "4 MB"))
@@ -217,34 +218,26 @@ def _served(reader: str, layouts: Sequence[PlannedLayout]) -> ReaderAdvice:
 
 
 def _bucket_advice(layout: PlannedLayout, writers: int | None) -> BucketAdvice:
+    now = layout.buckets
     if not layout.bucketed:
-        return BucketAdvice(layout.name, layout.buckets, layout.buckets)
+        return BucketAdvice(layout.name, now, now)
     best = automatic_bucket_count(layout.largest)
     while writers and best > writers:
         best //= 2
-    size, name = layout.file_bytes, layout.title
-    now = f"{name} has {counted(layout.buckets, 'bucket')}: files of the largest table average {size_text(size)}"
-    if best < layout.buckets and size < _SMALLEST_FILE:
-        reason = f"{now}; {_fewer(best, layout)}{_measured(size)}"
-    elif size > _LARGEST_FILE and best > layout.buckets:
-        larger = size_text(layout.largest / best)
-        reason = f"{now}; with {best:,} they have {larger}, and more tasks read and write at once"
-    else:
-        best, reason = layout.buckets, ""
-    return BucketAdvice(layout.name, layout.buckets, best, reason)
-
-
-def _fewer(best: int, layout: PlannedLayout) -> str:
-    if best == 1:
-        return f"one sorted file per table ({size_text(layout.largest)}) is enough"
-    return f"{best:,} give files of {size_text(layout.largest / best)}"
+    size = layout.file_bytes
+    if (best < now and size < _SMALLEST_FILE) or (best > now and size > _LARGEST_FILE):
+        change = f"{counted(best, 'bucket')} instead of {now:,}, for files of {size_text(layout.largest / best)}"
+        effect = _measured(size) if best < now else ", so that more tasks read and write at once"
+        name = f"layout {layout.name}: " * bool(layout.name)
+        return BucketAdvice(layout.name, now, best, f"{name}{change} instead of {size_text(size)}{effect}")
+    return BucketAdvice(layout.name, now, now)
 
 
 def _measured(file_bytes: float) -> str:
     """Return what joins cost with files of about this size, where small files were measured."""
     for limit, ratio, measured in _MEASURED:
         if file_bytes < limit:
-            return f" (measured in Spark, files of {measured}: joins took {ratio} times the CPU of unbucketed tables)"
+            return f" (measured in Spark: with files of {measured}, joins took {ratio} times the CPU of no buckets)"
     return ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from bucketwheel import plugins
@@ -51,7 +51,7 @@ class Plan:
     unread: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     withdrawals: tuple[Withdrawal, ...] = ()
-    advice: Advice = Advice()
+    advice: Advice = field(default_factory=Advice)
 
     @property
     def obstacles(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -27,9 +27,14 @@ from bucketwheel.settings.documents import MAX_BYTES, parse_yaml
 from bucketwheel.settings.names import name_problem
 from bucketwheel.settings.secrets import masked
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 ENVIRONMENT_PREFIX = "BUCKETWHEEL__"
 # pathlib turns the two slashes into one.
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>.*)")
+# Pydantic lists the accepted values as 'a', 'b' or 'c'.
+_QUOTED = re.compile(r"'([^']*)'")
 # Environment of commands without --env.
 DEFAULT_ENV = "local"
 
@@ -334,7 +339,7 @@ def _described(
         elif problem["type"] in _TEXTS:
             text = _TEXTS[problem["type"]]
         if problem["type"] not in ("extra_forbidden", "missing") and not _holds_mappings(problem["input"]):
-            values[name] = f", not {masked(problem['input'], path[-1])!r}"
+            values[name] = f", not {masked(problem['input'], path[-1])!r}{_guess(problem)}"
         known = texts.setdefault(name, [])
         known.append(text.removeprefix("should be ") if known else text)
     return [
@@ -345,6 +350,13 @@ def _described(
 
 def _holds_mappings(value: Any) -> bool:
     return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_holds_mappings, value)))
+
+
+def _guess(problem: ErrorDetails) -> str:
+    """Return the closest of the values that a setting accepts, as a question; empty if none is close."""
+    accepted = _QUOTED.findall(str(problem.get("ctx", {}).get("expected", "")))
+    guess = did_you_mean(str(problem["input"]), accepted).rstrip()
+    return f"; {guess}" if guess else ""
 
 
 def _source(name: str, origins: Mapping[str, str]) -> str:
