@@ -11,7 +11,7 @@ GB = 10**9
 
 
 def layout(scheme: str = "hive_v1", buckets: int = 256, largest: float = 34 * GB, **changes: Any) -> PlannedLayout:
-    """Return a layout of 25 tables, the largest of which has `largest` bytes."""
+    """Return a layout of 25 tables; the largest has `largest` bytes."""
     prefix = "bucketed_" if scheme.startswith("hive") else f"{scheme}_"
     values: dict[str, Any] = {"name": scheme.partition("_")[0], "prefix": prefix, "bucketed": True, "sort": True}
     values |= {"bytes": 25 * int(largest), "files": 25 * buckets, **changes}
@@ -64,8 +64,8 @@ def test_reader_gets_the_layout_that_serves_it(
             1,
             "1 bucket instead of 256, for files of 67.0 MB instead of 261.7 kB (measured in Spark: with files of 0",
         ),
-        (67e6, 64, 1, "with files of 1 MB, joins took 0.56 times the CPU"),
-        (67e6, 16, 1, "with files of 4 MB, joins took 0.25 times the CPU"),
+        (67e6, 64, 1, "with files of 1 MB, joins took 56 % of the CPU"),
+        (67e6, 16, 1, "with files of 4 MB, joins took 25 % of the CPU"),
         (2 * GB, 64, 16, "16 buckets instead of 64, for files of 125.0 MB instead of 31.2 MB"),
         (1, 1, 1, ""),
         (0, 4, 1, "1 bucket instead of 4, for files of 0 B instead of 0 B"),

@@ -43,11 +43,11 @@ _BUCKETS: Mapping[Family, Mapping[str, str]] = {
 }
 # The hash to configure for readers that use no buckets of the configured layouts.
 _BEST: Mapping[Family, str] = {"trino": "hive_v1", "athena": "hive_v1", "spark": "spark"}
-_HASHES = {"hive": "Hive's", "spark": "Spark's", "iceberg": "Iceberg's"}
+_BUCKETS_OF = {"hive": "Hive's buckets", "spark": "Spark's buckets", "iceberg": "Iceberg's buckets"}
 # Files of these bytes serve all readers.
 _SMALLEST_FILE, _LARGEST_FILE = 100 * 10**6, 10**9
 # Joins in Spark, with files of these bytes, took this share of the CPU of unbucketed tables.
-_MEASURED = ((500_000, 1.7, "0.26 MB"), (2_000_000, 0.56, "1 MB"), (8_000_000, 0.25, "4 MB"))
+_MEASURED = ((500_000, "0.26 MB", "170 %"), (2_000_000, "1 MB", "56 %"), (8_000_000, "4 MB", "25 %"))
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _served(reader: str, layouts: Sequence[PlannedLayout]) -> ReaderAdvice:
     if used:
         reason = _BUCKETS[family][layout.kind]
     elif layout.kind:
-        reason = f"does not use {_HASHES[layout.kind]} buckets"
+        reason = f"does not use {_BUCKETS_OF[layout.kind]}"
     else:
         reason = "the layout has no buckets"
     reason += "; skips row groups by key" if uses == "order" else ""
@@ -235,9 +235,9 @@ def _bucket_advice(layout: PlannedLayout, writers: int | None) -> BucketAdvice:
 
 def _measured(file_bytes: float) -> str:
     """Return what joins cost with files of about this size, where small files were measured."""
-    for limit, ratio, measured in _MEASURED:
+    for limit, measured, share in _MEASURED:
         if file_bytes < limit:
-            return f" (measured in Spark: with files of {measured}, joins took {ratio} times the CPU of no buckets)"
+            return f" (measured in Spark: with files of {measured}, joins took {share} of the CPU of no buckets)"
     return ""
 
 
@@ -273,7 +273,7 @@ def _unserved(served: Sequence[ReaderAdvice], layouts: Sequence[PlannedLayout]) 
             continue
         extra = ' (the column "$bucket" does not exist there)' if (family, kinds) == ("trino", ["spark"]) else ""
         yield (
-            f"{part.reader} does not use {' or '.join(_HASHES[kind] for kind in kinds)} buckets{extra}, only the "
+            f"{part.reader} does not use {' or '.join(_BUCKETS_OF[kind] for kind in kinds)}{extra}, only the "
             f"order of rows; for joins without an exchange, add a layout with hash {_BEST[family]}, or remove "
             "layouts, so that readers decides"
         )
