@@ -17,6 +17,7 @@ from bucketwheel.kernel.layout import standard_name
 from bucketwheel.pipeline.propose import mapping_text, propose_tables
 from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.settings import DatasetSettings, Layout, Settings, resolved_layouts
+from bucketwheel.settings.layouts import Reader
 from bucketwheel.settings.names import name_problem
 from bucketwheel.settings.partition import DEFAULT, FLAT, Partition, dated_pattern
 from bucketwheel.settings.writing import BASE, base_text, nested, write_new
@@ -41,7 +42,7 @@ _COMMENTS = """\
 #
 """
 # Readers of the tables of a catalog, unless the configuration names its readers or its layouts.
-_READERS = {"duckdb": ("duckdb",), "glue": ("athena",)}
+_READERS: Mapping[str, tuple[Reader, ...]] = {"duckdb": ("duckdb",), "glue": ("athena",)}
 _LAYOUTS = ("readers", "layouts", "buckets.hash")
 
 
