@@ -21,9 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bucketwheel.catalogs.definitions import DATASET
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
 from bucketwheel.catalogs.glue import GlueCatalog
-from bucketwheel.catalogs.publish import DATASET, publish_all
+from bucketwheel.catalogs.publish import publish_all
 from bucketwheel.contracts import Catalog, CatalogTable
 from bucketwheel.settings import AwsSettings, CatalogSettings, Settings
 from bucketwheel.testing.tables import table_at

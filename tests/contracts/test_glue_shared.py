@@ -19,8 +19,9 @@ from glue_support import glue_settings
 from aws_faults import Faults, faulty
 from aws_server import plain_client
 from bucketwheel.aws import clients as aws_module
+from bucketwheel.catalogs.definitions import DATASET
 from bucketwheel.catalogs.glue import GlueCatalog
-from bucketwheel.catalogs.publish import DATASET, publish_all
+from bucketwheel.catalogs.publish import publish_all
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError
 from bucketwheel.testing.tables import table_at

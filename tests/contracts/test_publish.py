@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from bucketwheel.catalogs.publish import DATASET, is_current, publish_all
+from bucketwheel.catalogs.definitions import DATASET
+from bucketwheel.catalogs.publish import is_current, publish_all
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import same_definition
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ForeignTableError, LeaseError

@@ -14,8 +14,9 @@ from glue_support import glue_settings
 from aws_faults import Faults, faulty, lost_response, refusal
 from aws_server import plain_client
 from bucketwheel.aws import clients as aws_module
+from bucketwheel.catalogs.definitions import DATASET
 from bucketwheel.catalogs.glue import GlueCatalog
-from bucketwheel.catalogs.publish import DATASET, publish_all
+from bucketwheel.catalogs.publish import publish_all
 from bucketwheel.contracts import CatalogTable, TableStatistics
 from bucketwheel.contracts.catalog import STATISTICS
 from bucketwheel.errors import CatalogError

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from bucketwheel.catalogs.publish import DATASET, check_owned, publish_all
+from bucketwheel.catalogs.definitions import DATASET
+from bucketwheel.catalogs.publish import check_owned, publish_all
 from bucketwheel.catalogs.routed import RoutedCatalog, member_class, members, routed
 from bucketwheel.contracts import Catalog, CatalogTable
 from bucketwheel.contracts.catalog import ICEBERG, TABLE_TYPE

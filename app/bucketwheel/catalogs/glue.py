@@ -24,6 +24,7 @@ from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_definition, same_version
 from bucketwheel.errors import CatalogError, ConcurrentPublishError, ConfigError
 from bucketwheel.settings import Settings
+from bucketwheel.settings.layouts import table_prefixes
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below, s3_location
 from bucketwheel.system import system
@@ -75,8 +76,8 @@ class GlueCatalog:
         """See `contracts.Catalog.check`."""
         catalog = self._settings.catalog
         check_plain_name("catalog.database", catalog.database)
-        for setting in ("staged_prefix", "final_prefix"):
-            check_plain_name(f"catalog.{setting}", f"{getattr(catalog, setting)}t")
+        for setting, prefix in table_prefixes(self._settings).items():
+            check_plain_name(setting, f"{prefix}t")
         if not is_s3(self._settings.target):
             raise ConfigError(
                 f"target {self._settings.target} is a local path, which Athena cannot read; set "

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal
 
-from bucketwheel.catalogs.publish import DATASET
+from bucketwheel.catalogs.definitions import DATASET, SNAPSHOT
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import same_location
 from bucketwheel.errors import StorageError
@@ -25,7 +25,6 @@ from bucketwheel.settings import CatalogSettings
 from bucketwheel.storage import Storage
 from bucketwheel.system import system
 
-SNAPSHOT = "bucketwheel.snapshot_dt"
 _STAGE_OF = {"staged": "register", "final": "ctas"}
 _READERS = 8
 

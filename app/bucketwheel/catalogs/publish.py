@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from bucketwheel.catalogs.hive_types import hive_type
+from bucketwheel.catalogs.definitions import DATASET, PUBLICATION, definitions
 from bucketwheel.catalogs.journal import Journal
-from bucketwheel.catalogs.spark_table import spark_schema
 from bucketwheel.catalogs.statistics import StatisticsPublication
 from bucketwheel.catalogs.updates import Updates
 from bucketwheel.contracts import (
@@ -18,139 +16,38 @@ from bucketwheel.contracts import (
     CatalogTable,
     Fence,
     Services,
-    StatisticsCatalog,
     TableChange,
-    TableStatistics,
 )
-from bucketwheel.contracts.catalog import STATISTICS, is_iceberg, same_definition, same_location, table_key
+from bucketwheel.contracts.catalog import is_iceberg, same_definition, same_location, table_key
 from bucketwheel.errors import BucketwheelError, ConcurrentPublishError, ForeignTableError, VerificationError
 from bucketwheel.runs.claims import claim_shown
 from bucketwheel.runs.manifest import (
     CopiedTable,
+    FileRecord,
     Manifest,
     PublishedTable,
     PublishResult,
-    TableColumns,
 )
-from bucketwheel.runs.privacy import without_keys
 from bucketwheel.runs.publications import CatalogRecord, catalog_record, record_publication
 from bucketwheel.runs.store import RunStore
-from bucketwheel.storage import is_s3, join
+from bucketwheel.storage import join
 from bucketwheel.system import system
 
-DATASET = "bucketwheel.dataset"
-# Id of the publication. On S3, a writer that was suspended may wake up after another one has published: as every
-# publication has its own id, each changes the version of every table, and the catalog refuses the late writer.
-PUBLICATION = "bucketwheel.publication"
 # Publications that take longer record again when runs are replaced.
 _LONG = timedelta(minutes=1)
-_VERSIONS = {"hive_v1": "1", "hive_v2": "2"}
 _KINDS = {False: "a Hive table", True: "an Iceberg table"}
-
-
-def definitions(
-    manifest: Manifest, services: Services, prefix: str, copies: Sequence[CopiedTable] = ()
-) -> list[CatalogTable]:
-    """Return the catalog tables of a verified run, named `prefix` + table, in the order of the mapping.
-
-    Tables that a SQL engine copied point to the copy.
-
-    Raises:
-        SchemaError: the catalog does not support a column's type, for example in a run made for another catalog.
-    """
-    copy_of = {copy.table: copy for copy in copies}
-    snapshot = manifest.discover
-    split = manifest.split
-    size = manifest.size
-    written = {table.name: table for table in manifest.verify.tables}
-    schema = snapshot.schema()
-    keys = tuple(key.name for key in split.keys)
-    exact = services.catalog_class().typed
-    # On disk, the lock of the lease excludes late writers.
-    publication = {PUBLICATION: system().new_id()} if is_s3(services.runs.target) else {}
-    tables = []
-    for table in split.tables:
-        columns = tuple(
-            (column.name, hive_type(schema.field(column.source).type, column.source, exact))
-            for column in (*split.keys, *table.columns)
-        )
-        parameters = {
-            "classification": "parquet",
-            # Athena, Trino and Hive read the table comment from here; the previous jobs wrote the same text.
-            "comment": f"Bucketed table created from snapshot_dt={snapshot.snapshot_dt}",
-            "bucketwheel.run_id": manifest.run_id,
-            "bucketwheel.snapshot_dt": snapshot.snapshot_dt,
-            DATASET: manifest.dataset,
-            "numRows": str(written[table.name].rows),
-            "numFiles": str(written[table.name].files),
-            "totalSize": str(written[table.name].bytes),
-            **publication,
-        }
-        statistics = _statistics(manifest, services, table)
-        if statistics is not None:
-            parameters[STATISTICS] = services.settings.catalog.column_statistics
-        if size.bucketed:
-            parameters |= _bucket_parameters(size.hash)
-        defined = CatalogTable(
-            name=f"{prefix}{table.name}",
-            location=services.runs.data_directory(manifest.dataset, table.name, manifest.run_id),
-            columns=columns,
-            bucket_columns=keys if size.bucketed else (),
-            bucket_count=size.bucket_count if size.bucketed else 0,
-            sorted=size.sort and size.bucketed,
-            parameters=parameters,
-            statistics=statistics,
-            spark_schema=_spark_schema(manifest, table) if exact else None,
-        )
-        tables.append(_copied(defined, copy_of[table.name]) if table.name in copy_of else defined)
-    return tables
-
-
-def _statistics(manifest: Manifest, services: Services, table: TableColumns) -> TableStatistics | None:
-    """Return the statistics to publish of a table, or None if they are off or the run collected none."""
-    known = manifest.bucket.column_statistics
-    if not services.settings.privacy.show_keys:
-        # Earlier versions recorded the exact range of keys.
-        known = without_keys(known, manifest.discover.keys)
-    collected = {column.name: column for column in known}
-    if not collected or services.settings.catalog.column_statistics == "none":
-        return None
-    if not issubclass(services.catalog_class(), StatisticsCatalog):
-        return None
-    columns = (*manifest.split.keys, *table.columns)
-    return TableStatistics(
-        manifest.discover.rows,
-        {column.name: collected[column.source] for column in columns if column.source in collected},
-    )
-
-
-def _spark_schema(manifest: Manifest, table: TableColumns) -> str | None:
-    """Return the schema of a table in Spark's buckets in Spark's form; None for a table in other buckets or none."""
-    if not manifest.size.bucketed or manifest.size.hash != "spark":
-        return None
-    schema = manifest.discover.schema()
-    columns = (*manifest.split.keys, *table.columns)
-    return spark_schema((column.name, schema.field(column.source).type) for column in columns)
-
-
-def _copied(table: CatalogTable, copy: CopiedTable) -> CatalogTable:
-    parameters = {**table.parameters, "numFiles": str(copy.files), "totalSize": str(copy.bytes)}
-    return replace(table, location=copy.location, sorted=copy.sorted, parameters=parameters)
-
-
-def _bucket_parameters(scheme: str) -> dict[str, str]:
-    if scheme == "spark":
-        return {"bucketing_format": "spark"}
-    return {"bucketing_version": _VERSIONS[scheme]}
 
 
 def check_files(manifest: Manifest, runs: RunStore) -> None:
     """Raise VerificationError if a file of the run is missing or has changed size; read listings only."""
-    outcomes = manifest.bucket.outcomes
-    for table in manifest.split.tables:
-        directory = runs.data_directory(manifest.dataset, table.name, manifest.run_id)
+    written: dict[tuple[str, str], list[FileRecord]] = {}
+    for outcome in manifest.bucket.outcomes:
+        for file in outcome.files:
+            written.setdefault((outcome.layout, file.table), []).append(file)
+    for (layout, table), files in written.items():
+        directory = runs.data_directory(manifest.dataset, table, manifest.run_id, layout)
         sizes = {entry.name: entry.bytes for entry in runs.storage.list(directory)}
-        for file in (file for outcome in outcomes for file in outcome.files if file.table == table.name):
+        for file in files:
             if sizes.get(file.name) != file.bytes:
                 raise VerificationError(
                     f"{join(directory, file.name)}: is missing or has changed size since run {manifest.run_id} "
@@ -161,17 +58,17 @@ def check_files(manifest: Manifest, runs: RunStore) -> None:
 def publish_run(
     manifest: Manifest,
     services: Services,
-    prefix: str,
+    stage: str,
     then: Callable[[], None] = lambda: None,
     copies: Sequence[CopiedTable] = (),
 ) -> PublishResult:
-    """Publish the tables of a verified run under names that begin with `prefix`; see `publish_all`.
+    """Publish the tables of a verified run that a stage publishes, those of all layouts together; see `publish_all`.
 
     Raises:
         VerificationError: files of the run are missing or have changed size.
     """
     check_files(manifest, services.runs)
-    tables = definitions(manifest, services, prefix, copies)
+    tables = definitions(manifest, services, stage, copies)
 
     def end() -> None:
         record_catalog(services, manifest.run_id)

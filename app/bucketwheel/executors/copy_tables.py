@@ -9,7 +9,7 @@ from threading import Event, Lock
 
 import pyarrow as pa
 
-from bucketwheel.catalogs.publish import definitions
+from bucketwheel.catalogs.definitions import definitions
 from bucketwheel.contracts import CatalogTable, Progress, Services, SqlExecutor, Statement, TableCopy
 from bucketwheel.contracts.catalog import same_location
 from bucketwheel.errors import (
@@ -112,8 +112,7 @@ class _Work:
 
     def _staged(self, settings: Settings) -> list[_Table]:
         names = [table.name for table in self._manifest.split.tables]
-        prefix = settings.catalog.staged_prefix
-        staged = definitions(self._manifest, self._services, prefix)
+        staged = definitions(self._manifest, self._services, "register")
         shown = {table.name.lower(): table for table in self._services.catalog().tables()}
         for table in staged:
             published = shown.get(table.name.lower())

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bucketwheel import plugins
+from bucketwheel.catalogs.definitions import DATASET
 from bucketwheel.catalogs.live import (
     LiveDataset,
     LiveTable,
@@ -16,7 +17,6 @@ from bucketwheel.catalogs.live import (
     was_published,
 )
 from bucketwheel.catalogs.live_record import with_times
-from bucketwheel.catalogs.publish import DATASET
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import SelectionError, did_you_mean
 from bucketwheel.formatting import counted

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bucketwheel import plugins
+from bucketwheel.catalogs.definitions import table_names
 from bucketwheel.catalogs.publish import check_owned
 from bucketwheel.contracts import Progress, Services
 from bucketwheel.errors import BucketwheelError, MissingDependencyError
@@ -16,12 +17,7 @@ from bucketwheel.pipeline.rejections import DATA
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import selected_stages
 from bucketwheel.runs.manifest import Manifest
-from bucketwheel.settings import PROMOTE, CatalogSettings, Settings
-
-
-def prefixes(catalog: CatalogSettings) -> dict[str, str]:
-    """Return the table name prefix of each publishing stage."""
-    return {"register": catalog.staged_prefix, "ctas": catalog.final_prefix}
+from bucketwheel.settings import PROMOTE, Settings
 
 
 def check_packages(settings: Settings, stages: Sequence[str], later: Sequence[str] | None) -> None:
@@ -77,11 +73,7 @@ class Preflight:
             ForeignTableError: one does.
         """
         services, catalog = self.services, self.services.settings.catalog
-        names = [
-            (f"{prefixes(catalog)[stage]}{table.name}", False)
-            for stage in self._publishing
-            for table in manifest.split.tables
-        ]
+        names = [name for stage in self._publishing for name in table_names(manifest, services.settings, stage)]
         if names:
             self._check(lambda: check_owned(services.catalog(), names, services.dataset, catalog.adopt))
 

@@ -10,21 +10,22 @@ Which run a table shows follows from the run metadata:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from bucketwheel.catalogs.definitions import definitions, is_iceberg_layout, published_layouts
 from bucketwheel.catalogs.journal import Journal
 from bucketwheel.catalogs.live import live_dataset
 from bucketwheel.catalogs.live_record import record_shown
-from bucketwheel.catalogs.publish import begin_publication, definitions, publish_all, record_catalog
+from bucketwheel.catalogs.publish import begin_publication, publish_all, record_catalog
+from bucketwheel.catalogs.routed import members
 from bucketwheel.contracts import CatalogTable, Progress, RepairableCatalog, Report, Services
-from bucketwheel.contracts.catalog import same_location
+from bucketwheel.contracts.catalog import same_location, table_key
 from bucketwheel.errors import BucketwheelError, DamagedCatalogError, SelectionError
 from bucketwheel.formatting import counted, listed
 from bucketwheel.pipeline.expire import configured_datasets
-from bucketwheel.pipeline.preflight import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services
 from bucketwheel.pipeline.settle import is_complete
@@ -116,14 +117,17 @@ def rebuild(
             plan, tables = _plan(services)
             if plan.replaced and not replace:
                 raise _unconfirmed(dataset, plan.replaced)
-            aside = ""
-            catalog = services.catalog()
-            if plan.damaged and isinstance(catalog, RepairableCatalog):
-                with services.fence.guard():
-                    aside = catalog.set_aside()
+            aside = _set_aside(services) if plan.damaged else ""
             _publish(services, tables)
             done.append(Rebuild(plan.tables, plan.problems, plan.damaged, aside))
     return _joined(done)
+
+
+def _set_aside(services: Services) -> str:
+    """Move damaged catalogs away; return their new places."""
+    with services.fence.guard():
+        repairable = [each for each in members(services.catalog()) if isinstance(each, RepairableCatalog)]
+        return ", ".join(filter(None, [each.set_aside() for each in repairable]))
 
 
 def _unconfirmed(dataset: str, replaced: Sequence[RebuiltTable]) -> SelectionError:
@@ -146,15 +150,17 @@ def _joined(parts: Sequence[Rebuild]) -> Rebuild:
 
 def _plan(services: Services) -> tuple[Rebuild, list[CatalogTable]]:
     """Return what changes, and the definitions of the tables that do."""
-    damaged, shown = "", {}
-    try:
-        shown = {table.name.lower(): table for table in services.catalog().tables()}
-    except DamagedCatalogError as error:
-        damaged = str(error)
+    damaged: list[str] = []
+    shown: dict[tuple[str, bool], CatalogTable] = {}
+    for catalog in members(services.catalog()):
+        try:
+            shown |= {table_key(table): table for table in catalog.tables()}
+        except DamagedCatalogError as error:
+            damaged.append(str(error))
     rows, changed, problems = [], [], []
     for table in _last_published(services):
         run_id = table.run_id or ""
-        current = shown.get(table.name.lower())
+        current = shown.get(table_key(table))
         action: Action = "create" if current is None else "replace"
         if current and current.run_id == run_id and same_location(current.location, table.location):
             action = "unchanged"
@@ -169,7 +175,7 @@ def _plan(services: Services) -> tuple[Rebuild, list[CatalogTable]]:
         now = current.run_id if current and action == "replace" else None
         snapshot = table.parameters.get("bucketwheel.snapshot_dt", "")
         rows.append(RebuiltTable(services.dataset, table.name, run_id, snapshot, table.location, action, now))
-    return Rebuild(tuple(rows), tuple(problems), damaged), changed
+    return Rebuild(tuple(rows), tuple(problems), "; ".join(damaged)), changed
 
 
 def _publish(services: Services, tables: Sequence[CatalogTable]) -> None:
@@ -208,37 +214,33 @@ def _last_published(services: Services) -> list[CatalogTable]:
     manifests = [manifest for manifest in runs.manifests(dataset, warn) if manifest.run_id not in withdrawn]
     claims = read_claims(runs, dataset, [manifest.run_id for manifest in manifests])
     manifests = [manifest for manifest in manifests if not claims[manifest.run_id].deletes]
-    tables = {}
+    tables: dict[tuple[str, bool], CatalogTable] = {}
     for stage in PUBLISHING:
         chosen = _runs_of_tables(services, manifests, marks, stage)
         for manifest in manifests:
-            names = {name for name, run_id in chosen.items() if run_id == manifest.run_id}
+            names = {key for key, run_id in chosen.items() if run_id == manifest.run_id}
             try:
                 copies = manifest.result(stage, PublishResult).copies if names else ()
-                prefix = prefixes(services.settings.catalog)[stage]
-                defined = definitions(manifest, services, prefix, copies) if names else []
+                defined = definitions(manifest, services, stage, copies) if names else []
             except BucketwheelError as error:
                 warn(str(error))
                 continue
-            for table in defined:
-                if table.name.lower().removeprefix(prefix.lower()) in names:
-                    tables[table.name.lower()] = table
+            tables |= {table_key(table): table for table in defined if table_key(table) in names}
     return [tables[name] for name in sorted(tables)]
 
 
 def _runs_of_tables(
     services: Services, manifests: Sequence[Manifest], marks: Sequence[Withdrawal], stage: str
-) -> Mapping[str, str]:
-    """Return the run id that each table of a publishing stage showed last, by lower-case table name."""
+) -> Mapping[tuple[str, bool], str]:
+    """Return the run id that each table of a publishing stage showed last; the keys are those of `table_key`."""
     record = services.runs.published(services.dataset)
-    recorded = {name.lower(): entry for name, entry in record.tables.items()} if record else {}
-    chosen: dict[str, tuple[tuple[bool, datetime], str]] = {}
+    recorded = {(layout, name.lower()): entry for layout, name, entry in record.entries()} if record else {}
+    chosen: dict[tuple[str, bool], tuple[tuple[bool, datetime], str]] = {}
     for manifest in manifests:
         if stage not in manifest.stages or "verify" not in manifest.stages:
             continue
-        for table in manifest.split.tables:
-            name = table.name.lower()
-            entry = recorded.get(name)
+        for key, layout, name in _published_names(manifest, services.settings, stage):
+            entry = recorded.get((layout, name))
             named = entry is not None and entry.run_id == manifest.run_id
             times = [_end(manifest, stage), *(mark.at for mark in marks if mark.replaced_by == manifest.run_id)]
             if entry is not None and named:
@@ -246,9 +248,19 @@ def _runs_of_tables(
             # Starts of stages are recorded in whole seconds; of two runs within a second, the later one counts.
             last = max(map(datetime.fromisoformat, times)).replace(microsecond=0)
             rank = (stage == "ctas" and named, last)
-            if name not in chosen or rank >= chosen[name][0]:
-                chosen[name] = rank, manifest.run_id
-    return {name: run_id for name, (_, run_id) in chosen.items()}
+            if key not in chosen or rank >= chosen[key][0]:
+                chosen[key] = rank, manifest.run_id
+    return {key: run_id for key, (_, run_id) in chosen.items()}
+
+
+def _published_names(
+    manifest: Manifest, settings: Settings, stage: str
+) -> Iterator[tuple[tuple[str, bool], str, str]]:
+    """Yield the `table_key`, the layout and the lower-case name in the mapping of each table of a stage."""
+    for layout, prefix in published_layouts(manifest, settings, stage):
+        for table in manifest.split.tables:
+            name = table.name.lower()
+            yield (f"{prefix.lower()}{name}", is_iceberg_layout(layout)), layout.id, name
 
 
 def _end(manifest: Manifest, stage: str) -> str:

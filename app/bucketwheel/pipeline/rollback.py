@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from bucketwheel.catalogs.definitions import definitions
 from bucketwheel.catalogs.journal import Journal, operator
 from bucketwheel.catalogs.live import LiveDataset, live_dataset, published_tables, was_published
 from bucketwheel.catalogs.live_record import record_live
-from bucketwheel.catalogs.publish import begin_publication, check_files, definitions, publish_all, record_catalog
+from bucketwheel.catalogs.publish import begin_publication, check_files, publish_all, record_catalog
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import BucketwheelError, SelectionError, WithdrawnError
 from bucketwheel.executors.copy_store import (
@@ -16,7 +17,6 @@ from bucketwheel.executors.copy_store import (
 )
 from bucketwheel.formatting import listed
 from bucketwheel.pipeline.other_catalogs import OtherCatalogs
-from bucketwheel.pipeline.preflight import prefixes
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services
 from bucketwheel.runs.manifest import Manifest, PublishResult
@@ -74,8 +74,7 @@ def rollback(
         for stage in published:
             copies = manifest.result(stage, PublishResult).copies
             check_copies(services.storage, copies)
-            prefix = prefixes(settings.catalog)[stage]
-            tables += definitions(manifest, services, prefix, copies)
+            tables += definitions(manifest, services, stage, copies)
         result, withdrawn = _publish(manifest, services, tables, reason, "ctas" in published)
         for mark in marked:
             remove_withdrawal(runs, mark.dataset, mark.run_id)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from bucketwheel import plugins
 from bucketwheel.advice import advice, advice_of, remedy_of, selection
+from bucketwheel.catalogs.definitions import table_names
 from bucketwheel.catalogs.live_record import is_recorded
 from bucketwheel.catalogs.publish import is_current
 from bucketwheel.contracts import Observer, Progress, Report, Services, Stage, of_run
@@ -15,7 +16,7 @@ from bucketwheel.errors import BucketwheelError, ResumeError, VerificationError
 from bucketwheel.formatting import html_list, html_table, size_text
 from bucketwheel.pipeline.log import log_failure
 from bucketwheel.pipeline.peak_memory import PeakMemory
-from bucketwheel.pipeline.preflight import Preflight, check_packages, prefixes
+from bucketwheel.pipeline.preflight import Preflight, check_packages
 from bucketwheel.pipeline.rejections import DATA
 from bucketwheel.pipeline.select_run import PUBLISHING, check_requirements, finished, select_run, stage_record
 from bucketwheel.pipeline.services import RunRequest, leased, selected_stages
@@ -165,8 +166,7 @@ class _StageRunner:
         if stage not in PUBLISHING:
             return True
         result = manifest.result(stage, PublishResult)
-        prefix = prefixes(self._services.settings.catalog)[stage]
-        expected = {f"{prefix}{table.name}" for table in manifest.split.tables}
+        expected = {name for name, _ in table_names(manifest, self._services.settings, stage)}
         shown = expected == {table.name for table in result.tables} and is_current(self._services.catalog(), result)
         if stage != "ctas":
             return shown

@@ -316,7 +316,7 @@ class RunStore:
         """
         tables, snapshot = self.tables_file(record.dataset), self.snapshot_file(record.dataset)
         before, _ = self._content(tables)
-        self._write_changed(tables, record.model_dump_json(indent=1).encode() + b"\n")
+        self._write_changed(tables, record.document())
         try:
             self._write_changed(snapshot, record.snapshot_dt.encode())
         except BaseException:

@@ -74,6 +74,22 @@ def resolved_layouts(settings: Settings) -> tuple[Layout, ...]:
     return resolve(settings.layouts, settings.readers, settings.buckets, settings.catalog)
 
 
+def table_prefixes(settings: Settings) -> dict[str, str]:
+    """Return the prefixes of all published tables, by what sets them."""
+    final = {
+        f"the prefix of layout {layout.name!r}" if layout.name else "catalog.final_prefix": layout.prefix
+        for layout in resolved_layouts(settings)
+    }
+    return {"catalog.staged_prefix": settings.catalog.staged_prefix, **final}
+
+
+def catalog_kinds(settings: Settings) -> tuple[str, ...]:
+    """Return the kinds of the catalogs that hold the tables: `catalog.kind`, and `iceberg` for Iceberg layouts."""
+    kind = settings.catalog.kind
+    iceberg = kind != "iceberg" and any(layout.hash == "iceberg" for layout in resolved_layouts(settings))
+    return (kind, "iceberg") if iceberg else (kind,)
+
+
 def resolve(
     layouts: Iterable[LayoutSettings], readers: Iterable[Reader], buckets: BucketSettings, catalog: CatalogSettings
 ) -> tuple[Layout, ...]:

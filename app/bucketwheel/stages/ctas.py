@@ -14,7 +14,7 @@ from bucketwheel.settings import PROMOTE
 
 
 class Ctas:
-    """Points `bucketed_<table>` to the files of this run or to copies, and records the snapshot of each table."""
+    """Points the final tables of all layouts to the files of this run or to copies, and records their snapshots."""
 
     name = "ctas"
     requires = ("discover", "split", "size", "bucket", "verify")
@@ -37,6 +37,6 @@ class Ctas:
         def record() -> None:
             mixes.append(record_live(manifest, services).mix_text())
 
-        published = publish_run(manifest, services, settings.catalog.final_prefix, record, copies)
+        published = publish_run(manifest, services, self.name, record, copies)
         warnings += (*(mix for mix in mixes if mix), *published.warnings)
         return PublishResult(tables=published.tables, method=settings.ctas.method, copies=copies, warnings=warnings)

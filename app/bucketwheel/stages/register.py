@@ -8,7 +8,7 @@ from bucketwheel.runs.manifest import Manifest, PublishResult
 
 
 class Register:
-    """Points `ext_<table>` to the files of this run."""
+    """Points `ext_<table>` to the files of the first layout of this run; there are none if it is Iceberg's."""
 
     name = "register"
     requires = ("discover", "split", "size", "bucket", "verify")
@@ -20,4 +20,4 @@ class Register:
             VerificationError: files of the run are missing.
             CatalogError: see `publish.publish_all`.
         """
-        return publish_run(manifest, services, services.settings.catalog.staged_prefix)
+        return publish_run(manifest, services, self.name)

@@ -9,8 +9,8 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 
+from bucketwheel.catalogs.definitions import DATASET
 from bucketwheel.catalogs.hive_types import hive_type
-from bucketwheel.catalogs.publish import DATASET
 from bucketwheel.catalogs.spark_table import unreadable_field
 from bucketwheel.contracts import Catalog, Services
 from bucketwheel.errors import (
@@ -27,7 +27,8 @@ from bucketwheel.formatting import counted, shortened
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
 from bucketwheel.safe_text import one_line
-from bucketwheel.settings import CatalogSettings, SplitSettings
+from bucketwheel.settings import Settings, SplitSettings
+from bucketwheel.settings.layouts import table_prefixes
 from bucketwheel.storage import Storage
 
 # Header names of a mapping: any letter case, either order, optionally with a prefix.
@@ -93,7 +94,7 @@ def _check_catalog(
         catalog = None
     for table in tables:
         if catalog and catalog.longest_name:
-            _check_lengths(settings, catalog.longest_name, table, keys)
+            _check_lengths(services.settings, catalog.longest_name, table, keys)
         for column in table.columns:
             kind = hive_type(schema.field(column.source).type, column.source, catalog is not None and catalog.typed)
             if catalog and catalog.longest_type and len(kind) > catalog.longest_type:
@@ -110,21 +111,20 @@ def _check_catalog(
     return warnings
 
 
-def _check_lengths(
-    catalog: CatalogSettings, longest: int, table: TableColumns, keys: Sequence[ColumnMapping]
-) -> None:
-    for setting in ("staged_prefix", "final_prefix"):
-        name = f"{getattr(catalog, setting)}{table.name}"
+def _check_lengths(settings: Settings, longest: int, table: TableColumns, keys: Sequence[ColumnMapping]) -> None:
+    kind = settings.catalog.kind
+    for setting, prefix in table_prefixes(settings).items():
+        name = f"{prefix}{table.name}"
         if len(name) > longest:
             raise MappingError(
-                f"the name of table {table.name!r} has {len(name)} characters with catalog.{setting}, but catalog "
-                f"{catalog.kind} accepts at most {longest}; shorten the name in the mapping, or that setting"
+                f"the name of table {table.name!r} has {len(name)} characters with {setting}, but catalog "
+                f"{kind} accepts at most {longest}; shorten the name in the mapping, or that setting"
             )
     for column in (*keys, *table.columns):
         if len(column.name) > longest:
             raise SchemaError(
                 f"{table.name}: the name of column {column.source!r} has {len(column.name)} characters, but "
-                f"catalog {catalog.kind} accepts at most {longest}; leave it unmapped, or "
+                f"catalog {kind} accepts at most {longest}; leave it unmapped, or "
                 "ask the supplier of the snapshot for a shorter name"
             )
 
@@ -314,8 +314,7 @@ def _unknown_table(given: str, name: str, known: Sequence[str], services: Servic
 
 def _is_published(name: str, services: Services) -> bool:
     """Return whether a run of this dataset published the table; False if the catalog cannot be read."""
-    catalog = services.settings.catalog
-    names = {f"{prefix}{name}".lower() for prefix in (catalog.staged_prefix, catalog.final_prefix)}
+    names = {f"{prefix}{name}".lower() for prefix in table_prefixes(services.settings).values()}
     try:
         tables = services.catalog().tables()
     except BucketwheelError:

@@ -12,7 +12,7 @@ from typing import Any
 from bucketwheel.deploy.template.deployment import Deployment, bucket_arn, object_arn, sub
 from bucketwheel.executors.copy_store import TEMPORARY
 from bucketwheel.monitoring import metrics
-from bucketwheel.settings import resolved_layouts
+from bucketwheel.settings.layouts import table_prefixes
 from bucketwheel.storage.locations import S3Location
 
 Statement = dict[str, Any]
@@ -108,8 +108,7 @@ def _catalog(deployment: Deployment) -> Iterator[Statement]:
         return
     base, database = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:", catalog.database.lower()
     around = [sub(f"{base}catalog"), sub(f"{base}database/{database}")]
-    finals = [layout.prefix for layout in resolved_layouts(deployment.settings)]
-    owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in (catalog.staged_prefix, *finals)]
+    owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in table_prefixes(deployment.settings).values()]
     yield allow("ReadCatalog", ["glue:GetTable", "glue:GetTables"], [*around, sub(f"{base}table/{database}/*")])
     yield allow("Publish", ["glue:CreateTable", "glue:DeleteTable", "glue:UpdateTable"], [*around, *owned])
     # Allowed even if the setting is `none`: statistics of an earlier run must still be deleted.
