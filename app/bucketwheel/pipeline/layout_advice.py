@@ -33,13 +33,15 @@ _UNTRIED = {
     "glue": "as in Spark; not tried on AWS",
     "emr": "as in Spark; not tried on AWS",
 }
-_JOINS = "joins by key without an exchange, reads one bucket in a look-up"
-# What a reader does with the buckets of a hash; it does not use those of any other.
+_LOOK_UP = "reads one bucket in a look-up"
+_JOINS = f"joins by key without an exchange, {_LOOK_UP}"
+_SETTINGS = "if spark.sql.sources.v2.bucketing.enabled and spark.sql.iceberg.planning.preserve-data-grouping are true"
+# What a reader does with the buckets of a hash, the best first; it does not use those of any other.
 _BUCKETS: Mapping[Family, Mapping[str, str]] = {
     "trino": {"hive": _JOINS, "iceberg": _JOINS},
-    "athena": {"hive": _JOINS, "spark": f"{_JOINS}, by bucketing_format=spark", "iceberg": "prunes by bucket"},
-    "spark": {"spark": _JOINS, "iceberg": f"{_JOINS}, with spark.sql.sources.v2.bucketing.enabled=true"},
-    "duckdb": {},
+    "athena": {"hive": _LOOK_UP, "spark": _LOOK_UP, "iceberg": _LOOK_UP},
+    "spark": {"spark": _JOINS, "iceberg": f"{_JOINS}, {_SETTINGS}"},
+    "duckdb": {"iceberg": _LOOK_UP},
 }
 # The hash to configure for readers that use no buckets of the configured layouts.
 _BEST: Mapping[Family, str] = {"trino": "hive_v1", "athena": "hive_v1", "spark": "spark"}
@@ -201,7 +203,7 @@ def advise(
 
 
 def _served(reader: str, layouts: Sequence[PlannedLayout]) -> ReaderAdvice:
-    """Return the first layout with buckets that the reader uses, Hive's and Spark's before Iceberg's."""
+    """Return the layout whose buckets the reader uses best, otherwise the first one in the order of the key."""
     family = FAMILIES[reader]
     used = [layout for kind in _BUCKETS[family] for layout in layouts if layout.kind == kind]
     layout = (used or [part for part in layouts if part.sort] or layouts)[0]
