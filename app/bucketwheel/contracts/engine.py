@@ -67,12 +67,16 @@ class BucketJob:
 
 @dataclass(frozen=True)
 class BucketCheck:
-    """One bucket as read back: rows and bytes by table, and the order-independent checksum of its keys."""
+    """One bucket as read back: rows and bytes by table, and the order-independent checksum of its keys.
+
+    `data_files` are the records of its files in an Iceberg layout, from `runs.data_files.pack`.
+    """
 
     bucket: int
     rows: int
     key_checksum: int
     table_bytes: Mapping[str, int]
+    data_files: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,11 @@ from bucketwheel.errors import VerificationError
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.checksum import add, key_checksum
 from bucketwheel.kernel.hashing import key_buckets
+from bucketwheel.kernel.iceberg_metrics import file_row
 from bucketwheel.kernel.keys import first_disorder
 from bucketwheel.kernel.layout import bucket_file_name, check_file_name
 from bucketwheel.kernel.schema import schema_difference
+from bucketwheel.runs.data_files import FileRow, pack
 from bucketwheel.runs.manifest import BucketOutcome, FileRecord
 from bucketwheel.storage import Storage, fetch, join
 
@@ -41,14 +43,15 @@ def verify_bucket(job: BucketJob, outcome: BucketOutcome) -> BucketCheck:
     """
     by_table = _by_table(job, outcome)
     first: _Chunks | None = None
+    rows: list[FileRow] = []
     for table in job.tables:
         records = by_table[table.name]
-        chunks = _read_chunks(job, table, records, outcome.bucket)
+        chunks = _read_chunks(job, table, records, outcome.bucket, rows)
         if chunks != first:
             _check_keys(job, table, records, outcome)
         first = first if first is not None else chunks
     sizes = {name: sum(record.bytes for record in records) for name, records in by_table.items()}
-    return BucketCheck(outcome.bucket, outcome.rows, outcome.key_checksum, sizes)
+    return BucketCheck(outcome.bucket, outcome.rows, outcome.key_checksum, sizes, data_files=pack(rows))
 
 
 def _by_table(job: BucketJob, outcome: BucketOutcome) -> dict[str, list[FileRecord]]:
@@ -78,8 +81,12 @@ def _by_table(job: BucketJob, outcome: BucketOutcome) -> dict[str, list[FileReco
     return by_table
 
 
-def _read_chunks(job: BucketJob, table: TableLayout, records: list[FileRecord], bucket: int) -> _Chunks:
+def _read_chunks(
+    job: BucketJob, table: TableLayout, records: list[FileRecord], bucket: int, rows: list[FileRow]
+) -> _Chunks:
+    """Return the key columns of a table; add the rows of its files to `rows` if the layout is Iceberg."""
     chunks: _Chunks = []
+    schema = pa.ipc.read_schema(pa.py_buffer(table.schema)) if job.hash == "iceberg" else None
     for record in records:
         path = join(table.directory, record.name)
         with _open(job, path, bucket) as stream:
@@ -90,6 +97,8 @@ def _read_chunks(job: BucketJob, table: TableLayout, records: list[FileRecord], 
             except (pa.ArrowException, OSError) as error:
                 raise VerificationError(f"{path}: bucket {bucket}: not a Parquet file: {error}") from error
             _check_footer(table, record, f"{path}: bucket {bucket}", footer, stream.size())
+            if schema is not None:
+                rows.append(file_row(record, bucket, footer, schema))
             fetch(stream, partial(_key_ranges, footer, len(job.keys)))
             for group in range(footer.num_row_groups):
                 for column in range(len(job.keys)):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, TableLayout
+from bucketwheel.kernel.iceberg_types import to_iceberg_content
 from bucketwheel.kernel.layout import bucket_file_name
 from bucketwheel.runs.manifest import FileRecord
 from bucketwheel.storage import Storage, join
@@ -34,6 +35,8 @@ def write_table(
     Raises:
         StorageError: a file cannot be written.
     """
+    if job.hash == "iceberg":
+        content = to_iceberg_content(content, pa.ipc.read_schema(pa.py_buffer(table.schema)))
     records: list[FileRecord] = []
     start = 0
     while start < content.num_rows:
@@ -80,6 +83,7 @@ def writer_options(job: BucketJob, table: TableLayout) -> dict[str, Any]:
     """Return the Parquet writer's options: Snappy; statistics and page index for the keys only.
 
     Rows are in key order, so values of other columns are in random order and their statistics would prune nothing.
+    Files of Iceberg tables have statistics of all columns: readers answer `count`, `min` and `max` from them.
     """
     schema = pa.ipc.read_schema(pa.py_buffer(table.schema))
     names = [name for _, name in job.keys]
@@ -89,6 +93,7 @@ def writer_options(job: BucketJob, table: TableLayout) -> dict[str, Any]:
         if source in job.dictionary_columns
         for path in _leaves(name, schema.field(name).type)
     ]
+    iceberg: dict[str, Any] = {"write_statistics": True, "store_decimal_as_integer": True}
     return {
         "compression": "snappy",
         "use_dictionary": coded or False,
@@ -98,6 +103,7 @@ def writer_options(job: BucketJob, table: TableLayout) -> dict[str, Any]:
         "data_page_size": job.page_bytes,
         "write_batch_size": _WRITE_BATCH,
         "sorting_columns": [pq.SortingColumn(i, nulls_first=True) for i in range(len(names))] if job.sort else None,
+        **(iceberg if job.hash == "iceberg" else {}),
     }
 
 

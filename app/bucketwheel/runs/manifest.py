@@ -90,13 +90,17 @@ class TableColumns(Record):
 
 
 class SplitResult(Record):
-    """Result of `split`: the columns of each table."""
+    """Result of `split`: the columns of each table.
+
+    `field_ids` has, for tables that exist in Iceberg, the id of each field by its full name; others number from 1.
+    """
 
     keys: tuple[ColumnMapping, ...]
     tables: tuple[TableColumns, ...]
     unmapped: tuple[str, ...]
     mapping_sha256: str | None
     warnings: tuple[str, ...] = ()
+    field_ids: Mapping[str, Mapping[str, int]] = {}
 
 
 class TableSize(Record):

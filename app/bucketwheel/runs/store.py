@@ -86,6 +86,30 @@ class RunStore:
         """
         return join(self.target, dataset, f"{layout}.{table}" if layout else table, run_id)
 
+    def save_data_files(self, dataset: str, run_id: str, layout: str, content: bytes) -> None:
+        """Write the records of the data files of an Iceberg layout, from `data_files.encode`, if they changed.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        path = self._data_files_path(dataset, run_id, layout)
+        if self._content(path)[0] != content:
+            self.storage.write(path, content)
+
+    def data_files(self, dataset: str, run_id: str, layout: str) -> tuple[str, bytes]:
+        """Return the path and the content of the records that `save_data_files` wrote.
+
+        Raises:
+            StorageError: they are missing or cannot be read.
+        """
+        path = self._data_files_path(dataset, run_id, layout)
+        return path, self.storage.read(path)
+
+    def _data_files_path(self, dataset: str, run_id: str, layout: str) -> str:
+        return join(
+            self.directory(dataset, run_id), f"data_files.{layout}.parquet" if layout else "data_files.parquet"
+        )
+
     def has_data(self, manifest: Manifest) -> bool:
         """Return whether a run has finished a bucket or written a file of a table."""
         directories = [join(self.directory(manifest.dataset, manifest.run_id), "buckets")]

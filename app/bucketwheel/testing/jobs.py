@@ -16,7 +16,7 @@ from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather, gather_buckets
 from bucketwheel.kernel.layout import bucket_of_file, standard_name
 from bucketwheel.kernel.scatter import READ_OPTIONS, Scattered, scatter
-from bucketwheel.kernel.schema import planned_schema
+from bucketwheel.kernel.schema import planned_iceberg_schema, planned_schema
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import StorageSettings
 
@@ -66,7 +66,8 @@ def make_job(
         slices=make_slices(files, groups_per_slice),
         keys=tuple((key, standard_name(key)) for key in keys),
         tables=tuple(
-            make_layout(target / name, keys, columns, files, row_group_rows) for name, columns in tables.items()
+            make_layout(target / name, keys, columns, files, row_group_rows, changes.get("hash", "hive_v1"))
+            for name, columns in tables.items()
         ),
         bucket_count=4,
         hash="hive_v1",
@@ -81,11 +82,18 @@ def make_job(
 
 
 def make_layout(
-    directory: Path, keys: Sequence[str], columns: Sequence[str], files: Sequence[Path], row_group_rows: int
+    directory: Path,
+    keys: Sequence[str],
+    columns: Sequence[str],
+    files: Sequence[Path],
+    row_group_rows: int,
+    scheme: str = "hive_v1",
 ) -> TableLayout:
     """Return the layout of a table with the types of the first file."""
     key_pairs, pairs = (tuple((name, standard_name(name)) for name in names) for names in (keys, columns))
-    schema = planned_schema(pq.ParquetFile(files[0], **READ_OPTIONS).schema_arrow, key_pairs + pairs)
+    source = pq.ParquetFile(files[0], **READ_OPTIONS).schema_arrow
+    planned = planned_iceberg_schema if scheme == "iceberg" else planned_schema
+    schema = planned(source, key_pairs + pairs)
     return TableLayout(directory.name, str(directory), pairs, row_group_rows, schema)
 
 

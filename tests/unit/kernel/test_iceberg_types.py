@@ -20,6 +20,7 @@ from bucketwheel.kernel.iceberg_types import (
     iceberg_schema,
     iceberg_type,
     leaf_fields,
+    to_iceberg_content,
 )
 
 NESTED = pa.schema(
@@ -142,3 +143,28 @@ def test_files_carry_field_ids_at_every_depth() -> None:
     paths = [written.column(number).path for number in range(len(written))]
     assert "list.list.element" in paths
     assert "map.key_value.key" in paths
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_content_is_converted_to_the_types_and_ids_of_the_schema(coded: bool) -> None:
+    arrays = {
+        "Id": pa.array(["a", "b"], pa.large_string()),
+        "small": pa.array([1, None], pa.int8()),
+        "at": pa.array([1, 2], pa.timestamp("ms")),
+        "list": pa.array([[1], None], pa.list_(pa.int8())),
+    }
+    source = pa.schema({name: array.type for name, array in arrays.items()}).set(0, pa.field("Id", pa.string()))
+    schema = iceberg_file_schema(source, [(name, name) for name in arrays])
+    content = pa.table({n: a.dictionary_encode() if coded and n != "list" else a for n, a in arrays.items()})
+    converted = to_iceberg_content(content, schema)
+    assert field_ids(converted.schema) == field_ids(schema)
+    assert converted.to_pydict() == content.to_pydict()
+    assert [pa.types.is_dictionary(kind) for kind in converted.schema.types] == [coded] * 3 + [False]
+    kinds = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in converted.schema.types]
+    assert kinds == [pa.large_string(), pa.int32(), pa.timestamp("us"), pa.list_(pa.int32())]
+
+
+def test_content_with_a_value_that_iceberg_cannot_hold_is_refused() -> None:
+    schema = iceberg_file_schema(pa.schema({"at": pa.timestamp("s")}), [("at", "at")])
+    with pytest.raises(SchemaError, match=r"column 'at' has a value that does not fit into timestamp\[us\]"):
+        to_iceberg_content(pa.table({"at": pa.array([2**61], pa.timestamp("s"))}), schema)
