@@ -102,7 +102,8 @@ docs: venv ## Regenerate the parts of docs/ that come from the code
 site: venv ## Build the documentation as an offline site: build/site
 	$(BIN)/python -m integration.site_tools build/site
 
-bench: venv ## Measure speed and memory against other tools; print a table, write build/bench.json
+# `--only` with other sections does without the environment of readers.
+bench: venv $(if $(and $(findstring --only,$(BENCH_ARGS)),$(if $(findstring readers,$(BENCH_ARGS)),,no)),,readers) ## Measure speed and memory against other tools; print a table, write build/bench.json
 	$(PYTHON) integration/environment.py .venv constraints.txt --quiet --groups bench
 	$(BIN)/python -m integration.benchmarks $(BENCH_ARGS)
 

@@ -159,7 +159,12 @@ def _error(status: int | None, timeout: float, place: Path) -> str | None:
     if status == 0:
         return None
     cause = f"still ran after {timeout:.0f} s" if status is None else f"exit code {status}"
-    return f"{cause}: {last_line(place / 'stderr', _ERROR)}"
+    return f"{cause}: {last_error(place / 'stderr')}"
+
+
+def last_error(path: Path) -> str:
+    """Return the last line of a log that looks like an error, or the last line."""
+    return last_line(path, _ERROR)
 
 
 def last_line(path: Path, pattern: str = "") -> str:

@@ -23,7 +23,7 @@ def query_tables(report: Mapping[str, Any]) -> list[tuple[Sequence[str], Rows]]:
             values = [median(taken[measure] for taken in rounds) for measure in _MEASURES]
             ratios = [] if layout == _BASE else [ratio_text(rounds, layouts[_BASE], measure) for measure in _MEASURES]
             rows.append((query, layout, *_texts(values), *(ratios or [""] * len(_MEASURES))))
-    publishing = [
+    publishing: Rows = [
         (
             f"{stage['method']}, {stage['layout']}",
             f"{stage['written_seconds']:.1f} s",
@@ -33,12 +33,12 @@ def query_tables(report: Mapping[str, Any]) -> list[tuple[Sequence[str], Rows]]:
         )
         for stage in report["publishing"]
     ]
-    layouts = [
+    files: Rows = [
         (name, f"{table['files']:,}", size_text(table["bytes"]), size_text(table["bytes"] / table["files"]))
         for name, table in report["tables"].items()
     ]
     measured = len(next(iter(next(iter(report["queries"].values())).values())))
-    return [(_LAYOUTS, layouts), ((f"query, medians of {measured}", *_HEAD), rows), (_PUBLISHING, publishing)]
+    return [(_LAYOUTS, files), ((f"query, medians of {measured}", *_HEAD), rows), (_PUBLISHING, publishing)]
 
 
 def _texts(values: Sequence[float]) -> list[str]:

@@ -43,6 +43,7 @@ def render(report: dict[str, Any], markdown: bool) -> str:
         blocks.append(draw(("run", "CPU", "wall", "peak memory", "written", "files"), others))
     for run in report["runs"]:
         if run["section"] in _QUERIES and run["report"]:
+            blocks.append(f"{run['section']}, {run['name']}: {run['rows']:,} rows")
             blocks += [draw(head, found) for head, found in _QUERIES[run["section"]](run["report"])]
     rows = [(t["what"], t["wanted"], t["seen"], _MET[t["met"]]) for t in report["targets"]]
     if rows:

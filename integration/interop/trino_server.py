@@ -72,6 +72,7 @@ class Trino:
 
     port: int
     log: Path
+    pid: int
 
     def ask(self, text: str, **session: object) -> Answer:
         """Execute one statement; `session` sets properties, as in ``hive__validate_bucketing=True``."""
@@ -128,7 +129,7 @@ def trino_process(
             stderr=stream,
             env={**os.environ, "AWS_EC2_METADATA_DISABLED": "true"},
         )
-    started = Trino(port, log)
+    started = Trino(port, log, server.pid)
     try:
         _wait(started, server, bucket)
         yield started
