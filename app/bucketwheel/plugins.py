@@ -30,6 +30,7 @@ _BUILT_IN = {
     "catalogs": {
         "duckdb": "bucketwheel.catalogs.duckdb:DuckdbCatalog",
         "glue": "bucketwheel.catalogs.glue:GlueCatalog",
+        "iceberg": "bucketwheel.catalogs.iceberg:IcebergCatalog",
     },
     "executors": {
         "athena": "bucketwheel.executors.athena:AthenaExecutor",

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from catalog_tables import DATABASE, catalog_in, execute, quoted
 from glue_support import foreign_table, glue_in
+from iceberg_support import FillingCatalog, connected, settings_in
 
 from aws_server import plain_client
 from bucketwheel.catalogs.duckdb import DuckdbCatalog
@@ -76,5 +78,22 @@ class TestGlueCatalog(CatalogContract):
             if catalog.database not in known:
                 glue.create_database(DatabaseInput={"Name": catalog.database})
             glue.create_table(DatabaseName=catalog.database, TableInput=foreign_table(name, request.param))
+
+        return add
+
+
+class TestIcebergCatalog(CatalogContract):
+    @pytest.fixture
+    def catalog(self, tmp_path: Path) -> FillingCatalog:
+        return FillingCatalog(settings_in(tmp_path))
+
+    @pytest.fixture(params=["empty", "filled"])
+    def add_foreign(self, request: pytest.FixtureRequest, tmp_path: Path, catalog: FillingCatalog) -> AddForeign:
+        def add(name: str) -> None:
+            with connected(tmp_path) as client:
+                client.create_namespace_if_not_exists("db")
+                table = client.create_table(("db", name), schema=pa.schema([("answer", pa.int64())]))
+                if request.param == "filled":
+                    table.append(pa.table({"answer": [42]}))
 
         return add

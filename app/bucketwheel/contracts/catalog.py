@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from bucketwheel.errors import ConcurrentPublishError
@@ -279,6 +280,34 @@ class AtomicCatalog(Protocol):
         Raises:
             ConcurrentPublishError: a table is no longer the one in `replacing`; nothing changed.
             CatalogError: the catalog refused; nothing changed.
+        """
+        ...
+
+
+@runtime_checkable
+class HistoryCatalog(Protocol):
+    """What a catalog offers, besides `Catalog`, if its tables keep the files of earlier runs."""
+
+    def forget(self, run_ids: Collection[str], before: datetime) -> Sequence[str]:
+        """Remove these runs from the history of all tables; call it before their files are deleted.
+
+        What a table shows now stays, whatever its run. Also delete files of the catalog below the target that are
+        older than `before` and that no table needs, such as those of killed updates; return their paths.
+
+        Raises:
+            ConcurrentPublishError: another writer changed a table meanwhile.
+            CatalogError: the catalog refused.
+        """
+        ...
+
+    def field_ids(self, name: str) -> Mapping[str, int] | None:
+        """Return the field id of each column and nested field that a table has or had; None if there is no table.
+
+        Nested fields have a path with dots, such as `address.city` or `tags.element`. Files that are added to the
+        table must have these ids, and larger ones for other columns.
+
+        Raises:
+            CatalogError: the catalog refused.
         """
         ...
 

@@ -7,6 +7,7 @@ from bucketwheel.settings.deploy import (
     GlueJobSettings,
     MonitoringSettings,
 )
+from bucketwheel.settings.iceberg import IcebergSettings
 from bucketwheel.settings.layouts import Layout, LayoutSettings, resolved_layouts
 from bucketwheel.settings.models import (
     PROMOTE,
@@ -40,6 +41,7 @@ __all__ = [
     "DeploySettings",
     "EmrServerlessSettings",
     "GlueJobSettings",
+    "IcebergSettings",
     "Layout",
     "LayoutSettings",
     "LeaseSettings",

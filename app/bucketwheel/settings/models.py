@@ -27,6 +27,7 @@ from bucketwheel.settings.deploy import (
     GlueJobSettings,
     MonitoringSettings,
 )
+from bucketwheel.settings.iceberg import IcebergSettings
 from bucketwheel.settings.layouts import BucketCount, BucketHash, LayoutSettings, Reader, layout_problem, resolve
 from bucketwheel.settings.names import NamePrefix, PlainName
 from bucketwheel.settings.partition import DEFAULT, check_partition
@@ -154,7 +155,8 @@ class CatalogSettings(Frozen):
 
     Attributes:
         kind: The catalog: `duckdb` (`catalog-duckdb.md`) is one file with a view per table, `glue`
-            (`catalog-glue.md`) the AWS Glue Data Catalog.
+            (`catalog-glue.md`) the AWS Glue Data Catalog, `iceberg` (`catalog-iceberg.md`) a catalog of Iceberg
+            tables, which always has the tables with the hash `iceberg`.
         path: The file of the duckdb catalog.
         database: Database (in DuckDB: schema) of the tables.
         staged_prefix: Prefix of the names of staged tables.
@@ -433,6 +435,7 @@ class Settings(Frozen):
     quality: QualitySettings = QualitySettings()
     privacy: PrivacySettings = PrivacySettings()
     catalog: CatalogSettings = CatalogSettings()
+    iceberg: IcebergSettings = IcebergSettings()
     layouts: Annotated[tuple[LayoutSettings, ...], BeforeValidator(parse_list)] = ()
     readers: Annotated[tuple[Reader, ...], BeforeValidator(parse_names)] = ()
     ctas: CtasSettings = CtasSettings()
