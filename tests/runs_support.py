@@ -146,11 +146,11 @@ class CountingEngine:
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
-        self.requested = [number for number in range(job.bucket_count) if number not in done]
+        self.requested = [number for number in range(job.buckets) if number not in done]
         for outcome in self._engine.bucket(job, done, advance):
             if len(self.written) == self._fail_after:
                 raise self._error
-            self.written.append(outcome.bucket)
+            self.written.append(job.number_of(outcome))
             yield outcome
 
     def verify(

@@ -101,5 +101,5 @@ def split(snapshot: DiscoverResult, tables: Sequence[str] = (), **overrides: Any
 def size(snapshot: DiscoverResult, estimate: Estimate | None = None, **overrides: Any) -> SizeResult:
     """Return the sizes of a snapshot without files; `estimate` stands for the sample of its data."""
     parts = split(snapshot, **overrides)
-    stage = Size(lambda _job, _snapshot: estimate or Estimate({}))
+    stage = Size(lambda job, _snapshot: [estimate or Estimate({})] * len(job.layouts))
     return stage.run(manifest(discover=snapshot, split=parts), services(**overrides))

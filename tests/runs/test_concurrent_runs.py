@@ -95,7 +95,7 @@ def test_services_without_lease_refuse_to_publish(case: Case) -> None:
     from bucketwheel.pipeline.services import RunRequest, make_services
 
     services = make_services(case.settings(), RunRequest(DATASET), lambda _: None)
-    assert services.checkpoints.load() == {}
+    assert services.checkpoints.load() == []
     with pytest.raises(LeaseError, match="holds no lease"):
         services.checkpoints.clear()
     with pytest.raises(LeaseError, match="holds no lease"):

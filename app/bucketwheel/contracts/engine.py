@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import Protocol
 
 from bucketwheel.runs.column_statistics import ColumnStatistics
@@ -40,13 +43,31 @@ class TableLayout:
 
 
 @dataclass(frozen=True)
+class OtherLayout:
+    """A further layout of the same rows; its tables differ only in directory and row groups.
+
+    `name` is that of the layout in outcomes.
+    """
+
+    name: str
+    tables: tuple[TableLayout, ...]
+    bucket_count: int
+    hash: str
+    sort: bool
+    max_file_bytes: int
+
+
+@dataclass(frozen=True)
 class BucketJob:
     """The input of scatter, gather and verify; small and picklable, for remote workers.
 
-    `keys` holds (source name, new name) pairs. `dictionary_columns` names source columns that stay
-    dictionary-encoded in the output. `scratch` is a directory for unfinished files that exists only while the
-    bucket stage runs. `column_statistics` is the level of the statistics that the engine collects while it reads.
-    With `show_keys`, outcomes have the smallest and the largest key.
+    A job writes one layout and the `others` in one scan. Buckets are numbered over all layouts: first those of this
+    one, then those of each other. `layouts` has a job for each, without others; gather and verify use these.
+
+    `layout` is the name of the layout in outcomes. `keys` holds (source name, new name) pairs. `dictionary_columns`
+    names source columns that stay dictionary-encoded in the output. `scratch` is a directory for unfinished files
+    that exists only while the bucket stage runs. `column_statistics` is the level of the statistics that the engine
+    collects while it reads. With `show_keys`, outcomes have the smallest and the largest key.
     """
 
     storage: StorageSettings
@@ -63,13 +84,62 @@ class BucketJob:
     scratch: str
     column_statistics: StatisticsLevel = "none"
     show_keys: bool = False
+    layout: str = ""
+    others: tuple[OtherLayout, ...] = ()
+
+    @cached_property
+    def layouts(self) -> tuple[BucketJob, ...]:
+        """A job for each layout alone."""
+        alone = replace(self, others=()) if self.others else self
+        return (alone, *(_of_layout(alone, other) for other in self.others))
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The number of the first bucket of each layout, and at the end the number of all buckets."""
+        # In an Iceberg layout of n buckets, bucket n has the rows whose key is NULL.
+        counts = (layout.bucket_count + (layout.hash == "iceberg") for layout in self.layouts)
+        return tuple(accumulate(counts, initial=0))
+
+    @property
+    def buckets(self) -> int:
+        """The number of buckets of all layouts."""
+        return self.starts[-1]
+
+    def located(self, numbers: Sequence[int]) -> tuple[BucketJob, list[int]]:
+        """Return the job of the layout of some buckets, and their numbers in it; all are of one layout."""
+        position = bisect_right(self.starts, numbers[0]) - 1
+        return self.layouts[position], [number - self.starts[position] for number in numbers]
+
+    def layout_of(self, outcome: BucketOutcome) -> BucketJob:
+        """Return the job of the layout of a bucket alone."""
+        return self.layouts[self._position(outcome)]
+
+    def number_of(self, outcome: BucketOutcome) -> int:
+        """Return the number of a bucket among those of all layouts."""
+        return self.starts[self._position(outcome)] + outcome.bucket
+
+    def _position(self, outcome: BucketOutcome) -> int:
+        return [layout.layout for layout in self.layouts].index(outcome.layout)
+
+
+def _of_layout(job: BucketJob, other: OtherLayout) -> BucketJob:
+    return replace(
+        job,
+        layout=other.name,
+        tables=other.tables,
+        bucket_count=other.bucket_count,
+        hash=other.hash,
+        sort=other.sort,
+        max_file_bytes=other.max_file_bytes,
+    )
 
 
 @dataclass(frozen=True)
 class BucketCheck:
     """One bucket as read back: rows and bytes by table, and the order-independent checksum of its keys.
 
-    `data_files` are the records of its files in an Iceberg layout, from `runs.data_files.pack`.
+    `bucket` is its number in its layout, and `layout` the name of the layout in outcomes. `data_files` are the
+    records of its files in an Iceberg layout, from `runs.data_files.pack`.
     """
 
     bucket: int
@@ -77,6 +147,7 @@ class BucketCheck:
     key_checksum: int
     table_bytes: Mapping[str, int]
     data_files: str = ""
+    layout: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,8 +192,9 @@ class Engine(Protocol):
     ) -> Iterator[BucketOutcome]:
         """Write the buckets that are not in `done`; yield each once its files are complete, in any order.
 
-        `advance` is called with (rows, bytes) during reading and writing: a row counts once when it is read and
-        once when it is written.
+        The numbers in `done` count the buckets of all layouts, as `BucketJob` does. `advance` is called with
+        (rows, bytes) during reading and writing: a row counts once when it is read and once for each layout when it
+        is written.
 
         Raises:
             UnreadableFilesError: a page of the source cannot be read.

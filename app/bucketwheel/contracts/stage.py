@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -70,8 +70,8 @@ class Fence(Protocol):
 class Checkpoints(Protocol):
     """Finished buckets, saved next to the manifest while the bucket stage runs."""
 
-    def load(self) -> Mapping[int, BucketOutcome]:
-        """Return the outcomes saved so far, by bucket number."""
+    def load(self) -> Sequence[BucketOutcome]:
+        """Return the outcomes saved so far."""
         ...
 
     def save(self, outcome: BucketOutcome) -> None:

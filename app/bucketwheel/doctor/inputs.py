@@ -15,7 +15,7 @@ from bucketwheel.pipeline.plan import plan
 from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.pipeline.settle import catalog_tables, publications
 from bucketwheel.runs.store import RunStore
-from bucketwheel.settings import Settings
+from bucketwheel.settings import Settings, resolved_layouts
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.split import read_mapping
 from bucketwheel.stages.task_memory import shortage
@@ -83,17 +83,19 @@ def _memory(services: Services, env: str) -> tuple[str, str]:
     if run is None:
         command = f"bucketwheel plan {services.dataset} --env {env}"
         return f"memory is not compared before the first run; `{command}` compares it", ""
-    before, count = run.size.bucket_count, services.settings.buckets.count
-    rows = max((outcome.rows for outcome in run.bucket.outcomes), default=0)
-    if isinstance(count, int):
-        rows = round(rows * before / count)
-    else:
-        count = before
-    text = shortage(services.settings, run.discover, run.split, count, run.size.slices, rows)
-    if text is None:
-        return "", ""
-    problem, _, todo = text.partition("; ")
-    return f"{problem} (sizes of run {run.run_id})", todo
+    by_name = {layout.name: layout for layout in resolved_layouts(services.settings)}
+    for before in run.size.layouts:
+        layout = by_name.get(before.name)
+        if layout is None:
+            continue  # The next run will not write it.
+        rows, count = max((outcome.rows for outcome in run.bucket.of_layout(before)), default=0), before.bucket_count
+        if isinstance(layout.buckets, int):
+            rows, count = round(rows * count / layout.buckets), layout.buckets
+        text = shortage(services.settings, run.discover, run.split, count, run.size.slices, layout, rows)
+        if text is not None:
+            problem, _, todo = text.partition("; ")
+            return f"{problem} (sizes of run {run.run_id})", todo
+    return "", ""
 
 
 def _is_denied(error: BaseException | None) -> bool:

@@ -66,7 +66,7 @@ class ArrowEngine:
         """See `contracts.Engine.bucket`."""
         self._columns, self._keys = (), None
         skip = frozenset(done)
-        todo = [number for number in range(job.bucket_count) if number not in skip]
+        todo = [number for number in range(job.buckets) if number not in skip]
         if not todo:
             return
         with self._spill_buffer(job) as buffer:
@@ -82,7 +82,8 @@ class ArrowEngine:
 
             rows_per_bucket = buffer.rows()
             threads, max_rows = self._gather_plan(job, rows_per_bucket[todo])
-            with closing(self._each(work, group_buckets(todo, rows_per_bucket, max_rows), threads)) as gathered:
+            groups = group_buckets(todo, rows_per_bucket, max_rows, job.starts)
+            with closing(self._each(work, groups, threads)) as gathered:
                 for outcome in chain.from_iterable(gathered):
                     advance(outcome.rows, sum(file.bytes for file in outcome.files))
                     yield outcome

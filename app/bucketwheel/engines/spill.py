@@ -121,7 +121,7 @@ class SpillBuffer:
     def __init__(self, job: BucketJob, limit: int, directory: Path) -> None:
         columns = [job.keys, *(table.columns for table in job.tables)]
         self._groups = list(dict.fromkeys(tuple(source for source, _ in pairs) for pairs in columns if pairs))
-        self._buckets = job.bucket_count
+        self._buckets = job.buckets
         self._limit = limit
         self._directory = directory
         self._lock = threading.Lock()

@@ -52,7 +52,7 @@ class _Keys:
 
 
 def gather(job: BucketJob, bucket: int, read_blocks: BlockReader, dictionaries: UnifiedDictionaries) -> BucketOutcome:
-    """Write the files of one bucket and return the outcome.
+    """Write the files of one bucket and return the outcome; `bucket` is its number among those of all layouts.
 
     Rows of equal keys keep their source order; NULL keys come first. A bucket without rows gets no file.
 
@@ -68,14 +68,16 @@ def gather_buckets(
     """Write the files of a group of buckets, each as `gather` does, and return their outcomes.
 
     The rows of the group are concatenated, sorted and copied in one pass, because each step costs as much for a few
-    rows as for several thousand. `buckets` are in ascending order; the blocks must not contain rows of other buckets.
+    rows as for several thousand. `buckets` are of one layout and in ascending order; the blocks must not contain rows
+    of other buckets.
 
     Raises:
         StorageError: a file cannot be written.
     """
+    job, buckets = job.located(buckets)
     batches = read_blocks([source for source, _ in job.keys])
     if not batches:
-        return [BucketOutcome(bucket=bucket, rows=0, files=(), **_NO_KEYS) for bucket in buckets]
+        return [BucketOutcome(layout=job.layout, bucket=bucket, rows=0, files=(), **_NO_KEYS) for bucket in buckets]
     keys = _gather_keys(job, batches, buckets)
     files: list[list[FileRecord]] = [[] for _ in buckets]
     for table in job.tables:
@@ -85,7 +87,11 @@ def gather_buckets(
     rows = [end - start for start, end in pairwise(keys.bounds)]
     return [
         BucketOutcome(
-            bucket=bucket, rows=rows[position], files=tuple(files[position]), **keys.key_statistics[position]
+            layout=job.layout,
+            bucket=bucket,
+            rows=rows[position],
+            files=tuple(files[position]),
+            **keys.key_statistics[position],
         )
         for position, bucket in enumerate(buckets)
     ]

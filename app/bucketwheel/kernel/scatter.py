@@ -1,7 +1,7 @@
-"""Scatter: read a slice once, hash its keys, and order its rows by bucket.
+"""Scatter: read a slice once, hash its keys, and order its rows by bucket, once for each layout.
 
-All tables share the shuffle blocks of one ordered batch, so keys are copied only once. Columns with a small
-dictionary are shuffled as codes of one or two bytes per row.
+All tables of a layout share the shuffle blocks of one ordered batch, so keys are copied only once. Columns with a
+small dictionary are shuffled as codes of one or two bytes per row.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +32,10 @@ PAGE_OPTIONS = {**READ_OPTIONS, "page_checksum_verification": True}
 
 @dataclass(frozen=True)
 class Scattered:
-    """Rows of one slice ordered by bucket.
+    """Rows of one slice ordered by the buckets of one layout.
 
     `batch` has every projected column under its source name; rows of bucket b are `offsets[b]` to `offsets[b + 1]`
-    (int64, shape (buckets + 1,)).
+    (int64, shape (buckets + 1,)). Buckets are numbered over all layouts; those of other layouts have no rows.
     """
 
     index: int
@@ -61,7 +62,7 @@ def scatter(
     skip: Collection[int] = (),
     statistics: StatisticsCollector | None = None,
 ) -> Iterator[Scattered]:
-    """Yield the rows of a slice ordered by bucket, at most `max_rows` at a time.
+    """Yield the rows of a slice ordered by bucket, at most `max_rows` at a time, for one layout after the other.
 
     Rows of one bucket keep their source order, so the result of gathering does not depend on how the source is
     split into slices. Rows of the buckets in `skip` are left out. The job's dictionary columns are returned as codes
@@ -72,30 +73,48 @@ def scatter(
         UnreadableFilesError: a page cannot be read; the message names file, row group and column.
         StorageError: the file cannot be opened.
     """
-    kept = np.ones(job.bucket_count, dtype=bool)
+    kept = np.ones(job.buckets, dtype=bool)
     kept[list(skip)] = False
 
-    def ordered(batch: pa.RecordBatch) -> Scattered:
+    def ordered(batch: pa.RecordBatch) -> Iterator[Scattered]:
         keys = [batch.column(source) for source, _ in job.keys]
         if statistics is not None:
             statistics.add_keys(keys)
-        offsets, order = _bucket_order(job, keys, kept)
-        return Scattered(part.index, offsets, batch.take(pa.array(order)))
+        orders = list(_bucket_orders(job, keys, kept))
+        while orders:
+            offsets, order = orders.pop(0)
+            scattered = Scattered(part.index, offsets, batch.take(pa.array(order)))
+            if not orders:
+                # Free the batch before the copy is handed on, which halves the memory.
+                del batch
+            yield scattered
 
-    # Unlike a loop, map frees the batch before it yields the ordered copy, which halves the memory.
-    return map(ordered, _read(job, part, max_rows, dictionaries, statistics))
+    return chain.from_iterable(map(ordered, _read(job, part, max_rows, dictionaries, statistics)))
+
+
+def _bucket_orders(
+    job: BucketJob, keys: Sequence[pa.Array], kept: npt.NDArray[np.bool_]
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Yield offsets and order of the rows for each layout with a bucket to write."""
+    for layout, (start, end) in zip(job.layouts, pairwise(job.starts), strict=True):
+        if kept[start:end].any():
+            order, counts = _bucket_order(layout, keys, kept[start:end])
+            rows = np.zeros(job.buckets + 1, np.int64)
+            rows[start + 1 : end + 1] = counts
+            yield np.cumsum(rows), order
 
 
 def _bucket_order(
-    job: BucketJob, keys: Sequence[pa.Array], kept: npt.NDArray[np.bool_]
+    layout: BucketJob, keys: Sequence[pa.Array], kept: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    buckets = key_buckets(keys, job.hash, job.bucket_count)
-    order = stable_order(buckets, job.bucket_count)
-    counts = np.bincount(buckets, minlength=job.bucket_count)
+    """Return the order of the rows to write and the number of rows of each bucket."""
+    buckets = key_buckets(keys, layout.hash, layout.bucket_count)
+    order = stable_order(buckets, layout.buckets)
+    counts = np.bincount(buckets, minlength=layout.buckets)
     if not kept.all():
         order = order[kept[buckets[order]]]
         counts = np.where(kept, counts, 0)
-    return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), order
+    return order, counts
 
 
 def _read(

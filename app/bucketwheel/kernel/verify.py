@@ -41,6 +41,7 @@ def verify_bucket(job: BucketJob, outcome: BucketOutcome) -> BucketCheck:
     Raises:
         VerificationError: a check fails; the message names the file, the bucket, the problem and, if known, the row.
     """
+    job = job.layout_of(outcome)
     by_table = _by_table(job, outcome)
     first: _Chunks | None = None
     rows: list[FileRow] = []
@@ -51,7 +52,7 @@ def verify_bucket(job: BucketJob, outcome: BucketOutcome) -> BucketCheck:
             _check_keys(job, table, records, outcome)
         first = first if first is not None else chunks
     sizes = {name: sum(record.bytes for record in records) for name, records in by_table.items()}
-    return BucketCheck(outcome.bucket, outcome.rows, outcome.key_checksum, sizes, data_files=pack(rows))
+    return BucketCheck(outcome.bucket, outcome.rows, outcome.key_checksum, sizes, pack(rows), outcome.layout)
 
 
 def _by_table(job: BucketJob, outcome: BucketOutcome) -> dict[str, list[FileRecord]]:

@@ -18,6 +18,7 @@ import bucketwheel
 from bucketwheel.contracts import Services
 from bucketwheel.errors import ResumeError
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
+from bucketwheel.settings import resolved_layouts
 from bucketwheel.settings.loading import flatten
 from bucketwheel.settings.secrets import masked
 from bucketwheel.stages.source_changes import source_changes
@@ -71,8 +72,13 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
         "tables filter": ",".join(sorted(services.tables_filter)) or "none",
         "target": services.storage.absolute(settings.target),
     }
-    for name, part in (("buckets", settings.buckets), ("size", settings.size), ("split", settings.split)):
+    for name, part in (("size", settings.size), ("split", settings.split)):
         parts |= {f"{name}.{key}": str(value) for key, value in part.model_dump(mode="json").items()}
+    for position, layout in enumerate(resolved_layouts(settings)):
+        name = f"layouts.{layout.name}" if position else "buckets"
+        values = {"count": layout.buckets, "hash": layout.hash, "sort": layout.sort}
+        values["max_file_bytes"] = layout.max_file_bytes
+        parts |= {f"{name}.{key}": str(value) for key, value in values.items()}
     # Settings of catalogs and executors do not change any byte.
     for name in dict.fromkeys((settings.engine, *settings.stages)):
         # The manifest must not hold secrets, and a changed password changes no byte.

@@ -263,7 +263,8 @@ def _ending(manifest: Manifest) -> dict[str, str | None]:
 def _starting(services: Services, stage: str, manifest: Manifest) -> Progress:
     rows = size = 0
     if stage in DATA:
-        # Stage bucket counts every row twice: once when reading it, once when writing it.
-        rows = manifest.discover.rows * (2 if stage == "bucket" else 1)
-        size = sum(table.bytes for table in manifest.size.tables)
+        # Stage bucket counts every row when reading it, and again for each layout when writing it.
+        layouts = manifest.size.layouts
+        rows = manifest.discover.rows * (len(layouts) + (stage == "bucket"))
+        size = sum(table.bytes for layout in layouts for table in layout.tables)
     return Progress(services.dataset, stage, "started", total_rows=rows, total_bytes=size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -86,9 +86,9 @@ class NoLease:
         """Refuse."""
         raise LeaseError("this command holds no lease and may not publish")
 
-    def load(self) -> Mapping[int, BucketOutcome]:
+    def load(self) -> Sequence[BucketOutcome]:
         """Return nothing."""
-        return {}
+        return []
 
     def save(self, outcome: BucketOutcome) -> None:
         """Refuse."""

@@ -164,7 +164,7 @@ class SizeResult(Record):
     prefix: str | None = None
     other_layouts: tuple[LayoutSize, ...] = ()
 
-    @cached_property
+    @property
     def layouts(self) -> tuple[LayoutSize, ...]:
         """All layouts; the engine numbers buckets consecutively over them."""
         first = LayoutSize(
@@ -208,7 +208,7 @@ class BucketOutcome(Record):
 
 
 class BucketResult(Record):
-    """Result of `bucket`: all buckets in order; a bucket without rows has no files.
+    """Result of `bucket`: all buckets in order, layout after layout; a bucket without rows has no files.
 
     `column_statistics` covers the mapped columns that are not nested; it is empty if `catalog.column_statistics` is
     `none`, or if a resumed run had no bucket left to write.
@@ -221,6 +221,10 @@ class BucketResult(Record):
     shuffled_bytes: int = 0
     warnings: tuple[str, ...] = ()
     column_statistics: tuple[ColumnStatistics, ...] = ()
+
+    def of_layout(self, layout: LayoutSize) -> tuple[BucketOutcome, ...]:
+        """Return the buckets of one layout, in order."""
+        return tuple(outcome for outcome in self.outcomes if outcome.layout == layout.id)
 
 
 class VerifiedTable(Record):
@@ -243,6 +247,10 @@ class VerifyResult(Record):
     tables: tuple[VerifiedTable, ...]
     warnings: tuple[str, ...] = ()
     drift: Drift | None = None
+
+    def of_layout(self, layout: LayoutSize) -> tuple[VerifiedTable, ...]:
+        """Return the tables of one layout."""
+        return tuple(table for table in self.tables if table.layout == layout.id)
 
 
 class PublishedTable(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -410,10 +410,10 @@ class BucketCheckpoints:
         self._data = partial(store.data_directory, dataset, run_id=run_id)
         self._abandon = partial(storage.abandon_uploads, join(store.target, dataset), run_id)
 
-    def load(self) -> Mapping[int, BucketOutcome]:
+    def load(self) -> list[BucketOutcome]:
         """See `contracts.Checkpoints.load`; a bucket with an incomplete record or file is not finished."""
         sizes: dict[tuple[str, str], dict[str, int]] = {}
-        outcomes = {}
+        outcomes = []
         paths = [entry.location for entry in self._storage.list(self._directory) if entry.name.endswith(".json")]
         with system().pool(_READERS) as pool:
             contents = list(pool.map(self._storage.read, paths))
@@ -428,7 +428,7 @@ class BucketCheckpoints:
                     listed = self._storage.list(self._data(file.table, layout=outcome.layout))
                     sizes[outcome.layout, file.table] = {data.name: data.bytes for data in listed}
             if all(sizes[outcome.layout, file.table].get(file.name) == file.bytes for file in outcome.files):
-                outcomes[outcome.bucket] = outcome
+                outcomes.append(outcome)
         return outcomes
 
     def count(self) -> int:
@@ -437,7 +437,8 @@ class BucketCheckpoints:
 
     def save(self, outcome: BucketOutcome) -> None:
         """See `contracts.Checkpoints.save`."""
-        path = join(self._directory, f"{outcome.bucket:06d}.json")
+        name = f"{outcome.layout}.{outcome.bucket:06d}" if outcome.layout else f"{outcome.bucket:06d}"
+        path = join(self._directory, f"{name}.json")
         self._storage.write(path, outcome.model_dump_json().encode(), durable=False)
 
     def clear(self) -> None:

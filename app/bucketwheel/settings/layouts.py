@@ -7,7 +7,7 @@ tables.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -62,6 +62,15 @@ class Layout:
     sort: bool
     max_file_bytes: int
     prefix: str
+    # Settings of its own, and its position in `layouts`; for messages.
+    own: frozenset[str] = field(default=frozenset(), compare=False)
+    position: int = field(default=0, compare=False)
+
+    def setting(self, name: str) -> str:
+        """Return the dotted name of the setting that decides on a value: its own, or that in `buckets`."""
+        if name in self.own:
+            return f"layouts.{self.position}.{name}"
+        return "buckets.count" if name == "buckets" else f"buckets.{name}"
 
     @property
     def bucketed(self) -> bool:
@@ -124,6 +133,8 @@ def _filled(layout: LayoutSettings, position: int, buckets: BucketSettings, cata
         _either(layout.sort, buckets.sort),
         _either(layout.max_file_bytes, buckets.max_file_bytes),
         _either(layout.prefix, prefix),
+        frozenset(name for name in layout.model_fields_set if getattr(layout, name) is not None),
+        position,
     )
 
 

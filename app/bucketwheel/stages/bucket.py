@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -11,10 +11,12 @@ from bucketwheel.errors import EngineError
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.checksum import add
 from bucketwheel.runs.column_statistics import ColumnStatistics
-from bucketwheel.runs.manifest import BucketOutcome, BucketResult, Manifest
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, LayoutSize, Manifest, SizeResult
 from bucketwheel.runs.privacy import without_keys
+from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
+from bucketwheel.stages.layouts import label, labeled, layout_settings
 from bucketwheel.stages.skew import skew_warnings
 from bucketwheel.stages.source_changes import check_source
 from bucketwheel.stages.split_buckets import split_warnings
@@ -35,8 +37,7 @@ class Bucket:
         """
         level, show_keys = services.settings.catalog.column_statistics, services.settings.privacy.show_keys
         job = replace(bucket_job(manifest, services.runs), column_statistics=level, show_keys=show_keys)
-        rows = manifest.discover.rows
-        done = dict(services.checkpoints.load())
+        done = {job.number_of(outcome): outcome for outcome in services.checkpoints.load()}
         finished = sum(outcome.rows for outcome in done.values())
         self._report(services, job, finished, 0)
         services.storage.make_directory(job.scratch)
@@ -45,24 +46,20 @@ class Bucket:
         with attach_engine_warnings(services, self.name, engine):
             for outcome in engine.bucket(job, frozenset(done), lambda r, b: self._report(services, job, r, b)):
                 services.checkpoints.save(outcome)
-                done[outcome.bucket] = outcome
+                done[job.number_of(outcome)] = outcome
                 services.report(_part(services.dataset, outcome))
             outcomes = tuple(done[number] for number in sorted(done))
-            written = sum(outcome.rows for outcome in outcomes)
-            if written != rows:
-                raise EngineError(
-                    f"bucket: {counted(rows, 'row')} in the snapshot, {written} written; nothing was published"
-                )
+            _check_rows(manifest, outcomes)
         statistics = engine.statistics().since(before)
-        _check_keys(statistics.keys, outcomes, services)
+        _check_keys(statistics.keys, manifest.size, outcomes, services)
         check_source(manifest.discover, services)
         return BucketResult(
-            rows=written,
-            empty_buckets=sum(1 for outcome in outcomes if not outcome.rows),
+            rows=manifest.discover.rows,
+            empty_buckets=sum(1 for o in outcomes if not o.rows and o.bucket < job.layout_of(o).bucket_count),
             spilled_bytes=statistics.spilled_bytes,
             outcomes=outcomes,
             shuffled_bytes=statistics.shuffled_bytes,
-            warnings=(*statistics.warnings, *_skew(manifest, outcomes), *split_warnings(manifest.size, outcomes)),
+            warnings=(*statistics.warnings, *_warnings(manifest, outcomes, services.settings)),
             column_statistics=_with_key(statistics.columns, job, outcomes),
         )
 
@@ -70,29 +67,62 @@ class Bucket:
         services.report(Progress(services.dataset, self.name, "advanced", rows, size))
 
 
-def _check_keys(read: ReadKeys | None, outcomes: Sequence[BucketOutcome], services: Services) -> None:
+def _by_layout(
+    size: SizeResult, outcomes: Sequence[BucketOutcome]
+) -> Iterator[tuple[LayoutSize, list[BucketOutcome]]]:
+    for layout in size.layouts:
+        yield layout, [outcome for outcome in outcomes if outcome.layout == layout.id]
+
+
+def _check_rows(manifest: Manifest, outcomes: Sequence[BucketOutcome]) -> None:
+    rows = manifest.discover.rows
+    for layout, own in _by_layout(manifest.size, outcomes):
+        written = sum(outcome.rows for outcome in own)
+        if written != rows:
+            raise EngineError(
+                f"bucket: {label(manifest.size, layout)}{counted(rows, 'row')} in the snapshot, {written} written; "
+                "nothing was published"
+            )
+
+
+def _check_keys(
+    read: ReadKeys | None, size: SizeResult, outcomes: Sequence[BucketOutcome], services: Services
+) -> None:
     """Check that the buckets, also those of an interrupted attempt, hold the keys that this attempt read."""
-    written = reduce(add, (outcome.key_checksum for outcome in outcomes), 0)
-    # Spark loses what tasks report if their worker dies; rows are counted by the buckets in any case.
-    if read is None or read.rows != sum(outcome.rows for outcome in outcomes) or read.checksum == written:
-        return
-    # Otherwise, a resumed run would take the buckets for finished.
-    services.checkpoints.clear()
+    for layout, own in _by_layout(size, outcomes):
+        written = reduce(add, (outcome.key_checksum for outcome in own), 0)
+        # Spark loses what tasks report if their worker dies; rows are counted by the buckets in any case.
+        if read is not None and read.rows == sum(outcome.rows for outcome in own) and read.checksum != written:
+            # Otherwise, a resumed run would take the buckets for finished.
+            services.checkpoints.clear()
+            raise _changed_keys(label(size, layout), read.checksum, written)
+
+
+def _changed_keys(label_of_layout: str, read: int, written: int) -> EngineError:
     error = EngineError(
-        f"bucket: the keys in the written files are not those that were read (checksum {written:016x}, expected "
-        f"{read.checksum:016x}); nothing was published. Memory, a disk or the network changed data: start a new run, "
-        "on another machine if it happens again"
+        f"bucket: {label_of_layout}the keys in the written files are not those that were read (checksum "
+        f"{written:016x}, expected {read:016x}); nothing was published. Memory, a disk or the network changed data: "
+        "start a new run, on another machine if it happens again"
     )
     error.resumable = False
-    raise error
+    return error
 
 
-def _skew(manifest: Manifest, outcomes: Sequence[BucketOutcome]) -> list[str]:
-    if not manifest.size.bucketed:
+def _warnings(manifest: Manifest, outcomes: Sequence[BucketOutcome], settings: Settings) -> Iterator[str]:
+    for layout, own in _by_layout(manifest.size, outcomes):
+        split = split_warnings(layout, layout_settings(layout, settings), own)
+        warnings = [*_skew(manifest, layout, own), *split]
+        yield from labeled(manifest.size, layout, warnings)
+
+
+def _skew(manifest: Manifest, layout: LayoutSize, outcomes: Sequence[BucketOutcome]) -> list[str]:
+    if not layout.bucketed:
         return []
+    # Iceberg has a partition of its own for NULL.
+    outcomes = outcomes[: layout.bucket_count]
     largest = max(outcomes, key=lambda outcome: outcome.rows)
     rows = [outcome.rows for outcome in outcomes]
-    return skew_warnings(rows, manifest.discover.keys, manifest.size.hash, largest.null_keys)
+    return skew_warnings(rows, manifest.discover.keys, layout.hash, largest.null_keys)
 
 
 def _with_key(
@@ -103,7 +133,9 @@ def _with_key(
         columns = without_keys(columns, [source for source, _ in job.keys])
     if len(job.keys) > 1:
         return tuple(columns)
-    distinct = sum(outcome.rows - outcome.null_keys - outcome.duplicate_keys for outcome in outcomes)
+    # Every layout has the same keys.
+    first = [outcome for outcome in outcomes if outcome.layout == job.layout]
+    distinct = sum(outcome.rows - outcome.null_keys - outcome.duplicate_keys for outcome in first)
     ((key, _),) = job.keys
     return tuple(
         column.model_copy(update={"distinct": distinct}) if column.name == key else column for column in columns

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from bucketwheel.contracts import BucketJob, Slice, TableLayout
+from bucketwheel.contracts import BucketJob, OtherLayout, Slice, TableLayout
 from bucketwheel.kernel.schema import planned_schema
-from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.manifest import LayoutSize, Manifest
 from bucketwheel.runs.store import RunStore
 
 
 def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:
     """Return the input of scatter, gather and verify for a run; it depends only on the manifest."""
     discovered = manifest.discover
-    split = manifest.split
     size = manifest.size
-    dataset = manifest.dataset
-    schema, keys = discovered.schema(), tuple((key.source, key.name) for key in split.keys)
-    rows = {table.name: table.row_group_rows for table in size.tables}
+    first, *others = size.layouts
     return BucketJob(
         storage=runs.storage.settings,
         slices=tuple(
@@ -28,17 +25,8 @@ def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:
             )
             for part in size.slices
         ),
-        keys=keys,
-        tables=tuple(
-            TableLayout(
-                table.name,
-                runs.data_directory(dataset, table.name, manifest.run_id),
-                tuple((column.source, column.name) for column in table.columns),
-                rows[table.name],
-                planned_schema(schema, (*keys, *((column.source, column.name) for column in table.columns))),
-            )
-            for table in split.tables
-        ),
+        keys=_keys(manifest),
+        tables=_tables(manifest, first, runs),
         bucket_count=size.bucket_count,
         hash=size.hash,
         sort=size.sort,
@@ -46,5 +34,36 @@ def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:
         page_bytes=size.page_bytes,
         dictionary_columns=frozenset(size.dictionary_columns),
         decoded_bytes_per_row=size.decoded_bytes_per_row,
-        scratch=runs.scratch(dataset, manifest.run_id),
+        scratch=runs.scratch(manifest.dataset, manifest.run_id),
+        others=tuple(
+            OtherLayout(
+                name=layout.name,
+                tables=_tables(manifest, layout, runs),
+                bucket_count=layout.bucket_count,
+                hash=layout.hash,
+                sort=layout.sort,
+                max_file_bytes=layout.max_file_bytes,
+            )
+            for layout in others
+        ),
+    )
+
+
+def _keys(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    return tuple((key.source, key.name) for key in manifest.split.keys)
+
+
+def _tables(manifest: Manifest, layout: LayoutSize, runs: RunStore) -> tuple[TableLayout, ...]:
+    """Return the tables of a layout."""
+    schema, keys = manifest.discover.schema(), _keys(manifest)
+    rows = {table.name: table.row_group_rows for table in layout.tables}
+    return tuple(
+        TableLayout(
+            table.name,
+            runs.data_directory(manifest.dataset, table.name, manifest.run_id, layout.id),
+            tuple((column.source, column.name) for column in table.columns),
+            rows[table.name],
+            planned_schema(schema, (*keys, *((column.source, column.name) for column in table.columns))),
+        )
+        for table in manifest.split.tables
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pyarrow as pa
 
@@ -19,7 +20,7 @@ from bucketwheel.errors import BucketwheelError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
 from bucketwheel.runs.drift_records import Drift, KeyCounts, KeyOverlap, NullShare, TypeChange
-from bucketwheel.runs.manifest import Manifest
+from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.runs.run_id import started_at
 from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job
@@ -174,7 +175,7 @@ def _keys(manifest: Manifest, before: Manifest, services: Services) -> tuple[Key
     """Return the overlap of the keys, or the reason why they cannot be compared."""
     if "bucket" not in before.stages:
         return None, "its manifest no longer lists its files"
-    now, was = (bucket_job(run, services.runs) for run in (manifest, before))
+    now, was = _layouts_to_compare(*(bucket_job(run, services.runs) for run in (manifest, before)))
     if reason := _incompatible(manifest, now, before, was):
         return None, reason
     try:
@@ -188,9 +189,21 @@ def _keys(manifest: Manifest, before: Manifest, services: Services) -> tuple[Key
     return KeyOverlap(both=both, only_now=only_now, only_before=only_before, share=share), None
 
 
+def _layouts_to_compare(now: BucketJob, was: BucketJob) -> tuple[BucketJob, BucketJob]:
+    """Return a layout of each run that put the keys into the same buckets, otherwise their first ones."""
+    for one, other in product(now.layouts, was.layouts):
+        if (one.hash, one.bucket_count) == (other.hash, other.bucket_count):
+            return one, other
+    return now.layouts[0], was.layouts[0]
+
+
 def _incompatible(manifest: Manifest, now: BucketJob, before: Manifest, was: BucketJob) -> str | None:
     """Return why buckets of the two runs cannot be compared, or None if they can."""
-    if not all(run.size.bucketed for run in (manifest, before)):
+    layouts = [
+        next(layout for layout in run.size.layouts if layout.id == job.layout)
+        for run, job in ((manifest, now), (before, was))
+    ]
+    if not all(layout.bucketed for layout in layouts):
         return "at least one of the two runs has no buckets"
     types, types_before = (run.discover.key_types for run in (manifest, before))
     for thing, one, other in (
@@ -214,7 +227,7 @@ def _missing_files(before: Manifest, job: BucketJob, services: Services) -> str 
 def _smallest(manifest: Manifest, job: BucketJob) -> tuple[str, dict[int, list[str]]]:
     """Return the directory and the files by bucket of the smallest table; all verified tables have the same keys."""
     sizes = dict.fromkeys((table.name for table in job.tables), 0)
-    outcomes = manifest.bucket.outcomes
+    outcomes = _outcomes(manifest, job)
     for outcome in outcomes:
         for file in outcome.files:
             sizes[file.table] += file.bytes
@@ -225,9 +238,13 @@ def _smallest(manifest: Manifest, job: BucketJob) -> tuple[str, dict[int, list[s
     return chosen.directory, files
 
 
+def _outcomes(manifest: Manifest, job: BucketJob) -> list[BucketOutcome]:
+    return [outcome for outcome in manifest.bucket.outcomes if outcome.layout == job.layout]
+
+
 def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) -> list[KeyCounts]:
     """Compare the keys of each bucket; the memory budget sets the number of threads and of parts per bucket."""
-    count = runs[0][1].bucket_count
+    count = runs[0][1].buckets
     files: list[list[KeyFiles]] = []
     needs = [0.0] * count
     for manifest, job in runs:
@@ -236,7 +253,7 @@ def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) ->
         paths = [tuple(join(directory, name) for name in names.get(bucket, ())) for bucket in range(count)]
         files.append([KeyFiles(job.storage, group, columns, job.hash) for group in paths])
         width = _key_bytes(manifest)
-        for outcome in manifest.bucket.outcomes:
+        for outcome in _outcomes(manifest, job):
             needs[outcome.bucket] += outcome.rows * width
     budget = available_memory() // 2 if settings.memory == "auto" else settings.memory
     free = min(budget * _WORKING, _MOST)

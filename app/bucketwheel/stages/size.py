@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from bucketwheel.contracts import BucketJob, Services
 from bucketwheel.contracts.executor import WRITERS
@@ -17,6 +18,7 @@ from bucketwheel.kernel.dictionaries import stays_dictionary
 from bucketwheel.kernel.layout import automatic_bucket_count, filled_buckets, row_group_rows, unbucketed_file_count
 from bucketwheel.runs.manifest import (
     DiscoverResult,
+    LayoutSize,
     Manifest,
     SizeResult,
     SliceRecord,
@@ -26,8 +28,9 @@ from bucketwheel.runs.manifest import (
     TableColumns,
     TableSize,
 )
-from bucketwheel.settings import Settings
+from bucketwheel.settings import Layout, Settings, SizeSettings, resolved_layouts
 from bucketwheel.stages.bucket_job import bucket_job
+from bucketwheel.stages.layouts import labeled, layout_settings
 from bucketwheel.stages.skew import skew_warnings
 from bucketwheel.stages.split_buckets import planned_split_warnings
 from bucketwheel.stages.task_memory import decoded_bytes, shortage
@@ -41,13 +44,15 @@ class Size:
     """Estimates the size of the output and plans the scan.
 
     Args:
-        estimate: estimates the written bytes of columns.
+        estimate: estimates the written bytes of columns in each layout.
     """
 
     name = "size"
     requires = ("discover", "split")
 
-    def __init__(self, estimate: Callable[[BucketJob, DiscoverResult], Estimate] = estimate_written_bytes) -> None:
+    def __init__(
+        self, estimate: Callable[[BucketJob, DiscoverResult], Sequence[Estimate]] = estimate_written_bytes
+    ) -> None:
         self._estimate = estimate
 
     def run(self, manifest: Manifest, services: Services) -> SizeResult:
@@ -56,52 +61,37 @@ class Size:
         Raises:
             ConfigError: the engine that copies the final tables cannot write so many buckets.
         """
-        layout = _layout(manifest, services.settings)
-        record = StageRecord(started=manifest.created, seconds=0, result=layout.model_dump(mode="json"))
+        settings = services.settings
+        size = _size(manifest, settings)
+        record = StageRecord(started=manifest.created, seconds=0, result=size.model_dump(mode="json"))
         job = bucket_job(manifest.with_stage(self.name, record), services.runs)
-        estimate = self._estimate(job, manifest.discover)
-        bucket_rows = estimate.bucket_rows if layout.bucketed else ()
-        tables = tuple(
-            _estimated(table, columns, manifest, layout, estimate)
-            for table, columns in zip(layout.tables, manifest.split.tables, strict=True)
-        )
-        return layout.model_copy(
-            update={
-                "tables": tables,
-                "warnings": (
-                    *_warnings(max(table.bytes for table in tables), layout.bucket_count, services.settings),
-                    *planned_split_warnings(layout, tables),
-                    *layout.warnings,
-                    *estimate.warnings,
-                    *skew_warnings(bucket_rows, manifest.discover.keys, layout.hash, sample=True),
-                ),
-            }
-        )
+        estimates = self._estimate(job, manifest.discover)
+        layouts = [
+            _estimated(layout, manifest, estimate) for layout, estimate in zip(size.layouts, estimates, strict=True)
+        ]
+        size = _with_layouts(size, layouts)
+        warnings: list[str] = []
+        for layout, estimate in zip(size.layouts, estimates, strict=True):
+            warnings += labeled(size, layout, _warnings(layout, estimate, manifest, settings, size))
+        return size.model_copy(update={"warnings": tuple(warnings)})
 
 
-def _layout(manifest: Manifest, settings: Settings) -> SizeResult:
-    """Return the layout and the bytes of tables in the source, from the footers."""
+def _size(manifest: Manifest, settings: Settings) -> SizeResult:
+    """Return the layouts with the bytes of tables in the source, and the scan, from the footers."""
     discovered = manifest.discover
     split = manifest.split
     columns = {column.name: column for column in discovered.columns}
-    table_bytes = {
-        table.name: _table_bytes(table, split, {name: column.compressed_bytes for name, column in columns.items()})
-        for table in split.tables
-    }
-    count = _bucket_count(settings, max(table_bytes.values()))
-    if settings.buckets.count != "none" and "ctas" in settings.stages:
+    first, *others = (_layout(layout, manifest, settings) for layout in resolved_layouts(settings))
+    if first.bucketed and "ctas" in settings.stages:
         # The limit is known without a connection, so that `plan` reports it too.
-        check_writers(settings.ctas.method, count, WRITERS.get(settings.ctas.method))
+        check_writers(settings.ctas.method, first.bucket_count, WRITERS.get(settings.ctas.method))
     used = {mapping.source for table in split.tables for mapping in table.columns}
     used |= {key.source for key in split.keys}
     schema = discovered.schema()
     decoded = max(1, int(sum(decoded_bytes(columns[name], schema, discovered.rows) for name in used)))
     return SizeResult(
-        bucket_count=count,
-        bucketed=settings.buckets.count != "none",
-        hash=settings.buckets.hash,
-        sort=settings.buckets.sort,
-        max_file_bytes=settings.buckets.max_file_bytes,
+        **_fields(first),
+        other_layouts=tuple(others),
         page_bytes=settings.size.page_bytes,
         bytes_to_read=sum(columns[name].compressed_bytes for name in used),
         decoded_bytes_per_row=decoded,
@@ -110,48 +100,75 @@ def _layout(manifest: Manifest, settings: Settings) -> SizeResult:
             for column in discovered.columns
             if column.name in used and column.name not in discovered.keys and stays_dictionary(column, schema)
         ),
+        slices=tuple(_slices(discovered.files, decoded)),
+    )
+
+
+def _fields(layout: LayoutSize) -> dict[str, Any]:
+    """Return the fields of a layout as those of `SizeResult`, which describe the first one."""
+    return {name: getattr(layout, name) for name in LayoutSize.model_fields}
+
+
+def _with_layouts(size: SizeResult, layouts: Sequence[LayoutSize]) -> SizeResult:
+    """Return the result with these layouts in place of its own."""
+    first, *others = layouts
+    return SizeResult.model_validate({**dict(size), **_fields(first), "other_layouts": tuple(others)})
+
+
+def _layout(layout: Layout, manifest: Manifest, settings: Settings) -> LayoutSize:
+    """Return one layout, with the bytes of tables in the source."""
+    discovered, split = manifest.discover, manifest.split
+    sizes = {column.name: column.compressed_bytes for column in discovered.columns}
+    table_bytes = {table.name: _table_bytes(table, split, sizes) for table in split.tables}
+    count = _bucket_count(layout, settings.size, max(table_bytes.values()))
+    return LayoutSize(
+        name=layout.name,
+        prefix=layout.prefix,
+        bucket_count=count,
+        bucketed=layout.bucketed,
+        hash=layout.hash,
+        sort=layout.sort,
+        max_file_bytes=layout.max_file_bytes,
         tables=tuple(
-            _table_size(table, table_bytes[table.name], discovered.rows, count, settings) for table in split.tables
-        ),
-        slices=(slices := tuple(_slices(discovered.files, decoded))),
-        warnings=(
-            *_memory_warnings(settings, split, discovered.rows / count, decoded),
-            *_task_warnings(settings, discovered, split, count, slices),
+            _table_size(table, table_bytes[table.name], discovered.rows, count, layout, settings.size)
+            for table in split.tables
         ),
     )
 
 
-def _estimated(
-    table: TableSize, columns: TableColumns, manifest: Manifest, layout: SizeResult, estimate: Estimate
-) -> TableSize:
-    """Return the table with estimated instead of source bytes; its layout does not change."""
+def _estimated(layout: LayoutSize, manifest: Manifest, estimate: Estimate) -> LayoutSize:
+    """Return the layout with estimated instead of source bytes; nothing else of it changes."""
     discovered = manifest.discover
     sizes = {column.name: column.compressed_bytes for column in discovered.columns} | estimate.columns
-    size = _table_bytes(columns, manifest.split, sizes)
-    files = _files(size, discovered.rows, layout.bucket_count, layout.max_file_bytes)
-    return table.model_copy(update={"bytes": size, "files": files})
+    tables = []
+    for table, columns in zip(layout.tables, manifest.split.tables, strict=True):
+        size = _table_bytes(columns, manifest.split, sizes)
+        files = _files(size, discovered.rows, layout.bucket_count, layout.max_file_bytes)
+        tables.append(table.model_copy(update={"bytes": size, "files": files}))
+    return layout.model_copy(update={"tables": tuple(tables)})
 
 
 def _table_bytes(table: TableColumns, split: SplitResult, sizes: dict[str, int]) -> int:
     return sum(sizes[mapping.source] for mapping in (*split.keys, *table.columns))
 
 
-def _bucket_count(settings: Settings, largest: int) -> int:
-    chosen = settings.buckets.count
-    if chosen == "auto":
+def _bucket_count(layout: Layout, limits: SizeSettings, largest: int) -> int:
+    if layout.buckets == "auto":
         return automatic_bucket_count(largest)
-    if chosen == "none":
-        return unbucketed_file_count(largest, settings.size.files_per_gb, settings.size.max_files)
-    return chosen
+    if layout.buckets == "none":
+        return unbucketed_file_count(largest, limits.files_per_gb, limits.max_files)
+    return layout.buckets
 
 
-def _table_size(table: TableColumns, size: int, rows: int, count: int, settings: Settings) -> TableSize:
+def _table_size(
+    table: TableColumns, size: int, rows: int, count: int, layout: Layout, limits: SizeSettings
+) -> TableSize:
     return TableSize(
         name=table.name,
         columns=len(table.columns),
         bytes=size,
-        files=_files(size, rows, count, settings.buckets.max_file_bytes),
-        row_group_rows=row_group_rows(size / rows, settings.size.row_group_bytes, settings.buckets.max_file_bytes),
+        files=_files(size, rows, count, layout.max_file_bytes),
+        row_group_rows=row_group_rows(size / rows, limits.row_group_bytes, layout.max_file_bytes),
     )
 
 
@@ -178,33 +195,41 @@ def _slice(index: int, file: int, first: int, end: int, rows: int) -> SliceRecor
     return SliceRecord(index=index, file=file, first_row_group=first, row_groups=end - first, rows=rows)
 
 
-def _warnings(largest: int, count: int, settings: Settings) -> Iterator[str]:
-    per_file = largest / count
-    if settings.buckets.count not in ("auto", "none") and count > 1 and per_file < 2**20:
+def _warnings(
+    layout: LayoutSize, estimate: Estimate, manifest: Manifest, settings: Settings, size: SizeResult
+) -> Iterator[str]:
+    """Yield the warnings about one layout."""
+    discovered, split, own = manifest.discover, manifest.split, layout_settings(layout, settings)
+    yield from _small_files(layout, own)
+    yield from planned_split_warnings(layout, own)
+    yield from _memory_warnings(settings, split, own, discovered.rows / layout.bucket_count, size)
+    if warning := shortage(settings, discovered, split, layout.bucket_count, size.slices, own):
+        yield warning
+    yield from estimate.warnings
+    if layout.bucketed:
+        yield from skew_warnings(estimate.bucket_rows, discovered.keys, layout.hash, sample=True)
+
+
+def _small_files(layout: LayoutSize, own: Layout) -> Iterator[str]:
+    per_file = max(table.bytes for table in layout.tables) / layout.bucket_count
+    if own.buckets not in ("auto", "none") and layout.bucket_count > 1 and per_file < 2**20:
         yield (
-            f"with {counted(count, 'bucket')}, files of the largest table average {per_file / 1e6:.2f} MB; "
-            "joins are faster "
-            "with files of 100 MB to 1 GB; set buckets.count=auto"
+            f"with {counted(layout.bucket_count, 'bucket')}, files of the largest table average {per_file / 1e6:.2f} "
+            f"MB; joins are faster with files of 100 MB to 1 GB; set {own.setting('buckets')}=auto"
         )
 
 
-def _task_warnings(
-    settings: Settings, snapshot: DiscoverResult, split: SplitResult, count: int, slices: Sequence[SliceRecord]
-) -> Iterator[str]:
-    if warning := shortage(settings, snapshot, split, count, slices):
-        yield warning
-
-
 def _memory_warnings(
-    settings: Settings, split: SplitResult, rows: float, decoded_bytes_per_row: int
+    settings: Settings, split: SplitResult, own: Layout, rows: float, size: SizeResult
 ) -> Iterator[str]:
     """Yield a warning if the arrow engine will exceed its budget, because it gathers a whole bucket in memory."""
     if settings.engine != "arrow":
         return
     widths = [len(table.columns) for table in split.tables]
-    need, budget = gather_bytes(rows, decoded_bytes_per_row, widths, len(split.keys)), gather_budget(settings)
+    need = gather_bytes(rows, size.decoded_bytes_per_row, widths, len(split.keys))
+    budget = gather_budget(settings)
     if need > budget:
         yield (
             f"gathering one bucket of {counted(round(rows), 'row')} takes about {need / 1e6:,.0f} MB, but memory="
-            f"{settings.memory} allows only {budget / 1e6:,.0f} MB for it; raise buckets.count or memory"
+            f"{settings.memory} allows only {budget / 1e6:,.0f} MB for it; raise {own.setting('buckets')} or memory"
         )

@@ -12,7 +12,7 @@ from bucketwheel.formatting import counted, size_text
 from bucketwheel.kernel.dictionaries import stays_dictionary
 from bucketwheel.runs.cost import dpus, platform_of
 from bucketwheel.runs.manifest import DiscoverResult, SliceRecord, SourceColumn, SplitResult
-from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings, Settings
+from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings, Layout, Settings
 
 _GB = 2**30
 # Python and its libraries.
@@ -107,6 +107,7 @@ def shortage(
     split: SplitResult,
     bucket_count: int,
     slices: Sequence[SliceRecord],
+    layout: Layout,
     rows: int | None = None,
 ) -> str | None:
     """Return a warning if a task needs more memory than its worker leaves to it.
@@ -117,6 +118,7 @@ def shortage(
         split: the columns of the tables.
         bucket_count: buckets per table.
         slices: units of the scan.
+        layout: settings of the layout.
         rows: rows of the largest bucket; None: expected from the footers.
     """
     memory = task_memory(settings)
@@ -133,13 +135,13 @@ def shortage(
     if gather > memory.bytes:
         enough = _buckets(bucket_count * (gather - _PROCESS_BYTES) / max(memory.bytes - _PROCESS_BYTES, 1))
         ways = [f"set {memory.larger}"] if memory.larger else []
-        if settings.buckets.count == "none":
+        if layout.buckets == "none":
             ways.insert(0, "raise size.max_files and size.files_per_gb")
         elif largest > 2 * snapshot.rows / bucket_count:
             # More buckets do not divide the rows of one key.
             ways.insert(0, "remove rows without a key or with a frequent one")
         elif enough <= _MOST_BUCKETS:
-            ways.insert(0, f"set buckets.count={enough}")
+            ways.insert(0, f"set {layout.setting('buckets')}={enough}")
         return (
             f"gathering table {widest} of the largest bucket ({counted(largest, 'row')}) takes about "
             f"{size_text(gather)}, but {left}; {' or '.join(ways) or 'split the wide table'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bucketwheel.contracts import BucketJob, Progress, Services
+from bucketwheel.contracts import BucketCheck, BucketJob, Progress, Services
 from bucketwheel.errors import BucketwheelError, VerificationError
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.checksum import add
@@ -20,6 +20,7 @@ from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.drift import Measured, measure
 from bucketwheel.stages.drift_limits import Refusal, quality_error
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
+from bucketwheel.stages.layouts import label
 from bucketwheel.storage import Entry
 
 # Maximum number of file names in a message.
@@ -41,9 +42,9 @@ class Verify:
         """
         job = bucket_job(manifest, services.runs)
         written = manifest.bucket
-        _check_listing(job, written.outcomes, services)
-        rows, checksum = 0, 0
-        sizes = dict.fromkeys((table.name for table in job.tables), 0)
+        for layout in job.layouts:
+            _check_listing(layout, [o for o in written.outcomes if o.layout == layout.layout], services)
+        read = {layout.layout: _Read(layout) for layout in job.layouts}
         engine = services.engine()
         before = engine.statistics()
         with attach_engine_warnings(services, self.name, engine):
@@ -52,15 +53,12 @@ class Verify:
                 written.outcomes,
                 lambda r, b: services.report(Progress(services.dataset, self.name, "advanced", r, b)),
             ):
-                rows += check.rows
-                checksum = add(checksum, check.key_checksum)
-                for table, size in check.table_bytes.items():
-                    sizes[table] += size
-            expected = manifest.discover.rows
-            if rows != expected:
-                raise VerificationError(f"verify: {counted(rows, 'row')} read back, {expected} in the snapshot")
-        nulls = sum(outcome.null_keys for outcome in written.outcomes)
-        duplicates = sum(outcome.duplicate_keys for outcome in written.outcomes)
+                read[check.layout].add(check)
+            for size in manifest.size.layouts:
+                _check_counts(label(manifest.size, size), read[size.id], read[""], manifest.discover.rows)
+        first = written.of_layout(manifest.size.layouts[0])
+        nulls = sum(outcome.null_keys for outcome in first)
+        duplicates = sum(outcome.duplicate_keys for outcome in first)
         quality = services.settings.quality
         findings = [
             *_findings(quality.null_keys, "null_keys", nulls, "has a NULL key", "have a NULL key"),
@@ -70,13 +68,46 @@ class Verify:
         measured = _measured(manifest, services, [found for found in findings if isinstance(found, Refusal)])
         texts = [found for found in findings if isinstance(found, str)]
         return VerifyResult(
-            rows=rows,
-            key_checksum=checksum,
+            rows=manifest.discover.rows,
+            key_checksum=read[""].checksum,
             null_keys=nulls,
             duplicate_keys=duplicates,
-            tables=tuple(_verified(name, rows, size, written.outcomes) for name, size in sizes.items()),
+            tables=tuple(
+                _verified(name, size, layout, written.outcomes)
+                for layout in read.values()
+                for name, size in layout.bytes.items()
+            ),
             warnings=(*engine.statistics().since(before).warnings, *texts, *measured.warnings),
             drift=measured.drift,
+        )
+
+
+class _Read:
+    """Rows, key checksum and bytes of one layout as read back."""
+
+    def __init__(self, job: BucketJob) -> None:
+        self.layout = job.layout
+        self.rows, self.checksum = 0, 0
+        self.bytes = dict.fromkeys((table.name for table in job.tables), 0)
+
+    def add(self, check: BucketCheck) -> None:
+        """Add one bucket."""
+        self.rows += check.rows
+        self.checksum = add(self.checksum, check.key_checksum)
+        for table, size in check.table_bytes.items():
+            self.bytes[table] += size
+
+
+def _check_counts(label_of_layout: str, read: _Read, first: _Read, expected: int) -> None:
+    """Check that a layout has all rows, and the keys of the first one."""
+    if read.rows != expected:
+        raise VerificationError(
+            f"verify: {label_of_layout}{counted(read.rows, 'row')} read back, {expected} in the snapshot"
+        )
+    if read.checksum != first.checksum:
+        raise VerificationError(
+            f"verify: {label_of_layout}the keys are not those of the first layout (checksum {read.checksum:016x}, "
+            f"expected {first.checksum:016x})"
         )
 
 
@@ -116,9 +147,10 @@ def _visible(entries: Sequence[Entry]) -> Iterator[Entry]:
     return (entry for entry in entries if not entry.name.startswith(("_", ".")))
 
 
-def _verified(table: str, rows: int, size: int, outcomes: Sequence[BucketOutcome]) -> VerifiedTable:
-    files = sum(1 for outcome in outcomes for file in outcome.files if file.table == table)
-    return VerifiedTable(name=table, rows=rows, files=files, bytes=size)
+def _verified(table: str, size: int, read: _Read, outcomes: Sequence[BucketOutcome]) -> VerifiedTable:
+    own = (outcome for outcome in outcomes if outcome.layout == read.layout)
+    files = sum(1 for outcome in own for file in outcome.files if file.table == table)
+    return VerifiedTable(name=table, rows=read.rows, files=files, bytes=size, layout=read.layout)
 
 
 def _findings(policy: Policy, setting: str, count: int, singular: str, plural: str) -> list[str | Refusal]:

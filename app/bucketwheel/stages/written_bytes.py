@@ -62,12 +62,16 @@ class Estimate:
     bucket_rows: tuple[int, ...] = ()
 
 
-def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> Estimate:
-    """Return the estimated bytes of the keys and of all columns for which the footers mislead.
+def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> tuple[Estimate, ...]:
+    """Return the estimated bytes of the keys and of all columns for which the footers mislead, for each layout.
 
-    Reads at most 128 MiB: these columns in one row group of the middle file, largest first. An unreadable page is a
-    warning, because the run itself reports it with file, row group and column.
+    Reads at most 128 MiB for each layout: these columns in one row group of the middle file, largest first. An
+    unreadable page is a warning, because the run itself reports it with file, row group and column.
     """
+    return tuple(_estimate(layout, snapshot) for layout in job.layouts)
+
+
+def _estimate(job: BucketJob, snapshot: DiscoverResult) -> Estimate:
     file, group = _row_group(snapshot.files)
     columns: dict[str, int] = {}
     try:

@@ -27,6 +27,7 @@ from bucketwheel.testing.engine_jobs import (
     bucket,
     ignore,
     source,
+    with_layout,
     with_target,
     write_source,
 )
@@ -149,6 +150,35 @@ class EngineContract:
         assert outcomes == [outcome for outcome in expected[0] if outcome.bucket not in (0, 3, 4)]
         names = {f"{file.table}/{file.name}" for outcome in outcomes for file in outcome.files}
         assert digests(job) == {name: digest for name, digest in expected[1].items() if name in names}
+
+    @pytest.mark.parametrize(("memory", "done"), [(1, 0), (2**30, 0), (1, 2), (2**30, BUCKETS + 2)])
+    def test_layouts_are_written_as_if_alone(
+        self, make_engine: MakeEngine, job: BucketJob, memory: int, done: int
+    ) -> None:
+        """Each of several layouts has the outcomes and bytes of a job that writes it alone, also if it is resumed."""
+        job = with_layout(with_layout(job, "spark", 5, "spark"), "plain", 1, "hive_v2", sort=False)
+        assert job.buckets == BUCKETS + 5 + 1
+        engine = make_engine(memory=memory, threads=2)
+        outcomes = [*bucket(engine, job, range(done, job.buckets)), *bucket(engine, job, range(done))]
+        assert [job.number_of(outcome) for outcome in outcomes] == list(range(job.buckets))
+        for layout in job.layouts:
+            alone = with_target(layout, f"alone-{layout.layout}")
+            assert [outcome for outcome in outcomes if outcome.layout == layout.layout] == run_kernel(alone)
+            assert digests(layout) == digests(alone)
+        checks = engine.verify(job, outcomes, ignore)
+        assert sorted((check.layout, check.bucket, check.rows) for check in checks) == sorted(
+            (outcome.layout, outcome.bucket, outcome.rows) for outcome in outcomes if outcome.rows
+        )
+
+    def test_layouts_share_progress_and_statistics(self, make_engine: MakeEngine, job: BucketJob) -> None:
+        """Rows are read once and written once for each layout; statistics are those of one layout alone."""
+        job, engine = replace(job, column_statistics="basic"), make_engine()
+        steps: Counts = []
+        bucket(engine, with_layout(with_target(job, "both"), "spark", 5, "spark"), advance=steps)
+        both = engine.statistics()
+        assert sum(rows for rows, _ in steps) == 3 * ROWS
+        bucket(engine, job)
+        assert (both.columns, both.keys) == (engine.statistics().columns, engine.statistics().keys)
 
     def test_source_is_not_read_when_all_buckets_are_done(self, make_engine: MakeEngine, job: BucketJob) -> None:
         """The engine does not read the source when all buckets are done."""

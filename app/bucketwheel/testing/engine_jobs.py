@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bucketwheel.contracts import BucketJob, Engine, TableLayout
+from bucketwheel.contracts import BucketJob, Engine, OtherLayout, TableLayout
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.testing.jobs import KEY, numbered, write_files
 
@@ -57,7 +57,7 @@ def bucket(
 ) -> list[BucketOutcome]:
     """Run an engine on a job and return the outcomes by bucket; append each progress step to `advance`."""
     steps: Counts = [] if advance is None else advance
-    return sorted(engine.bucket(job, done, lambda *step: steps.append(step)), key=lambda outcome: outcome.bucket)
+    return sorted(engine.bucket(job, done, lambda *step: steps.append(step)), key=job.number_of)
 
 
 def with_target(job: BucketJob, name: str) -> BucketJob:
@@ -69,3 +69,14 @@ def with_target(job: BucketJob, name: str) -> BucketJob:
     scratch = Path(job.scratch).parent.with_name(name) / "_scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     return replace(job, tables=tuple(tables), scratch=str(scratch))
+
+
+def with_layout(job: BucketJob, name: str, bucket_count: int, scheme: str, *, sort: bool = True) -> BucketJob:
+    """Return the same job with another layout after its own, with smaller row groups and files."""
+    tables = []
+    for table in job.tables:
+        directory = Path(table.directory)
+        own = str(directory.with_name(f"{name}.{directory.name}"))
+        tables.append(replace(table, directory=own, row_group_rows=table.row_group_rows // 2))
+    layout = OtherLayout(name, tuple(tables), bucket_count, scheme, sort, job.max_file_bytes // 2)
+    return replace(job, others=(*job.others, layout))

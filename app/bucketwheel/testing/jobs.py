@@ -137,7 +137,7 @@ class MemoryBlocks:
 def run_kernel(job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> list[BucketOutcome]:
     """Run the kernel on a job without an engine and return the outcome of each bucket."""
     blocks = MemoryBlocks().scan(job, max_rows, skip)
-    return [blocks.gather(job, bucket) for bucket in range(job.bucket_count) if bucket not in skip]
+    return [blocks.gather(job, bucket) for bucket in range(job.buckets) if bucket not in skip]
 
 
 def files_of(job: BucketJob, table: str) -> list[Path]:

@@ -69,7 +69,7 @@ class SparkEngine:
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
         self._statistics = replace(self._statistics, columns=(), keys=None)
-        todo = tuple(number for number in range(job.bucket_count) if number not in done)
+        todo = tuple(number for number in range(job.buckets) if number not in done)
         if not todo:
             return
         finished: set[int] = set()
@@ -94,7 +94,7 @@ class SparkEngine:
         self, job: BucketJob, outcomes: Sequence[BucketOutcome], advance: Callable[[int, int], None]
     ) -> Iterator[BucketCheck]:
         """See `contracts.Engine.verify`."""
-        filled = {outcome.bucket: outcome.model_dump_json() for outcome in outcomes if outcome.rows}
+        filled = {job.number_of(outcome): outcome.model_dump_json() for outcome in outcomes if outcome.rows}
         if not filled:
             return
         for _, _, text in self._run(partial(_verify_frame, job, filled)):
@@ -163,7 +163,7 @@ def _engine_error(error: Exception) -> Exception:
 
 def _bucket_frame(job: BucketJob, todo: tuple[int, ...], session: SparkSession, report: Report) -> DataFrame:
     context = session.sparkContext
-    tasks = task_count(context, len(job.slices), _decoded_bytes(job, job.bucket_count))
+    tasks = task_count(context, len(job.slices), _decoded_bytes(job, job.buckets) // len(job.layouts))
     partitions = task_count(context, len(todo), _decoded_bytes(job, len(todo)))
     keys = PartitionKeys(_partition_keys(partitions), group_buckets_by_average(job, todo, partitions))
     if _BATCH_ROWS not in dict(context.getConf().getAll()):
@@ -195,8 +195,9 @@ def _verify_frame(job: BucketJob, outcomes: dict[int, str], session: SparkSessio
 
 
 def _decoded_bytes(job: BucketJob, buckets: int) -> int:
-    """Return the estimated decoded bytes of `buckets` average buckets."""
-    return sum(part.rows for part in job.slices) * job.decoded_bytes_per_row * buckets // job.bucket_count
+    """Return the estimated decoded bytes of `buckets` average buckets; every layout has all rows."""
+    rows = sum(part.rows for part in job.slices) * len(job.layouts)
+    return rows * job.decoded_bytes_per_row * buckets // job.buckets
 
 
 def _partition_keys(partitions: int) -> tuple[int, ...]:

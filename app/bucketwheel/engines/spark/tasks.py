@@ -79,7 +79,7 @@ def scatter_task(
     dictionaries = UnifiedDictionaries()
     statistics = StatisticsCollector.of(job)
     max_rows = max(_MIN_BATCH_ROWS, _BATCH_BYTES // job.decoded_bytes_per_row)
-    skip = frozenset(range(job.bucket_count)).difference(*partitions.groups)
+    skip = frozenset(range(job.buckets)).difference(*partitions.groups)
 
     def scattered() -> Iterator[Iterator[Any]]:
         for number in slices:
@@ -101,7 +101,7 @@ def gather_task(
     with _encode_errors():
         for first, read_blocks in reader:
             for outcome in gather_buckets(job, groups[first], read_blocks, reader.dictionaries):
-                report(("written", outcome.bucket, outcome.model_dump_json()))
+                report(("written", job.number_of(outcome), outcome.model_dump_json()))
     yield from ()
 
 
@@ -110,9 +110,9 @@ def verify_task(
 ) -> Iterator[pa.RecordBatch]:
     """Verify the files of these buckets and report the checks as JSON; yield no rows."""
     with _encode_errors():
-        for bucket in buckets:
-            check = verify_bucket(job, BucketOutcome.model_validate_json(outcomes[bucket]))
-            report(("checked", bucket, json.dumps(asdict(check))))
+        for number in buckets:
+            check = verify_bucket(job, BucketOutcome.model_validate_json(outcomes[number]))
+            report(("checked", number, json.dumps(asdict(check))))
     yield from ()
 
 
