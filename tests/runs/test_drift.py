@@ -250,10 +250,10 @@ def test_published_runs_prefer_final_over_staged_tables(
     manifest = case.run(["discover"]).manifest
     monkeypatch.setattr(RunStore, "load", lambda *names: manifest.model_copy(update={"run_id": names[-1]}))
     services = drift_services(case, prefixes)
-    published = live_runs(catalog.tables(), manifest, services.runs, services.settings.catalog)
+    published = live_runs(catalog.tables(), manifest, services.runs, services.settings)
     assert {name: run.run_id for name, run in published.items()} == expected
     own = manifest.model_copy(update={"run_id": next(iter(expected.values()), "x")})
-    others = live_runs(catalog.tables(), own, services.runs, services.settings.catalog)
+    others = live_runs(catalog.tables(), own, services.runs, services.settings)
     assert own.run_id not in {run.run_id for run in others.values()}
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cloud_support import Cloud
 from copies_support import Copying
+from live_support import NEW, OLD, look, made
 
-from bucketwheel.catalogs.live import LiveCount, LiveDataset, LiveTable, count_live, live_dataset
-from bucketwheel.contracts import CatalogTable
+from bucketwheel.catalogs.live import LiveCount, LiveDataset, LiveTable, count_live
 from bucketwheel.errors import SelectionError
 from bucketwheel.pipeline import live, rollback
-from bucketwheel.runs.manifest import Manifest, SplitResult, TableColumns
 from bucketwheel.settings import STAGES
 from runs_support import DATASET, FEBRUARY, JANUARY, Case
-from stage_support import manifest as manifest_of
-
-OLD, NEW, NEWEST = (f"2025-0{n}-01-2025040{n}T120000Z-00000{n}" for n in (1, 2, 3))
 
 
 def tables(case: Case, **changes: Any) -> LiveDataset:
@@ -29,27 +24,6 @@ def tables(case: Case, **changes: Any) -> LiveDataset:
 
 def by_name(live_tables: LiveDataset) -> dict[str, LiveTable]:
     return {table.name: table for table in live_tables.tables}
-
-
-def shown(name: str, run_id: str) -> CatalogTable:
-    parameters = {
-        "bucketwheel.run_id": run_id,
-        "bucketwheel.dataset": DATASET,
-        "bucketwheel.snapshot_dt": run_id[:10],
-    }
-    return CatalogTable(name, f"/out/{name}/{run_id}", (), parameters=parameters)
-
-
-def made(run_id: str, names: str, tables_filter: Sequence[str] = ()) -> Manifest:
-    """Return the manifest of a run with tables with one-letter names."""
-    parts = tuple(TableColumns(name=name, columns=()) for name in names)
-    manifest = manifest_of(split=SplitResult(keys=(), tables=parts, unmapped=(), mapping_sha256=None))
-    return manifest.model_copy(update={"run_id": run_id, "dataset": DATASET, "tables_filter": tuple(tables_filter)})
-
-
-def look(case: Case, catalog: dict[str, str], *known: Manifest, **changes: Any) -> LiveDataset:
-    definitions = [shown(name, run_id) for name, run_id in catalog.items()]
-    return live_dataset(definitions, DATASET, case.store(), case.settings(**changes).catalog, known)
 
 
 def test_tables_show_run_rows_bytes_and_files(case: Case) -> None:

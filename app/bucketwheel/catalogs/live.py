@@ -13,15 +13,16 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal
 
-from bucketwheel.catalogs.definitions import DATASET, SNAPSHOT
+from bucketwheel.catalogs.definitions import DATASET, LAYOUT, SNAPSHOT, table_names
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import same_location
 from bucketwheel.errors import StorageError
 from bucketwheel.formatting import counted, listed
-from bucketwheel.runs.manifest import CopiedTable, Manifest
+from bucketwheel.runs.manifest import CopiedTable, Manifest, PublishResult
 from bucketwheel.runs.run_id import RUN_ID, started_at
 from bucketwheel.runs.store import RunStore
-from bucketwheel.settings import CatalogSettings
+from bucketwheel.settings import Settings
+from bucketwheel.settings.layouts import Layout, resolved_layouts
 from bucketwheel.storage import Storage
 from bucketwheel.system import system
 
@@ -40,6 +41,7 @@ class LiveTable:
         table: name of the table in the mapping
         name: name of the table in the catalog
         kind: final, staged, or other if the name has none of the configured prefixes
+        layout: name of its layout; empty if the run had one layout without a name
         run_id: the run that it points to
         snapshot_dt: snapshot of that run
         location: directory of the files
@@ -56,6 +58,7 @@ class LiveTable:
     table: str
     name: str
     kind: Kind
+    layout: str
     run_id: str
     snapshot_dt: str
     location: str
@@ -74,8 +77,9 @@ class LiveDataset:
 
     Attributes:
         dataset: name of the dataset
-        tables: its tables in the catalog, the final ones first
+        tables: its tables in the catalog, the final ones first, those of one layout after another
         manifests: the readable manifests of the live runs, by run id
+        layouts: the configured layouts
         warnings: manifests that cannot be read, and a mix of snapshots
         problems: reasons why readers cannot read the dataset: missing files, or no table although a run was published
     """
@@ -83,6 +87,7 @@ class LiveDataset:
     dataset: str
     tables: tuple[LiveTable, ...]
     manifests: Mapping[str, Manifest] = field(repr=False)
+    layouts: tuple[Layout, ...] = field(repr=False)
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -112,6 +117,27 @@ class LiveDataset:
         """The ids of the runs that tables of any kind point to."""
         return {table.run_id for table in self.tables}
 
+    @property
+    def has_several_layouts(self) -> bool:
+        """Whether the tables are of several layouts."""
+        return len({table.layout for table in self.tables}) > 1
+
+    @property
+    def unconfigured(self) -> dict[str, list[LiveTable]]:
+        """The tables of layouts that the configuration no longer has, by layout."""
+        known = {layout.name for layout in self.layouts}
+        gone: dict[str, list[LiveTable]] = {}
+        for table in self.tables:
+            if table.kind == "other" and table.layout and table.layout not in known:
+                gone.setdefault(table.layout, []).append(table)
+        return gone
+
+    def other_layout(self, table: LiveTable) -> str:
+        """Return the configured layout that a final table belongs to; empty for the first and for other tables."""
+        prefix = table.name[: -len(table.table)].lower()
+        others = self.layouts[1:] if table.kind == "final" else ()
+        return next((layout.name for layout in others if layout.prefix.lower() == prefix), "")
+
     def newest_run(self) -> str | None:
         """Return the id of the live run that started last."""
         return max((table.run_id for table in self.published), key=started_at, default=None)
@@ -122,7 +148,9 @@ class LiveDataset:
             return ""
         parts = []
         for snapshot in reversed(self.snapshots):
-            names = [table.table for table in self.current if table.snapshot_dt == snapshot]
+            several = self.has_several_layouts
+            tables = [table for table in self.current if table.snapshot_dt == snapshot]
+            names = [table.name if several else table.table for table in tables]
             parts.append(f"{snapshot}: {listed(names, 3)}")
         # snapshot_dt.txt covers final tables only.
         record = "; metadata/snapshot_dt.txt names the oldest" if self.published[0].kind == "final" else ""
@@ -156,7 +184,7 @@ def live_dataset(
     tables: Iterable[CatalogTable],
     dataset: str,
     runs: RunStore,
-    catalog: CatalogSettings,
+    settings: Settings,
     known: Sequence[Manifest] = (),
     unreadable: Callable[[str], None] = lambda _: None,
 ) -> LiveDataset:
@@ -166,7 +194,7 @@ def live_dataset(
         tables: all tables of the catalog.
         dataset: name of the dataset.
         runs: where the manifests are.
-        catalog: the prefixes of the table names.
+        settings: the layouts and the prefixes of the table names.
         known: manifests that the caller has; a process that writes a manifest must not read it again.
         unreadable: called with a message for each manifest that cannot be read.
     """
@@ -182,33 +210,38 @@ def live_dataset(
             unreadable(str(error))
     shown = {table.run_id for table in own}
     manifests = {run_id: manifest for run_id, manifest in manifests.items() if run_id in shown}
-    live_tables = [_live_table(table, manifests.get(table.run_id or ""), catalog) for table in own]
-    order = ("final", "staged", "other")
-    live_tables.sort(key=lambda table: (order.index(table.kind), table.table))
-    live = LiveDataset(dataset, tuple(live_tables), manifests)
-    retired = {table.name for table in live.published if _is_retired(table, manifests.values())}
+    layouts, staged = resolved_layouts(settings), settings.catalog.staged_prefix
+    live_tables = [_live_table(table, manifests.get(table.run_id or ""), layouts, staged) for table in own]
+    live = LiveDataset(dataset, (), manifests, layouts)
+    order, names = ("final", "staged", "other"), ["", *(layout.name for layout in layouts)]
+    live_tables.sort(
+        key=lambda table: (order.index(table.kind), names.index(live.other_layout(table)), table.layout, table.table)
+    )
+    live = replace(live, tables=tuple(live_tables))
+    retired = {table.name for table in live.published if _is_retired(table, manifests.values(), settings)}
     live = replace(live, tables=tuple(replace(table, retired=table.name in retired) for table in live_tables))
     return replace(live, tables=tuple(_compared(live)))
 
 
 def live_runs(
-    tables: Iterable[CatalogTable], manifest: Manifest, runs: RunStore, catalog: CatalogSettings
+    tables: Iterable[CatalogTable], manifest: Manifest, runs: RunStore, settings: Settings
 ) -> dict[str, Manifest]:
     """Return the run of each current table of the dataset of `manifest`, by lower-case table name.
 
-    Tables that point to the run of `manifest` are left out.
+    Tables that point to the run of `manifest` are left out. If the layouts of a table show several runs, the run of
+    the first layout counts.
 
     Raises:
         StorageError: a run has no readable manifest.
     """
     unreadable: list[str] = []
-    live = live_dataset(tables, manifest.dataset, runs, catalog, [manifest], unreadable.append)
+    live = live_dataset(tables, manifest.dataset, runs, settings, [manifest], unreadable.append)
     others = [table for table in live.current if table.run_id != manifest.run_id]
     missing = {table.run_id for table in others} - live.manifests.keys()
     if missing:
         texts = [text for text in unreadable if any(run_id in text for run_id in missing)]
         raise StorageError("; ".join(texts))
-    return {table.table.lower(): live.manifests[table.run_id] for table in others}
+    return {table.table.lower(): live.manifests[table.run_id] for table in reversed(others)}
 
 
 def count_live(manifest: Manifest, live: LiveDataset) -> LiveCount | None:
@@ -218,18 +251,22 @@ def count_live(manifest: Manifest, live: LiveDataset) -> LiveCount | None:
     """
     if "split" not in manifest.stages:
         return None
-    total = len(manifest.split.tables)
+    tables, configured = len(manifest.split.tables), {layout.name for layout in live.layouts}
+    others = manifest.size.other_layouts if "size" in manifest.stages else ()
+    finals = tables * (1 + sum(layout.name in configured for layout in others))
     kinds = Counter(table.kind for table in live.tables if table.run_id == manifest.run_id)
     first: Kind = live.published[0].kind if live.published else "final"
     for kind in (first, *(kind for kind in kinds if kind != first)):
         if kinds[kind]:
-            return LiveCount(kinds[kind], total, kind)
-    return LiveCount(0, total, first)
+            return LiveCount(kinds[kind], finals if kind == "final" else tables, kind)
+    return LiveCount(0, finals if first == "final" else tables, first)
 
 
 def was_published(manifest: Manifest) -> bool:
     """Return whether a run has published tables, even if they are no longer live."""
-    return any(stage in manifest.stages for stage in _STAGE_OF.values())
+    stages = [stage for stage in _STAGE_OF.values() if stage in manifest.stages]
+    # The first layout has no staged tables if it is Iceberg's.
+    return any(manifest.result(stage, PublishResult).tables for stage in stages)
 
 
 def published_tables(manifest: Manifest, kind: Kind) -> set[str]:
@@ -245,13 +282,16 @@ def check_live_files(live: LiveDataset, storage: Storage) -> LiveDataset:
         return replace(live, tables=tuple(pool.map(lambda table: _with_missing(table, live, storage), live.tables)))
 
 
-def _live_table(table: CatalogTable, manifest: Manifest | None, catalog: CatalogSettings) -> LiveTable:
-    kind, name = _kind(table.name, catalog)
+def _live_table(
+    table: CatalogTable, manifest: Manifest | None, layouts: Sequence[Layout], staged_prefix: str
+) -> LiveTable:
+    kind, layout, name = _place(table, manifest, layouts, staged_prefix)
     live = LiveTable(
         dataset=table.parameters[DATASET],
         table=name,
         name=table.name,
         kind=kind,
+        layout=layout,
         run_id=table.run_id or "",
         snapshot_dt=table.parameters.get(SNAPSHOT, ""),
         location=table.location,
@@ -262,20 +302,42 @@ def _live_table(table: CatalogTable, manifest: Manifest | None, catalog: Catalog
     if copy := _copy_at(table.location, manifest):
         return replace(live, rows=copy.rows, bytes=copy.bytes, files=copy.files)
     for written in manifest.verify.tables if "verify" in manifest.stages else ():
-        if written.name.lower() == name.lower():
+        if (written.layout, written.name.lower()) == (_layout_id(live, manifest), name.lower()):
             return replace(live, rows=written.rows, bytes=written.bytes, files=written.files)
     return live
 
 
-def _kind(name: str, catalog: CatalogSettings) -> tuple[Kind, str]:
-    """Return the kind of a catalog table and the name of its table in the mapping."""
-    prefixes: list[tuple[str, Kind]] = [(catalog.final_prefix, "final"), (catalog.staged_prefix, "staged")]
-    # One prefix may begin with the other, or be empty.
-    for prefix, kind in sorted(prefixes, key=lambda each: -len(each[0])):
-        # Catalogs keep names in lower case.
-        if name.lower().startswith(prefix.lower()):
-            return kind, name[len(prefix) :]
-    return "other", name
+def _place(
+    table: CatalogTable, manifest: Manifest | None, layouts: Sequence[Layout], staged_prefix: str
+) -> tuple[Kind, str, str]:
+    """Return the kind of a catalog table, its layout, and the name of its table in the mapping.
+
+    Prefixes may be empty, begin with one another, or have changed since: of several that fit, prefer one that leaves
+    the name of a table of the run, then one that is configured, then that of the recorded layout, then the longest.
+    """
+    recorded = table.parameters.get(LAYOUT)
+    prefixes: list[tuple[str, Kind, str]] = [(layout.prefix, "final", layout.name) for layout in layouts]
+    prefixes.append((staged_prefix, "staged", layouts[0].name))
+    names: set[str] = set()
+    if manifest is not None and {"split", "size"} <= manifest.stages.keys():
+        names = {part.name.lower() for part in manifest.split.tables}
+        prefixes += [(layout.prefix or "", "other", layout.name) for layout in manifest.size.layouts if layout.name]
+    # Catalogs keep names in lower case.
+    name = table.name.lower()
+    fitting = [each for each in prefixes if name.startswith(each[0].lower())]
+
+    def rank(place: tuple[str, Kind, str]) -> tuple[bool, bool, bool, int]:
+        prefix, kind, layout = place
+        return name[len(prefix) :] in names, kind != "other", recorded in (None, layout), len(prefix)
+
+    prefix, kind, layout = max(fitting, key=rank, default=("", "other", ""))
+    return kind, layout if recorded is None else recorded, table.name[len(prefix) :]
+
+
+def _layout_id(table: LiveTable, manifest: Manifest) -> str:
+    """Return the layout of a table in the records of its run: empty for the first."""
+    layouts = manifest.size.layouts if "size" in manifest.stages else ()
+    return next((layout.id for layout in layouts if layout.name == table.layout), "")
 
 
 def _publication(manifest: Manifest, kind: Kind) -> str | None:
@@ -294,13 +356,14 @@ def _copy_at(location: str, manifest: Manifest) -> CopiedTable | None:
     return next((copy for copy in copies if same_location(copy.location, location)), None)
 
 
-def _is_retired(table: LiveTable, manifests: Iterable[Manifest]) -> bool:
-    """Return whether an unfiltered run that started after the table's run does not contain the table."""
+def _is_retired(table: LiveTable, manifests: Iterable[Manifest], settings: Settings) -> bool:
+    """Return whether an unfiltered run that started after the table's run does not publish the table."""
+    stage = _STAGE_OF[table.kind]
     return any(
         not manifest.tables_filter
         and started_at(manifest.run_id) > started_at(table.run_id)
-        and "split" in manifest.stages
-        and table.table.lower() not in {part.name.lower() for part in manifest.split.tables}
+        and {"split", "size"} <= manifest.stages.keys()
+        and table.name.lower() not in {name.lower() for name, _ in table_names(manifest, settings, stage)}
         for manifest in manifests
     )
 
@@ -329,6 +392,7 @@ def _with_missing(table: LiveTable, live: LiveDataset, storage: Storage) -> Live
         # The SQL engine chose the names of the files: compare only their number and total size.
         complete = (len(sizes), sum(sizes.values())) == (copy.files, copy.bytes)
         return replace(table, missing_files=0 if complete else max(copy.files - len(sizes), 1))
-    files = [file for outcome in manifest.bucket.outcomes for file in outcome.files]
+    outcomes = [each for each in manifest.bucket.outcomes if each.layout == _layout_id(table, manifest)]
+    files = [file for outcome in outcomes for file in outcome.files]
     expected = [file for file in files if file.table.lower() == table.table.lower()]
     return replace(table, missing_files=sum(sizes.get(file.name) != file.bytes for file in expected))

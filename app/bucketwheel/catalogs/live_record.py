@@ -43,7 +43,7 @@ def is_recorded(manifest: Manifest, services: Services) -> bool:
 def with_times(live: LiveDataset, runs: RunStore) -> LiveDataset:
     """Return the tables with the publication times of the record, which rollbacks also update."""
     record = runs.published(live.dataset)
-    times = {table.name: table for table in record.tables.values()} if record else {}
+    times = {table.name: table for _, _, table in record.entries()} if record else {}
 
     def timed(table: LiveTable) -> LiveTable:
         entry = times.get(table.name)
@@ -54,8 +54,8 @@ def with_times(live: LiveDataset, runs: RunStore) -> LiveDataset:
 
 
 def _live(manifest: Manifest, services: Services) -> LiveDataset:
-    tables, catalog = services.catalog().tables(), services.settings.catalog
-    return live_dataset(tables, manifest.dataset, services.runs, catalog, [manifest])
+    tables = services.catalog().tables()
+    return live_dataset(tables, manifest.dataset, services.runs, services.settings, [manifest])
 
 
 def _record(live: LiveDataset, runs: RunStore, now: str) -> PublishedRecord:
@@ -64,8 +64,10 @@ def _record(live: LiveDataset, runs: RunStore, now: str) -> PublishedRecord:
     A table that still points to the recorded run keeps its publication time.
     """
     before = runs.published(live.dataset)
-    tables = {}
+    known = {(layout, name): entry for layout, name, entry in before.entries()} if before else {}
+    tables: dict[str, dict[str, PublishedTableRecord]] = {"": {}}
     for table in live.published:
+        layout = live.other_layout(table)
         entry = PublishedTableRecord(
             name=table.name,
             run_id=table.run_id,
@@ -74,8 +76,11 @@ def _record(live: LiveDataset, runs: RunStore, now: str) -> PublishedRecord:
             retired=table.retired,
             published=now,
         )
-        old = before.tables.get(table.table) if before else None
+        old = known.get((layout, table.table))
         if old is not None and (old.run_id, old.location) == (entry.run_id, entry.location):
             entry = entry.model_copy(update={"published": old.published})
-        tables[table.table] = entry
-    return PublishedRecord(dataset=live.dataset, snapshot_dt=live.snapshot_dt or "", tables=tables)
+        tables.setdefault(layout, {})[table.table] = entry
+    first = tables.pop("")
+    return PublishedRecord(
+        dataset=live.dataset, snapshot_dt=live.snapshot_dt or "", tables=first, other_layouts=tables
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bucketwheel.api import BucketResult, DiscoverResult, LiveDataset, LiveTable, RunState
@@ -18,18 +18,22 @@ def tables_text(live: LiveDataset) -> str:
     """Return the published tables of a dataset, one line each, and the other tables if they show other runs."""
     if not live.published:
         text = f"{one_line(live.dataset)}: no table is published"
-        return f"{text}\n\n{_table(live.tables, names=True)}" if live.tables else text
+        return f"{text}\n\n{_table(live, live.tables, names=True)}" if live.tables else text
     dataset = one_line(live.dataset)
     snapshots = f"{'snapshot' if len(live.snapshots) == 1 else 'snapshots'} {', '.join(live.snapshots)}"
     runs = len({each.run_id for each in live.published})
     # Several snapshots show already that there are several runs.
     mixed = f" of {counted(runs, 'run')}" if runs > len(live.snapshots) == 1 else ""
     head = f"{dataset}: {counted(len(live.published), 'table')}{mixed}, {snapshots}"
-    lines = [head, "", _table(live.published)]
-    run_ids = {each.table: each.run_id for each in live.published}
-    others = [each for each in live.tables if each not in live.published and run_ids.get(each.table) != each.run_id]
+    lines = [head, "", _table(live, live.published)]
+    shown = {(each.layout, each.table, each.run_id) for each in live.published}
+    others = [
+        each
+        for each in live.tables
+        if each not in live.published and (each.layout, each.table, each.run_id) not in shown
+    ]
     if others:
-        lines += ["", "other tables in the catalog:", "", _table(others, names=True)]
+        lines += ["", "other tables in the catalog:", "", _table(live, others, names=True)]
     return "\n".join(lines)
 
 
@@ -97,18 +101,26 @@ def _live(state: RunState) -> str:
     return f"{state.live.count:,}/{state.live.total:,}{staged}"
 
 
-def _table(tables: Sequence[LiveTable], names: bool = False) -> str:
-    """Return one line per table; `names` shows the names in the catalog instead of those in the mapping."""
-    rows = [_row(each, names) for each in tables]
-    header = ("table", "snapshot", "rows", "bytes", "files", "published", "differs", "run")
-    return table(*_without_empty(header, rows, "differs"), ("bytes", "files", "published", "snapshot", "rows"))
+def _table(live: LiveDataset, tables: Sequence[LiveTable], names: bool = False) -> str:
+    """Return one line per table; `names` shows the names in the catalog instead of those in the mapping.
+
+    Tables of several layouts have their names in the catalog in any case, and the layout.
+    """
+    several = live.has_several_layouts
+    rows = [_row(each, names or several, each.layout if several else "") for each in tables]
+    header: tuple[str, ...] = ("table", "layout", "snapshot", "rows", "bytes", "files", "published", "differs", "run")
+    optional = ("bytes", "files", "published", "snapshot", "rows")
+    for column in ("layout", "differs"):
+        header, rows = _without_empty(header, rows, column)
+    return table(header, rows, optional)
 
 
-def _row(live: LiveTable, names: bool) -> tuple[str, ...]:
+def _row(live: LiveTable, names: bool, layout: str) -> tuple[str, ...]:
     published = "-" if live.published is None else live.published[:_TIME_LENGTH].replace("T", " ")
     differs = "retired" if live.retired else live.differs or ""
     return (
         live.name if names else live.table,
+        layout,
         live.snapshot_dt or "-",
         "-" if live.rows is None else f"{live.rows:,}",
         "-" if live.bytes is None else size_text(live.bytes),
@@ -126,10 +138,10 @@ def _files(live: LiveTable) -> str:
 
 
 def _without_empty(
-    header: Sequence[str], rows: Sequence[Sequence[str]], optional: str
-) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
+    header: tuple[str, ...], rows: list[tuple[str, ...]], optional: str
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return header and rows without the column `optional` if it is empty in all rows."""
     column = header.index(optional)
     if any(row[column] for row in rows):
         return header, rows
-    return [*header[:column], *header[column + 1 :]], [[*row[:column], *row[column + 1 :]] for row in rows]
+    return (*header[:column], *header[column + 1 :]), [(*row[:column], *row[column + 1 :]) for row in rows]

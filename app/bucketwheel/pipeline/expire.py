@@ -16,6 +16,7 @@ from bucketwheel.executors.copy_store import (
     run_ids_in,
     temporary_prefix,
 )
+from bucketwheel.pipeline.live import unconfigured_texts
 from bucketwheel.pipeline.other_catalogs import OtherCatalogs
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services
@@ -264,9 +265,11 @@ def _last_of_tables(
     Leave out tables that a later unfiltered run dropped and that are no longer in the catalog.
     """
     dataset = services.dataset
-    live = live_dataset(tables, dataset, services.runs, services.settings.catalog, manifests)
+    live = live_dataset(tables, dataset, services.runs, services.settings, manifests)
     if mix := live.mix_text():
         services.report(Progress(dataset, "expire", "warning", message=f"kept every live run: {mix}"))
+    for text in unconfigured_texts(live):
+        services.report(Progress(dataset, "expire", "warning", message=f"kept every live run: {text}"))
     last: dict[str, str] = {}
     shown = {table.table.lower() for table in live.tables}
     for manifest in manifests:

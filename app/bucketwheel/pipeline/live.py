@@ -19,10 +19,13 @@ from bucketwheel.catalogs.live import (
 from bucketwheel.catalogs.live_record import with_times
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import SelectionError, did_you_mean
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, listed
 from bucketwheel.pipeline.settle import publications
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
+
+# Maximum number of tables or runs that a message names.
+_LISTED = 3
 
 
 def tables(settings: Settings, dataset: str | None = None) -> list[LiveDataset]:
@@ -72,7 +75,7 @@ def no_tables_text(dataset: str, run_id: str, settings: Settings) -> str:
 def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[CatalogTable]) -> LiveDataset:
     """Return the live tables of a dataset, with warnings and problems."""
     warnings: list[str] = []
-    live = live_dataset(shown, dataset, runs, settings.catalog, unreadable=warnings.append)
+    live = live_dataset(shown, dataset, runs, settings, unreadable=warnings.append)
     live = check_live_files(with_times(live, runs), runs.storage)
     problems = _missing_files(live)
     if not live.tables:
@@ -85,9 +88,21 @@ def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[C
             )
     for publication in publications(settings, runs, dataset, lambda: shown):
         (warnings if publication.running else problems).append(f"{dataset}: {publication.text}")
+    warnings += unconfigured_texts(live)
     if mix := live.mix_text():
         warnings.append(mix)
     return replace(live, warnings=tuple(warnings), problems=tuple(problems))
+
+
+def unconfigured_texts(live: LiveDataset) -> list[str]:
+    """Return one message per layout that is no longer configured but still has tables in the catalog."""
+    return [
+        f"{live.dataset}: layout {layout!r} is not configured, but {counted(len(tables), 'table')} of it still "
+        f"{'shows' if len(tables) == 1 else 'show'} {listed(sorted({table.run_id for table in tables}), _LISTED)}: "
+        f"{listed([table.name for table in tables], _LISTED)}; no run updates them: configure the layout again, or "
+        "remove them from the catalog"
+        for layout, tables in live.unconfigured.items()
+    ]
 
 
 def _missing_files(live: LiveDataset) -> list[str]:

@@ -191,7 +191,7 @@ def _publish(services: Services, tables: Sequence[CatalogTable]) -> None:
     def record() -> None:
         for run_id in run_ids:
             record_catalog(services, run_id)
-        live = live_dataset(services.catalog().tables(), dataset, services.runs, services.settings.catalog)
+        live = live_dataset(services.catalog().tables(), dataset, services.runs, services.settings)
         if any(table.kind == "final" for table in live.tables):
             record_shown(live, services)
 

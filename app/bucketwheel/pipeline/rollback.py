@@ -260,5 +260,5 @@ def unmark(settings: Settings, run_id: str) -> Withdrawal:
 
 
 def _live(services: Services, unreadable: Callable[[str], None] = lambda _: None) -> LiveDataset:
-    tables, catalog = services.catalog().tables(), services.settings.catalog
-    return live_dataset(tables, services.dataset, services.runs, catalog, unreadable=unreadable)
+    tables = services.catalog().tables()
+    return live_dataset(tables, services.dataset, services.runs, services.settings, unreadable=unreadable)

@@ -97,7 +97,7 @@ def run_states(
     states: list[RunState] = []
     for name in names:
         manifests = runs.manifests(name, warn)
-        live = None if tables is None else live_dataset(tables, name, runs, settings.catalog, manifests)
+        live = None if tables is None else live_dataset(tables, name, runs, settings, manifests)
         marks, left = _marks(runs, name, warn), _publications(settings, runs, name, tables, warn)
         if warn is not None:
             for publication in left.values():
@@ -119,7 +119,7 @@ def run_state(
     runs = RunStore.of(settings)
     manifest = runs.find(run_id)
     tables = _catalog_tables(settings, warn)
-    live = None if tables is None else live_dataset(tables, manifest.dataset, runs, settings.catalog, [manifest])
+    live = None if tables is None else live_dataset(tables, manifest.dataset, runs, settings, [manifest])
     left = _publications(settings, runs, manifest.dataset, tables, warn)
     return _state(manifest, live, runs, _marks(runs, manifest.dataset, warn), left)
 

@@ -246,9 +246,8 @@ def _remove_marks(services: Services, record: PublicationRecord) -> None:
 
 def _record(services: Services, record: PublicationRecord, manifest: Manifest | None) -> None:
     """Write the record of the final tables for other jobs, if the publication was one of final tables."""
-    catalog = services.settings.catalog
     known = [manifest] if manifest else []
-    live = live_dataset(services.catalog().tables(), record.dataset, services.runs, catalog, known)
+    live = live_dataset(services.catalog().tables(), record.dataset, services.runs, services.settings, known)
     names = {change.after.name.lower() for change in record.tables}
     if any(table.kind == "final" and table.name.lower() in names for table in live.tables):
         record_shown(live, services)

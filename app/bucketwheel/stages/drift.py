@@ -69,8 +69,7 @@ def compare(manifest: Manifest, services: Services) -> Drift | None:
 def _published(manifest: Manifest, services: Services) -> dict[str, Manifest]:
     """Return the other run that each published table shows, by the table's name without prefix."""
     try:
-        tables, catalog = services.catalog().tables(), services.settings.catalog
-        return live_runs(tables, manifest, services.runs, catalog)
+        return live_runs(services.catalog().tables(), manifest, services.runs, services.settings)
     except BucketwheelError as error:
         if limits := services.settings.quality.limits_set:
             off = " ".join(
