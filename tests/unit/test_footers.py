@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from pyarrow.parquet import encryption
 
 from bucketwheel import api
 from bucketwheel.errors import StorageError, UnreadableFilesError
+from bucketwheel.kernel import footer_process
+from bucketwheel.kernel.footers import FooterParser, FooterSummary
 from bucketwheel.settings import StorageSettings
-from bucketwheel.stages.footers import Footer, read_footers
+from bucketwheel.stages.footers import Footer, examine_footers, read_footers, source_columns
 from bucketwheel.storage import Storage
+from compact_thrift import BINARY, I32, I64, Struct, change_footer, chunks, split_footer
 
 
 def footers(directory: Path) -> list[Footer]:
@@ -72,6 +76,136 @@ def test_encrypted_file_is_called_encrypted(tmp_path: Path) -> None:
     properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), chosen)
     write(tmp_path / "a.parquet", encryption_properties=properties)
     with pytest.raises(UnreadableFilesError, match="the file is encrypted, and Bucketwheel cannot decrypt it"):
+        footers(tmp_path)
+
+
+def test_encrypted_column_under_plain_footer_is_refused(tmp_path: Path) -> None:
+    factory = encryption.CryptoFactory(lambda _: PlainKeys())
+    chosen = encryption.EncryptionConfiguration(footer_key="f", column_keys={"c": ["text"]}, plaintext_footer=True)
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), chosen)
+    write(tmp_path / "encrypted.parquet", encryption_properties=properties)
+    write(tmp_path / "plain.parquet")
+    with pytest.raises(UnreadableFilesError, match=r"encrypted, and Bucketwheel cannot") as error:
+        footers(tmp_path)
+    assert "1 of 2 files" in str(error.value)
+
+
+def column(name: str, change: Callable[[Struct], None]) -> Callable[[Struct], None]:
+    """Return a change of the chunks of a column."""
+
+    def apply(metadata: Struct) -> None:
+        for chunk in chunks(metadata):
+            if chunk[3].values == [name.encode()]:
+                change(chunk)
+
+    return apply
+
+
+def set_rows(metadata: Struct) -> None:
+    metadata[4].values[0].set(3, I64, 999)
+
+
+def share_bytes(metadata: Struct) -> None:
+    first, second = chunks(metadata)
+    second.set(9, I64, first[9])
+    second.set(11, I64, first[11])
+
+
+def drop_group(metadata: Struct) -> None:
+    metadata[4].values.clear()
+
+
+def drop_column(metadata: Struct) -> None:
+    metadata[4].values[0][1].values.pop()
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (set_rows, "its row groups have 999 rows, the file has 1000"),
+        (drop_group, "its row groups have 0 rows, the file has 1000"),
+        (drop_column, "row group 0 has 1 column, its schema has 2"),
+        (share_bytes, "row group 0, column 'id' and row group 0, column 'text' share bytes"),
+        (column("id", lambda chunk: chunk.set(5, I64, 999)), "column 'id': 999 values for 1,000 rows"),
+        (column("id", lambda chunk: chunk.set(7, I64, 2**40)), "column 'id': 1099511627776 bytes"),
+        (column("id", lambda chunk: chunk.set(6, I64, -1)), r"column 'id': .* bytes \(-1 uncompressed\)"),
+        (column("id", lambda chunk: chunk.set(9, I64, 1)), "column 'id': .* from byte 1, in a file with"),
+        (column("id", lambda chunk: chunk.set(1, I32, 1)), "INT32"),
+    ],
+)
+def test_contradicting_footer_is_refused(tmp_path: Path, change: Callable[[Struct], None], problem: str) -> None:
+    write(tmp_path / "a.parquet")
+    change_footer(tmp_path / "a.parquet", change)
+    with pytest.raises(UnreadableFilesError, match=rf"a\.parquet: .*{problem}"):
+        footers(tmp_path)
+
+
+def empty_minimum(chunk: Struct) -> None:
+    statistics = chunk[12]
+    for number in (1, 2, 5, 6):
+        statistics.set(number, BINARY, b"")
+
+
+def test_file_with_empty_minimum_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet")
+    write(tmp_path / "b.parquet")
+    change_footer(tmp_path / "a.parquet", column("id", empty_minimum))
+    odd, even = footers(tmp_path)
+    schema = odd.schema
+    assert [found.null_count for found in source_columns(schema, [even])] == [0, 0]
+    # pyarrow 17 accepts the minimum.
+    assert source_columns(schema, [odd, even])[0].null_count in (None, 0)
+    assert odd.rows == 1000
+
+
+def test_more_nulls_than_rows_are_unknown(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet")
+    change_footer(tmp_path / "a.parquet", column("id", lambda chunk: chunk[12].set(3, I64, 12345)))
+    (footer,) = footers(tmp_path)
+    assert [found.null_count for found in source_columns(footer.schema, [footer])] == [None, 0]
+
+
+def test_each_file_that_ends_its_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number}.parquet" for number in range(6)]
+    for number, name in enumerate(names):
+        write(tmp_path / name, rows=10 + number)
+    parse = FooterParser.parse
+
+    def ends(self: FooterParser, footer: bytes, size: int, statistics: bool = True) -> FooterSummary | str:
+        summary = parse(self, footer, size, statistics)
+        if isinstance(summary, FooterSummary) and summary.row_group_rows[0] in (12, 15):
+            os.abort()
+        return summary
+
+    monkeypatch.setattr(FooterParser, "parse", ends)
+    results = examine_footers(Storage(StorageSettings()), Storage(StorageSettings()).list(str(tmp_path)))
+    refused = [result for result in results if isinstance(result, str)]
+    assert refused == [
+        f"{tmp_path}/{name}: reading its footer ends the process with SIGABRT" for name in ("2.parquet", "5.parquet")
+    ]
+    assert [result.rows for result in results if isinstance(result, Footer)] == [10, 11, 13, 14]
+
+
+def test_footer_that_takes_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet")
+    monkeypatch.setattr(footer_process, "_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(FooterParser, "parse", lambda *_: threading.Event().wait())
+    with pytest.raises(UnreadableFilesError, match=r"a\.parquet: reading the footer took longer than"):
+        footers(tmp_path)
+
+
+def test_large_footer_is_read_whole(tmp_path: Path) -> None:
+    pq.write_table(pa.table({f"column_{number}": [1] for number in range(800)}), tmp_path / "a.parquet")
+    (footer,) = footers(tmp_path)
+    assert len(split_footer((tmp_path / "a.parquet").read_bytes())[1]) > 2**16
+    assert len(source_columns(footer.schema, [footer])) == 800
+
+
+def test_footer_longer_than_its_file_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet")
+    content = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(b"PAR1" + content[-100:])
+    with pytest.raises(UnreadableFilesError, match=r"bytes, but the file has 104; it is truncated or corrupt"):
         footers(tmp_path)
 
 

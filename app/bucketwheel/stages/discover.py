@@ -50,7 +50,7 @@ class Discover:
         if services.source.partitions == "error":
             setting = f"datasets.{services.dataset}.partitions"
             check_partition_columns(location, entries, schema.names, setting)
-        rows = sum(footer.metadata.num_rows for footer in footers)
+        rows = sum(footer.rows for footer in footers)
         if rows == 0:
             raise SnapshotError(f"{location}: {counted(len(footers), 'file')}, no rows; load the snapshot again")
         keys = tuple(find_key(name, schema.names, services.dataset) for name in services.source.key)

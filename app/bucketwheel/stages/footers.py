@@ -1,25 +1,29 @@
-"""Read Parquet footers: schema, row groups, and the bytes, dictionaries and NULLs of each column."""
+"""Read the footers of source files: schema, row groups, and the bytes, dictionaries and NULLs of each column."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.formatting import counted
-from bucketwheel.kernel.scatter import READ_OPTIONS
+from bucketwheel.kernel.footer_process import File, FooterProcesses
+from bucketwheel.kernel.footers import MAGIC, TAIL_BYTES, FooterSummary, Integers, reason
 from bucketwheel.runs.manifest import SourceColumn, SourceFile
 from bucketwheel.safe_text import one_line
 from bucketwheel.storage import Entry, Storage, wrap_os_errors
 from bucketwheel.system import system
 
 _FOOTER_THREADS = 8
-_MAGIC = b"PAR1"
-# The length of the footer and the magic bytes follow it.
-_TAIL_BYTES = 4 + len(_MAGIC)
+# At 1,000 columns, the footers of this many files have about 5 MB.
+_BATCH_FILES = 25
+# Most footers are shorter.
+_END_BYTES = 2**16
+_SMALLEST_SIZE = len(MAGIC) + TAIL_BYTES
 # Page indexes take at most about this share of a file, and this many bytes.
 _INDEX_SHARE = 0.01
 _INDEX_BYTES = 2**20
@@ -29,11 +33,16 @@ _SMALLEST_FILE = 512
 
 @dataclass(frozen=True)
 class Footer:
-    """The footer of one file."""
+    """The footer of one file; `schema` is without the metadata of the file."""
 
     entry: Entry
     schema: pa.Schema
-    metadata: pq.FileMetaData
+    summary: FooterSummary
+
+    @property
+    def rows(self) -> int:
+        """Rows of the file."""
+        return sum(self.summary.row_group_rows)
 
 
 def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
@@ -44,26 +53,7 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
         SourceChangedError: a file was replaced or deleted after it was listed.
         StorageError: permission to read a file is missing.
     """
-
-    def read(entry: Entry) -> Footer | str:
-        place = one_line(entry.location)
-        try:
-            with storage.open(entry.location, entry.version) as stream:
-                file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
-                if _is_joined(file.metadata, stream):
-                    return f"{place}: two Parquet files joined into one; readers see the last one only"
-                return Footer(entry, file.schema_arrow, file.metadata)
-        except PermissionError:
-            # The file may be fine, so the error must not tell the user to rewrite it.
-            with wrap_os_errors(entry.location, "read"):
-                raise
-        except MemoryError:
-            raise  # Also an ArrowException, but not a fault of the file.
-        except (pa.ArrowException, OSError, ValueError) as error:
-            return f"{place}: {one_line(_reason(error))}"
-
-    with system().pool(_FOOTER_THREADS) as pool:
-        results = list(pool.map(read, entries))
+    results = examine_footers(storage, entries)
     broken = [result for result in results if isinstance(result, str)]
     if broken:
         listed = "\n".join(broken)
@@ -74,110 +64,140 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
     return [result for result in results if isinstance(result, Footer)]
 
 
-def _is_joined(metadata: pq.FileMetaData, stream: pa.NativeFile) -> bool:
+def examine_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer | str]:
+    """Return the footer of each file, or its name and why its footer cannot be read.
+
+    Raises:
+        SourceChangedError: a file was replaced or deleted after it was listed.
+        StorageError: permission to read a file is missing.
+    """
+    schemas: dict[bytes, pa.Schema] = {}
+
+    def read(batch: Sequence[Entry]) -> list[Footer | str]:
+        ends = [_read_end(storage, entry) for entry in batch]
+        parsed = iter(processes.parse([end for end in ends if not isinstance(end, str)]))
+        return [
+            f"{one_line(entry.location)}: {one_line(result)}" if isinstance(result, str) else result
+            for entry, end in zip(batch, ends, strict=True)
+            for result in [end if isinstance(end, str) else footer(entry, end, next(parsed))]
+        ]
+
+    def footer(entry: Entry, end: File, summary: FooterSummary | str) -> Footer | str:
+        if isinstance(summary, str):
+            return summary
+        if _is_joined(storage, entry, end, summary):
+            return "two Parquet files joined into one; readers see the last one only"
+        # Most files have the same schema, and comparing an object with itself is fast.
+        schema = schemas.get(summary.schema)
+        if schema is None:
+            schema = schemas.setdefault(summary.schema, pa.ipc.read_schema(pa.py_buffer(summary.schema)))
+        return Footer(entry, schema, summary)
+
+    with FooterProcesses() as processes, system().pool(_FOOTER_THREADS) as pool:
+        return [result for results in pool.map(read, _batches(entries)) for result in results]
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield groups of files whose footers are parsed together, so that no thread is idle and few bytes are held."""
+    count = min(_BATCH_FILES, -(-len(entries) // _FOOTER_THREADS))
+    for first in range(0, len(entries), count or 1):
+        yield entries[first : first + count]
+
+
+def _read_end(storage: Storage, entry: Entry) -> File | str:
+    """Return the footer and the size of a file, or why the footer cannot be read."""
+    try:
+        with storage.open(entry.location, entry.version) as stream:
+            return _end(stream)
+    except PermissionError:
+        # The file may be fine, so the error must not tell the user to rewrite it.
+        with wrap_os_errors(entry.location, "read"):
+            raise
+    except MemoryError:
+        raise  # Also an ArrowException, but not a fault of the file.
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return reason(error)
+
+
+def _end(stream: pa.NativeFile) -> File:
+    """Return the footer of a file, or its last bytes if it has none, and the size of the file.
+
+    Raises:
+        ValueError: the file is shorter than its footer.
+    """
+    size = stream.size()
+    end = stream.read_at(min(size, _END_BYTES), max(0, size - _END_BYTES))
+    if size < _SMALLEST_SIZE or end[-len(MAGIC) :] not in (MAGIC, b"PARE"):
+        return end, size
+    length = int.from_bytes(end[-TAIL_BYTES : -len(MAGIC)], "little") + TAIL_BYTES
+    if length + len(MAGIC) > size:
+        raise ValueError(f"its footer would take {length} bytes, but the file has {size}; it is truncated or corrupt")
+    if length > len(end):
+        end = stream.read_at(length - len(end), size - length) + end
+    return end[-length:], size
+
+
+def _is_joined(storage: Storage, entry: Entry, end: File, summary: FooterSummary) -> bool:
     """Return whether another Parquet file lies before the one that the footer describes.
 
     Offsets in the footer count from the start of its own file, so the bytes of the other one remain between the last
     column chunk and the footer. Page indexes and Bloom filters lie there too, but are far smaller.
     """
-    size = stream.size()
-    chunks = _last_chunks(metadata)
-    end = max((_start(chunk) + chunk.total_compressed_size for chunk in chunks), default=len(_MAGIC))
-    rest = size - metadata.serialized_size - _TAIL_BYTES - end
-    indexed = any(chunk.has_offset_index or chunk.has_column_index for chunk in chunks)
-    if rest <= (size * _INDEX_SHARE if indexed else _SMALLEST_FILE):
+    footer, size = end
+    rest = size - len(footer) - summary.end
+    if rest <= (size * _INDEX_SHARE if summary.indexed else _SMALLEST_FILE):
         return False
     first = max(0, rest - _INDEX_BYTES)
-    return _MAGIC * 2 in stream.read_at(rest + len(_MAGIC) - first, first)
-
-
-def _last_chunks(metadata: pq.FileMetaData) -> list[pq.ColumnChunkMetaData]:
-    """Return the column chunks of the last row group that has rows."""
-    for number in reversed(range(metadata.num_row_groups)):
-        group = metadata.row_group(number)
-        if group.num_rows:
-            return [group.column(column) for column in range(group.num_columns)]
-    return []
-
-
-def _start(chunk: pq.ColumnChunkMetaData) -> int:
-    return min(int(offset) for offset in (chunk.dictionary_page_offset, chunk.data_page_offset) if offset)
-
-
-def _reason(error: Exception) -> str:
-    """Return why a footer cannot be read, in words that lead to the cause."""
-    if isinstance(error, UnicodeDecodeError):
-        return f"a name in it is not UTF-8: {error.object!r}"
-    text = str(error).partition("\n")[0]
-    if "encrypted" in text or "decryption" in text:
-        return f"the file is encrypted, and Bucketwheel cannot decrypt it: {text}"
-    return text
+    with wrap_os_errors(entry.location, "read"), storage.open(entry.location, entry.version) as stream:
+        return MAGIC * 2 in stream.read_at(rest + len(MAGIC) - first, first)
 
 
 def source_file(footer: Footer) -> SourceFile:
     """Return the manifest's record of the file."""
-    metadata = footer.metadata
     return SourceFile(
         path=footer.entry.location,
         bytes=footer.entry.bytes,
         modified=footer.entry.modified,
-        row_group_rows=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
+        row_group_rows=footer.summary.row_group_rows,
         version=footer.entry.version,
     )
 
 
 def source_columns(schema: pa.Schema, footers: Sequence[Footer]) -> tuple[SourceColumn, ...]:
     """Return the columns of `schema`, each summed over the column chunks of all files."""
-    compressed = dict.fromkeys(schema.names, 0)
-    uncompressed = dict.fromkeys(schema.names, 0)
-    dictionary: dict[str, int | None] = dict.fromkeys(schema.names, 0)
-    nulls: dict[str, int | None] = {
-        # Footers do not tell NULLs at the top of a nested column from NULLs inside it.
-        field.name: None if pa.types.is_nested(_stored(field.type)) else 0
-        for field in schema
-    }
-    for footer in footers:
-        metadata = footer.metadata
-        tops = [field.name for field in footer.schema for _ in range(leaf_count(field.type))]
-        for group in range(metadata.num_row_groups):
-            for index, top in enumerate(tops):
-                chunk = metadata.row_group(group).column(index)
-                compressed[top] += chunk.total_compressed_size
-                uncompressed[top] += chunk.total_uncompressed_size
-                size, known = _dictionary_bytes(chunk), dictionary[top]
-                dictionary[top] = None if known is None or size is None else max(known, size)
-                missing, counted = _null_count(chunk), nulls[top]
-                nulls[top] = None if counted is None or missing is None else counted + missing
+    sums = np.zeros((4, len(schema)), np.int64)
+    places = {name: place for place, name in enumerate(schema.names)}
+    for names, columns in _sums_by_names(footers):
+        # A file without rows may have other columns.
+        found = np.array([places.get(name, -1) for name in names], dtype=np.intp)
+        known = found >= 0
+        sums[:, found[known]] = _added(sums[:, found[known]], columns[:, known])
+    compressed, uncompressed, dictionary, nulls = sums
     return tuple(
         SourceColumn(
-            name=field.name,
-            type=str(field.type),
-            compressed_bytes=compressed[field.name],
-            uncompressed_bytes=uncompressed[field.name],
-            dictionary_bytes=dictionary[field.name],
-            null_count=nulls[field.name],
+            name=name,
+            type=str(kind),
+            compressed_bytes=int(compressed[place]),
+            uncompressed_bytes=int(uncompressed[place]),
+            dictionary_bytes=int(dictionary[place]) if dictionary[place] >= 0 else None,
+            null_count=int(nulls[place]) if nulls[place] >= 0 else None,
         )
-        for field in schema
+        for place, (name, kind) in enumerate(zip(schema.names, schema.types, strict=True))
     )
 
 
-def leaf_count(kind: pa.DataType) -> int:
-    """Return how many Parquet columns a type is stored in."""
-    # Paths of columns do not help: a name may contain dots.
-    kind = _stored(kind)
-    return sum(leaf_count(kind.field(i).type) for i in range(kind.num_fields)) or 1
+def _sums_by_names(footers: Sequence[Footer]) -> Iterator[tuple[list[str], Integers]]:
+    """Yield the names of columns and the sums of the files that have them in this order."""
+    alike: dict[int, list[Footer]] = {}
+    for footer in footers:
+        alike.setdefault(id(footer.schema), []).append(footer)
+    for group in alike.values():
+        yield group[0].schema.names, reduce(_added, (footer.summary.columns for footer in group))
 
 
-def _stored(kind: pa.DataType) -> pa.DataType:
-    """Return the type that values of a type are stored as."""
-    return _stored(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
-
-
-def _null_count(chunk: pq.ColumnChunkMetaData) -> int | None:
-    statistics = chunk.statistics
-    return statistics.null_count if statistics is not None and statistics.has_null_count else None
-
-
-def _dictionary_bytes(chunk: pq.ColumnChunkMetaData) -> int | None:
-    start = chunk.dictionary_page_offset
-    return chunk.data_page_offset - start if start and chunk.data_page_offset > start else None
+def _added(one: Integers, other: Integers) -> Integers:
+    """Add bytes and NULLs, and take the larger dictionary; -1 is unknown."""
+    sums = one + other
+    np.maximum(one[2], other[2], out=sums[2])
+    sums[2:][(one[2:] < 0) | (other[2:] < 0)] = -1
+    return sums

@@ -10,7 +10,7 @@ import pyarrow as pa
 from bucketwheel.errors import SchemaError
 from bucketwheel.kernel.arrow_types import common_type
 from bucketwheel.safe_text import one_line
-from bucketwheel.stages.footers import Footer, leaf_count
+from bucketwheel.stages.footers import Footer
 
 _SHOWN = 20
 # Spark writes the instant of a TIMESTAMP as INT96, which Arrow reads without a time zone.
@@ -26,7 +26,7 @@ def snapshot_schema(footers: Sequence[Footer], warnings: list[str]) -> pa.Schema
     Raises:
         SchemaError: a column is missing from a file, appears twice or is stored as another type.
     """
-    with_rows = [footer for footer in footers if footer.metadata.num_rows] or list(footers)
+    with_rows = [footer for footer in footers if footer.rows] or list(footers)
     reference = _most_frequent(with_rows)
     schema = reference.schema.remove_metadata()
     if any(footer is not reference and not footer.schema.equals(reference.schema) for footer in with_rows):
@@ -34,7 +34,7 @@ def snapshot_schema(footers: Sequence[Footer], warnings: list[str]) -> pa.Schema
     elif any(_repeated(reference)):
         _refuse([problem for footer in with_rows for problem in _repeated(footer)])
     for footer in footers:
-        if footer.metadata.num_rows == 0 and not footer.schema.equals(reference.schema):
+        if footer.rows == 0 and not footer.schema.equals(reference.schema):
             warnings.append(f"{footer.entry.location}: has no rows and another schema; ignored")
     return schema
 
@@ -58,7 +58,7 @@ def _common_schema(footers: Sequence[Footer], reference: Footer) -> pa.Schema:
     columns = [dict(zip(footer.schema.names, footer.schema.types, strict=True)) for footer in footers]
     instants = {name for types in columns for name, kind in types.items() if pa.types.is_timestamp(kind) and kind.tz}
     for footer, types in zip(footers, columns, strict=True):
-        types.update(dict.fromkeys(_int96_columns(footer) & instants, _INT96_AS_INSTANT))
+        types.update(dict.fromkeys(footer.summary.int96 & instants, _INT96_AS_INSTANT))
     known = dict(columns[footers.index(reference)])
     problems: list[str] = []
     for footer, types in zip(footers, columns, strict=True):
@@ -99,10 +99,3 @@ def _refuse(problems: Sequence[str]) -> None:
         raise SchemaError(
             f"the files of the snapshot have different schemas:\n{listed}{more}\nWrite them with one schema"
         )
-
-
-def _int96_columns(footer: Footer) -> set[str]:
-    """Return the top-level columns that the file stores as INT96."""
-    tops = [field.name for field in footer.schema for _ in range(leaf_count(field.type))]
-    leaves = footer.metadata.schema
-    return {top for index, top in enumerate(tops) if leaves.column(index).physical_type == "INT96"}

@@ -121,6 +121,7 @@ class _Sample:
         if group >= self._metadata.num_row_groups:
             raise OSError("the file was replaced after its footer was read")
         self._columns = {column.name: column for column in snapshot.columns}
+        self._paths: dict[str, list[str]] = defaultdict(list)
         self._files = max(1, filled_buckets(job.bucket_count, snapshot.rows))
         self._file_rows = max(1, round(snapshot.rows / self._files))
         self._sample_files = 1
@@ -133,7 +134,7 @@ class _Sample:
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield each sampled column with its estimated bytes in all files."""
         names = projected_columns(self._job)
-        chunks = _chunks(self._metadata.row_group(self._group), frozenset(names))
+        chunks = self._chunks(frozenset(names))
         keys = list(dict.fromkeys(source for source, _ in self._job.keys))
         if any(not chunks[name] for name in keys):
             raise OSError("the file was replaced after its footer was read")
@@ -159,6 +160,21 @@ class _Sample:
                 column = self._read(chunks, name, order)
                 yield name, self._column_size(name, sample, column, encoded.footer)
 
+    def _chunks(self, names: Collection[str]) -> _Chunks:
+        """Return the column chunks of each column; a nested column has several."""
+        chunks: _Chunks = defaultdict(list)
+        content = self._metadata.row_group(self._group)
+        for number in range(content.num_columns):
+            # Readers ignore the paths of chunks, which may be wrong.
+            path = self._metadata.schema.column(number).path
+            parts = path.split(".")
+            # A column name can contain dots, like the path of a nested column.
+            for count in range(1, len(parts) + 1):
+                if (name := ".".join(parts[:count])) in names:
+                    chunks[name].append(content.column(number))
+                    self._paths[name].append(path)
+        return chunks
+
     def _is_doubtful(self, name: str, chunks: Sequence[pq.ColumnChunkMetaData]) -> bool:
         """Return whether the bytes in the footer say little about those in a bucket."""
         if self._file_rows < _SMALL:
@@ -179,7 +195,8 @@ class _Sample:
     def _read(self, chunks: _Chunks, name: str, rows: npt.NDArray[np.int64] | None) -> pa.ChunkedArray:
         """Return these rows of a column, or all, in the type of the files to write."""
         # Text with a dictionary can be many times larger without it.
-        coded = [chunk.path_in_schema for chunk in chunks[name] if chunk.has_dictionary_page]
+        leaves = zip(self._paths[name], chunks[name], strict=True)
+        coded = [path for path, chunk in leaves if chunk.has_dictionary_page]
         file = pq.ParquetFile(
             self._stream, metadata=self._metadata, read_dictionary=coded, pre_buffer=False, **PAGE_OPTIONS
         )
@@ -250,19 +267,6 @@ class _Sample:
         dictionaries = sum(_dictionary(chunk) for chunk in chunks)
         count = self._job.bucket_count * -(-self._file_rows // self._layouts[name].row_group_rows)
         return round((size - dictionaries) * scale) + (source.dictionary_bytes or 0) * count
-
-
-def _chunks(content: pq.RowGroupMetaData, names: Collection[str]) -> _Chunks:
-    """Return the column chunks of each column; a nested column has several."""
-    chunks: _Chunks = defaultdict(list)
-    for number in range(content.num_columns):
-        chunk = content.column(number)
-        parts = chunk.path_in_schema.split(".")
-        # A column name can contain dots, like the path of a nested column.
-        for count in range(1, len(parts) + 1):
-            if (name := ".".join(parts[:count])) in names:
-                chunks[name].append(chunk)
-    return chunks
 
 
 def _batches(chunks: _Chunks, names: Sequence[str], already: int) -> Iterator[list[str]]:

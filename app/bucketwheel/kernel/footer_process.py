@@ -1,0 +1,197 @@
+"""Parse footers in forked processes: a footer that aborts its process costs that process, not the run.
+
+pyarrow lets C++ exceptions of its accessors end the process. A fork takes 4 ms and shares the loaded libraries; a new
+interpreter would take 150 ms, more than reading the footers of 200 small files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import pickle
+import re
+import resource
+import select
+import signal
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import IO
+
+import pyarrow as pa
+
+from bucketwheel.host import available_threads
+from bucketwheel.kernel.footers import FooterParser, FooterSummary, reason
+
+# Footers of this many bytes take about as long as ten forks.
+_BYTES_PER_PROCESS = 2**21
+# A footer of 100 MB takes about 3 seconds.
+_TIMEOUT_SECONDS = 120.0
+_SHOWN = 300
+File = tuple[bytes, int]
+
+# Between the creation of its pipes and the end of a fork, no other fork may copy them.
+_forking = threading.Lock()
+
+
+class _EndedError(Exception):
+    """The process ended or was stopped before it answered; the argument says how."""
+
+
+class FooterProcesses:
+    """Parses footers in as many processes as there are processors; starts the second one after 2 MB of footers."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._idle: list[_ParserProcess] = []
+        self._started = 0
+        self._bytes = 0
+
+    def __enter__(self) -> FooterProcesses:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._idle:
+            self._idle.pop().stop()
+
+    def parse(self, files: Sequence[File]) -> list[FooterSummary | str]:
+        """Return the summary of each footer, or why there is none; any thread may call it.
+
+        Args:
+            files: last bytes and size of each file; see `FooterParser.parse`.
+        """
+        try:
+            return self._ask(files, statistics=True)
+        except _EndedError:
+            # One of them is to blame.
+            return [self._parse_one(file) for file in files]
+
+    def _parse_one(self, file: File) -> FooterSummary | str:
+        try:
+            return self._ask([file], statistics=True)[0]
+        except _EndedError as error:
+            how = str(error)
+        try:
+            # pyarrow aborts if a minimum or maximum is too short for its type; the data is readable.
+            return self._ask([file], statistics=False)[0]
+        except _EndedError:
+            return how
+
+    def _ask(self, files: Sequence[File], statistics: bool) -> list[FooterSummary | str]:
+        process = self._take(sum(len(footer) for footer, _ in files))
+        try:
+            answers = process.ask(files, statistics)
+        except BaseException:
+            process.stop()
+            with self._changed:
+                self._started -= 1
+                self._changed.notify()
+            raise
+        with self._changed:
+            self._idle.append(process)
+            self._changed.notify()
+        return answers
+
+    def _take(self, size: int) -> _ParserProcess:
+        with self._changed:
+            self._bytes += size
+            most = min(available_threads(), 1 + self._bytes // _BYTES_PER_PROCESS)
+            self._changed.wait_for(lambda: self._idle or self._started < most)
+            if self._idle:
+                return self._idle.pop()
+            self._started += 1
+        return _ParserProcess()
+
+
+class _ParserProcess:
+    """A forked process that answers one request at a time."""
+
+    def __init__(self) -> None:
+        # What C++ prints before it aborts.
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115
+        with _forking:
+            answers, write_answer = os.pipe()
+            read_request, requests = os.pipe()
+            # The child uses no lock that another thread could hold: neither logging, nor imports, nor sockets.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._pid = os.fork()
+            if not self._pid:
+                _become(lambda: _serve(read_request, write_answer), self._printed)
+            os.close(write_answer)
+            os.close(read_request)
+        self._answers = open(answers, "rb")  # noqa: PTH123, SIM115
+        self._requests = open(requests, "wb")  # noqa: PTH123, SIM115
+
+    def ask(self, files: Sequence[File], statistics: bool) -> list[FooterSummary | str]:
+        """Return the answers of the process; raise _EndedError if it ends."""
+        try:
+            pickle.dump((files, statistics), self._requests, pickle.HIGHEST_PROTOCOL)
+            self._requests.flush()
+            poll = select.poll()
+            poll.register(self._answers, select.POLLIN)
+            if not poll.poll(_TIMEOUT_SECONDS * 1000):
+                raise _EndedError(f"reading the footer took longer than {_TIMEOUT_SECONDS:.0f} s")
+            answers: list[FooterSummary | str] = pickle.load(self._answers)  # noqa: S301 our own process
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            raise _EndedError(self._reason()) from None
+        return answers
+
+    def stop(self) -> None:
+        """End the process."""
+        with contextlib.suppress(BrokenPipeError):
+            self._requests.close()
+        self._answers.close()
+        self._printed.close()
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+
+    def _reason(self) -> str:
+        # A process that ended by itself keeps its status.
+        os.kill(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = 0
+        self._printed.seek(0)
+        printed = self._printed.read().decode(errors="backslashreplace")
+        if what := re.search(r"what\(\): *(.+)", printed):
+            return reason(ValueError(what[1][:_SHOWN]))
+        code = os.waitstatus_to_exitcode(status)
+        return f"reading its footer ends the process with {signal.Signals(-code).name if code < 0 else code}"
+
+
+def _become(work: Callable[[], None], printed: IO[bytes]) -> None:
+    """Do the work of the forked process, and end it."""
+    try:
+        # Objects that the copy of the parent's memory holds must not be finalized twice.
+        gc.disable()
+        faulthandler.disable()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.dup2(printed.fileno(), 2)
+        # Other allocators may have been locked by a thread during the fork.
+        pa.set_memory_pool(pa.system_memory_pool())
+        work()
+    finally:
+        os._exit(0)
+
+
+def _serve(requests: int, answers: int) -> None:
+    parser = FooterParser()
+    with open(requests, "rb") as incoming, open(answers, "wb") as outgoing:
+        while True:
+            try:
+                files, statistics = pickle.load(incoming)  # noqa: S301 our own process
+            except EOFError:
+                return
+            parsed = [parser.parse(footer, size, statistics) for footer, size in files]
+            pickle.dump(parsed, outgoing, pickle.HIGHEST_PROTOCOL)
+            outgoing.flush()
