@@ -67,7 +67,7 @@ def check_command_line(line: str) -> None:
         assert {word for word in words[1:] if "=" not in word} <= TARGETS, line
         return
     command: click.Command = cli
-    context = click.Context(cli, info_name="bucketwheel")
+    context = click.Context(cli, info_name="bucketwheel", **cli.context_settings)
     rest = [word for word in words[1:] if word != "--help"]
     while isinstance(command, click.Group) and rest:
         name, found, rest = command.resolve_command(context, rest)
