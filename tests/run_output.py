@@ -15,6 +15,10 @@ S3_LEASES = ("lease.json",)
 _RUN_ID = r"\d{4}-\d{2}-\d{2}-\d{8}T\d{6}Z-[0-9a-f]{6}"
 
 
+# In the layouts `hive_v1` and `spark`.
+_FILE = r"(\d{6}_0|part-\d{5}-bucketwheel_\d{5}\.c000)\.snappy\.parquet"
+
+
 def hash_files(keys: Iterable[str], read: Callable[[str], bytes], run_id: str = "") -> dict[str, str]:
     """Return the SHA-256 of every data file, or of those of one run, by dataset, table and name.
 
@@ -43,7 +47,7 @@ def unexpected_files(keys: Iterable[str], datasets: Iterable[str], leases: Itera
     """Return the paths relative to the target that are neither data files nor metadata of these datasets."""
     dataset, lease = ("|".join(map(re.escape, names)) for names in (datasets, leases))
     expected = re.compile(
-        rf"({dataset})/(\w+/{_RUN_ID}/\d{{6}}_0\.snappy\.parquet|metadata/(snapshot_dt\.txt|tables\.json))"
+        rf"({dataset})/((\w+\.)?\w+/{_RUN_ID}/{_FILE}|metadata/(snapshot_dt\.txt|tables\.json))"
         rf"|_bucketwheel/({dataset})/({lease}|runs/{_RUN_ID}/"
         r"((manifest|summary|claim|catalogs/[0-9a-f]{8})\.json|replaced_at\.txt))"
     )

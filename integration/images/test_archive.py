@@ -88,9 +88,10 @@ class Prod:
         manifest = self.site.manifest(platform)
         assert (manifest["status"], manifest["runtime"]) == ("finished", runtime)
         assert (manifest["snapshot_dt"], tuple(manifest["tables_filter"])) == (SAMPLE.snapshot_dt, TABLES)
-        published = sorted(f"{prefix}{name}" for prefix in ("bucketed_", "ext_") for name in TABLES)
+        published = sorted(f"{prefix}{name}" for prefix in ("bucketed_", "ext_", "spark_") for name in TABLES)
         assert sorted(self.site.tables(platform.replace("-", "_"))) == published
-        assert len(self.site.digests(platform)) == 4 * len(TABLES)
+        # In two layouts.
+        assert len(self.site.digests(platform)) == 2 * 4 * len(TABLES)
         assert self.site.strays(platform) == []
 
 

@@ -8,7 +8,8 @@ import pytest
 from bucketwheel import formatting
 from bucketwheel.catalogs.live import LiveCount
 from bucketwheel.cli import live_text, text
-from bucketwheel.pipeline.plan import Plan
+from bucketwheel.pipeline.layout_advice import advise
+from bucketwheel.pipeline.plan import Plan, planned_layouts
 from bucketwheel.pipeline.run_states import RunState
 from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import (
@@ -22,7 +23,7 @@ from bucketwheel.runs.manifest import (
     VerifyResult,
 )
 from bucketwheel.settings import STAGES
-from stage_support import column, discovered, manifest, size, split
+from stage_support import column, discovered, manifest, services, size, split
 
 Golden = Callable[[str, str], None]
 
@@ -41,7 +42,9 @@ def plan(**overrides: Any) -> Plan:
         "memory": 2**36,
         **overrides,
     }
-    return Plan("addressable_ids", STAGES, snapshot, split(snapshot, **parts), size(snapshot, **parts))
+    sized, settings = size(snapshot, **parts), services(**parts).settings
+    advice = advise(planned_layouts(sized, settings), settings.readers, snapshot.rows)
+    return Plan("addressable_ids", STAGES, snapshot, split(snapshot, **parts), sized, advice=advice)
 
 
 def test_plan_text_matches_golden_file(golden: Golden) -> None:
@@ -51,7 +54,8 @@ def test_plan_text_matches_golden_file(golden: Golden) -> None:
 def test_plan_text_variants_match_golden_file(golden: Golden) -> None:
     unbucketed = text.plan_text(plan(buckets__count="none", tables=["addressable_ids_part_2"]))
     many = text.plan_text(plan(buckets__count=20_000, buckets__hash="spark"))
-    golden("plan_variants.txt", f"{unbucketed}\n\n{many}\n")
+    both = text.plan_text(plan(readers=["trino", "athena", "clean_rooms", "duckdb"], buckets__count=256))
+    golden("plan_variants.txt", f"{unbucketed}\n\n{many}\n\n{both}\n")
 
 
 def finished() -> Manifest:
