@@ -279,6 +279,19 @@ def test_role_publishes_only_to_configured_topic() -> None:
     assert allows(granted, "sns:Publish", "arn:aws:sns:us-east-1:123456789012:bucketwheel-prod-notices", {}) == []
 
 
+def test_role_may_change_iceberg_tables_in_glue() -> None:
+    granted = statements(
+        rendered(catalog__kind="iceberg", iceberg__catalog="glue", buckets__hash="iceberg"), "JobRole"
+    )
+    for action, resource in (
+        ("GetDatabase", "database/omc_flywheel_prod"), ("GetTables", "catalog"), ("CreateTable", "catalog"),
+        ("UpdateTable", "table/omc_flywheel_prod/bucketed_ibe_01"), ("CreateDatabase", "catalog"),
+    ):  # fmt: skip
+        assert allows(granted, f"glue:{action}", f"{GLUE}{resource}", {}), action
+    assert not allows(granted, "glue:UpdateTable", f"{GLUE}table/omc_flywheel_prod/other", {})
+    assert not allows(statements(rendered(), "JobRole"), "glue:GetDatabase", f"{GLUE}database/omc_flywheel_prod", {})
+
+
 def test_policies_have_no_action_patterns() -> None:
     for variant in VARIANTS:
         template = rendered(variant)

@@ -20,6 +20,7 @@ from pyiceberg.exceptions import (
     NamespaceAlreadyExistsError,
     NoSuchIcebergTableError,
     NoSuchNamespaceError,
+    NoSuchPropertyException,
     NoSuchTableError,
 )
 from pyiceberg.io import FileIO
@@ -203,15 +204,23 @@ class IcebergCatalog:
         with self._wrapped(name):
             try:
                 return _Loaded(name, self._catalog.load_table((self.namespace, name)))
-            except NoSuchIcebergTableError as error:
-                raise ForeignTableError(
-                    f"table {name!r} of database {self.namespace} exists in Glue and is not an Iceberg table; rename "
-                    "it, or change the prefix of the layout"
-                ) from error
+            except (NoSuchIcebergTableError, NoSuchPropertyException) as error:
+                raise self._no_iceberg_table(name) from error
             except (NoSuchTableError, NoSuchNamespaceError):
                 return None
             except DAMAGED:
                 return _Loaded(name, None)
+            except ValueError as error:
+                # PyIceberg's error for a table in Glue without any parameter.
+                if "missing Parameters" not in str(error):
+                    raise
+                raise self._no_iceberg_table(name) from error
+
+    def _no_iceberg_table(self, name: str) -> ForeignTableError:
+        return ForeignTableError(
+            f"table {name!r} of database {self.namespace} exists in Glue and is not an Iceberg table; rename it, or "
+            "change the prefix of the layout"
+        )
 
     def _check_format(self, name: str, metadata: TableMetadata) -> None:
         if metadata.format_version != FORMAT:

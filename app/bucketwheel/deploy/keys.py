@@ -15,6 +15,7 @@ from bucketwheel.aws.errors import wrap_aws_errors
 from bucketwheel.deploy.template.deployment import Deployment
 from bucketwheel.errors import BucketwheelError, ConfigError, StorageError
 from bucketwheel.settings import Settings
+from bucketwheel.settings.layouts import iceberg_in_glue
 from bucketwheel.storage.locations import S3Location
 from bucketwheel.storage.s3_client import S3Client, code_behind
 
@@ -199,7 +200,7 @@ def _key_of_catalog(deployment: Deployment) -> str | None:
 
     With a service role, Glue uses the key as that role.
     """
-    if deployment.settings.catalog.kind != "glue":
+    if deployment.settings.catalog.kind != "glue" and not iceberg_in_glue(deployment.settings):
         return None
     answer = clients.client("glue", deployment.settings.aws).get_data_catalog_encryption_settings()
     at_rest: Any = answer["DataCatalogEncryptionSettings"].get("EncryptionAtRest", {})

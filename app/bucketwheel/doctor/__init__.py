@@ -11,6 +11,7 @@ from bucketwheel.errors import ConfigError, MissingDependencyError
 from bucketwheel.formatting import counted
 from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings
+from bucketwheel.settings.layouts import iceberg_in_glue
 from bucketwheel.settings.loading import Configuration
 from bucketwheel.settings.secrets import secrets_in
 from bucketwheel.storage import is_s3
@@ -66,7 +67,8 @@ def uses_aws(settings: Settings) -> bool:
         for location in (dataset.source, dataset.mapping)
         if location
     ]
-    return settings.catalog.kind == "glue" or settings.ctas.method == "athena" or any(map(is_s3, locations))
+    in_glue = settings.catalog.kind == "glue" or iceberg_in_glue(settings)
+    return in_glue or settings.ctas.method == "athena" or any(map(is_s3, locations))
 
 
 def _with_short_waits(settings: Settings) -> Settings:

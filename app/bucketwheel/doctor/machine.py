@@ -21,6 +21,7 @@ from bucketwheel.host import available_memory
 from bucketwheel.pipeline.plan import Plan, plan
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.settings import PROMOTE, Settings
+from bucketwheel.settings.layouts import catalog_kinds
 from bucketwheel.storage import is_s3
 from bucketwheel.storage.locations import absolute
 
@@ -32,8 +33,10 @@ def checks(settings: Settings, remote_only: bool) -> Iterator[Check]:
         yield Check("memory", lambda: _memory(settings))
     if settings.engine == "arrow" or not is_s3(settings.target):
         yield Check("disk", lambda: _disk(settings))
-    if settings.catalog.kind != "glue":
+    if settings.catalog.kind not in ("glue", "iceberg"):
         yield Check("database", lambda: _catalog(settings))
+    if "iceberg" in catalog_kinds(settings):
+        yield Check("Iceberg catalog", lambda: _iceberg(settings))
     if settings.ctas.method not in (PROMOTE, "athena"):
         yield Check(settings.ctas.method, lambda: _executor(settings))
 
@@ -139,6 +142,13 @@ def _catalog(settings: Settings) -> CheckResult:
         return failed(f"{file}: {directory} is not writable", "give this user access, or set catalog.path")
     state = "exists" if file.exists() else "the first run creates it"
     return ok(f"{path}: {state}, schema {settings.catalog.database}")
+
+
+def _iceberg(settings: Settings) -> CheckResult:
+    chosen = settings.model_copy(update={"catalog": settings.catalog.model_copy(update={"kind": "iceberg"})})
+    plugins.catalog(chosen).check()
+    namespace = settings.iceberg.namespace or settings.catalog.database
+    return ok(f"{settings.iceberg.catalog} catalog, namespace {namespace}")
 
 
 def _executor(settings: Settings) -> CheckResult:

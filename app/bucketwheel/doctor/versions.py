@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
 from bucketwheel.settings import PROMOTE, Settings
+from bucketwheel.settings.layouts import catalog_kinds
 
 _JAVA_SECONDS = 10
 
@@ -57,6 +58,7 @@ def checks(settings: Settings | None, uses_aws: bool, remote_only: bool) -> Iter
         names += ["pyspark"] if settings.engine == "spark" else []
         names += ["boto3"] if uses_aws else []
         names += ["duckdb"] if settings.catalog.kind == "duckdb" else []
+        names += ["pyiceberg"] if "iceberg" in catalog_kinds(settings) else []
         names += ["trino"] if settings.ctas.method not in (PROMOTE, "athena") else []
     for name in names:
         yield Check(name, lambda name=name: _package(name, remote_only and name == "pyspark"))  # type: ignore[misc]

@@ -99,6 +99,11 @@ def catalog_kinds(settings: Settings) -> tuple[str, ...]:
     return (kind, "iceberg") if iceberg else (kind,)
 
 
+def iceberg_in_glue(settings: Settings) -> bool:
+    """Return whether Iceberg tables are in the AWS Glue Data Catalog."""
+    return "iceberg" in catalog_kinds(settings) and settings.iceberg.catalog == "glue"
+
+
 def resolve(
     layouts: Iterable[LayoutSettings], readers: Iterable[Reader], buckets: BucketSettings, catalog: CatalogSettings
 ) -> tuple[Layout, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from bucketwheel.deploy.template.deployment import Deployment, bucket_arn, object_arn, sub
 from bucketwheel.executors.copy_store import TEMPORARY
 from bucketwheel.monitoring import metrics
-from bucketwheel.settings.layouts import table_prefixes
+from bucketwheel.settings.layouts import iceberg_in_glue, table_prefixes
 from bucketwheel.storage.locations import S3Location
 
 Statement = dict[str, Any]
@@ -45,6 +45,7 @@ def job_statements(deployment: Deployment) -> list[Statement]:
         *_listings(deployment),
         *_write(deployment),
         *_catalog(deployment),
+        *_iceberg(deployment),
         *_athena(deployment),
         *_logs(deployment),
         *_metrics(deployment),
@@ -128,6 +129,23 @@ def _catalog(deployment: Deployment) -> Iterator[Statement]:
         yield allow("CreateDatabase", ["glue:CreateDatabase"], around)
 
 
+def _iceberg(deployment: Deployment) -> Iterator[Statement]:
+    """Allow what PyIceberg calls: it reads the database before each commit, and no list of databases."""
+    settings = deployment.settings
+    if not iceberg_in_glue(settings):
+        return
+    database = (settings.iceberg.namespace or settings.catalog.database).lower()
+    base = "arn:${AWS::Partition}:glue:${AWS::Region}:${AWS::AccountId}:"
+    around = [sub(f"{base}catalog"), sub(f"{base}database/{database}")]
+    owned = [sub(f"{base}table/{database}/{prefix}*") for prefix in table_prefixes(settings).values()]
+    reads = ["glue:GetDatabase", "glue:GetTable", "glue:GetTables"]
+    yield allow("ReadIcebergCatalog", reads, [*around, sub(f"{base}table/{database}/*")])
+    changes = ["glue:CreateTable", "glue:DeleteTable", "glue:UpdateTable"]
+    yield allow("PublishIceberg", changes, [*around, *owned])
+    if settings.catalog.create_database:
+        yield allow("CreateNamespace", ["glue:CreateDatabase"], around)
+
+
 def _athena(deployment: Deployment) -> Iterator[Statement]:
     if not deployment.uses_athena():
         return
@@ -183,7 +201,8 @@ def _key(deployment: Deployment) -> Iterator[Statement]:
     of_topic = settings.monitoring.topic_kms_key if settings.monitoring.topic_arn else deployment.key
     if of_topic is not None:
         yield allow("UseKeyOfTopic", use, [of_topic], _via("sns", [of_topic]))
-    if settings.catalog.kind == "glue" and settings.catalog.kms_key is not None:
+    in_glue = settings.catalog.kind == "glue" or iceberg_in_glue(settings)
+    if in_glue and settings.catalog.kms_key is not None:
         yield allow("UseKeyOfCatalog", [*use, "kms:Encrypt"], [settings.catalog.kms_key])
 
 
