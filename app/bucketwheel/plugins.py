@@ -15,9 +15,11 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 
+from bucketwheel.catalogs.routed import routed
 from bucketwheel.contracts import Catalog, Engine, SqlExecutor, Stage
 from bucketwheel.errors import ConfigError, MissingDependencyError, SelectionError, did_you_mean
 from bucketwheel.settings import PROMOTE, STAGES, Settings
+from bucketwheel.settings.layouts import catalog_kinds
 from bucketwheel.settings.loading import plugin_settings
 from bucketwheel.system import system
 
@@ -63,8 +65,18 @@ def engine(settings: Settings) -> Engine:
 
 
 def catalog(settings: Settings) -> Catalog:
-    """Return the catalog that the settings choose."""
-    backend: Catalog = _create("catalogs", settings.catalog.kind, settings, settings)
+    """Return the catalog that the settings choose; it joins two if the layouts need both."""
+    main, *others = catalog_kinds(settings)
+    backend = catalog_of_kind(settings, main)
+    if not others:
+        return backend
+    iceberg = catalog_of_kind(settings, others[0])
+    return routed(type(backend), type(iceberg))(backend, iceberg)
+
+
+def catalog_of_kind(settings: Settings, kind: str) -> Catalog:
+    """Return the catalog of one kind."""
+    backend: Catalog = _create("catalogs", kind, settings, settings)
     return backend
 
 
@@ -75,11 +87,16 @@ def catalog_class(settings: Settings) -> type[Catalog]:
         SelectionError: there is no such catalog, or it does not declare its capabilities.
         MissingDependencyError: its packages are not installed.
     """
-    chosen: type[Catalog] = _load("catalogs", settings.catalog.kind)
+    main, *others = (_catalog_class(kind) for kind in catalog_kinds(settings))
+    return routed(main, others[0]) if others else main
+
+
+def _catalog_class(kind: str) -> type[Catalog]:
+    chosen: type[Catalog] = _load("catalogs", kind)
     undeclared = [name for name in get_type_hints(Catalog) if not hasattr(chosen, name)]
     if undeclared:
         raise SelectionError(
-            f"catalog {settings.catalog.kind!r} does not declare {', '.join(undeclared)}; "
+            f"catalog {kind!r} does not declare {', '.join(undeclared)}; "
             f"set these as attributes of {chosen.__name__} (see bucketwheel.contracts.Catalog)"
         )
     return chosen
@@ -126,8 +143,8 @@ def check(settings: Settings, engine: bool, catalog: bool, executor: bool) -> No
     """
     if engine:
         _load("engines", settings.engine)
-    if catalog:
-        _load("catalogs", settings.catalog.kind)
+    for kind in catalog_kinds(settings) if catalog else ():
+        _load("catalogs", kind)
     if executor and settings.ctas.method != PROMOTE:
         _load("executors", settings.ctas.method)
 

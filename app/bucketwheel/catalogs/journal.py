@@ -24,7 +24,8 @@ from bucketwheel.contracts.catalog import same_definition, same_version
 from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.runs.record import Record
 from bucketwheel.runs.store import RunStore
-from bucketwheel.settings import CatalogSettings
+from bucketwheel.settings import Settings
+from bucketwheel.settings.layouts import databases
 from bucketwheel.storage import join
 
 Command = Literal["run", "rollback", "catalog rebuild"]
@@ -79,7 +80,7 @@ class PublicationRecord(Record):
         publication: its id
         dataset: its dataset
         run_id: the run whose tables it publishes
-        catalog: kind and database of the catalog
+        catalog: kind and database of the catalog, or of both
         command: the command
         by: user and machine of the command
         at: time at which it began, in UTC
@@ -105,7 +106,7 @@ class Journal:
             publication="",
             dataset=services.dataset,
             run_id=run_id,
-            catalog=catalog_name(services.settings.catalog),
+            catalog=catalog_names(services.settings)[-1],
             command=command,
             by=operator(),
             at=services.clock.now(),
@@ -147,9 +148,14 @@ class Journal:
         return []
 
 
-def catalog_name(catalog: CatalogSettings) -> str:
-    """Return the kind and the database of a catalog: a record belongs to one catalog."""
-    return f"{catalog.kind} {catalog.database}"
+def catalog_names(settings: Settings) -> list[str]:
+    """Return kind and database of the main catalog, and those of all configured catalogs.
+
+    A record belongs to the catalogs that were configured when it was written; Iceberg layouts may have been added
+    since.
+    """
+    names = [f"{kind} {database}" for kind, database in databases(settings)]
+    return [names[0], ", ".join(names)]
 
 
 def records(runs: RunStore, dataset: str) -> list[PublicationRecord]:

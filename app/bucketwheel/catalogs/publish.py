@@ -8,6 +8,7 @@ from functools import partial
 
 from bucketwheel.catalogs.definitions import DATASET, PUBLICATION, definitions
 from bucketwheel.catalogs.journal import Journal
+from bucketwheel.catalogs.routed import members
 from bucketwheel.catalogs.statistics import StatisticsPublication
 from bucketwheel.catalogs.updates import Updates
 from bucketwheel.contracts import (
@@ -30,6 +31,7 @@ from bucketwheel.runs.manifest import (
 )
 from bucketwheel.runs.publications import CatalogRecord, catalog_record, record_publication
 from bucketwheel.runs.store import RunStore
+from bucketwheel.settings.layouts import databases
 from bucketwheel.storage import join
 from bucketwheel.system import system
 
@@ -97,17 +99,18 @@ def begin_publication(services: Services, run_id: str, replaced: Collection[str]
 
 
 def record_catalog(services: Services, run_id: str) -> None:
-    """Record that the configured catalog shows a run.
+    """Record that the configured catalogs show a run.
 
     Publishing calls it twice: before the first update, and after the last, when the catalog knows its whole address.
     """
-    record_publication(services.runs, services.dataset, run_id, configured_catalog(services))
+    for record in configured_catalogs(services):
+        record_publication(services.runs, services.dataset, run_id, record)
 
 
-def configured_catalog(services: Services) -> CatalogRecord:
-    """Return the record of the configured database; call `tables` of the catalog first."""
-    catalog = services.settings.catalog
-    return catalog_record(catalog.kind, catalog.database, catalog_address(services.catalog()))
+def configured_catalogs(services: Services) -> list[CatalogRecord]:
+    """Return the records of the configured databases; call `tables` of the catalog first."""
+    pairs = zip(databases(services.settings), members(services.catalog()), strict=True)
+    return [catalog_record(kind, database, catalog_address(catalog)) for (kind, database), catalog in pairs]
 
 
 def catalog_address(catalog: Catalog) -> Mapping[str, str]:

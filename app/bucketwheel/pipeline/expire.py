@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from bucketwheel.catalogs.live import live_dataset, was_published
-from bucketwheel.contracts import CatalogTable, Progress, Report, Services
+from bucketwheel.catalogs.routed import members
+from bucketwheel.contracts import CatalogTable, HistoryCatalog, Progress, Report, Services
 from bucketwheel.errors import CatalogError, ChangedError, SelectionError, StorageError
 from bucketwheel.executors.copy_store import (
     CopyStore,
@@ -16,6 +17,7 @@ from bucketwheel.executors.copy_store import (
     run_ids_in,
     temporary_prefix,
 )
+from bucketwheel.formatting import counted
 from bucketwheel.pipeline.live import unconfigured_texts
 from bucketwheel.pipeline.other_catalogs import OtherCatalogs
 from bucketwheel.pipeline.select_run import PUBLISHING
@@ -85,6 +87,7 @@ def expire(
                 if only is None or run_id in only:
                     with services.fence.guard():
                         expired += _delete_claimed(services, run_id, claim)
+            _forget_runs(services, [])
     return expired
 
 
@@ -316,6 +319,15 @@ def _delete_claimed(services: Services, run_id: str, before: StoredClaim) -> lis
     return [_delete(services, run_id)]
 
 
+def _forget_runs(services: Services, run_ids: Collection[str]) -> None:
+    """Remove runs from the history of tables that have one, and files of killed updates of these tables."""
+    before = services.clock.now() - timedelta(hours=services.settings.expire.min_age_hours)
+    for catalog in members(services.catalog()):
+        if isinstance(catalog, HistoryCatalog) and (files := catalog.forget(run_ids, before)):
+            text = f"deleted {counted(len(files), 'metadata file')} of Iceberg tables that no table needs"
+            services.report(Progress(services.dataset, "expire", "skipped", message=text))
+
+
 def _report_kept(services: Services, run_id: str, why: str) -> None:
     text = f"kept: {run_id}: {why}"
     services.report(Progress(services.dataset, "expire", "warning", message=text, run=run_id))
@@ -329,6 +341,7 @@ def _delete(services: Services, run_id: str) -> Expired:
     dataset, store = services.dataset, services.runs
     directories = CopyStore(services.storage, store, dataset, run_id).outside_dataset()
     has_manifest = services.runs.has_manifest(services.dataset, run_id)
+    _forget_runs(services, [run_id])
     store.delete_manifest(dataset, run_id)
     for table in services.catalog().tables():
         if is_temporary(table) and table.name.startswith(temporary_prefix(run_id)):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bucketwheel import plugins
-from bucketwheel.catalogs.publish import catalog_address, configured_catalog
+from bucketwheel.catalogs.publish import catalog_address, configured_catalogs
 from bucketwheel.contracts import CatalogTable, Services
 from bucketwheel.errors import BucketwheelError, CatalogError
 from bucketwheel.formatting import counted
@@ -34,9 +35,10 @@ class OtherCatalogs:
         Raises:
             StorageError: a record cannot be read or is damaged.
         """
-        own, runs, dataset = configured_catalog(self._services), self._services.runs, self._services.dataset
+        own, runs, dataset = configured_catalogs(self._services), self._services.runs, self._services.dataset
         records = publications(runs, dataset, run_id) if runs.has_manifest(dataset, run_id) else self._of_all()
-        return [record for record in records if record.id not in self._forgotten and not record.matches(own)]
+        others = [record for record in records if not any(map(record.matches, own))]
+        return [record for record in others if record.id not in self._forgotten]
 
     def _of_all(self) -> list[CatalogRecord]:
         if self._all is None:
@@ -70,7 +72,7 @@ class OtherCatalogs:
     def _read(self, record: CatalogRecord) -> Sequence[CatalogTable] | BucketwheelError:
         if record.id not in self._tables:
             try:
-                own = configured_catalog(self._services)
+                own = configured_catalogs(self._services)
                 self._tables[record.id] = _tables(self._services.settings, record, own)
             except BucketwheelError as error:
                 self._tables[record.id] = error
@@ -85,8 +87,8 @@ class OtherCatalogs:
         )
 
 
-def _tables(settings: Settings, record: CatalogRecord, own: CatalogRecord) -> Sequence[CatalogTable]:
-    """Return the tables of a recorded catalog; `own` is the configured one.
+def _tables(settings: Settings, record: CatalogRecord, own: Sequence[CatalogRecord]) -> Sequence[CatalogTable]:
+    """Return the tables of a recorded catalog; `own` are the configured ones.
 
     Raises:
         BucketwheelError: it cannot be read, or the configuration leads to another one.
@@ -94,15 +96,31 @@ def _tables(settings: Settings, record: CatalogRecord, own: CatalogRecord) -> Se
     path, region = record.address.get("path"), record.address.get("region")
     if path and not Path(path).exists():
         raise CatalogError(f"{path} does not exist")
-    update = {"kind": record.kind, "database": record.database, "path": path or settings.catalog.path}
     aws = settings.aws.model_copy(update={"region": region}) if region else settings.aws
-    chosen = settings.model_copy(update={"catalog": settings.catalog.model_copy(update=update), "aws": aws})
-    catalog = plugins.catalog(chosen)
+    chosen = settings.model_copy(update={**_database(settings, record), "aws": aws})
+    catalog = plugins.catalog_of_kind(chosen, record.kind)
     tables = catalog.tables()
     # The same credentials lead to the same account, which an empty database does not tell.
-    known = own.address if own.kind == record.kind else {}
+    known = next((each.address for each in own if each.kind == record.kind), {})
     address = {**known, **{name: value for name, value in catalog_address(catalog).items() if value}}
     for name, value in record.address.items():
         if value and address.get(name) != value:
             raise CatalogError(f"this command reads {name} {address.get(name) or 'unknown'}")
     return tables
+
+
+def _database(settings: Settings, record: CatalogRecord) -> dict[str, Any]:
+    """Return the sections of the settings that lead to a recorded database."""
+    address, path = record.address, record.address.get("path")
+    if record.kind != "iceberg":
+        update = {"kind": record.kind, "database": record.database, "path": path or settings.catalog.path}
+        return {"catalog": settings.catalog.model_copy(update=update)}
+    kind = "rest" if "warehouse" in address else "glue" if "region" in address else "sql"
+    uri = f"sqlite:///{path}" if path else address.get("uri")
+    iceberg: dict[str, str | None] = {"catalog": kind, "namespace": address.get("namespace") or record.database}
+    # The recorded address of a SQL database lacks the password.
+    if uri and not (kind == "sql" and settings.iceberg.catalog == "sql" and not path):
+        iceberg["uri"] = uri
+    if kind == "rest":
+        iceberg["warehouse"] = address.get("warehouse") or None
+    return {"iceberg": settings.iceberg.model_copy(update=iceberg)}

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from bucketwheel.catalogs.definitions import definitions
+from bucketwheel.catalogs.definitions import definitions, published_layouts
 from bucketwheel.catalogs.journal import Journal, operator
 from bucketwheel.catalogs.live import LiveDataset, live_dataset, published_tables, was_published
 from bucketwheel.catalogs.live_record import record_live
 from bucketwheel.catalogs.publish import begin_publication, check_files, publish_all, record_catalog
 from bucketwheel.contracts import CatalogTable, Progress, Report, Services
 from bucketwheel.errors import BucketwheelError, SelectionError, WithdrawnError
-from bucketwheel.executors.copy_store import (
-    check_copies,
-)
-from bucketwheel.formatting import listed
+from bucketwheel.executors.copy_store import check_copies
+from bucketwheel.formatting import counted, listed
 from bucketwheel.pipeline.other_catalogs import OtherCatalogs
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services
@@ -60,7 +58,7 @@ def rollback(
     manifest = runs.find(run_id)
     run_id = manifest.run_id
     published = [stage for stage in PUBLISHING if stage in manifest.stages]
-    if not published:
+    if not was_published(manifest):
         raise SelectionError(f"run {run_id} never published a table; finish it with --resume {run_id}")
     with maintained(settings, manifest.dataset, report, runs) as services:
         marked = [mark for mark in withdrawals(runs, manifest.dataset) if mark.run_id == run_id]
@@ -78,7 +76,7 @@ def rollback(
         result, withdrawn = _publish(manifest, services, tables, reason, "ctas" in published)
         for mark in marked:
             remove_withdrawal(runs, mark.dataset, mark.run_id)
-        left = sorted(table.name for table in _live(services).tables if table.run_id != run_id)
+        left = _left_texts(manifest, _live(services), services.settings, "ctas" in published)
         elsewhere = _elsewhere(services, [mark.run_id for mark in withdrawn])
     _report_result(manifest, withdrawn, left, report)
     for text in (*elsewhere, *result.warnings):
@@ -176,12 +174,40 @@ def _report_result(manifest: Manifest, withdrawn: list[Withdrawal], left: list[s
         f"until its files or the mapping change. To allow it: bucketwheel unmark {mark.run_id}"
         for mark in withdrawn
     ]
-    if left:
-        texts.append(
-            f"tables not rolled back, because run {manifest.run_id} did not publish them: {listed(left, _LISTED)}"
-        )
-    for text in texts:
+    for text in (*texts, *left):
         report(Progress(manifest.dataset, "rollback", "warning", message=text))
+
+
+def _left_texts(manifest: Manifest, live: LiveDataset, settings: Settings, final: bool) -> list[str]:
+    """Return which tables show other runs after a rollback, and which layouts of the run were not published."""
+    left = [table for table in live.tables if table.run_id != manifest.run_id]
+    texts, run_id = [], manifest.run_id
+    shown = published_layouts(manifest, settings, "ctas") if final else []
+    prefixes = {prefix.lower() for _, prefix in shown}
+    for layout in live.layouts if final else ():
+        names = {f"{layout.prefix}{table.name}".lower() for table in manifest.split.tables}
+        own = [table for table in left if table.kind == "final" and table.name.lower() in names]
+        if own and layout.prefix.lower() not in prefixes:
+            left = [table for table in left if table not in own]
+            texts.append(
+                f"run {run_id} has no layout {layout.name!r}, so {counted(len(own), 'table')} of that layout still "
+                f"{'shows' if len(own) == 1 else 'show'} {listed(sorted({table.run_id for table in own}), _LISTED)}: "
+                f"{listed([table.name for table in own], _LISTED)}; to show snapshot {manifest.snapshot_dt} in all "
+                f"layouts: bucketwheel run {manifest.dataset} --snapshot-dt {manifest.snapshot_dt}"
+            )
+    if left:
+        names_left = sorted(table.name for table in left)
+        texts.append(
+            f"tables not rolled back, because run {run_id} did not publish them: {listed(names_left, _LISTED)}"
+        )
+    known = {layout.id for layout, _ in shown}
+    unpublished = [layout.name for layout in manifest.size.layouts if final and layout.id not in known]
+    if unpublished:
+        texts.append(
+            f"layouts of run {run_id} that were not published again, because the configuration has no catalog or no "
+            f"prefix for them: {listed(unpublished, _LISTED)}"
+        )
+    return texts
 
 
 def previous_run(settings: Settings, dataset: str) -> str:

@@ -15,7 +15,7 @@ from bucketwheel import plugins
 from bucketwheel.catalogs.journal import (
     ChangedTable,
     PublicationRecord,
-    catalog_name,
+    catalog_names,
     records,
     remove,
     state_of,
@@ -89,7 +89,7 @@ def publications(
     Raises:
         StorageError: a record cannot be read or is damaged.
     """
-    left = [record for record in records(runs, dataset) if record.catalog == catalog_name(settings.catalog)]
+    left = [record for record in records(runs, dataset) if record.catalog in catalog_names(settings)]
     if not left:
         return []
     holder = read_holder(runs.metadata_directory(dataset), runs.storage)
@@ -113,7 +113,7 @@ def settle(services: Services) -> None:
         StorageError: a record cannot be read or is damaged.
     """
     for record in records(services.runs, services.dataset):
-        if record.catalog != catalog_name(services.settings.catalog):
+        if record.catalog not in catalog_names(services.settings):
             continue
         try:
             text = _settle(services, record)

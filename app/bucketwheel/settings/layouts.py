@@ -104,6 +104,13 @@ def iceberg_in_glue(settings: Settings) -> bool:
     return "iceberg" in catalog_kinds(settings) and settings.iceberg.catalog == "glue"
 
 
+def databases(settings: Settings) -> list[tuple[str, str]]:
+    """Return kind and database of the catalogs that hold the tables, in the order of `catalog_kinds`."""
+    database = settings.catalog.database
+    namespace = settings.iceberg.namespace or database
+    return [(kind, namespace if kind == "iceberg" else database) for kind in catalog_kinds(settings)]
+
+
 def resolve(
     layouts: Iterable[LayoutSettings], readers: Iterable[Reader], buckets: BucketSettings, catalog: CatalogSettings
 ) -> tuple[Layout, ...]:
