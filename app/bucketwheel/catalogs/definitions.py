@@ -11,10 +11,12 @@ from dataclasses import replace
 import pyarrow as pa
 
 from bucketwheel.catalogs.hive_types import hive_type
+from bucketwheel.catalogs.iceberg_files import IcebergFiles
 from bucketwheel.catalogs.routed import member_class
 from bucketwheel.catalogs.spark_table import spark_schema
 from bucketwheel.contracts import CatalogTable, Services, StatisticsCatalog, TableStatistics
 from bucketwheel.contracts.catalog import ICEBERG, STATISTICS, TABLE_TYPE
+from bucketwheel.kernel.iceberg_types import iceberg_file_type
 from bucketwheel.runs.manifest import CopiedTable, LayoutSize, Manifest, SplitResult, TableColumns
 from bucketwheel.runs.privacy import without_keys
 from bucketwheel.settings import Settings
@@ -92,8 +94,10 @@ def definitions(
     copy_of, schema = {copy.table: copy for copy in copies}, manifest.discover.schema()
     tables = []
     for layout, prefix in published_layouts(manifest, services.settings, stage):
+        files = IcebergFiles(manifest, services.runs, layout) if is_iceberg_layout(layout) else None
         for table in manifest.split.tables:
             defined = _definition(manifest, services, layout, table, schema)
+            defined = replace(defined, iceberg=files.definition(table) if files else None)
             defined = replace(defined, name=f"{prefix}{table.name}", parameters={**defined.parameters, **publication})
             copied = not layout.id and table.name in copy_of
             tables.append(_copied(defined, copy_of[table.name]) if copied else defined)
@@ -130,7 +134,7 @@ def _definition(
         name=table.name,
         location=services.runs.data_directory(manifest.dataset, table.name, manifest.run_id, layout.id),
         columns=tuple(
-            (column.name, hive_type(schema.field(column.source).type, column.source, exact))
+            (column.name, hive_type(_written_type(schema, column.source, iceberg), column.source, exact))
             for column in (*split.keys, *table.columns)
         ),
         bucket_columns=keys if layout.bucketed else (),
@@ -140,6 +144,12 @@ def _definition(
         statistics=statistics,
         spark_schema=_spark_schema(split, layout, table, schema) if exact else None,
     )
+
+
+def _written_type(schema: pa.Schema, column: str, iceberg: bool) -> pa.DataType:
+    """Return the type of a source column in the files of a table."""
+    kind = schema.field(column).type
+    return iceberg_file_type(kind, column) if iceberg else kind
 
 
 def _statistics(manifest: Manifest, services: Services, table: TableColumns) -> TableStatistics | None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from bucketwheel.contracts import DataFile, FileMetrics, IcebergDefinition
 from bucketwheel.kernel.iceberg_types import field_id, iceberg_file_schema, iceberg_schema
 from bucketwheel.runs.data_files import decode
-from bucketwheel.runs.manifest import FileRecord, LayoutSize, Manifest, TableColumns
+from bucketwheel.runs.manifest import FileRecord, LayoutSize, Manifest, TableColumns, layout_table
 from bucketwheel.runs.store import RunStore
 from bucketwheel.storage import join
 
@@ -33,7 +33,7 @@ class IcebergFiles:
         Raises:
             SchemaError: Iceberg has no type for a column.
         """
-        schema = table_schema(self._manifest, table)
+        schema = table_schema(self._manifest, self._layout.id, table)
         bucketed = self._layout.bucketed
         return IcebergDefinition(
             schema=iceberg_schema(schema),
@@ -66,14 +66,15 @@ class IcebergFiles:
         return [file for outcome in own for file in outcome.files if file.table == table.name]
 
 
-def table_schema(manifest: Manifest, table: TableColumns) -> pa.Schema:
+def table_schema(manifest: Manifest, layout: str, table: TableColumns) -> pa.Schema:
     """Return the Arrow schema of the files of a table in an Iceberg layout, with field ids.
 
     Raises:
         SchemaError: Iceberg has no type for a column.
     """
     columns = ((column.source, column.name) for column in (*manifest.split.keys, *table.columns))
-    return iceberg_file_schema(manifest.discover.schema(), columns, manifest.split.field_ids.get(table.name))
+    ids = manifest.split.field_ids.get(layout_table(layout, table.name))
+    return iceberg_file_schema(manifest.discover.schema(), columns, ids)
 
 
 def _metrics(rows: pa.Table) -> Iterator[FileMetrics]:

@@ -92,7 +92,7 @@ class TableColumns(Record):
 class SplitResult(Record):
     """Result of `split`: the columns of each table.
 
-    `field_ids` has, for tables that exist in Iceberg, the id of each field by its full name; others number from 1.
+    `field_ids` has, for tables that exist in Iceberg, by `layout_table`, the id of each field by its full name.
     """
 
     keys: tuple[ColumnMapping, ...]
@@ -101,6 +101,12 @@ class SplitResult(Record):
     mapping_sha256: str | None
     warnings: tuple[str, ...] = ()
     field_ids: Mapping[str, Mapping[str, int]] = {}
+
+
+def layout_table(layout: str, table: str) -> str:
+    """Return the name of a table of one layout, in paths and records; `layout` is empty for the first layout."""
+    # No table has a dot in its name.
+    return f"{layout}.{table}" if layout else table
 
 
 class TableSize(Record):

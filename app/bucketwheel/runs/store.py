@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bucketwheel.errors import BucketwheelError, ChangedError, LeaseError, SelectionError, StorageError
 from bucketwheel.formatting import counted
-from bucketwheel.runs.manifest import SCHEMA_VERSION, BucketOutcome, Manifest
+from bucketwheel.runs.manifest import SCHEMA_VERSION, BucketOutcome, Manifest, layout_table
 from bucketwheel.runs.published import PublishedRecord
 from bucketwheel.runs.run_id import RUN_ID, did_you_mean_run, matching, started_at
 from bucketwheel.runs.summary import Summary
@@ -82,9 +82,9 @@ class RunStore:
     def data_directory(self, dataset: str, table: str, run_id: str, layout: str = "") -> str:
         """Return the directory of the files that a run writes for one table.
 
-        `layout` is empty for the first layout. No table has a dot in its name.
+        `layout` is empty for the first layout.
         """
-        return join(self.target, dataset, f"{layout}.{table}" if layout else table, run_id)
+        return join(self.target, dataset, layout_table(layout, table), run_id)
 
     def save_data_files(self, dataset: str, run_id: str, layout: str, content: bytes) -> None:
         """Write the records of the data files of an Iceberg layout, from `data_files.encode`, if they changed.

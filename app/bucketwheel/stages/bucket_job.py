@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from bucketwheel.contracts import BucketJob, OtherLayout, Slice, TableLayout
-from bucketwheel.kernel.schema import planned_schema
-from bucketwheel.runs.manifest import LayoutSize, Manifest
+from bucketwheel.kernel.schema import planned_iceberg_schema, planned_schema
+from bucketwheel.runs.manifest import LayoutSize, Manifest, TableColumns, layout_table
 from bucketwheel.runs.store import RunStore
 
 
@@ -55,7 +57,7 @@ def _keys(manifest: Manifest) -> tuple[tuple[str, str], ...]:
 
 def _tables(manifest: Manifest, layout: LayoutSize, runs: RunStore) -> tuple[TableLayout, ...]:
     """Return the tables of a layout."""
-    schema, keys = manifest.discover.schema(), _keys(manifest)
+    schema = manifest.discover.schema()
     rows = {table.name: table.row_group_rows for table in layout.tables}
     return tuple(
         TableLayout(
@@ -63,7 +65,15 @@ def _tables(manifest: Manifest, layout: LayoutSize, runs: RunStore) -> tuple[Tab
             runs.data_directory(manifest.dataset, table.name, manifest.run_id, layout.id),
             tuple((column.source, column.name) for column in table.columns),
             rows[table.name],
-            planned_schema(schema, (*keys, *((column.source, column.name) for column in table.columns))),
+            _schema(manifest, layout, table, schema),
         )
         for table in manifest.split.tables
     )
+
+
+def _schema(manifest: Manifest, layout: LayoutSize, table: TableColumns, source: pa.Schema) -> bytes:
+    """Return the serialized schema of the files of a table."""
+    columns = (*_keys(manifest), *((column.source, column.name) for column in table.columns))
+    if layout.hash != "iceberg":
+        return planned_schema(source, columns)
+    return planned_iceberg_schema(source, columns, manifest.split.field_ids.get(layout_table(layout.id, table.name)))

@@ -14,6 +14,7 @@ from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.safe_text import one_line
 from bucketwheel.stages.footers import read_footers, source_columns, source_file
+from bucketwheel.stages.iceberg_checks import check_keys
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.source_files import check_partition_columns, data_files, no_data_files, patterns_of
 from bucketwheel.stages.source_schema import snapshot_schema
@@ -37,6 +38,7 @@ class Discover:
             SourceChangedError: a file was replaced or deleted after it was listed.
             UnreadableFilesError: files without a readable footer; the message lists them.
             SchemaError: schemas differ, or the key is missing, ambiguous or of a type without a bucket hash.
+            ConfigError: the key has several columns, and a layout has buckets of Iceberg.
         """
         warnings: list[str] = []
         snapshot_dt, location = choose_snapshot(services, warnings)
@@ -54,6 +56,7 @@ class Discover:
         if rows == 0:
             raise SnapshotError(f"{location}: {counted(len(footers), 'file')}, no rows; load the snapshot again")
         keys = tuple(find_key(name, schema.names, services.dataset) for name in services.source.key)
+        check_keys(services.dataset, schema, keys, services.settings)
         return DiscoverResult(
             snapshot_dt=snapshot_dt,
             location=location,

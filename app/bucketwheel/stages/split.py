@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from bucketwheel.catalogs.definitions import DATASET
 from bucketwheel.catalogs.hive_types import hive_type
+from bucketwheel.catalogs.routed import member_class
 from bucketwheel.catalogs.spark_table import unreadable_field
 from bucketwheel.contracts import Catalog, Services
 from bucketwheel.errors import (
@@ -28,7 +29,8 @@ from bucketwheel.kernel.layout import standard_name
 from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, SplitResult, TableColumns
 from bucketwheel.safe_text import one_line
 from bucketwheel.settings import Settings, SplitSettings
-from bucketwheel.settings.layouts import table_prefixes
+from bucketwheel.settings.layouts import resolved_layouts, table_prefixes
+from bucketwheel.stages.iceberg_checks import check_columns, check_null_keys, existing_field_ids, iceberg_layouts
 from bucketwheel.storage import Storage
 
 # Header names of a mapping: any letter case, either order, optionally with a prefix.
@@ -49,6 +51,8 @@ class Split:
             MappingError: rows of the mapping do not fit the snapshot; the message lists them.
             SchemaError: two columns of a table have the same name, or the catalog does not support a type or name.
             SelectionError: the table filter matches nothing.
+            QualityError: the snapshot has NULL keys, which the configuration refuses in Iceberg tables.
+            CatalogError: the catalog of Iceberg tables cannot be read.
         """
         discovered = manifest.discover
         names = [column.name for column in discovered.columns]
@@ -72,12 +76,14 @@ class Split:
         chosen = _filtered(narrow, services)
         # Check now: publishing would fail only after all of the work.
         warnings += _check_catalog(services, keys, chosen, discovered)
+        check_null_keys(discovered, services.settings)
         return SplitResult(
             keys=keys,
             tables=chosen,
             unmapped=unmapped,
             mapping_sha256=digest,
             warnings=tuple(warnings),
+            field_ids=existing_field_ids(services, chosen),
         )
 
 
@@ -92,18 +98,22 @@ def _check_catalog(
     except MissingDependencyError:
         # A run that does not publish does not need the packages of the catalog; publishing checks the types again.
         catalog = None
+    others = [layout for layout in resolved_layouts(services.settings) if layout.hash != "iceberg"]
+    exact = catalog is not None and bool(others) and member_class(catalog, iceberg=False).typed
+    if iceberg_layouts(services.settings):
+        check_columns(schema, (column.source for table in tables for column in (*keys, *table.columns)))
     for table in tables:
         if catalog and catalog.longest_name:
             _check_lengths(services.settings, catalog.longest_name, table, keys)
         for column in table.columns:
-            kind = hive_type(schema.field(column.source).type, column.source, catalog is not None and catalog.typed)
+            kind = hive_type(schema.field(column.source).type, column.source, exact)
             if catalog and catalog.longest_type and len(kind) > catalog.longest_type:
                 raise SchemaError(
                     f"{table.name}: the Hive type of column {column.source!r} has {len(kind)} characters, but "
                     f"catalog {settings.kind} accepts at most {catalog.longest_type}; leave it unmapped, or "
                     "ask the supplier of the snapshot for fewer nested fields"
                 )
-            if catalog and catalog.typed and (field := unreadable_field(schema.field(column.source).type)):
+            if exact and (field := unreadable_field(schema.field(column.source).type)):
                 warnings.append(
                     f"{table.name}: column {column.source!r} has a nested field {field!r}, so Spark (Glue, EMR, "
                     "Clean Rooms) rejects the whole table; use letters a to z, digits and _, or leave it unmapped"

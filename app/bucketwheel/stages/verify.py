@@ -9,6 +9,7 @@ from bucketwheel.errors import BucketwheelError, VerificationError
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.checksum import add
 from bucketwheel.kernel.layout import bucket_of_file
+from bucketwheel.runs.data_files import encode, unpack
 from bucketwheel.runs.manifest import (
     BucketOutcome,
     Manifest,
@@ -20,6 +21,7 @@ from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.drift import Measured, measure
 from bucketwheel.stages.drift_limits import Refusal, quality_error
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
+from bucketwheel.stages.iceberg_checks import null_key_refusals
 from bucketwheel.stages.layouts import label
 from bucketwheel.storage import Entry
 
@@ -63,8 +65,10 @@ class Verify:
         findings = [
             *_findings(quality.null_keys, "null_keys", nulls, "has a NULL key", "have a NULL key"),
             *_findings(quality.duplicate_keys, "duplicate_keys", duplicates, "repeats a key", "repeat a key"),
+            *null_key_refusals(nulls, services.settings),
         ]
         services.storage.flush(services.settings.target)
+        _save_data_files(manifest, services, read)
         measured = _measured(manifest, services, [found for found in findings if isinstance(found, Refusal)])
         texts = [found for found in findings if isinstance(found, str)]
         return VerifyResult(
@@ -89,6 +93,7 @@ class _Read:
         self.layout = job.layout
         self.rows, self.checksum = 0, 0
         self.bytes = dict.fromkeys((table.name for table in job.tables), 0)
+        self.data_files: list[str] = []
 
     def add(self, check: BucketCheck) -> None:
         """Add one bucket."""
@@ -96,6 +101,15 @@ class _Read:
         self.checksum = add(self.checksum, check.key_checksum)
         for table, size in check.table_bytes.items():
             self.bytes[table] += size
+        self.data_files.append(check.data_files)
+
+
+def _save_data_files(manifest: Manifest, services: Services, read: Mapping[str, _Read]) -> None:
+    """Keep the records of the files of Iceberg layouts, for publishing and for a later rollback."""
+    for layout in manifest.size.layouts:
+        if layout.hash == "iceberg":
+            content = encode(unpack(read[layout.id].data_files))
+            services.runs.save_data_files(manifest.dataset, manifest.run_id, layout.id, content)
 
 
 def _check_counts(label_of_layout: str, read: _Read, first: _Read, expected: int) -> None:
