@@ -54,7 +54,7 @@ def test_reader_gets_the_layout_that_serves_it(
     [
         # Production: tables of 17 to 34 GB.
         (34 * GB, 256, 256, ""),
-        (17 * GB, 256, 128, "layout hive: 128 buckets instead of 256, for files of 132.8 MB instead of 66.4 MB"),
+        (17 * GB, 256, 128, "128 buckets instead of 256, for files of 132.8 MB instead of 66.4 MB"),
         (17 * GB, 128, 128, ""),
         (34 * GB, 64, 64, ""),
         (34 * GB, 16, 256, "256 buckets instead of 16, for files of 132.8 MB instead of 2.1 GB, so that more tasks"),
@@ -109,6 +109,35 @@ def test_small_tables_need_only_order(layouts: Sequence[PlannedLayout], note: st
     assert bool(advise(layouts, [], 20_000).notes) == bool(note)
 
 
+def test_advice_for_several_layouts_is_said_once() -> None:
+    advice = advise([layout(largest=17e9), layout("spark", largest=17e9), layout("iceberg", 64, 17e9)], [], 10**9)
+    first, *others = advice.lines
+    assert first == "layouts hive and spark: 128 buckets instead of 256, for files of 132.8 MB instead of 66.4 MB"
+    assert not any("instead of" in line for line in others)
+    (line,) = advise([layout(largest=17e9, name="")], [], 10**9).lines
+    assert line.startswith("128 buckets instead of 256")
+
+
+@pytest.mark.parametrize(
+    ("layouts", "readers", "catalog", "note"),
+    [
+        (
+            [HIVE],
+            ["trino", "duckdb"],
+            "duckdb",
+            "only DuckDB reads the catalog duckdb; set catalog.kind=glue for trino",
+        ),
+        ([HIVE], ["trino"], "glue", ""),
+        ([HIVE], ["duckdb"], "duckdb", ""),
+        ([ICEBERG], ["trino"], "duckdb", ""),
+    ],
+)
+def test_readers_of_another_catalog_are_named(
+    layouts: Sequence[PlannedLayout], readers: Sequence[str], catalog: str, note: str
+) -> None:
+    assert "".join(advise(layouts, readers, 10**9, catalog=catalog).notes) == note
+
+
 def test_second_layout_is_priced_in_bytes() -> None:
     (cost,) = advise([HIVE, SPARK], ["trino", "glue"], 374_000_000).costs
     assert cost.startswith("layout spark adds 850.0 GB in 6,400 files; ")
@@ -153,8 +182,16 @@ ORDERS = EarlierRun("orders", "RUN", KEYS, (layout(buckets=64), layout("spark", 
             [],
             {"previous": BEFORE},
             [
-                "tables bucketed_* change from 128 buckets by hive_v1 (run RUN) to 256 buckets by hive_v1; ",
-                "tables spark_* change from 128 buckets by spark (run RUN) to 256 buckets by spark",
+                "tables bucketed_* and spark_* change from 128 buckets (run RUN) to 256 buckets; joins with tables"
+            ],
+        ),
+        (
+            [layout(buckets=64), layout("spark", 32)],
+            [],
+            {"previous": BEFORE},
+            [
+                "bucketed_* change from 128 buckets (run RUN) to 64",
+                "spark_* change from 128 buckets (run RUN) to 3",
             ],
         ),
         (
@@ -170,7 +207,7 @@ ORDERS = EarlierRun("orders", "RUN", KEYS, (layout(buckets=64), layout("spark", 
             [layout(buckets=64)],
             [],
             {"others": [ORDERS], "keys": [("person_id", "string")]},
-            ["the key person_id has type string here and bigint in dataset orders (run RUN); joins of the two need"],
+            ["the key person_id has type string here and bigint in dataset orders (run RUN); joins of the two"],
         ),
         ([HIVE], [], {"others": [ORDERS]}, ["64 in dataset orders (run RUN); Trino joins them without an exchange"]),
         (

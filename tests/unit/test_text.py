@@ -103,6 +103,20 @@ def test_run_and_runs_text_match_golden_file(golden: Golden) -> None:
     golden("runs.txt", "\n\n".join(texts) + "\n")
 
 
+def test_run_text_names_the_layout_of_each_table() -> None:
+    snapshot = discovered([column("Key"), column("A")], [[1200]])
+    tables = [VerifiedTable(name="t1", rows=1200, files=1, bytes=5_000_000, layout=name) for name in ("", "spark")]
+    checked = VerifyResult(rows=1200, key_checksum=1, null_keys=0, duplicate_keys=0, tables=tuple(tables))
+    sized = size(snapshot, readers=["trino", "glue"])
+    lines = text.run_text(manifest(discover=snapshot, size=sized, verify=checked), True).splitlines()
+    assert [line.split()[:2] for line in lines[2:]] == [
+        ["layout", "table"],
+        ["------", "-----"],
+        ["hive", "t1"],
+        ["spark", "t1"],
+    ]
+
+
 def test_stages_text_shows_peak_memory_if_known() -> None:
     run = manifest(discover=discovered([column("Key")], [[1200]]))
     assert text.stages_text(run).splitlines()[0].split() == ["stage", "time", "start"]

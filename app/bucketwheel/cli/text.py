@@ -122,14 +122,24 @@ def run_text(
     lines = [f"{one_line(manifest.dataset)}: run {manifest.run_id} {status}", *([live] if live else ())]
     verified = results.get("verify")
     if isinstance(verified, VerifyResult):
-        rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size_text(t.bytes)) for t in verified.tables]
-        lines += ["", table(("table", "rows", "files", "bytes"), rows)]
+        lines += ["", _verified_text(manifest, verified)]
         lines += [] if verified.drift is None else drift_lines(verified.drift)
     for result in results.values() if locations else ():
         if isinstance(result, PublishResult):
             lines += [one_line(f"published {table.name} -> {table.location}") for table in result.tables]
     lines += [] if cost is None else cost_lines(cost, "at most")
     return "\n".join(lines)
+
+
+def _verified_text(manifest: Manifest, verified: VerifyResult) -> str:
+    """Return the verified tables, with their layout if there are several."""
+    header = ("table", "rows", "files", "bytes")
+    rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size_text(t.bytes)) for t in verified.tables]
+    if not any(part.layout for part in verified.tables):
+        return table(header, rows)
+    names = {layout.id: layout.name for layout in manifest.size.layouts}
+    layouts = [names.get(part.layout, part.layout) for part in verified.tables]
+    return table(("layout", *header), [(name, *row) for name, row in zip(layouts, rows, strict=True)])
 
 
 def stages_text(manifest: Manifest) -> str:

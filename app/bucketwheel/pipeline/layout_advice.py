@@ -150,7 +150,12 @@ class Advice:
     @property
     def lines(self) -> tuple[str, ...]:
         """The recommendations as sentences, without the warnings."""
-        return (*(part.reason for part in self.buckets if part.reason), *self.costs, *self.notes)
+        reasons: dict[str, list[str]] = {}
+        for part in self.buckets:
+            if part.reason:
+                reasons.setdefault(part.reason, []).append(part.layout)
+        counts = (f"{_title(names)}{reason}" for reason, names in reasons.items())
+        return (*counts, *self.costs, *self.notes)
 
     def document(self) -> dict[str, Any]:
         """Return a document for JSON."""
@@ -162,6 +167,12 @@ class Advice:
         return table + html_list(self.lines)
 
 
+def _title(names: Sequence[str]) -> str:
+    """Return the layouts that a text is about, before the text; empty if the configuration names none."""
+    word = "layout" if len(names) == 1 else "layouts"
+    return f"{word} {' and '.join(names)}: " if all(names) else ""
+
+
 def advise(
     layouts: Sequence[PlannedLayout],
     readers: Sequence[str],
@@ -171,6 +182,7 @@ def advise(
     writers: int | None = None,
     previous: EarlierRun | None = None,
     others: Sequence[EarlierRun] = (),
+    catalog: str = "",
 ) -> Advice:
     """Return recommendations for the layouts of a run.
 
@@ -183,6 +195,7 @@ def advise(
         writers: maximum number of buckets of copies by a SQL engine; None without copies.
         previous: the run before, of the same dataset.
         others: runs of other datasets of the configuration.
+        catalog: `catalog.kind`.
     """
     served = [_served(reader, layouts) for reader in readers]
     return Advice(
@@ -190,7 +203,7 @@ def advise(
         # A SQL engine copies the tables of the first layout only.
         buckets=tuple(_bucket_advice(part, None if number else writers) for number, part in enumerate(layouts)),
         costs=tuple(_costs(layouts)),
-        notes=tuple(_notes(layouts)),
+        notes=(*_notes(layouts), *_other_catalog(layouts, readers, catalog)),
         warnings=(
             *_unserved(served, layouts),
             *_unread(layouts, readers),
@@ -230,8 +243,7 @@ def _bucket_advice(layout: PlannedLayout, writers: int | None) -> BucketAdvice:
     if (best < now and size < _SMALLEST_FILE) or (best > now and size > _LARGEST_FILE):
         change = f"{counted(best, 'bucket')} instead of {now:,}, for files of {size_text(layout.largest / best)}"
         effect = _measured(size) if best < now else ", so that more tasks read and write at once"
-        name = f"layout {layout.name}: " * bool(layout.name)
-        return BucketAdvice(layout.name, now, best, f"{name}{change} instead of {size_text(size)}{effect}")
+        return BucketAdvice(layout.name, now, best, f"{change} instead of {size_text(size)}{effect}")
     return BucketAdvice(layout.name, now, now)
 
 
@@ -262,6 +274,13 @@ def _notes(layouts: Sequence[PlannedLayout]) -> Iterator[str]:
         )
     elif layouts[0].buckets == 1:
         yield f"tables of at most {size_text(largest)} gain little from buckets; one sorted file per table is enough"
+
+
+def _other_catalog(layouts: Sequence[PlannedLayout], readers: Sequence[str], catalog: str) -> Iterator[str]:
+    """Name the readers that cannot read a DuckDB file; Iceberg tables have a catalog of their own."""
+    names = [reader for reader in readers if reader != "duckdb"]
+    if names and catalog == "duckdb" and any(layout.kind != "iceberg" for layout in layouts):
+        yield f"only DuckDB reads the catalog duckdb; set catalog.kind=glue for {' and '.join(names)}"
 
 
 def _unserved(served: Sequence[ReaderAdvice], layouts: Sequence[PlannedLayout]) -> Iterator[str]:
@@ -311,22 +330,26 @@ def _null_keys(layouts: Sequence[PlannedLayout], readers: Sequence[str], null_ke
 
 
 def _changed(layouts: Sequence[PlannedLayout], before: EarlierRun) -> Iterator[str]:
-    """Warn of a layout that differs from that of the run before."""
+    """Warn of layouts that differ from those of the run before."""
     known = {layout.prefix.lower(): layout for layout in before.layouts}
+    changes: dict[tuple[str, str], list[str]] = {}
     for layout in layouts:
         was = known.get(layout.prefix.lower())
-        if was is None or (was.buckets, was.hash, was.bucketed) == (layout.buckets, layout.hash, layout.bucketed):
-            continue
+        if was and (was.buckets, was.hash, was.bucketed) != (layout.buckets, layout.hash, layout.bucketed):
+            with_hash = was.hash != layout.hash
+            change = _scheme(was, with_hash), _scheme(layout, with_hash)
+            changes.setdefault(change, []).append(f"{layout.prefix}*")
+    for (earlier, now), prefixes in changes.items():
         yield (
-            f"tables {layout.prefix}* change from {_scheme(was)} (run {before.run_id}) to {_scheme(layout)}; joins "
-            "with tables that keep the earlier layout need an exchange, and the keys of both runs are not compared"
+            f"tables {' and '.join(prefixes)} change from {earlier} (run {before.run_id}) to {now}; joins with "
+            "tables that keep the earlier layout need an exchange, and the keys of both runs are not compared"
         )
 
 
-def _scheme(layout: PlannedLayout) -> str:
+def _scheme(layout: PlannedLayout, with_hash: bool) -> str:
     if not layout.bucketed:
         return "no buckets"
-    return f"{counted(layout.buckets, 'bucket')} by {layout.hash}"
+    return counted(layout.buckets, "bucket") + (f" by {layout.hash}" if with_hash else "")
 
 
 def _joined(layouts: Sequence[PlannedLayout], keys: Sequence[Key], other: EarlierRun) -> Iterator[str]:

@@ -158,6 +158,7 @@ def _advice(manifest: Manifest, services: Services, stages: Sequence[str], unrea
         WRITERS.get(settings.ctas.method) if "ctas" in stages else None,
         previous,
         [run for run in others if run],
+        settings.catalog.kind,
     )
 
 
