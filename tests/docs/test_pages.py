@@ -32,6 +32,7 @@ TESTED = (
     "docs/deploy.md",
     "docs/getting-started.md",
     "docs/index.md",
+    "docs/layouts.md",
     "docs/operations.md",
     "docs/reference/plugins.md",
     "docs/s3.md",
@@ -184,6 +185,11 @@ def test_getting_started_commands_print_what_is_shown(reader: Reader, monkeypatc
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     write_blocks("docs/getting-started.md", {"snapshot.py": "import duckdb"})
     assert read("docs/getting-started.md", reader, {}) == 17
+
+
+@pytest.mark.slow
+def test_layouts_commands_print_what_is_shown(reader: Reader) -> None:
+    assert read("docs/layouts.md", reader, {}) == 5
 
 
 @pytest.mark.slow
