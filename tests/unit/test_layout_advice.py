@@ -181,9 +181,7 @@ ORDERS = EarlierRun("orders", "RUN", KEYS, (layout(buckets=64), layout("spark", 
             [HIVE, SPARK, ICEBERG],
             [],
             {"previous": BEFORE},
-            [
-                "tables bucketed_* and spark_* change from 128 buckets (run RUN) to 256 buckets; joins with tables"
-            ],
+            ["tables bucketed_* and spark_* change from 128 buckets (run RUN) to 256 buckets; joins with tables"],
         ),
         (
             [layout(buckets=64), layout("spark", 32)],
