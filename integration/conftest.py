@@ -25,6 +25,7 @@ from testcontainers.core.network import Network
 import requirements
 
 cannot = requirements.cannot
+java = requirements.java
 
 
 @pytest.fixture(scope="session")

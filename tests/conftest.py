@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -181,13 +180,7 @@ def still_answers(project: Project, before: object, noted: str) -> None:
 
 
 cannot = requirements.cannot
-
-
-@pytest.fixture
-def java(cannot: Callable[[str], NoReturn]) -> None:
-    """Needs a Java that Spark 3.5 runs on."""
-    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-        cannot("there is no Java for Spark: install OpenJDK 17, or set JAVA_HOME")
+java = requirements.java
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -19,3 +20,10 @@ def cannot() -> Callable[[str], NoReturn]:
         pytest.skip(reason)
 
     return give_up
+
+
+@pytest.fixture(scope="session")
+def java(cannot: Callable[[str], NoReturn]) -> None:
+    """Needs a Java that Spark 3.5 runs on."""
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        cannot("there is no Java for Spark: install OpenJDK 17, or set JAVA_HOME")

@@ -14,6 +14,7 @@ from botocore.config import Config
 from bucketwheel.sample import SampleSpec, write_sample
 
 from .aws_process import aws_process
+from .iceberg_disk import IcebergDisk
 from .lake import Lake
 from .maven import NotInstalledError
 from .people_tables import WIDE, PeopleTables
@@ -93,3 +94,11 @@ def people(lake: Lake) -> PeopleTables:
     for project in (bucketed, scattered):
         project.publish(WIDE)
     return PeopleTables(sample, bucketed, scattered, files)
+
+
+@pytest.fixture(scope="session")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> IcebergDisk:
+    """Iceberg tables on local disk; tests must not change them."""
+    tables = IcebergDisk(tmp_path_factory.mktemp("iceberg"))
+    tables.publish_all()
+    return tables

@@ -6,7 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.settings import Settings
 from glue_inputs import table_inputs
 from project import environment
+from spark_values import as_spark_has_it
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.xdist_group("metastore")]
 
@@ -235,21 +236,6 @@ def test_join_by_keys_of_all_types_loses_no_rows(answers: Answers) -> None:
     assert sorted(answers["queries"]["join of all keys"]["rows"]) == [(n, n) for n in range(1, ROWS) if n % 3 != 2]
     assert "Exchange" not in plan(answers, "join of all keys")
     assert "Sort [" not in plan(answers, "join of all keys")
-
-
-def as_spark_has_it(value: Any, kind: pa.DataType) -> Any:
-    """Convert a pyarrow value to that of PySpark in UTC: instants without zone, structs as tuples."""
-    if value is None:
-        return None
-    if pa.types.is_timestamp(kind):
-        return value.astimezone(UTC).replace(tzinfo=None) if kind.tz else value
-    if pa.types.is_map(kind):
-        return {name: as_spark_has_it(inner, kind.item_type) for name, inner in value}
-    if pa.types.is_struct(kind):
-        return tuple(as_spark_has_it(value[field.name], field.type) for field in kind)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return [as_spark_has_it(inner, kind.value_type) for inner in value]
-    return value
 
 
 def test_values_of_all_types_equal_source(answers: Answers) -> None:

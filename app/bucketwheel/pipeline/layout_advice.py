@@ -324,8 +324,9 @@ def _too_many(layouts: Sequence[PlannedLayout], rows: int) -> Iterator[str]:
 def _null_keys(layouts: Sequence[PlannedLayout], readers: Sequence[str], null_keys: int) -> Iterator[str]:
     if null_keys and "trino" in readers and any(layout.kind == "iceberg" for layout in layouts):
         yield (
-            f"{counted(null_keys, 'row')} have a NULL key, and Trino's joins by bucket fail on tables whose NULL "
-            "keys have a partition of their own; remove these rows from the source, or give Trino a hive_v1 layout"
+            f"{counted(null_keys, 'row')} have a NULL key, and Trino's joins by bucket can fail on tables whose NULL "
+            "keys have a partition of their own; remove these rows from the source, give Trino a hive_v1 layout, or "
+            "set its session property use_table_scan_node_partitioning=false"
         )
 
 
