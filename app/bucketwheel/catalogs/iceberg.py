@@ -148,12 +148,23 @@ class IcebergCatalog:
             loaded = self._read(name)
             if not loaded or not loaded.table or not is_below(loaded.table.metadata.location, self.target):
                 continue
-            with self._wrapped(name):
-                if remove_snapshots(self._catalog, loaded.table, run_ids, self._settings.iceberg.catalog):
-                    loaded = self._read(name)
-                if loaded and loaded.table:
+            if self._remove_snapshots(loaded, run_ids):
+                loaded = self._read(name)
+            if loaded and loaded.table:
+                with self._wrapped(name):
                     deleted += delete_unreferenced(self._storage, self._io, loaded.table, before)
         return deleted
+
+    def _remove_snapshots(self, loaded: _Loaded, run_ids: Collection[str]) -> bool:
+        if loaded.table is None:
+            return False
+        try:
+            with self._wrapped(loaded.name):
+                return remove_snapshots(self._catalog, loaded.table, run_ids, self._settings.iceberg.catalog)
+        except CatalogError as error:
+            if is_conflict(error.__cause__):
+                raise concurrent_publish(loaded.name, self.get(loaded.name), loaded.shown) from error
+            raise
 
     @property
     def _catalog(self) -> Catalog:
@@ -245,7 +256,7 @@ class IcebergCatalog:
         if table.iceberg is None:
             raise CatalogError(
                 f"{table.name}: the Iceberg table was dropped, and its snapshot of run {table.run_id} with it; "
-                f"publish it again: bucketwheel rollback {table.dataset or 'DATASET'} {table.run_id}"
+                f"publish it again: bucketwheel rollback {table.run_id}"
             )
         self._refuse_outside(table)
         self._ensure_namespace()

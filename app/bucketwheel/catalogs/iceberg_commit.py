@@ -75,7 +75,7 @@ def replace_files(metadata: TableMetadata, table: CatalogTable, io: FileIO, chan
     if definition is None:
         raise CatalogError(
             f"{table.name}: the Iceberg table no longer has a snapshot of run {table.run_id}; publish it again: "
-            f"bucketwheel rollback {table.dataset or 'DATASET'} {table.run_id}"
+            f"bucketwheel rollback {table.run_id}"
         )
     schema = _schema(metadata, table, definition, change)
     spec = _spec(metadata, definition, schema, change)
