@@ -323,6 +323,13 @@ def test_missing_namespace_is_an_error_unless_it_may_be_created(tmp_path: Path) 
     catalog.put(run_of(tmp_path, "t", "run2", OCTOBER), None)
 
 
+def test_reading_does_not_create_the_database(tmp_path: Path) -> None:
+    catalog = IcebergCatalog(settings_in(tmp_path / "target"))
+    catalog.check()
+    assert (catalog.tables(), catalog.get("t"), catalog.field_ids("t")) == ([], None, None)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_table_without_rows_has_no_files(catalog: IcebergCatalog, tmp_path: Path) -> None:
     first = catalog.put(run_of(tmp_path, "t", "run1", {"id": ("string", [])}), None)
     assert read(tmp_path) == []

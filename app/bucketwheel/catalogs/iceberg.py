@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, cast
 
@@ -189,6 +190,8 @@ class IcebergCatalog:
         """
         with self._wrapped(""):
             try:
+                if self._is_missing():
+                    raise NoSuchNamespaceError
                 # A view of Spark is no table.
                 return [identifier[-1] for identifier in self._catalog.list_tables((self.namespace,))]
             except NoSuchNamespaceError as error:
@@ -211,7 +214,16 @@ class IcebergCatalog:
         other = next((each for each in self._names() if each.lower() == name.lower() and each != name.lower()), None)
         return self._read(other) if other else None
 
+    def _is_missing(self) -> bool:
+        """Return whether the SQLite file of the catalog does not exist yet; to connect would create it."""
+        if self._connected is not None or self._settings.iceberg.catalog != "sql":
+            return False
+        path = sqlite_path(sql_uri(self._settings))
+        return path not in ("", ":memory:") and not Path(path).exists()
+
     def _read(self, name: str) -> _Loaded | None:
+        if self._is_missing():
+            return None
         with self._wrapped(name):
             try:
                 return _Loaded(name, self._catalog.load_table((self.namespace, name)))
