@@ -177,6 +177,18 @@ def test_several_key_columns_are_refused_for_iceberg(tmp_path: Path) -> None:
     assert case.manifests() == []
 
 
+def test_iceberg_layout_without_buckets_accepts_null_keys(tmp_path: Path) -> None:
+    plain = {"name": "ice", "hash": "iceberg", "buckets": "none"}
+    case = Case(tmp_path, changes={"layouts": [LAYOUTS[0], plain], "quality__null_keys": "allow"})
+    with_nulls(case, 5)
+    case.run(stages=WRITTEN)
+    table = iceberg_tables(case)[f"ice_{TABLE}"].iceberg
+    assert table is not None
+    assert (table.bucket_count, table.sorted) == (0, False)
+    assert sum(file.rows for file in table.files()) == case.rows
+    assert {file.bucket for file in table.files()} == {None}
+
+
 def add_column(case: Case, name: str, values: pa.Array) -> None:
     for path in case.mapping.parent.glob("*/*.parquet"):
         content = read(path)

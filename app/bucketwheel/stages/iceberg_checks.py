@@ -26,16 +26,16 @@ def iceberg_layouts(settings: Settings) -> list[tuple[str, Layout]]:
 
 
 def check_keys(dataset: str, schema: pa.Schema, keys: Sequence[str], settings: Settings) -> None:
-    """Check that Iceberg can bucket by the key, if a layout has buckets of Iceberg.
+    """Check that Iceberg can bucket by the key, if a layout has its hash, by which rows are spread in any case.
 
     Raises:
         ConfigError: there are several key columns.
         SchemaError: Iceberg has no bucket for the type of the key.
     """
-    bucketed = [layout for _, layout in iceberg_layouts(settings) if layout.bucketed]
-    if not bucketed:
+    layouts = [layout for _, layout in iceberg_layouts(settings)]
+    if not layouts:
         return
-    name = f"layout {bucketed[0].name!r}" if bucketed[0].name else "buckets.hash"
+    name = f"layout {layouts[0].name!r}" if layouts[0].name else "buckets.hash"
     if len(keys) > 1:
         raise ConfigError(
             f"{name} is iceberg, whose buckets have one key column, but datasets.{dataset}.key has "
