@@ -353,7 +353,8 @@ class PrivacySettings(Frozen):
     Attributes:
         show_keys: Record the smallest and the largest key of each bucket in the manifest, show them in the report,
             and publish the exact range of key columns in Glue. If `false`, manifests and reports hold no key, and
-            Glue gets the range of a whole-number key rounded to powers of two, and none of other keys.
+            Glue gets the range of a whole-number key rounded to powers of two, and none of other keys. Metadata of
+            Iceberg tables always have the range of each file, like the files themselves.
     """
 
     show_keys: bool = False
