@@ -11,13 +11,17 @@ import pytest
 
 from bucketwheel import plugins
 from bucketwheel.catalogs.journal import Journal
+from bucketwheel.cli.live_text import tables_document, tables_text
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ForeignTableError
+from bucketwheel.monitoring.run_metrics import metric_values
 from bucketwheel.pipeline.expire import expire
 from bucketwheel.pipeline.live import tables
 from bucketwheel.pipeline.rebuild import rebuild
 from bucketwheel.pipeline.rollback import previous_run, rollback
+from bucketwheel.report.render import render
 from bucketwheel.runs.publications import publications
+from bucketwheel.runs.summary import summarize
 from memory_catalog import MemoryCatalog
 from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warnings_in
 
@@ -236,3 +240,32 @@ def test_table_of_another_program_in_any_layout_is_refused_before_the_data(layou
 def test_records_name_every_catalog_of_a_run(layouts: Layouts) -> None:
     records = publications(layouts.store(), DATASET, newest(layouts))
     assert [(record.kind, record.database) for record in records] == [("memory", "tests")]
+
+
+def test_summary_metrics_and_report_count_the_rows_of_one_layout(layouts: Layouts) -> None:
+    manifest = layouts.manifests()[0]
+    values = {metric.name: value for metric, value in metric_values(manifest, layouts.settings()).items()}
+    summary = summarize(manifest, "test", manifest.created, None, values)
+    assert [(table.name, table.rows) for table in summary.tables] == [
+        ("people_1", 60),
+        ("people_2", 60),
+        ("spark.people_1", 60),
+        ("spark.people_2", 60),
+    ]
+    assert (values["Rows"], values["NullKeys"], values["DuplicateKeys"]) == (60, 0, 0)
+    assert values["BytesWritten"] == summary.bytes == sum(table.bytes for table in manifest.verify.tables)
+    largest = max(outcome.rows for outcome in manifest.bucket.first_layout) * layouts.buckets
+    assert values["Skew"] >= round(largest / 60, 4)
+    page = render(manifest)
+    assert "hive: 4 buckets, hive_v1, sorted; spark: 2 buckets, spark, sorted" in page
+    assert "spark_&lt;table&gt;" in page
+    assert "4 columns" in page
+
+
+def test_tables_show_the_layout_where_there_are_several(layouts: Layouts) -> None:
+    (live,) = tables(layouts.settings(), DATASET)
+    text = tables_text(live)
+    assert "people: 4 tables, snapshot 2025-01-31" in text
+    assert ["spark_people_2", "spark"] in [line.split()[:2] for line in text.splitlines()]
+    document = tables_document(live)
+    assert [table["layout"] for table in document["tables"]] == ["hive", "hive", "spark", "spark", "hive", "hive"]

@@ -41,13 +41,15 @@ def metric_values(manifest: Manifest, settings: Settings) -> dict[Metric, float]
 
 def _bucket_values(written: BucketResult) -> dict[Metric, float]:
     """Return the metrics of the written buckets, even if `verify` rejected their keys."""
-    outcomes = written.outcomes
-    largest = max((outcome.rows for outcome in outcomes), default=0)
+    rows: dict[str, list[int]] = {}
+    for outcome in written.outcomes:
+        rows.setdefault(outcome.layout, []).append(outcome.rows)
+    largest = max((max(counts) * len(counts) for counts in rows.values()), default=0)
     return {
-        BYTES_WRITTEN: sum(file.bytes for outcome in outcomes for file in outcome.files),
-        SKEW: round(largest * len(outcomes) / written.rows, 4) if written.rows else 0,
-        NULL_KEYS: sum(outcome.null_keys for outcome in outcomes),
-        DUPLICATE_KEYS: sum(outcome.duplicate_keys for outcome in outcomes),
+        BYTES_WRITTEN: sum(file.bytes for outcome in written.outcomes for file in outcome.files),
+        SKEW: round(largest / written.rows, 4) if written.rows else 0,
+        NULL_KEYS: sum(outcome.null_keys for outcome in written.first_layout),
+        DUPLICATE_KEYS: sum(outcome.duplicate_keys for outcome in written.first_layout),
     }
 
 

@@ -53,7 +53,7 @@ class RunOutcome:
         verified = manifest.results().get("verify")
         if not isinstance(verified, VerifyResult):
             return html_list([title])
-        rows = [(t.name, f"{t.rows:,}", f"{t.files:,}", size_text(t.bytes)) for t in verified.tables]
+        rows = [(t.label, f"{t.rows:,}", f"{t.files:,}", size_text(t.bytes)) for t in verified.tables]
         drift = "" if verified.drift is None else verified.drift._repr_html_()
         return html_table(("table", "rows", "files", "bytes"), rows, title) + drift
 
@@ -244,7 +244,7 @@ def _tables(manifest: Manifest, stage: str) -> Iterator[Progress]:
     if stage == "verify":
         for table in manifest.result(stage, VerifyResult).tables:
             yield Progress(
-                manifest.dataset, stage, "done", table.rows, table.bytes, table=table.name, files=table.files
+                manifest.dataset, stage, "done", table.rows, table.bytes, table=table.label, files=table.files
             )
     elif stage in PUBLISHING:
         for published in manifest.result(stage, PublishResult).tables:

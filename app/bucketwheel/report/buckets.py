@@ -54,15 +54,16 @@ class Skew:
 
 
 def skew_of(bucket: BucketResult | None, bucket_count: int) -> Skew | None:
-    """Return the distribution over the buckets; None if no rows are written."""
+    """Return the distribution over the buckets of the first layout; None if no rows are written."""
     if bucket is None or not bucket.rows:
         return None
-    rows = {outcome.bucket: outcome.rows for outcome in bucket.outcomes}
-    sizes = {outcome.bucket: sum(file.bytes for file in outcome.files) for outcome in bucket.outcomes}
+    outcomes = bucket.first_layout
+    rows = {outcome.bucket: outcome.rows for outcome in outcomes}
+    sizes = {outcome.bucket: sum(file.bytes for file in outcome.files) for outcome in outcomes}
     numbers = range(max(bucket_count, max(rows) + 1))
     # Few rows per bucket are uneven by chance.
     limit = max(_LARGE, 1 + _CHANCE / math.sqrt(bucket.rows / len(numbers)))
-    largest = sorted(bucket.outcomes, key=lambda outcome: (-outcome.rows, outcome.bucket))
+    largest = sorted(outcomes, key=lambda outcome: (-outcome.rows, outcome.bucket))
     return Skew(
         _distribution([rows.get(number, 0) for number in numbers], limit),
         _distribution([sizes.get(number, 0) for number in numbers], limit),

@@ -78,4 +78,4 @@ def _written(done: Mapping[str, Any]) -> int:
 
 
 def _keys(done: Mapping[str, Any], kind: str) -> int:
-    return sum(getattr(outcome, f"{kind}_keys") for outcome in done["bucket"].outcomes)
+    return sum(getattr(outcome, f"{kind}_keys") for outcome in done["bucket"].first_layout)

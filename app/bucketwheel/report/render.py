@@ -89,7 +89,7 @@ def _context(manifest: Manifest, command: str, before: Manifest | None) -> dict[
     bucket, size = done["bucket"], done["size"]
     written = [file for outcome in bucket.outcomes for file in outcome.files] if bucket else []
     sizes = [file.bytes for file in written]
-    tables = tables_of(done, written)
+    tables = tables_of(done)
     drift = done["verify"].drift if done["verify"] else None
     seconds = _seconds(manifest)
     return {
@@ -109,7 +109,8 @@ def _context(manifest: Manifest, command: str, before: Manifest | None) -> dict[
         "written": sizes,
         "quality": _quality(manifest, done),
         "keys": _key_range(bucket, done["discover"].key_types) if bucket and done["discover"] else None,
-        "published": published_groups(done, [table.name for table in tables]),
+        "estimate": sum(table.bytes for layout in size.layouts for table in layout.tables) if size else 0,
+        "published": published_groups(done),
         "columns": column_groups(done, drift),
         "drift": drift,
         "schema": schema_changes(drift),
@@ -160,7 +161,7 @@ def _quality(manifest: Manifest, done: Mapping[str, Any]) -> list[tuple[str, int
     """Return for each check of keys its kind, number of rows, share of all rows, and the outcome by the policy."""
     lines = []
     for kind, words in (("null", r"NULL key"), ("duplicate", r"repeats? a key")) if done["bucket"] else ():
-        count = sum(getattr(outcome, f"{kind}_keys") for outcome in done["bucket"].outcomes)
+        count = sum(getattr(outcome, f"{kind}_keys") for outcome in done["bucket"].first_layout)
         if not count:
             outcome = "none"
         elif done["verify"]:
@@ -179,7 +180,7 @@ def _key_range(bucket: BucketResult, types: Sequence[str]) -> tuple[str, str] | 
         parts = text.split("|") if len(whole) > 1 else [text]
         return tuple(int(part) if number else part for part, number in zip(parts, whole, strict=True))
 
-    pairs = [(o.smallest_key, o.largest_key) for o in bucket.outcomes if o.smallest_key is not None]
+    pairs = [(o.smallest_key, o.largest_key) for o in bucket.first_layout if o.smallest_key is not None]
     try:
         smallest = min((low for low, _ in pairs if low is not None), key=order)
         return smallest, max((high for _, high in pairs if high is not None), key=order)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bucketwheel.runs.drift_records import Drift
-from bucketwheel.runs.manifest import BucketResult, ColumnMapping, FileRecord, PublishedTable
+from bucketwheel.runs.manifest import BucketResult, ColumnMapping, FileRecord, PublishedTable, layout_table
 
 # Stands for the name of the table in names and locations that follow one pattern.
 _TABLE = "<table>"
@@ -72,19 +72,25 @@ class Published:
     tables: tuple[str, ...]
 
 
-def tables_of(done: Mapping[str, Any], written: Sequence[FileRecord]) -> list[Table]:
-    """Return the tables of a run in the order of the mapping."""
+def tables_of(done: Mapping[str, Any]) -> list[Table]:
+    """Return the tables of a run in the order of the mapping, layout after layout."""
     columns = {t.name: len(t.columns) for t in done["split"].tables} if done["split"] else {}
-    estimates = {t.name: t.bytes for t in done["size"].tables} if done["size"] else {}
-    checked = {t.name: (t.rows, t.files, t.bytes) for t in done["verify"].tables} if done["verify"] else {}
-    files: dict[str, list[FileRecord]] = {name: [] for name in columns}
-    for file in written:
-        files.setdefault(file.table, []).append(file)
+    layouts = done["size"].layouts if done["size"] else ()
+    estimates = {(layout.id, t.name): t.bytes for layout in layouts for t in layout.tables}
+    checked = (
+        {(t.layout, t.name): (t.rows, t.files, t.bytes) for t in done["verify"].tables} if done["verify"] else {}
+    )
+    ids = [layout.id for layout in layouts] or [""]
+    files: dict[tuple[str, str], list[FileRecord]] = {(layout, name): [] for layout in ids for name in columns}
+    for outcome in done["bucket"].outcomes if done["bucket"] else ():
+        for file in outcome.files:
+            files.setdefault((outcome.layout, file.table), []).append(file)
     tables = []
-    for name, records in files.items():
+    for key, records in files.items():
         rows, sizes = sum(file.rows for file in records), tuple(file.bytes for file in records)
-        verified = checked.get(name) == (rows, len(sizes), sum(sizes))
-        tables.append(Table(name, columns.get(name, 0), estimates.get(name), rows, sizes, verified))
+        verified = checked.get(key) == (rows, len(sizes), sum(sizes))
+        count = columns.get(key[1], 0)
+        tables.append(Table(layout_table(*key), count, estimates.get(key), rows, sizes, verified))
     return tables
 
 
@@ -126,8 +132,9 @@ def _distinct(bucket: BucketResult | None) -> dict[str, str]:
     }
 
 
-def published_groups(done: Mapping[str, Any], tables: Sequence[str]) -> list[Published]:
+def published_groups(done: Mapping[str, Any]) -> list[Published]:
     """Return the published tables, grouped by the pattern of their names and locations."""
+    tables = [table.name for table in done["split"].tables] if done["split"] else []
     groups: dict[tuple[str, str, str, str | None], list[str]] = {}
     for stage in ("register", "ctas"):
         for published in done[stage].tables if done[stage] else ():
@@ -151,9 +158,15 @@ def _pattern(published: PublishedTable, tables: Sequence[str]) -> tuple[str, str
 
 
 def _placed(location: str, table: str) -> str:
-    """Return the location with a placeholder for the last directory that is named after the table."""
-    head, separator, tail = f"{location}/".rpartition(f"/{table}/")
-    return f"{head}/{_TABLE}/{tail}".rstrip("/") if separator else location
+    """Return the location with a placeholder for the last directory that is named after the table.
+
+    The directory of another layout than the first has the name of the layout and a dot before it.
+    """
+    for mark in ("/", "."):
+        head, separator, tail = f"{location}/".rpartition(f"{mark}{table}/")
+        if separator:
+            return f"{head}{mark}{_TABLE}/{tail}".rstrip("/")
+    return location
 
 
 def _single(stage: str, name: str, done: Mapping[str, Any]) -> Published:

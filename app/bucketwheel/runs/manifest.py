@@ -228,6 +228,11 @@ class BucketResult(Record):
     warnings: tuple[str, ...] = ()
     column_statistics: tuple[ColumnStatistics, ...] = ()
 
+    @property
+    def first_layout(self) -> tuple[BucketOutcome, ...]:
+        """The buckets of the first layout: every layout has the same rows and keys."""
+        return tuple(outcome for outcome in self.outcomes if not outcome.layout)
+
     def of_layout(self, layout: LayoutSize) -> tuple[BucketOutcome, ...]:
         """Return the buckets of one layout, in order."""
         return tuple(outcome for outcome in self.outcomes if outcome.layout == layout.id)
@@ -241,6 +246,11 @@ class VerifiedTable(Record):
     files: int
     bytes: int
     layout: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name with that of the layout, if it is not the first."""
+        return layout_table(self.layout, self.name)
 
 
 class VerifyResult(Record):

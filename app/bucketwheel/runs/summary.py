@@ -8,7 +8,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from bucketwheel.advice import Remedy
-from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest
+from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, layout_table
 
 SCHEMA_VERSION: Final = 1
 
@@ -36,7 +36,7 @@ class Failure(_Part):
 
 
 class TableSummary(_Part):
-    """A written table."""
+    """A written table; the name of a table of another layout than the first begins with the layout and a dot."""
 
     name: str
     rows: int
@@ -110,7 +110,7 @@ def _tables(written: BucketResult) -> tuple[TableSummary, ...]:
     totals: dict[str, list[int]] = {}
     for outcome in written.outcomes:
         for file in outcome.files:
-            counts = totals.setdefault(file.table, [0, 0, 0])
+            counts = totals.setdefault(layout_table(outcome.layout, file.table), [0, 0, 0])
             counts[0] += file.rows
             counts[1] += 1
             counts[2] += file.bytes
