@@ -14,6 +14,7 @@ from bucketwheel.runs.manifest import (
     BucketResult,
     CopiedTable,
     FileRecord,
+    LayoutSize,
     Manifest,
     PublishResult,
     SizeResult,
@@ -143,6 +144,22 @@ def test_requests_are_counted_like_those_of_storage() -> None:
     with_keys = cost.cost_of(run, settings(**prices | {"quality__drift": "keys"}))
     assert with_keys is not None
     assert with_keys.reads == run_cost.reads + 16
+
+
+def test_second_layout_costs_time_and_requests() -> None:
+    far, one = settings(cost__mb_per_core_second=0.1), layout()
+    two = layout(other_layouts=(LayoutSize(**{**dict(one.layouts[0]), "name": "spark"}),))
+    both, alone = (cost.estimate(far, STAGES, snapshot(), size, []) for size in (two, one))
+    assert both is not None
+    assert alone is not None
+    assert both.seconds == pytest.approx(1.5 * alone.seconds)
+    files = sum(table.files for table in one.tables)
+    # Files, a listing in verify, register and ctas for each table, and checkpoints.
+    assert both.writes >= alone.writes + files + 3 * len(one.tables) + one.bucket_count
+    earlier = finished("glue")
+    scaled = cost.estimate(settings(), ["bucket"], snapshot(), two, [earlier])
+    assert scaled is not None
+    assert scaled.seconds == pytest.approx(1.5 * earlier.stages["bucket"].seconds)
 
 
 def test_only_s3_locations_have_requests() -> None:

@@ -138,9 +138,12 @@ def test_readers_of_another_catalog_are_named(
     assert "".join(advise(layouts, readers, 10**9, catalog=catalog).notes) == note
 
 
-def test_second_layout_is_priced_in_bytes() -> None:
+def test_second_layout_costs_bytes_and_seconds() -> None:
     (cost,) = advise([HIVE, SPARK], ["trino", "glue"], 374_000_000).costs
-    assert cost.startswith("layout spark adds 850.0 GB in 6,400 files; ")
+    assert cost == "layout spark adds 850.0 GB in 6,400 files, and about 0.5 times the CPU of a run with one layout"
+    first, second = advise([HIVE, SPARK, ICEBERG], [], 374_000_000, seconds=3000).costs
+    assert first.endswith("a run with one layout (750 s of 3,000 s)")
+    assert second.startswith("layout iceberg adds")
 
 
 KEYS = (("person_id", "bigint"),)

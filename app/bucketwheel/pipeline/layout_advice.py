@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from bucketwheel.formatting import counted, html_list, html_table, size_text
 from bucketwheel.kernel.layout import automatic_bucket_count
+from bucketwheel.runs.cost import FURTHER_LAYOUT
 
 Family = Literal["trino", "athena", "spark", "duckdb"]
 Uses = Literal["buckets", "order", "nothing"]
@@ -183,6 +184,7 @@ def advise(
     previous: EarlierRun | None = None,
     others: Sequence[EarlierRun] = (),
     catalog: str = "",
+    seconds: float = 0,
 ) -> Advice:
     """Return recommendations for the layouts of a run.
 
@@ -196,13 +198,14 @@ def advise(
         previous: the run before, of the same dataset.
         others: runs of other datasets of the configuration.
         catalog: `catalog.kind`.
+        seconds: estimated seconds of the run; 0 if unknown.
     """
     served = [_served(reader, layouts) for reader in readers]
     return Advice(
         readers=tuple(served),
         # A SQL engine copies the tables of the first layout only.
         buckets=tuple(_bucket_advice(part, None if number else writers) for number, part in enumerate(layouts)),
-        costs=tuple(_costs(layouts)),
+        costs=tuple(_costs(layouts, seconds)),
         notes=(*_notes(layouts), *_other_catalog(layouts, readers, catalog)),
         warnings=(
             *_unserved(served, layouts),
@@ -255,11 +258,13 @@ def _measured(file_bytes: float) -> str:
     return ""
 
 
-def _costs(layouts: Sequence[PlannedLayout]) -> Iterator[str]:
+def _costs(layouts: Sequence[PlannedLayout], seconds: float) -> Iterator[str]:
     for layout in layouts[1:]:
+        share = seconds * FURTHER_LAYOUT / (1 + FURTHER_LAYOUT * (len(layouts) - 1))
+        time = f" ({share:,.0f} s of {seconds:,.0f} s)" if seconds else ""
         yield (
-            f"{layout.title} adds {size_text(layout.bytes)} in {counted(layout.files, 'file')}; the run reads and "
-            "decodes the source only once"
+            f"{layout.title} adds {size_text(layout.bytes)} in {counted(layout.files, 'file')}, and about "
+            f"{FURTHER_LAYOUT:g} times the CPU of a run with one layout{time}"
         )
 
 

@@ -105,7 +105,8 @@ def plan(settings: Settings, request: RunRequest) -> Plan:
     checked = checks_limits(stages) and same_run(manifest, services) is None
     refused = beyond_limits(manifest, drift, settings.quality) if drift and checked else ()
     earlier, unread = _earlier(services)
-    advice = _advice(manifest, services, stages, unread)
+    cost = estimate(settings, stages, discovered, size, earlier)
+    advice = _advice(manifest, services, stages, unread, cost.seconds if cost else 0)
     return Plan(
         dataset=request.dataset,
         stages=tuple(stages),
@@ -113,7 +114,7 @@ def plan(settings: Settings, request: RunRequest) -> Plan:
         split=manifest.split,
         size=size,
         drift=drift,
-        cost=estimate(settings, stages, discovered, size, earlier),
+        cost=cost,
         unread=(*not_compared, *unread),
         refusals=tuple(refused),
         withdrawals=tuple(marks_of(manifest, services)),
@@ -144,7 +145,9 @@ def _earlier(services: Services) -> tuple[list[Manifest], list[str]]:
         return [], [f"cost estimated without earlier runs: {error}"]
 
 
-def _advice(manifest: Manifest, services: Services, stages: Sequence[str], unread: list[str]) -> Advice:
+def _advice(
+    manifest: Manifest, services: Services, stages: Sequence[str], unread: list[str], seconds: float
+) -> Advice:
     """Return recommendations for the layouts of a run, compared with those of earlier runs."""
     settings, snapshot = services.settings, manifest.discover
     names = [services.dataset, *(name for name in settings.datasets if name != services.dataset)]
@@ -159,6 +162,7 @@ def _advice(manifest: Manifest, services: Services, stages: Sequence[str], unrea
         previous,
         [run for run in others if run],
         settings.catalog.kind,
+        seconds,
     )
 
 

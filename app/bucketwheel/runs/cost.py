@@ -24,6 +24,8 @@ _SAMPLE = 128 * 2**20
 # As in `storage`: bytes read on opening, bytes of the largest request, keys per listing.
 _END, _REQUEST, _LISTED = 64 * 2**10, 8 * 2**20, 1000
 _DATA = ("bucket", "verify")
+# CPU of a further layout, as a share of that of a run with one (`docs/adr/0024-layouts-from-one-scan.md`).
+FURTHER_LAYOUT = 0.5
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def estimate(
         settings: prices, workers and platform of the run.
         stages: stages to run.
         snapshot: the snapshot.
-        size: the layout.
+        size: the layouts.
         earlier: runs of the dataset, newest first. The duration follows from one that finished on the same platform,
             else from `cost.mb_per_core_second`.
     """
@@ -131,7 +133,8 @@ def estimate(
     seconds, basis = 0.0, "requests only: the run uses no paid workers"
     if platform:
         seconds, basis = _time(settings, platform, stages, size, earlier)
-    files = [(table.bytes // max(table.files, 1), table.files) for table in size.tables]
+    tables = [table for layout in size.layouts for table in layout.tables]
+    files = [(table.bytes // max(table.files, 1), table.files) for table in tables]
     requests = _requests(settings, snapshot, size, files, tuple(stages))
     scanned = 0
     if "ctas" in stages and settings.ctas.method == "athena":
@@ -147,16 +150,21 @@ def _time(
     for run in earlier:
         if run.runtime == platform and run.status == "finished" and all(name in run.stages for name in stages):
             read = run.size.bytes_to_read
-            ratio = size.bytes_to_read / max(read, 1)
+            ratio = size.bytes_to_read / max(read, 1) * _work(size) / _work(run.size)
             took = {name: run.stages[name].seconds for name in stages}
             seconds = sum(time * (ratio if name in _DATA else 1) for name, time in took.items())
             return seconds, f"scaled from run {run.run_id}: {sum(took.values()):,.0f} s for {read / 1e9:,.1f} GB"
     speed, cores = settings.cost.mb_per_core_second, _cores(settings, platform)
-    seconds = size.bytes_to_read / (speed * 1e6 * cores) if "bucket" in stages else 0.0
+    seconds = _work(size) * size.bytes_to_read / (speed * 1e6 * cores) if "bucket" in stages else 0.0
     return seconds, (
         f"no finished run on {platform}; assuming {speed:g} MB per second and core (cost.mb_per_core_second) and "
         f"{counted(cores, 'core')}"
     )
+
+
+def _work(size: SizeResult) -> float:
+    """Return the CPU of all layouts, in that of the first."""
+    return 1 + FURTHER_LAYOUT * len(size.other_layouts)
 
 
 def _cores(settings: Settings, platform: str) -> int:
@@ -240,12 +248,12 @@ def _of_target(
 ) -> tuple[int, int]:
     # The manifest before and after each stage, the lease, and the search for earlier runs.
     reads, writes = 2 + len(stages), 4 + 2 * len(stages)
-    listings = sum(_ceil(table.files, _LISTED) for table in size.tables)
+    listings = sum(_ceil(table.files, _LISTED) for layout in size.layouts for table in layout.tables)
     writes += listings * sum(name in stages for name in ("verify", "register", "ctas"))
     if "bucket" in stages:
         # One checkpoint per bucket. A small file is one request; a large one needs a start, its parts and a
         # completion.
-        writes += size.bucket_count
+        writes += sum(layout.bucket_count for layout in size.layouts)
         writes += sum(n * (1 if length <= _REQUEST else 2 + _ceil(length, _REQUEST)) for length, n in files)
     if "verify" in stages:
         reads += sum(n * (1 if length <= _END else 2) for length, n in files)
