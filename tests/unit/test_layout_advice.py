@@ -140,7 +140,7 @@ def test_readers_of_another_catalog_are_named(
 
 def test_second_layout_costs_bytes_and_seconds() -> None:
     (cost,) = advise([HIVE, SPARK], ["trino", "glue"], 374_000_000).costs
-    assert cost == "layout spark adds 850.0 GB in 6,400 files, and about 0.5 times the CPU of a run with one layout"
+    assert cost == "layout spark adds 850.0 GB in 6,400 files, and about half of the CPU of a run with one layout"
     first, second = advise([HIVE, SPARK, ICEBERG], [], 374_000_000, seconds=3000).costs
     assert first.endswith("a run with one layout (750 s of 3,000 s)")
     assert second.startswith("layout iceberg adds")

@@ -264,7 +264,7 @@ def _costs(layouts: Sequence[PlannedLayout], seconds: float) -> Iterator[str]:
         time = f" ({share:,.0f} s of {seconds:,.0f} s)" if seconds else ""
         yield (
             f"{layout.title} adds {size_text(layout.bytes)} in {counted(layout.files, 'file')}, and about "
-            f"{FURTHER_LAYOUT:g} times the CPU of a run with one layout{time}"
+            f"half of the CPU of a run with one layout{time}"
         )
 
 
