@@ -61,7 +61,7 @@ def of_pyiceberg(value: Any, kind: IcebergType) -> Any:
     return uuid.UUID(bytes=value) if isinstance(kind, UUIDType) else value
 
 
-@pytest.mark.parametrize(("kind", "arrow", "values"), KINDS, ids=lambda kind: str(kind)[:20])
+@pytest.mark.parametrize(("kind", "arrow", "values"), KINDS, ids=[str(kind) for kind, _, _ in KINDS])
 def test_buckets_equal_those_of_pyiceberg(kind: IcebergType, arrow: pa.DataType, values: Any) -> None:
     @given(st.lists(values, max_size=5), st.integers(1, 1000))
     def run(rows: list[Any], count: int) -> None:
