@@ -46,6 +46,17 @@ def people(month: str) -> pa.Table:
     return pa.table({"id": list(map(key, numbers)), "number": numbers, "added": added, "text_2": texts, **types})
 
 
+def evolved(month: str) -> pa.Table:
+    """Return the rows of a table whose columns, types and nested fields change in the second month."""
+    numbers = range(10)
+    keys, parts = [f"id {n}" for n in numbers], [{"x": n, "y": f"y{n}"} for n in numbers]
+    if month == MONTHS[0]:
+        small = pa.array(numbers, pa.int32())
+        return pa.table({"id": keys, "number": small, "dropped": [f"text {n}" for n in numbers], "parts": parts})
+    larger = [{"z": n / 2, "x": n} for n in numbers]
+    return pa.table({"id": keys, "added": parts, "number": [n + 2**40 for n in numbers], "parts": larger})
+
+
 def known_types() -> dict[str, pa.Array]:
     return {name: column for name, column in all_types().items() if name not in _UNKNOWN}
 
@@ -73,8 +84,8 @@ def write_mapping(directory: Path) -> Path:
 class IcebergDisk(Project):
     """Published tables: `one`, `two`, `types` and `clocks` in three layouts, others as Iceberg tables only.
 
-    The others are `fewer`, which has half the buckets, `sparse`, which lacks most of them, and a table for each kind
-    of key.
+    The others are `fewer`, which has half the buckets, `sparse`, which lacks most of them, `evolved`, and a table for
+    each kind of key.
     """
 
     def __init__(self, root: Path) -> None:
@@ -108,6 +119,8 @@ class IcebergDisk(Project):
         for kind in KINDS:
             self._publish(f"by_{kind}", key_tables.rows(kind), BUCKETS, key_tables.KEY)
         self._publish("fewer", rows, BUCKETS // 2, "id")
+        for month in MONTHS[:2]:
+            self._publish("evolved", evolved(month), BUCKETS // 2, "id", month)
 
     def glue_tables(self) -> list[dict[str, Any]]:
         """Return the published tables in layouts for Hive and Spark as Glue would have them."""
@@ -135,7 +148,7 @@ class IcebergDisk(Project):
     def _source(self, name: str, key_column: str = "id") -> dict[str, Any]:
         return {"source": str(self.root / name), "key": key_column}
 
-    def _publish(self, name: str, rows: pa.Table, count: int, key_column: str) -> None:
-        write_snapshot(self.root / name, rows, PUBLISHED)
+    def _publish(self, name: str, rows: pa.Table, count: int, key_column: str, month: str = PUBLISHED) -> None:
+        write_snapshot(self.root / name, rows, month)
         self.set(buckets={"count": count, "hash": "iceberg"}, datasets={name: self._source(name, key_column)})
         self.command("run", name)

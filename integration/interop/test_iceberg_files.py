@@ -22,6 +22,7 @@ from .iceberg_disk import (
     NAMESPACE,
     PUBLISHED,
     IcebergDisk,
+    evolved,
     key,
     known_types,
     people,
@@ -117,6 +118,16 @@ def test_pyiceberg_finds_every_month(disk: IcebergDisk) -> None:
         assert snapshot is not None
         read = table.scan(snapshot_id=snapshot.snapshot_id).to_arrow()
         assert in_files(read) == in_files(people(month).select(["id", "added", "text_2"]))
+
+
+def test_pyiceberg_shows_the_columns_of_each_month(disk: IcebergDisk) -> None:
+    table = disk.iceberg().load_table((NAMESPACE, f"{LAYOUTS['hive']}evolved"))
+    for month in MONTHS[:2]:
+        snapshot = table.snapshot_by_name(month)
+        assert snapshot is not None
+        read, source = table.scan(snapshot_id=snapshot.snapshot_id).to_arrow(), evolved(month)
+        assert read.column_names == source.column_names
+        assert read.sort_by("id").to_pylist() == source.to_pylist()
 
 
 def test_pyiceberg_plans_the_files_of_one_bucket(disk: IcebergDisk) -> None:

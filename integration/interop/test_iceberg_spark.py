@@ -21,6 +21,7 @@ from .iceberg_disk import (
     ROWS,
     WITHDRAWN,
     IcebergDisk,
+    evolved,
     key,
     people,
     spark_types,
@@ -73,6 +74,8 @@ def queries(version: str) -> dict[str, dict[str, Any]]:
         "all": query(f"SELECT number FROM {ONE}"),
         "types": query(types),
         "now": query(f"SELECT id, added FROM {TWO}"),
+        f"evolved {MONTHS[0]}": query(f"SELECT * FROM {other('evolved')} VERSION AS OF '{MONTHS[0]}'"),
+        f"evolved {MONTHS[1]}": query(f"SELECT * FROM {other('evolved')}"),
         "layout hive": query("SELECT * FROM bucketed_two"),
         "layout spark": query("SELECT * FROM spark_two"),
         "layout iceberg": query(f"SELECT * FROM {TWO}"),
@@ -162,6 +165,15 @@ def test_tags_show_every_month(answers: Answers) -> None:
     for month in MONTHS:
         assert sorted(answers[f"month {month}"]["rows"], key=str) == rows_of(month), month
     assert sorted(answers["now"]["rows"], key=str) == rows_of(PUBLISHED) != rows_of(WITHDRAWN)
+
+
+@pytest.mark.parametrize("month", MONTHS[:2])
+def test_each_month_has_its_own_columns(answers: Answers, month: str) -> None:
+    """A column was added, one dropped, one got a larger type, and a struct changed its fields."""
+    answer, source = answers[f"evolved {month}"], evolved(month)
+    columns = [[as_spark_has_it(value, column.type) for value in column.to_pylist()] for column in source.columns]
+    assert answer["columns"] == source.column_names
+    assert sorted(answer["rows"]) == sorted(zip(*columns, strict=True))
 
 
 def rows_of(month: str) -> list[tuple[Any, ...]]:
