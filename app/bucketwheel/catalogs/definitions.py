@@ -15,10 +15,11 @@ from bucketwheel.catalogs.iceberg_files import IcebergFiles
 from bucketwheel.catalogs.routed import member_class
 from bucketwheel.catalogs.spark_table import spark_schema
 from bucketwheel.contracts import CatalogTable, Services, StatisticsCatalog, TableStatistics
-from bucketwheel.contracts.catalog import ICEBERG, STATISTICS, TABLE_TYPE
+from bucketwheel.contracts.catalog import ICEBERG, STATISTICS, TABLE_TYPE, same_location
 from bucketwheel.kernel.iceberg_types import iceberg_file_type
 from bucketwheel.runs.manifest import CopiedTable, LayoutSize, Manifest, SplitResult, TableColumns
 from bucketwheel.runs.privacy import without_keys
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 from bucketwheel.settings.layouts import catalog_kinds, resolved_layouts
 from bucketwheel.storage import is_s3
@@ -102,6 +103,16 @@ def definitions(
             copied = not layout.id and table.name in copy_of
             tables.append(_copied(defined, copy_of[table.name]) if copied else defined)
     return tables
+
+
+def with_files(table: CatalogTable, manifest: Manifest, runs: RunStore) -> CatalogTable:
+    """Return a definition with the records of its files, if it is that of an Iceberg table of the run."""
+    for layout in manifest.size.layouts:
+        for part in manifest.split.tables if is_iceberg_layout(layout) else ():
+            directory = runs.data_directory(manifest.dataset, part.name, manifest.run_id, layout.id)
+            if same_location(directory, table.location):
+                return replace(table, iceberg=IcebergFiles(manifest, runs, layout).definition(part))
+    return table
 
 
 def _definition(

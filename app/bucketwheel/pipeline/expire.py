@@ -177,7 +177,7 @@ def _expirable(services: Services, keep: int, others: OtherCatalogs) -> dict[str
     manifests = [manifest for manifest in manifests if manifest.run_id not in deleting]
     withdrawn = {mark.run_id for mark in withdrawals(store, dataset)}
     whole = [manifest.run_id for manifest in manifests if _is_whole(manifest) and manifest.run_id not in withdrawn]
-    if published and not shown.intersection(published):
+    if published and not shown.intersection(manifest.run_id for manifest in manifests):
         raise CatalogError(
             f"{dataset}: the catalog has no table of any run, although run {published[-1]} was published; nothing "
             "was deleted. Check catalog.path and catalog.database, or rebuild the catalog: "

@@ -8,10 +8,11 @@ that another writer has changed since.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bucketwheel import plugins
+from bucketwheel.catalogs.definitions import with_files
 from bucketwheel.catalogs.journal import (
     ChangedTable,
     PublicationRecord,
@@ -140,6 +141,8 @@ def _settle(services: Services, record: PublicationRecord) -> str:
         shown = [(change, known.get(table_key(change.after.table()))) for change in record.tables]
         manifest, problem = _finishable(services, record)
         changes = _changes(services, shown, "after" if manifest else "before")
+        if manifest is not None:
+            changes = [_with_files(services, manifest, change) for change in changes]
         total, own = counted(len(shown), "table"), [each for each in shown if state_of(*each) != "other"]
         text = f"{_count(shown, 'after'):,} of {total} had changed; "
         if problem and (lost := _undo_refused(services, record)):
@@ -196,6 +199,13 @@ def _changes(
         elif state == wanted and current is not None and is_s3(services.runs.target):
             changes.append(TableChange(current, current))
     return changes
+
+
+def _with_files(services: Services, manifest: Manifest, change: TableChange) -> TableChange:
+    """Return a change with the records of the files that an Iceberg table needs and a publication does not record."""
+    if change.table is None:
+        return change
+    return replace(change, table=with_files(change.table, manifest, services.runs))
 
 
 def _finishable(services: Services, record: PublicationRecord) -> tuple[Manifest | None, str]:
