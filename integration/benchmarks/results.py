@@ -183,6 +183,7 @@ def _single_figures(figures: Figures) -> list[Target]:
     return [
         _below("buckets", "CPU of 1,024 buckets ÷ 32", 1.6, figures.ratio("buckets", many, few, cpu)),
         _below("buckets", "Wall time of 1,024 buckets ÷ 32", 1.6, figures.ratio("buckets", many, few, wall)),
+        _below("layouts", "CPU of two layouts from one scan ÷ one", 1.6, figures.ratio("layouts", "two", "one", cpu)),
         _above("hashing", "Hashing 19-character strings, one core", 15e6, strings),
         _above("hashing", "Hashing bigints, one core", 100e6, bigints),
         _below("help", "bucketwheel --help", 0.3, figures.wall("help", "--help"), 1, " s"),

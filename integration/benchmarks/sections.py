@@ -191,6 +191,15 @@ def buckets(bench: Bench) -> None:
     bench.interleaved("buckets", tasks)
 
 
+def layouts(bench: Bench) -> None:
+    """Compare one layout with two from one scan."""
+    bench.prepare(bench.data)
+    count = {"buckets.count": BUCKET_COUNTS[0]}
+    both = "[{name: hive}, {name: spark, hash: spark}]"
+    tasks = [run_task("one", bench.data, **count), run_task("two", bench.data, layouts=both, **count)]
+    bench.interleaved("layouts", tasks)
+
+
 def hashing(bench: Bench) -> None:
     """Measure keys hashed per second on one core; the process repeats the measurement five times."""
     bench.interleaved("hashing", [Task("hash_keys", module("hash_rate"), reports=True)], rounds=1)
@@ -240,6 +249,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "memory": memory,
     "scale": scale,
     "buckets": buckets,
+    "layouts": layouts,
     "hashing": hashing,
     "help": help_text,
     "query": query,

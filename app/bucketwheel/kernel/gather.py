@@ -21,6 +21,7 @@ from bucketwheel.kernel.checksum import row_hashes, total
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
 from bucketwheel.kernel.keys import complete_rows, key_order, key_text, repeated_keys
+from bucketwheel.kernel.rows import take_rows
 from bucketwheel.kernel.write import write_table, writer_options
 from bucketwheel.runs.manifest import BucketOutcome, FileRecord
 
@@ -109,7 +110,7 @@ def _gather_keys(job: BucketJob, batches: Sequence[pa.RecordBatch], buckets: Seq
         by_key = by_key[stable_order(positions[by_key], len(buckets))]
         by_bucket = None if job.sort else pa.array(stable_order(positions, len(buckets)))
     order = pa.array(by_key)
-    ordered = table.take(order)
+    ordered = take_rows(table, order)
     hashes = row_hashes(ordered.columns)
     statistics = [
         _key_statistics(ordered.slice(start, end - start), hashes[start:end], job.show_keys)
@@ -117,7 +118,7 @@ def _gather_keys(job: BucketJob, batches: Sequence[pa.RecordBatch], buckets: Seq
     ]
     if job.sort:
         return _Keys(ordered, order, bounds, statistics)
-    return _Keys(table if by_bucket is None else table.take(by_bucket), by_bucket, bounds, statistics)
+    return _Keys(table if by_bucket is None else take_rows(table, by_bucket), by_bucket, bounds, statistics)
 
 
 def _key_statistics(ordered: pa.Table, hashes: npt.NDArray[np.uint64], show_keys: bool) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def _gather_table(
     columns: dict[str, Any] = dict(zip(keys.table.column_names, keys.table.columns, strict=True))
     if table.columns:
         content = _combined(read_blocks([source for source, _ in table.columns]))
-        content = content if keys.order is None else content.take(keys.order)
+        content = content if keys.order is None else take_rows(content, keys.order)
         for source, name in table.columns:
             column = content.column(source)
             coded = source in dictionaries

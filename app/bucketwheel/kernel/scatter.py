@@ -21,6 +21,7 @@ from bucketwheel.contracts import BucketJob, Slice
 from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
+from bucketwheel.kernel.rows import take_rows
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.storage import Storage, fetch, wrap_os_errors
 
@@ -83,7 +84,7 @@ def scatter(
         orders = list(_bucket_orders(job, keys, kept))
         while orders:
             offsets, order = orders.pop(0)
-            scattered = Scattered(part.index, offsets, batch.take(pa.array(order)))
+            scattered = Scattered(part.index, offsets, take_rows(batch, pa.array(order)))
             if not orders:
                 # Free the batch before the copy is handed on, which halves the memory.
                 del batch

@@ -65,13 +65,33 @@ class Estimate:
 def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> tuple[Estimate, ...]:
     """Return the estimated bytes of the keys and of all columns for which the footers mislead, for each layout.
 
-    Reads at most 128 MiB for each layout: these columns in one row group of the middle file, largest first. An
-    unreadable page is a warning, because the run itself reports it with file, row group and column.
+    Reads at most 128 MiB for each layout: these columns in one row group of the middle file, largest first. Layouts
+    that differ only in their hash share the sample. An unreadable page is a warning, because the run itself reports
+    it with file, row group and column.
     """
-    return tuple(_estimate(layout, snapshot) for layout in job.layouts)
+    known: dict[object, tuple[Estimate, pa.Table | None]] = {}
+    estimates = []
+    for layout in job.layouts:
+        groups = tuple(table.row_group_rows for table in layout.tables)
+        # Files of Iceberg tables have more statistics.
+        shape = (layout.bucket_count, layout.sort, groups, layout.hash == "iceberg")
+        if shape in known:
+            estimate, keys = known[shape]
+            rows = () if keys is None else _bucket_rows(layout, keys)
+            estimates.append(replace(estimate, bucket_rows=rows, warnings=()))
+        else:
+            known[shape] = _estimate(layout, snapshot)
+            estimates.append(known[shape][0])
+    return tuple(estimates)
 
 
-def _estimate(job: BucketJob, snapshot: DiscoverResult) -> Estimate:
+def _bucket_rows(job: BucketJob, keys: pa.Table) -> tuple[int, ...]:
+    buckets = key_buckets(keys.columns, job.hash, job.bucket_count)
+    return tuple(np.bincount(buckets, minlength=job.bucket_count)[: job.bucket_count].tolist())
+
+
+def _estimate(job: BucketJob, snapshot: DiscoverResult) -> tuple[Estimate, pa.Table | None]:
+    """Return the estimate of one layout, and the sampled keys."""
     file, group = _row_group(snapshot.files)
     columns: dict[str, int] = {}
     try:
@@ -81,14 +101,13 @@ def _estimate(job: BucketJob, snapshot: DiscoverResult) -> Estimate:
                 columns[name] = size
     except (pa.ArrowException, OSError, StorageError) as error:
         reason = " ".join(str(error).split())
-        return Estimate(
-            columns,
-            (
-                f"bytes of the tables are estimated from footers only, because row group {group} of {file.path} "
-                f"cannot be read: {reason}",
-            ),
+        warning = (
+            f"bytes of the tables are estimated from footers only, because row group {group} of {file.path} "
+            f"cannot be read: {reason}"
         )
-    return Estimate(columns, bucket_rows=sample.bucket_rows)
+        return Estimate(columns, (warning,)), None
+    rows = () if sample.keys is None else _bucket_rows(job, sample.keys)
+    return Estimate(columns, bucket_rows=rows), sample.keys
 
 
 def _row_group(files: Sequence[SourceFile]) -> tuple[SourceFile, int]:
@@ -128,7 +147,7 @@ class _Sample:
         if self._file_rows < _SMALL:
             rows = self._metadata.row_group(group).num_rows
             self._sample_files = max(1, min(_SMALL_FILES, self._files, rows // self._file_rows))
-        self.bucket_rows: tuple[int, ...] = ()
+        self.keys: pa.Table | None = None
         self._layouts = {source: table for table in job.tables for source, _ in table.columns}
 
     def sizes(self) -> Iterator[tuple[str, int]]:
@@ -143,8 +162,7 @@ class _Sample:
         self._fetch(chunks, keys)
         key_columns = {name: self._read(chunks, name, None) for name in keys}
         table = pa.table({name: key_columns[source] for source, name in self._job.keys})
-        buckets = key_buckets(table.columns, self._job.hash, self._job.bucket_count)
-        self.bucket_rows = tuple(np.bincount(buckets, minlength=self._job.bucket_count).tolist())
+        self.keys = table
         order = self._order(table)
         sample = table.take(pa.array(order))
         keys_only = replace(self._job.tables[0], columns=())
