@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from failures import UNPUBLISHED, break_bucket, counting
 
-from bucketwheel.errors import ResumeError, VerificationError
+from bucketwheel.errors import MappingError, ResumeError, VerificationError
 from bucketwheel.pipeline import reverify
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.settings import resolved_layouts
@@ -145,6 +145,16 @@ def test_keys_are_compared_by_a_layout_of_both_runs(case: Case) -> None:
     assert drift is not None
     assert drift.keys is not None
     assert (drift.keys.both, drift.keys.only_now) == (case.rows, 0)
+
+
+def test_two_tables_of_one_published_name_are_refused(case: Case) -> None:
+    case.mapping.write_text("table,column\nx,people_1_value\nspark_x,people_2_value\n")
+    with pytest.raises(MappingError) as caught:
+        case.run(UNPUBLISHED, layouts=[{**HIVE, "prefix": ""}, SPARK])
+    text = str(caught.value)
+    assert "'spark_x' with" in text
+    assert "'x' with" in text
+    assert "would both be published as 'spark_x'; rename one in the mapping, or change one of these prefixes" in text
 
 
 def test_bucket_count_of_a_flag_applies_to_layouts_without_their_own(case: Case) -> None:

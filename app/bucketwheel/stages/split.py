@@ -48,7 +48,8 @@ class Split:
         """See `contracts.Stage.run`.
 
         Raises:
-            MappingError: rows of the mapping do not fit the snapshot; the message lists them.
+            MappingError: rows of the mapping do not fit the snapshot; the message lists them. Or two tables would be
+                published under one name.
             SchemaError: two columns of a table have the same name, or the catalog does not support a type or name.
             SelectionError: the table filter matches nothing.
             QualityError: the snapshot has NULL keys, which the configuration refuses in Iceberg tables.
@@ -74,6 +75,7 @@ class Split:
         whole = [_named(table, columns, keys) for table, columns in tables.items()]
         narrow = [part for table in whole for part in _within_limit(table, services.settings.split)]
         chosen = _filtered(narrow, services)
+        _check_published_names(narrow, services.settings)
         # Check now: publishing would fail only after all of the work.
         warnings += _check_catalog(services, keys, chosen, discovered)
         check_null_keys(discovered, services.settings)
@@ -85,6 +87,21 @@ class Split:
             warnings=tuple(warnings),
             field_ids=existing_field_ids(services, chosen),
         )
+
+
+def _check_published_names(tables: Sequence[TableColumns], settings: Settings) -> None:
+    """Raise an error if the prefix of a layout or stage and a table name make the name of another table."""
+    owners: dict[str, str] = {}
+    for setting, prefix in table_prefixes(settings).items():
+        for table in tables:
+            # Catalogs do not distinguish names by letter case.
+            name, owner = f"{prefix}{table.name}".lower(), f"{table.name!r} with {setting} {prefix!r}"
+            if name in owners:
+                raise MappingError(
+                    f"tables {owners[name]} and {owner} would both be published as {name!r}; rename one in the "
+                    "mapping, or change one of these prefixes"
+                )
+            owners[name] = owner
 
 
 def _check_catalog(
