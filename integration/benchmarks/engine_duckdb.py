@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import duckdb
@@ -19,15 +20,30 @@ def cpu() -> float:
     return taken.ru_utime + taken.ru_stime
 
 
+def load_extensions(connection: duckdb.DuckDBPyConnection) -> None:
+    """Load what reads Iceberg tables from Python packages: DuckDB itself would download it."""
+    for name in ("avro", "iceberg"):
+        spec = find_spec(f"duckdb_extension_{name}")
+        assert spec is not None, f"the package duckdb-extension-{name} is missing: make readers"
+        assert spec.origin is not None
+        (file,) = Path(spec.origin).parent.rglob(f"{name}.duckdb_extension")
+        connection.execute(f"LOAD '{file}'")
+
+
 def main() -> None:
     started = time.monotonic()
     work = Work.read(Path(sys.argv[1]))
     with Results.at(Path(sys.argv[2])) as results:
         connection = duckdb.connect()
+        if any(variant.is_iceberg for variant in work.variants):
+            load_extensions(connection)
         for variant in work.variants:
             connection.execute(f"CREATE SCHEMA {variant.schema}")
             for table in work.tables[variant.layout]:
-                files = f"read_parquet('{table['StorageDescriptor']['Location']}*.parquet')"
+                if variant.is_iceberg:
+                    files = f"iceberg_scan('{table['Parameters']['metadata_location']}')"
+                else:
+                    files = f"read_parquet('{table['StorageDescriptor']['Location']}*.parquet')"
                 connection.execute(f"CREATE VIEW {variant.schema}.{table['Name']} AS SELECT * FROM {files}")
         connection.execute(f"CREATE VIEW partner AS SELECT * FROM read_parquet('{work.partner}/*.parquet')")
 

@@ -22,6 +22,8 @@ from .reader_plans import spark_plan
 from .reader_rounds import Figures, Results, Row, Variant, Work, process_cpu, run_rounds
 
 MEMORY = "4g"
+# As `reader_iceberg` names it.
+_ICEBERG_CATALOG = "bucketwheel"
 _SETTINGS = {
     **METASTORE_SETTINGS,
     # Broadcasts would hide the joins of small tables.
@@ -50,7 +52,8 @@ class Spark:
             "spark.sql.shuffle.partitions": str(work.files),
             "spark.local.dir": str(place / "local"),
         }
-        for name, value in {**_SETTINGS, **given}.items():
+        more = work.spark_settings
+        for name, value in {**_SETTINGS, **given, **more}.items():
             builder = builder.config(name, value)
         self.session: SparkSession = builder.master("local[*]").getOrCreate()
         context: Any = self.session.sparkContext
@@ -58,7 +61,7 @@ class Spark:
         self._pid = int(context._jvm.java.lang.ProcessHandle.current().pid())
         metastore = Metastore(self.session)
         for variant in work.variants:
-            if variant.name in work.tables:
+            if variant.name in work.tables and not variant.is_iceberg:
                 self.session.sql(f"CREATE DATABASE {variant.schema}")
                 for table in work.tables[variant.name]:
                     metastore.create(variant.schema, table)
@@ -71,7 +74,8 @@ class Spark:
             self.session.conf.set(name, value)
         try:
             before, begun = process_cpu(self._pid), time.perf_counter()
-            frame: Any = self.session.sql(text.format(schema=variant.schema, partner="partner"))
+            schema = f"{_ICEBERG_CATALOG}.{variant.schema}" if variant.is_iceberg else variant.schema
+            frame: Any = self.session.sql(text.format(schema=schema, partner="partner"))
             plan = frame._jdf.queryExecution().executedPlan().toString()
             rows = [tuple(row) for row in frame.collect()]
             figures = {"wall": time.perf_counter() - begun, "process_cpu": process_cpu(self._pid) - before}

@@ -14,7 +14,7 @@ from typing import Any
 
 from integration.interop.aws_process import aws_process
 from integration.interop.trino_install import VERSION
-from integration.interop.trino_server import CATALOG, Trino, trino_process
+from integration.interop.trino_server import CATALOG, ICEBERG, Trino, trino_process
 
 from aws_server import plain_client
 
@@ -32,14 +32,17 @@ def define(glue: str, work: Work) -> None:
         for database, tables in {**databases, _PARTNER: [work.partner_table]}.items():
             client.create_database(DatabaseInput={"Name": database})
             for table in tables:
-                client.create_table(DatabaseName=database, TableInput=_local(table, Path(work.out)))
+                client.create_table(DatabaseName=database, TableInput=_local(table))
 
 
-def _local(table: dict[str, Any], out: Path) -> dict[str, Any]:
+def _local(table: dict[str, Any]) -> dict[str, Any]:
     """Return a definition whose location is as Trino addresses it."""
     storage = table["StorageDescriptor"]
-    below = Path(storage["Location"]).relative_to(out)
-    return {**table, "StorageDescriptor": {**storage, "Location": f"local:///{below}/"}}
+    return (
+        {**table, "StorageDescriptor": {**storage, "Location": storage["Location"].replace("/", "local:///", 1)}}
+        if storage["Location"].startswith("/")
+        else table
+    )
 
 
 class Asker:
@@ -50,7 +53,7 @@ class Asker:
 
     def ask(self, variant: Variant, text: str) -> tuple[Sequence[Row], Figures]:
         """Return the rows, and what the query took."""
-        schema = variant.schema if "." in variant.schema else f"{CATALOG}.{variant.schema}"
+        schema = f"{ICEBERG if variant.is_iceberg else CATALOG}.{variant.schema}"
         statement = text.format(schema=schema, partner=f"{CATALOG}.{_PARTNER}.{_PARTNER}")
         plan = self._trino.rows(f"EXPLAIN (TYPE DISTRIBUTED) {statement}")[0][0]
         before, begun = process_cpu(self._trino.pid), time.perf_counter()
@@ -73,7 +76,7 @@ def main() -> None:
         with closing(plain_client("s3", glue)) as client:
             client.create_bucket(Bucket="bench")
         define(glue, work)
-        with trino_process(out, glue, glue, "bench", MEMORY) as trino:
+        with trino_process(out, glue, glue, "bench", MEMORY, disk=Path("/")) as trino:
             results.write(engine=f"Trino {VERSION}")
             run_rounds(work, Asker(trino).ask, results, started=started)
 

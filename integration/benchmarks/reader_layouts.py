@@ -12,7 +12,8 @@ from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.settings import Settings
 from glue_inputs import table_inputs
 
-from .reader_rounds import Variant
+from .reader_iceberg import DATABASE, glue_tables, metadata_files
+from .reader_rounds import ICEBERG, Variant
 
 WIDE = "infobase_attributes"
 JOINED = 5
@@ -25,12 +26,26 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "sorted": _NONE,
     "hive_v1": {"count": FILES},
     "spark": {"count": FILES, "hash": "spark"},
+    ICEBERG: {"count": FILES, "hash": "iceberg"},
+}
+# The settings with which Spark joins Iceberg tables by their partitions.
+_BY_PARTITION = {
+    "spark.sql.sources.v2.bucketing.enabled": "true",
+    "spark.sql.iceberg.planning.preserve-data-grouping": "true",
 }
 _ORDERED = {"spark.sql.legacy.bucketedTableScan.outputOrdering": "true"}
+
+
+def schema(layout: str) -> str:
+    """Return the schema of the tables of a layout."""
+    return f"layout_{layout}"
+
+
 VARIANTS = [
-    *(Variant(name, f"layout_{name}") for name in LAYOUTS),
+    *(Variant(name, schema(name)) for name in LAYOUTS if name != ICEBERG),
     # The same tables once more, with a setting of the reader.
     Variant("spark, order used", "layout_spark", _ORDERED, spark_only=True),
+    Variant(ICEBERG, schema(ICEBERG), _BY_PARTITION),
 ]
 
 
@@ -39,15 +54,22 @@ def published(layout: str, data: Path, out: Path) -> Iterator[dict[str, Any]]:
     root = data / "opus" / WIDE
     source = {"source": str(root / "raw_input"), "mapping": str(root / "mapping.csv"), "key": "Customer_User_id"}
     place = out / layout
+    catalog = {"path": str(place / "catalog.duckdb")}
+    if layout == ICEBERG:
+        catalog = {"kind": "iceberg", "database": schema(layout), "final_prefix": ""}
     settings = Settings.model_validate({
         "target": str(place),
-        "catalog": {"path": str(place / "catalog.duckdb")},
+        "catalog": catalog,
         "buckets": LAYOUTS[layout],
         "size": {"files_per_gb": 1e6, "max_files": FILES},
         "datasets": {WIDE: source},
     })  # fmt: skip
     request = RunRequest(WIDE, tables_filter=tuple(mapping(data))[:JOINED])
-    yield from table_inputs(run(settings, request, lambda _: None).manifest, settings)
+    manifest = run(settings, request, lambda _: None).manifest
+    if layout == ICEBERG:
+        yield from glue_tables(metadata_files(place / DATABASE))
+    else:
+        yield from table_inputs(manifest, settings)
 
 
 def mapping(data: Path) -> dict[str, list[str]]:
@@ -61,8 +83,10 @@ def mapping(data: Path) -> dict[str, list[str]]:
 
 def described(tables: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, int]]:
     """Return number and size of the files of the first table in every layout."""
-    first = {name: Path(inputs[0]["StorageDescriptor"]["Location"]) for name, inputs in tables.items()}
-    sizes = {name: [path.stat().st_size for path in place.glob("*.parquet")] for name, place in first.items()}
+    first = {
+        name: inputs[0]["StorageDescriptor"]["Location"].removeprefix("file://") for name, inputs in tables.items()
+    }
+    sizes = {name: [path.stat().st_size for path in Path(place).rglob("*.parquet")] for name, place in first.items()}
     return {name: {"files": len(files), "bytes": sum(files)} for name, files in sizes.items()}
 
 

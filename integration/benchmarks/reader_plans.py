@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .reader_rounds import Figures
 
 
@@ -19,5 +21,5 @@ def trino_plan(plan: str) -> Figures:
     """Return the exchanges of rows by key and the parts of the plan that read by bucket."""
     return {
         "exchanges": plan.count("Output partitioning: HASH"),
-        "bucketed": sum("{buckets=" in line or "bucket=" in line for line in plan.splitlines() if "Fragment" in line),
+        "bucketed": len(re.findall(r"^Fragment \d+ \[.*PartitioningHandle", plan, re.MULTILINE)),
     }

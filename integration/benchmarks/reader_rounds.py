@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 # Rounds of this number only warm up the reader.
 WARM_UP = 0
+ICEBERG = "iceberg"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 Row = Sequence[Any]
@@ -33,6 +34,11 @@ class Variant:
     schema: str
     settings: dict[str, str] = field(default_factory=dict)
     spark_only: bool = False
+
+    @property
+    def is_iceberg(self) -> bool:
+        """Whether the tables are in a catalog of their own."""
+        return self.layout == ICEBERG
 
     @property
     def layout(self) -> str:
@@ -52,6 +58,7 @@ class Work:
         partner: directory of the partner's list.
         partner_table: that list in the form of Glue's `TableInput`.
         tables: layout → its tables in the form of Glue's `TableInput`.
+        spark_settings: more settings of Spark's session.
         variants: the layouts to read.
         queries: name → SQL.
     """
@@ -63,6 +70,7 @@ class Work:
     partner: str
     partner_table: dict[str, Any]
     tables: dict[str, list[dict[str, Any]]]
+    spark_settings: dict[str, str]
     variants: list[Variant]
     queries: dict[str, str]
 

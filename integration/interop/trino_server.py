@@ -92,11 +92,17 @@ class Trino:
 
 @contextmanager
 def trino_process(
-    work: Path, glue: str, s3: str, bucket: str, memory: str, more: Sequence[str] = ()
+    work: Path,
+    glue: str,
+    s3: str,
+    bucket: str,
+    memory: str,
+    more: Sequence[str] = (),
+    disk: Path | None = None,
 ) -> Iterator[Trino]:
     """Start Trino in `work` and wait until it can read and write bucketed tables; `more` are JVM flags.
 
-    Trino addresses tables below `work` as ``local:///…``.
+    Trino addresses tables below `disk`, or else `work`, as ``local:///…``.
 
     Raises:
         NotInstalledError: Java or Trino is missing and cannot be installed.
@@ -104,7 +110,7 @@ def trino_process(
     program, home = java(), trino_home()
     etc, log = work / "etc", work / "trino-log"
     port = _free_port()
-    _write_configuration(etc, port, glue, s3, bucket, work)
+    _write_configuration(etc, port, glue, s3, bucket, disk or work)
     named = [f"-Dconfig={etc / 'config.properties'}", f"-Dlog.levels-file={etc / 'log.properties'}"]
     named += [f"-Dplugin.dir={home / 'plugin'}", f"-Dcatalog.config-dir={etc / 'catalog'}"]
     named += [f"-Dsecrets-plugins-dir={home / 'secrets-plugin'}", "-Dnode.environment=test", "-Dnode.id=test-1"]

@@ -37,7 +37,7 @@ class Reader:
 
 
 def answers(reader: Reader, rounds: int = 3, seconds: float = 1e6) -> Iterator[dict[str, Any]]:
-    work = Work("", rounds, seconds, 4, "", {}, {}, VARIANTS, {"look-up": "q", "join": "j"})
+    work = Work("", rounds, seconds, 4, "", {}, {}, {}, VARIANTS, {"look-up": "q", "join": "j"})
     stream = io.StringIO()
     results = Results(stream)
     results.write(engine="Reader 1.2")
