@@ -27,8 +27,10 @@ from runs_support import DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warni
 
 HIVE: Any = {"name": "hive", "hash": "hive_v1"}
 SPARK: Any = {"name": "spark", "hash": "spark", "buckets": 2}
-LAYOUTS = [HIVE, SPARK]
-FINAL = [f"{prefix}people_{number}" for prefix in ("bucketed_", "spark_") for number in (1, 2)]
+ICEBERG: Any = {"name": "ice", "hash": "iceberg", "buckets": 2}
+LAYOUTS = [HIVE, SPARK, ICEBERG]
+PREFIXES = ("bucketed_", "spark_", "ice_")
+FINAL = [f"{prefix}people_{number}" for prefix in PREFIXES for number in (1, 2)]
 STAGED = ["ext_people_1", "ext_people_2"]
 
 
@@ -62,7 +64,7 @@ class Layouts(Case):
         for catalog in (self.main, self.iceberg):
             catalog.before_put = lambda _number, _table: None
 
-    def runs_shown(self, prefixes: tuple[str, ...] = ("bucketed_", "spark_")) -> dict[str, str | None]:
+    def runs_shown(self, prefixes: tuple[str, ...] = PREFIXES) -> dict[str, str | None]:
         """Return the run of each table whose name has one of the prefixes."""
         shown = [*self.main.tables(), *self.iceberg.tables()]
         return {table.name: table.run_id for table in shown if table.name.startswith(prefixes)}
@@ -96,11 +98,13 @@ def newest(case: Case) -> str:
 def test_all_layouts_are_published_together(layouts: Layouts) -> None:
     run = layouts.manifests()[0]
     assert layouts.runs_shown() == dict.fromkeys(FINAL, run.run_id)
-    assert [table.name for table in layouts.main.tables()] == [*FINAL[:2], *STAGED, *FINAL[2:]]
+    assert [table.name for table in layouts.main.tables()] == [*FINAL[:2], *STAGED, *FINAL[2:4]]
+    assert [table.name for table in layouts.iceberg.tables()] == FINAL[4:]
     record = json.loads((layouts.snapshot_file().parent / "tables.json").read_text())
     assert sorted(record["tables"]) == ["people_1", "people_2"]
     assert {layout: sorted(names) for layout, names in record["other_layouts"].items()} == {
-        "spark": ["people_1", "people_2"]
+        "spark": ["people_1", "people_2"],
+        "ice": ["people_1", "people_2"],
     }
     (live,) = tables(layouts.settings(), DATASET)
     assert (live.warnings, live.problems) == ((), ())
@@ -111,9 +115,9 @@ def test_all_layouts_are_published_together(layouts: Layouts) -> None:
 def test_run_that_is_published_in_all_layouts_is_up_to_date(layouts: Layouts) -> None:
     layouts.run()
     assert not layouts.run().changed
-    spark = layouts.main.get("spark_people_2")
-    assert spark is not None
-    layouts.main.remove(spark)
+    ice = layouts.iceberg.get("ice_people_2")
+    assert ice is not None
+    layouts.iceberg.remove(ice)
     assert layouts.run().changed
     assert layouts.runs_shown() == dict.fromkeys(FINAL, newest(layouts))
 
@@ -128,7 +132,7 @@ def test_failed_update_of_any_layout_undoes_all(layouts: Layouts, put: int) -> N
     assert layouts.snapshot_dt() == JANUARY
 
 
-@pytest.mark.parametrize("put", [2, 3, len(FINAL)])
+@pytest.mark.parametrize("put", [2, 3, 5, len(FINAL)])
 @pytest.mark.parametrize("finished", [True, False])
 def test_publication_killed_between_layouts_is_settled_by_the_next_command(
     layouts: Layouts, put: int, finished: bool
@@ -139,7 +143,9 @@ def test_publication_killed_between_layouts_is_settled_by_the_next_command(
         layouts.run()
     layouts.revive()
     february = newest(layouts)
-    assert sorted(filter(None, layouts.runs_shown().values())) == [january] * (5 - put) + [february] * (put - 1)
+    assert sorted(filter(None, layouts.runs_shown().values())) == [january] * (len(FINAL) + 1 - put) + [february] * (
+        put - 1
+    )
     if not finished:
         next(Path(layouts.store().data_directory(DATASET, "people_2", february, "spark")).glob("*")).unlink()
     events, report = reports()
@@ -180,13 +186,17 @@ def test_rollback_publishes_a_layout_that_was_removed_since(layouts: Layouts) ->
     layouts.changes["layouts"] = [HIVE]
     february = layouts.run().manifest.run_id
     assert layouts.runs_shown() == {**dict.fromkeys(FINAL, january), **dict.fromkeys(FINAL[:2], february)}
-    rollback(layouts.settings(), january)
+    events, report = reports()
+    rollback(layouts.settings(), january, report)
     assert layouts.runs_shown() == dict.fromkeys(FINAL, january)
+    # Without an Iceberg layout, no Iceberg catalog is configured.
+    assert f"layouts of run {january} that were not published again" in warnings_in(events)
+    assert "no prefix for them: ice" in warnings_in(events)
 
 
 def test_tables_of_a_removed_layout_are_named_and_keep_their_run(layouts: Layouts) -> None:
     january = newest(layouts)
-    layouts.changes["layouts"] = [HIVE]
+    layouts.changes["layouts"] = [HIVE, ICEBERG]
     for month in (FEBRUARY, MARCH):
         layouts.snapshot(month) if month == MARCH else None
         layouts.run()
@@ -239,7 +249,7 @@ def test_table_of_another_program_in_any_layout_is_refused_before_the_data(layou
 
 def test_records_name_every_catalog_of_a_run(layouts: Layouts) -> None:
     records = publications(layouts.store(), DATASET, newest(layouts))
-    assert [(record.kind, record.database) for record in records] == [("memory", "tests")]
+    assert sorted((record.kind, record.database) for record in records) == [("iceberg", "tests"), ("memory", "tests")]
 
 
 def test_summary_metrics_and_report_count_the_rows_of_one_layout(layouts: Layouts) -> None:
@@ -247,6 +257,8 @@ def test_summary_metrics_and_report_count_the_rows_of_one_layout(layouts: Layout
     values = {metric.name: value for metric, value in metric_values(manifest, layouts.settings()).items()}
     summary = summarize(manifest, "test", manifest.created, None, values)
     assert [(table.name, table.rows) for table in summary.tables] == [
+        ("ice.people_1", 60),
+        ("ice.people_2", 60),
         ("people_1", 60),
         ("people_2", 60),
         ("spark.people_1", 60),
@@ -257,7 +269,7 @@ def test_summary_metrics_and_report_count_the_rows_of_one_layout(layouts: Layout
     largest = max(outcome.rows for outcome in manifest.bucket.first_layout) * layouts.buckets
     assert values["Skew"] >= round(largest / 60, 4)
     page = render(manifest)
-    assert "hive: 4 buckets, hive_v1, sorted; spark: 2 buckets, spark, sorted" in page
+    assert "hive: 4 buckets, hive_v1, sorted; spark: 2 buckets, spark, sorted; ice: 2 buckets, iceberg" in page
     assert "spark_&lt;table&gt;" in page
     assert "4 columns" in page
 
@@ -265,7 +277,67 @@ def test_summary_metrics_and_report_count_the_rows_of_one_layout(layouts: Layout
 def test_tables_show_the_layout_where_there_are_several(layouts: Layouts) -> None:
     (live,) = tables(layouts.settings(), DATASET)
     text = tables_text(live)
-    assert "people: 4 tables, snapshot 2025-01-31" in text
+    assert "people: 6 tables, snapshot 2025-01-31" in text
     assert ["spark_people_2", "spark"] in [line.split()[:2] for line in text.splitlines()]
     document = tables_document(live)
-    assert [table["layout"] for table in document["tables"]] == ["hive", "hive", "spark", "spark", "hive", "hive"]
+    assert [table["layout"] for table in document["tables"]] == [
+        *["hive"] * 2,
+        *["spark"] * 2,
+        *["ice"] * 2,
+        *["hive"] * 2,
+    ]
+
+
+def test_catalog_of_a_removed_iceberg_layout_protects_its_run(layouts: Layouts) -> None:
+    january = newest(layouts)
+    layouts.changes["layouts"] = [HIVE, SPARK]
+    for month in (FEBRUARY, MARCH):
+        layouts.snapshot(month) if month == MARCH else None
+        layouts.run()
+    events, report = reports()
+    assert january not in [run.run_id for run in expire(layouts.settings(), 1, report=report)]
+    assert any(f"{january} is published in catalog iceberg, database tests" in step.message for step in events)
+
+
+def test_iceberg_table_with_the_name_of_a_hive_table_is_refused_before_the_data(layouts: Layouts) -> None:
+    january = newest(layouts)
+    layouts.changes["layouts"] = [HIVE, {**ICEBERG, "prefix": "spark_"}]
+    text = "table 'spark_people_1' exists as a Hive table, but would be published as an Iceberg table"
+    with pytest.raises(ForeignTableError, match=text):
+        layouts.run()
+    assert not layouts.hashes(newest(layouts))
+    assert layouts.runs_shown() == dict.fromkeys(FINAL, january)
+
+
+def test_staged_tables_are_left_out_if_the_first_layout_is_icebergs(layouts: Layouts) -> None:
+    layouts.changes["layouts"] = [{**ICEBERG, "prefix": "first_"}, HIVE | {"prefix": "bucketed_"}]
+    run = layouts.run().manifest
+    assert run.register.tables == ()
+    assert layouts.runs_shown(("first_",)) == dict.fromkeys(["first_people_1", "first_people_2"], run.run_id)
+    assert not layouts.run().changed
+
+
+def test_views_of_duckdb_and_iceberg_tables_follow_the_same_runs(tmp_path: Path) -> None:
+    case = Case(tmp_path, tables=1, rows=60, changes={"layouts": [HIVE, ICEBERG]})
+    case.snapshot(JANUARY)
+    january = case.run().manifest.run_id
+    case.snapshot(FEBRUARY)
+    february = case.run().manifest.run_id
+
+    def shown() -> dict[str, str | None]:
+        return {table.name: table.run_id for table in plugins.catalog(case.settings()).tables()}
+
+    names = ["bucketed_people_1", "ext_people_1", "ice_people_1"]
+    assert shown() == dict.fromkeys(names, february)
+    assert not case.run().changed
+    rollback(case.settings(), january)
+    assert shown() == dict.fromkeys(names, january)
+    case.catalog.unlink()
+    actions = {table.name: table.action for table in rebuild(case.settings()).tables}
+    assert actions == {"bucketed_people_1": "create", "ext_people_1": "create", "ice_people_1": "unchanged"}
+    case.snapshot(MARCH)
+    march = case.run().manifest.run_id
+    assert [run.run_id for run in expire(case.settings(), 1)] == [january, february]
+    assert shown() == dict.fromkeys(names, march)
+    directories = {path.name for path in (case.target / DATASET / "ice.people_1").iterdir()}
+    assert directories == {"metadata", march}
