@@ -314,8 +314,8 @@ def example_query(config: Configuration, run: Manifest) -> str | None:
 
 
 def catalog_text(config: Configuration) -> str:
-    """Return where the catalog is and the name of its database."""
-    return _catalog_text(config.settings.catalog)
+    """Return where the catalogs of the tables are and the names of their databases."""
+    return _catalog_text(config.settings)
 
 
 def run_ids(config: Configuration, dataset: str | None = None) -> list[str]:
