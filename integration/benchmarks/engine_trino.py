@@ -27,7 +27,7 @@ _PARTNER = "partner"
 
 def define(glue: str, work: Work) -> None:
     """Create a database for each layout in Glue, and one for the partner's list."""
-    databases = {v.schema: work.tables[v.name] for v in work.variants if v.name in work.tables}
+    databases = {variant.schema: work.tables[variant.layout] for variant in work.variants}
     with closing(plain_client("glue", glue)) as client:
         for database, tables in {**databases, _PARTNER: [work.partner_table]}.items():
             client.create_database(DatabaseInput={"Name": database})
