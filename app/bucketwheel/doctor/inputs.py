@@ -83,7 +83,9 @@ def _memory(services: Services, env: str) -> tuple[str, str]:
     if run is None:
         command = f"bucketwheel plan {services.dataset} --env {env}"
         return f"memory is not compared before the first run; `{command}` compares it", ""
-    by_name = {layout.name: layout for layout in resolved_layouts(services.settings)}
+    first, *_ = layouts = resolved_layouts(services.settings)
+    # A run that was written before `layouts` or `readers` were set has one layout without a name.
+    by_name = {"": first, **{layout.name: layout for layout in layouts}}
     for before in run.size.layouts:
         layout = by_name.get(before.name)
         if layout is None:
