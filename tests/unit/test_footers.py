@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from pyarrow.parquet import encryption
 
 from bucketwheel import api
-from bucketwheel.errors import StorageError, UnreadableFilesError
+from bucketwheel.errors import EngineError, StorageError, UnreadableFilesError
 from bucketwheel.kernel import footer_process
 from bucketwheel.kernel.footers import FooterParser, FooterSummary
 from bucketwheel.settings import StorageSettings
@@ -191,6 +192,27 @@ def test_footer_that_takes_too_long_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(footer_process, "_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(FooterParser, "parse", lambda *_: threading.Event().wait())
     with pytest.raises(UnreadableFilesError, match=r"a\.parquet: reading the footer took longer than"):
+        footers(tmp_path)
+
+
+def test_process_keeps_no_file_of_its_parent_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet")
+    monkeypatch.setattr(FooterParser, "parse", lambda *_: " ".join(sorted(os.listdir("/dev/fd"))))  # noqa: PTH208
+    with (tmp_path / "lock").open("wb"), pytest.raises(UnreadableFilesError) as error:
+        footers(tmp_path)
+    # Three standard streams, two pipes, and the directory that lists them.
+    assert len(str(error.value).splitlines()[1].partition(": ")[2].split()) == 6
+
+
+def test_error_names_fix_if_no_process_can_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(9):
+        write(tmp_path / f"{number}.parquet", rows=1)
+
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(EngineError, match="temporarily unavailable; free memory, or raise the limit of processes"):
         footers(tmp_path)
 
 

@@ -18,12 +18,13 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import IO
 
 import pyarrow as pa
 
+from bucketwheel.errors import EngineError
 from bucketwheel.host import available_threads
 from bucketwheel.kernel.footers import FooterParser, FooterSummary, reason
 
@@ -33,9 +34,6 @@ _BYTES_PER_PROCESS = 2**21
 _TIMEOUT_SECONDS = 120.0
 _SHOWN = 300
 File = tuple[bytes, int]
-
-# Between the creation of its pipes and the end of a fork, no other fork may copy them.
-_forking = threading.Lock()
 
 
 class _EndedError(Exception):
@@ -89,9 +87,7 @@ class FooterProcesses:
             answers = process.ask(files, statistics)
         except BaseException:
             process.stop()
-            with self._changed:
-                self._started -= 1
-                self._changed.notify()
+            self._forget_one()
             raise
         with self._changed:
             self._idle.append(process)
@@ -106,28 +102,42 @@ class FooterProcesses:
             if self._idle:
                 return self._idle.pop()
             self._started += 1
-        return _ParserProcess()
+        try:
+            return _ParserProcess()
+        except BaseException:
+            self._forget_one()
+            raise
+
+    def _forget_one(self) -> None:
+        with self._changed:
+            self._started -= 1
+            self._changed.notify()
 
 
 class _ParserProcess:
     """A forked process that answers one request at a time."""
 
     def __init__(self) -> None:
-        # What C++ prints before it aborts.
-        self._printed = tempfile.TemporaryFile()  # noqa: SIM115
-        with _forking:
-            answers, write_answer = os.pipe()
-            read_request, requests = os.pipe()
-            # The child uses no lock that another thread could hold: neither logging, nor imports, nor sockets.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._pid = os.fork()
-            if not self._pid:
-                _become(lambda: _serve(read_request, write_answer), self._printed)
-            os.close(write_answer)
-            os.close(read_request)
+        answers, write_answer = os.pipe()
+        read_request, requests = os.pipe()
         self._answers = open(answers, "rb")  # noqa: PTH123, SIM115
         self._requests = open(requests, "wb")  # noqa: PTH123, SIM115
+        # What C++ prints before it aborts.
+        self._printed = _memory_file()
+        self._pid = 0
+        try:
+            self._pid = _fork()
+            if not self._pid:
+                _become(lambda: _serve(read_request, write_answer), (read_request, write_answer), self._printed)
+        except OSError as error:
+            self.stop()
+            raise EngineError(
+                f"cannot start a process that parses footers: {error.strerror}; free memory, or raise the limit of "
+                "processes"
+            ) from error
+        finally:
+            os.close(write_answer)
+            os.close(read_request)
 
     def ask(self, files: Sequence[File], statistics: bool) -> list[FooterSummary | str]:
         """Return the answers of the process; raise _EndedError if it ends."""
@@ -166,9 +176,24 @@ class _ParserProcess:
         return f"reading its footer ends the process with {signal.Signals(-code).name if code < 0 else code}"
 
 
-def _become(work: Callable[[], None], printed: IO[bytes]) -> None:
+def _memory_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("footers"), "w+b")  # noqa: PTH123
+    return tempfile.TemporaryFile()
+
+
+def _fork() -> int:
+    """Fork; the child must use no lock that another thread could hold: no logging, imports or sockets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _become(work: Callable[[], None], kept: Collection[int], printed: IO[bytes]) -> None:
     """Do the work of the forked process, and end it."""
     try:
+        os.dup2(printed.fileno(), 2)
+        _close_others({0, 1, 2, *kept})
         # Objects that the copy of the parent's memory holds must not be finalized twice.
         gc.disable()
         faulthandler.disable()
@@ -176,12 +201,19 @@ def _become(work: Callable[[], None], printed: IO[bytes]) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.dup2(printed.fileno(), 2)
         # Other allocators may have been locked by a thread during the fork.
         pa.set_memory_pool(pa.system_memory_pool())
         work()
     finally:
         os._exit(0)
+
+
+def _close_others(kept: Collection[int]) -> None:
+    """Close the files of the parent: its locks, and its pipes to other processes, must end with it."""
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208
+        if int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
 
 
 def _serve(requests: int, answers: int) -> None:
