@@ -18,7 +18,8 @@ from bucketwheel.settings import StatisticsLevel, StorageSettings
 class Slice:
     """Consecutive row groups of one source file; `index` is its position among all slices.
 
-    A file with another `version` than this one is refused; an empty one is not compared.
+    A file with another `version` than this one is refused; an empty one is not compared. `constants` are columns that
+    are not in the file, with their values.
     """
 
     index: int
@@ -26,6 +27,7 @@ class Slice:
     row_groups: tuple[int, ...]
     rows: int
     version: str = ""
+    constants: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclass(frozen=True)

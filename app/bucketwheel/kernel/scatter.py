@@ -126,18 +126,22 @@ def _read(
     statistics: StatisticsCollector | None,
 ) -> Iterator[pa.RecordBatch]:
     columns = projected_columns(job)
+    constants = dict(part.constants)
+    stored = [name for name in columns if name not in constants]
     coded = job.dictionary_columns.difference(source for source, _ in job.keys)
     types = _written_types(job)
 
     def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return normalize_batch(batch.select(columns), types, coded, dictionaries, statistics)
+        return normalize_batch(
+            _with_constants(batch, constants).select(columns), types, coded, dictionaries, statistics
+        )
 
     storage = Storage(job.storage)
     with wrap_os_errors(part.path, "open"):
         stream = storage.open(part.path, part.version)
     with wrap_os_errors(part.path, "read"), stream:
         try:
-            yield from map(prepare, _decode(stream, part, columns, coded, max_rows))
+            yield from map(prepare, _decode(stream, part, stored, coded, max_rows))
             # A file that was rewritten in place may decode into a mix of both contents.
             storage.check_version(part.path, part.version)
         except MemoryError:
@@ -148,7 +152,7 @@ def _read(
                 raise  # A fault of the disk, not of the file.
             reason = " ".join(str(error).split())
             raise UnreadableFilesError(
-                f"{part.path}: {_corrupt_chunk(part, columns, stream)}: {reason}; "
+                f"{part.path}: {_corrupt_chunk(part, stored, stream)}: {reason}; "
                 "write the file again, or select the previous snapshot with --snapshot-dt"
             ) from error
 
@@ -182,6 +186,17 @@ def _decode(
             raise
         for group in groups:
             yield from _combined(file.read_row_group(group, columns=columns, use_threads=False))
+
+
+def _with_constants(batch: pa.RecordBatch, constants: Mapping[str, str | None]) -> pa.RecordBatch:
+    """Return the batch with a dictionary column of one value for each constant."""
+    if not constants:
+        return batch
+    arrays = list(batch.columns)
+    for value in constants.values():
+        codes = pa.nulls(len(batch), pa.int32()) if value is None else pa.array(np.zeros(len(batch), np.int32))
+        arrays.append(pa.DictionaryArray.from_arrays(codes, pa.array([value or ""], pa.string())))
+    return pa.RecordBatch.from_arrays(arrays, names=[*batch.schema.names, *constants])
 
 
 def chunk_ranges(

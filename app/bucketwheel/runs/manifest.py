@@ -27,13 +27,17 @@ PathPart = Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")]
 
 
 class SourceFile(Record):
-    """One Parquet file of the snapshot, as its footer describes it."""
+    """One Parquet file of the snapshot, as its footer describes it.
+
+    `partition_values` are the values of the snapshot's `partition_columns`, from the names of directories.
+    """
 
     path: str
     bytes: int
     modified: str
     row_group_rows: tuple[int, ...]
     version: str = ""
+    partition_values: tuple[str | None, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -57,7 +61,10 @@ class SourceColumn(Record):
 
 
 class DiscoverResult(Record):
-    """Result of `discover`: the snapshot to read."""
+    """Result of `discover`: the snapshot to read.
+
+    `partition_columns` are the columns that are in no file, but in the names of directories.
+    """
 
     snapshot_dt: str
     location: str
@@ -69,6 +76,7 @@ class DiscoverResult(Record):
     columns: tuple[SourceColumn, ...]
     schema_ipc: str
     warnings: tuple[str, ...] = ()
+    partition_columns: tuple[str, ...] = ()
 
     def schema(self) -> pa.Schema:  # type: ignore[override]  # deprecated in Pydantic
         """Return the Arrow schema that all files share."""

@@ -392,7 +392,7 @@ class DatasetSettings(Frozen):
         partition: Directory of a snapshot below the source; null takes `snapshot.partition`.
         files: Patterns of the names of data files; if empty, `snapshot.files` applies.
         partitions: Directories `name=value` below a snapshot whose column is not in the files: `error` refuses them,
-            `ignore` leaves the column out.
+            `columns` adds the column as text, `ignore` leaves it out.
         complete_marker: Name of a file, such as `_SUCCESS`, that marks a complete snapshot; snapshots without it are
             skipped.
     """
@@ -402,7 +402,7 @@ class DatasetSettings(Frozen):
     mapping: Location | None = None
     partition: Annotated[str, AfterValidator(check_partition)] | None = None
     files: Names = ()
-    partitions: Literal["error", "ignore"] = "error"
+    partitions: Literal["error", "columns", "ignore"] = "error"
     complete_marker: PlainName | None = None
 
 

@@ -24,6 +24,7 @@ def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:
                 tuple(range(part.first_row_group, part.first_row_group + part.row_groups)),
                 part.rows,
                 discovered.files[part.file].version,
+                tuple(zip(discovered.partition_columns, discovered.files[part.file].partition_values, strict=True)),
             )
             for part in size.slices
         ),

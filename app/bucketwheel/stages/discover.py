@@ -17,6 +17,7 @@ from bucketwheel.stages.footers import read_footers, source_columns, source_file
 from bucketwheel.stages.iceberg_checks import check_keys
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.source_files import check_partition_columns, data_files, no_data_files, patterns_of
+from bucketwheel.stages.source_partitions import PartitionColumns, partition_columns
 from bucketwheel.stages.source_schema import snapshot_schema
 
 _SHOWN = 20
@@ -52,9 +53,13 @@ class Discover:
         if services.source.partitions == "error":
             setting = f"datasets.{services.dataset}.partitions"
             check_partition_columns(location, entries, schema.names, setting)
+        outside = PartitionColumns((), ((),) * len(entries))
+        if services.source.partitions == "columns":
+            outside = partition_columns(location, entries, schema.names)
         rows = sum(footer.rows for footer in footers)
         if rows == 0:
             raise SnapshotError(f"{location}: {counted(len(footers), 'file')}, no rows; load the snapshot again")
+        whole = pa.schema([*schema, *outside.fields()]) if outside.names else schema
         keys = tuple(find_key(name, schema.names, services.dataset) for name in services.source.key)
         check_keys(services.dataset, schema, keys, services.settings)
         return DiscoverResult(
@@ -64,10 +69,11 @@ class Discover:
             bytes=sum(entry.bytes for entry in entries),
             keys=keys,
             key_types=tuple(_key_type(schema.field(key)) for key in keys),
-            files=tuple(source_file(footer) for footer in footers),
-            columns=source_columns(schema, footers),
-            schema_ipc=base64.b64encode(schema.serialize().to_pybytes()).decode(),
+            files=tuple(map(source_file, footers, outside.values)),
+            columns=(*source_columns(schema, footers), *outside.columns([footer.rows for footer in footers])),
+            schema_ipc=base64.b64encode(whole.serialize().to_pybytes()).decode(),
             warnings=(*warnings, *_case_warnings(schema.names)),
+            partition_columns=outside.names,
         )
 
 

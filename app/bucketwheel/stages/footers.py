@@ -152,7 +152,7 @@ def _is_joined(storage: Storage, entry: Entry, end: File, summary: FooterSummary
         return MAGIC * 2 in stream.read_at(rest + len(MAGIC) - first, first)
 
 
-def source_file(footer: Footer) -> SourceFile:
+def source_file(footer: Footer, partition_values: tuple[str | None, ...] = ()) -> SourceFile:
     """Return the manifest's record of the file."""
     return SourceFile(
         path=footer.entry.location,
@@ -160,6 +160,7 @@ def source_file(footer: Footer) -> SourceFile:
         modified=footer.entry.modified,
         row_group_rows=footer.summary.row_group_rows,
         version=footer.entry.version,
+        partition_values=partition_values,
     )
 
 

@@ -10,6 +10,7 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import SnapshotError
 from bucketwheel.formatting import counted, shortened
 from bucketwheel.safe_text import one_line
+from bucketwheel.stages.source_partitions import directory_values
 from bucketwheel.storage import Entry, Storage, join
 
 _SHOWN = 20
@@ -133,17 +134,17 @@ def check_partition_columns(location: str, entries: Sequence[Entry], columns: Co
     """Refuse data files in directories `name=value` whose column is not in the files, because it would be lost.
 
     Raises:
-        SnapshotError: names the column and the `setting` that leaves it out.
+        SnapshotError: names the column and the `setting` that adds it or leaves it out.
     """
     known = {column.lower() for column in columns}
     for entry in entries:
-        for part in entry.location.removeprefix(location).strip("/").split("/")[:-1]:
-            name, equals, _ = part.partition("=")
-            if equals and name and name.lower() not in known:
+        for name, value in directory_values(location, entry):
+            if name.lower() not in known:
                 raise SnapshotError(
-                    f"{location}: files lie in directories such as {part}, but have no column {name!r}, so its "
-                    f"values would be lost. Write the column into the files, or set {setting}=ignore to leave it out",
-                    accept={setting: "ignore"},
+                    f"{location}: files lie in directories such as {name}={value}, but have no column {name!r}, so "
+                    f"its values would be lost; set {setting}=columns to add the column, or {setting}=ignore to "
+                    "leave it out",
+                    accept={setting: "columns"},
                 )
 
 

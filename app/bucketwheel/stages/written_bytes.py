@@ -152,7 +152,8 @@ class _Sample:
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield each sampled column with its estimated bytes in all files."""
-        names = projected_columns(self._job)
+        elsewhere = frozenset(self._snapshot.partition_columns)
+        names = [name for name in projected_columns(self._job) if name not in elsewhere]
         chunks = self._chunks(frozenset(names))
         keys = list(dict.fromkeys(source for source, _ in self._job.keys))
         if any(not chunks[name] for name in keys):

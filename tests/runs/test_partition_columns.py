@@ -1,0 +1,85 @@
+"""Columns whose values are in the names of directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bucketwheel import api
+from bucketwheel.errors import SnapshotError
+from bucketwheel.runs.manifest import Manifest
+
+DIRECTORIES: dict[str, tuple[str | None, str]] = {
+    "region=EU/day=1": ("EU", "1"),
+    "region=US%2FEast/day=2": ("US/East", "2"),
+    "region=__HIVE_DEFAULT_PARTITION__/day=3": (None, "3"),
+}
+
+
+def write(root: Path, directory: str, first: int, names: tuple[str, ...] = ("id", "value")) -> None:
+    place = root / "in" / "snapshot_dt=2026-01-31" / directory
+    place.mkdir(parents=True)
+    numbers = range(first, first + 100)
+    columns = {"id": [f"P{number:04d}" for number in numbers], "value": [number % 7 for number in numbers]}
+    pq.write_table(pa.table({name: columns.get(name, ["x"] * 100) for name in names}), place / "part-0.parquet")
+
+
+def configuration(root: Path, **settings: object) -> api.Configuration:
+    mapping = root / "mapping.csv"
+    mapping.write_text("table,column\nplaces,region\nplaces,value\ndays,day\n")
+    dataset = {"source": str(root / "in"), "key": "id", "mapping": str(mapping), "partitions": "columns"}
+    target = {"target": str(root / "out"), "catalog.path": str(root / "c.duckdb"), "buckets.count": 3}
+    return api.load("local", None, {**target, "datasets.x": {**dataset, **settings}}, {})
+
+
+def rows(root: Path, manifest: Manifest, table: str) -> dict[str, list[object]]:
+    tables = [pq.read_table(path) for path in (root / "out" / "x" / table / manifest.run_id).glob("*.parquet")]
+    return {str(row.pop("id")): list(row.values()) for table in tables for row in table.to_pylist()}
+
+
+def test_directories_become_columns(tmp_path: Path) -> None:
+    for number, directory in enumerate(DIRECTORIES):
+        write(tmp_path, directory, number * 100)
+    config = configuration(tmp_path)
+    plan = api.plan(config, "x")
+    assert plan.discover.partition_columns == ("region", "day")
+    assert [column.null_count for column in plan.discover.columns] == [0, 0, 100, 0]
+    manifest = api.run(config, "x").manifest
+    places, days = rows(tmp_path, manifest, "places"), rows(tmp_path, manifest, "days")
+    assert len(places) == len(days) == 300
+    for number, (region, day) in enumerate(DIRECTORIES.values()):
+        for row in (number * 100, number * 100 + 99):
+            assert places[f"P{row:04d}"] == [region, row % 7]
+            assert days[f"P{row:04d}"] == [day]
+
+
+def test_column_of_files_counts_before_directory(tmp_path: Path) -> None:
+    write(tmp_path, "Region=EU/day=1", 0, ("id", "value", "region"))
+    discovered = api.plan(configuration(tmp_path), "x").discover
+    assert discovered.partition_columns == ("day",)
+    assert discovered.files[0].partition_values == ("1",)
+
+
+@pytest.mark.parametrize(
+    ("directories", "problem"),
+    [
+        (["region=EU/day=1", "region=US"], "the directories name different columns: 'region', 'day' for "),
+        (["region=EU/day=1", "unpartitioned"], "none for "),
+        (["region=EU/day=1/Region=US"], "a column appears in two of the directories"),
+        (["region=%FF/day=1"], "is not UTF-8 when decoded"),
+    ],
+)
+def test_contradicting_directories_are_refused(tmp_path: Path, directories: list[str], problem: str) -> None:
+    for number, directory in enumerate(directories):
+        write(tmp_path, directory, number * 100)
+    with pytest.raises(SnapshotError, match=problem):
+        api.plan(configuration(tmp_path), "x")
+
+
+def test_error_names_setting_that_adds_the_column(tmp_path: Path) -> None:
+    write(tmp_path, "region=EU/day=1", 0)
+    with pytest.raises(SnapshotError, match=r"set datasets\.x\.partitions=columns to add the column"):
+        api.plan(configuration(tmp_path, partitions="error"), "x")
