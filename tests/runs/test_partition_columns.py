@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel import api
+from bucketwheel.cli.summary import summary_text
+from bucketwheel.cli.text import plan_text, run_text
 from bucketwheel.errors import SnapshotError
 from bucketwheel.runs.manifest import Manifest
 
@@ -43,11 +45,17 @@ def rows(root: Path, manifest: Manifest, table: str) -> dict[str, list[object]]:
 def test_directories_become_columns(tmp_path: Path) -> None:
     for number, directory in enumerate(DIRECTORIES):
         write(tmp_path, directory, number * 100)
+    (tmp_path / "in" / "snapshot_dt=2026-01-31" / "_a").write_text("x")
+    (tmp_path / "in" / "snapshot_dt=2026-01-31" / "b").touch()
     config = configuration(tmp_path)
     plan = api.plan(config, "x")
     assert plan.discover.partition_columns == ("region", "day")
     assert [column.null_count for column in plan.discover.columns] == [0, 0, 100, 0]
-    manifest = api.run(config, "x").manifest
+    assert "ignores 2 files: 1 empty (b); 1 hidden, with names that begin with . or _ (_a)" in plan_text(plan)
+    outcome = api.run(config, "x")
+    manifest = outcome.manifest
+    assert "ignored  2 files: 1 empty (b); 1 hidden" in summary_text(config, outcome)
+    assert "ignored 2 files: 1 empty (b); 1 hidden" in run_text(manifest, True)
     places, days = rows(tmp_path, manifest, "places"), rows(tmp_path, manifest, "days")
     assert len(places) == len(days) == 300
     for number, (region, day) in enumerate(DIRECTORIES.values()):

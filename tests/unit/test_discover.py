@@ -16,8 +16,8 @@ from bucketwheel.runs.manifest import DiscoverResult
 from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings
 from bucketwheel.stages.discover import find_key
-from bucketwheel.stages.source_files import check_partition_columns, data_files
-from bucketwheel.storage import Storage
+from bucketwheel.stages.source_files import check_partition_columns, data_files, ignored_files
+from bucketwheel.storage import Entry, Storage
 from project import NARROW, WIDE, Project
 from stage_support import Pair
 
@@ -102,11 +102,19 @@ def test_discover_accepts_nested_files_and_any_suffix_case(tmp_path: Path) -> No
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"" if name == "empty.txt" else b"x")
     warnings: list[str] = []
-    result = data_files(Storage(StorageSettings()), str(tmp_path), warnings=warnings)
+    ignored: dict[str, list[Entry]] = {}
+    result = data_files(Storage(StorageSettings()), str(tmp_path), warnings=warnings, ignored=ignored)
     assert [entry.location.removeprefix(f"{tmp_path}/") for entry in result] == [
         *("a.PARQUET", "b.parquet", "deep/er/c.parq")
     ]
     assert warnings == [f"{tmp_path}: ignored 1 file: notes.txt: not named .parquet"]
+    hidden = "hidden, with names that begin with . or _"
+    assert [(part.reason, part.files, part.bytes) for part in ignored_files(ignored, ".y.parquet")] == [
+        ("checksums", 1, 1),
+        ("empty", 1, 0),
+        (hidden, 3, 3),
+        ("not named .parquet", 1, 1),
+    ]
 
 
 @pytest.mark.parametrize(

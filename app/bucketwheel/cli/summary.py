@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bucketwheel import api
 from bucketwheel.cli.terminal import paint
-from bucketwheel.cli.text import cost_lines, drift_lines
+from bucketwheel.cli.text import cost_lines, drift_lines, ignored_text
 from bucketwheel.formatting import counted, size_text
 from bucketwheel.safe_text import one_line
 
@@ -47,6 +47,8 @@ def _facts(config: api.Configuration, manifest: api.Manifest, with_time: bool) -
         yield "tables", f"{len(verified.tables):,} in {counted(files, 'file')}, {size_text(size)}"
     if isinstance(discovered, api.DiscoverResult):
         yield "rows", f"{discovered.rows:,}"
+        if with_time and (ignored := ignored_text(discovered)):
+            yield "ignored", ignored
     if with_time:
         yield "time", f"{sum(record.seconds for record in manifest.stages.values()):,.1f} s"
     left = [name for name in manifest.planned_stages if name not in manifest.stages]

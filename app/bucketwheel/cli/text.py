@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from bucketwheel.api import (
     Cost,
+    DiscoverResult,
     Drift,
     Expired,
     FirstRunItem,
@@ -67,6 +68,7 @@ def plan_text(plan: Plan) -> str:
     lines = [
         f"{one_line(plan.dataset)}, snapshot {plan.discover.snapshot_dt}: {counted(plan.discover.rows, 'row')} in "
         f"{counted(len(plan.discover.files), 'file')}, {size_text(plan.discover.bytes)}",
+        *([f"ignores {ignored}"] if (ignored := ignored_text(plan.discover)) else []),
         f"stages: {', '.join(plan.stages)}; {'; '.join(schemes)}",
         f"reads {size_text(plan.size.bytes_to_read)} in {counted(len(plan.size.slices), 'slice')}, "
         f"writes about {size_text(sum(t.bytes for part in layouts for t in part.tables))} in "
@@ -120,6 +122,9 @@ def run_text(
     results = manifest.results()
     status = status or (manifest.status if changed else "is already up to date")
     lines = [f"{one_line(manifest.dataset)}: run {manifest.run_id} {status}", *([live] if live else ())]
+    discovered = results.get("discover")
+    if isinstance(discovered, DiscoverResult) and (ignored := ignored_text(discovered)):
+        lines.append(f"ignored {ignored}")
     verified = results.get("verify")
     if isinstance(verified, VerifyResult):
         lines += ["", _verified_text(manifest, verified)]
@@ -140,6 +145,17 @@ def _verified_text(manifest: Manifest, verified: VerifyResult) -> str:
     names = {layout.id: layout.name for layout in manifest.size.layouts}
     layouts = [names.get(part.layout, part.layout) for part in verified.tables]
     return table(("layout", *header), [(name, *row) for name, row in zip(layouts, rows, strict=True)])
+
+
+def ignored_text(snapshot: DiscoverResult) -> str:
+    """Return how many files of the snapshot are not read, and why; empty if all are."""
+    if not snapshot.ignored:
+        return ""
+    parts = [
+        f"{part.files:,} {part.reason} ({', '.join(part.names)}{', …' * (part.files > len(part.names))})"
+        for part in snapshot.ignored
+    ]
+    return one_line(f"{counted(sum(part.files for part in snapshot.ignored), 'file')}: {'; '.join(parts)}")
 
 
 def stages_text(manifest: Manifest) -> str:

@@ -60,6 +60,15 @@ class SourceColumn(Record):
     null_count: int | None = None
 
 
+class IgnoredFiles(Record):
+    """Files of the snapshot that are not read for one reason, with the names of the first."""
+
+    reason: str
+    files: int
+    bytes: int
+    names: tuple[str, ...]
+
+
 class DiscoverResult(Record):
     """Result of `discover`: the snapshot to read.
 
@@ -77,6 +86,7 @@ class DiscoverResult(Record):
     schema_ipc: str
     warnings: tuple[str, ...] = ()
     partition_columns: tuple[str, ...] = ()
+    ignored: tuple[IgnoredFiles, ...] = ()
 
     def schema(self) -> pa.Schema:  # type: ignore[override]  # deprecated in Pydantic
         """Return the Arrow schema that all files share."""

@@ -16,9 +16,16 @@ from bucketwheel.safe_text import one_line
 from bucketwheel.stages.footers import read_footers, source_columns, source_file
 from bucketwheel.stages.iceberg_checks import check_keys
 from bucketwheel.stages.snapshots import choose_snapshot
-from bucketwheel.stages.source_files import check_partition_columns, data_files, no_data_files, patterns_of
+from bucketwheel.stages.source_files import (
+    check_partition_columns,
+    data_files,
+    ignored_files,
+    no_data_files,
+    patterns_of,
+)
 from bucketwheel.stages.source_partitions import PartitionColumns, partition_columns
 from bucketwheel.stages.source_schema import snapshot_schema
+from bucketwheel.storage import Entry
 
 _SHOWN = 20
 
@@ -42,9 +49,10 @@ class Discover:
             ConfigError: the key has several columns, and a layout has buckets of Iceberg.
         """
         warnings: list[str] = []
+        ignored: dict[str, list[Entry]] = {}
         snapshot_dt, location = choose_snapshot(services, warnings)
         setting = f"datasets.{services.dataset}.files"
-        entries = data_files(services.storage, location, patterns_of(services), warnings, setting)
+        entries = data_files(services.storage, location, patterns_of(services), warnings, setting, ignored)
         if not entries:
             text = "contains no Parquet files; load the snapshot again or choose another one"
             raise no_data_files(services, location, text)
@@ -74,6 +82,7 @@ class Discover:
             schema_ipc=base64.b64encode(whole.serialize().to_pybytes()).decode(),
             warnings=(*warnings, *_case_warnings(schema.names)),
             partition_columns=outside.names,
+            ignored=ignored_files(ignored, services.source.complete_marker),
         )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 
 from bucketwheel.contracts import Services
 from bucketwheel.errors import SnapshotError
 from bucketwheel.formatting import counted, shortened
+from bucketwheel.runs.manifest import IgnoredFiles
 from bucketwheel.safe_text import one_line
 from bucketwheel.stages.source_partitions import directory_values
 from bucketwheel.storage import Entry, Storage, join
 
 _SHOWN = 20
+_EXAMPLES = 5
 # Files to look into; each costs a request on S3.
 _LOOKED_INTO = 100
 _PARQUET = (".parquet", ".parq")
@@ -49,6 +51,7 @@ def data_files(
     patterns: Sequence[str] = (),
     warnings: list[str] | None = None,
     setting: str = "datasets.NAME.files",
+    ignored: dict[str, list[Entry]] | None = None,
 ) -> list[Entry]:
     """Return the data files below a snapshot, sorted; hidden and marker files do not count.
 
@@ -60,16 +63,21 @@ def data_files(
         patterns: from `patterns_of`.
         warnings: gets the names of other files, and the `setting` to change if they are Parquet files.
         setting: name of the setting of the patterns.
+        ignored: gets the other files by the reason why they do not count.
 
     Raises:
         SnapshotError: the snapshot is a table of Delta, Iceberg or Hudi, some of its files are Parquet by their
             content only, or an entry is neither a file nor a directory; reading the others would lose rows.
     """
     files, others = [], []
+    ignored = {} if ignored is None else ignored
+    unnamed = f"not of the form {', '.join(patterns)}" if patterns else "not named .parquet"
     for entry in storage.list(location, recursive=True):
         below = entry.location.removeprefix(location).strip("/").split("/")
         _refuse_format(location, below)
         if any(_is_hidden(part) for part in below):
+            if not entry.is_directory:
+                ignored.setdefault("hidden, with names that begin with . or _", []).append(entry)
             continue
         check_readable(entry)
         if entry.is_directory:
@@ -78,8 +86,10 @@ def data_files(
             files.append(entry)
         elif entry.bytes and not entry.name.endswith(".crc"):
             others.append(entry)
+            ignored.setdefault(unnamed, []).append(entry)
+        else:
+            ignored.setdefault("checksums" if entry.bytes else "empty", []).append(entry)
     if others and warnings is not None:
-        expected = f"not of the form {', '.join(patterns)}" if patterns else "not named .parquet"
         hidden = [] if patterns or not files else _parquet_inside(storage, others)
         if hidden:
             raise SnapshotError(
@@ -88,8 +98,25 @@ def data_files(
                 "to read",
                 accept={setting: EVERY_FILE},
             )
-        warnings.append(f"{location}: ignored {counted(len(others), 'file')}: {_names(others)}: {expected}")
+        warnings.append(f"{location}: ignored {counted(len(others), 'file')}: {_names(others)}: {unnamed}")
     return files
+
+
+def ignored_files(ignored: Mapping[str, Sequence[Entry]], marker: str | None) -> tuple[IgnoredFiles, ...]:
+    """Return the manifest's record of ignored files; the `marker` of complete snapshots is none of them."""
+    others = {
+        reason: [entry for entry in entries if entry.name != marker] for reason, entries in ignored.items()
+    }
+    return tuple(
+        IgnoredFiles(
+            reason=reason,
+            files=len(entries),
+            bytes=sum(entry.bytes for entry in entries),
+            names=tuple(entry.name for entry in entries[:_EXAMPLES]),
+        )
+        for reason, entries in sorted(others.items())
+        if entries
+    )
 
 
 def check_readable(entry: Entry) -> None:
