@@ -204,6 +204,10 @@ def test_process_keeps_no_file_of_its_parent_open(tmp_path: Path, monkeypatch: p
     assert len(str(error.value).splitlines()[1].partition(": ")[2].split()) == 6
 
 
+def fail_to_list(path: str) -> list[str]:
+    raise FileNotFoundError(path)
+
+
 def test_error_names_fix_if_no_process_can_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(9):
         write(tmp_path / f"{number}.parquet", rows=1)
@@ -216,7 +220,21 @@ def test_error_names_fix_if_no_process_can_start(tmp_path: Path, monkeypatch: py
         footers(tmp_path)
 
 
-def test_large_footer_is_read_whole(tmp_path: Path) -> None:
+def test_failure_of_the_process_blames_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet")
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("not of this file")
+
+    monkeypatch.setattr(footer_process, "_serve", fails)
+    with pytest.raises(EngineError, match="the process that parses footers failed: RuntimeError: not of this file"):
+        footers(tmp_path)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_large_footer_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
+    if not listed:
+        monkeypatch.setattr(os, "listdir", fail_to_list)
     pq.write_table(pa.table({f"column_{number}": [1] for number in range(800)}), tmp_path / "a.parquet")
     (footer,) = footers(tmp_path)
     assert len(split_footer((tmp_path / "a.parquet").read_bytes())[1]) > 2**16

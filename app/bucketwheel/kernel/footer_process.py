@@ -33,6 +33,8 @@ _BYTES_PER_PROCESS = 2**21
 # A footer of 100 MB takes about 3 seconds.
 _TIMEOUT_SECONDS = 120.0
 _SHOWN = 300
+# Numbers of files to close if the system does not list those that are open.
+_FILES = 4096
 File = tuple[bytes, int]
 
 
@@ -173,7 +175,10 @@ class _ParserProcess:
         if what := re.search(r"what\(\): *(.+)", printed):
             return reason(ValueError(what[1][:_SHOWN]))
         code = os.waitstatus_to_exitcode(status)
-        return f"reading its footer ends the process with {signal.Signals(-code).name if code < 0 else code}"
+        if code >= 0:
+            # The parser turns every exception into an answer, so no file is to blame.
+            raise EngineError(f"the process that parses footers failed: {printed[-_SHOWN:].strip() or code}")
+        return f"reading its footer ends the process with {signal.Signals(-code).name}"
 
 
 def _memory_file() -> IO[bytes]:
@@ -204,16 +209,22 @@ def _become(work: Callable[[], None], kept: Collection[int], printed: IO[bytes])
         # Other allocators may have been locked by a thread during the fork.
         pa.set_memory_pool(pa.system_memory_pool())
         work()
+    except BaseException as error:  # noqa: BLE001 nothing may leave the forked process
+        os.write(2, f"{type(error).__name__}: {error}".encode(errors="backslashreplace"))
     finally:
-        os._exit(0)
+        os._exit(1)
 
 
 def _close_others(kept: Collection[int]) -> None:
     """Close the files of the parent: its locks, and its pipes to other processes, must end with it."""
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208
-        if int(name) not in kept:
+    try:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]  # noqa: PTH208
+    except OSError:
+        numbers = list(range(_FILES))
+    for number in numbers:
+        if number not in kept:
             with contextlib.suppress(OSError):
-                os.close(int(name))
+                os.close(number)
 
 
 def _serve(requests: int, answers: int) -> None:

@@ -129,7 +129,7 @@ def reason(error: Exception) -> str:
         return f"a name in it is not UTF-8: {error.object!r}"
     text = str(error).partition("\n")[0]
     if re.search("encrypted|decrypt", text, re.IGNORECASE):
-        return f"the file is encrypted, and Bucketwheel cannot decrypt it: {text}"
+        return f"the file is encrypted, and Bucketwheel cannot decrypt it; write it without encryption: {text}"
     return text or type(error).__name__
 
 

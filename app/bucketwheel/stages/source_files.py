@@ -104,9 +104,7 @@ def data_files(
 
 def ignored_files(ignored: Mapping[str, Sequence[Entry]], marker: str | None) -> tuple[IgnoredFiles, ...]:
     """Return the manifest's record of ignored files; the `marker` of complete snapshots is none of them."""
-    others = {
-        reason: [entry for entry in entries if entry.name != marker] for reason, entries in ignored.items()
-    }
+    others = {reason: [entry for entry in entries if entry.name != marker] for reason, entries in ignored.items()}
     return tuple(
         IgnoredFiles(
             reason=reason,
