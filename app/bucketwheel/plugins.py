@@ -19,7 +19,7 @@ from bucketwheel.catalogs.routed import routed
 from bucketwheel.contracts import Catalog, Engine, SqlExecutor, Stage
 from bucketwheel.errors import ConfigError, MissingDependencyError, SelectionError, did_you_mean
 from bucketwheel.settings import PROMOTE, STAGES, Settings
-from bucketwheel.settings.layouts import catalog_kinds
+from bucketwheel.settings.layouts import catalog_kinds, resolved_layouts
 from bucketwheel.settings.loading import plugin_settings
 from bucketwheel.system import system
 
@@ -103,12 +103,12 @@ def _catalog_class(kind: str) -> type[Catalog]:
 
 
 def check_copies(settings: Settings) -> None:
-    """Check that the SQL executor that the settings choose can read the tables of the catalog.
+    """Check that the SQL executor that the settings choose can copy the tables of the first layout.
 
     It ignores backends that are unknown or not installed; `check` reports them.
 
     Raises:
-        ConfigError: the executor cannot read them.
+        ConfigError: the executor cannot read or copy them.
     """
     method, kind = settings.ctas.method, settings.catalog.kind
     if method == PROMOTE:
@@ -120,6 +120,12 @@ def check_copies(settings: Settings) -> None:
         raise ConfigError(
             f"ctas.method is {method}, but catalog.kind is {kind}; {method.capitalize()} copies only tables of "
             f"{tables}: set catalog.kind={catalogs[0]}"
+        )
+    first, hashes = resolved_layouts(settings)[0], getattr(copier, "hashes", None)
+    if hashes and first.hash not in hashes and (first.bucketed or first.hash == "iceberg"):
+        raise ConfigError(
+            f"ctas.method is {method}, which copies the first layout and buckets by {' or '.join(hashes)}, but "
+            f"{first.setting('hash')} is {first.hash}; set ctas.method=promote"
         )
     source: type[Catalog] | None = _load_if_installed("catalogs", kind)
     if source is not None and not getattr(source, "shared", True):

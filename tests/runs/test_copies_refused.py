@@ -43,7 +43,7 @@ def test_plan_refuses_more_buckets_than_athena_writes(copying: Copying, count: i
 
 def test_unsupported_bucket_hash_is_refused(copying: Copying) -> None:
     error = failed(copying, ConfigError, buckets__hash="spark")
-    assert "which buckets by hive_v1 or hive_v2, but buckets.hash is spark" in str(error)
+    assert "buckets by hive_v1 or hive_v2, but buckets.hash is spark" in str(error)
 
 
 def test_executor_check_fails_before_bucketing(copying: Copying, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +86,13 @@ def test_executor_without_access_to_catalog_is_refused(copying: Copying, kind: s
     assert copying.manifests() == []
     settings = copying.settings(catalog__kind=kind, ctas__method=method)
     with pytest.raises(ConfigError, match=text):
+        plan(settings, RunRequest(DATASET))
+
+
+@pytest.mark.parametrize("scheme", ["spark", "iceberg"])
+def test_copy_of_buckets_that_no_engine_writes_is_refused_by_plan(copying: Copying, scheme: str) -> None:
+    settings = copying.settings(catalog__kind="glue", ctas__method="athena", buckets__hash=scheme)
+    with pytest.raises(ConfigError, match=rf"buckets by hive_v1, but buckets.hash is {scheme}; set ctas.method"):
         plan(settings, RunRequest(DATASET))
 
 

@@ -18,6 +18,7 @@ from bucketwheel.contracts import CatalogTable, DataFile
 from bucketwheel.errors import ConfigError, QualityError, SchemaError, StorageError
 from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.iceberg_types import field_ids
+from bucketwheel.pipeline.reverify import verify
 from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.stages.bucket_job import bucket_job
@@ -145,6 +146,18 @@ def test_records_do_not_depend_on_other_layouts(case: Case, tmp_path: Path) -> N
     store = case.store()
     _, both = store.data_files(DATASET, manifest_of(case).run_id, "ice")
     assert alone.store().data_files(DATASET, manifest_of(alone).run_id, "")[1] == both
+
+
+def test_verify_of_a_finished_run_writes_no_records(case: Case) -> None:
+    run_id = manifest_of(case).run_id
+    path = Path(case.store().data_files(DATASET, run_id, "ice")[0])
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        verify(case.settings(), run_id)
+        assert not path.exists()
+    finally:
+        path.write_bytes(content)
 
 
 def test_null_keys_of_the_footers_are_refused_before_any_work(tmp_path: Path) -> None:

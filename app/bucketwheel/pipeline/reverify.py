@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bucketwheel import plugins
 from bucketwheel.contracts import Progress, Report
 from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.runs.manifest import VerifyResult
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
+from bucketwheel.stages.verify import Verify
 
 
 def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> VerifyResult:
@@ -25,7 +25,7 @@ def verify(settings: Settings, run_id: str, report: Report = lambda _: None) -> 
     services = make_services(settings, RunRequest(manifest.dataset), report, runs)
     rows, started = manifest.bucket.rows, services.clock.now()
     report(Progress(manifest.dataset, "verify", "started", total_rows=rows))
-    result = VerifyResult.model_validate(plugins.stage("verify").run(manifest, services).model_dump())
+    result = Verify(keep_records=False).run(manifest, services)
     for warning in result.warnings:
         report(Progress(manifest.dataset, "verify", "warning", message=warning))
     seconds = (services.clock.now() - started).total_seconds()

@@ -30,10 +30,17 @@ _SHOWN = 5
 
 
 class Verify:
-    """Checks that the files match the source and that the keys meet the quality limits."""
+    """Checks that the files match the source and that the keys meet the quality limits.
+
+    Args:
+        keep_records: keep the records of the files of Iceberg layouts, for publishing and for a later rollback.
+    """
 
     name = "verify"
     requires = ("discover", "split", "size", "bucket")
+
+    def __init__(self, keep_records: bool = True) -> None:
+        self._keep_records = keep_records
 
     def run(self, manifest: Manifest, services: Services) -> VerifyResult:
         """See `contracts.Stage.run`.
@@ -68,7 +75,8 @@ class Verify:
             *null_key_refusals(nulls, services.settings),
         ]
         services.storage.flush(services.settings.target)
-        _save_data_files(manifest, services, read)
+        if self._keep_records:
+            _save_data_files(manifest, services, read)
         measured = _measured(manifest, services, [found for found in findings if isinstance(found, Refusal)])
         texts = [found for found in findings if isinstance(found, str)]
         return VerifyResult(
@@ -105,7 +113,7 @@ class _Read:
 
 
 def _save_data_files(manifest: Manifest, services: Services, read: Mapping[str, _Read]) -> None:
-    """Keep the records of the files of Iceberg layouts, for publishing and for a later rollback."""
+    """Keep the records of the files of Iceberg layouts."""
     for layout in manifest.size.layouts:
         if layout.hash == "iceberg":
             content = encode(unpack(read[layout.id].data_files))
