@@ -15,7 +15,7 @@ from bucketwheel.cli.live_text import tables_document, tables_text
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ForeignTableError
 from bucketwheel.monitoring.run_metrics import metric_values
-from bucketwheel.pipeline.expire import expire
+from bucketwheel.pipeline.expire import expirable, expire
 from bucketwheel.pipeline.live import tables
 from bucketwheel.pipeline.rebuild import rebuild
 from bucketwheel.pipeline.rollback import previous_run, rollback
@@ -93,6 +93,10 @@ def _gone() -> list[str]:
 
 def newest(case: Case) -> str:
     return case.store().all_run_ids(DATASET)[-1]
+
+
+def has_files(case: Case, run_id: str) -> bool:
+    return any(case.target.glob(f"{DATASET}/*/{run_id}/*"))
 
 
 def test_all_layouts_are_published_together(layouts: Layouts) -> None:
@@ -341,3 +345,48 @@ def test_views_of_duckdb_and_iceberg_tables_follow_the_same_runs(tmp_path: Path)
     assert shown() == dict.fromkeys(names, march)
     directories = {path.name for path in (case.target / DATASET / "ice.people_1").iterdir()}
     assert directories == {"metadata", march}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Case:
+    """A case that published January and February in DuckDB and in an Iceberg catalog."""
+    case = Case(tmp_path, tables=1, rows=60, changes={"layouts": [HIVE, ICEBERG]})
+    for month in (JANUARY, FEBRUARY):
+        case.snapshot(month)
+        case.run()
+    return case
+
+
+@pytest.mark.parametrize("lost", ["iceberg.db", "catalog.duckdb"])
+def test_expire_refuses_if_one_of_two_configured_catalogs_is_missing(mixed: Case, lost: str) -> None:
+    january, february = mixed.store().all_run_ids(DATASET)
+    (path,) = mixed.root.rglob(lost)
+    path.rename(path.with_suffix(".moved"))
+    for command in (expire, expirable):
+        with pytest.raises(CatalogError, match=rf"run {february} was published in .*{lost} does not exist") as caught:
+            command(mixed.settings(), 1)
+    assert has_files(mixed, january)
+    catalog_id = str(caught.value).rpartition(" --forget-catalog ")[2]
+    planned = expirable(mixed.settings(), 1, forget_catalogs=[catalog_id])
+    assert [run.run_id for run in planned] == [january]
+    rebuild(mixed.settings())
+    assert [run.run_id for run in expire(mixed.settings(), 1)] == [january]
+
+
+def test_expire_refuses_if_a_configured_catalog_shows_no_run(layouts: Layouts) -> None:
+    january, february = newest(layouts), layouts.run().manifest.run_id
+    for table in layouts.iceberg.tables():
+        layouts.iceberg.remove(table)
+    with pytest.raises(CatalogError, match=rf"run {february} was published in catalog iceberg.* has no table of any"):
+        expire(layouts.settings(), 1)
+    assert has_files(layouts, january)
+
+
+def test_expire_ignores_catalogs_in_which_no_table_was_published(tmp_path: Path) -> None:
+    # DuckDB stays configured, but an Iceberg layout has no staged tables.
+    case = Case(tmp_path, tables=1, rows=60, changes={"layouts": [ICEBERG]})
+    for month in (JANUARY, FEBRUARY):
+        case.snapshot(month)
+        case.run()
+    january = case.store().all_run_ids(DATASET)[0]
+    assert [run.run_id for run in expire(case.settings(), 1)] == [january]

@@ -19,6 +19,7 @@ from bucketwheel.executors.copy_store import (
 )
 from bucketwheel.formatting import counted
 from bucketwheel.pipeline.live import unconfigured_texts
+from bucketwheel.pipeline.lost_catalogs import check_catalogs
 from bucketwheel.pipeline.other_catalogs import OtherCatalogs
 from bucketwheel.pipeline.select_run import PUBLISHING
 from bucketwheel.pipeline.services import RunRequest, maintained, make_services
@@ -72,8 +73,8 @@ def expire(
     Raises:
         SelectionError: `keep` is less than 1, or no run was published in a catalog of `forget_catalogs`.
         LeaseError: another run holds the dataset.
-        CatalogError: the catalog has none of the published tables, or another catalog in which a run to delete was
-            published cannot be read; nothing is deleted.
+        CatalogError: a configured catalog has none of the tables that were published in it, or another catalog in
+            which a run to delete was published cannot be read; nothing is deleted.
     """
     _check_keep(keep)
     selected = datasets or configured_datasets(settings, report)
@@ -183,6 +184,7 @@ def _expirable(services: Services, keep: int, others: OtherCatalogs) -> dict[str
             "was deleted. Check catalog.path and catalog.database, or rebuild the catalog: "
             f"bucketwheel catalog rebuild {dataset}"
         )
+    check_catalogs(services, manifests, others.forgotten)
     run_ids = [run_id for run_id in with_manifest if run_id not in deleting]
     unreadable = {*run_ids} - {manifest.run_id for manifest in manifests}
     last = {*_last_of_tables(services, tables, manifests, withdrawn)}

@@ -25,7 +25,7 @@ class OtherCatalogs:
 
     def __init__(self, services: Services, forgotten: Collection[str] = ()) -> None:
         self._services = services
-        self._forgotten = forgotten
+        self.forgotten = forgotten
         self._all: list[CatalogRecord] | None = None
         self._tables: dict[str, Sequence[CatalogTable] | BucketwheelError] = {}
 
@@ -38,7 +38,7 @@ class OtherCatalogs:
         own, runs, dataset = configured_catalogs(self._services), self._services.runs, self._services.dataset
         records = publications(runs, dataset, run_id) if runs.has_manifest(dataset, run_id) else self._of_all()
         others = [record for record in records if not any(map(record.matches, own))]
-        return [record for record in others if record.id not in self._forgotten]
+        return [record for record in others if record.id not in self.forgotten]
 
     def _of_all(self) -> list[CatalogRecord]:
         if self._all is None:
