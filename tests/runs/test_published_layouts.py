@@ -390,3 +390,35 @@ def test_expire_ignores_catalogs_in_which_no_table_was_published(tmp_path: Path)
         case.run()
     january = case.store().all_run_ids(DATASET)[0]
     assert [run.run_id for run in expire(case.settings(), 1)] == [january]
+
+
+@pytest.mark.parametrize("damage", ["catalog", "table", "metadata"])
+def test_tables_name_the_tables_of_a_layout_that_are_gone(mixed: Case, damage: str) -> None:
+    february = mixed.store().all_run_ids(DATASET)[-1]
+    if damage == "catalog":
+        next(mixed.root.rglob("iceberg.db")).unlink()
+    elif damage == "metadata":
+        for path in mixed.target.glob(f"{DATASET}/ice.people_1/metadata/*.metadata.json"):
+            path.unlink()
+    else:
+        iceberg = plugins.catalog_of_kind(mixed.settings(), "iceberg")
+        (table,) = iceberg.tables()
+        iceberg.remove(table)
+    (live,) = tables(mixed.settings(), DATASET)
+    (problem,) = live.problems
+    what, _, fix = problem.partition("; ")
+    text = f"people: 1 table of layout 'ice' that run {february} published is not in the catalog: ice_people_1"
+    assert what == text
+    # A table whose metadata is gone keeps its name.
+    adopt = damage == "metadata"
+    options = " --yes --set catalog.adopt=true" if adopt else ""
+    assert fix.endswith(f"bucketwheel catalog rebuild people{options}")
+    rebuild(mixed.settings(catalog__adopt=adopt), replace=adopt)
+    (live,) = tables(mixed.settings(), DATASET)
+    assert live.problems == ()
+
+
+def test_tables_of_a_layout_whose_prefix_changed_are_not_gone(layouts: Layouts) -> None:
+    layouts.changes["layouts"] = [HIVE | {"prefix": "now_"}, SPARK]
+    (live,) = tables(layouts.settings(), DATASET)
+    assert live.problems == ()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bucketwheel import plugins
-from bucketwheel.catalogs.definitions import DATASET
+from bucketwheel.catalogs.definitions import DATASET, published_layouts
 from bucketwheel.catalogs.live import (
     LiveDataset,
     LiveTable,
@@ -18,9 +18,12 @@ from bucketwheel.catalogs.live import (
 )
 from bucketwheel.catalogs.live_record import with_times
 from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts.catalog import same_location
 from bucketwheel.errors import SelectionError, did_you_mean
 from bucketwheel.formatting import counted, listed
 from bucketwheel.pipeline.settle import publications
+from bucketwheel.runs.manifest import Manifest, PublishResult
+from bucketwheel.runs.run_id import started_at
 from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
 
@@ -77,7 +80,7 @@ def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[C
     warnings: list[str] = []
     live = live_dataset(shown, dataset, runs, settings, unreadable=warnings.append)
     live = check_live_files(with_times(live, runs), runs.storage)
-    problems = _missing_files(live)
+    problems = [*_missing_tables(live, runs, settings, shown), *_missing_files(live)]
     if not live.tables:
         manifests = runs.newest_first(dataset, unreadable=warnings.append)
         published = next((manifest.run_id for manifest in manifests if was_published(manifest)), None)
@@ -117,3 +120,63 @@ def _missing_files(live: LiveDataset) -> list[str]:
         f"bucketwheel run {live.dataset} --snapshot-dt {tables[0].snapshot_dt}"
         for location, tables in damaged.items()
     ]
+
+
+def _missing_tables(
+    live: LiveDataset, runs: RunStore, settings: Settings, catalog: Sequence[CatalogTable]
+) -> list[str]:
+    """Return one message per run and configured layout whose published tables are not in the catalog."""
+    others = {table.name.lower() for table in catalog if table.run_id is None}
+    shown = {table.name.lower() for table in live.tables}
+    configured = {layout.name for layout in live.layouts}
+    manifests = [live.manifests[each] for each in {table.run_id for table in live.current} if each in live.manifests]
+    texts: list[str] = []
+    for manifest in sorted(manifests, key=lambda each: started_at(each.run_id), reverse=True):
+        later = [each for each in live.manifests.values() if started_at(each.run_id) > started_at(manifest.run_id)]
+        dropped = [_written(each) for each in later if not each.tables_filter]
+        stage = "ctas" if "ctas" in manifest.stages and manifest.ctas.tables else "register"
+        for layout, prefix in published_layouts(manifest, settings, stage):
+            if layout.name not in configured:
+                continue
+            missing = []
+            for table in manifest.split.tables:
+                name = f"{prefix}{table.name}"
+                location = runs.data_directory(live.dataset, table.name, manifest.run_id, layout.id)
+                names = {name.lower(), _published_name(manifest, stage, location)}
+                if shown.isdisjoint(names) and all(table.name.lower() in written for written in dropped):
+                    missing.append(name)
+            shown.update(name.lower() for name in missing)
+            if missing:
+                texts.append(_missing_text(live.dataset, manifest.run_id, layout.name, missing, others))
+    return texts
+
+
+def _missing_text(dataset: str, run_id: str, layout: str, missing: Sequence[str], others: Collection[str]) -> str:
+    """Return that published tables are missing, and the command that makes them again; `others` are in the way."""
+    one = len(missing) == 1
+    text = (
+        f"{dataset}: {counted(len(missing), 'table')}{f' of layout {layout!r}' if layout else ''} that run {run_id} "
+        f"published {'is' if one else 'are'} not in the catalog: {listed(missing, _LISTED)}"
+    )
+    command = f"bucketwheel catalog rebuild {dataset}"
+    if taken := [name for name in missing if name.lower() in others]:
+        return (
+            f"{text}; a table whose metadata is damaged, or that Bucketwheel did not create, has the name "
+            f"{listed(taken, _LISTED)}: rename it, or replace it with: "
+            f"{command} --yes --set catalog.adopt=true"
+        )
+    return f"{text}; to make {'it' if one else 'them'} again: {command}"
+
+
+def _written(manifest: Manifest) -> set[str]:
+    """Return the lower-case names of the tables that a run wrote."""
+    return {table.name.lower() for table in manifest.split.tables}
+
+
+def _published_name(manifest: Manifest, stage: str, location: str) -> str:
+    """Return the lower-case name that a table got when its run was published; empty if not known.
+
+    The prefix may have changed since.
+    """
+    tables = manifest.result(stage, PublishResult).tables
+    return next((table.name.lower() for table in tables if same_location(table.location, location)), "")
