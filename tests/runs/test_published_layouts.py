@@ -12,6 +12,7 @@ import pytest
 from bucketwheel import plugins
 from bucketwheel.catalogs.journal import Journal
 from bucketwheel.cli.live_text import tables_document, tables_text
+from bucketwheel.cli.summary import published_part
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, ForeignTableError
 from bucketwheel.monitoring.run_metrics import metric_values
@@ -422,3 +423,22 @@ def test_tables_of_a_layout_whose_prefix_changed_are_not_gone(layouts: Layouts) 
     layouts.changes["layouts"] = [HIVE | {"prefix": "now_"}, SPARK]
     (live,) = tables(layouts.settings(), DATASET)
     assert live.problems == ()
+
+
+def test_rollback_before_the_hash_of_a_layout_changed_says_why(layouts: Layouts) -> None:
+    january = newest(layouts)
+    layouts.changes["layouts"] = [HIVE, {**ICEBERG, "hash": "spark"}]
+    february = layouts.run().manifest.run_id
+    events, report = reports()
+    result = rollback(layouts.settings(), january, report)
+    text = warnings_in(events)
+    counted = published_part(layouts.store().find(january), result).verify.tables
+    # The layout of Spark is published although it was removed.
+    assert sorted(table.layout for table in counted) == ["", "", "spark", "spark"]
+    assert (
+        f"layout 'ice' of run {january} was not published again, because its hash is iceberg and the configuration "
+        f"has no catalog for it (the hash is spark now), so 2 tables of that layout still show {february}: "
+        "ice_people_1, ice_people_2; to show"
+    ) in text
+    assert "has no layout" not in text
+    assert "layouts of run" not in text

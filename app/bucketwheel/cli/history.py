@@ -145,7 +145,7 @@ def rollback(
     if output == "json":
         print_json(result.model_dump())
         return
-    echo(rollback_text(config, manifest))
+    echo(rollback_text(config, manifest, result))
     if verbose:
         echo("\n".join(one_line(f"published {table.name} -> {table.location}") for table in result.tables))
 

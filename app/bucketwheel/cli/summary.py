@@ -25,9 +25,28 @@ def summary_text(config: api.Configuration, outcome: api.RunOutcome, with_cost: 
     return "\n".join([*lines, *([] if cost is None else cost_lines(cost, "at most"))])
 
 
-def rollback_text(config: api.Configuration, manifest: api.Manifest) -> str:
+def rollback_text(config: api.Configuration, manifest: api.Manifest, result: api.PublishResult) -> str:
     """Return the summary of a rollback: the run whose tables are live again."""
-    return "\n".join(_lines(config, manifest, f"is {paint('live', 'good')} again", with_time=False))
+    shown = published_part(manifest, result)
+    return "\n".join(_lines(config, shown, f"is {paint('live', 'good')} again", with_time=False))
+
+
+def published_part(manifest: api.Manifest, result: api.PublishResult) -> api.Manifest:
+    """Return the manifest with only those verified tables that a rollback published."""
+    verified = manifest.results().get("verify")
+    if not isinstance(verified, api.VerifyResult):
+        return manifest
+    copied = any(each.copies for each in manifest.results().values() if isinstance(each, api.PublishResult))
+    ends = {tuple(table.location.rstrip("/").rsplit("/", 2)[1:]) for table in result.tables}
+    shown = [
+        table
+        for table in verified.tables
+        if (".".join(filter(None, [table.layout, table.name])), manifest.run_id) in ends
+        or (copied and not table.layout)
+    ]
+    verified = verified.model_copy(update={"tables": tuple(shown)})
+    record = manifest.stages["verify"].model_copy(update={"result": verified.model_dump(mode="json")})
+    return manifest.with_stage("verify", record)
 
 
 def _lines(config: api.Configuration, manifest: api.Manifest, state: str, with_time: bool) -> list[str]:

@@ -184,13 +184,23 @@ def _left_texts(manifest: Manifest, live: LiveDataset, settings: Settings, final
     texts, run_id = [], manifest.run_id
     shown = published_layouts(manifest, settings, "ctas") if final else []
     prefixes = {prefix.lower() for _, prefix in shown}
+    hashes = {layout.name: layout.hash for layout in manifest.size.layouts} if final else {}
+    explained: set[str] = set()
     for layout in live.layouts if final else ():
         names = {f"{layout.prefix}{table.name}".lower() for table in manifest.split.tables}
         own = [table for table in left if table.kind == "final" and table.name.lower() in names]
         if own and layout.prefix.lower() not in prefixes:
             left = [table for table in left if table not in own]
+            explained.add(layout.name)
+            why = f"run {run_id} has no layout {layout.name!r}"
+            if layout.name in hashes:
+                why = (
+                    f"layout {layout.name!r} of run {run_id} was not published again, because its hash is "
+                    f"{hashes[layout.name]} and the configuration has no catalog for it (the hash is {layout.hash} "
+                    "now)"
+                )
             texts.append(
-                f"run {run_id} has no layout {layout.name!r}, so {counted(len(own), 'table')} of that layout still "
+                f"{why}, so {counted(len(own), 'table')} of that layout still "
                 f"{'shows' if len(own) == 1 else 'show'} {listed(sorted({table.run_id for table in own}), _LISTED)}: "
                 f"{listed([table.name for table in own], _LISTED)}; to show snapshot {manifest.snapshot_dt} in all "
                 f"layouts: bucketwheel run {manifest.dataset} --snapshot-dt {manifest.snapshot_dt}"
@@ -202,6 +212,7 @@ def _left_texts(manifest: Manifest, live: LiveDataset, settings: Settings, final
         )
     known = {layout.id for layout, _ in shown}
     unpublished = [layout.name for layout in manifest.size.layouts if final and layout.id not in known]
+    unpublished = [name for name in unpublished if name not in explained]
     if unpublished:
         texts.append(
             f"layouts of run {run_id} that were not published again, because the configuration has no catalog or no "
