@@ -18,6 +18,7 @@ from .iceberg_disk import IcebergDisk
 from .lake import Lake
 from .maven import NotInstalledError
 from .people_tables import WIDE, PeopleTables
+from .rest_server import rest_process
 from .trino_install import java, trino_home
 from .trino_server import trino_process
 
@@ -102,3 +103,13 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> IcebergDisk:
     tables = IcebergDisk(tmp_path_factory.mktemp("iceberg"))
     tables.publish_all()
     return tables
+
+
+@pytest.fixture(scope="session")
+def rest(tmp_path_factory: pytest.TempPathFactory, cannot: Callable[[str], NoReturn]) -> Iterator[str]:
+    """The address of Iceberg's REST catalog; each test uses its own namespace."""
+    try:
+        with rest_process(tmp_path_factory.mktemp("rest")) as address:
+            yield address
+    except NotInstalledError as missing:
+        cannot(str(missing))

@@ -19,6 +19,7 @@ _ICEBERG = "1.12.0"
 _SQLITE = "org.xerial:sqlite-jdbc:3.50.3.0"
 _RUNTIME = {"3.5": "iceberg-spark-runtime-3.5_2.12", "4.1": "iceberg-spark-runtime-4.1_2.13"}
 _PYTHON = {"3.5": Path(sys.executable), "4.1": ROOT / ".venv-readers" / "bin" / "python"}
+REST = "rest"
 VERSIONS = tuple(_RUNTIME)
 _TESTS = ROOT / "tests"
 _SECONDS = 540
@@ -46,6 +47,7 @@ def ask(
     database: Path,
     queries: Mapping[str, Mapping[str, Any]],
     tables: Sequence[Mapping[str, Any]] = (),
+    rest: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Return rows, plan and number of files for each query.
 
@@ -55,6 +57,7 @@ def ask(
         database: SQLite file of the catalog.
         queries: each made by `query`.
         tables: definitions for the Hive metastore, in the form of Glue's `TableInput`.
+        rest: address of a REST catalog, which is then the catalog `REST` of Spark.
 
     Raises:
         NotInstalledError: a program is missing and cannot be installed.
@@ -72,6 +75,9 @@ def ask(
         f"{catalog}.warehouse": str(database.parent),
         f"{catalog}.jdbc.schema-version": "V1",
     }
+    if rest:
+        rest_catalog = f"spark.sql.catalog.{REST}"
+        settings |= {rest_catalog: settings[catalog], f"{rest_catalog}.type": "rest", f"{rest_catalog}.uri": rest}
     questions, answers = work / "questions", work / "answers"
     questions.write_text(json.dumps({"tables": tables, "queries": queries, "settings": settings}))
     process = subprocess.run(

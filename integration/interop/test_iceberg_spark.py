@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from runs_support import DATASET, FEBRUARY, JANUARY, Case
 from spark_values import as_spark_has_it
 
 from . import key_tables
@@ -27,11 +28,12 @@ from .iceberg_disk import (
     spark_types,
 )
 from .maven import NotInstalledError
-from .spark_reader import BY_BUCKET, COMPATIBLE, ONE_SIDED, VERSIONS, ask, query
+from .spark_reader import BY_BUCKET, COMPATIBLE, ONE_SIDED, REST, VERSIONS, ask, query
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 Answers = dict[str, dict[str, Any]]
+REST_NAMESPACE, REST_ROWS = "lake_in_rest", 40
 MANY = {"spark.sql.shuffle.partitions": "200"}
 
 
@@ -85,6 +87,10 @@ def queries(version: str) -> dict[str, dict[str, Any]]:
     for kind in KINDS:
         computed = f"{CATALOG}.system.bucket({BUCKETS}, {key_tables.KEY})"
         found[f"buckets by {kind}"] = query(f"SELECT _partition, {computed}, number FROM {other(f'by_{kind}')}")
+    in_rest = f"{REST}.{REST_NAMESPACE}.bucketed_{DATASET}_1"
+    columns = f"{DATASET}_1_mark, {DATASET}_1_value"
+    found["rest"] = query(f"SELECT {columns} FROM {in_rest}")
+    found["rest by tag"] = query(f"SELECT {columns} FROM {in_rest} VERSION AS OF '{JANUARY}'")
     return found
 
 
@@ -94,8 +100,26 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
+def published_in_rest(rest: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Publish two months in a REST catalog, and return its address."""
+    changes = {
+        "buckets__hash": "iceberg",
+        "catalog__kind": "iceberg",
+        "iceberg__catalog": "rest",
+        "iceberg__uri": rest,
+        "iceberg__namespace": REST_NAMESPACE,
+    }
+    case = Case(tmp_path_factory.mktemp("in-rest"), rows=REST_ROWS, changes=changes)
+    for month in (JANUARY, FEBRUARY):
+        case.snapshot(month)
+        case.run()
+    return rest
+
+
+@pytest.fixture(scope="module")
 def answers(
     version: str,
+    published_in_rest: str,
     java: None,
     disk: IcebergDisk,
     tmp_path_factory: pytest.TempPathFactory,
@@ -103,7 +127,12 @@ def answers(
 ) -> Answers:
     try:
         return ask(
-            version, tmp_path_factory.mktemp("spark"), disk.database_file(), queries(version), disk.glue_tables()
+            version,
+            tmp_path_factory.mktemp("spark"),
+            disk.database_file(),
+            queries(version),
+            disk.glue_tables(),
+            published_in_rest,
         )
     except NotInstalledError as missing:
         cannot(str(missing))
@@ -193,3 +222,8 @@ def test_tables_in_all_layouts_have_the_same_rows(answers: Answers) -> None:
     first, *others = (sorted(answers[f"layout {name}"]["rows"], key=str) for name in LAYOUTS)
     assert len(first) > ROWS
     assert others == [first, first]
+
+
+def test_tables_of_a_rest_catalog_show_every_month(answers: Answers) -> None:
+    for name, month in (("rest", FEBRUARY), ("rest by tag", JANUARY)):
+        assert sorted(answers[name]["rows"]) == [(month, number) for number in range(REST_ROWS)], name

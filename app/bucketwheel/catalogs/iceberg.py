@@ -32,7 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bucketwheel.catalogs.iceberg_commit import Change, first_of_ours, replace_files, restore, return_to
 from bucketwheel.catalogs.iceberg_create import create, requirements, staged
-from bucketwheel.catalogs.iceberg_errors import DAMAGED, is_conflict, is_refusal, wrap_iceberg_errors
+from bucketwheel.catalogs.iceberg_errors import DAMAGED, is_conflict, is_refusal, lacks_metadata, wrap_iceberg_errors
 from bucketwheel.catalogs.iceberg_expire import delete_unreferenced, remove_snapshots
 from bucketwheel.catalogs.iceberg_io import StorageIO, connect, sql_uri, sqlite_path
 from bucketwheel.catalogs.iceberg_schema import ids_by_name
@@ -78,6 +78,9 @@ class IcebergCatalog:
         namespace = settings.iceberg.namespace or settings.catalog.database
         self._connecting, self._connected = Lock(), cast(Catalog | None, None)
         self.namespace = namespace.lower() if settings.iceberg.catalog == "glue" else namespace
+        # Only REST catalogs have namespaces in namespaces; in others a dot is a part of the name.
+        parts = self.namespace.split(".") if settings.iceberg.catalog == "rest" else [self.namespace]
+        self._path = tuple(parts)
 
     def address(self) -> Mapping[str, str]:
         """See `contracts.AddressedCatalog.address`."""
@@ -121,7 +124,7 @@ class IcebergCatalog:
         if loaded and loaded.table is None:
             # It cannot be read, so there is nothing to keep: the run's files make a new table.
             with self._wrapped(name):
-                self._catalog.drop_table((self.namespace, loaded.name))
+                self._catalog.drop_table((*self._path, loaded.name))
             loaded = None
         if loaded is None or loaded.table is None:
             return self._create(table)
@@ -135,7 +138,7 @@ class IcebergCatalog:
         loaded = self._load(table.name)
         check_same_version(table.name, loaded.shown if loaded else None, table)
         with self._wrapped(table.name), suppress(NoSuchTableError):
-            self._catalog.drop_table((self.namespace, loaded.name if loaded else table.name))
+            self._catalog.drop_table((*self._path, loaded.name if loaded else table.name))
 
     def field_ids(self, name: str) -> Mapping[str, int] | None:
         """See `contracts.HistoryCatalog.field_ids`."""
@@ -193,7 +196,7 @@ class IcebergCatalog:
                 if self._is_missing():
                     raise NoSuchNamespaceError
                 # A view of Spark is no table.
-                return [identifier[-1] for identifier in self._catalog.list_tables((self.namespace,))]
+                return [identifier[-1] for identifier in self._catalog.list_tables(self._path)]
             except NoSuchNamespaceError as error:
                 if self._settings.catalog.create_database:
                     return []
@@ -226,11 +229,11 @@ class IcebergCatalog:
             return None
         with self._wrapped(name):
             try:
-                return _Loaded(name, self._catalog.load_table((self.namespace, name)))
+                return _Loaded(name, self._catalog.load_table((*self._path, name)))
             except (NoSuchIcebergTableError, NoSuchPropertyException) as error:
                 raise self._no_iceberg_table(name) from error
-            except (NoSuchTableError, NoSuchNamespaceError):
-                return None
+            except (NoSuchTableError, NoSuchNamespaceError) as error:
+                return _Loaded(name, None) if lacks_metadata(error) else None
             except DAMAGED:
                 return _Loaded(name, None)
             except ValueError as error:
@@ -273,7 +276,7 @@ class IcebergCatalog:
         self._refuse_outside(table)
         self._ensure_namespace()
         change = self._written(table, lambda change: create(table, self._io, change))
-        new = staged((self.namespace, table.name.lower()), change, self._io, self._catalog)
+        new = staged((*self._path, table.name.lower()), change, self._io, self._catalog)
         return self._commit(new, table, None, change)
 
     def _written(self, table: CatalogTable, write: Callable[[Change], None]) -> Change:
@@ -289,15 +292,15 @@ class IcebergCatalog:
 
     def _ensure_namespace(self) -> None:
         with self._wrapped(""):
-            if self._catalog.namespace_exists((self.namespace,)):
+            if self._catalog.namespace_exists(self._path):
                 return
             if not self._settings.catalog.create_database:
                 raise CatalogError(self._no_namespace())
             try:
-                self._catalog.create_namespace((self.namespace,))
+                self._catalog.create_namespace(self._path)
             except (NamespaceAlreadyExistsError, SQLAlchemyError):
                 # Another writer may have created it meanwhile.
-                if not self._catalog.namespace_exists((self.namespace,)):
+                if not self._catalog.namespace_exists(self._path):
                     raise
 
     def _commit(

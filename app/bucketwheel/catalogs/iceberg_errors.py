@@ -58,6 +58,11 @@ def is_conflict(error: BaseException | None) -> bool:
     return isinstance(error, CONFLICTS) or _aws_code(error) in _CONFLICT_CODES
 
 
+def lacks_metadata(error: BaseException) -> bool:
+    """Return whether a REST catalog has a table but not its metadata file: both are status 404."""
+    return str(error).startswith("NotFoundException:")
+
+
 def is_refusal(error: BaseException | None) -> bool:
     """Return whether a commit was surely not made, because the catalog refused it."""
     if isinstance(error, RESTError):
