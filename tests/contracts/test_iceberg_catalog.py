@@ -184,6 +184,22 @@ def test_forget_removes_snapshots_tags_and_unneeded_files(catalog: IcebergCatalo
     assert (tmp_path / "t/run1").is_dir()
 
 
+@pytest.mark.parametrize("scheme", ["", "file:"])
+def test_current_metadata_stays_however_the_catalog_names_it(
+    catalog: IcebergCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """REST catalogs may hide its name, or write the scheme in their own way."""
+    two_months(catalog, tmp_path)
+    lost = tmp_path / "t/metadata/lost-m0.avro"
+    lost.touch()
+    table = catalog._catalog.load_table(("db", "t"))
+    table.metadata_location = scheme and f"{scheme}{table.metadata_location}"
+    monkeypatch.setattr(catalog._catalog, "load_table", lambda _: table)
+    assert catalog.forget([], LATER) == [str(lost)]
+    monkeypatch.undo()
+    assert read(tmp_path) == [{"id": "c", "age": 7}]
+
+
 def test_kill_at_any_file_leaves_the_old_table_or_the_new_one(
     catalog: IcebergCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,8 @@ from bucketwheel.catalogs.iceberg_tables import shown_by
 from bucketwheel.storage import Storage, join
 
 # Only files with these names are deleted: other programs may keep files of their own there.
-_ENDS = (".avro", ".metadata.json", ".metadata.json.gz")
+_MANIFESTS = (".avro",)
+_METADATA = (".metadata.json", ".metadata.json.gz")
 
 
 def remove_snapshots(catalog: Catalog, table: Table, run_ids: Collection[str], kind: str) -> bool:
@@ -55,15 +56,18 @@ def delete_unreferenced(storage: Storage, io: FileIO, table: Table, before: date
         StorageError: a manifest list cannot be read, so that nothing is known about its manifests.
     """
     directory = join(table.metadata.location, "metadata")
+    # A REST catalog may hide which metadata file is the current one.
+    ends = _MANIFESTS + _METADATA if table.metadata_location else _MANIFESTS
     old = [
         entry
         for entry in storage.list(directory)
-        if not entry.is_directory and entry.name.endswith(_ENDS) and datetime.fromisoformat(entry.modified) < before
+        if not entry.is_directory and entry.name.endswith(ends) and datetime.fromisoformat(entry.modified) < before
     ]
     if not old:
         return []
-    needed = {storage.absolute(path) for path in _needed(table.metadata, table.metadata_location, io)}
-    deleted = [entry.location for entry in old if entry.location not in needed]
+    # By name, which is unique: catalogs write the scheme of a location in their own way, such as file:/ or s3a://.
+    needed = {path.rpartition("/")[2] for path in _needed(table.metadata, table.metadata_location, io)}
+    deleted = [entry.location for entry in old if entry.name not in needed]
     for location in deleted:
         storage.delete(location)
     return deleted
