@@ -115,3 +115,11 @@ def test_sql_catalog_that_cannot_be_written_is_an_error_with_the_fix(tmp_path: P
     (tmp_path / "iceberg.db").mkdir()
     with pytest.raises(CatalogError, match=r"the database of the catalog failed .*; check iceberg.uri, and that its"):
         IcebergCatalog(settings_in(tmp_path)).check()
+
+
+def test_damaged_sqlite_file_is_an_error_with_the_fix(tmp_path: Path) -> None:
+    (tmp_path / "iceberg.db").write_text("no database")
+    with pytest.raises(
+        CatalogError, match=r"database of the catalog is damaged .*; move its file away, then .*rebuild"
+    ):
+        IcebergCatalog(settings_in(tmp_path)).check()

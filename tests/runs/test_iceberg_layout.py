@@ -18,6 +18,7 @@ from bucketwheel.contracts import CatalogTable, DataFile
 from bucketwheel.errors import ConfigError, QualityError, SchemaError, StorageError
 from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.iceberg_types import field_ids
+from bucketwheel.pipeline.plan import plan
 from bucketwheel.pipeline.reverify import verify
 from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.runs.manifest import Manifest
@@ -158,6 +159,20 @@ def test_verify_of_a_finished_run_writes_no_records(case: Case) -> None:
         assert not path.exists()
     finally:
         path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("changes", "source"),
+    [
+        ({}, "buckets.hash is hive_v1"),
+        ({"readers": "spark"}, "the hash of layout 'spark' is spark"),
+        ({"layouts": LAYOUTS}, "the hash of layout 'hive' is hive_v1"),
+    ],
+)
+def test_iceberg_catalog_refuses_other_layouts(tmp_path: Path, changes: dict[str, Any], source: str) -> None:
+    case = Case(tmp_path, changes={"catalog__kind": "iceberg", **changes})
+    with pytest.raises(ConfigError, match=f"catalog.kind is iceberg, but {source}; set buckets.hash=iceberg, or"):
+        plan(case.settings(), RunRequest(DATASET))
 
 
 def test_null_keys_of_the_footers_are_refused_before_any_work(tmp_path: Path) -> None:

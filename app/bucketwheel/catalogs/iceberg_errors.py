@@ -105,6 +105,11 @@ def _no_response(error: Exception) -> str:
 
 def _sql(error: Exception) -> str:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    if "file is not a database" in str(cause) or "disk image is malformed" in str(cause):
+        return (
+            f"the database of the catalog is damaged ({cause}); move its file away, then make the catalog again: "
+            "bucketwheel catalog rebuild"
+        )
     return f"the database of the catalog failed ({cause}); check iceberg.uri, and that its file can be written"
 
 

@@ -277,7 +277,9 @@ def _refuse_foreign(tables: Sequence[tuple[str, str | None]], before: Sequence[C
     problems = []
     for (name, dataset), existing in zip(tables, before, strict=True):
         owner = existing.parameters.get(DATASET) if existing else None
-        if existing and existing.run_id is None:
+        if existing and is_iceberg(existing) and not existing.location:
+            problems.append(f"the metadata file of Iceberg table {existing.name!r} is missing or damaged")
+        elif existing and existing.run_id is None:
             problems.append(f"table {existing.name!r} exists in the catalog and was not created by Bucketwheel")
         elif owner not in (None, dataset):
             problems.append(f"table {name!r} exists in the catalog and belongs to dataset {owner!r}")

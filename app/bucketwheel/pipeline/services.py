@@ -16,7 +16,7 @@ from bucketwheel.pipeline.log import log_failure, logged
 from bucketwheel.pipeline.settle import settle
 from bucketwheel.runs.manifest import BucketOutcome, Manifest
 from bucketwheel.runs.store import RunStore
-from bucketwheel.settings import DatasetSettings, Settings
+from bucketwheel.settings import DatasetSettings, Settings, resolved_layouts
 from bucketwheel.storage import Storage, is_s3
 from bucketwheel.storage.locations import is_below
 from bucketwheel.system import system
@@ -111,8 +111,9 @@ def make_services(
 
     Raises:
         SelectionError: the dataset is not configured.
-        ConfigError: source and target contain each other, or the executor cannot read the catalog.
+        ConfigError: source and target contain each other, or catalog, layouts and executor do not fit.
     """
+    _check_layouts(settings)
     plugins.check_copies(settings)
     runs = runs or RunStore.of(settings)
     services = Services(
@@ -134,6 +135,17 @@ def make_services(
     )
     _check_paths(services)
     return services
+
+
+def _check_layouts(settings: Settings) -> None:
+    """Check that catalog.kind `iceberg` gets only Iceberg layouts."""
+    other = next((layout for layout in resolved_layouts(settings) if layout.hash != "iceberg"), None)
+    if settings.catalog.kind == "iceberg" and other is not None:
+        source = f"the hash of layout {other.name!r}" if other.name else "buckets.hash"
+        raise ConfigError(
+            f"catalog.kind is iceberg, but {source} is {other.hash}; set buckets.hash=iceberg, or another "
+            "catalog.kind"
+        )
 
 
 def _check_paths(services: Services) -> None:
