@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from failures import UNPUBLISHED, break_bucket, counting
 
@@ -17,6 +19,7 @@ from runs_support import DATASET, FEBRUARY, Case, reports, warnings_in
 
 HIVE, SPARK = {"name": "athena", "buckets": 4}, {"name": "spark", "hash": "spark", "buckets": 8, "sort": False}
 BOTH = [HIVE, SPARK]
+ICE = {"name": "ice", "hash": "iceberg", "buckets": 3}
 
 
 def files(case: Case, manifest: Manifest, layout: str = "") -> dict[str, str]:
@@ -41,6 +44,21 @@ def test_layouts_have_the_bytes_of_runs_of_their_own(case: Case) -> None:
     assert files(case, manifest, "spark") == alone(case, SPARK)
     plain = Case(case.root, changes={"target": str(case.root / "plain")})
     assert files(case, manifest) == files(plain, plain.run(UNPUBLISHED).manifest)
+
+
+@pytest.mark.parametrize("names", ["ice athena spark", "spark ice athena"])
+def test_layouts_beside_iceberg_have_the_bytes_of_single_runs(case: Case, names: str) -> None:
+    value = f"{case.names()[0]}_value"
+    for path in case.mapping.parent.glob("*/*.parquet"):
+        content = pq.ParquetFile(path).read()
+        small = content.column(value).cast(pa.int16())
+        for name, column in (("Customer_User_id", small), (value, small.cast(pa.int64()).cast(pa.timestamp("ms")))):
+            content = content.set_column(content.column_names.index(name), name, column)
+        pq.write_table(content, path)
+    layouts = [{layout["name"]: layout for layout in (*BOTH, ICE)}[name] for name in names.split()]
+    manifest = case.run(UNPUBLISHED, layouts=layouts).manifest
+    for layout, size in zip(layouts, manifest.size.layouts, strict=True):
+        assert files(case, manifest, size.id) == alone(case, layout)
 
 
 def test_manifest_describes_every_layout(case: Case) -> None:

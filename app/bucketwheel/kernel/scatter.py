@@ -129,7 +129,7 @@ def _read(
     constants = dict(part.constants)
     stored = [name for name in columns if name not in constants]
     coded = job.dictionary_columns.difference(source for source, _ in job.keys)
-    types = _written_types(job)
+    types = _scattered_types(job)
 
     def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
         return normalize_batch(
@@ -269,11 +269,16 @@ def _with_values(column: pa.DictionaryArray, kind: pa.DataType) -> pa.Dictionary
     return pa.DictionaryArray.from_arrays(column.indices, pc.cast(column.dictionary, kind))
 
 
-def _written_types(job: BucketJob) -> dict[str, pa.DataType]:
-    """Return the types of the files to write, by source name; those of some source files may differ."""
+def _scattered_types(job: BucketJob) -> dict[str, pa.DataType]:
+    """Return the types of scattered rows, by source name; those of some source files may differ.
+
+    Layouts share these rows. Only the writer of Iceberg files widens types, so theirs serve only if no other layout
+    needs the types of the source.
+    """
+    layout = next((layout for layout in job.layouts if layout.hash != "iceberg"), job.layouts[0])
     types: dict[str, pa.DataType] = {}
-    for table in job.tables:
+    for table in layout.tables:
         schema = pa.ipc.read_schema(pa.py_buffer(table.schema))
-        sources = [source for source, _ in (*job.keys, *table.columns)]
+        sources = [source for source, _ in (*layout.keys, *table.columns)]
         types.update(zip(sources, schema.types, strict=True))
     return types

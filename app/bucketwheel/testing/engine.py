@@ -26,6 +26,7 @@ from bucketwheel.testing.engine_jobs import (
     Counts,
     bucket,
     ignore,
+    narrow_source,
     source,
     with_layout,
     with_target,
@@ -160,15 +161,21 @@ class EngineContract:
         assert job.buckets == BUCKETS + 5 + 1
         engine = make_engine(memory=memory, threads=2)
         outcomes = [*bucket(engine, job, range(done, job.buckets)), *bucket(engine, job, range(done))]
-        assert [job.number_of(outcome) for outcome in outcomes] == list(range(job.buckets))
-        for layout in job.layouts:
-            alone = with_target(layout, f"alone-{layout.layout}")
-            assert [outcome for outcome in outcomes if outcome.layout == layout.layout] == run_kernel(alone)
-            assert digests(layout) == digests(alone)
-        checks = engine.verify(job, outcomes, ignore)
-        assert sorted((check.layout, check.bucket, check.rows) for check in checks) == sorted(
-            (outcome.layout, outcome.bucket, outcome.rows) for outcome in outcomes if outcome.rows
-        )
+        check_layouts(engine, job, outcomes)
+
+    @pytest.mark.parametrize("schemes", [("iceberg", "hive_v2", "spark"), ("hive_v2", "iceberg", "spark")])
+    def test_layouts_beside_iceberg_keep_the_types_of_the_source(
+        self, make_engine: MakeEngine, tmp_path: Path, schemes: tuple[str, ...]
+    ) -> None:
+        """Only the files of Iceberg get wider types, and all have the bytes of a job that writes one layout."""
+        content = narrow_source(pa.int16())
+        files = write_files(tmp_path / "source", [content.slice(0, 130), content.slice(130)])
+        columns = [name for name in content.column_names if name != KEY]
+        job = make_job(tmp_path / "out", files, {"narrow": columns}, hash=schemes[0])
+        for scheme in schemes[1:]:
+            job = with_layout(job, scheme, 3, scheme)
+        engine = make_engine()
+        check_layouts(engine, job, bucket(engine, job))
 
     def test_layouts_share_progress_and_statistics(self, make_engine: MakeEngine, job: BucketJob) -> None:
         """Rows are read once and written once for each layout; statistics are those of one layout alone."""
@@ -316,3 +323,16 @@ class EngineContract:
         victim.write_bytes(victim.read_bytes()[:-9])
         with pytest.raises(VerificationError, match=str(victim)):
             list(engine.verify(job, outcomes, ignore))
+
+
+def check_layouts(engine: Engine, job: BucketJob, outcomes: list[BucketOutcome]) -> None:
+    """Check that each layout has the outcomes and bytes of a job that writes it alone, and passes `verify`."""
+    assert [job.number_of(outcome) for outcome in outcomes] == list(range(job.buckets))
+    for layout in job.layouts:
+        alone = with_target(layout, f"alone-{layout.layout}")
+        assert [outcome for outcome in outcomes if outcome.layout == layout.layout] == run_kernel(alone)
+        assert digests(layout) == digests(alone)
+    checks = engine.verify(job, outcomes, ignore)
+    assert sorted((check.layout, check.bucket, check.rows) for check in checks) == sorted(
+        (outcome.layout, outcome.bucket, outcome.rows) for outcome in outcomes if outcome.rows
+    )

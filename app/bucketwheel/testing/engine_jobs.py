@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from bucketwheel.contracts import BucketJob, Engine, OtherLayout, TableLayout
 from bucketwheel.runs.manifest import BucketOutcome
-from bucketwheel.testing.jobs import KEY, numbered, write_files
+from bucketwheel.testing.jobs import KEY, make_layout, numbered, write_files
 
 Counts = list[tuple[int, int]]
 
@@ -38,6 +38,34 @@ def source(rows: int = ROWS, seed: int = 3) -> pa.Table:
             "Tags": [None if code % 5 == 0 else [f"t{code % 3}"] * int(code % 4) for code in codes],
         }
     )
+
+
+def narrow_source(key: pa.DataType, rows: int = 240) -> pa.Table:
+    """Return rows with a whole-number key and a column of each type that files of Iceberg have in a wider type."""
+    random = np.random.default_rng(5)
+    numbers = pa.array(random.permutation(rows) % 100, mask=random.random(rows) < 0.1)
+    small, listed = pa.int8(), [None if number % 5 == 0 else [number % 100, None] for number in range(rows)]
+    columns = {
+        "Int8": numbers.cast(small),
+        "Int16": numbers.cast(pa.int16()),
+        "Unsigned8": numbers.cast(pa.uint8()),
+        "Unsigned16": numbers.cast(pa.uint16()),
+        "Unsigned32": numbers.cast(pa.uint32()),
+        "Half": pa.array(np.arange(rows, dtype=np.float16)),
+        "Date64": numbers.cast(pa.int32()).cast(pa.date32()).cast(pa.date64()),
+        **{f"Time_{unit}": numbers.cast(pa.int32()).cast(pa.time32(unit)) for unit in ("s", "ms")},
+        **{f"Stamp_{unit}": numbers.cast(pa.timestamp(unit)) for unit in ("s", "ms")},
+        "Stamp_utc": numbers.cast(pa.timestamp("ms", "UTC")),
+        "Small_list": pa.array(listed, pa.list_(small)),
+        "Small_map": pa.array(
+            [[(f"k{number % 3}", number % 100)] for number in range(rows)], pa.map_(pa.string(), small)
+        ),
+        "Small_struct": pa.array(
+            [{"a": number % 100, "b": pair} for number, pair in enumerate(listed)],
+            pa.struct({"a": pa.uint32(), "b": pa.list_(pa.int16())}),
+        ),
+    }
+    return pa.table({KEY: pa.array([None, *(number % 120 for number in range(1, rows))], key), **columns})
 
 
 def write_source(directory: Path) -> tuple[Path, ...]:
@@ -73,10 +101,12 @@ def with_target(job: BucketJob, name: str) -> BucketJob:
 
 def with_layout(job: BucketJob, name: str, bucket_count: int, scheme: str, *, sort: bool = True) -> BucketJob:
     """Return the same job with another layout after its own, with smaller row groups and files."""
-    tables = []
+    tables, files = [], [Path(job.slices[0].path)]
+    keys = [key for key, _ in job.keys]
     for table in job.tables:
-        directory = Path(table.directory)
-        own = str(directory.with_name(f"{name}.{directory.name}"))
-        tables.append(replace(table, directory=own, row_group_rows=table.row_group_rows // 2))
-    layout = OtherLayout(name, tuple(tables), bucket_count, scheme, sort, job.max_file_bytes // 2)
-    return replace(job, others=(*job.others, layout))
+        directory, columns = Path(table.directory), [column for column, _ in table.columns]
+        own = directory.with_name(f"{name}.{directory.name}")
+        layout = make_layout(own, keys, columns, files, table.row_group_rows // 2, scheme)
+        tables.append(replace(layout, name=table.name))
+    other = OtherLayout(name, tuple(tables), bucket_count, scheme, sort, job.max_file_bytes // 2)
+    return replace(job, others=(*job.others, other))

@@ -17,7 +17,19 @@ from bucketwheel.errors import SchemaError, VerificationError
 from bucketwheel.kernel.iceberg_types import field_ids, iceberg_file_type
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.runs.data_files import unpack
-from bucketwheel.testing.jobs import KEY, files_of, make_job, numbered, read_buckets, run_kernel, write_files
+from bucketwheel.testing.engine_jobs import narrow_source, with_layout, with_target
+from bucketwheel.testing.jobs import (
+    KEY,
+    MemoryBlocks,
+    digests,
+    files_of,
+    make_job,
+    numbered,
+    read_buckets,
+    rows_of,
+    run_kernel,
+    write_files,
+)
 
 
 def of_iceberg(array: pa.Array) -> bool:
@@ -110,6 +122,55 @@ def test_other_layouts_have_no_ids_and_no_records(tmp_path: Path) -> None:
     outcomes = run_kernel(job)
     assert {number for _, number in field_ids(pq.read_schema(files_of(job, "t")[0]))} == {None}
     assert [verify_bucket(job, outcome).data_files for outcome in outcomes] == [""] * len(outcomes)
+
+
+def beside(directory: Path, content: pa.Table, schemes: tuple[str, ...]) -> BucketJob:
+    """Return a job with a layout of 3 or 4 buckets for each hash."""
+    files = write_files(directory / "source", [content])
+    columns = [name for name in content.column_names if name != KEY]
+    job = make_job(directory / "out", files, {"t": columns}, hash=schemes[0])
+    for scheme in schemes[1:]:
+        job = with_layout(job, scheme, 3, scheme)
+    return job
+
+
+SCHEMES = [("iceberg", "hive_v1", "spark"), ("hive_v2", "iceberg"), ("iceberg", "hive_v2", "iceberg")]
+
+
+@pytest.mark.parametrize("schemes", SCHEMES[:2])
+@pytest.mark.parametrize("key", [pa.int8(), pa.int16(), pa.date32()], ids=str)
+def test_layouts_beside_iceberg_have_bytes_of_their_own(
+    tmp_path: Path, schemes: tuple[str, ...], key: pa.DataType
+) -> None:
+    content = narrow_source(pa.int32() if pa.types.is_date(key) else key)
+    content = content.set_column(0, KEY, content.column(KEY).cast(key))
+    job = beside(tmp_path, content, schemes)
+    outcomes = run_kernel(job)
+    for layout in job.layouts:
+        alone = with_target(layout, f"alone-{layout.layout}")
+        assert [outcome for outcome in outcomes if outcome.layout == layout.layout] == run_kernel(alone)
+        assert digests(layout) == digests(alone)
+        written = pa.concat_tables(read_buckets(layout, "t").values())
+        assert sorted(rows_of(written), key=repr) == sorted(rows_of(content), key=repr)
+        expected = pa.ipc.read_schema(pa.py_buffer(layout.tables[0].schema))
+        assert written.schema.field("int8").type == expected.field("int8").type
+    assert [verify_bucket(job, outcome).rows for outcome in outcomes] == [outcome.rows for outcome in outcomes]
+
+
+@pytest.mark.parametrize("schemes", SCHEMES)
+def test_grouped_buckets_of_all_types_have_bytes_of_their_own(tmp_path: Path, schemes: tuple[str, ...]) -> None:
+    content = source(60)
+    narrow = narrow_source(pa.int8(), content.num_rows).drop_columns([KEY])
+    content = pa.table(
+        dict(zip(content.column_names + narrow.column_names, content.columns + narrow.columns, strict=True))
+    )
+    job = beside(tmp_path, content, schemes)
+    blocks = MemoryBlocks().scan(job)
+    for number, layout in enumerate(job.layouts):
+        blocks.gather_group(job, range(job.starts[number], job.starts[number + 1]))
+        alone = with_target(layout, f"alone-{number}")
+        run_kernel(alone)
+        assert digests(layout) == digests(alone)
 
 
 def pairs(format_: str, low: Any, high: Any) -> tuple[bytes, bytes]:
