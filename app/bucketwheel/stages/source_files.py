@@ -16,6 +16,8 @@ from bucketwheel.storage import Entry, Storage, join
 
 _SHOWN = 20
 _EXAMPLES = 5
+# What Spark and Hadoop leave beside the files of each job.
+_SPARK_MARKER = "_SUCCESS"
 # Files to look into; each costs a request on S3.
 _LOOKED_INTO = 100
 _PARQUET = (".parquet", ".parq")
@@ -103,8 +105,11 @@ def data_files(
 
 
 def ignored_files(ignored: Mapping[str, Sequence[Entry]], marker: str | None) -> tuple[IgnoredFiles, ...]:
-    """Return the manifest's record of ignored files; the `marker` of complete snapshots is none of them."""
-    others = {reason: [entry for entry in entries if entry.name != marker] for reason, entries in ignored.items()}
+    """Return the manifest's record of ignored files; the `marker` of complete snapshots and Spark's are none."""
+    markers = {marker, _SPARK_MARKER}
+    others = {
+        reason: [entry for entry in entries if entry.name not in markers] for reason, entries in ignored.items()
+    }
     return tuple(
         IgnoredFiles(
             reason=reason,
