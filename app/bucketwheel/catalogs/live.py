@@ -241,7 +241,10 @@ def live_runs(
     if missing:
         texts = [text for text in unreadable if any(run_id in text for run_id in missing)]
         raise StorageError("; ".join(texts))
-    return {table.table.lower(): live.manifests[table.run_id] for table in reversed(others)}
+    runs_of: dict[str, Manifest] = {}
+    for table in others:
+        runs_of.setdefault(table.table.lower(), live.manifests[table.run_id])
+    return runs_of
 
 
 def count_live(manifest: Manifest, live: LiveDataset) -> LiveCount | None:
