@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bucketwheel.catalogs import publish
+from bucketwheel.catalogs import definitions, publish
 from bucketwheel.catalogs.updates import Updates
 from bucketwheel.contracts import Services
 from bucketwheel.pipeline import expire, services
@@ -55,7 +55,7 @@ def test_late_writer_that_undoes_a_publication_is_found(monkeypatch: pytest.Monk
     monkeypatch.setattr(Updates, "undo", undo)
     monkeypatch.setattr(services, "settle", lambda _: None)
     # Without its own id, a publication does not change the versions of tables that are right already.
-    monkeypatch.setattr(publish, "is_s3", lambda _: False)
+    monkeypatch.setattr(definitions, "is_s3", lambda _: False)
     failure = first_failure("rollback-january", "rollback-february")
     assert "a later holder, had reported success" in failure
 

@@ -106,10 +106,13 @@ def test_power_cut_without_flush_of_the_file_system_is_found(scene: Scene, monke
     disk = scene.disk(0)
     with disk.plugged():
         scene.case.run()
-    # The last flushes come after the tables were published.
-    disk = scene.disk(disk.flushes)
-    with disk.plugged():
-        scene.case.run()
+    # The last flushes come after the tables were published. A slow run renews its lease, which takes flushes of its own.
+    for flushes in range(disk.flushes, 0, -1):
+        disk = scene.disk(flushes)
+        with disk.plugged():
+            scene.case.run()
+        if disk.was_cut:
+            break
     assert disk.was_cut
     with pytest.raises((AssertionError, duckdb.Error, FileNotFoundError)):
         scene.check_files()
