@@ -15,7 +15,7 @@ from bucketwheel.contracts import Services
 from bucketwheel.pipeline import expire, services
 from simulation.schedules import FailedScheduleError, simulate
 
-_SEEDS = range(200)
+_SEEDS = range(1000)
 
 
 class NoCheck:

@@ -106,7 +106,7 @@ def test_power_cut_without_flush_of_the_file_system_is_found(scene: Scene, monke
     disk = scene.disk(0)
     with disk.plugged():
         scene.case.run()
-    # The last flushes come after the tables were published. A slow run renews its lease, which takes flushes of its own.
+    # The last flushes come after the tables were published. A slow run renews its lease, which takes more flushes.
     for flushes in range(disk.flushes, 0, -1):
         disk = scene.disk(flushes)
         with disk.plugged():
