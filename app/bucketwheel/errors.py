@@ -13,7 +13,8 @@
         SnapshotError                          no usable snapshot, or one without files or rows
           SourceChangedError                   source files were added, removed or replaced during the run
         UnreadableFilesError                   truncated, corrupt or non-Parquet files, all listed
-        SchemaError                            schemas differ, or the key is missing, ambiguous or not hashable
+        SchemaError                            schemas differ, text is not UTF-8, or the key is missing, ambiguous or
+                                               not hashable
         QualityError                           NULL or duplicate keys, or changed rows, exceed a limit
         WithdrawnError                         a rollback withdrew the data; publishing it needs consent
         VerificationError                      the written files differ from the data read
@@ -163,7 +164,7 @@ class UnreadableFilesError(DataRefusedError):
 
 
 class SchemaError(DataRefusedError):
-    """The files have different schemas, or the key is missing, ambiguous or of a type that has no bucket hash."""
+    """The files have different schemas, text is not UTF-8, or the key is missing, ambiguous or has no bucket hash."""
 
     fix = "Correct the snapshot or the configuration"
 

@@ -29,16 +29,16 @@ def write(root: Path, directory: str, first: int, names: tuple[str, ...] = ("id"
     pq.write_table(pa.table({name: columns.get(name, ["x"] * 100) for name in names}), place / "part-0.parquet")
 
 
-def configuration(root: Path, **settings: object) -> api.Configuration:
+def configuration(root: Path, engine: str = "arrow", **settings: object) -> api.Configuration:
     mapping = root / "mapping.csv"
     mapping.write_text("table,column\nplaces,region\nplaces,value\ndays,day\n")
     dataset = {"source": str(root / "in"), "key": "id", "mapping": str(mapping), "partitions": "columns"}
-    target = {"target": str(root / "out"), "catalog.path": str(root / "c.duckdb"), "buckets.count": 3}
-    return api.load("local", None, {**target, "datasets.x": {**dataset, **settings}}, {})
+    target = {"target": str(root / engine), "catalog.path": str(root / f"{engine}.duckdb"), "buckets.count": 3}
+    return api.load("local", None, {**target, "engine": engine, "datasets.x": {**dataset, **settings}}, {})
 
 
 def rows(root: Path, manifest: Manifest, table: str) -> dict[str, list[object]]:
-    tables = [pq.read_table(path) for path in (root / "out" / "x" / table / manifest.run_id).glob("*.parquet")]
+    tables = [pq.read_table(path) for path in (root / "arrow" / "x" / table / manifest.run_id).glob("*.parquet")]
     return {str(row.pop("id")): list(row.values()) for table in tables for row in table.to_pylist()}
 
 
@@ -62,6 +62,21 @@ def test_directories_become_columns(tmp_path: Path) -> None:
         for row in (number * 100, number * 100 + 99):
             assert places[f"P{row:04d}"] == [region, row % 7]
             assert days[f"P{row:04d}"] == [day]
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+@pytest.mark.xdist_group("spark")
+def test_spark_writes_the_same_bytes_of_directory_columns(java: None, tmp_path: Path) -> None:
+    for number, directory in enumerate(DIRECTORIES):
+        write(tmp_path, directory, number * 100)
+    contents = []
+    for engine in ("arrow", "spark"):
+        run_id = api.run(configuration(tmp_path, engine), "x").manifest.run_id
+        files = (tmp_path / engine / "x").glob(f"*/{run_id}/*.parquet")
+        contents.append({f"{path.parent.parent.name}/{path.name}": path.read_bytes() for path in files})
+    assert len(contents[0]) == 6
+    assert contents[0] == contents[1]
 
 
 def test_column_of_files_counts_before_directory(tmp_path: Path) -> None:

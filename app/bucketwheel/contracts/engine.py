@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Protocol
 
 from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.manifest import BucketOutcome
-from bucketwheel.settings import StatisticsLevel, StorageSettings
+from bucketwheel.settings import StatisticsLevel, StorageSettings, TypeSettings
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class BucketJob:
     `layout` is the name of the layout in outcomes. `keys` holds (source name, new name) pairs. `dictionary_columns`
     names source columns that stay dictionary-encoded in the output. `scratch` is a directory for unfinished files
     that exists only while the bucket stage runs. `column_statistics` is the level of the statistics that the engine
-    collects while it reads. With `show_keys`, outcomes have the smallest and the largest key.
+    collects while it reads. With `show_keys`, outcomes have the smallest and the largest key. `types` has the rules
+    for values that a written type cannot hold.
     """
 
     storage: StorageSettings
@@ -86,6 +87,7 @@ class BucketJob:
     scratch: str
     column_statistics: StatisticsLevel = "none"
     show_keys: bool = False
+    types: TypeSettings = field(default_factory=TypeSettings)
     layout: str = ""
     others: tuple[OtherLayout, ...] = ()
 
@@ -167,6 +169,7 @@ class EngineStatistics:
     `warnings` lists failures that a retry repaired. `columns` has the statistics that the last call of `bucket`
     collected, by source column; an engine without any leaves it empty, and none are published. `keys` tells which
     keys the last call of `bucket` read, also those of buckets in `done`; None if it read nothing or does not tell.
+    `replaced_texts` is the number of texts, by source column, of which it replaced bytes that are not UTF-8.
     """
 
     spilled_bytes: int = 0
@@ -174,6 +177,7 @@ class EngineStatistics:
     warnings: tuple[str, ...] = ()
     columns: tuple[ColumnStatistics, ...] = ()
     keys: ReadKeys | None = None
+    replaced_texts: Mapping[str, int] = field(default_factory=dict)
 
     def since(self, before: EngineStatistics) -> EngineStatistics:
         """Return the difference from `before`, earlier statistics of the same engine."""
@@ -183,6 +187,7 @@ class EngineStatistics:
             self.warnings[len(before.warnings) :],
             self.columns,
             self.keys,
+            self.replaced_texts,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import closing, contextmanager
 from itertools import chain
@@ -55,16 +55,19 @@ class ArrowEngine:
         self._spilled = 0
         self._columns: tuple[ColumnStatistics, ...] = ()
         self._keys: ReadKeys | None = None
+        self._replaced_texts: Mapping[str, int] = {}
 
     def statistics(self) -> EngineStatistics:
         """See `contracts.Engine.statistics`."""
-        return EngineStatistics(self._spilled, columns=self._columns, keys=self._keys)
+        return EngineStatistics(
+            self._spilled, columns=self._columns, keys=self._keys, replaced_texts=self._replaced_texts
+        )
 
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
-        self._columns, self._keys = (), None
+        self._columns, self._keys, self._replaced_texts = (), None, {}
         skip = frozenset(done)
         todo = [number for number in range(job.buckets) if number not in skip]
         if not todo:
@@ -134,7 +137,7 @@ class ArrowEngine:
                 total.merge(statistics)
                 yield rows
         total.finish(dictionaries)
-        self._columns, self._keys = total.result(), total.read
+        self._columns, self._keys, self._replaced_texts = total.result(), total.read, total.replaced_texts
 
     def _gather_plan(self, job: BucketJob, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return the number of gather threads that the budget allows and the maximum rows of a bucket group."""

@@ -23,6 +23,7 @@ from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
 from bucketwheel.kernel.rows import take_rows
 from bucketwheel.kernel.statistics import StatisticsCollector
+from bucketwheel.kernel.utf8 import NotUtf8Error, has_text, invalid_text, is_valid, replaced
 from bucketwheel.storage import Storage, fetch, wrap_os_errors
 
 # Few readers support INT64 nanoseconds. Microseconds are the finest unit that all of them support.
@@ -72,6 +73,7 @@ def scatter(
     Raises:
         SourceChangedError: the file was replaced or deleted since `discover`.
         UnreadableFilesError: a page cannot be read; the message names file, row group and column.
+        SchemaError: text is not UTF-8; the message names file, row group, column and row.
         StorageError: the file cannot be opened.
     """
     kept = np.ones(job.buckets, dtype=bool)
@@ -128,13 +130,15 @@ def _read(
     columns = projected_columns(job)
     constants = dict(part.constants)
     stored = [name for name in columns if name not in constants]
-    coded = job.dictionary_columns.difference(source for source, _ in job.keys)
+    keys = frozenset(source for source, _ in job.keys)
+    coded = job.dictionary_columns - keys
+    # Different keys could become equal.
+    replaceable = frozenset(columns) - keys if job.types.invalid_text == "replace" else frozenset()
     types = _scattered_types(job)
 
     def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return normalize_batch(
-            _with_constants(batch, constants).select(columns), types, coded, dictionaries, statistics
-        )
+        chosen = _with_constants(batch, constants).select(columns)
+        return normalize_batch(chosen, types, coded, dictionaries, statistics, replaceable)
 
     storage = Storage(job.storage)
     with wrap_os_errors(part.path, "open"):
@@ -144,6 +148,11 @@ def _read(
             yield from map(prepare, _decode(stream, part, stored, coded, max_rows))
             # A file that was rewritten in place may decode into a mix of both contents.
             storage.check_version(part.path, part.version)
+        except NotUtf8Error as error:
+            storage.check_version(part.path, part.version)
+            names = [name for name in stored if has_text(types[name]) and name not in replaceable]
+            file = pq.ParquetFile(stream, pre_buffer=False, **PAGE_OPTIONS)
+            raise invalid_text(part, file, error.column, names, keys) from error
         except MemoryError:
             raise  # Also an ArrowException, but not a fault of the file.
         except (pa.ArrowException, OSError) as error:
@@ -245,18 +254,33 @@ def normalize_batch(
     coded: Collection[str],
     dictionaries: UnifiedDictionaries,
     statistics: StatisticsCollector | None = None,
+    replaceable: Collection[str] = (),
 ) -> pa.RecordBatch:
-    """Return the batch in these types, with codes in place of the dictionaries of columns in `coded`."""
+    """Return the batch in these types, with codes in place of the dictionaries of columns in `coded`.
+
+    Text that is not UTF-8 is replaced in columns in `replaceable`; in others it raises `NotUtf8Error`.
+    """
+
+    def checked(name: str, column: pa.Array) -> pa.Array:
+        if is_valid(column):
+            return column
+        if name not in replaceable:
+            raise NotUtf8Error(name)
+        column, count = replaced(column)
+        if statistics is not None:
+            statistics.replaced_texts[name] += count
+        return column
+
     arrays = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         kind = types[name]
         if name in coded and pa.types.is_dictionary(column.type):
-            codes = dictionaries.column(name).encode(_with_values(column, kind))
+            codes = dictionaries.column(name).encode(checked(name, _with_values(column, kind)))
             arrays.append(codes)
             if statistics is not None:
                 statistics.add_codes(name, kind, codes.to_numpy())
         else:
-            arrays.append(column if kind.equals(column.type) else pc.cast(column, kind))
+            arrays.append(checked(name, column if kind.equals(column.type) else pc.cast(column, kind)))
             if statistics is not None:
                 statistics.add(name, arrays[-1])
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)

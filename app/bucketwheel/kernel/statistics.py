@@ -6,6 +6,7 @@ collected apart and merged; the result does not depend on the slices.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
@@ -71,6 +72,8 @@ class StatisticsCollector:
         level: `none`, `basic` (distinct values of columns with a small dictionary only) or `distinct`.
         exact: columns with few values, whose distinct values are counted exactly.
         keys: the key, if it is one column; its outcomes tell the number of distinct keys.
+
+    `replaced_texts` is the number of texts, by column, of which bytes were replaced.
     """
 
     level: str
@@ -79,6 +82,7 @@ class StatisticsCollector:
     columns: dict[str, _Column] = field(default_factory=dict)
     codes: dict[str, tuple[pa.DataType, _Counts]] = field(default_factory=dict)
     read: ReadKeys = field(default_factory=ReadKeys)
+    replaced_texts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, job: BucketJob) -> StatisticsCollector:
@@ -89,6 +93,7 @@ class StatisticsCollector:
     def merge(self, other: StatisticsCollector) -> None:
         """Add the statistics of other rows, whose codes are of the same dictionaries."""
         self._add_read(other.read)
+        self.replaced_texts.update(other.replaced_texts)
         for name, (kind, counts) in other.codes.items():
             known = self.codes.get(name)
             self.codes[name] = (kind, counts if known is None else _sum(known[1], counts))

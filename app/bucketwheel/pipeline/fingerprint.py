@@ -69,10 +69,12 @@ def fingerprint(services: Services, inputs: Sequence[InputFile]) -> dict[str, st
         _INPUT_FILES: hashlib.sha256(json.dumps(sorted(inputs)).encode()).hexdigest(),
         "content of the mapping": mapping,
         "key": ",".join(source.key),
+        "directories name=value": source.partitions,
+        "binary columns": ",".join(sorted(source.binary_columns)) or "none",
         "tables filter": ",".join(sorted(services.tables_filter)) or "none",
         "target": services.storage.absolute(settings.target),
     }
-    for name, part in (("size", settings.size), ("split", settings.split)):
+    for name, part in (("size", settings.size), ("split", settings.split), ("types", settings.types)):
         parts |= {f"{name}.{key}": str(value) for key, value in part.model_dump(mode="json").items()}
     for position, layout in enumerate(resolved_layouts(settings)):
         name = f"layouts.{layout.name}" if position else "buckets"

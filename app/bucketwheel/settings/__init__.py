@@ -29,6 +29,7 @@ from bucketwheel.settings.models import (
     StorageSettings,
     TrinoSettings,
 )
+from bucketwheel.settings.types import TypeSettings
 
 __all__ = [
     "AthenaSettings",
@@ -57,5 +58,6 @@ __all__ = [
     "StatisticsLevel",
     "StorageSettings",
     "TrinoSettings",
+    "TypeSettings",
     "resolved_layouts",
 ]

@@ -31,6 +31,7 @@ from bucketwheel.settings.iceberg import IcebergSettings
 from bucketwheel.settings.layouts import BucketCount, BucketHash, LayoutSettings, Reader, layout_problem, resolve
 from bucketwheel.settings.names import NamePrefix, PlainName
 from bucketwheel.settings.partition import DEFAULT, check_partition
+from bucketwheel.settings.types import TypeSettings
 
 STAGES = ("discover", "split", "size", "bucket", "verify", "register", "ctas")
 
@@ -393,6 +394,7 @@ class DatasetSettings(Frozen):
         files: Patterns of the names of data files; if empty, `snapshot.files` applies.
         partitions: Directories `name=value` below a snapshot whose column is not in the files: `error` refuses them,
             `columns` adds the column as text, `ignore` leaves it out.
+        binary_columns: Text columns to publish as binary, because their text is not UTF-8.
         complete_marker: Name of a file, such as `_SUCCESS`, that marks a complete snapshot; snapshots without it are
             skipped.
     """
@@ -403,6 +405,7 @@ class DatasetSettings(Frozen):
     partition: Annotated[str, AfterValidator(check_partition)] | None = None
     files: Names = ()
     partitions: Literal["error", "columns", "ignore"] = "error"
+    binary_columns: Names = ()
     complete_marker: PlainName | None = None
 
 
@@ -433,6 +436,7 @@ class Settings(Frozen):
     buckets: BucketSettings = BucketSettings()
     size: SizeSettings = SizeSettings()
     split: SplitSettings = SplitSettings()
+    types: TypeSettings = TypeSettings()
     quality: QualitySettings = QualitySettings()
     privacy: PrivacySettings = PrivacySettings()
     catalog: CatalogSettings = CatalogSettings()

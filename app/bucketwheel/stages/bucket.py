@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -35,8 +35,13 @@ class Bucket:
             EngineError: rows were lost or duplicated, or their keys changed on the way.
             SourceChangedError: the source changed during the run.
         """
-        level, show_keys = services.settings.catalog.column_statistics, services.settings.privacy.show_keys
-        job = replace(bucket_job(manifest, services.runs), column_statistics=level, show_keys=show_keys)
+        settings = services.settings
+        job = replace(
+            bucket_job(manifest, services.runs),
+            column_statistics=settings.catalog.column_statistics,
+            show_keys=settings.privacy.show_keys,
+            types=settings.types,
+        )
         done = {job.number_of(outcome): outcome for outcome in services.checkpoints.load()}
         finished = sum(outcome.rows for outcome in done.values())
         self._report(services, job, finished, 0)
@@ -59,7 +64,11 @@ class Bucket:
             spilled_bytes=statistics.spilled_bytes,
             outcomes=outcomes,
             shuffled_bytes=statistics.shuffled_bytes,
-            warnings=(*statistics.warnings, *_warnings(manifest, outcomes, services.settings)),
+            warnings=(
+                *statistics.warnings,
+                *_replaced(statistics.replaced_texts),
+                *_warnings(manifest, outcomes, settings),
+            ),
             column_statistics=_with_key(statistics.columns, job, outcomes),
         )
 
@@ -113,6 +122,11 @@ def _warnings(manifest: Manifest, outcomes: Sequence[BucketOutcome], settings: S
         split = split_warnings(layout, layout_settings(layout, settings), own)
         warnings = [*_skew(manifest, layout, own), *split]
         yield from labeled(manifest.size, layout, warnings)
+
+
+def _replaced(texts: Mapping[str, int]) -> Iterator[str]:
+    for name, count in sorted(texts.items()):
+        yield f"column {name!r}: replaced bytes that are not UTF-8 in {counted(count, 'text')}"
 
 
 def _skew(manifest: Manifest, layout: LayoutSize, outcomes: Sequence[BucketOutcome]) -> list[str]:

@@ -17,6 +17,7 @@ from bucketwheel.stages.footers import read_footers, source_columns, source_file
 from bucketwheel.stages.iceberg_checks import check_keys
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.source_files import (
+    HIDDEN_FILES,
     check_partition_columns,
     data_files,
     ignored_files,
@@ -24,7 +25,8 @@ from bucketwheel.stages.source_files import (
     patterns_of,
 )
 from bucketwheel.stages.source_partitions import PartitionColumns, partition_columns
-from bucketwheel.stages.source_schema import snapshot_schema
+from bucketwheel.stages.source_schema import snapshot_schema, with_binary_columns
+from bucketwheel.stages.table_formats import check_finished
 from bucketwheel.storage import Entry
 
 _SHOWN = 20
@@ -46,13 +48,16 @@ class Discover:
             SourceChangedError: a file was replaced or deleted after it was listed.
             UnreadableFilesError: files without a readable footer; the message lists them.
             SchemaError: schemas differ, or the key is missing, ambiguous or of a type without a bucket hash.
-            ConfigError: the key has several columns, and a layout has buckets of Iceberg.
+            ConfigError: the key has several columns, and a layout has buckets of Iceberg; `binary_columns` are no
+                text columns of the snapshot.
         """
         warnings: list[str] = []
         ignored: dict[str, list[Entry]] = {}
         snapshot_dt, location = choose_snapshot(services, warnings)
         setting = f"datasets.{services.dataset}.files"
         entries = data_files(services.storage, location, patterns_of(services), warnings, setting, ignored)
+        hidden = ignored.get(HIDDEN_FILES, ())
+        check_finished(services.storage, location, entries, hidden, services.source.complete_marker)
         if not entries:
             text = "contains no Parquet files; load the snapshot again or choose another one"
             raise no_data_files(services, location, text)
@@ -67,8 +72,10 @@ class Discover:
         rows = sum(footer.rows for footer in footers)
         if rows == 0:
             raise SnapshotError(f"{location}: {counted(len(footers), 'file')}, no rows; load the snapshot again")
-        whole = pa.schema([*schema, *outside.fields()]) if outside.names else schema
         keys = tuple(find_key(name, schema.names, services.dataset) for name in services.source.key)
+        setting = f"datasets.{services.dataset}.binary_columns"
+        schema = with_binary_columns(schema, services.source.binary_columns, keys, setting)
+        whole = pa.schema([*schema, *outside.fields()]) if outside.names else schema
         check_keys(services.dataset, schema, keys, services.settings)
         return DiscoverResult(
             snapshot_dt=snapshot_dt,

@@ -15,6 +15,7 @@ from bucketwheel.kernel.footer_process import File, FooterProcesses
 from bucketwheel.kernel.footers import MAGIC, TAIL_BYTES, FooterSummary, Integers, reason
 from bucketwheel.runs.manifest import SourceColumn, SourceFile
 from bucketwheel.safe_text import one_line
+from bucketwheel.stages.file_kinds import START_BYTES, no_parquet
 from bucketwheel.storage import Entry, Storage, wrap_os_errors
 from bucketwheel.system import system
 
@@ -120,14 +121,16 @@ def _read_end(storage: Storage, entry: Entry) -> File | str:
 
 
 def _end(stream: pa.NativeFile) -> File:
-    """Return the footer of a file, or its last bytes if it has none, and the size of the file.
+    """Return the footer of a file, or its last bytes if it is too short for one, and the size of the file.
 
     Raises:
-        ValueError: the file is shorter than its footer.
+        ValueError: the file is no Parquet file, or shorter than its footer.
     """
     size = stream.size()
     end = stream.read_at(min(size, _END_BYTES), max(0, size - _END_BYTES))
-    if size < _SMALLEST_SIZE or end[-len(MAGIC) :] not in (MAGIC, b"PARE"):
+    if end[-len(MAGIC) :] not in (MAGIC, b"PARE"):
+        raise ValueError(no_parquet(stream.read_at(min(size, START_BYTES), 0), size))
+    if size < _SMALLEST_SIZE:
         return end, size
     length = int.from_bytes(end[-TAIL_BYTES : -len(MAGIC)], "little") + TAIL_BYTES
     if length + len(MAGIC) > size:

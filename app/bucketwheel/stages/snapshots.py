@@ -17,8 +17,8 @@ from bucketwheel.stages.source_files import (
     is_data_file,
     no_data_files,
     patterns_of,
-    refuse_table,
 )
+from bucketwheel.stages.table_formats import refuse_table, refuse_table_above
 from bucketwheel.storage import Storage, join, name_of
 
 _SHOWN = 20
@@ -42,6 +42,7 @@ def choose_snapshot(services: Services, warnings: list[str]) -> tuple[str, str]:
         SnapshotError: no complete snapshot, or two directories with its date.
     """
     source = services.storage.absolute(services.source.source)
+    refuse_table_above(services.storage, source)
     partition = Partition.parse(services.source.partition or services.settings.snapshot.partition)
     if partition.text == FLAT:
         return _flat(services, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -11,22 +12,22 @@ from bucketwheel.errors import SnapshotError
 from bucketwheel.formatting import counted, shortened
 from bucketwheel.runs.manifest import IgnoredFiles
 from bucketwheel.safe_text import one_line
+from bucketwheel.stages.file_kinds import PARQUET, START_BYTES, format_of, is_compressed
 from bucketwheel.stages.source_partitions import directory_values
-from bucketwheel.storage import Entry, Storage, join
+from bucketwheel.stages.table_formats import SPARK_MARKER, is_hidden, refuse_format
+from bucketwheel.storage import Entry, Storage
 
+# Reason why hidden files do not count.
+HIDDEN_FILES = "hidden, with names that begin with . or _"
 _SHOWN = 20
 _EXAMPLES = 5
-# What Spark and Hadoop leave beside the files of each job.
-_SPARK_MARKER = "_SUCCESS"
 # Files to look into; each costs a request on S3.
 _LOOKED_INTO = 100
 _PARQUET = (".parquet", ".parq")
-_MAGIC = b"PAR1"
+# Such as a.parquet.gz.
+_MAYBE_COMPRESSED = re.compile(r".*\.parq(uet)?\.\w+", re.IGNORECASE)
 # Takes every name; `*` would need quotes in YAML and in shells.
 EVERY_FILE = "all"
-# Directories of table formats, whose data directories also hold files of earlier versions and of deleted rows.
-_FORMATS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
-_ICEBERG = ".metadata.json"
 
 
 def patterns_of(services: Services) -> tuple[str, ...]:
@@ -76,10 +77,10 @@ def data_files(
     unnamed = f"not of the form {', '.join(patterns)}" if patterns else "not named .parquet"
     for entry in storage.list(location, recursive=True):
         below = entry.location.removeprefix(location).strip("/").split("/")
-        _refuse_format(location, below)
-        if any(_is_hidden(part) for part in below):
+        refuse_format(location, below)
+        if any(is_hidden(part) for part in below):
             if not entry.is_directory:
-                ignored.setdefault("hidden, with names that begin with . or _", []).append(entry)
+                ignored.setdefault(HIDDEN_FILES, []).append(entry)
             continue
         check_readable(entry)
         if entry.is_directory:
@@ -92,21 +93,45 @@ def data_files(
         else:
             ignored.setdefault("checksums" if entry.bytes else "empty", []).append(entry)
     if others and warnings is not None:
-        hidden = [] if patterns or not files else _parquet_inside(storage, others)
-        if hidden:
-            raise SnapshotError(
-                f"{location}: {counted(len(files), 'file')} named .parquet, and files that are Parquet only by their "
-                f"content: {_names(hidden)}; set {setting}={EVERY_FILE} to read all files, or set it to the patterns "
-                "to read",
-                accept={setting: EVERY_FILE},
-            )
-        warnings.append(f"{location}: ignored {counted(len(others), 'file')}: {_names(others)}: {unnamed}")
+        starts = {} if patterns or not files else _starts(storage, others)
+        _check_others(location, files, others, starts, setting)
+        names = shortened([_described(entry, starts) for entry in others], _SHOWN)
+        warnings.append(f"{location}: ignored {counted(len(others), 'file')}: {names}: {unnamed}")
     return files
+
+
+def _check_others(
+    location: str, files: Sequence[Entry], others: Sequence[Entry], starts: Mapping[str, bytes], setting: str
+) -> None:
+    """Refuse files that are not named as data files, but are Parquet files, maybe compressed as a whole."""
+    begin = {entry: starts.get(entry.location, b"") for entry in others}
+    hidden = [entry for entry, start in begin.items() if start.startswith(PARQUET)]
+    if hidden:
+        raise SnapshotError(
+            f"{location}: {counted(len(files), 'file')} named .parquet, and files that are Parquet only by their "
+            f"content: {_names(hidden)}; set {setting}={EVERY_FILE} to read all files, or set it to the patterns "
+            "to read",
+            accept={setting: EVERY_FILE},
+        )
+    packed = [
+        entry for entry, start in begin.items() if _MAYBE_COMPRESSED.fullmatch(entry.name) and is_compressed(start)
+    ]
+    if packed:
+        raise SnapshotError(
+            f"{location}: {counted(len(files), 'file')} named .parquet, and Parquet files that are compressed as a "
+            f"whole: {_names(packed)}; decompress them, because their rows would be lost, or move them elsewhere"
+        )
+
+
+def _described(entry: Entry, starts: Mapping[str, bytes]) -> str:
+    """Return the name of a file with its format, if it is known."""
+    found = format_of(starts.get(entry.location, b""))
+    return f"{entry.name} ({found})" if found else entry.name
 
 
 def ignored_files(ignored: Mapping[str, Sequence[Entry]], marker: str | None) -> tuple[IgnoredFiles, ...]:
     """Return the manifest's record of ignored files; the `marker` of complete snapshots and Spark's are none."""
-    markers = {marker, _SPARK_MARKER}
+    markers = {marker, SPARK_MARKER}
     others = {
         reason: [entry for entry in entries if entry.name not in markers] for reason, entries in ignored.items()
     }
@@ -130,34 +155,6 @@ def check_readable(entry: Entry) -> None:
     """
     if entry.problem:
         raise SnapshotError(one_line(f"{entry.location}: {entry.problem}"))
-
-
-def _is_hidden(part: str) -> bool:
-    return part.startswith(".") or (part.startswith("_") and "=" not in part)
-
-
-def refuse_table(storage: Storage, location: str, names: Collection[str]) -> None:
-    """Raise SnapshotError if the directory above the snapshots, with these entries, is a table of another format."""
-    for name in names:
-        _refuse_format(location, [name])
-    above, _, last = location.rpartition("/")
-    # The data of an Iceberg table lies in `data/`, beside `metadata/`.
-    for table in [*([location] if "metadata" in names else []), *([above] if last == "data" else [])]:
-        for entry in storage.list(join(table, "metadata")):
-            _refuse_format(location, ["metadata", entry.name])
-
-
-def _refuse_format(location: str, below: Sequence[str]) -> None:
-    """Raise SnapshotError if an entry belongs to the metadata of a table format."""
-    name = next((_FORMATS[part] for part in below if part in _FORMATS), None)
-    if below[-1].endswith(_ICEBERG) and "metadata" in below[:-1]:
-        name = "Iceberg"
-    if name:
-        raise SnapshotError(
-            f"{location}: is a table of {name} ({'/'.join(below)}); its directories also hold files of earlier "
-            "versions and of deleted rows. Write the version to read as plain Parquet files into a directory of its "
-            "own, and set the source to that"
-        )
 
 
 def check_partition_columns(location: str, entries: Sequence[Entry], columns: Collection[str], setting: str) -> None:
@@ -193,7 +190,9 @@ def no_data_files(services: Services, location: str, otherwise: str, setting: st
         for entry in services.storage.list(location, recursive=True)
         if not entry.is_directory and entry.bytes and not entry.name.startswith((".", "_"))
     )
-    if hidden := _parquet_inside(services.storage, list(islice(found, _LOOKED_INTO))):
+    others = list(islice(found, _LOOKED_INTO))
+    starts = _starts(services.storage, others)
+    if hidden := [entry for entry in others if starts.get(entry.location, b"").startswith(PARQUET)]:
         patterns = patterns_of(services)
         expected = f"of the form {', '.join(patterns)}" if patterns else "named .parquet or .parq"
         return SnapshotError(
@@ -201,6 +200,9 @@ def no_data_files(services: Services, location: str, otherwise: str, setting: st
             f"set {setting}={EVERY_FILE}, or to a pattern of their names",
             accept={setting: EVERY_FILE},
         )
+    if others:
+        names = shortened([_described(entry, starts) for entry in others], _SHOWN)
+        otherwise = f"{otherwise}. Bucketwheel reads Parquet files only; there are others: {names}"
     return SnapshotError(f"{location}: {otherwise}")
 
 
@@ -208,14 +210,13 @@ def _names(entries: Sequence[Entry]) -> str:
     return shortened([entry.name for entry in entries], _SHOWN)
 
 
-def _parquet_inside(storage: Storage, entries: Sequence[Entry]) -> list[Entry]:
-    """Return those of the first files that begin as Parquet files do."""
-    found = []
+def _starts(storage: Storage, entries: Sequence[Entry]) -> dict[str, bytes]:
+    """Return the first bytes of the first files, by location."""
+    found = {}
     for entry in entries[:_LOOKED_INTO]:
         try:
             with storage.open(entry.location) as stream:
-                if stream.read(len(_MAGIC)) == _MAGIC:
-                    found.append(entry)
+                found[entry.location] = bytes(stream.read(START_BYTES))
         except OSError:
             # Only the advice needs this file.
             continue

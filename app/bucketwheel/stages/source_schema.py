@@ -7,14 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from bucketwheel.errors import SchemaError
-from bucketwheel.kernel.arrow_types import common_type
+from bucketwheel.errors import ConfigError, SchemaError, did_you_mean
+from bucketwheel.kernel.arrow_types import canonical_type, common_type
 from bucketwheel.safe_text import one_line
 from bucketwheel.stages.footers import Footer
 
 _SHOWN = 20
 # Spark writes the instant of a TIMESTAMP as INT96, which Arrow reads without a time zone.
 _INT96_AS_INSTANT = pa.timestamp("us", "UTC")
+# Types of text, and of the bytes in it.
+_BINARY = {
+    **{kind: pa.binary() for kind in (pa.string(), pa.binary())},
+    **{kind: pa.large_binary() for kind in (pa.large_string(), pa.large_binary())},
+}
 
 
 def snapshot_schema(footers: Sequence[Footer], warnings: list[str]) -> pa.Schema:
@@ -36,6 +41,31 @@ def snapshot_schema(footers: Sequence[Footer], warnings: list[str]) -> pa.Schema
     for footer in footers:
         if footer.rows == 0 and not footer.schema.equals(reference.schema):
             warnings.append(f"{footer.entry.location}: has no rows and another schema; ignored")
+    return schema
+
+
+def with_binary_columns(schema: pa.Schema, names: Sequence[str], keys: Sequence[str], setting: str) -> pa.Schema:
+    """Return the schema with these text columns as binary.
+
+    Args:
+        schema: of the snapshot.
+        names: values of the `setting`.
+        keys: key columns; readers bucket text, but not binary.
+        setting: name of the setting.
+
+    Raises:
+        ConfigError: a column does not exist, is no text, or is a key.
+    """
+    for name in names:
+        if name not in schema.names:
+            raise ConfigError(f"{setting}: {did_you_mean(name, schema.names)}the snapshot has no column {name!r}")
+        place = schema.get_field_index(name)
+        kind = canonical_type(schema.field(place).type)
+        if kind not in _BINARY:
+            raise ConfigError(f"{setting}: column {name!r} has type {one_line(kind)}; only text can become binary")
+        if name in keys:
+            raise ConfigError(f"{setting}: {name!r} is a key, which readers can bucket as text only; remove it")
+        schema = schema.set(place, pa.field(name, _BINARY[kind]))
     return schema
 
 

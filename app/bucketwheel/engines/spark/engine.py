@@ -68,7 +68,7 @@ class SparkEngine:
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
-        self._statistics = replace(self._statistics, columns=(), keys=None)
+        self._statistics = replace(self._statistics, columns=(), keys=None, replaced_texts={})
         todo = tuple(number for number in range(job.buckets) if number not in done)
         if not todo:
             return
@@ -85,7 +85,12 @@ class SparkEngine:
             finished.add(number)
             advance(outcome.rows, sum(file.bytes for file in outcome.files))
             yield outcome
-        self._statistics = replace(self._statistics, columns=collected.result(), keys=collected.read)
+        self._statistics = replace(
+            self._statistics,
+            columns=collected.result(),
+            keys=collected.read,
+            replaced_texts=collected.replaced_texts,
+        )
         for number in todo:
             if number not in finished:
                 yield gather(job, number, lambda _: [], UnifiedDictionaries())

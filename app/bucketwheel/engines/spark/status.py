@@ -44,6 +44,7 @@ def add(one: EngineStatistics, other: EngineStatistics) -> EngineStatistics:
         one.warnings + other.warnings,
         other.columns or one.columns,
         other.keys or one.keys,
+        other.replaced_texts or one.replaced_texts,
     )
 
 
