@@ -124,7 +124,7 @@ def test_binary_columns_keep_their_bytes(source: Path, dictionary: bool) -> None
 @pytest.mark.parametrize(
     ("names", "problem"),
     [
-        ("fwe", "did you mean 'few'"),
+        ("fews", "did you mean 'few'"),
         ("tags", "column 'tags' has type list<"),
         ("id", "'id' is a key"),
     ],
