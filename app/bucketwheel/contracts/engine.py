@@ -169,7 +169,7 @@ class EngineStatistics:
     `warnings` lists failures that a retry repaired. `columns` has the statistics that the last call of `bucket`
     collected, by source column; an engine without any leaves it empty, and none are published. `keys` tells which
     keys the last call of `bucket` read, also those of buckets in `done`; None if it read nothing or does not tell.
-    `replaced_texts` is the number of texts, by source column, of which it replaced bytes that are not UTF-8.
+    `replaced_texts` counts, by source column, the texts whose bytes it replaced because they are not UTF-8.
     """
 
     spilled_bytes: int = 0

@@ -73,7 +73,7 @@ class StatisticsCollector:
         exact: columns with few values, whose distinct values are counted exactly.
         keys: the key, if it is one column; its outcomes tell the number of distinct keys.
 
-    `replaced_texts` is the number of texts, by column, of which bytes were replaced.
+    `replaced_texts` counts, by column, the texts whose bytes were replaced.
     """
 
     level: str
