@@ -11,17 +11,25 @@ import json
 import signal
 import sys
 import tempfile
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .data import existing, sample
+from .bench import Bench
+from .data import Data, existing, sample
 from .machine import describe
 from .measure import ROOT
 from .results import Figures, targets
-from .sections import BUDGET, MEMORY_SCALES, SECTIONS, Bench
+from .sections import BUDGET, MEMORY_SCALES, SECTIONS
+from .shapes import SHAPES
 from .table import render
+
+_OWN_DATA = {"shape", "foreign"}
+_ENGINES = ("arrow", "spark")
+# Shapes take as long as all others.
+_DEFAULT = [name for name in SECTIONS if name != "shape"]
 
 
 def main() -> int:
@@ -35,10 +43,11 @@ def main() -> int:
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
     machine, date = describe(), datetime.now(UTC).isoformat(timespec="seconds")
-    data = existing(options.data) if options.data else sample(options.rows, build)
+    data = _data(options, build)
     # Not deleted here: that would slow down the next run, see `measure`.
     work = Path(tempfile.mkdtemp(prefix="bench-work-", dir=build))
-    bench = Bench(data, build, work, options.runs, options.timeout, options.scale)
+    limits = (options.runs, options.timeout, options.scale)
+    bench = Bench(data, build, work, *limits, shapes=options.shapes, engines=options.engines)
     for name in options.only:
         SECTIONS[name](bench)
         # After each section, so that a later failure loses no results.
@@ -47,6 +56,15 @@ def main() -> int:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(render(report, options.markdown))
     return 1 if any(run.error for run in bench.runs) else 0
+
+
+def _data(options: argparse.Namespace, build: Path) -> Data:
+    if options.data:
+        return existing(options.data)
+    # These sections make their own.
+    if _OWN_DATA.issuperset(options.only):
+        return Data("", options.rows, 0, 0)
+    return sample(options.rows, build)
 
 
 def _report(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
@@ -69,11 +87,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=_positive, default=2_000_000, help="rows of the data (default: %(default)s)")
     parser.add_argument("--runs", type=_positive, default=3, help="rounds of each section (default: %(default)s)")
     parser.add_argument(
-        "--only", type=_sections, default=list(SECTIONS), metavar="NAME,…", help=f"of {', '.join(SECTIONS)}"
+        "--only",
+        type=_sections,
+        default=_DEFAULT,
+        metavar="NAME,…",
+        help=f"of {', '.join(SECTIONS)} (default: all but shape)",
     )
     parser.add_argument(
         "--scale", type=_scales, default=(1, 4, 8), metavar="N,…", help="multiples of the rows (default: 1,4,8)"
     )
+    parser.add_argument(
+        "--shapes", type=_shapes, default=tuple(SHAPES), metavar="NAME,…", help=f"of {', '.join(SHAPES)}"
+    )
+    parser.add_argument(
+        "--engines", type=_engines, default=("arrow",), metavar="NAME,…",
+        help="engines of section shape: arrow, spark (default: arrow)",
+    )  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="data of `bucketwheel sample` to use instead")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", metavar="FILE")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run (default: %(default)s)")
@@ -95,10 +124,22 @@ def _scales(text: str) -> tuple[int, ...]:
 
 
 def _sections(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in SECTIONS]
+    return list(_known(text, SECTIONS))
+
+
+def _shapes(text: str) -> tuple[str, ...]:
+    return _known(text, SHAPES)
+
+
+def _engines(text: str) -> tuple[str, ...]:
+    return _known(text, _ENGINES)
+
+
+def _known(text: str, known: Collection[str]) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(SECTIONS)}")
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
     return names
 
 

@@ -8,7 +8,10 @@ from statistics import median
 from typing import Any
 
 from .data import TABLES
+from .data_sets import BUDGET as BUDGET_RUN
+from .data_sets import BUDGET_BYTES, LARGE_FILES
 from .measure import Run
+from .shapes import FOREIGN, SHAPES
 
 MEASURES = ("cpu_seconds", "wall_seconds", "peak_rss_bytes", "bytes_written", "files_written")
 
@@ -142,7 +145,34 @@ def targets(figures: Figures, scales: Iterable[int], memory_scales: Iterable[int
         seen = figures.ratio("scale", f"{factor}x", f"{base}x", cpu_per_row)
         met = None if seen is None else abs(seen - 1) <= 0.2
         found.append(Target("scale", f"CPU per row, {factor}x ÷ {base}x the rows", "0.80 to 1.20", _text(seen), met))
-    return found + _single_figures(figures)
+    return found + _single_figures(figures) + _shapes(figures) + _foreign(figures)
+
+
+def _shapes(figures: Figures) -> list[Target]:
+    found = []
+    for name, shape in SHAPES.items():
+        section = f"shape-{name}"
+        peak = figures.peak(section, BUDGET_RUN)
+        found += [
+            _below("shape", f"CPU ÷ copy, files of 50,000 rows or more, {shape.title}", 1.3,
+                   figures.ratio(section, LARGE_FILES, "copy", cpu)),
+            _below("shape", f"Peak memory ÷ memory, {shape.title}", 1.5, peak and peak / BUDGET_BYTES),
+        ]  # fmt: skip
+    return found
+
+
+def _foreign(figures: Figures) -> list[Target]:
+    found = []
+    for name, title in FOREIGN.items():
+        section = f"foreign-{name}"
+        found += [
+            _below("foreign", f"CPU ÷ copy, {title}", 1.0, figures.ratio(section, "bucketwheel", "copy", cpu)),
+            _ahead("foreign", f"Wall time ÷ Polars, {title}", figures.ratio(section, "bucketwheel", "polars", wall)),
+            _ahead("foreign", f"Wall time ÷ DuckDB, {title}", figures.ratio(section, "bucketwheel", "duckdb", wall)),
+            _below("foreign", f"Bytes written ÷ copy, {title}", 1.0,
+                   figures.ratio(section, "bucketwheel", "copy", written)),
+        ]  # fmt: skip
+    return found
 
 
 def _spark(figures: Figures) -> list[Target]:

@@ -6,16 +6,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from integration.interop.maven import NotInstalledError
 from integration.interop.trino_install import java, trino_home
 
-from .data import Data, sample
-from .measure import OUT, ROOT, Run, Task, bucketwheel, environment, last_line, measure, module, require_disk
+from .bench import Bench, run_task
+from .data_sets import foreign, shape
+from .measure import OUT, ROOT, Task, bucketwheel, environment, last_line, module, require_disk
 
 BUDGET = "512MB"
 MEMORY_SCALES = (1, 4)
@@ -28,63 +29,6 @@ _READER_COPIES = 7
 _READERS_SHARE = 0.9
 QUERY_RUNS = 5
 _SERVER_SECONDS = 60
-
-
-@dataclass
-class Bench:
-    """A series of measurements: its directory, number of rounds, and the runs so far."""
-
-    data: Data
-    build: Path
-    work: Path
-    rounds: int
-    timeout: float
-    scales: tuple[int, ...]
-    runs: list[Run] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def scaled(self, factor: int) -> Data:
-        """Return data with `factor` times the rows."""
-        return self.data if factor == 1 else sample(self.data.rows * factor, self.build)
-
-    def interleaved(self, section: str, tasks: Sequence[Task], rounds: int | None = None) -> None:
-        """Run A B C A B C …, so that a change in machine speed affects all tasks."""
-        for number in range(1, (rounds or self.rounds) + 1):
-            for task in tasks:
-                run = measure(section, task, number, self.work, self.timeout)
-                self.runs.append(run)
-                print(_line(run), file=sys.stderr)
-
-    def prepare(self, data: Data) -> None:
-        """Check that the disk has room for output and spill of a run on this data, and read the data once."""
-        require_disk(self.work, 3 * data.bytes + 10**9)
-        data.warm()
-
-
-def _line(run: Run) -> str:
-    taken = f"cpu {run.cpu_seconds:.2f} s, wall {run.wall_seconds:.2f} s, peak {run.peak_rss_bytes / 1e6:.0f} MB"
-    failed = f", failed: {run.error}" if run.error else ""
-    return f"{run.section}: {run.name}, round {run.round}: {taken}, {run.bytes_written / 1e6:.1f} MB written{failed}"
-
-
-def run_task(name: str, data: Data, **settings: object) -> Task:
-    """Return the task of a whole `run` of one dataset, with some settings changed."""
-    values: dict[str, object] = {
-        "engine": "arrow",
-        "memory": "auto",
-        "threads": "auto",
-        "buckets.count": 256,
-        "buckets.sort": "true",
-        "target": OUT,
-        "catalog.path": f"{OUT}/catalog.duckdb",
-        "datasets.infobase_attributes.source": data.source,
-        "datasets.infobase_attributes.mapping": data.mapping,
-        "datasets.infobase_attributes.key": "Customer_User_id",
-        **settings,
-    }
-    flags = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
-    command = [*bucketwheel(), "run", "infobase_attributes", "--output", "json", "--conf", str(ROOT / "conf")]
-    return Task(name, [*command, *flags], data.rows)
 
 
 def peers(bench: Bench) -> None:
@@ -254,4 +198,6 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "help": help_text,
     "query": query,
     "readers": readers,
+    "shape": shape,
+    "foreign": foreign,
 }

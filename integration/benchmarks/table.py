@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .data_set_table import HEAD, data_set_rows, title_of
 from .query_table import query_tables
 from .reader_table import reader_tables
 
@@ -36,11 +37,13 @@ def render(report: dict[str, Any], markdown: bool) -> str:
     others = [
         (f"{section}: {name}", *_values(values))
         for section, names in report["medians"].items()
-        if section not in ("peers", *_QUERIES)
+        if section not in ("peers", *_QUERIES) and title_of(section) is None
         for name, values in names.items()
     ]
     if others:
         blocks.append(draw(("run", "CPU", "wall", "peak memory", "written", "files"), others))
+    if data_sets := list(data_set_rows(report)):
+        blocks.append(draw(HEAD, data_sets))
     for run in report["runs"]:
         if run["section"] in _QUERIES and run["report"]:
             blocks.append(f"{run['section']}, {run['name']}: {run['rows']:,} rows")
@@ -55,9 +58,9 @@ def render(report: dict[str, Any], markdown: bool) -> str:
 def _heading(report: dict[str, Any]) -> str:
     machine, data = report["machine"], report["data"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    size = f", {data['bytes'] / 1e6:,.0f} MB in {data['files']} files" if data["bytes"] else ""
     return (
-        f"{report['date'][:10]}: {data['rows']:,} rows, {data['bytes'] / 1e6:,.0f} MB in {data['files']} files; "
-        f"medians of {report['options']['runs']}.\n"
+        f"{report['date'][:10]}: {data['rows']:,} rows{size}; medians of {report['options']['runs']}.\n"
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB; "
         f"Python {machine['python']}, {versions}."
     )
