@@ -39,9 +39,13 @@ def put(path: Path, content: str | bytes = "{}") -> None:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def configuration(source: Path, **settings: object) -> api.Configuration:
+    target = {"target": str(source.parent / "out"), "catalog.path": str(source.parent / "c.duckdb")}
+    return api.load("local", None, {**target, "datasets.x": {"source": str(source), "key": "id", **settings}}, {})
+
+
 def discover(source: Path, **settings: object) -> DiscoverResult:
-    dataset = {"source": str(source), "key": "id", **settings}
-    return api.plan(api.load("local", None, {"datasets.x": dataset}, {}), "x").discover
+    return api.plan(configuration(source, **settings), "x").discover
 
 
 def refusal(source: Path, **settings: object) -> str:
@@ -51,30 +55,31 @@ def refusal(source: Path, **settings: object) -> str:
     return str(refused.value)
 
 
+TABLES = {
+    "_delta_log/_last_checkpoint": "Delta",
+    ".hoodie/hoodie.properties": "Hudi",
+    "metadata/00000-a.gz.metadata.json": "Iceberg",
+    "metadata/v2.metadata.json.gz": "Iceberg",
+    "base_0000005/000000_0": "Hive with transactions",
+    "delta_0000006_0000006_0000/000000_0": "Hive with transactions",
+    "delete_delta_0000007_0000007/bucket_00000": "Hive with transactions",
+    "delta_0000001_0000001_v0000042/000000_0": "Hive with transactions",
+    "schema/schema-0": "Paimon",
+}
+INSIDE = {
+    "below/_delta_log/00000000000000000000.json": "Delta",
+    "region=EU/.hoodie_partition_metadata": "Hudi",
+    f"ducklake-{UUID}-delete.parquet": "DuckLake",
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "table"),
-    [
-        ("_delta_log/_last_checkpoint", "Delta"),
-        ("below/_delta_log/00000000000000000000.json", "Delta"),
-        ("region=EU/.hoodie_partition_metadata", "Hudi"),
-        ("metadata/00000-a.gz.metadata.json", "Iceberg"),
-        ("metadata/v2.metadata.json.gz", "Iceberg"),
-        ("base_0000005/000000_0", "Hive with transactions"),
-        ("delta_0000006_0000006_0000/000000_0", "Hive with transactions"),
-        ("delete_delta_0000007_0000007/bucket_00000", "Hive with transactions"),
-        ("delta_0000001_0000001_v0000042/000000_0", "Hive with transactions"),
-        (f"ducklake-{UUID}-delete.parquet", "DuckLake"),
-        ("schema/schema-0", "Paimon"),
-    ],
-)
-@pytest.mark.parametrize("place", ["in the snapshot", "above"])
-def test_table_of_other_format_is_refused(snapshot: Path, name: str, table: str, place: str) -> None:
-    if place == "above" and name.endswith((".parquet", "_metadata")):
-        pytest.skip("lies beside data files only")
-    directory = snapshot if place == "in the snapshot" else snapshot.parent
-    if name.startswith("below"):
-        directory = snapshot
-    put(directory / name)
+    ("name", "table", "above"),
+    [*((name, table, above) for name, table in TABLES.items() for above in (False, True)),
+     *((name, table, False) for name, table in INSIDE.items())],
+)  # fmt: skip
+def test_table_of_other_format_is_refused(snapshot: Path, name: str, table: str, above: bool) -> None:
+    put((snapshot.parent if above else snapshot) / name)
     text = refusal(snapshot.parent)
     assert f"is a table of {table} (" in text
     assert "Write the version to read as plain Parquet files into a directory of its own" in text
@@ -225,14 +230,39 @@ def test_file_that_is_no_parquet_file_says_what_it_is(snapshot: Path, content: b
     assert f"{snapshot}/part-1.parquet: {problem}" in str(refused.value)
 
 
-def test_snapshot_error_of_table_is_no_crash_on_resume(snapshot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(snapshot.parent)
-    config = api.load(
-        "local",
-        None,
-        {"target": "../out", "catalog.path": "../c.duckdb", "datasets.x": {"source": ".", "key": "id"}},
-        {},
-    )
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (
+            lambda content: content[100:],
+            "it does not begin as a Parquet file, so its beginning was lost or changed: ",
+        ),
+        (lambda content: content + b"\n", "it begins as a Parquet file, but does not end as one"),
+        (lambda content: content[:-50], "it begins as a Parquet file, but does not end as one"),
+        (lambda content: content[:50] + content[150:], "uncompressed) from byte "),
+        (lambda content: content.decode("utf-8", "replace").encode(), "its footer is damaged, as by a transfer in "),
+    ],
+    ids=["no beginning", "new line", "no end", "hole", "decoded"],
+)
+def test_damaged_file_says_what_happened_to_it(
+    snapshot: Path, damage: Callable[[bytes], bytes], problem: str
+) -> None:
+    table = pa.table({"id": range(60), "value": range(60)})
+    pq.write_table(table, snapshot / "part-1.parquet", use_dictionary=False)
+    content = (snapshot / "part-1.parquet").read_bytes()
+    put(snapshot / "part-1.parquet", damage(content))
+    assert problem in refusal(snapshot.parent)
+
+
+def test_file_with_bytes_before_it_is_refused(snapshot: Path) -> None:
+    content = (snapshot / "part-0.parquet").read_bytes()
+    put(snapshot / "part-0.parquet", b"\xef\xbb\xbf" + content)
+    with pytest.raises(UnreadableFilesError, match=r"part-0\.parquet: it does not begin as a Parquet file"):
+        api.run(configuration(snapshot.parent), "x")
+
+
+def test_snapshot_that_became_a_table_is_refused_on_resume(snapshot: Path) -> None:
+    config = configuration(snapshot.parent)
     run = api.run(config, "x", stages=["discover", "split", "size", "bucket"])
     put(snapshot / "_delta_log" / "0.json")
     with pytest.raises(SnapshotError, match="is a table of Delta"):

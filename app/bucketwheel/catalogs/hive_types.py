@@ -33,7 +33,7 @@ _NEAREST = {
     pa.time32("ms"): _TIME,
 }
 _MOST_DIGITS = 38
-_FIX = "remove it from the mapping, or ask the supplier of the snapshot for another type"
+_FIX = "leave it out with a mapping (datasets.NAME.mapping), or ask the supplier of the snapshot for another type"
 # Characters that separate the parts of a type name.
 _TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
 
@@ -93,4 +93,6 @@ def _parameterised(kind: pa.DataType, column: str, exact: bool) -> str:
             raise SchemaError(f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; {_FIX}")
         fields = ",".join(f"{field.name}:{hive_type(field.type, column, exact)}" for field in kind)
         return f"struct<{fields}>"
-    raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name; {_FIX}")
+    # Writers that do not know a type, such as pandas and Polars, write this one.
+    why = ", because all its values were missing when it was written" if types.is_null(kind) else ""
+    raise SchemaError(f"column {column!r} has type {kind}, which Hive catalogs cannot name{why}; {_FIX}")

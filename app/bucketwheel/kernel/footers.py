@@ -130,6 +130,10 @@ def reason(error: Exception) -> str:
     text = str(error).partition("\n")[0]
     if re.search("encrypted|decrypt", text, re.IGNORECASE):
         return f"the file is encrypted, and Bucketwheel cannot decrypt it; write it without encryption: {text}"
+    if "size limit" in text:
+        return f"a text in its footer is longer than 100 MB, which readers refuse; write the file without it: {text}"
+    if "thrift" in text:
+        return f"its footer is damaged, as by a transfer in text mode or a faulty disk: {text}"
     return text or type(error).__name__
 
 

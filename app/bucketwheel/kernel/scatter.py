@@ -159,7 +159,7 @@ def _read(
             storage.check_version(part.path, part.version)
             if isinstance(error, OSError) and error.errno:
                 raise  # A fault of the disk, not of the file.
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()).rstrip(".")
             raise UnreadableFilesError(
                 f"{part.path}: {_corrupt_chunk(part, stored, stream)}: {reason}; "
                 "write the file again, or select the previous snapshot with --snapshot-dt"
@@ -236,6 +236,8 @@ def _combined(table: pa.Table) -> Iterator[pa.RecordBatch]:
 
 def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> str:
     try:
+        if stream.read_at(4, 0) != b"PAR1":
+            return "it does not begin as a Parquet file, so its beginning was lost or changed"
         file = pq.ParquetFile(stream, pre_buffer=False, **PAGE_OPTIONS)
     except (pa.ArrowException, OSError):
         return "the footer cannot be read"

@@ -85,7 +85,7 @@ def examine_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer |
 
     def footer(entry: Entry, end: File, summary: FooterSummary | str) -> Footer | str:
         if isinstance(summary, str):
-            return summary
+            return _wrong_start(storage, entry) + summary
         if _is_joined(storage, entry, end, summary):
             return "two Parquet files joined into one; readers see the last one only"
         # Most files have the same schema, and comparing an object with itself is fast.
@@ -153,6 +153,13 @@ def _is_joined(storage: Storage, entry: Entry, end: File, summary: FooterSummary
     first = max(0, rest - _INDEX_BYTES)
     with wrap_os_errors(entry.location, "read"), storage.open(entry.location, entry.version) as stream:
         return MAGIC * 2 in stream.read_at(rest + len(MAGIC) - first, first)
+
+
+def _wrong_start(storage: Storage, entry: Entry) -> str:
+    """Return the beginning of the reason if a file whose footer is unusable lacks its own beginning."""
+    with wrap_os_errors(entry.location, "read"), storage.open(entry.location, entry.version) as stream:
+        complete = stream.read_at(len(MAGIC), 0) in (MAGIC, b"PARE")
+    return "" if complete else "it does not begin as a Parquet file, so its beginning was lost or changed: "
 
 
 def source_file(footer: Footer, partition_values: tuple[str | None, ...] = ()) -> SourceFile:

@@ -281,11 +281,14 @@ def _named(table: str, columns: Sequence[str], keys: Sequence[ColumnMapping]) ->
     for source in columns:
         name = standard_name(source)
         if not name:
-            raise SchemaError(f"{table}: column {source!r} needs a letter or digit in its name")
+            raise SchemaError(
+                f"{table}: column {source!r} needs a letter or digit in its name (a to z, 0 to 9); leave it out with "
+                "a mapping (datasets.NAME.mapping), or ask the supplier of the snapshot to rename it"
+            )
         if name in taken:
             raise SchemaError(
-                f"{table}: columns {taken[name]!r} and {source!r} would both be called {name!r}; remove "
-                "one of them from the mapping, or ask the supplier of the snapshot to rename one"
+                f"{table}: columns {taken[name]!r} and {source!r} would both be called {name!r}; remove one "
+                "of them from the mapping (datasets.NAME.mapping), or ask the supplier of the snapshot to rename one"
             )
         taken[name] = source
         mapped.append(ColumnMapping(source=source, name=name))
