@@ -51,6 +51,13 @@ def parse(content: bytes) -> Struct:
     return value
 
 
+def parse_start(content: bytes) -> tuple[Struct, int]:
+    """Return the struct that some bytes begin with, and its length."""
+    value, length = _read(content, 0, STRUCT)
+    assert isinstance(value, Struct)
+    return value, length
+
+
 def _varint(content: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:

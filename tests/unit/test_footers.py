@@ -7,8 +7,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +20,7 @@ from bucketwheel import api
 from bucketwheel.errors import EngineError, StorageError, UnreadableFilesError
 from bucketwheel.kernel import footer_process
 from bucketwheel.kernel.footers import FooterParser, FooterSummary
+from bucketwheel.kernel.page_encodings import has_plain_pages
 from bucketwheel.settings import StorageSettings
 from bucketwheel.stages.footers import Footer, examine_footers, read_footers, source_columns
 from bucketwheel.storage import Storage
@@ -304,3 +307,51 @@ def test_extension_column_with_dictionary_is_published(
     settings = {"target": "out", "catalog.path": "c.duckdb", "datasets.x": {"source": "in", "key": "id"}}
     outcome = api.run(api.load("local", None, settings, {}), "x")
     assert outcome.manifest.verify.rows == 100
+
+
+def tokens(rows: int) -> pa.Array:
+    random = np.random.default_rng(1).integers(0, 256, (rows, 16), np.uint8)
+    return pa.array([row.tobytes().hex() for row in random])
+
+
+def dictionary_bytes(directory: Path, column: pa.Array, **options: Any) -> int | None:
+    directory.mkdir()
+    pq.write_table(pa.table({"c": column}), directory / "a.parquet", **options)
+    found = footers(directory)
+    (described,) = source_columns(found[0].schema, found)
+    return described.dictionary_bytes
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.6"])
+@pytest.mark.parametrize("compression", ["snappy", "zstd", "none"])
+def test_chunk_that_gives_up_its_dictionary_counts_as_plain(tmp_path: Path, version: str, compression: str) -> None:
+    options = {"version": version, "compression": compression, "dictionary_pagesize_limit": 10_000}
+    repeated = pa.array(tokens(200).to_pylist() * 100)
+    assert 0 < (dictionary_bytes(tmp_path / "coded", repeated, **options) or 0) < 2**15
+    different = tokens(20_000)
+    footer = pq.read_metadata(tmp_path / "coded" / "a.parquet").row_group(0).column(0)
+    assert footer.has_dictionary_page
+    assert dictionary_bytes(tmp_path / "plain", different, **options) is None
+    assert pq.read_metadata(tmp_path / "plain" / "a.parquet").row_group(0).column(0).has_dictionary_page
+
+
+def test_long_values_with_a_dictionary_count_as_coded(tmp_path: Path) -> None:
+    column = pa.array([chr(97 + row % 5) * 50_000 for row in range(1000)])
+    assert (dictionary_bytes(tmp_path / "coded", column, compression="zstd") or 0) > 0
+
+
+@pytest.mark.parametrize(
+    ("encodings", "plain"),
+    [
+        (("PLAIN_DICTIONARY", "RLE", "BIT_PACKED"), False),
+        (("PLAIN_DICTIONARY", "PLAIN", "RLE"), True),
+        (("PLAIN", "RLE", "RLE_DICTIONARY"), False),
+    ],
+)
+def test_encodings_decide_where_sizes_do_not(encodings: tuple[str, ...], plain: bool) -> None:
+    chunk = cast("pq.ColumnChunkMetaData", SimpleNamespace(encodings=encodings))
+    # A tenth of 100,000 values of 20 bytes is plain, or the dictionary is as large.
+    assert has_plain_pages(chunk, data_bytes=200_000, plain_bytes=300_000, values=100_000) is plain
+    assert not has_plain_pages(chunk, data_bytes=100_000, plain_bytes=200_000, values=100_000)
+    assert has_plain_pages(chunk, data_bytes=2_000_000, plain_bytes=3_600_000, values=100_000)
+    assert has_plain_pages(chunk, data_bytes=200_000, plain_bytes=36_000_000, values=1_000_000)

@@ -36,9 +36,14 @@ def single_buckets(job: BucketJob) -> tuple[BucketGroup, ...]:
 
 
 def write_blocks(
-    job: BucketJob, task: int, numbers: Sequence[int], max_rows: int, groups: Sequence[BucketGroup] = ()
+    job: BucketJob,
+    task: int,
+    numbers: Sequence[int],
+    max_rows: int,
+    groups: Sequence[BucketGroup] = (),
+    limit: int | None = None,
 ) -> list[pa.RecordBatch]:
-    dictionaries = UnifiedDictionaries()
+    dictionaries = UnifiedDictionaries(limit)
     groups = groups or single_buckets(job)
     skip = set(range(job.bucket_count)).difference(*groups)
     slices = (scatter(job, job.slices[number], max_rows, dictionaries, skip) for number in numbers)
@@ -74,6 +79,21 @@ def test_shuffled_files_equal_kernel_files_for_any_tasks(job: BucketJob, tasks: 
     shares = [range(len(job.slices))[start::tasks] for start in range(tasks)]
     batches = [batch for task, share in enumerate(shares) for batch in write_blocks(job, task, share, max_rows)]
     random.Random(4).shuffle(batches)
+    expected = with_target(job, "expected")
+    run_kernel(expected)
+    assert gather_all(job, batches) == list(range(BUCKETS))
+    assert digests(job) == digests(expected)
+
+
+@pytest.mark.parametrize("limits", [(None, 0), (None, 4000, 0), (4000, 0)])
+def test_files_do_not_depend_on_tasks_that_send_values(job: BucketJob, limits: Sequence[int | None]) -> None:
+    shares = [range(len(job.slices))[start :: len(limits)] for start in range(len(limits))]
+    batches = [
+        batch
+        for task, (share, limit) in enumerate(zip(shares, limits, strict=True))
+        for batch in write_blocks(job, task, share, 10_000, limit=limit)
+    ]
+    random.Random(3).shuffle(batches)
     expected = with_target(job, "expected")
     run_kernel(expected)
     assert gather_all(job, batches) == list(range(BUCKETS))

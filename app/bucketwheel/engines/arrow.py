@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, ReadKeys, Slice
 from bucketwheel.engines.bucket_groups import MAX_GROUP_ROWS, group_buckets
-from bucketwheel.engines.memory import WORKING_SHARE, gather_bytes, memory_budget
+from bucketwheel.engines.memory import WORKING_SHARE, batch_rows, dictionary_budget, gather_bytes, memory_budget
 from bucketwheel.engines.spill import SpillBuffer, spill_budget
 from bucketwheel.errors import EngineError
 from bucketwheel.host import available_threads
@@ -35,8 +35,6 @@ from bucketwheel.system import system
 _WORKING_COPIES = 2.5
 # In smaller batches, the fixed cost per shuffle block becomes noticeable.
 _PREFERRED_BATCH_ROWS = 65_536
-# Minimum rows of a batch, however small the budget.
-_MIN_BATCH_ROWS = 1024
 # Minimum bucket groups per thread. Small groups balance the load, and a kill loses at most one group per thread.
 _GROUPS_PER_THREAD = 8
 
@@ -51,6 +49,7 @@ class ArrowEngine:
         self._threads = available_threads() if settings.threads == "auto" else settings.threads
         self._budget = memory_budget(settings)
         self._spill_budget = spill_budget(settings)
+        self._dictionary_budget = dictionary_budget(settings)
         self._spill_directory = settings.storage.spill_directory
         self._spilled = 0
         self._columns: tuple[ColumnStatistics, ...] = ()
@@ -73,7 +72,7 @@ class ArrowEngine:
         if not todo:
             return
         with self._spill_buffer(job) as buffer:
-            dictionaries = UnifiedDictionaries()
+            dictionaries = UnifiedDictionaries(self._dictionary_budget)
             with closing(self._scatter(job, skip, buffer, dictionaries)) as scanned:
                 for rows in scanned:
                     advance(rows, 0)
@@ -123,7 +122,7 @@ class ArrowEngine:
     ) -> Generator[int, None, None]:
         working_rows = int(self._budget * WORKING_SHARE / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
         threads = max(1, min(self._threads, working_rows // _PREFERRED_BATCH_ROWS))
-        max_rows = max(_MIN_BATCH_ROWS, working_rows // threads)
+        max_rows = batch_rows(working_rows // threads, job.decoded_bytes_per_row)
         total = StatisticsCollector.of(job)
 
         def work(part: Slice) -> tuple[int, StatisticsCollector]:

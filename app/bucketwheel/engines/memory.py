@@ -12,6 +12,14 @@ from bucketwheel.settings import Settings
 _GATHER_COPIES = 4
 # Share of the budget for work on slices and buckets. The spill buffer has as much, and allocators need the rest.
 WORKING_SHARE = 0.4
+# Share of the budget for the dictionaries of all columns, which are in memory until the last file is written. They
+# take up to three times as much while values are added or sorted.
+_DICTIONARY_SHARE = 0.1
+# Minimum rows of a batch of a slice, however small the budget, unless they exceed this number of bytes.
+_MIN_BATCH_ROWS = 1024
+_MIN_BATCH_BYTES = 64 * 2**20
+# Maximum bytes of a batch: Arrow cannot represent nested text beyond 2 GiB, and long values vary in length.
+_MAX_BATCH_BYTES = 2**30
 
 
 def memory_budget(settings: Settings) -> int:
@@ -34,3 +42,15 @@ def gather_bytes(rows: float, decoded_bytes_per_row: int, widths: Sequence[int],
 def gather_budget(settings: Settings) -> int:
     """Return the share of the memory budget for gathering, in bytes."""
     return int(memory_budget(settings) * WORKING_SHARE)
+
+
+def dictionary_budget(settings: Settings) -> int:
+    """Return the share of the memory budget for the values of unified dictionaries, in bytes."""
+    return int(memory_budget(settings) * _DICTIONARY_SHARE)
+
+
+def batch_rows(wanted: int, decoded_bytes_per_row: int) -> int:
+    """Return the rows of a batch of a slice, near `wanted`: neither too few to be worth a call nor too many bytes."""
+    width = max(decoded_bytes_per_row, 1)
+    fewest = min(_MIN_BATCH_ROWS, _MIN_BATCH_BYTES // width)
+    return max(1, fewest, min(wanted, _MAX_BATCH_BYTES // width))

@@ -3,12 +3,15 @@
 Each slice of the source has its own dictionary. A unified dictionary numbers the values of all slices, so that
 codes of different slices can be joined and moved like integers. The dictionary of a file contains the values that
 the file uses, in ascending order, so its bytes do not depend on the order in which values were added.
+
+Unified dictionaries stay in memory until the last file is written, so their bytes are limited. Rows of a column whose
+dictionary reaches the limit travel as values; their files are the same.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -22,6 +25,10 @@ from bucketwheel.runs.manifest import SourceColumn
 
 # Columns with a dictionary page up to this size stay dictionary-encoded: the page is small compared to its rows.
 _SMALL_DICTIONARY = 32 * 2**10
+# One column may take this share of the limit of all dictionaries.
+_COLUMN_SHARE = 1 / 4
+# A larger dictionary of a slice that has more values than half of its rows saves nothing.
+_LARGE_DICTIONARY = 2**20
 
 
 def stays_dictionary(column: SourceColumn, schema: pa.Schema) -> bool:
@@ -52,13 +59,17 @@ class UnifiedDictionary:
         self._lock = threading.Lock()
         self._values: pa.Array = None
         self._order: _Order | None = None
+        self.bytes = 0
 
     def encode(self, column: pa.DictionaryArray) -> pa.Array:
         """Return the codes of a column; add its new values."""
         dictionary = column.dictionary
         codes = np.zeros(len(dictionary) + 1, np.int64)
         with self._lock:
+            known = self._values
             codes[:-1] = self._codes_of(dictionary)
+            if self._values is not known:
+                self.bytes = self._values.nbytes
             narrow = codes.astype(np.min_scalar_type(len(self._values)))
         indices = column.indices.cast(pa.int32())
         if indices.null_count:
@@ -70,6 +81,11 @@ class UnifiedDictionary:
         """Return the values in the order of their codes, or None if there are none yet."""
         with self._lock:
             return self._values
+
+    def take_type(self, dictionary: pa.Array) -> None:
+        """Take the type of the values from this dictionary, but no value."""
+        with self._lock:
+            self._codes_of(dictionary.slice(0, 0))
 
     def translation(self, values: pa.Array) -> npt.NDArray[np.unsignedinteger]:
         """Return the codes here for codes 0 to `len(values)` of another unified dictionary with these values."""
@@ -129,6 +145,29 @@ class UnifiedDictionary:
                 self._order = _Order(self._values.take(ascending), codes)
             return self._order
 
+    def encode_parts(self, values: pa.Array, bounds: Sequence[int]) -> pa.ChunkedArray:
+        """Return what `decode` returns for the codes of these values."""
+        kind = self.values.type
+        parts = (values.slice(start, end - start) for start, end in pairwise(bounds))
+        return pa.chunked_array([_with_sorted_dictionary(part, kind) for part in parts])
+
+    def values_of(self, codes: pa.Array) -> pa.Array:
+        """Return the values that these codes stand for."""
+        numbers = codes.to_numpy()
+        return self.values.take(pa.array(numbers.astype(np.int64) - 1, mask=numbers == 0))
+
+
+def _with_sorted_dictionary(values: pa.Array, kind: pa.DataType) -> pa.DictionaryArray:
+    column = values.dictionary_encode()
+    order = pc.sort_indices(column.dictionary)
+    positions = np.zeros(len(order) + 1, np.int32)
+    positions[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    indices = np.take(positions, column.indices.fill_null(len(order)).to_numpy())
+    missing = values.is_null().to_numpy(zero_copy_only=False) if values.null_count else None
+    # Values of the whole bucket may need longer offsets than those of the dictionary.
+    dictionary = pc.cast(column.dictionary.take(order), kind)
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=missing), dictionary, safe=False)
+
 
 def _occurring(codes: npt.NDArray[np.unsignedinteger], count: int) -> npt.NDArray[np.bool_]:
     if count <= len(codes):
@@ -140,16 +179,76 @@ def _occurring(codes: npt.NDArray[np.unsignedinteger], count: int) -> npt.NDArra
 
 
 class UnifiedDictionaries:
-    """The unified dictionaries of all columns that are moved as codes, by source name."""
+    """The unified dictionaries of all columns that are moved as codes, by source name.
 
-    def __init__(self) -> None:
+    Args:
+        limit: bytes of all values after which new values travel as they are; None: no limit.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
         self._lock = threading.Lock()
         self._columns: dict[str, UnifiedDictionary] = {}
+        self._limit = limit
+        self._bytes: dict[str, int] = {}
+        self._total = 0
+        self._closed: set[str] = set()
 
     def column(self, name: str) -> UnifiedDictionary:
         """Return the unified dictionary of a column; the first call creates it."""
         with self._lock:
             return self._columns.setdefault(name, UnifiedDictionary())
+
+    def encode(self, name: str, column: pa.DictionaryArray) -> pa.Array | None:
+        """Return the codes of a column, or None if its rows travel as values from now on."""
+        dictionary = self.column(name)
+        if name in self._closed:
+            return None
+        if self._limit is not None and self._is_too_large(column):
+            dictionary.take_type(column.dictionary)
+            self._closed.add(name)
+            return None
+        codes = dictionary.encode(column)
+        if self._limit is not None:
+            self._count(name, dictionary.bytes, self._limit)
+        return codes
+
+    def is_closed(self, name: str) -> bool:
+        """Return whether new rows of a column travel as values."""
+        return name in self._closed
+
+    def _is_too_large(self, column: pa.DictionaryArray) -> bool:
+        size = column.dictionary.nbytes
+        mostly_distinct = size > _LARGE_DICTIONARY and 2 * len(column.dictionary) > len(column)
+        return mostly_distinct or size > (self._limit or 0) * _COLUMN_SHARE
+
+    def _count(self, name: str, size: int, limit: int) -> None:
+        if size == self._bytes.get(name, 0):
+            return
+        with self._lock:
+            self._total += size - self._bytes.get(name, 0)
+            self._bytes[name] = size
+            if size > limit * _COLUMN_SHARE or self._total > limit:
+                self._closed.add(name)
+
+    def as_one_kind(self, batches: Sequence[pa.RecordBatch]) -> Sequence[pa.RecordBatch]:
+        """Return the batches with values in place of codes, in columns in which any of them has values."""
+        schemas: list[pa.Schema] = []
+        for batch in batches:
+            if batch.schema not in schemas:
+                schemas.append(batch.schema)
+        mixed = {
+            name
+            for name in schemas[0].names
+            if name in self and len({is_coded(schema.field(name).type) for schema in schemas}) > 1
+        }
+        return [self._with_values(batch, mixed) for batch in batches] if mixed else batches
+
+    def _with_values(self, batch: pa.RecordBatch, names: Collection[str]) -> pa.RecordBatch:
+        arrays = [
+            self.column(name).values_of(array) if name in names and is_coded(array.type) else array
+            for name, array in zip(batch.schema.names, batch.columns, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
     def __iter__(self) -> Iterator[str]:
         with self._lock:
@@ -157,3 +256,8 @@ class UnifiedDictionaries:
 
     def __contains__(self, name: str) -> bool:
         return name in self._columns
+
+
+def is_coded(kind: pa.DataType) -> bool:
+    """Return whether a dictionary column has codes in this type; its values are never numbers."""
+    return bool(pa.types.is_unsigned_integer(kind))

@@ -21,6 +21,8 @@ Hashes = npt.NDArray[np.uint64]
 
 # Hashes to keep of a column whose distinct values are estimated.
 KEPT_HASHES = 2048
+# A column that is counted exactly and has more values is estimated after all.
+_MOST_HASHES = 2**20
 _ALL = 2.0**64
 # Smallest hashes to sort of a large array, as a multiple of those to keep.
 _SURPLUS = 2
@@ -36,7 +38,7 @@ class DistinctValues:
     """Hashes of the values of a column: all of them, or the smallest `KEPT_HASHES`.
 
     Args:
-        exact: keep every hash, for columns with few values.
+        exact: keep every hash, for columns with few values; beyond a million, only the smallest are kept.
     """
 
     def __init__(self, exact: bool) -> None:
@@ -48,7 +50,10 @@ class DistinctValues:
         if self._limit is not None:
             hashes = self._smallest(hashes, self._limit)
         if len(hashes):
-            self._hashes = np.unique(np.concatenate((self._hashes, hashes)))[: self._limit]
+            self._hashes = np.unique(np.concatenate((self._hashes, hashes)))
+            if len(self._hashes) > _MOST_HASHES:
+                self._limit = KEPT_HASHES
+            self._hashes = self._hashes[: self._limit]
 
     def _smallest(self, hashes: Hashes, limit: int) -> Hashes:
         """Return a part of the hashes that has all that are to be kept."""

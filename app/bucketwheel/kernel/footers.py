@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.formatting import counted
+from bucketwheel.kernel.page_encodings import has_plain_pages
 from bucketwheel.kernel.scatter import READ_OPTIONS
 
 MAGIC = b"PAR1"
@@ -36,7 +37,8 @@ class FooterSummary:
         schema: the Arrow schema as IPC message, without the metadata of the file.
         row_group_rows: rows of each row group.
         columns: for each column of the Arrow schema: bytes, bytes before compression, bytes of the largest dictionary
-            page (-1 if a chunk has none), and NULLs (-1 if unknown or nested); shape (4, columns).
+            page (-1 if a chunk has none, or pages that do not use it), and NULLs (-1 if unknown or nested); shape
+            (4, columns).
         int96: names of the columns that are stored as INT96.
         end: offset at which the last column chunk ends.
         indexed: whether the last row group has page indexes.
@@ -230,7 +232,8 @@ class _Sums:
             self.compressed[top] += size
             self.uncompressed[top] += plain
             if dictionary[top] != _UNKNOWN:
-                dictionary[top] = max(dictionary[top], data - page) if 0 < page < data else _UNKNOWN
+                coded = 0 < page < data and not has_plain_pages(chunk, size - (data - page), plain, values)
+                dictionary[top] = max(dictionary[top], data - page) if coded else _UNKNOWN
             if nulls[top] != _UNKNOWN:
                 missing = _null_count(chunk) if statistics else _UNKNOWN
                 nulls[top] = nulls[top] + missing if 0 <= missing <= rows else _UNKNOWN

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.kernel.arrow_types import large_type
 from bucketwheel.kernel.checksum import row_hashes, total
-from bucketwheel.kernel.dictionaries import UnifiedDictionaries
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries, is_coded
 from bucketwheel.kernel.hashing import key_buckets, stable_order
 from bucketwheel.kernel.keys import complete_rows, key_order, key_text, repeated_keys
 from bucketwheel.kernel.rows import take_rows
@@ -141,24 +141,32 @@ def _gather_table(
     """Yield the position in the group and the content of each bucket that has rows."""
     columns: dict[str, Any] = dict(zip(keys.table.column_names, keys.table.columns, strict=True))
     if table.columns:
-        content = _combined(read_blocks([source for source, _ in table.columns]))
+        content = _combined(read_blocks([source for source, _ in table.columns]), dictionaries)
         content = content if keys.order is None else take_rows(content, keys.order)
         for source, name in table.columns:
             column = content.column(source)
-            coded = source in dictionaries
-            columns[name] = dictionaries.column(source).decode(column.to_numpy(), keys.bounds) if coded else column
+            if source not in dictionaries:
+                columns[name] = column
+            elif is_coded(column.type):
+                columns[name] = dictionaries.column(source).decode(column.to_numpy(), keys.bounds)
+            else:
+                columns[name] = dictionaries.column(source).encode_parts(column.chunk(0), keys.bounds)
     group = pa.table(columns)
     for position, (start, end) in enumerate(pairwise(keys.bounds)):
         if start < end:
             yield position, group.slice(start, end - start)
 
 
-def _combined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    """Return the batches as one table with a single chunk per column."""
+def _combined(batches: Sequence[pa.RecordBatch], dictionaries: UnifiedDictionaries | None = None) -> pa.Table:
+    """Return the batches as one table with a single chunk per column.
+
+    If some batches have codes of `dictionaries` in a column and others have values, all get values.
+    """
     if all(batch.schema == batches[0].schema for batch in batches[1:]):
         table = pa.Table.from_batches(list(batches))
     else:
-        # Later slices have wider codes.
+        # Later slices have wider codes, or values because their dictionary became too large.
+        batches = batches if dictionaries is None else dictionaries.as_one_kind(batches)
         tables = [pa.Table.from_batches([batch]) for batch in batches]
         table = pa.concat_tables(tables, promote_options="permissive")
     try:

@@ -30,6 +30,8 @@ from bucketwheel.storage import Storage, fetch, wrap_os_errors
 READ_OPTIONS = {"coerce_int96_timestamp_unit": "us"}
 # Files with page checksums cost about 8 % more to decode, which is about 2 % of a run; others cost nothing.
 PAGE_OPTIONS = {**READ_OPTIONS, "page_checksum_verification": True}
+# Rows of a batch if Arrow cannot represent a whole row group.
+_FEW_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def _read(
         stream = storage.open(part.path, part.version)
     with wrap_os_errors(part.path, "read"), stream:
         try:
-            yield from map(prepare, _decode(stream, part, stored, coded, max_rows))
+            still_coded = [name for name in coded if not dictionaries.is_closed(name)]
+            yield from map(prepare, _decode(stream, part, stored, still_coded, max_rows))
             # A file that was rewritten in place may decode into a mix of both contents.
             storage.check_version(part.path, part.version)
         except NotUtf8Error as error:
@@ -187,14 +190,26 @@ def _decode(
             yield from file.iter_batches(max_rows, row_groups=[group], columns=columns, use_threads=False)
         return
     fetch(stream, partial(chunk_ranges, metadata, groups, columns))
+    yield from _read_groups(file, groups, columns)
+
+
+def _read_groups(file: pq.ParquetFile, groups: Sequence[int], columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of some row groups in as few batches as Arrow can concatenate."""
     try:
-        yield from _combined(file.read_row_groups(groups, columns=columns, use_threads=False))
+        batches = _combined(file.read_row_groups(groups, columns=columns, use_threads=False))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         # Arrow cannot concatenate nested dictionaries, or nested text that exceeds 32-bit offsets.
-        if len(groups) == 1:
+        rows = sum(file.metadata.row_group(group).num_rows for group in groups)
+        if len(groups) == 1 and rows <= _FEW_ROWS:
             raise
-        for group in groups:
-            yield from _combined(file.read_row_group(group, columns=columns, use_threads=False))
+        if len(groups) == 1:
+            yield from file.iter_batches(_FEW_ROWS, row_groups=groups, columns=columns, use_threads=False)
+        else:
+            for group in groups:
+                yield from _read_groups(file, [group], columns)
+        return
+    while batches:
+        yield batches.pop(0)
 
 
 def _with_constants(batch: pa.RecordBatch, constants: Mapping[str, str | None]) -> pa.RecordBatch:
@@ -227,11 +242,8 @@ def chunk_ranges(
             yield min(starts), chunk.total_compressed_size
 
 
-def _combined(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    batches = table.unify_dictionaries().combine_chunks().to_batches()
-    del table
-    while batches:
-        yield batches.pop(0)
+def _combined(table: pa.Table) -> list[pa.RecordBatch]:
+    return list(table.unify_dictionaries().combine_chunks().to_batches())
 
 
 def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> str:
@@ -276,15 +288,21 @@ def normalize_batch(
     arrays = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         kind = types[name]
+        codes = None
         if name in coded and pa.types.is_dictionary(column.type):
-            codes = dictionaries.column(name).encode(checked(name, _with_values(column, kind)))
-            arrays.append(codes)
-            if statistics is not None:
-                statistics.add_codes(name, kind, codes.to_numpy())
+            decoded = checked(name, _with_values(column, kind))
+            codes = dictionaries.encode(name, decoded)
+            if codes is None:
+                decoded = decoded.dictionary_decode()
         else:
-            arrays.append(checked(name, column if kind.equals(column.type) else pc.cast(column, kind)))
-            if statistics is not None:
-                statistics.add(name, arrays[-1])
+            decoded = checked(name, column if kind.equals(column.type) else pc.cast(column, kind))
+        arrays.append(decoded if codes is None else codes)
+        if statistics is None:
+            continue
+        if codes is None:
+            statistics.add(name, decoded)
+        else:
+            statistics.add_codes(name, kind, codes.to_numpy())
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 

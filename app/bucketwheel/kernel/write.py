@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.kernel.iceberg_types import to_iceberg_content
 from bucketwheel.kernel.layout import bucket_file_name
+from bucketwheel.kernel.write_batch import MOST_VALUES, write_batch_values
 from bucketwheel.runs.manifest import FileRecord
 from bucketwheel.storage import Storage, join
 
-# Larger than Arrow's default of 1,024 values, for fewer calls into the encoders.
-_WRITE_BATCH = 8192
+# A larger dictionary that has more values than half of the rows takes more bytes than it saves.
+_LARGE_DICTIONARY = 2**20
 
 
 class _TooLargeError(Exception):
@@ -37,6 +38,8 @@ def write_table(
     """
     if job.hash == "iceberg":
         content = to_iceberg_content(content, pa.ipc.read_schema(pa.py_buffer(table.schema)))
+    content, options = _without_useless_dictionaries(content, options)
+    options = file_options(options, content, table.row_group_rows)
     records: list[FileRecord] = []
     start = 0
     while start < content.num_rows:
@@ -101,10 +104,30 @@ def writer_options(job: BucketJob, table: TableLayout) -> dict[str, Any]:
         "write_page_index": True,
         "store_schema": False,
         "data_page_size": job.page_bytes,
-        "write_batch_size": _WRITE_BATCH,
+        "write_batch_size": MOST_VALUES,
         "sorting_columns": [pq.SortingColumn(i, nulls_first=True) for i in range(len(names))] if job.sort else None,
         **(iceberg if job.hash == "iceberg" else {}),
     }
+
+
+def _without_useless_dictionaries(content: pa.Table, options: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the content and the options of its file, with plain columns where values hardly repeat."""
+    useless = []
+    for position, (name, column) in enumerate(zip(content.column_names, content.columns, strict=True)):
+        if pa.types.is_dictionary(column.type):
+            dictionary = column.chunk(0).dictionary
+            if 2 * len(dictionary) > len(column) and dictionary.nbytes > _LARGE_DICTIONARY:
+                content = content.set_column(position, name, column.chunk(0).dictionary_decode())
+                useless.append(name)
+    if not useless:
+        return content, options
+    coded = [path for path in options["use_dictionary"] if path not in useless]
+    return content, {**options, "use_dictionary": coded or False}
+
+
+def file_options(options: dict[str, Any], content: pa.Table, group_rows: int) -> dict[str, Any]:
+    """Return the options of a file with this content, from those of its table."""
+    return {**options, "write_batch_size": write_batch_values(content, group_rows, options["data_page_size"])}
 
 
 def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:

@@ -48,7 +48,8 @@ class SourceFile(Record):
 class SourceColumn(Record):
     """One source column, summed over all files; sizes in bytes.
 
-    `dictionary_bytes` is the largest compressed dictionary page, or None if a column chunk has none.
+    `dictionary_bytes` is the largest compressed dictionary page, or None if a column chunk has none or has data pages
+    that do not use it.
     `null_count` is the number of rows in which the column is NULL, or None if the footers lack it.
     """
 

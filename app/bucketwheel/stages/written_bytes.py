@@ -26,7 +26,7 @@ from bucketwheel.kernel.keys import key_order
 from bucketwheel.kernel.layout import filled_buckets
 from bucketwheel.kernel.scatter import PAGE_OPTIONS, projected_columns
 from bucketwheel.kernel.schema import planned_schema
-from bucketwheel.kernel.write import writer_options
+from bucketwheel.kernel.write import file_options, writer_options
 from bucketwheel.runs.manifest import DiscoverResult, SourceFile
 from bucketwheel.storage import Storage, fetch
 
@@ -263,8 +263,10 @@ class _Sample:
 
     def _write(self, table: pa.Table, layout: TableLayout) -> tuple[pq.FileMetaData, int]:
         sink = io.BytesIO()
-        with pq.ParquetWriter(sink, table.schema, **writer_options(self._job, layout)) as writer:
-            writer.write_table(table, row_group_size=min(layout.row_group_rows, self._file_rows))
+        rows = min(layout.row_group_rows, self._file_rows)
+        options = file_options(writer_options(self._job, layout), table, rows)
+        with pq.ParquetWriter(sink, table.schema, **options) as writer:
+            writer.write_table(table, row_group_size=rows)
         return pq.read_metadata(sink), sink.tell()
 
     def _scaled(self, name: str, column: pa.ChunkedArray, written: pq.FileMetaData, leaves: range) -> int:

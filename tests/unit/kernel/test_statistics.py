@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from bucketwheel.catalogs.sql import quoted
+from bucketwheel.kernel import distinct as distinct_values
 from bucketwheel.kernel.arrow_types import canonical_type
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.distinct import KEPT_HASHES, DistinctValues, hash_values
@@ -160,6 +161,25 @@ def test_distinct_count_is_exact_or_within_its_error(count: int) -> None:
     assert exact == (count < KEPT_HASHES)
     # Five standard errors.
     assert distinct == pytest.approx(count, rel=0 if exact else 0.11)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_exact_count_beyond_its_limit_becomes_an_estimate(
+    order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distinct_values, "_MOST_HASHES", 5000)
+    parts = []
+    for start, end in ((0, 6000), (4000, 8000), (7000, 7100)):
+        part = DistinctValues(exact=True)
+        part.add(hash_values(pa.array(range(start, end))))
+        parts.append(part)
+    total = DistinctValues(exact=True)
+    for number in order:
+        total.merge(parts[number])
+    estimate = DistinctValues(exact=False)
+    estimate.add(hash_values(pa.array(range(8000))))
+    assert total.count() == estimate.count()
+    assert not total.count()[1]
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 16, 255, 256, 257, 1000])

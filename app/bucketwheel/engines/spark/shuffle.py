@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bucketwheel.contracts import BucketJob
-from bucketwheel.kernel.dictionaries import UnifiedDictionaries
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries, is_coded
 from bucketwheel.kernel.gather import BlockReader
 from bucketwheel.kernel.scatter import Scattered
 
@@ -247,7 +247,9 @@ class ShuffleReader:
         if translations.keys().isdisjoint(batch.schema.names):
             return batch
         arrays = [
-            pa.array(np.take(translations[name], column.to_numpy())) if name in translations else column
+            pa.array(np.take(translations[name], column.to_numpy()))
+            if name in translations and is_coded(column.type)
+            else column
             for name, column in zip(batch.schema.names, batch.columns, strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)

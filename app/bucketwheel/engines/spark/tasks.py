@@ -17,6 +17,7 @@ from pyspark import AccumulatorParam, TaskContext
 
 from bucketwheel import errors
 from bucketwheel.contracts import BucketJob
+from bucketwheel.engines.memory import batch_rows
 from bucketwheel.engines.spark.shuffle import BucketGroup, ShuffleReader, write_shuffle
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
@@ -33,8 +34,8 @@ Report = Callable[[tuple[str, int, Any]], None]
 
 # Decoded bytes of a batch in one task; a row group can be many times as large.
 _BATCH_BYTES = 128 * 2**20
-# Minimum rows of a batch, however wide the rows are.
-_MIN_BATCH_ROWS = 1024
+# Maximum bytes of the values of all dictionaries in one task.
+_DICTIONARY_BYTES = 64 * 2**20
 _MARK = "bucketwheel-failure:"
 
 
@@ -76,9 +77,9 @@ def scatter_task(
     job: BucketJob, partitions: PartitionKeys, task: int, slices: Sequence[int], report: Report
 ) -> Iterator[pa.RecordBatch]:
     """Yield the shuffle rows of these slices."""
-    dictionaries = UnifiedDictionaries()
+    dictionaries = UnifiedDictionaries(_DICTIONARY_BYTES)
     statistics = StatisticsCollector.of(job)
-    max_rows = max(_MIN_BATCH_ROWS, _BATCH_BYTES // job.decoded_bytes_per_row)
+    max_rows = batch_rows(_BATCH_BYTES // job.decoded_bytes_per_row, job.decoded_bytes_per_row)
     skip = frozenset(range(job.buckets)).difference(*partitions.groups)
 
     def scattered() -> Iterator[Iterator[Any]]:
