@@ -12,10 +12,25 @@ from iceberg_support import connected, run_of, settings_in
 from pyiceberg.catalog import Catalog as Client
 from pyiceberg.exceptions import CommitStateUnknownException
 from pyiceberg.manifest import ManifestEntryStatus
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.transforms import BucketTransform
+from pyiceberg.types import (
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+)
 
 from bucketwheel.catalogs.iceberg import IcebergCatalog
+from bucketwheel.catalogs.iceberg_schema import changed_columns
 from bucketwheel.contracts import CatalogTable, HistoryCatalog
 from bucketwheel.contracts.catalog import same_definition
 from bucketwheel.errors import CatalogError, ConcurrentPublishError
@@ -167,6 +182,67 @@ def test_incompatible_columns_are_refused_and_leave_no_file(
     assert sorted((tmp_path / "t/metadata").iterdir()) == before
 
 
+def schema_of(**columns: Any) -> str:
+    """Return an Iceberg schema, in JSON, of columns with these types."""
+    fields = [NestedField(n, name, kind, required=False) for n, (name, kind) in enumerate(columns.items(), 1)]
+    return Schema(*fields).model_dump_json()
+
+
+def test_column_of_another_type_becomes_another_field(catalog: IcebergCatalog, tmp_path: Path) -> None:
+    first = catalog.put(run_of(tmp_path, "t", "run1", OCTOBER), None)
+    assert catalog.changed_columns("T", schema_of(id=StringType(), age=LongType(), city=StringType())) == {}
+    changed = catalog.changed_columns("t", schema_of(id=StringType(), age=StringType()))
+    assert changed == {"age": ("age", "int", "string")}
+    columns: Any = {"id": ("string", ["a"]), "age": ("string", ["old"])}
+    table = run_of(tmp_path, "t", "run2", columns, ids={"id": 1, "age": 3}, month="2026-11-30")
+    catalog.check_change(table)
+    second = catalog.put(table, first)
+    assert (read(tmp_path), catalog.field_ids("t")) == ([{"id": "a", "age": "old"}], {"id": 1, "age": 3})
+    assert catalog.changed_columns("t", schema_of(id=StringType(), age=StringType())) == {}
+    with connected(tmp_path) as client:
+        october = loaded(client).refs()["2026-10-31"].snapshot_id
+    assert [row["age"] for row in read(tmp_path, snapshot_id=october)] == [1, 2, 3]
+    # After a rollback, the column of the shown table counts, not that of the newest schema.
+    back = catalog.put(replace(first, native={}), second)
+    assert (len(read(tmp_path)), catalog.field_ids("t")) == (3, {"id": 1, "age": 2})
+    assert back.columns == first.columns
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "text"),
+    [
+        (LongType(), IntegerType(), ("n", "long", "int")),
+        (DoubleType(), FloatType(), ("n", "double", "float")),
+        (DecimalType(9, 2), DecimalType(7, 2), ("n", "decimal(9, 2)", "decimal(7, 2)")),
+        (DecimalType(9, 2), DecimalType(12, 3), ("n", "decimal(9, 2)", "decimal(12, 3)")),
+        (TimestampType(), TimestamptzType(), ("n", "timestamp", "timestamptz")),
+        (ListType(9, LongType(), False), ListType(9, IntegerType(), False), ("n.element", "long", "int")),
+        (StringType(), ListType(9, StringType(), False), ("n", "string", "list")),
+        (IntegerType(), LongType(), None),
+        (FloatType(), DoubleType(), None),
+        (DecimalType(7, 2), DecimalType(9, 2), None),
+    ],
+)
+def test_types_follow_each_other_as_iceberg_says(
+    before: IcebergType, now: IcebergType, text: tuple[str, str, str] | None
+) -> None:
+    old, new = (Schema(NestedField(1, "n", kind, required=False)) for kind in (before, now))
+    assert changed_columns([new, old], new) == ({"n": text} if text else {})
+
+
+def test_two_tables_in_one_directory_keep_each_others_metadata(catalog: IcebergCatalog, tmp_path: Path) -> None:
+    """A layout with a new prefix makes its tables in the directories of the old ones."""
+    first = run_of(tmp_path, "t", "run1", OCTOBER)
+    old = catalog.put(first, None)
+    catalog.put(replace(first, name="new_t"), None)
+    catalog.put(run_of(tmp_path, "t", "run2", OCTOBER), old)
+    lost = tmp_path / "t/metadata/lost-m0.avro"
+    lost.touch()
+    assert catalog.forget(["run1"], LATER)
+    assert not lost.exists()
+    assert (len(read(tmp_path)), len(read(tmp_path, "new_t"))) == (3, 3)
+
+
 def test_forget_removes_snapshots_tags_and_unneeded_files(catalog: IcebergCatalog, tmp_path: Path) -> None:
     assert isinstance(catalog, HistoryCatalog)
     two_months(catalog, tmp_path)
@@ -298,8 +374,11 @@ def test_branch_with_the_name_of_the_tag_is_refused(catalog: IcebergCatalog, tmp
         table = loaded(client)
         table.manage_snapshots().create_branch(table.metadata.current_snapshot_id or 0, "2026-11-30").commit()
     now = catalog.get("t")
+    november = run_of(tmp_path, "t", "run2", OCTOBER, month="2026-11-30")
     with pytest.raises(CatalogError, match="a branch of the Iceberg table is called '2026-11-30'"):
-        catalog.put(run_of(tmp_path, "t", "run2", OCTOBER, month="2026-11-30"), now)
+        catalog.check_change(november)
+    with pytest.raises(CatalogError, match="a branch of the Iceberg table is called '2026-11-30'"):
+        catalog.put(november, now)
     assert first.run_id == "run1"
 
 
@@ -307,8 +386,11 @@ def test_other_format_version_is_refused(catalog: IcebergCatalog, tmp_path: Path
     first = catalog.put(run_of(tmp_path, "t", "run1", OCTOBER), None)
     path = Path(first.version or "")
     path.write_text(path.read_text().replace('"format-version":2', '"format-version":3,"next-row-id":0'))
+    table = run_of(tmp_path, "t", "run2", OCTOBER)
     with pytest.raises(CatalogError, match="has format version 3; Bucketwheel writes version 2"):
-        catalog.put(run_of(tmp_path, "t", "run2", OCTOBER), catalog.get("t"))
+        catalog.check_change(table)
+    with pytest.raises(CatalogError, match="has format version 3; Bucketwheel writes version 2"):
+        catalog.put(table, catalog.get("t"))
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate"])

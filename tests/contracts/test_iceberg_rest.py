@@ -101,6 +101,24 @@ def test_unreachable_catalog_is_an_error_with_the_fix(tmp_path: Path) -> None:
         rest(tmp_path, uri).check()
 
 
+def test_catalog_that_does_not_answer_is_waited_for_once(tmp_path: Path) -> None:
+    asked: list[str] = []
+    ended = threading.Event()
+
+    def answer(method: str, path: str) -> tuple[int, object]:
+        if "/tables/" in path:
+            asked.append(path)
+            ended.wait(10)
+        return read_only(403)(method, path)
+
+    with serving(answer) as uri:
+        given = settings_in(tmp_path, {"connect_seconds": 1, "read_seconds": 0.3}, catalog="rest", uri=uri)
+        with pytest.raises(CatalogError, match=r"table 't' .* did not answer in time .* its metadata may be damaged"):
+            IcebergCatalog(given).get("t")
+        ended.set()
+    assert len(asked) == 1
+
+
 def test_rest_catalog_without_address_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"iceberg\.uri is empty; set it to the address of the REST catalog"):
         rest(tmp_path, None).check()
@@ -113,8 +131,23 @@ def test_sql_catalog_for_a_target_on_s3_needs_a_database() -> None:
 
 def test_sql_catalog_that_cannot_be_written_is_an_error_with_the_fix(tmp_path: Path) -> None:
     (tmp_path / "iceberg.db").mkdir()
-    with pytest.raises(CatalogError, match=r"the database of the catalog failed .*; check iceberg.uri, and that its"):
+    with pytest.raises(ConfigError, match=r"iceberg.uri: .*iceberg.db is a directory; name a file in it, such as"):
         IcebergCatalog(settings_in(tmp_path)).check()
+    with pytest.raises(CatalogError, match=r"the database of the catalog failed .*; check iceberg.uri, and that its"):
+        IcebergCatalog(settings_in(tmp_path)).tables()
+    uri = f"sqlite:///{tmp_path}/file/iceberg.db"
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"iceberg.uri: .*/file is not a directory, so .* cannot be created"):
+        IcebergCatalog(settings_in(tmp_path, uri=uri)).check()
+
+
+def test_first_table_creates_the_directory_of_the_sqlite_file(tmp_path: Path) -> None:
+    """As the file of DuckDB's catalog does."""
+    catalog = IcebergCatalog(settings_in(tmp_path, uri=f"sqlite:///{tmp_path}/new/iceberg.db"))
+    catalog.check()
+    assert not (tmp_path / "new").exists()
+    catalog.put(run_of(tmp_path, "t", "run1", COLUMNS), None)
+    assert (tmp_path / "new/iceberg.db").is_file()
 
 
 def test_damaged_sqlite_file_is_an_error_with_the_fix(tmp_path: Path) -> None:

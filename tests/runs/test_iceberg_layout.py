@@ -23,7 +23,7 @@ from bucketwheel.pipeline.reverify import verify
 from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.runs.manifest import Manifest
 from bucketwheel.stages.bucket_job import bucket_job
-from bucketwheel.stages.iceberg_checks import existing_field_ids
+from bucketwheel.stages.iceberg_checks import existing_tables
 from runs_support import DATASET, JANUARY, Case
 
 WRITTEN = ("discover", "split", "size", "bucket", "verify")
@@ -183,6 +183,22 @@ def test_null_keys_of_the_footers_are_refused_before_any_work(tmp_path: Path) ->
     assert case.manifests() == []
 
 
+def test_settings_that_accept_null_keys_are_named_together(tmp_path: Path) -> None:
+    case = Case(tmp_path, changes={"layouts": LAYOUTS})
+    with_nulls(case, 2)
+    with pytest.raises(QualityError) as refused:
+        case.run(stages=WRITTEN)
+    assert str(refused.value).endswith(
+        "accept them with --set iceberg.null_keys=partition\n"
+        "and 2 rows have a NULL key; quality.null_keys is error; accept them with --set quality.null_keys=warn"
+    )
+    with pytest.raises(QualityError, match=r"^2 rows have a NULL key; quality.null_keys is error"):
+        case.run(stages=WRITTEN, iceberg__null_keys="partition")
+    assert case.manifests() == []
+    changes: dict[str, Any] = {name.replace(".", "__"): value for name, value in refused.value.accept.items()}
+    assert case.run(stages=WRITTEN, **changes).manifest.verify.null_keys == 2
+
+
 def test_verify_refuses_null_keys_that_no_footer_counts(tmp_path: Path) -> None:
     case = Case(tmp_path, changes={"layouts": LAYOUTS, "quality__null_keys": "allow"})
     with_nulls(case, 1)
@@ -253,13 +269,20 @@ class History:
     def field_ids(self, name: str) -> Mapping[str, int] | None:
         return self.ids.get(name)
 
+    def changed_columns(self, *_: str) -> Mapping[str, tuple[str, str, str]]:
+        return {}
+
+    def check_change(self, table: CatalogTable) -> None:
+        raise AssertionError(table.name)
+
 
 def test_field_ids_of_existing_tables_are_kept(case: Case) -> None:
     manifest = manifest_of(case)
     ids = {"customer_user_id": 1, f"{TABLE}_mark": 2, "dropped": 7}
     catalog = History({f"ice_{TABLE}": ids})
     services: Any = SimpleNamespace(settings=case.settings(), catalog=lambda: catalog)
-    found = existing_field_ids(services, manifest.split.tables)
+    schema = manifest.discover.schema()
+    found = existing_tables(services, manifest.split.keys, manifest.split.tables, schema).field_ids
     assert found == {f"ice.{TABLE}": ids}
     split = manifest.stages["split"]
     result = {**split.result, "field_ids": found}
@@ -276,4 +299,4 @@ def test_field_ids_of_existing_tables_are_kept(case: Case) -> None:
 def test_field_ids_are_not_asked_without_an_iceberg_layout(case: Case) -> None:
     settings = case.settings(layouts=[])
     services: Any = SimpleNamespace(settings=settings, catalog=lambda: pytest.fail("asked the catalog"))
-    assert existing_field_ids(services, ()) == {}
+    assert existing_tables(services, (), (), pa.schema([])).field_ids == {}

@@ -7,17 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from bucketwheel.catalogs.iceberg import IcebergCatalog
 from bucketwheel.contracts import CatalogTable
+from bucketwheel.errors import CatalogError, QualityError
 from bucketwheel.pipeline.expire import expire
+from bucketwheel.pipeline.plan import plan
 from bucketwheel.pipeline.rollback import rollback
-from runs_support import DATABASE, DATASET, FEBRUARY, JANUARY, Case, reports, warnings_in
+from bucketwheel.pipeline.services import RunRequest
+from runs_support import DATABASE, DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warnings_in
 
 CHANGES = {"buckets__hash": "iceberg", "catalog__kind": "iceberg", "expire__min_age_hours": 0}
+
+
+VALUE = f"{DATASET}_1_value"
 
 
 class Killed(BaseException):
@@ -71,6 +79,67 @@ def test_months_rollback_and_expiry(case: Case) -> None:
         assert set(table.refs()) == {"main", FEBRUARY}
         assert len(table.snapshots()) == 1
     assert not orphan.exists()
+
+
+def as_type(case: Case, kind: pa.DataType) -> None:
+    """Write the value column of the first table of February in another type."""
+    for path in (case.mapping.parent / f"snapshot_dt={FEBRUARY}").glob("*.parquet"):
+        content = pq.ParquetFile(path).read()
+        place = content.schema.get_field_index(VALUE)
+        pq.write_table(content.set_column(place, VALUE, content[VALUE].cast(kind)), path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(pa.string(), "from bigint to string"), (pa.int32(), "from bigint to int")]
+)
+def test_incompatible_type_is_refused_and_the_offered_setting_works(case: Case, kind: pa.DataType, text: str) -> None:
+    january = case.manifests()[0].run_id
+    as_type(case, kind)
+    (obstacle,) = plan(case.settings(), RunRequest(DATASET)).obstacles
+    assert f"people_1.{VALUE} changed {text}; quality.schema_changes is error; accept it with --set" in obstacle
+    with pytest.raises(QualityError, match=f"changed {text}") as refused:
+        case.run()
+    assert [run.run_id for run in case.manifests()] == [january]
+    assert refused.value.accept == {"quality.schema_changes": "warn"}
+    planned = plan(case.settings(quality__schema_changes="warn"), RunRequest(DATASET))
+    assert planned.obstacles == ()
+    assert any(f"people_1: Iceberg cannot change the type of {VALUE} (long to " in each for each in planned.warnings)
+    case.run(quality__schema_changes="warn")
+    assert months(case) == [{FEBRUARY}, {FEBRUARY}]
+    with loaded(case) as table:
+        assert table.scan().to_arrow().schema.field(VALUE).type in (kind, pa.large_string())
+        tagged = table.scan(snapshot_id=table.refs()[JANUARY].snapshot_id).to_arrow()
+    assert sorted(tagged[VALUE].to_pylist()) == list(range(case.rows))
+    rollback(case.settings(), january)
+    assert months(case) == [{JANUARY}, {JANUARY}]
+
+
+def test_change_of_iceberg_type_with_the_same_hive_type_is_refused(case: Case) -> None:
+    as_type(case, pa.int64())
+    case.run()
+    case.snapshot(MARCH)
+    for month, zone in ((FEBRUARY, None), (MARCH, "UTC")):
+        for path in (case.mapping.parent / f"snapshot_dt={month}").glob("*.parquet"):
+            content = pq.ParquetFile(path).read()
+            times = pa.array([0] * content.num_rows, pa.timestamp("us", zone))
+            pq.write_table(content.append_column("seen", times), path)
+    case.mapping.write_text(case.mapping.read_text() + "people_1,seen\n")
+    case.run(snapshot_dt=FEBRUARY)
+    (obstacle,) = plan(case.settings(), RunRequest(DATASET)).obstacles
+    assert "people_1.seen changed from timestamp to timestamptz" in obstacle
+    case.run(quality__schema_changes="allow")
+    assert months(case) == [{MARCH}, {MARCH}]
+
+
+def test_branch_in_the_way_is_named_by_plan_and_before_the_data(case: Case) -> None:
+    with loaded(case, 2) as table:
+        table.manage_snapshots().create_branch(table.metadata.current_snapshot_id or 0, FEBRUARY).commit()
+    text = f"a branch of the Iceberg table is called '{FEBRUARY}'"
+    planned = plan(case.settings(catalog__adopt=True), RunRequest(DATASET))
+    assert any(text in obstacle for obstacle in planned.obstacles), planned.obstacles
+    with pytest.raises(CatalogError, match=text):
+        case.run(catalog__adopt=True)
+    assert case.hashes(case.store().all_run_ids(DATASET)[-1]) == {}
 
 
 def test_killed_publication_is_finished_by_the_next_command(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from bucketwheel.errors import StorageError
+from bucketwheel import plugins
+from bucketwheel.doctor import inputs
+from bucketwheel.errors import CatalogError, ForeignTableError, StorageError
 from bucketwheel.pipeline.plan import Plan, plan
+from bucketwheel.pipeline.run import run
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.runs.store import RunStore
 from runs_support import DATASET, FEBRUARY, JANUARY, Case
@@ -66,3 +69,40 @@ def test_plan_warns_of_reader_that_does_not_use_the_layout(case: Case) -> None:
         result.warnings
     )
     assert "<td>trino</td><td>bucketed_*</td><td>order</td>" in result._repr_html_()
+
+
+def test_table_of_another_dataset_is_named_before_and_after_it_is_published(case: Case, tmp_path: Path) -> None:
+    other = Case(tmp_path, dataset=OTHER)
+    other.mapping.write_text(case.mapping.read_text())
+    given = other.settings().datasets[OTHER].model_dump()
+    case.changes |= {f"datasets__{OTHER}": {**given, "source": str(case.mapping.parent)}, "buckets__count": 1}
+    text = f"dataset {OTHER!r} has 2 tables of the same name: people_1, people_2; after one dataset is published"
+    result = planned(case)
+    assert (result.obstacles, [text in each for each in result.warnings]) == ((), [True])
+    (check, _) = inputs.checks(case.settings(), "local", remote_only=False)
+    assert (check.look().state, check.look().todo) == ("warning", "Rename the tables in one of the mappings")
+    case.run()
+    second = plan(case.settings(), RunRequest(OTHER))
+    assert "'bucketed_people_1' exists in the catalog and belongs to dataset 'people'" in second.obstacles[0]
+    assert second.warnings == ()
+    (_, check) = inputs.checks(case.settings(), "local", remote_only=False)
+    assert (check.look().state, "catalog.adopt=true" in check.look().todo) == ("failed", True)
+    with pytest.raises(ForeignTableError, match="belongs to dataset 'people'"):
+        run(case.settings(), RunRequest(OTHER))
+    case.mapping.parent.parent.joinpath(OTHER, "mapping.csv").write_text(
+        case.mapping.read_text().replace("people_1,", "orders_1,").replace("people_2,", "orders_2,")
+    )
+    assert plan(case.settings(), RunRequest(OTHER)).obstacles == ()
+    assert run(case.settings(), RunRequest(OTHER)).manifest.status == "finished"
+
+
+def test_plan_without_a_catalog_says_that_tables_were_not_compared(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise CatalogError("access denied")
+
+    monkeypatch.setattr(plugins, "catalog", refuse)
+    off = {"quality__drift": "off", "buckets__count": 1}
+    assert planned(case, **off).warnings == ("tables not compared with the catalog: access denied",)
+    assert planned(case, **off, stages=["discover", "split", "size"]).warnings == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from bucketwheel.catalogs.journal import Journal
 from bucketwheel.cli.live_text import tables_document, tables_text
 from bucketwheel.cli.summary import published_part
 from bucketwheel.contracts import CatalogTable
+from bucketwheel.doctor import inputs
 from bucketwheel.errors import CatalogError, ForeignTableError
 from bucketwheel.monitoring.run_metrics import metric_values
 from bucketwheel.pipeline.expire import expirable, expire
 from bucketwheel.pipeline.live import tables
+from bucketwheel.pipeline.plan import plan
 from bucketwheel.pipeline.rebuild import rebuild
 from bucketwheel.pipeline.rollback import previous_run, rollback
+from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.report.render import render
 from bucketwheel.runs.publications import publications
 from bucketwheel.runs.summary import summarize
@@ -277,6 +281,10 @@ def test_summary_metrics_and_report_count_the_rows_of_one_layout(layouts: Layout
     assert "hive: 4 buckets, hive_v1, sorted; spark: 2 buckets, spark, sorted; ice: 2 buckets, iceberg" in page
     assert "spark_&lt;table&gt;" in page
     assert "4 columns" in page
+    for name, count in (("hive", 4), ("spark", 2), ("ice", 2)):
+        part = page.partition(f"Layout {name}.")[2].partition(f"Largest buckets of layout {name}</summary>")
+        assert f"{count} buckets, {60 // count} rows on average" in part[0]
+    assert page.count("Files by size") == 1
 
 
 def test_tables_show_the_layout_where_there_are_several(layouts: Layouts) -> None:
@@ -302,6 +310,46 @@ def test_catalog_of_a_removed_iceberg_layout_protects_its_run(layouts: Layouts) 
     events, report = reports()
     assert january not in [run.run_id for run in expire(layouts.settings(), 1, report=report)]
     assert any(f"{january} is published in catalog iceberg, database tests" in step.message for step in events)
+    (live,) = tables(layouts.settings(), DATASET)
+    text = "catalog iceberg, database tests is no longer configured, but 2 tables in it still show"
+    assert any(
+        f"people: {text} {january}: ice_people_1, ice_people_2; no run updates" in each for each in live.warnings
+    )
+    (check,) = inputs.checks(layouts.settings(), "local", remote_only=False)
+    result = check.look()
+    assert (result.state, text in result.found) == ("warning", True)
+    assert result.todo == "no run updates them: configure the layout again, or remove them from that catalog"
+
+
+def test_catalog_that_is_gone_and_no_longer_configured_is_named(tmp_path: Path) -> None:
+    case = Case(tmp_path, tables=1, rows=60, changes={"layouts": [HIVE, ICEBERG]})
+    case.snapshot(JANUARY)
+    case.run()
+    case.changes["layouts"] = [HIVE]
+    case.snapshot(FEBRUARY)
+    case.run()
+    (live,) = tables(case.settings(), DATASET)
+    assert any("no longer configured, but 1 table in it still shows" in each for each in live.warnings)
+    (case.target / "iceberg.db").unlink()
+    (live,) = tables(case.settings(), DATASET)
+    (text,) = (each for each in live.warnings if "no longer configured" in each)
+    assert "iceberg.db does not exist" in text
+    catalog_id = text.partition("--forget-catalog ")[2].split()[0]
+    expire(case.settings(), 1, forget_catalogs=[catalog_id])
+    assert tables(case.settings(), DATASET)[0].warnings == ()
+
+
+def test_swapped_layouts_are_refused_by_plan_and_work_with_another_prefix(layouts: Layouts) -> None:
+    swapped = [ICEBERG | {"prefix": "bucketed_"}, SPARK, HIVE | {"prefix": "ice_"}]
+    layouts.changes["layouts"] = swapped
+    (obstacle,) = plan(layouts.settings(), RunRequest(DATASET)).obstacles
+    for name, kinds in (("bucketed", "a Hive table, .* an Iceberg"), ("ice", "an Iceberg table, .* a Hive")):
+        assert re.search(f"table '{name}_people_1' exists as {kinds} table", obstacle)
+    assert "Give the layout another prefix" in obstacle
+    layouts.changes["layouts"] = [each | {"prefix": f"new_{each['name']}_"} for each in swapped]
+    assert plan(layouts.settings(), RunRequest(DATASET)).obstacles == ()
+    run = layouts.run().manifest
+    assert set(layouts.runs_shown(("new_",)).values()) == {run.run_id}
 
 
 def test_iceberg_table_with_the_name_of_a_hive_table_is_refused_before_the_data(layouts: Layouts) -> None:

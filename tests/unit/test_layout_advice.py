@@ -138,6 +138,22 @@ def test_readers_of_another_catalog_are_named(
     assert "".join(advise(layouts, readers, 10**9, catalog=catalog).notes) == note
 
 
+@pytest.mark.parametrize(
+    ("layouts", "readers", "local", "said"),
+    [
+        ([HIVE, ICEBERG], ["trino"], True, True),
+        ([HIVE, ICEBERG], ["trino"], False, False),
+        ([ICEBERG], ["duckdb", "spark"], True, False),
+        ([HIVE], ["trino"], True, False),
+    ],
+)
+def test_trino_needs_iceberg_tables_on_s3(
+    layouts: Sequence[PlannedLayout], readers: Sequence[str], local: bool, said: bool
+) -> None:
+    notes = "".join(advise(layouts, readers, 10**9, local=local).notes)
+    assert ("trino cannot read Iceberg tables on a local disk; set target=s3://" in notes) is said
+
+
 def test_second_layout_costs_bytes_and_seconds() -> None:
     (cost,) = advise([HIVE, SPARK], ["trino", "glue"], 374_000_000).costs
     assert cost == "layout spark adds 850.0 GB in 6,400 files, and about half of the CPU of a run with one layout"
@@ -200,6 +216,12 @@ ORDERS = EarlierRun("orders", "RUN", KEYS, (layout(buckets=64), layout("spark", 
             [],
             {"previous": BEFORE},
             ["change from 128 buckets by hive_v1 (run RUN) to 128 b"],
+        ),
+        (
+            [layout("iceberg", 128)],
+            ["trino"],
+            {"previous": ORDERS},
+            ["not compared. Trino reads these Iceberg tables as unbucketed from then on; with another prefix, they"],
         ),
         ([layout(buckets=9, bucketed=False)], [], {"previous": BEFORE}, ["(run RUN) to no buckets; joins with"]),
         ([layout(buckets=128), layout("spark", 128)], [], {"previous": BEFORE}, []),

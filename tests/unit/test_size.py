@@ -163,6 +163,14 @@ def test_many_small_files_give_warning_unless_automatic() -> None:
     assert sized(10**6, buckets__count=1).warnings == ()
 
 
+def test_warning_about_several_layouts_is_given_once() -> None:
+    layouts = [{"name": "a"}, {"name": "b", "hash": "spark"}, {"name": "c", "buckets": 128}]
+    both, own = sized(10**6, buckets__count=256, layouts=layouts).warnings
+    assert both.startswith("layouts a and b: with 256 buckets, files of the largest table average")
+    assert own.startswith("layout c: with 128 buckets, ")
+    assert own.endswith("set layouts.2.buckets=auto")
+
+
 @pytest.mark.parametrize(
     ("changes", "warned"),
     [

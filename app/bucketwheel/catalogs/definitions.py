@@ -5,7 +5,7 @@ Stage `register` publishes the first layout as staged tables, stage `ctas` all l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -103,6 +103,20 @@ def definitions(
             copied = not layout.id and table.name in copy_of
             tables.append(_copied(defined, copy_of[table.name]) if copied else defined)
     return tables
+
+
+def planned_iceberg_tables(manifest: Manifest, services: Services) -> Iterator[CatalogTable]:
+    """Yield what is known of the Iceberg tables of a run that has no files yet: schema, buckets and order."""
+    for layout, prefix in published_layouts(manifest, services.settings, "ctas"):
+        if not is_iceberg_layout(layout):
+            continue
+        files = IcebergFiles(manifest, services.runs, layout)
+        for table in manifest.split.tables:
+            definition = files.definition(table)
+            parameters = {SNAPSHOT: manifest.discover.snapshot_dt}
+            yield CatalogTable(
+                f"{prefix}{table.name}", definition.location, (), parameters=parameters, iceberg=definition
+            )
 
 
 def with_files(table: CatalogTable, manifest: Manifest, runs: RunStore) -> CatalogTable:

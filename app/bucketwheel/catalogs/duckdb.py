@@ -22,8 +22,9 @@ from typing import Any
 import duckdb
 
 from bucketwheel import host
-from bucketwheel.catalogs.duckdb_file import check_writable, is_damaged, keep_owner_and_mode
+from bucketwheel.catalogs.duckdb_file import is_damaged, keep_owner_and_mode
 from bucketwheel.catalogs.duckdb_s3 import viewable
+from bucketwheel.catalogs.local_file import check_writable
 from bucketwheel.catalogs.sql import drop_view, literal, parquet_view, quoted, reads_from
 from bucketwheel.catalogs.table_files import table_files
 from bucketwheel.contracts import CatalogTable, TableChange
@@ -75,7 +76,7 @@ class DuckdbCatalog:
 
     def check(self) -> None:
         """See `contracts.Catalog.check`."""
-        check_writable(self._path)
+        check_writable(self._path, "catalog.path", "catalog.duckdb")
         self.tables()
 
     def get(self, name: str) -> CatalogTable | None:

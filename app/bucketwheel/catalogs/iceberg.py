@@ -25,19 +25,28 @@ from pyiceberg.exceptions import (
     NoSuchTableError,
 )
 from pyiceberg.io import FileIO
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from bucketwheel.catalogs.iceberg_commit import Change, first_of_ours, replace_files, restore, return_to
+from bucketwheel.catalogs.iceberg_commit import (
+    Change,
+    check_replaceable,
+    first_of_ours,
+    replace_files,
+    restore,
+    return_to,
+)
 from bucketwheel.catalogs.iceberg_create import create, requirements, staged
 from bucketwheel.catalogs.iceberg_errors import DAMAGED, is_conflict, is_refusal, lacks_metadata, wrap_iceberg_errors
 from bucketwheel.catalogs.iceberg_expire import delete_unreferenced, remove_snapshots
 from bucketwheel.catalogs.iceberg_io import StorageIO, connect, sql_uri, sqlite_path
-from bucketwheel.catalogs.iceberg_schema import ids_by_name
+from bucketwheel.catalogs.iceberg_schema import changed_columns, ids_by_name, known_schemas
 from bucketwheel.catalogs.iceberg_snapshot import FORMAT
 from bucketwheel.catalogs.iceberg_tables import as_table, unreadable
+from bucketwheel.catalogs.local_file import check_writable
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_definition, same_version
 from bucketwheel.errors import BucketwheelError, CatalogError, ConfigError, ForeignTableError
@@ -103,6 +112,9 @@ class IcebergCatalog:
                 f"target {self._settings.target} is a local path, which readers of Glue cannot read; set "
                 "target=s3://bucket/prefix, or iceberg.catalog=sql"
             )
+        path = sqlite_path(sql_uri(self._settings)) if kind == "sql" else ""
+        if path not in ("", ":memory:"):
+            check_writable(Path(path), "iceberg.uri", "iceberg.db")
         self.tables()
 
     def get(self, name: str) -> CatalogTable | None:
@@ -143,7 +155,22 @@ class IcebergCatalog:
     def field_ids(self, name: str) -> Mapping[str, int] | None:
         """See `contracts.HistoryCatalog.field_ids`."""
         loaded = self._load(name)
-        return ids_by_name(loaded.table.metadata.schemas) if loaded and loaded.table else None
+        return ids_by_name(known_schemas(loaded.table.metadata)) if loaded and loaded.table else None
+
+    def changed_columns(self, name: str, schema: str) -> Mapping[str, tuple[str, str, str]]:
+        """See `contracts.HistoryCatalog.changed_columns`."""
+        loaded = self._load(name)
+        if not loaded or not loaded.table:
+            return {}
+        return changed_columns(known_schemas(loaded.table.metadata), Schema.model_validate_json(schema))
+
+    def check_change(self, table: CatalogTable) -> None:
+        """See `contracts.HistoryCatalog.check_change`."""
+        loaded = self._load(table.name)
+        if loaded and loaded.table:
+            self._check_format(table.name, loaded.table.metadata)
+            with self._wrapped(table.name):
+                check_replaceable(loaded.table.metadata, table)
 
     def forget(self, run_ids: Collection[str], before: datetime) -> Sequence[str]:
         """See `contracts.HistoryCatalog.forget`."""

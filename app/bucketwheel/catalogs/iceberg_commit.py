@@ -31,10 +31,11 @@ from pyiceberg.table.update import (
     SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableUpdate,
+    update_table_metadata,
 )
 from pyiceberg.transforms import BucketTransform, IdentityTransform, Transform
 
-from bucketwheel.catalogs.iceberg_schema import check_evolution
+from bucketwheel.catalogs.iceberg_schema import check_evolution, known_schemas
 from bucketwheel.catalogs.iceberg_snapshot import write_snapshot
 from bucketwheel.catalogs.iceberg_tables import (
     COMMENT,
@@ -88,6 +89,18 @@ def replace_files(metadata: TableMetadata, table: CatalogTable, io: FileIO, chan
     change.updates += _references(metadata, table, snapshot.snapshot_id)
     change.updates += _properties(metadata, table.parameters.get(COMMENT), None)
     change.snapshot_id = snapshot.snapshot_id
+
+
+def check_replaceable(metadata: TableMetadata, table: CatalogTable) -> None:
+    """Check whether `replace_files` could replace the files of a table; raises as it does, and writes nothing."""
+    if table.iceberg is None:
+        return
+    change = Change()
+    schema = _schema(metadata, table, table.iceberg, change)
+    _spec(metadata, table.iceberg, schema, change)
+    _order(metadata, table.iceberg, change)
+    _check_tag(metadata, table)
+    update_table_metadata(metadata, tuple(change.updates))
 
 
 def return_to(metadata: TableMetadata, table: CatalogTable, snapshot: Snapshot) -> Change:
@@ -162,7 +175,7 @@ def _schema(metadata: TableMetadata, table: CatalogTable, definition: IcebergDef
             if known.schema_id != metadata.current_schema_id:
                 change.updates.append(_update(SetCurrentSchemaUpdate, schema_id=known.schema_id))
             return known
-    check_evolution(table.name, metadata.schemas, schema)
+    check_evolution(table.name, known_schemas(metadata), schema)
     number = max((known.schema_id for known in metadata.schemas), default=-1) + 1
     new = Schema(*schema.fields, schema_id=number)
     change.updates += [AddSchemaUpdate(schema=new), _update(SetCurrentSchemaUpdate, schema_id=-1)]
@@ -240,17 +253,21 @@ def _references(metadata: TableMetadata, table: CatalogTable, snapshot_id: int) 
     Raises:
         CatalogError: a branch has the name of the tag.
     """
+    _check_tag(metadata, table)
     updates = [_reference(MAIN_BRANCH, snapshot_id, SnapshotRefType.BRANCH)]
-    tag = table.parameters.get(SNAPSHOT_DT)
-    if tag:
-        taken = metadata.refs.get(tag)
-        if taken and taken.snapshot_ref_type == SnapshotRefType.BRANCH:
-            raise CatalogError(
-                f"{table.name}: a branch of the Iceberg table is called {tag!r}, as the tag of this snapshot; rename "
-                "the branch"
-            )
+    if tag := table.parameters.get(SNAPSHOT_DT):
         updates.append(_reference(tag, snapshot_id, SnapshotRefType.TAG))
     return updates
+
+
+def _check_tag(metadata: TableMetadata, table: CatalogTable) -> None:
+    tag = table.parameters.get(SNAPSHOT_DT)
+    taken = metadata.refs.get(tag) if tag else None
+    if taken and taken.snapshot_ref_type == SnapshotRefType.BRANCH:
+        raise CatalogError(
+            f"{table.name}: a branch of the Iceberg table is called {tag!r}, as the tag of this snapshot; rename "
+            "the branch"
+        )
 
 
 def _update(kind: type[TableUpdate], **values: Any) -> TableUpdate:

@@ -22,7 +22,7 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
     ValidationError,
 )
-from requests import RequestException
+from requests import ReadTimeout, RequestException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from bucketwheel.errors import BucketwheelError, CatalogError
@@ -100,6 +100,12 @@ def _rest(error: Exception) -> str:
 
 
 def _no_response(error: Exception) -> str:
+    if isinstance(error, ReadTimeout):
+        return (
+            f"the catalog did not answer in time ({error}); run again when it works, raise aws.read_seconds, or if "
+            "this happens for one table only, its metadata may be damaged: drop it in the catalog, and publish the "
+            "run again"
+        )
     return f"the catalog cannot be reached ({error}); check iceberg.uri and the network"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.rest import RestCatalog
@@ -17,6 +17,7 @@ from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStrea
 from requests import Session
 from requests.adapters import HTTPAdapter
 from sqlalchemy.exc import SQLAlchemyError
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Retry
 
 from bucketwheel.errors import ConfigError, StorageError
@@ -146,11 +147,32 @@ class _Rest(_OwnFiles, RestCatalog):
         return session
 
 
+class _Attempts(Retry):
+    """Repeats a request after a lost connection or a temporary error, but not after it timed out.
+
+    A server that tries for long to read damaged metadata would otherwise be waited for four times.
+    """
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
+        """Return the remaining attempts; raise the error of the request if there are none."""
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
 class _Adapter(HTTPAdapter):
     """Gives every request a time-out, and repeats those that only read."""
 
     def __init__(self, connect: str, read: str) -> None:
-        attempts = Retry(
+        attempts = _Attempts(
             total=3,
             status_forcelist=_TEMPORARY,
             allowed_methods=("GET", "HEAD"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
-from bucketwheel.catalogs.definitions import DATASET, PUBLICATION, definitions
+from bucketwheel.catalogs.definitions import DATASET, PUBLICATION, definitions, planned_iceberg_tables
 from bucketwheel.catalogs.journal import Journal
 from bucketwheel.catalogs.routed import members
 from bucketwheel.catalogs.statistics import StatisticsPublication
@@ -16,6 +16,7 @@ from bucketwheel.contracts import (
     Catalog,
     CatalogTable,
     Fence,
+    HistoryCatalog,
     Services,
     TableChange,
 )
@@ -246,6 +247,24 @@ def _before(catalog: Catalog, tables: Sequence[CatalogTable]) -> list[CatalogTab
     return [known.get(table_key(table)) for table in tables]
 
 
+def check_publishable(
+    manifest: Manifest, services: Services, stages: Sequence[str], names: Sequence[tuple[str, bool]]
+) -> None:
+    """Check that the tables of a run that has no files yet can be published; `names` are those of the `stages`.
+
+    Raises:
+        ForeignTableError: see `check_owned`.
+        CatalogError: an Iceberg table cannot take the files of the run.
+    """
+    check_owned(services.catalog(), names, services.dataset, services.settings.catalog.adopt)
+    if "ctas" not in stages:
+        return
+    for catalog in members(services.catalog()):
+        if isinstance(catalog, HistoryCatalog):
+            for table in planned_iceberg_tables(manifest, services):
+                catalog.check_change(table)
+
+
 def check_owned(catalog: Catalog, names: Sequence[tuple[str, bool]], dataset: str, adopt: bool) -> None:
     """Check that tables of these (name, whether Iceberg) do not exist, or were created for this dataset.
 
@@ -268,7 +287,8 @@ def _refuse_other_kind(keys: Sequence[tuple[str, bool]], known: Mapping[tuple[st
     ]
     if problems:
         raise ForeignTableError(
-            f"{'; '.join(problems)}. Give the layout another prefix, or remove the table from the catalog"
+            f"{'; '.join(problems)}. Give the layout another prefix (catalog.final_prefix for the first), or remove "
+            "the table from the catalog"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bucketwheel.api import (
     Cost,
@@ -74,8 +74,31 @@ def plan_text(plan: Plan) -> str:
         f"writes about {size_text(sum(t.bytes for part in layouts for t in part.tables))} in "
         f"{counted(sum(t.files for part in layouts for t in part.tables), 'file')}",
     ]
-    for layout in layouts:
-        rows = [
+    for rows, named in _plan_tables(plan, columns).items():
+        if len(layouts) > 1:
+            word = "layout" if len(named) == 1 else "layouts"
+            prefixes = " and ".join(f"{prefix}*" for _, prefix in named)
+            lines += ["", f"{word} {' and '.join(name for name, _ in named)}, tables {prefixes}"]
+        else:
+            lines.append("")
+        header = ("table", "columns", "rows", "bytes", "files", "bytes/file")
+        lines.append(table(header, rows, ("rows", "columns", "bytes/file")))
+    if plan.advice.readers:
+        lines += ["", table(("reader", "tables", "uses", "reason"), plan.advice.rows())]
+    lines += [] if plan.drift is None else ["", *drift_lines(plan.drift)]
+    lines += [f"run will refuse: {one_line(text)}" for text in plan.obstacles]
+    lines += [] if plan.cost is None else ["", *cost_lines(plan.cost, "about")]
+    lines += [f"advice: {one_line(text)}" for text in plan.advice.lines]
+    return "\n".join([*lines, *(f"warning: {one_line(text)}" for text in plan.warnings)])
+
+
+def _plan_tables(
+    plan: Plan, columns: Mapping[str, int]
+) -> dict[tuple[tuple[object, ...], ...], list[tuple[str, str | None]]]:
+    """Return the rows of the list of tables; each list has the names and prefixes of the layouts that share it."""
+    lists: dict[tuple[tuple[object, ...], ...], list[tuple[str, str | None]]] = {}
+    for layout in plan.size.layouts:
+        rows = tuple(
             (
                 t.name,
                 columns[t.name],
@@ -85,20 +108,9 @@ def plan_text(plan: Plan) -> str:
                 size_text(t.bytes / t.files),
             )
             for t in layout.tables
-        ]
-        lines += ["", *([f"layout {layout.name}, tables {layout.prefix}*"] if len(layouts) > 1 else [])]
-        lines.append(
-            table(
-                ("table", "columns", "rows", "bytes", "files", "bytes/file"), rows, ("rows", "columns", "bytes/file")
-            )
         )
-    if plan.advice.readers:
-        lines += ["", table(("reader", "tables", "uses", "reason"), plan.advice.rows())]
-    lines += [] if plan.drift is None else ["", *drift_lines(plan.drift)]
-    lines += [f"run will refuse: {one_line(text)}" for text in plan.obstacles]
-    lines += [] if plan.cost is None else ["", *cost_lines(plan.cost, "about")]
-    lines += [f"advice: {one_line(text)}" for text in plan.advice.lines]
-    return "\n".join([*lines, *(f"warning: {one_line(text)}" for text in plan.warnings)])
+        lists.setdefault(rows, []).append((layout.name, layout.prefix))
+    return lists
 
 
 def run_text(

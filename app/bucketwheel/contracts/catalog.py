@@ -304,10 +304,28 @@ class HistoryCatalog(Protocol):
         """Return the field id of each column and nested field that a table has or had; None if there is no table.
 
         Nested fields have a path with dots, such as `address.city` or `tags.element`. Files that are added to the
-        table must have these ids, and larger ones for other columns.
+        table must have these ids, and larger ones for other columns and for `changed_columns`.
 
         Raises:
             CatalogError: the catalog refused.
+        """
+        ...
+
+    def changed_columns(self, name: str, schema: str) -> Mapping[str, tuple[str, str, str]]:
+        """Return the columns of an Iceberg schema (JSON) that cannot be those of the table, because of their type.
+
+        A column has the path of the field that differs, and the Iceberg type of that field before and now.
+
+        Raises:
+            CatalogError: the catalog refused.
+        """
+        ...
+
+    def check_change(self, table: CatalogTable) -> None:
+        """Check without writing anything whether `put` could add the files of `table.iceberg` to an existing table.
+
+        Raises:
+            CatalogError: it could not, or the catalog refused.
         """
         ...
 

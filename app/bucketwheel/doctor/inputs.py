@@ -7,10 +7,11 @@ from functools import partial
 from itertools import islice
 
 from bucketwheel.contracts import Services
-from bucketwheel.doctor.checks import Check, CheckResult, failed, ok, warning
+from bucketwheel.doctor.checks import Check, CheckResult, failed, of_error, ok, warning
 from bucketwheel.errors import BucketwheelError, MissingDependencyError
 from bucketwheel.formatting import counted
 from bucketwheel.optional import aws_module
+from bucketwheel.pipeline.other_catalogs import left_behind
 from bucketwheel.pipeline.plan import plan
 from bucketwheel.pipeline.services import RunRequest, make_services
 from bucketwheel.pipeline.settle import catalog_tables, publications
@@ -34,17 +35,21 @@ def checks(settings: Settings, env: str, remote_only: bool) -> Iterator[Check]:
 
 
 def _with_publication(settings: Settings, name: str, look: Callable[[], CheckResult]) -> CheckResult:
-    """Return the result of `look`, and a warning about a publication that was interrupted."""
+    """Return the result of `look`, and a warning about an interrupted publication or a catalog left behind."""
+    runs = RunStore.of(settings)
     try:
-        left = publications(settings, RunStore.of(settings), name, lambda: catalog_tables(settings))
+        interrupted = publications(settings, runs, name, lambda: catalog_tables(settings))
+        left = left_behind(settings, runs, name)
     except BucketwheelError:
-        left = []  # Only the jobs' role needs access to the metadata of runs.
-    broken = [each for each in left if not each.running]
+        interrupted, left = [], []  # Only the jobs' role needs access to the metadata of runs.
+    broken = [each for each in interrupted if not each.running]
     result = look()
-    if not broken:
+    if not broken and not left:
         return result
-    found = "; ".join([each.found for each in broken] + [result.found])
-    todo = "; ".join([f"finish it with: {broken[0].command}", *filter(None, [result.todo])])
+    texts = [text.removeprefix(f"{name}: ").partition("; ") for text in left]
+    found = "; ".join([*(each.found for each in broken), *(text for text, _, _ in texts), result.found])
+    fixes = [*(f"finish it with: {each.command}" for each in broken[:1]), *(fix for _, _, fix in texts), result.todo]
+    todo = "; ".join(filter(None, fixes))
     return failed(found, todo) if result.state == "failed" else warning(found, todo)
 
 
@@ -109,4 +114,11 @@ def _planned(settings: Settings, name: str) -> CheckResult:
     planned = plan(settings, RunRequest(name))
     snapshot = planned.discover
     tables = counted(len(planned.size.tables), "table")
-    return ok(f"snapshot {snapshot.snapshot_dt}: {counted(snapshot.rows, 'row')}, {tables}")
+    found = f"snapshot {snapshot.snapshot_dt}: {counted(snapshot.rows, 'row')}, {tables}"
+    if planned.conflicts:
+        problem, _, todo = planned.conflicts[0].rpartition(". ")
+        return failed(f"{found}; {problem}", todo) if problem else of_error(BucketwheelError(todo))
+    if planned.shared:
+        problem, _, todo = planned.shared[0].rpartition(". ")
+        return warning(f"{found}; {problem}", todo)
+    return ok(found)

@@ -185,6 +185,7 @@ def advise(
     others: Sequence[EarlierRun] = (),
     catalog: str = "",
     seconds: float = 0,
+    local: bool = False,
 ) -> Advice:
     """Return recommendations for the layouts of a run.
 
@@ -199,6 +200,7 @@ def advise(
         others: runs of other datasets of the configuration.
         catalog: `catalog.kind`.
         seconds: estimated seconds of the run; 0 if unknown.
+        local: whether the target is on a local disk.
     """
     served = [_served(reader, layouts) for reader in readers]
     return Advice(
@@ -206,13 +208,13 @@ def advise(
         # A SQL engine copies the tables of the first layout only.
         buckets=tuple(_bucket_advice(part, None if number else writers) for number, part in enumerate(layouts)),
         costs=tuple(_costs(layouts, seconds)),
-        notes=(*_notes(layouts), *_other_catalog(layouts, readers, catalog)),
+        notes=(*_notes(layouts), *_other_catalog(layouts, readers, catalog), *_local(layouts, readers, local)),
         warnings=(
             *_unserved(served, layouts),
             *_unread(layouts, readers),
             *_too_many(layouts, rows),
             *_null_keys(layouts, readers, null_keys),
-            *(_changed(layouts, previous) if previous else ()),
+            *(_changed(layouts, previous, readers) if previous else ()),
             *(text for other in others for text in _joined(layouts, keys, other)),
         ),
     )
@@ -288,6 +290,12 @@ def _other_catalog(layouts: Sequence[PlannedLayout], readers: Sequence[str], cat
         yield f"only DuckDB reads the catalog duckdb; set catalog.kind=glue for {' and '.join(names)}"
 
 
+def _local(layouts: Sequence[PlannedLayout], readers: Sequence[str], local: bool) -> Iterator[str]:
+    """Say that Trino cannot open the files of Iceberg tables on a disk, whose addresses are paths."""
+    if local and "trino" in readers and any(layout.hash == "iceberg" for layout in layouts):
+        yield "trino cannot read Iceberg tables on a local disk; set target=s3://bucket/prefix"
+
+
 def _unserved(served: Sequence[ReaderAdvice], layouts: Sequence[PlannedLayout]) -> Iterator[str]:
     """Warn of readers that use buckets, but not those of any layout."""
     kinds = list(dict.fromkeys(layout.kind for layout in layouts if layout.kind))
@@ -335,20 +343,24 @@ def _null_keys(layouts: Sequence[PlannedLayout], readers: Sequence[str], null_ke
         )
 
 
-def _changed(layouts: Sequence[PlannedLayout], before: EarlierRun) -> Iterator[str]:
+def _changed(layouts: Sequence[PlannedLayout], before: EarlierRun, readers: Sequence[str]) -> Iterator[str]:
     """Warn of layouts that differ from those of the run before."""
     known = {layout.prefix.lower(): layout for layout in before.layouts}
-    changes: dict[tuple[str, str], list[str]] = {}
+    changes: dict[tuple[str, str, bool], list[str]] = {}
     for layout in layouts:
         was = known.get(layout.prefix.lower())
         if was and (was.buckets, was.hash, was.bucketed) != (layout.buckets, layout.hash, layout.bucketed):
             with_hash = was.hash != layout.hash
-            change = _scheme(was, with_hash), _scheme(layout, with_hash)
+            lost = "trino" in readers and (was.kind, layout.kind) == ("iceberg", "iceberg")
+            change = _scheme(was, with_hash), _scheme(layout, with_hash), lost
             changes.setdefault(change, []).append(f"{layout.prefix}*")
-    for (earlier, now), prefixes in changes.items():
+    for (earlier, now, lost), prefixes in changes.items():
+        # Trino looks at all partition specs that a table ever had.
+        trino = ". Trino reads these Iceberg tables as unbucketed from then on; with another prefix, they are new"
         yield (
             f"tables {' and '.join(prefixes)} change from {earlier} (run {before.run_id}) to {now}; joins with "
-            "tables that keep the earlier layout need an exchange, and the keys of both runs are not compared"
+            f"tables that keep the earlier layout need an exchange, and the keys of both runs are not compared"
+            f"{trino if lost else ''}"
         )
 
 

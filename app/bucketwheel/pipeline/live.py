@@ -19,8 +19,9 @@ from bucketwheel.catalogs.live import (
 from bucketwheel.catalogs.live_record import with_times
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.contracts.catalog import same_location
-from bucketwheel.errors import SelectionError, did_you_mean
+from bucketwheel.errors import BucketwheelError, SelectionError, did_you_mean
 from bucketwheel.formatting import counted, listed
+from bucketwheel.pipeline.other_catalogs import left_behind
 from bucketwheel.pipeline.settle import publications
 from bucketwheel.runs.manifest import Manifest, PublishResult
 from bucketwheel.runs.run_id import started_at
@@ -92,6 +93,10 @@ def _checked(settings: Settings, dataset: str, runs: RunStore, shown: Sequence[C
     for publication in publications(settings, runs, dataset, lambda: shown):
         (warnings if publication.running else problems).append(f"{dataset}: {publication.text}")
     warnings += unconfigured_texts(live)
+    try:
+        warnings += left_behind(settings, runs, dataset)
+    except BucketwheelError as error:
+        warnings.append(f"{dataset}: catalogs that are no longer configured were not read: {error}")
     if mix := live.mix_text():
         warnings.append(mix)
     return replace(live, warnings=tuple(warnings), problems=tuple(problems))

@@ -10,9 +10,16 @@ from bucketwheel import plugins
 from bucketwheel.catalogs.publish import catalog_address, configured_catalogs
 from bucketwheel.contracts import CatalogTable, Services
 from bucketwheel.errors import BucketwheelError, CatalogError
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, listed
 from bucketwheel.runs.publications import CatalogRecord, publications
+from bucketwheel.runs.store import RunStore
 from bucketwheel.settings import Settings
+from bucketwheel.settings.layouts import catalog_kinds
+from bucketwheel.system import system
+
+_READERS = 8
+# Maximum number of tables or runs that a message names.
+_LISTED = 3
 
 
 class OtherCatalogs:
@@ -85,6 +92,41 @@ class OtherCatalogs:
             f"cannot be read: {self._tables[record.id]}. Make that catalog readable, or if it no longer shows any "
             f"run, add --forget-catalog {record.id}"
         )
+
+
+def left_behind(settings: Settings, runs: RunStore, dataset: str) -> list[str]:
+    """Return a message for each catalog that shows tables of a dataset, but has no configured layout any more.
+
+    These are the Iceberg catalog, if no layout has the hash `iceberg`, or the other one, if all have. Other catalogs
+    may be those of other configurations.
+
+    Raises:
+        StorageError: a record of a catalog cannot be read or is damaged.
+    """
+    iceberg = {kind == "iceberg" for kind in catalog_kinds(settings)}
+    with system().pool(_READERS) as pool:
+        found = list(pool.map(lambda run_id: publications(runs, dataset, run_id), runs.all_run_ids(dataset)))
+    records = {record.id: record for each in found for record in each}
+    records = {key: record for key, record in records.items() if (record.kind == "iceberg") not in iceberg}
+    texts = []
+    for record in records.values():
+        try:
+            tables = [table for table in _tables(settings, record, ()) if table.dataset == dataset]
+        except BucketwheelError as error:
+            texts.append(
+                f"{dataset}: runs were published in {record.text}, which is no longer configured and cannot be read: "
+                f"{error}. Make it readable, or if it is gone, add --forget-catalog {record.id} to the next expire"
+            )
+            continue
+        if tables:
+            run_ids = sorted({table.run_id or "" for table in tables})
+            texts.append(
+                f"{dataset}: {record.text} is no longer configured, but {counted(len(tables), 'table')} in it still "
+                f"{'shows' if len(tables) == 1 else 'show'} {listed(run_ids, _LISTED)}: "
+                f"{listed([table.name for table in tables], _LISTED)}; no run updates them: configure the layout "
+                "again, or remove them from that catalog"
+            )
+    return texts
 
 
 def _tables(settings: Settings, record: CatalogRecord, own: Sequence[CatalogRecord]) -> Sequence[CatalogTable]:

@@ -13,9 +13,11 @@ from bucketwheel.errors import BucketwheelError, StorageError
 from bucketwheel.formatting import counted, html_list, html_table, size_text
 from bucketwheel.pipeline.fingerprint import fingerprint, inputs_of
 from bucketwheel.pipeline.layout_advice import Advice, EarlierRun, Key, PlannedLayout, advise
+from bucketwheel.pipeline.preflight import Preflight
 from bucketwheel.pipeline.rejections import checks_limits
 from bucketwheel.pipeline.select_run import marks_of, same_run
 from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages
+from bucketwheel.pipeline.shared_tables import shared_tables
 from bucketwheel.runs.cost import Cost, estimate, platform_of
 from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, StageRecord
@@ -23,6 +25,7 @@ from bucketwheel.runs.withdrawals import Withdrawal
 from bucketwheel.settings import Settings
 from bucketwheel.stages.drift import compare
 from bucketwheel.stages.drift_limits import Refusal, beyond_limits
+from bucketwheel.storage import is_s3
 
 _PLANNING = ("discover", "split", "size")
 # Maximum number of earlier runs to read for the estimate of the duration.
@@ -36,7 +39,8 @@ class Plan:
     """The planned stages, the results of those that only read, and the estimated cost.
 
     `drift` is the difference from the published run as far as the manifests tell; None if nothing is published.
-    `refusals` are the limits of `quality` for which `run` refuses the snapshot, `withdrawals` the marks of rollbacks.
+    `refusals` are the limits of `quality` for which `run` refuses the snapshot, `withdrawals` the marks of rollbacks,
+    `conflicts` why it cannot publish its tables. `shared` names tables that other datasets have, too.
     `advice` recommends layouts for the configured readers.
     `cost` is None if the configured platform has no price. `unread` names earlier runs that could not be read.
     """
@@ -52,22 +56,25 @@ class Plan:
     refusals: tuple[Refusal, ...] = ()
     withdrawals: tuple[Withdrawal, ...] = ()
     advice: Advice = field(default_factory=Advice)
+    conflicts: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     @property
     def obstacles(self) -> tuple[str, ...]:
-        """Reasons why `run` will refuse the snapshot, each with the option that accepts it."""
+        """Reasons why `run` will refuse the snapshot, each with the option that accepts it, or another fix."""
         marked = (
             f"{mark.text}, and its data has not changed; publish it with --force, or run "
             f"bucketwheel unmark {mark.run_id}"
             for mark in self.withdrawals
         )
-        return (*marked, *(f"{part.text}; accept {part.pronoun} with {part.option}" for part in self.refusals))
+        limits = (f"{part.text}; accept {part.pronoun} with {part.option}" for part in self.refusals)
+        return (*self.conflicts, *marked, *limits)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings of the three stages, about the layouts, and of earlier runs that could not be read."""
         stages = (*self.discover.warnings, *self.split.warnings, *self.size.warnings)
-        return (*stages, *self.advice.warnings, *self.unread)
+        return (*stages, *self.shared, *self.advice.warnings, *self.unread)
 
     def _repr_html_(self) -> str:
         """Return the tables, the changes and the warnings for a notebook."""
@@ -104,6 +111,7 @@ def plan(settings: Settings, request: RunRequest) -> Plan:
     drift, not_compared = _drift(manifest, services)
     checked = checks_limits(stages) and same_run(manifest, services) is None
     refused = beyond_limits(manifest, drift, settings.quality) if drift and checked else ()
+    conflicts, unchecked = _conflicts(manifest, services, stages)
     earlier, unread = _earlier(services)
     cost = estimate(settings, stages, discovered, size, earlier)
     advice = _advice(manifest, services, stages, unread, cost.seconds if cost else 0)
@@ -115,10 +123,13 @@ def plan(settings: Settings, request: RunRequest) -> Plan:
         size=size,
         drift=drift,
         cost=cost,
-        unread=(*not_compared, *unread),
+        # The comparison and the check read the same catalog.
+        unread=(*(not_compared or unchecked), *unread),
         refusals=tuple(refused),
         withdrawals=tuple(marks_of(manifest, services)),
         advice=advice,
+        conflicts=tuple(conflicts),
+        shared=() if conflicts else tuple(shared_tables(services, manifest.split.tables)),
     )
 
 
@@ -131,6 +142,22 @@ def _drift(manifest: Manifest, services: Services) -> tuple[Drift | None, list[s
     except BucketwheelError as error:
         notes = getattr(error, "__notes__", ())
         return None, ["; ".join([f"not compared with the published run: {error}", *notes])]
+
+
+def _conflicts(manifest: Manifest, services: Services, stages: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return why the tables of a run cannot be published, and why that could not be checked."""
+    preflight = Preflight(services, stages, None)
+    if not preflight.publishes:
+        return [], []
+    try:
+        services.catalog().tables()
+    except BucketwheelError as error:
+        return [], [f"tables not compared with the catalog: {error}"]
+    try:
+        preflight.check_tables(manifest)
+    except BucketwheelError as error:
+        return [str(error)], []
+    return [], []
 
 
 def _earlier(services: Services) -> tuple[list[Manifest], list[str]]:
@@ -163,6 +190,7 @@ def _advice(
         [run for run in others if run],
         settings.catalog.kind,
         seconds,
+        not is_s3(settings.target),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bucketwheel import plugins
 from bucketwheel.catalogs.definitions import table_names
-from bucketwheel.catalogs.publish import check_owned
+from bucketwheel.catalogs.publish import check_publishable
 from bucketwheel.contracts import Progress, Services
 from bucketwheel.errors import BucketwheelError, MissingDependencyError
 from bucketwheel.pipeline.rejections import DATA
@@ -56,6 +56,11 @@ class Preflight:
         """The first stage that writes or publishes data, or an empty text."""
         return next((name for name in self.selected if name in (*DATA, *PUBLISHING)), "")
 
+    @property
+    def publishes(self) -> bool:
+        """Whether a stage of the run publishes: one of its own, or one of a later job."""
+        return bool(self._publishing)
+
     def check_backends(self) -> None:
         """Check the catalog and the SQL engine of all publishing stages.
 
@@ -67,15 +72,16 @@ class Preflight:
         self._check(self._look_at_backends)
 
     def check_tables(self, manifest: Manifest) -> None:
-        """Check that no table of a publishing stage belongs to another program or dataset, or is of another kind.
+        """Check that every table of a publishing stage can be published.
 
         Raises:
-            ForeignTableError: one does.
+            ForeignTableError: one belongs to another program or dataset, or is of another kind.
+            CatalogError: one is an Iceberg table that cannot take the files of the run.
         """
-        services, catalog = self.services, self.services.settings.catalog
-        names = [name for stage in self._publishing for name in table_names(manifest, services.settings, stage)]
+        services, stages = self.services, self._publishing
+        names = [name for stage in stages for name in table_names(manifest, services.settings, stage)]
         if names:
-            self._check(lambda: check_owned(services.catalog(), names, services.dataset, catalog.adopt))
+            self._check(lambda: check_publishable(manifest, services, stages, names))
 
     @property
     def _publishing(self) -> list[str]:

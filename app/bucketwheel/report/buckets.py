@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bucketwheel.runs.manifest import BucketOutcome, BucketResult
+from bucketwheel.runs.manifest import BucketOutcome, BucketResult, LayoutSize
 
 # Buckets larger than this multiple of the mean are named and drawn in the warning color.
 _LARGE = 1.5
@@ -53,14 +53,17 @@ class Skew:
     largest: tuple[BucketOutcome, ...]
 
 
-def skew_of(bucket: BucketResult | None, bucket_count: int) -> Skew | None:
-    """Return the distribution over the buckets of the first layout; None if no rows are written."""
+def skew_of(bucket: BucketResult | None, bucket_count: int, layout: LayoutSize | None = None) -> Skew | None:
+    """Return the distribution over the buckets of a layout, by default the first; None if no rows are written."""
     if bucket is None or not bucket.rows:
         return None
-    outcomes = bucket.first_layout
+    outcomes = bucket.first_layout if layout is None else bucket.of_layout(layout)
+    if not outcomes:
+        return None
     rows = {outcome.bucket: outcome.rows for outcome in outcomes}
     sizes = {outcome.bucket: sum(file.bytes for file in outcome.files) for outcome in outcomes}
-    numbers = range(max(bucket_count, max(rows) + 1))
+    # The last bucket of an Iceberg layout has the rows with a NULL key, mostly none.
+    numbers = range(max(bucket_count, 1 + max(number for number, count in rows.items() if count)))
     # Few rows per bucket are uneven by chance.
     limit = max(_LARGE, 1 + _CHANCE / math.sqrt(bucket.rows / len(numbers)))
     largest = sorted(outcomes, key=lambda outcome: (-outcome.rows, outcome.bucket))

@@ -22,7 +22,7 @@ from bucketwheel.report.changes import null_changes, points_text, schema_changes
 from bucketwheel.report.charts import BYTES, ROWS, bar_chart, histogram
 from bucketwheel.report.tables import column_groups, published_groups, tables_of
 from bucketwheel.runs.cost import Cost
-from bucketwheel.runs.manifest import BucketResult, Manifest
+from bucketwheel.runs.manifest import BucketResult, LayoutSize, Manifest, SizeResult
 from bucketwheel.safe_text import several_lines
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def _context(manifest: Manifest, command: str, before: Manifest | None) -> dict[
         "rates": _rates(manifest, done),
         "total_seconds": seconds,
         "peak_memory": max((stage.peak_memory_bytes or 0 for stage in manifest.stages.values()), default=0),
-        "part": "bucket" if size is None or size.bucketed else "part",
+        "part": _part(size is None or size.bucketed),
+        "skew": skew_of(bucket, size.bucket_count if size else 0),
         "tables": tables,
         "same_rows": bool(bucket) and all(table.rows == bucket.rows for table in tables),
         "written": sizes,
@@ -118,7 +119,7 @@ def _context(manifest: Manifest, command: str, before: Manifest | None) -> dict[
         "changes": tile_changes(drift, done, _results(before) if before else None)
         | ({"time": time_change(seconds, _seconds(before))} if before and drift else {}),
         "file_chart": histogram(BYTES, "files", sizes),
-        **_bucket_charts(skew_of(bucket, size.bucket_count if size else 0), size is None or size.bucketed),
+        "layouts": _layouts(bucket, size),
     }
 
 
@@ -143,17 +144,32 @@ def _rates(manifest: Manifest, done: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _bucket_charts(skew: Skew | None, bucketed: bool) -> dict[str, Any]:
+def _part(bucketed: bool) -> str:
+    return "bucket" if bucketed else "part"
+
+
+def _layouts(bucket: BucketResult | None, size: SizeResult | None) -> list[dict[str, Any]]:
+    """Return name, skew and charts of every layout that has rows; the name is empty if there is only one."""
+    layouts: Sequence[LayoutSize | None] = size.layouts if size else [None]
+    shown = []
+    for layout in layouts:
+        skew = skew_of(bucket, layout.bucket_count if layout else 0, layout)
+        if skew is not None:
+            bucketed = layout is None or layout.bucketed
+            name = layout.name if layout and len(layouts) > 1 else ""
+            shown.append({"name": name, "part": _part(bucketed), **_bucket_charts(skew, bucketed)})
+    return shown
+
+
+def _bucket_charts(skew: Skew, bucketed: bool) -> dict[str, Any]:
     """Return the skew and its charts: one bar per bucket of a skewed run, otherwise one histogram."""
     charts: dict[str, Any] = {"skew": skew, "bar_charts": [], "row_chart": None}
-    if skew is None:
-        return charts
     units = [(ROWS, skew.rows)] if skew.rows.large else []
     # Buckets with many rows have many bytes, too.
     units += [(BYTES, skew.bytes)] if set(skew.bytes.large) - set(skew.rows.large) else []
     charts["bar_charts"] = [(unit.name, of, bar_chart(unit, of)) for unit, of in units]
     if not skew.rows.large:
-        charts["row_chart"] = histogram(ROWS, "buckets" if bucketed else "parts", skew.rows.values)
+        charts["row_chart"] = histogram(ROWS, f"{_part(bucketed)}s", skew.rows.values)
     return charts
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from bucketwheel.errors import SelectionError, StorageError
 from bucketwheel.runs.column_statistics import ColumnStatistics
-from bucketwheel.runs.drift_records import Drift
+from bucketwheel.runs.drift_records import Drift, SchemaChange
 from bucketwheel.runs.record import Record
 from bucketwheel.settings import PROMOTE
 from bucketwheel.settings.names import TableName
@@ -111,7 +111,9 @@ class TableColumns(Record):
 class SplitResult(Record):
     """Result of `split`: the columns of each table.
 
-    `field_ids` has, for tables that exist in Iceberg, by `layout_table`, the id of each field by its full name.
+    `field_ids` has, for tables that exist in Iceberg, by `layout_table`, the id of each field by its full name; the
+    empty name has the largest id if `replaced_columns` need new ones. These are columns whose type Iceberg cannot
+    change, with their Iceberg types.
     """
 
     keys: tuple[ColumnMapping, ...]
@@ -120,6 +122,7 @@ class SplitResult(Record):
     mapping_sha256: str | None
     warnings: tuple[str, ...] = ()
     field_ids: Mapping[str, Mapping[str, int]] = {}
+    replaced_columns: tuple[SchemaChange, ...] = ()
 
 
 def layout_table(layout: str, table: str) -> str:

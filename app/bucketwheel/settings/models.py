@@ -292,7 +292,7 @@ class AwsSettings(Frozen):
         endpoint_url: Endpoint for all services, for emulators; null takes AWS's own, or `AWS_ENDPOINT_URL` and
             `AWS_ENDPOINT_URL_<SERVICE>`.
         connect_seconds: Time-out of a connection, in seconds.
-        read_seconds: Time-out of a response, in seconds; also for Trino.
+        read_seconds: Time-out of a response, in seconds; also for Trino and Iceberg REST catalogs.
         attempts: Maximum attempts per call (exponential backoff) if AWS throttles or fails.
     """
 

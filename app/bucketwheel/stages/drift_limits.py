@@ -63,7 +63,7 @@ def beyond_limits(manifest: Manifest, drift: Drift, quality: QualitySettings) ->
     before = f"the published run {drift.run_id} (snapshot {drift.snapshot_dt})"
     snapshot = f"snapshot {manifest.discover.snapshot_dt}"
     this = f"run {manifest.run_id} ({snapshot})" if manifest.run_id else snapshot
-    breaking = [change.text for change in drift.schema_changes if change.breaking]
+    breaking = _breaking(manifest, drift)
     if breaking and quality.schema_changes == "error":
         yield Refusal(
             f"{this} would break queries on tables of {before}: {listed(breaking, _SHOWN)}; "
@@ -128,6 +128,19 @@ def drift_warnings(drift: Drift, quality: QualitySettings, monitoring: Monitorin
             f"monitoring.keys_kept_percent is {limit:g}"
         )
     return warnings
+
+
+def _breaking(manifest: Manifest, drift: Drift) -> list[str]:
+    """Return the changes that break queries; columns of Iceberg can change although their Hive type does not."""
+    changes = [change for change in drift.schema_changes if change.breaking]
+    known = {(change.table, change.column) for change in changes}
+    if "split" in manifest.stages:
+        keys = {key.name for key in manifest.split.keys}
+        for change in manifest.split.replaced_columns:
+            column = change.column.partition(".")[0]
+            if (None if column in keys else change.table, column) not in known:
+                changes.append(change)
+    return [change.text for change in changes]
 
 
 def _beyond(shares: Sequence[NullShare], points: float) -> list[NullShare]:

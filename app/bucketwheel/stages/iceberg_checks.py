@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -11,8 +12,9 @@ from bucketwheel.contracts import HistoryCatalog, Services
 from bucketwheel.errors import ConfigError, SchemaError
 from bucketwheel.formatting import counted, listed
 from bucketwheel.kernel.iceberg_hash import iceberg_key_type
-from bucketwheel.kernel.iceberg_types import iceberg_file_type
-from bucketwheel.runs.manifest import DiscoverResult, TableColumns, layout_table
+from bucketwheel.kernel.iceberg_types import iceberg_file_schema, iceberg_file_type, iceberg_schema
+from bucketwheel.runs.drift_records import SchemaChange
+from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, TableColumns, layout_table
 from bucketwheel.settings import Layout, Settings, resolved_layouts
 from bucketwheel.stages.drift_limits import Refusal, quality_error
 
@@ -64,39 +66,103 @@ def null_key_refusals(nulls: int, settings: Settings) -> list[Refusal]:
     bucketed = any(layout.bucketed for _, layout in iceberg_layouts(settings))
     if not nulls or not bucketed or settings.iceberg.null_keys != "error":
         return []
-    verb = "has a NULL key" if nulls == 1 else "have a NULL key"
-    text = f"{counted(nulls, 'row')} {verb}, for which Iceberg has no bucket; iceberg.null_keys is error"
+    text = f"{null_keys_text(nulls)}, for which Iceberg has no bucket; iceberg.null_keys is error"
     return [Refusal(text, ("iceberg.null_keys", "partition"), pronoun="them")]
+
+
+def null_keys_text(nulls: int) -> str:
+    """Return the number of rows whose key is NULL as a sentence."""
+    return f"{counted(nulls, 'row')} {'has' if nulls == 1 else 'have'} a NULL key"
 
 
 def check_null_keys(discovered: DiscoverResult, settings: Settings) -> None:
     """Check the NULL keys that the footers of the snapshot count; `verify` checks those that were written.
 
     Raises:
-        QualityError: there are some, and the configuration does not accept them.
+        QualityError: there are some, and the configuration does not accept them in Iceberg tables, or at all.
     """
     counts = {column.name: column.null_count or 0 for column in discovered.columns}
-    if error := quality_error(null_key_refusals(max(counts[key] for key in discovered.keys), settings)):
+    nulls = max(counts[key] for key in discovered.keys)
+    refusals = null_key_refusals(nulls, settings)
+    bucketed = any(layout.bucketed for _, layout in iceberg_layouts(settings))
+    if nulls and bucketed and settings.quality.null_keys == "error":
+        # Both settings have to accept them.
+        text = f"{null_keys_text(nulls)}; quality.null_keys is error"
+        refusals.append(Refusal(text, ("quality.null_keys", "warn"), pronoun="them"))
+    if error := quality_error(refusals):
         raise error
 
 
-def existing_field_ids(services: Services, tables: Sequence[TableColumns]) -> dict[str, dict[str, int]]:
-    """Return the field ids of the tables that exist in Iceberg, by table; other layouts' tables begin with their id.
+@dataclass(frozen=True)
+class ExistingTables:
+    """What the tables of a run take over from the Iceberg tables that exist.
+
+    Attributes:
+        field_ids: the id of each field, by table; other layouts' tables begin with their id. The empty name has the
+            largest id if some columns need larger ones.
+        replaced: columns whose type Iceberg cannot change, so that they become other fields of the same name.
+    """
+
+    field_ids: dict[str, dict[str, int]] = field(default_factory=dict)
+    replaced: tuple[SchemaChange, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """A warning for each table with such columns."""
+        tables: dict[str, list[str]] = {}
+        for change in self.replaced:
+            tables.setdefault(change.table or "", []).append(f"{change.column} ({change.before} to {change.now})")
+        return [
+            f"{table}: Iceberg cannot change the type of {listed(columns, _SHOWN)}; "
+            f"{'each' if len(columns) > 1 else 'it'} becomes another column of the same name, and earlier months "
+            "keep theirs"
+            for table, columns in tables.items()
+        ]
+
+
+def existing_tables(
+    services: Services, keys: Sequence[ColumnMapping], tables: Sequence[TableColumns], schema: pa.Schema
+) -> ExistingTables:
+    """Return the field ids of the tables that exist in Iceberg.
 
     New files must have the ids of the table, so that columns that the snapshot gained or lost keep their meaning.
+
+    Args:
+        services: services of the run.
+        keys: the key columns.
+        tables: the tables of the run.
+        schema: schema of the snapshot.
 
     Raises:
         CatalogError: the catalog cannot be read.
     """
     layouts = iceberg_layouts(services.settings)
     if not layouts:
-        return {}
+        return ExistingTables()
     found: dict[str, dict[str, int]] = {}
+    replaced: dict[SchemaChange, None] = {}
     for catalog in members(services.catalog()):
-        if isinstance(catalog, HistoryCatalog):
-            names = (
-                (place, table.name, f"{layout.prefix}{table.name}") for place, layout in layouts for table in tables
-            )
-            known = ((layout_table(place, table), catalog.field_ids(name)) for place, table, name in names)
-            found |= {table: dict(ids) for table, ids in known if ids is not None}
-    return found
+        if not isinstance(catalog, HistoryCatalog):
+            continue
+        for place, layout in layouts:
+            for table in tables:
+                ids = catalog.field_ids(f"{layout.prefix}{table.name}")
+                if ids is None:
+                    continue
+                columns = ((column.source, column.name) for column in (*keys, *table.columns))
+                wanted = iceberg_schema(iceberg_file_schema(schema, columns))
+                changed = catalog.changed_columns(f"{layout.prefix}{table.name}", wanted)
+                found[layout_table(place, table.name)] = _kept_ids(ids, changed)
+                replaced |= dict.fromkeys(
+                    SchemaChange(table=table.name, column=path, before=before, now=now)
+                    for path, before, now in changed.values()
+                )
+    return ExistingTables(found, tuple(replaced))
+
+
+def _kept_ids(ids: Mapping[str, int], changed: Collection[str]) -> dict[str, int]:
+    """Return the field ids without those of changed columns, and with the largest one, above which new ids begin."""
+    if not changed:
+        return dict(ids)
+    kept = {path: number for path, number in ids.items() if path.partition(".")[0] not in changed}
+    return {**kept, "": max(ids.values())}

@@ -19,6 +19,18 @@ def label(size: SizeResult, layout: LayoutSize) -> str:
     return f"layout {layout.name}: " if len(size.layouts) > 1 else ""
 
 
+def labeled_once(size: SizeResult, messages: Iterable[tuple[LayoutSize, str]]) -> Iterator[str]:
+    """Yield messages about layouts, each once, with the names of the layouts that it is about."""
+    about: dict[str, list[str]] = {}
+    for layout, message in messages:
+        about.setdefault(message, []).append(layout.name)
+    for message, names in about.items():
+        if len(size.layouts) == 1:
+            yield message
+        else:
+            yield f"{'layout' if len(names) == 1 else 'layouts'} {' and '.join(names)}: {message}"
+
+
 def labeled(size: SizeResult, layout: LayoutSize, messages: Iterable[str]) -> Iterator[str]:
     """Yield messages about a layout, each with its name."""
     return (f"{label(size, layout)}{message}" for message in messages)

@@ -30,7 +30,7 @@ from bucketwheel.runs.manifest import (
 )
 from bucketwheel.settings import Layout, Settings, SizeSettings, resolved_layouts
 from bucketwheel.stages.bucket_job import bucket_job
-from bucketwheel.stages.layouts import labeled, layout_settings
+from bucketwheel.stages.layouts import labeled_once, layout_settings
 from bucketwheel.stages.skew import skew_warnings
 from bucketwheel.stages.split_buckets import planned_split_warnings
 from bucketwheel.stages.task_memory import decoded_bytes, shortage
@@ -70,10 +70,12 @@ class Size:
             _estimated(layout, manifest, estimate) for layout, estimate in zip(size.layouts, estimates, strict=True)
         ]
         size = _with_layouts(size, layouts)
-        warnings: list[str] = []
-        for layout, estimate in zip(size.layouts, estimates, strict=True):
-            warnings += labeled(size, layout, _warnings(layout, estimate, manifest, settings, size))
-        return size.model_copy(update={"warnings": tuple(warnings)})
+        warnings = [
+            (layout, warning)
+            for layout, estimate in zip(size.layouts, estimates, strict=True)
+            for warning in _warnings(layout, estimate, manifest, settings, size)
+        ]
+        return size.model_copy(update={"warnings": tuple(labeled_once(size, warnings))})
 
 
 def _size(manifest: Manifest, settings: Settings) -> SizeResult:

@@ -30,7 +30,7 @@ from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, Manifest, S
 from bucketwheel.safe_text import one_line
 from bucketwheel.settings import Settings, SplitSettings
 from bucketwheel.settings.layouts import resolved_layouts, table_prefixes
-from bucketwheel.stages.iceberg_checks import check_columns, check_null_keys, existing_field_ids, iceberg_layouts
+from bucketwheel.stages.iceberg_checks import check_columns, check_null_keys, existing_tables, iceberg_layouts
 from bucketwheel.storage import Storage
 
 # Header names of a mapping: any letter case, either order, optionally with a prefix.
@@ -79,13 +79,15 @@ class Split:
         # Check now: publishing would fail only after all of the work.
         warnings += _check_catalog(services, keys, chosen, discovered)
         check_null_keys(discovered, services.settings)
+        existing = existing_tables(services, keys, chosen, discovered.schema())
         return SplitResult(
             keys=keys,
             tables=chosen,
             unmapped=unmapped,
             mapping_sha256=digest,
-            warnings=tuple(warnings),
-            field_ids=existing_field_ids(services, chosen),
+            warnings=(*warnings, *existing.warnings),
+            field_ids=existing.field_ids,
+            replaced_columns=existing.replaced,
         )
 
 
@@ -166,6 +168,15 @@ def read_mapping(storage: Storage, location: str) -> bytes:
         return storage.read(location)
     except StorageError as error:
         raise MappingError(f"mapping {error}; set datasets.<name>.mapping") from error
+
+
+def mapped_tables(location: str, content: bytes) -> set[str]:
+    """Return the names of the tables of a mapping.
+
+    Raises:
+        MappingError: it is not a mapping.
+    """
+    return {standard_name(table) for _, table, _ in _rows(location, content)}
 
 
 def _rows(location: str, content: bytes) -> Iterator[tuple[int, str, str]]:
