@@ -10,6 +10,7 @@ from typing import Any
 from .data import TABLES
 from .data_sets import BUDGET as BUDGET_RUN
 from .data_sets import BUDGET_BYTES, LARGE_FILES
+from .footer_tasks import FOOTERS, name_of
 from .measure import Run
 from .shapes import FOREIGN, SHAPES
 
@@ -145,7 +146,7 @@ def targets(figures: Figures, scales: Iterable[int], memory_scales: Iterable[int
         seen = figures.ratio("scale", f"{factor}x", f"{base}x", cpu_per_row)
         met = None if seen is None else abs(seen - 1) <= 0.2
         found.append(Target("scale", f"CPU per row, {factor}x ÷ {base}x the rows", "0.80 to 1.20", _text(seen), met))
-    return found + _single_figures(figures) + _shapes(figures) + _foreign(figures)
+    return found + _footers(figures) + _single_figures(figures) + _shapes(figures) + _foreign(figures)
 
 
 def _shapes(figures: Figures) -> list[Target]:
@@ -204,6 +205,24 @@ def _workers(figures: Figures) -> list[Target]:
         one, two = (figures.reported("workers", name, part) for name in ("one worker", "two workers"))
         seen = None if one is None or two is None else one / two
         found.append(Target("workers", f"One worker ÷ two workers, {what}", "reported, no target", _text(seen), None))
+    return found
+
+
+def _footers(figures: Figures) -> list[Target]:
+    """Return CPU time and memory of stage `discover`."""
+    found = []
+    for columns, files in FOOTERS:
+        name = name_of(columns)
+        seconds, peak = (figures.reported("discover", name, key) for key in ("cpu_seconds", "driver_peak_rss_bytes"))
+        one = None if seconds is None else seconds / files
+        what = f"{files:,} files of {columns:,} columns"
+        if files == max(count for _, count in FOOTERS):
+            found.append(_below("discover", f"CPU of `discover`, {what}", 60, seconds, 1, " s"))
+        unbounded = "reported, no target"
+        found += [
+            Target("discover", f"CPU of `discover` for each of {what}", unbounded, _text(one, 1e-3, " ms"), None),
+            Target("discover", f"Peak memory of `discover`, {what}", unbounded, _text(peak, 1e6, " MB"), None),
+        ]
     return found
 
 

@@ -16,6 +16,7 @@ from integration.interop.trino_install import java, trino_home
 
 from .bench import Bench, run_task
 from .data_sets import foreign, shape
+from .footer_tasks import footer_tasks
 from .measure import OUT, ROOT, Task, bucketwheel, environment, last_line, module, require_disk
 
 BUDGET = "512MB"
@@ -144,6 +145,11 @@ def layouts(bench: Bench) -> None:
     bench.interleaved("layouts", tasks)
 
 
+def discover(bench: Bench) -> None:
+    """Measure stage `discover` on footers of many columns; each process measures itself."""
+    bench.interleaved("discover", footer_tasks())
+
+
 def hashing(bench: Bench) -> None:
     """Measure keys hashed per second on one core; the process repeats the measurement five times."""
     bench.interleaved("hashing", [Task("hash_keys", module("hash_rate"), reports=True)], rounds=1)
@@ -194,6 +200,7 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
     "scale": scale,
     "buckets": buckets,
     "layouts": layouts,
+    "discover": discover,
     "hashing": hashing,
     "help": help_text,
     "query": query,

@@ -22,6 +22,7 @@ from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.scatter import chunk_ranges, scatter
 from bucketwheel.sample import Sample
 from bucketwheel.settings import StorageSettings
+from bucketwheel.stages.footers import _Ends, read_footers
 from bucketwheel.storage import Storage, fetch, ranged
 from s3_support import Bucket
 
@@ -96,6 +97,33 @@ def test_scatter_in_small_batches_sends_no_more_requests(bucket: Bucket, proxy: 
     rows = rows_of(bucket.uri("in/x.parquet"), max_rows=7_000)
     assert rows.num_rows == ROWS
     assert len(reads(proxy.answered)) == 1 + 3 * GROUPS
+
+
+def test_footers_are_read_in_one_request_each(bucket: Bucket, storage: Storage, proxy: FaultProxy) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"id": range(10)}), sink)
+    for number in range(9):
+        bucket.put(f"in/{number}.parquet", sink.getvalue())
+    footers = read_footers(storage, storage.list(bucket.uri("in")))
+    assert sum(footer.rows for footer in footers) == 90
+    # The first lists.
+    assert len(reads(proxy.answered)) == 1 + 9
+
+
+def test_long_footers_take_one_request_once_their_length_is_known(
+    bucket: Bucket, storage: Storage, proxy: FaultProxy
+) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({f"column_{number}": [number] for number in range(900)}), sink)
+    for number in range(4):
+        bucket.put(f"in/{number}.parquet", sink.getvalue())
+    entries = storage.list(bucket.uri("in"))
+    (files,) = _Ends(storage).read(entries)
+    length = int.from_bytes(sink.getvalue()[-8:-4], "little") + 8
+    assert {len(end[0]) for _, end in files} == {length}
+    assert length > 2 * 64 * 2**10
+    # The first lists, and the first file takes two.
+    assert len(reads(proxy.answered)) == 1 + 2 + 3
 
 
 def test_large_ranges_are_split_into_parallel_requests(

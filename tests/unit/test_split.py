@@ -15,6 +15,7 @@ from bucketwheel import plugins
 from bucketwheel.errors import MappingError, SchemaError, SelectionError
 from bucketwheel.kernel.layout import standard_name
 from bucketwheel.runs.manifest import DiscoverResult, SplitResult
+from bucketwheel.stages import split as split_stage
 from memory_catalog import MemoryCatalog
 from stage_support import DATASET, column, discovered, split
 
@@ -82,6 +83,40 @@ def test_names_match_exactly_then_without_case(tmp_path: Path) -> None:
     assert layout(result) == {"t1": [("Abc", "abc"), ("def", "def")]}
     with pytest.raises(MappingError, match="line 2: 'aBC' matches 'abc' and 'Abc'; write it as one of them"):
         mapped(tmp_path, "T1,aBC\n", snapshot("abc", "Abc"))
+
+
+class Compared(str):
+    """A name that counts how often it is compared."""
+
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.comparisons += 1
+        return str.__eq__(self, other)
+
+
+def test_comparisons_of_names_are_linear_in_columns() -> None:
+    names = [Compared(f"column_{number}") for number in range(500)]
+    content = HEADER + "".join(f"T{number % 2},{name}\n" for number, name in enumerate(names))
+    Compared.comparisons = 0
+    tables = split_stage._resolve("mapping.csv", content.encode(), names, (), [])
+    assert [len(columns) for columns in tables.values()] == [250, 250]
+    assert Compared.comparisons < 10 * len(names)
+
+
+def test_similar_names_are_looked_for_only_in_shown_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def hint(name: str, _known: object) -> str:
+        asked.append(name)
+        return ""
+
+    monkeypatch.setattr(split_stage, "did_you_mean", hint)
+    lines = "".join(f"T1,unknown_{number}\n" for number in range(30))
+    with pytest.raises(MappingError, match=r"line 21: no column 'unknown_19' in the snapshot\nand 11 more"):
+        mapped(tmp_path, lines, snapshot("A"))
+    assert len(asked) == 20
 
 
 def test_long_list_of_unmapped_columns_is_cut(tmp_path: Path) -> None:

@@ -197,10 +197,11 @@ def _fork() -> int:
 def _become(work: Callable[[], None], kept: Collection[int], printed: IO[bytes]) -> None:
     """Do the work of the forked process, and end it."""
     try:
+        # Objects that the copy of the parent's memory holds must not be finalized twice.
+        gc.freeze()
+        gc.disable()
         os.dup2(printed.fileno(), 2)
         _close_others({0, 1, 2, *kept})
-        # Objects that the copy of the parent's memory holds must not be finalized twice.
-        gc.disable()
         faulthandler.disable()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -236,5 +237,7 @@ def _serve(requests: int, answers: int) -> None:
             except EOFError:
                 return
             parsed = [parser.parse(footer, size, statistics) for footer, size in files]
+            # Once for many files: searching for cycles while thousands of column chunks exist takes long.
+            gc.collect()
             pickle.dump(parsed, outgoing, pickle.HIGHEST_PROTOCOL)
             outgoing.flush()

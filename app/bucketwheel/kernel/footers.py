@@ -6,10 +6,9 @@ Accessors of pyarrow abort the process for some footers, so `footer_process` cal
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.page_encodings import has_plain_pages
 from bucketwheel.kernel.scatter import READ_OPTIONS
+from bucketwheel.kernel.schema import parquet_schema
 
 MAGIC = b"PAR1"
 # The length of the footer and the magic bytes follow it.
@@ -26,6 +26,8 @@ TAIL_BYTES = 4 + len(MAGIC)
 # No column chunk has more bytes; sums of this many stay far below 64 bits.
 _MOST_BYTES = 2**40
 _UNKNOWN = -1
+# Different schemas to remember in case other files have them, too.
+_MOST_SCHEMAS = 8
 Integers = npt.NDArray[np.int64]
 
 
@@ -62,30 +64,32 @@ class _Leaves:
 
     Attributes:
         parquet: the schema of the file.
+        arrow: the same as an Arrow schema.
         schema: see `FooterSummary.schema`.
         paths: name of each leaf.
         stored: physical type of each leaf.
         flat: whether each leaf has one value per row.
-        tops: number of the column of the Arrow schema to which each leaf belongs.
+        firsts: for each column of the Arrow schema, number of its first leaf.
         nested: whether each column of the Arrow schema is nested.
         int96: see `FooterSummary.int96`.
     """
 
     parquet: pq.ParquetSchema
+    arrow: pa.Schema
     schema: bytes
     paths: tuple[str, ...]
-    stored: tuple[str, ...]
+    stored: list[str]
     flat: tuple[bool, ...]
-    tops: tuple[int, ...]
+    firsts: Integers
     nested: tuple[bool, ...]
     int96: frozenset[str]
 
 
 class FooterParser:
-    """Summarizes footers; reuses what it knows of the schema while consecutive files have the same one."""
+    """Summarizes footers; converts each schema once, as most files of a snapshot have the same one."""
 
     def __init__(self) -> None:
-        self._leaves: _Leaves | None = None
+        self._known: list[_Leaves] = []
 
     def parse(self, footer: bytes, size: int, statistics: bool = True) -> FooterSummary | str:
         """Return the summary of a footer, or why there is none.
@@ -104,25 +108,31 @@ class FooterParser:
 
     def _parse(self, footer: bytes, size: int, statistics: bool) -> FooterSummary:
         stream = pa.BufferReader(footer if len(footer) == size else MAGIC + footer)
-        file = pq.ParquetFile(stream, pre_buffer=False, **READ_OPTIONS)
-        metadata, parquet, arrow = file.metadata, file.metadata.schema, file.schema_arrow
-        schema = arrow.remove_metadata().serialize().to_pybytes()
-        if self._leaves is None or self._leaves.schema != schema or not self._leaves.parquet.equals(parquet):
-            self._leaves = _leaves(parquet, arrow, schema)
+        file = _Footer(stream, pre_buffer=False, **READ_OPTIONS)
+        metadata = file.metadata
+        leaves = self._leaves(parquet_schema(metadata), file.schema_arrow.remove_metadata())
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        rows = _row_group_rows(groups, metadata.num_rows, len(self._leaves.paths))
-        sums = _Sums(self._leaves, size - metadata.serialized_size - TAIL_BYTES)
-        for group, count in zip(groups, rows, strict=True):
-            sums.add(group, count, statistics)
-        sums.check_apart()
-        return FooterSummary(
-            schema=schema,
-            row_group_rows=rows,
-            columns=np.array([sums.compressed, sums.uncompressed, sums.dictionary, sums.nulls], np.int64),
-            int96=self._leaves.int96,
-            end=sums.end,
-            indexed=_is_indexed(groups),
-        )
+        rows = _row_group_rows(groups, metadata.num_rows, len(leaves.paths))
+        chunks = _Chunks(leaves)
+        for group in groups:
+            chunks.add(group, statistics)
+        return chunks.summary(rows, size - metadata.serialized_size - TAIL_BYTES)
+
+    def _leaves(self, parquet: pq.ParquetSchema, arrow: pa.Schema) -> _Leaves:
+        for leaves in self._known:
+            # Parquet schemas are equal if their leaves are, whatever is above these.
+            if leaves.arrow.equals(arrow, check_metadata=True) and leaves.parquet.equals(parquet):
+                return leaves
+        leaves = _leaves(parquet, arrow)
+        self._known = [leaves, *self._known[: _MOST_SCHEMAS - 1]]
+        return leaves
+
+
+class _Footer(pq.ParquetFile):  # type: ignore[misc]  # pyarrow has no types
+    """Reads no column, so it does without the positions of columns by name: they cost as much as the footer."""
+
+    def _build_nested_paths(self) -> dict[str, list[int]]:
+        return {}
 
 
 def reason(error: Exception) -> str:
@@ -151,28 +161,30 @@ def stored_type(kind: pa.DataType) -> pa.DataType:
     return stored_type(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
 
 
-def _leaves(parquet: pq.ParquetSchema, schema: pa.Schema, serialized: bytes) -> _Leaves:
+def _leaves(parquet: pq.ParquetSchema, schema: pa.Schema) -> _Leaves:
     counts = [leaf_count(kind) for kind in schema.types]
     columns = [parquet.column(number) for number in range(len(parquet))]
     if sum(counts) != len(columns):
         raise FooterError(f"its schema has {counted(len(columns), 'column')} for {counted(sum(counts), 'field')}")
     # Names that are not UTF-8 raise an error here, and nowhere later; those of fields are part of the type.
     str(schema.types)
+    serialized = schema.serialize().to_pybytes()
     # Arrow can write types that it does not accept when it reads them.
     pa.ipc.read_schema(pa.py_buffer(serialized))
     names = schema.names
-    tops = tuple(top for top, count in enumerate(counts) for _ in range(count))
+    firsts = np.cumsum([0, *counts[:-1]], dtype=np.int64) if counts else np.zeros(0, np.int64)
+    tops = (name for name, count in zip(names, counts, strict=True) for _ in range(count))
+    stored = [column.physical_type for column in columns]
     return _Leaves(
         parquet=parquet,
+        arrow=schema,
         schema=serialized,
         paths=tuple(column.path for column in columns),
-        stored=tuple(column.physical_type for column in columns),
+        stored=stored,
         flat=tuple(column.max_repetition_level == 0 for column in columns),
-        tops=tops,
+        firsts=firsts,
         nested=tuple(pa.types.is_nested(stored_type(kind)) for kind in schema.types),
-        int96=frozenset(
-            names[top] for top, column in zip(tops, columns, strict=True) if column.physical_type == "INT96"
-        ),
+        int96=frozenset(top for top, kind in zip(tops, stored, strict=True) if kind == "INT96"),
     )
 
 
@@ -188,71 +200,146 @@ def _row_group_rows(groups: Sequence[pq.RowGroupMetaData], file_rows: int, colum
     return rows
 
 
-class _Sums:
-    """Sums of the column chunks of a file for each column of its Arrow schema; see `FooterSummary.columns`."""
+class _Chunks:
+    """The column chunks of a file, as columns of numbers: each row group adds one number for each leaf."""
 
-    def __init__(self, leaves: _Leaves, body: int) -> None:
+    def __init__(self, leaves: _Leaves) -> None:
         self._leaves = leaves
-        self._body = body
+        self._sizes = array("q")
+        self._plain = array("q")
+        self._data = array("q")
+        self._pages = array("q")
+        self._values = array("q")
+        self._nulls = array("q")
+        # Whether all pages use a dictionary.
+        self._coded = array("b")
+        # By row group, if they differ from the schema.
+        self._other_types: dict[int, list[str]] = {}
         self._groups = 0
-        # (start, end, row group, leaf) of the chunks that have rows.
-        self._ranges: list[tuple[int, int, int, int]] = []
-        self.end = len(MAGIC)
-        self.compressed = [0] * len(leaves.nested)
-        self.uncompressed = [0] * len(leaves.nested)
-        self.dictionary = [0] * len(leaves.nested)
-        self.nulls = [_UNKNOWN if nested else 0 for nested in leaves.nested]
+        self._indexed = False
 
-    def add(self, group: pq.RowGroupMetaData, rows: int, statistics: bool) -> None:
-        """Check and add the chunks of a row group."""
-        flat, stored = self._leaves.flat, self._leaves.stored
-        nulls, dictionary, first = self.nulls, self.dictionary, len(self._ranges)
-        for leaf, top in enumerate(self._leaves.tops):
-            chunk = group.column(leaf)
-            size, plain = chunk.total_compressed_size, chunk.total_uncompressed_size
-            data, page = chunk.data_page_offset, chunk.dictionary_page_offset or 0
-            start = min(page or data, data or page)
-            # Some writers leave the offsets of empty chunks out.
-            inside = size > 0 and start >= len(MAGIC) and start + size <= self._body if rows else size >= 0
-            if not inside or not 0 <= plain <= _MOST_BYTES:
-                raise FooterError(
-                    f"{self._name(self._groups, leaf)}: {size} bytes ({plain} uncompressed) from byte {start}, in a "
-                    f"file with {self._body} bytes of data"
-                )
-            if chunk.physical_type != stored[leaf]:
-                raise FooterError(
-                    f"{self._name(self._groups, leaf)}: stored as {chunk.physical_type}, but {stored[leaf]} "
-                    "in the schema"
-                )
-            values = chunk.num_values
-            if values != rows and (values < rows or flat[leaf]):
-                raise FooterError(
-                    f"{self._name(self._groups, leaf)}: {counted(values, 'value')} for {counted(rows, 'row')}"
-                )
-            self.compressed[top] += size
-            self.uncompressed[top] += plain
-            if dictionary[top] != _UNKNOWN:
-                coded = 0 < page < data and not has_plain_pages(chunk, size - (data - page), plain, values)
-                dictionary[top] = max(dictionary[top], data - page) if coded else _UNKNOWN
-            if nulls[top] != _UNKNOWN:
-                missing = _null_count(chunk) if statistics else _UNKNOWN
-                nulls[top] = nulls[top] + missing if 0 <= missing <= rows else _UNKNOWN
-            if rows:
-                self._ranges.append((start, start + size, self._groups, leaf))
-        if rows:
-            self.end = max((chunk[1] for chunk in self._ranges[first:]), default=self.end)
+    def add(self, group: pq.RowGroupMetaData, statistics: bool) -> None:
+        """Add the chunks of a row group."""
+        chunks = list(map(group.column, range(group.num_columns)))
+        sizes = [chunk.total_compressed_size for chunk in chunks]
+        plain = [chunk.total_uncompressed_size for chunk in chunks]
+        data = [chunk.data_page_offset for chunk in chunks]
+        pages = [chunk.dictionary_page_offset or 0 for chunk in chunks]
+        values = [chunk.num_values for chunk in chunks]
+        self._sizes.extend(sizes)
+        self._plain.extend(plain)
+        self._data.extend(data)
+        self._pages.extend(pages)
+        self._values.extend(values)
+        self._coded.extend(map(_is_coded, chunks, sizes, plain, data, pages, values))
+        self._nulls.extend(_null_counts(chunks) if statistics else [_UNKNOWN] * len(chunks))
+        stored = [chunk.physical_type for chunk in chunks]
+        if stored != self._leaves.stored:
+            self._other_types[self._groups] = stored
+        if group.num_rows:
+            self._indexed = any(chunk.has_offset_index or chunk.has_column_index for chunk in chunks)
         self._groups += 1
 
-    def check_apart(self) -> None:
+    def summary(self, rows: Sequence[int], body: int) -> FooterSummary:
+        """Check the chunks and return their sums.
+
+        Args:
+            rows: rows of each row group.
+            body: bytes of the file before its footer.
+        """
+        sizes, data, pages = map(self._matrix, (self._sizes, self._data, self._pages))
+        # Writers leave out the one or the other offset.
+        lower = np.where(data == 0, pages, np.minimum(data, pages))
+        starts = np.where(pages == 0, data, lower)
+        self._check(np.array(rows, np.int64), body, starts)
+        filled = np.flatnonzero(rows)
+        starts, ends = starts[filled], starts[filled] + sizes[filled]
+        self._check_apart(filled, starts.ravel(), ends.ravel())
+        return FooterSummary(
+            schema=self._leaves.schema,
+            row_group_rows=tuple(rows),
+            columns=self._sums(sizes, data, pages, np.array(rows, np.int64)),
+            int96=self._leaves.int96,
+            end=int(ends[-1].max(initial=len(MAGIC))) if len(filled) else len(MAGIC),
+            indexed=self._indexed,
+        )
+
+    def _matrix(self, numbers: array[int]) -> Integers:
+        """Return numbers with a row for each row group and a column for each leaf."""
+        return np.array(numbers, np.int64).reshape(self._groups, len(self._leaves.paths))
+
+    def _check(self, rows: Integers, body: int, starts: Integers) -> None:
+        """Refuse chunks outside of the body, or with a type or a number of values that contradicts the schema."""
+        sizes, plain, values = map(self._matrix, (self._sizes, self._plain, self._values))
+        expected = rows[:, np.newaxis]
+        # Some writers leave the offsets of empty chunks out. Sums of hostile numbers could overflow.
+        inside = (sizes > 0) & (starts >= len(MAGIC)) & (sizes <= body - starts)
+        inside = np.where(expected > 0, inside, (sizes >= 0) & (sizes <= _MOST_BYTES))
+        misplaced = ~inside | (plain < 0) | (plain > _MOST_BYTES)
+        mistyped = np.zeros_like(misplaced)
+        for group, stored in self._other_types.items():
+            mistyped[group] = [one != other for one, other in zip(stored, self._leaves.stored, strict=True)]
+        miscounted = (values < expected) | ((values != expected) & np.array(self._leaves.flat, dtype=bool))
+        wrong = misplaced | mistyped | miscounted
+        if not wrong.any():
+            return
+        group, leaf = (int(place[0]) for place in np.nonzero(wrong))
+        if misplaced[group, leaf]:
+            problem = (
+                f"{sizes[group, leaf]} bytes ({plain[group, leaf]} uncompressed) from byte {starts[group, leaf]}, in "
+                f"a file with {body} bytes of data"
+            )
+        elif mistyped[group, leaf]:
+            problem = f"stored as {self._other_types[group][leaf]}, but {self._leaves.stored[leaf]} in the schema"
+        else:
+            problem = f"{counted(int(values[group, leaf]), 'value')} for {counted(int(rows[group]), 'row')}"
+        raise FooterError(f"{self._name(group, leaf)}: {problem}")
+
+    def _check_apart(self, groups: Integers, starts: Integers, ends: Integers) -> None:
         """Refuse chunks that share bytes: one of them would have the values of the other."""
-        self._ranges.sort()
-        for one, other in pairwise(self._ranges):
-            if other[0] < one[1]:
-                names = [self._name(*chunk[2:]) for chunk in sorted((one, other), key=itemgetter(2, 3))]
-                raise FooterError(f"{' and '.join(names)} share bytes")
+        order = np.lexsort((ends, starts))
+        shared = np.flatnonzero(starts[order[1:]] < ends[order[:-1]])
+        if len(shared):
+            both = sorted(order[shared[0] : shared[0] + 2].tolist())
+            places = [divmod(place, len(self._leaves.paths)) for place in both]
+            names = [self._name(int(groups[group]), leaf) for group, leaf in places]
+            raise FooterError(f"{' and '.join(names)} share bytes")
+
+    def _sums(self, sizes: Integers, data: Integers, pages: Integers, rows: Integers) -> Integers:
+        """Return `FooterSummary.columns`."""
+        nulls, firsts = self._matrix(self._nulls), self._leaves.firsts
+        if not len(firsts):
+            return np.zeros((4, 0), np.int64)
+        coded = self._matrix(self._coded) > 0
+        dictionary = np.maximum.reduceat(np.where(coded, data - pages, 0).max(axis=0, initial=0), firsts)
+        known = ((nulls >= 0) & (nulls <= rows[:, np.newaxis])).all(axis=0)
+        missing = np.where(known, nulls.sum(axis=0), _UNKNOWN)[firsts]
+        return np.array(
+            [
+                np.add.reduceat(sizes.sum(axis=0), firsts),
+                np.add.reduceat(self._matrix(self._plain).sum(axis=0), firsts),
+                np.where(np.logical_and.reduceat(coded.all(axis=0), firsts), dictionary, _UNKNOWN),
+                np.where(self._leaves.nested, _UNKNOWN, missing),
+            ],
+            np.int64,
+        )
 
     def _name(self, group: int, leaf: int) -> str:
         return f"row group {group}, column {self._leaves.paths[leaf]!r}"
+
+
+def _is_coded(chunk: pq.ColumnChunkMetaData, size: int, plain: int, data: int, page: int, values: int) -> bool:
+    """Return whether all data pages of a chunk, which begin at `data`, use the dictionary at `page`."""
+    return 0 < page < data and not has_plain_pages(chunk, size - (data - page), plain, values)
+
+
+def _null_counts(chunks: Sequence[pq.ColumnChunkMetaData]) -> list[int]:
+    """Return the number of NULLs of each chunk; -1 if unknown."""
+    try:
+        found = [chunk.statistics for chunk in chunks]
+        return [part.null_count if part is not None and part.has_null_count else _UNKNOWN for part in found]
+    except (pa.ArrowException, OSError, ValueError):
+        return list(map(_null_count, chunks))
 
 
 def _null_count(chunk: pq.ColumnChunkMetaData) -> int:
@@ -261,10 +348,3 @@ def _null_count(chunk: pq.ColumnChunkMetaData) -> int:
         return statistics.null_count if statistics is not None and statistics.has_null_count else _UNKNOWN
     except (pa.ArrowException, OSError, ValueError):
         return _UNKNOWN
-
-
-def _is_indexed(groups: Sequence[pq.RowGroupMetaData]) -> bool:
-    """Return whether the last row group that has rows has page indexes."""
-    filled = [group for group in groups if group.num_rows]
-    chunks = (group.column(leaf) for group in filled[-1:] for leaf in range(group.num_columns))
-    return any(chunk.has_offset_index or chunk.has_column_index for chunk in chunks)

@@ -22,6 +22,7 @@ from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
 from bucketwheel.kernel.rows import take_rows
+from bucketwheel.kernel.schema import parquet_schema
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.utf8 import NotUtf8Error, has_text, invalid_text, is_valid, replaced
 from bucketwheel.storage import Storage, fetch, wrap_os_errors
@@ -173,7 +174,8 @@ def _decode(
     stream: pa.NativeFile, part: Slice, columns: list[str], coded: Collection[str], max_rows: int
 ) -> Iterator[pa.RecordBatch]:
     metadata = pq.read_metadata(stream)
-    leaves = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
+    schema = parquet_schema(metadata)
+    leaves = {schema.column(number).path for number in range(len(schema))}
     file = pq.ParquetFile(
         stream,
         metadata=metadata,
@@ -229,8 +231,9 @@ def chunk_ranges(
     """Yield (offset, length) of every column chunk of these columns, in bytes."""
     names = frozenset(columns)
     leaves = []
-    for leaf in range(metadata.num_columns):
-        parts = metadata.schema.column(leaf).path.split(".")
+    schema = parquet_schema(metadata)
+    for leaf in range(len(schema)):
+        parts = schema.column(leaf).path.split(".")
         # A column name can contain dots, like the path of a nested column.
         if any(".".join(parts[:count]) in names for count in range(1, len(parts) + 1)):
             leaves.append(leaf)

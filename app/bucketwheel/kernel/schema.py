@@ -27,6 +27,15 @@ def planned_iceberg_schema(
     return bytes(iceberg_file_schema(source, columns, ids).serialize().to_pybytes())
 
 
+def parquet_schema(metadata: pq.FileMetaData) -> pq.ParquetSchema:
+    """Return the schema of a file.
+
+    The attribute `schema` of the metadata refers to the metadata and back. So both stay in memory, a megabyte for
+    1,000 columns, until Python's garbage collector runs, which counts objects and not their bytes.
+    """
+    return pq.ParquetSchema(metadata)
+
+
 def schema_difference(planned: bytes, actual: pq.ParquetSchema) -> str | None:
     """Return a text about the first difference in columns or types, or None if the schemas match.
 
@@ -60,7 +69,7 @@ def _parquet_schema(planned: bytes) -> tuple[pq.ParquetSchema, list[str]]:
     # As in `writer_options`.
     integers = {"store_decimal_as_integer": True} if has_field_ids(schema) else {}
     pq.write_table(schema.empty_table(), file, store_schema=False, **integers)
-    return pq.read_metadata(file).schema, schema.names
+    return parquet_schema(pq.read_metadata(file)), schema.names
 
 
 def _leaves(schema: pq.ParquetSchema) -> Iterator[str]:

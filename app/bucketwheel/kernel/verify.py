@@ -23,7 +23,7 @@ from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.iceberg_metrics import file_row
 from bucketwheel.kernel.keys import first_disorder
 from bucketwheel.kernel.layout import bucket_file_name, check_file_name
-from bucketwheel.kernel.schema import schema_difference
+from bucketwheel.kernel.schema import parquet_schema, schema_difference
 from bucketwheel.runs.data_files import FileRow, pack
 from bucketwheel.runs.manifest import BucketOutcome, FileRecord
 from bucketwheel.storage import Storage, fetch, join
@@ -136,7 +136,7 @@ def _check_footer(table: TableLayout, record: FileRecord, label: str, footer: pq
         raise VerificationError(f"{label}: size {size}, expected {record.bytes}")
     if footer.num_rows != record.rows:
         raise VerificationError(f"{label}: {counted(footer.num_rows, 'row')}, expected {record.rows}")
-    difference = schema_difference(table.schema, footer.schema)
+    difference = schema_difference(table.schema, parquet_schema(footer))
     if difference is not None:
         raise VerificationError(f"{label}: {difference}")
 

@@ -13,7 +13,7 @@ from bucketwheel.formatting import counted, shortened
 from bucketwheel.kernel.hashing import key_type_name
 from bucketwheel.runs.manifest import DiscoverResult, Manifest
 from bucketwheel.safe_text import one_line
-from bucketwheel.stages.footers import read_footers, source_columns, source_file
+from bucketwheel.stages.footers import ColumnSums, read_footers, source_file
 from bucketwheel.stages.iceberg_checks import check_keys
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.source_files import (
@@ -61,7 +61,8 @@ class Discover:
         if not entries:
             text = "contains no Parquet files; load the snapshot again or choose another one"
             raise no_data_files(services, location, text)
-        footers = read_footers(services.storage, entries)
+        sums = ColumnSums()
+        footers = read_footers(services.storage, entries, sums)
         schema = snapshot_schema(footers, warnings)
         if services.source.partitions == "error":
             setting = f"datasets.{services.dataset}.partitions"
@@ -85,7 +86,7 @@ class Discover:
             keys=keys,
             key_types=tuple(_key_type(schema.field(key)) for key in keys),
             files=tuple(map(source_file, footers, outside.values)),
-            columns=(*source_columns(schema, footers), *outside.columns([footer.rows for footer in footers])),
+            columns=(*sums.columns(schema), *outside.columns([footer.rows for footer in footers])),
             schema_ipc=base64.b64encode(whole.serialize().to_pybytes()).decode(),
             warnings=(*warnings, *_case_warnings(schema.names)),
             partition_columns=outside.names,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +19,12 @@ from bucketwheel.storage import Entry, Storage, wrap_os_errors
 from bucketwheel.system import system
 
 _FOOTER_THREADS = 8
-# At 1,000 columns, the footers of this many files have about 5 MB.
 _BATCH_FILES = 25
-# Most footers are shorter.
+# Bytes of footers that a thread holds; files of 1,500 columns have about 0.3 MB each.
+_BATCH_BYTES = 2**22
+# Most footers are shorter. If others of the snapshot are longer, as much as they have is read at once, up to a limit.
 _END_BYTES = 2**16
+_MOST_END_BYTES = 2**22
 _SMALLEST_SIZE = len(MAGIC) + TAIL_BYTES
 # Page indexes take at most about this share of a file, and this many bytes.
 _INDEX_SHARE = 0.01
@@ -34,27 +35,73 @@ _SMALLEST_FILE = 512
 
 @dataclass(frozen=True)
 class Footer:
-    """The footer of one file; `schema` is without the metadata of the file."""
+    """The footer of one file, without the figures of its columns; `schema` is without the metadata of the file."""
 
     entry: Entry
     schema: pa.Schema
-    summary: FooterSummary
+    row_group_rows: tuple[int, ...]
+    int96: frozenset[str]
 
     @property
     def rows(self) -> int:
         """Rows of the file."""
-        return sum(self.summary.row_group_rows)
+        return sum(self.row_group_rows)
 
 
-def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
+class ColumnSums:
+    """Figures of columns, summed over the files of each schema, so that no figures of single files are held."""
+
+    def __init__(self) -> None:
+        # By identity of the schema: comparing wide ones for each file takes long.
+        self._sums: dict[int, tuple[pa.Schema, Integers]] = {}
+
+    def add(self, schema: pa.Schema, columns: Integers) -> None:
+        """Add `FooterSummary.columns` of files with this schema."""
+        known = self._sums.get(id(schema))
+        self._sums[id(schema)] = (schema, columns if known is None else _added(known[1], columns))
+
+    def merge(self, other: ColumnSums) -> None:
+        """Add the sums of other files."""
+        for schema, columns in other._sums.values():
+            self.add(schema, columns)
+
+    def columns(self, schema: pa.Schema) -> tuple[SourceColumn, ...]:
+        """Return the columns of `schema`, each summed over the column chunks of all files."""
+        sums = np.zeros((4, len(schema)), np.int64)
+        positions = {name: position for position, name in enumerate(schema.names)}
+        for own, columns in self._sums.values():
+            # A file without rows may have other columns.
+            found = np.array([positions.get(name, -1) for name in own.names], dtype=np.intp)
+            known = found >= 0
+            sums[:, found[known]] = _added(sums[:, found[known]], columns[:, known])
+        compressed, uncompressed, dictionary, nulls = sums.tolist()
+        return tuple(
+            SourceColumn(
+                name=name,
+                type=str(kind),
+                compressed_bytes=compressed[place],
+                uncompressed_bytes=uncompressed[place],
+                dictionary_bytes=dictionary[place] if dictionary[place] >= 0 else None,
+                null_count=nulls[place] if nulls[place] >= 0 else None,
+            )
+            for place, (name, kind) in enumerate(zip(schema.names, schema.types, strict=True))
+        )
+
+
+def read_footers(storage: Storage, entries: Sequence[Entry], sums: ColumnSums | None = None) -> list[Footer]:
     """Read the footers of all files in parallel.
+
+    Args:
+        storage: storage of the files.
+        entries: the files.
+        sums: gets the figures of their columns.
 
     Raises:
         UnreadableFilesError: files without a readable footer; the message lists them.
         SourceChangedError: a file was replaced or deleted after it was listed.
         StorageError: permission to read a file is missing.
     """
-    results = examine_footers(storage, entries)
+    results = examine_footers(storage, entries, sums)
     broken = [result for result in results if isinstance(result, str)]
     if broken:
         listed = "\n".join(broken)
@@ -65,69 +112,104 @@ def read_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer]:
     return [result for result in results if isinstance(result, Footer)]
 
 
-def examine_footers(storage: Storage, entries: Sequence[Entry]) -> list[Footer | str]:
-    """Return the footer of each file, or its name and why its footer cannot be read.
+def examine_footers(storage: Storage, entries: Sequence[Entry], sums: ColumnSums | None = None) -> list[Footer | str]:
+    """Return the footer of each file, or its name and why its footer cannot be read; see `read_footers`.
 
     Raises:
         SourceChangedError: a file was replaced or deleted after it was listed.
         StorageError: permission to read a file is missing.
     """
     schemas: dict[bytes, pa.Schema] = {}
+    int96: dict[frozenset[str], frozenset[str]] = {}
+    ends = _Ends(storage)
 
-    def read(batch: Sequence[Entry]) -> list[Footer | str]:
-        ends = [_read_end(storage, entry) for entry in batch]
-        parsed = iter(processes.parse([end for end in ends if not isinstance(end, str)]))
-        return [
-            f"{one_line(entry.location)}: {one_line(result)}" if isinstance(result, str) else result
-            for entry, end in zip(batch, ends, strict=True)
-            for result in [end if isinstance(end, str) else footer(entry, end, next(parsed))]
-        ]
+    def read(batch: Sequence[Entry]) -> tuple[list[Footer | str], ColumnSums]:
+        own = ColumnSums()
+        return [result for part in ends.read(batch) for result in parse(part, own)], own
 
-    def footer(entry: Entry, end: File, summary: FooterSummary | str) -> Footer | str:
+    def parse(files: Sequence[tuple[Entry, File | str]], own: ColumnSums) -> Iterator[Footer | str]:
+        parsed = iter(processes.parse([end for _, end in files if not isinstance(end, str)]))
+        for entry, end in files:
+            result = end if isinstance(end, str) else footer(entry, end, next(parsed), own)
+            yield f"{one_line(entry.location)}: {one_line(result)}" if isinstance(result, str) else result
+
+    def footer(entry: Entry, end: File, summary: FooterSummary | str, own: ColumnSums) -> Footer | str:
         if isinstance(summary, str):
             return _wrong_start(storage, entry) + summary
         if _is_joined(storage, entry, end, summary):
             return "two Parquet files joined into one; readers see the last one only"
-        # Most files have the same schema, and comparing an object with itself is fast.
+        # Most files have the same schema: one object takes little memory, and comparing it with itself is fast.
         schema = schemas.get(summary.schema)
         if schema is None:
             schema = schemas.setdefault(summary.schema, pa.ipc.read_schema(pa.py_buffer(summary.schema)))
-        return Footer(entry, schema, summary)
+        own.add(schema, summary.columns)
+        return Footer(entry, schema, summary.row_group_rows, int96.setdefault(summary.int96, summary.int96))
 
+    results: list[Footer | str] = []
     with FooterProcesses() as processes, system().pool(_FOOTER_THREADS) as pool:
-        return [result for results in pool.map(read, _batches(entries)) for result in results]
+        for part, own in pool.map(read, _batches(entries)):
+            results += part
+            if sums is not None:
+                sums.merge(own)
+    return results
 
 
 def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Yield groups of files whose footers are parsed together, so that no thread is idle and few bytes are held."""
+    """Yield groups of files whose footers are parsed together, so that no thread is idle."""
     count = min(_BATCH_FILES, -(-len(entries) // _FOOTER_THREADS))
     for first in range(0, len(entries), count or 1):
         yield entries[first : first + count]
 
 
-def _read_end(storage: Storage, entry: Entry) -> File | str:
-    """Return the footer and the size of a file, or why the footer cannot be read."""
-    try:
-        with storage.open(entry.location, entry.version) as stream:
-            return _end(stream)
-    except PermissionError:
-        # The file may be fine, so the error must not tell the user to rewrite it.
-        with wrap_os_errors(entry.location, "read"):
-            raise
-    except MemoryError:
-        raise  # Also an ArrowException, but not a fault of the file.
-    except (pa.ArrowException, OSError, ValueError) as error:
-        return reason(error)
+class _Ends:
+    """Reads the ends of files; on S3, one request reads a footer unless it is much longer than those before."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._expected = _END_BYTES
+
+    def read(self, entries: Iterable[Entry]) -> Iterator[list[tuple[Entry, File | str]]]:
+        """Yield files with their footer and size, or why the footer cannot be read; a few MB at a time."""
+        held: list[tuple[Entry, File | str]] = []
+        size = 0
+        for entry in entries:
+            end = self._read(entry)
+            held.append((entry, end))
+            size += 0 if isinstance(end, str) else len(end[0])
+            if size >= _BATCH_BYTES:
+                yield held
+                held, size = [], 0
+        if held:
+            yield held
+
+    def _read(self, entry: Entry) -> File | str:
+        """Return the footer and the size of a file, or why the footer cannot be read."""
+        expected = self._expected
+        try:
+            with self._storage.open(entry.location, entry.version, expected) as stream:
+                footer, size = _end(stream, expected)
+        except PermissionError:
+            # The file may be fine, so the error must not tell the user to rewrite it.
+            with wrap_os_errors(entry.location, "read"):
+                raise
+        except MemoryError:
+            raise  # Also an ArrowException, but not a fault of the file.
+        except (pa.ArrowException, OSError, ValueError) as error:
+            return reason(error)
+        if len(footer) > expected:
+            # Lengths of numbers in footers vary.
+            self._expected = min(len(footer) * 5 // 4, _MOST_END_BYTES)
+        return footer, size
 
 
-def _end(stream: pa.NativeFile) -> File:
+def _end(stream: pa.NativeFile, expected: int) -> File:
     """Return the footer of a file, or its last bytes if it is too short for one, and the size of the file.
 
     Raises:
         ValueError: the file is no Parquet file, or shorter than its footer.
     """
     size = stream.size()
-    end = stream.read_at(min(size, _END_BYTES), max(0, size - _END_BYTES))
+    end = stream.read_at(min(size, expected), max(0, size - expected))
     if end[-len(MAGIC) :] not in (MAGIC, b"PARE"):
         raise ValueError(no_parquet(stream.read_at(min(size, START_BYTES), 0), size))
     if size < _SMALLEST_SIZE:
@@ -168,42 +250,10 @@ def source_file(footer: Footer, partition_values: tuple[str | None, ...] = ()) -
         path=footer.entry.location,
         bytes=footer.entry.bytes,
         modified=footer.entry.modified,
-        row_group_rows=footer.summary.row_group_rows,
+        row_group_rows=footer.row_group_rows,
         version=footer.entry.version,
         partition_values=partition_values,
     )
-
-
-def source_columns(schema: pa.Schema, footers: Sequence[Footer]) -> tuple[SourceColumn, ...]:
-    """Return the columns of `schema`, each summed over the column chunks of all files."""
-    sums = np.zeros((4, len(schema)), np.int64)
-    places = {name: place for place, name in enumerate(schema.names)}
-    for names, columns in _sums_by_names(footers):
-        # A file without rows may have other columns.
-        found = np.array([places.get(name, -1) for name in names], dtype=np.intp)
-        known = found >= 0
-        sums[:, found[known]] = _added(sums[:, found[known]], columns[:, known])
-    compressed, uncompressed, dictionary, nulls = sums
-    return tuple(
-        SourceColumn(
-            name=name,
-            type=str(kind),
-            compressed_bytes=int(compressed[place]),
-            uncompressed_bytes=int(uncompressed[place]),
-            dictionary_bytes=int(dictionary[place]) if dictionary[place] >= 0 else None,
-            null_count=int(nulls[place]) if nulls[place] >= 0 else None,
-        )
-        for place, (name, kind) in enumerate(zip(schema.names, schema.types, strict=True))
-    )
-
-
-def _sums_by_names(footers: Sequence[Footer]) -> Iterator[tuple[list[str], Integers]]:
-    """Yield the names of columns and the sums of the files that have them in this order."""
-    alike: dict[int, list[Footer]] = {}
-    for footer in footers:
-        alike.setdefault(id(footer.schema), []).append(footer)
-    for group in alike.values():
-        yield group[0].schema.names, reduce(_added, (footer.summary.columns for footer in group))
 
 
 def _added(one: Integers, other: Integers) -> Integers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import pyarrow as pa
 
@@ -15,6 +16,8 @@ from bucketwheel.stages.footers import Footer
 _SHOWN = 20
 # Spark writes the instant of a TIMESTAMP as INT96, which Arrow reads without a time zone.
 _INT96_AS_INSTANT = pa.timestamp("us", "UTC")
+# Identity of a schema, because comparing wide ones takes long, and the columns stored as INT96.
+_Form = tuple[int, frozenset[str]]
 # Types of text, and of the bytes in it.
 _BINARY = {
     **{kind: pa.binary() for kind in (pa.string(), pa.binary())},
@@ -36,8 +39,8 @@ def snapshot_schema(footers: Sequence[Footer], warnings: list[str]) -> pa.Schema
     schema = reference.schema.remove_metadata()
     if any(footer is not reference and not footer.schema.equals(reference.schema) for footer in with_rows):
         schema = _common_schema(with_rows, reference)
-    elif any(_repeated(reference)):
-        _refuse([problem for footer in with_rows for problem in _repeated(footer)])
+    elif repeated := list(_repeated(reference)):
+        _refuse(with_rows, {_form(footer): repeated for footer in with_rows})
     for footer in footers:
         if footer.rows == 0 and not footer.schema.equals(reference.schema):
             warnings.append(f"{footer.entry.location}: has no rows and another schema; ignored")
@@ -74,9 +77,11 @@ def _most_frequent(footers: Sequence[Footer]) -> Footer:
     first = footers[0]
     if all(footer.schema.equals(first.schema) for footer in footers[1:]):
         return first
-    forms = [str(footer.schema.remove_metadata()) for footer in footers]
-    most, _ = Counter(forms).most_common(1)[0]
-    return footers[forms.index(most)]
+    # Most files share their schema, which takes long to describe.
+    texts = {id(footer.schema): footer.schema for footer in footers}
+    forms = {number: str(schema.remove_metadata()) for number, schema in texts.items()}
+    most, _ = Counter(forms[id(footer.schema)] for footer in footers).most_common(1)[0]
+    return next(footer for footer in footers if forms[id(footer.schema)] == most)
 
 
 def _common_schema(footers: Sequence[Footer], reference: Footer) -> pa.Schema:
@@ -85,47 +90,65 @@ def _common_schema(footers: Sequence[Footer], reference: Footer) -> pa.Schema:
     Raises:
         SchemaError: see `snapshot_schema`.
     """
-    columns = [dict(zip(footer.schema.names, footer.schema.types, strict=True)) for footer in footers]
-    instants = {name for types in columns for name, kind in types.items() if pa.types.is_timestamp(kind) and kind.tz}
-    for footer, types in zip(footers, columns, strict=True):
-        types.update(dict.fromkeys(footer.summary.int96 & instants, _INT96_AS_INSTANT))
-    known = dict(columns[footers.index(reference)])
-    problems: list[str] = []
-    for footer, types in zip(footers, columns, strict=True):
-        problems += [*_repeated(footer), *_differences(footer, types, known, reference)]
-    _refuse(problems)
+    first_of_form: dict[_Form, Footer] = {}
+    for footer in footers:
+        first_of_form.setdefault(_form(footer), footer)
+    columns = {
+        form: dict(zip(footer.schema.names, footer.schema.types, strict=True))
+        for form, footer in first_of_form.items()
+    }
+    instants = {
+        name for types in columns.values() for name, kind in types.items() if pa.types.is_timestamp(kind) and kind.tz
+    }
+    for form, types in columns.items():
+        types.update(dict.fromkeys(first_of_form[form].int96 & instants, _INT96_AS_INSTANT))
+    known = dict(columns[_form(reference)])
+    problems = {
+        form: [*_repeated(first_of_form[form]), *_differences(types, known, reference)]
+        for form, types in columns.items()
+    }
+    _refuse(footers, problems)
     return pa.schema([(name, known[name]) for name in reference.schema.names])
 
 
-def _differences(
-    footer: Footer, types: Mapping[str, pa.DataType], known: dict[str, pa.DataType], reference: Footer
-) -> Iterator[str]:
-    """Yield how a file differs from `known`; widen the types in `known` that Parquet stores in the same way."""
-    path, expected = one_line(footer.entry.location), one_line(reference.entry.location)
-    yield from (f"{path}: column {name!r} is missing" for name in known if name not in types)
+def _form(footer: Footer) -> _Form:
+    """Return what files with the same columns share."""
+    return id(footer.schema), footer.int96
+
+
+def _differences(types: Mapping[str, pa.DataType], known: dict[str, pa.DataType], reference: Footer) -> Iterator[str]:
+    """Yield how columns differ from `known`; widen the types in `known` that Parquet stores in the same way."""
+    expected = one_line(reference.entry.location)
+    yield from (f"column {name!r} is missing" for name in known if name not in types)
     for name, kind in types.items():
         if name not in known:
-            yield f"{path}: column {name!r} is not in {expected}"
+            yield f"column {name!r} is not in {expected}"
         elif not kind.equals(known[name]):
             common = common_type(kind, known[name])
             if common is None:
                 original = reference.schema.field(name).type
                 types_of_both = f"has type {one_line(kind)}, in {expected} it has type {one_line(original)}"
-                yield f"{path}: column {name!r} {types_of_both}"
+                yield f"column {name!r} {types_of_both}"
             else:
                 known[name] = common
 
 
 def _repeated(footer: Footer) -> Iterator[str]:
     counts = Counter(footer.schema.names)
-    path = one_line(footer.entry.location)
-    yield from (f"{path}: column {name!r} appears more than once" for name in sorted(counts) if counts[name] > 1)
+    yield from (f"column {name!r} appears more than once" for name in sorted(counts) if counts[name] > 1)
 
 
-def _refuse(problems: Sequence[str]) -> None:
-    if problems:
-        more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        listed = "\n".join(problems[:_SHOWN])
+def _refuse(footers: Sequence[Footer], problems: Mapping[_Form, Sequence[str]]) -> None:
+    """Raise SchemaError if there are problems with the columns of files."""
+    count = sum(len(problems[_form(footer)]) for footer in footers)
+    if count:
+        texts = (
+            f"{one_line(footer.entry.location)}: {problem}"
+            for footer in footers
+            for problem in problems[_form(footer)]
+        )
+        listed = "\n".join(islice(texts, _SHOWN))
+        more = f"\nand {count - _SHOWN} more" if count > _SHOWN else ""
         raise SchemaError(
             f"the files of the snapshot have different schemas:\n{listed}{more}\nWrite them with one schema"
         )

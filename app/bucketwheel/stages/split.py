@@ -238,7 +238,9 @@ def _resolve(
     by_lower: dict[str, list[str]] = {}
     for name in names:
         by_lower.setdefault(name.lower(), []).append(name)
-    tables: dict[str, list[str]] = {}
+    known = frozenset(names)
+    # Sets of columns, in the order of the mapping.
+    tables: dict[str, dict[str, None]] = {}
     spelled: dict[str, str] = {}
     problems: list[str] = []
     for line, table, column in _rows(location, content):
@@ -250,16 +252,17 @@ def _resolve(
         if spelled.setdefault(name, table) != table:
             problems.append(f"{row}: tables {spelled[name]!r} and {table!r} are both called {name!r}")
             continue
-        matches = [column] if column in names else by_lower.get(column.lower(), [])
-        columns = tables.setdefault(name, [])
+        matches = [column] if column in known else by_lower.get(column.lower(), [])
+        columns = tables.setdefault(name, {})
         if len(matches) != 1:
-            problems.append(f"{row}: {_unknown(column, matches, names)}")
+            # Looking for similar names takes long.
+            problems.append(f"{row}: {_unknown(column, matches, names)}" if len(problems) < _SHOWN else row)
         elif matches[0] in keys:
             warnings.append(f"mapping {row}: {column!r} is the key, which every table has; the row is ignored")
         elif matches[0] in columns:
             problems.append(f"{row}: {column!r} is mapped to {table!r} twice")
         else:
-            columns.append(matches[0])
+            columns[matches[0]] = None
     problems += [f"table {spelled[name]!r} has no columns besides the key" for name in tables if not tables[name]]
     if problems or not tables:
         listed = "\n".join(problems[:_SHOWN]) or "no rows"
@@ -267,7 +270,7 @@ def _resolve(
         raise MappingError(
             f"{one_line(location)} does not match the snapshot:\n{listed}{more}\nCorrect the mapping file"
         )
-    return tables
+    return {name: list(columns) for name, columns in tables.items()}
 
 
 def _unknown(column: str, matches: Sequence[str], names: Sequence[str]) -> str:

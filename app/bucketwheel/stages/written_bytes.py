@@ -25,7 +25,7 @@ from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.keys import key_order
 from bucketwheel.kernel.layout import filled_buckets
 from bucketwheel.kernel.scatter import PAGE_OPTIONS, projected_columns
-from bucketwheel.kernel.schema import planned_schema
+from bucketwheel.kernel.schema import parquet_schema, planned_schema
 from bucketwheel.kernel.write import file_options, writer_options
 from bucketwheel.runs.manifest import DiscoverResult, SourceFile
 from bucketwheel.storage import Storage, fetch
@@ -135,6 +135,7 @@ class _Sample:
         self._stream = stream
         self._job = job
         self._snapshot = snapshot
+        self._schema = snapshot.schema()
         self._group = group
         self._metadata = pq.read_metadata(stream)
         if group >= self._metadata.num_row_groups:
@@ -148,7 +149,7 @@ class _Sample:
             rows = self._metadata.row_group(group).num_rows
             self._sample_files = max(1, min(_SMALL_FILES, self._files, rows // self._file_rows))
         self.keys: pa.Table | None = None
-        self._layouts = {source: table for table in job.tables for source, _ in table.columns}
+        self._layouts = {pair[0]: (table, pair) for table in job.tables for pair in table.columns}
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield each sampled column with its estimated bytes in all files."""
@@ -160,8 +161,9 @@ class _Sample:
             raise OSError("the file was replaced after its footer was read")
         if any(not _fits(chunks[name]) for name in keys):
             return
+        file = self._open(chunks)
         self._fetch(chunks, keys)
-        key_columns = {name: self._read(chunks, name, None) for name in keys}
+        key_columns = {name: self._read(file, name, None) for name in keys}
         table = pa.table({name: key_columns[source] for source, name in self._job.keys})
         self.keys = table
         order = self._order(table)
@@ -176,16 +178,17 @@ class _Sample:
         for batch in _batches(chunks, doubtful, sum(map(_compressed, (chunks[name] for name in keys)))):
             self._fetch(chunks, batch)
             for name in batch:
-                column = self._read(chunks, name, order)
+                column = self._read(file, name, order)
                 yield name, self._column_size(name, sample, column, encoded.footer)
 
     def _chunks(self, names: Collection[str]) -> _Chunks:
         """Return the column chunks of each column; a nested column has several."""
         chunks: _Chunks = defaultdict(list)
         content = self._metadata.row_group(self._group)
+        schema = parquet_schema(self._metadata)
         for number in range(content.num_columns):
             # Readers ignore the paths of chunks, which may be wrong.
-            path = self._metadata.schema.column(number).path
+            path = schema.column(number).path
             parts = path.split(".")
             # A column name can contain dots, like the path of a nested column.
             for count in range(1, len(parts) + 1):
@@ -211,18 +214,25 @@ class _Sample:
     def _fetch(self, chunks: _Chunks, names: Sequence[str]) -> None:
         fetch(self._stream, lambda: [_range(chunk) for name in names for chunk in chunks[name]])
 
-    def _read(self, chunks: _Chunks, name: str, rows: npt.NDArray[np.int64] | None) -> pa.ChunkedArray:
-        """Return these rows of a column, or all, in the type of the files to write."""
+    def _open(self, chunks: _Chunks) -> pq.ParquetFile:
+        """Return the file for all columns: opening it takes time for each of them."""
         # Text with a dictionary can be many times larger without it.
-        leaves = zip(self._paths[name], chunks[name], strict=True)
-        coded = [path for path, chunk in leaves if chunk.has_dictionary_page]
-        file = pq.ParquetFile(
+        coded = [
+            path
+            for name, paths in self._paths.items()
+            for path, chunk in zip(paths, chunks[name], strict=True)
+            if chunk.has_dictionary_page
+        ]
+        return pq.ParquetFile(
             self._stream, metadata=self._metadata, read_dictionary=coded, pre_buffer=False, **PAGE_OPTIONS
         )
+
+    def _read(self, file: pq.ParquetFile, name: str, rows: npt.NDArray[np.int64] | None) -> pa.ChunkedArray:
+        """Return these rows of a column, or all, in the type of the files to write."""
         column = file.read_row_group(self._group, columns=[name], use_threads=False).column(0)
         if rows is not None:
             column = column.take(pa.array(rows))
-        kind = canonical_type(self._snapshot.schema().field(name).type)
+        kind = canonical_type(self._schema.field(name).type)
         return column if column.type.equals(kind) else pc.cast(column, kind)
 
     def _order(self, keys: pa.Table) -> npt.NDArray[np.int64]:
@@ -244,9 +254,8 @@ class _Sample:
         return np.concatenate([picked[number::files] for number in range(files)])
 
     def _column_size(self, name: str, keys: pa.Table, column: pa.ChunkedArray, keys_footer: int) -> int:
-        layout = self._layouts[name]
-        (pair,) = {pair for pair in layout.columns if pair[0] == name}
-        schema = planned_schema(self._snapshot.schema(), (*self._job.keys, pair))
+        layout, pair = self._layouts[name]
+        schema = planned_schema(self._schema, (*self._job.keys, pair))
         table = keys.append_column(pair[1], column)
         encoded = self._encode(table, replace(layout, columns=(pair,), schema=schema))
         leaves = range(keys.num_columns, encoded.metadata.num_columns)
@@ -286,7 +295,7 @@ class _Sample:
             return round(size * scale)
         # A file has more rows than the sample, but no more dictionaries.
         dictionaries = sum(_dictionary(chunk) for chunk in chunks)
-        count = self._job.bucket_count * -(-self._file_rows // self._layouts[name].row_group_rows)
+        count = self._job.bucket_count * -(-self._file_rows // self._layouts[name][0].row_group_rows)
         return round((size - dictionaries) * scale) + (source.dictionary_bytes or 0) * count
 
 

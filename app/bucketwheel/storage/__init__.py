@@ -30,7 +30,7 @@ class _Files(Protocol):
 
     def list(self, path: str, recursive: bool) -> list[Entry]: ...
     def exists(self, path: str) -> bool: ...
-    def open(self, path: str, version: str) -> pa.NativeFile: ...
+    def open(self, path: str, version: str, end_bytes: int) -> pa.NativeFile: ...
     def check_version(self, path: str, version: str) -> None: ...
     def read(self, path: str) -> tuple[bytes, str]: ...
     def write(self, path: str, content: bytes, durable: bool) -> None: ...
@@ -97,11 +97,12 @@ class Storage:
         with wrap_os_errors(location, "read"):
             return files.read(path)
 
-    def open(self, location: str, version: str = "") -> pa.NativeFile:
+    def open(self, location: str, version: str = "", end_bytes: int = 0) -> pa.NativeFile:
         """Open a file for random access; a `version` is that of its entry in a listing.
 
-        On S3, every read is refused once the object has another version. On local disk, `check_version` after the
-        last read finds a file that was rewritten in place meanwhile.
+        On S3, the request that opens it also reads its last `end_bytes`, but at least 64 KiB, and every read is
+        refused once the object has another version. On local disk, `check_version` after the last read finds a file
+        that was rewritten in place meanwhile.
 
         Raises:
             SourceChangedError: the file has another version, or was deleted.
@@ -110,7 +111,7 @@ class Storage:
         """
         files, path = self._at(location)
         try:
-            return files.open(path, version)
+            return files.open(path, version, end_bytes)
         except FileNotFoundError as error:
             if version:
                 raise source_changed(location, "deleted") from error

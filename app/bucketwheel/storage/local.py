@@ -50,7 +50,7 @@ class LocalFiles:
         """Return whether a file or directory exists."""
         return bool(_LOCAL.get_file_info(path).type != fs.FileType.NotFound)
 
-    def open(self, path: str, version: str = "") -> pa.NativeFile:
+    def open(self, path: str, version: str = "", _end_bytes: int = 0) -> pa.NativeFile:
         """Open a file for random access; a `version` is checked."""
         # Opening a FIFO waits for a writer, possibly forever.
         if kind := _odd_kind(Path(path).stat()):

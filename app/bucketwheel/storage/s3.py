@@ -69,15 +69,15 @@ class S3Objects:
                 return True
         return not key
 
-    def open(self, path: str, version: str = "") -> pa.NativeFile:
-        """Open an object for ranged reads; the first request also reads the end of the object.
+    def open(self, path: str, version: str = "", end_bytes: int = 0) -> pa.NativeFile:
+        """Open an object for ranged reads; the first request also reads its last `end_bytes`, but at least 64 KiB.
 
         With a `version`, an ETag, every request reads this version or fails.
         """
         bucket, key = bucket_and_key(path)
         condition = {"IfMatch": version} if version else {}
         try:
-            end, response = self._get(bucket, key, f"bytes=-{_END}", **condition)
+            end, response = self._get(bucket, key, f"bytes=-{max(end_bytes, _END)}", **condition)
         except ChangedError as error:
             raise source_changed(path) from error
         except StorageError as error:
