@@ -15,6 +15,7 @@ from bucketwheel import api
 from bucketwheel.errors import ConfigError, SchemaError
 
 ROWS = 300
+BYTES = pa.schema([("id", pa.binary()), ("few", pa.binary())])
 
 
 def latin(values: Sequence[bytes | None]) -> pa.Array:
@@ -141,6 +142,17 @@ def test_invalid_keys_are_refused_whatever_the_policy(source: Path, policy: str)
     write(source, columns(bad=False) | {"id": keys})
     with pytest.raises(SchemaError, match=r"row group 2, column 'id', row 99: .*; write the keys as UTF-8"):
         run(source, types__invalid_text=policy)
+
+
+def test_kept_text_is_written_as_it_is(source: Path) -> None:
+    keys = latin([b"P\xff%d" % row if row == 299 else b"P%d" % row for row in range(ROWS)])
+    write(source, columns() | {"id": keys})
+    outcome = run(source, types__invalid_text="keep")
+    files = list(Path("out/x/x", outcome.manifest.run_id).glob("*.parquet"))
+    written = pa.concat_tables(pq.ParquetFile(path).read(["id", "few"]).cast(BYTES) for path in files).to_pylist()
+    assert len(written) == ROWS
+    assert {"id": b"P\xff299", "few": None} in written
+    assert {"id": b"P0", "few": b"R\xc9UNION"} in written
 
 
 def test_invalid_text_of_unmapped_column_is_ignored(source: Path) -> None:

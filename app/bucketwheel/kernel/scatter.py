@@ -141,7 +141,8 @@ def _read(
 
     def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
         chosen = _with_constants(batch, constants).select(columns)
-        return normalize_batch(chosen, types, coded, dictionaries, statistics, replaceable)
+        check_text = job.types.invalid_text != "keep"
+        return normalize_batch(chosen, types, coded, dictionaries, statistics, replaceable, check_text)
 
     storage = Storage(job.storage)
     with wrap_os_errors(part.path, "open"):
@@ -272,14 +273,16 @@ def normalize_batch(
     dictionaries: UnifiedDictionaries,
     statistics: StatisticsCollector | None = None,
     replaceable: Collection[str] = (),
+    check_text: bool = True,
 ) -> pa.RecordBatch:
     """Return the batch in these types, with codes in place of the dictionaries of columns in `coded`.
 
-    Text that is not UTF-8 is replaced in columns in `replaceable`; in others it raises `NotUtf8Error`.
+    Text that is not UTF-8 is replaced in columns in `replaceable`; in others it raises `NotUtf8Error`. Without
+    `check_text`, it stays as it is.
     """
 
     def checked(name: str, column: pa.Array) -> pa.Array:
-        if is_valid(column):
+        if not check_text or is_valid(column):
             return column
         if name not in replaceable:
             raise NotUtf8Error(name)

@@ -24,7 +24,9 @@ _FIX = (
     "write the text as UTF-8, set types.invalid_text=replace to replace such bytes by U+FFFD, or list the columns in "
     "datasets.NAME.binary_columns to publish their bytes as binary"
 )
-_FIX_KEYS = "write the keys as UTF-8: readers compare them as text"
+_FIX_KEYS = (
+    "write the keys as UTF-8, or set types.invalid_text=keep to publish all text as it is, for readers that take it"
+)
 
 
 class NotUtf8Error(Exception):

@@ -12,7 +12,8 @@ class TypeSettings(Frozen):
 
     Attributes:
         invalid_text: Text that is not UTF-8, for example because it is Latin-1: `error` refuses it, `replace`
-            replaces such bytes by U+FFFD, except in keys. To keep the bytes, set `datasets.NAME.binary_columns`.
+            replaces such bytes by U+FFFD, except in keys, `keep` writes them, which DuckDB rejects. To publish such
+            columns as binary, set `datasets.NAME.binary_columns`.
     """
 
-    invalid_text: Literal["error", "replace"] = "error"
+    invalid_text: Literal["error", "replace", "keep"] = "error"
