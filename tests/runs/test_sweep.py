@@ -31,6 +31,15 @@ def test_run_deletes_leftovers_beside_manifest_and_snapshot_file(case: Case) -> 
     assert [path for path in foreign if not path.exists()] == []
 
 
+def test_run_deletes_empty_directory_of_run_killed_before_its_manifest(case: Case) -> None:
+    run_directory = case.manifest_file(case.run().manifest.run_id).parent
+    killed = run_directory.with_name("2025-01-31-20250201T000000Z-abcdef")
+    killed.mkdir()
+    case.run(resume="last")
+    assert not killed.exists()
+    assert case.manifest_file(run_directory.name).exists()
+
+
 def test_rollback_deletes_leftovers_beside_snapshot_file(case: Case) -> None:
     run_id = case.run().manifest.run_id
     left = case.snapshot_file().parent / f"{case.snapshot_file().name}.{LEFT}"

@@ -32,6 +32,8 @@ _ODD_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "device"),
     (stat.S_ISBLK, "device"),
 )
+# Why a directory cannot be deleted that is not empty, is a link, or was deleted by somebody else.
+_IN_USE = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ENOENT)
 # Device and inode.
 _Inode = tuple[int, int]
 
@@ -148,10 +150,18 @@ class LocalFiles:
         return str(hidden)
 
     def sweep(self, path: str) -> None:
-        """Delete temporary files of killed writers below a directory."""
-        for entry in self.list(path, recursive=True):
+        """Delete temporary files and empty directories of killed writers below a directory."""
+        entries = self.list(path, recursive=True)
+        for entry in entries:
             if not entry.is_directory and _ASIDE.fullmatch(entry.name):
                 Path(entry.location).unlink(missing_ok=True)
+        # The other way around, each directory comes after those in it.
+        for location in sorted((entry.location for entry in entries if entry.is_directory), reverse=True):
+            try:
+                Path(location).rmdir()
+            except OSError as error:
+                if error.errno not in _IN_USE:
+                    raise
 
     def abandon_uploads(self, path: str, part: str) -> None:
         """Do nothing: unfinished files are in scratch directories, which runs delete."""
