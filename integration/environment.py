@@ -9,6 +9,7 @@ import argparse
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 # pip takes hashes of packages without a version from a constraints file only since 26.
 # setuptools builds source packages, such as pyspark: pip would download it for that, without a check.
 BUILD = ("pip", "setuptools")
+ATTEMPTS = 4
+PAUSE_SECONDS = 15
 
 
 def entries(lock: str, names: Iterable[str]) -> list[str]:
@@ -39,20 +42,33 @@ def create(
 ) -> None:
     """Create the environment and install packages and dependency groups at the versions of the lock."""
     _run(sys.executable, "-m", "venv", str(directory))
-    pip = (str(directory / "bin" / "pip"), "install", "--disable-pip-version-check", *options)
+    pip = (str(directory / "bin" / "pip"), "--disable-pip-version-check", *options)
     bootstrap, wanted = directory / "build.txt", directory / "requirements.txt"
     bootstrap.write_text("\n".join(entries(lock.read_text("utf-8"), BUILD)) + "\n", "utf-8")
     wanted.write_text("\n".join(packages) + "\n", "utf-8")
-    _run(*pip, "--quiet", "--require-hashes", "--requirement", str(bootstrap))
+    install(pip, "--quiet", "--require-hashes", "--requirement", str(bootstrap))
     names = [word for group in groups for word in ("--group", group)]
     of_lock = ("--require-hashes", "--no-build-isolation", "--constraint", str(lock))
-    _run(*pip, *of_lock, "--requirement", str(wanted), *names)
+    install(pip, *of_lock, "--requirement", str(wanted), *names)
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+    if code := subprocess.run(command, check=False).returncode:
+        sys.exit(code)
+
+
+def install(pip: Sequence[str], *arguments: str) -> None:
+    """Install with pip; try again, because connections break and an index may serve a part of a file."""
+    for attempt in range(ATTEMPTS):
+        # The cache may hold that part of a file.
+        fresh = ("--no-cache-dir",) if attempt else ()
+        code = subprocess.run([*pip, "install", *fresh, *arguments], check=False).returncode
+        if not code:
+            return
+        if attempt + 1 < ATTEMPTS:
+            print(f"pip failed with exit code {code}; trying again in {PAUSE_SECONDS} seconds", file=sys.stderr)
+            time.sleep(PAUSE_SECONDS)
+    sys.exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

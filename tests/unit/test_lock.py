@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+import environment
 import pytest
 from environment import BUILD, entries, requirements
 from packaging.requirements import Requirement
@@ -121,3 +122,20 @@ def test_install_of_changed_package_fails(tmp_path: Path, cannot: Callable[[str]
     assert not (tmp_path / "to").exists()
     assert install(right).returncode == 0
     assert (tmp_path / "to/tiny.py").exists()
+
+
+@pytest.mark.parametrize(("failures", "code"), [(1, 0), (environment.ATTEMPTS, 2)])
+def test_broken_download_is_repeated_without_cache(
+    failures: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, pip = tmp_path / "calls", tmp_path / "pip"
+    pip.write_text(f'#!/bin/sh\necho "$*" >>{calls}\n[ "$(wc -l <{calls})" -gt {failures} ] || exit 2\n')
+    pip.chmod(0o755)
+    monkeypatch.setattr(environment, "PAUSE_SECONDS", 0)
+    if code:
+        with pytest.raises(SystemExit, match=str(code)):
+            environment.install([str(pip)], "tiny")
+    else:
+        environment.install([str(pip)], "tiny")
+    repeated = ["install --no-cache-dir tiny"] * (environment.ATTEMPTS - 1 if code else 1)
+    assert calls.read_text().splitlines() == ["install tiny", *repeated]
