@@ -317,7 +317,7 @@ class RunStore:
         self.storage.delete_directory(directory)
 
     def sweep(self, dataset: str) -> None:
-        """Delete temporary files and empty directories of killed processes in the metadata; the caller must hold the lease."""
+        """Delete what killed processes left in the metadata; the caller must hold the lease; see `Storage.sweep`."""
         for directory in (self.metadata_directory(dataset), self.snapshot_file(dataset).rpartition("/")[0]):
             self.storage.sweep(directory)
 
