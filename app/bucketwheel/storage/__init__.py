@@ -192,7 +192,7 @@ class Storage:
             return files.hide_directory(path)
 
     def sweep(self, location: str) -> None:
-        """Delete temporary files of killed writers below a directory; the caller must exclude other writers."""
+        """Delete temporary files and empty directories of killed writers below a directory; exclude other writers."""
         files, path = self._at(location)
         with wrap_os_errors(location, "clean up"):
             files.sweep(path)

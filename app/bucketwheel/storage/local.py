@@ -32,7 +32,7 @@ _ODD_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "device"),
     (stat.S_ISBLK, "device"),
 )
-# Why a directory cannot be deleted that is not empty, is a link, or was deleted by somebody else.
+# Why a directory cannot be deleted that is not empty, is a link, or was deleted by another process.
 _IN_USE = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ENOENT)
 # Device and inode.
 _Inode = tuple[int, int]
