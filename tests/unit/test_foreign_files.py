@@ -15,6 +15,9 @@ from pyarrow import feather, orc
 from bucketwheel import api
 from bucketwheel.errors import BucketwheelError, SnapshotError, UnreadableFilesError
 from bucketwheel.runs.manifest import DiscoverResult
+from bucketwheel.settings import StorageSettings
+from bucketwheel.stages.table_formats import refuse_table_above
+from bucketwheel.storage import Entry, Storage
 
 SNAPSHOT = "snapshot_dt=2026-01-31"
 UUID = "0190f4c2-6b1e-7c55-8f7e-0a1b2c3d4e5f"
@@ -98,6 +101,26 @@ def test_data_of_iceberg_table_as_source_is_refused(tmp_path: Path, source: str)
     write(tmp_path / "table" / source / SNAPSHOT / "part-0.parquet")
     put(tmp_path / "table" / "metadata" / "v1.metadata.json")
     assert f"{tmp_path}/table: is a table of Iceberg" in refusal(tmp_path / "table" / source)
+
+
+@pytest.mark.parametrize("source", ["/data", "s3://data", "s3://a=b", "/a=b", "data"])
+def test_roots_and_buckets_have_no_directory_above(source: str) -> None:
+    class NoStorage(Storage):
+        def list(self, location: str, recursive: bool = False) -> list[Entry]:
+            raise AssertionError(location)
+
+        def exists(self, location: str) -> bool:
+            raise AssertionError(location)
+
+    refuse_table_above(NoStorage(StorageSettings()), source)
+
+
+def test_parquet_file_among_many_others_is_found(snapshot: Path) -> None:
+    for number in range(120):
+        put(snapshot / f"{number:03d}.log", "x")
+    (snapshot / "part-0.parquet").rename(snapshot / "zzz")
+    write(snapshot / "part-0.parquet")
+    assert "Parquet only by their content: zzz; " in refusal(snapshot.parent)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
+from operator import itemgetter
 
 from bucketwheel.contracts import Services
 from bucketwheel.errors import SnapshotError
@@ -211,9 +213,15 @@ def _names(entries: Sequence[Entry]) -> str:
 
 
 def _starts(storage: Storage, entries: Sequence[Entry]) -> dict[str, bytes]:
-    """Return the first bytes of the first files, by location."""
+    """Return the first bytes of some files, by location: of the first ones with each suffix."""
     found = {}
-    for entry in entries[:_LOOKED_INTO]:
+    counts: Counter[str] = Counter()
+    ranks = []
+    for entry in entries:
+        suffix = entry.name.rpartition(".")[2] if "." in entry.name else ""
+        counts[suffix] += 1
+        ranks.append((counts[suffix], entry))
+    for _, entry in sorted(ranks, key=itemgetter(0))[:_LOOKED_INTO]:
         try:
             with storage.open(entry.location) as stream:
                 found[entry.location] = bytes(stream.read(START_BYTES))

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from bucketwheel.errors import SnapshotError, StorageError
 from bucketwheel.formatting import counted
-from bucketwheel.storage import Entry, Storage, join
+from bucketwheel.storage import Entry, Storage, join, name_of
 
 # What Spark and Hadoop leave beside the files of each finished job.
 SPARK_MARKER = "_SUCCESS"
@@ -82,16 +82,21 @@ def refuse_table_above(storage: Storage, source: str) -> None:
     Only paths that look like one cost a request.
     """
     path = source.rstrip("/")
-    while "=" in path.rpartition("/")[2]:
-        path = path.rpartition("/")[0]
+    while "=" in name_of(path) and (above := _above(path)):
+        path = above
         for name in ("_delta_log", ".hoodie"):
             if _exists(storage, join(path, name)):
                 refuse_format(path, [name])
-    above, _, last = path.rpartition("/")
     # The data of an Iceberg table lies in `data/`, beside `metadata/`.
-    if last == "data":
+    if name_of(path) == "data" and (above := _above(path)):
         for entry in _entries(storage, join(above, "metadata")):
             refuse_format(above, ["metadata", entry.name])
+
+
+def _above(path: str) -> str:
+    """Return the directory above a path; empty for the root, and for a bucket."""
+    above = path.rpartition("/")[0]
+    return "" if above.endswith((":", ":/")) else above
 
 
 def _exists(storage: Storage, location: str) -> bool:
