@@ -42,14 +42,16 @@ def test_doctor_warns_with_largest_bucket_of_newest_run(
     finding = seen[f"dataset {NARROW}"]
     assert finding.state == "warning"
     assert (
-        "gathering table addressable_ids of the largest bucket (2,000,000 rows) takes about 6.9 GB" in finding.found
+        "gathering table addressable_ids of the largest bucket (2,000,000 rows) takes about 5.2 GB" in finding.found
     )
     assert "a worker of type G.4X (64 GB) leaves about 1.6 GB to each of its 16 tasks (sizes of run test)" in (
         finding.found
     )
-    assert finding.todo == "set buckets.count=2048 or set glue.worker_type=R.4X"
+    assert finding.todo == (
+        'set buckets.count=1024 or set glue.arguments={"--conf": "spark.task.cpus=4"} (fewer tasks at a time)'
+    )
     # Other settings than those of the run: its largest bucket becomes smaller.
-    assert diagnose(buckets__count=2048)[f"dataset {NARROW}"].state == "ok"
+    assert diagnose(buckets__count=1024)[f"dataset {NARROW}"].state == "ok"
 
 
 def test_doctor_without_runs_names_plan_for_memory(diagnose: Diagnose) -> None:

@@ -243,6 +243,28 @@ def test_estimate_without_earlier_run_uses_configured_speed(changes: dict[str, A
     assert nothing_heavy.seconds == 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "fix"),
+    [
+        ({"glue__timeout_minutes": 20}, "set glue.timeout_minutes=60 or set glue.number_of_workers=31"),
+        (
+            {"deploy__platform": "emr-serverless", "emr_serverless__timeout_minutes": 10},
+            "set emr_serverless.timeout_minutes=96 or set emr_serverless.max_executors=240",
+        ),
+    ],
+)
+def test_run_beyond_time_out_is_warned(changes: dict[str, Any], fix: str) -> None:
+    given = settings(**changes)
+    # 10 workers with 160 cores, or 25 with 100.
+    expected = cost.estimate(given, STAGES, snapshot(), layout(bytes_to_read=1_920_000 * MB))
+    warning = cost.timeout_warning(given, expected)
+    assert warning is not None
+    assert warning.startswith(f"the run takes about {40 if 'deploy__platform' not in changes else 64} minutes (")
+    assert warning.endswith(f"; {fix}")
+    assert cost.timeout_warning(settings(), expected) is None
+    assert cost.timeout_warning(given, None) is None
+
+
 def test_cost_text_has_dollars_and_basis() -> None:
     run_cost = cost.Cost("glue", 3600, {"DPU-hours": 44}, 19.36, 12_345, 678, 0.008, 2 * 10**12, 10, "1 s of stages")
     shown = text.run_text(finished("glue", {"discover": 1}), True, run_cost)

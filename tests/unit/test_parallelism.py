@@ -165,3 +165,20 @@ def test_dynamic_allocation_gets_tasks_by_data_size(wait: Any) -> None:
 def test_cores_falls_back_to_default_parallelism(wait: Any) -> None:
     machine = wait(Machine(tells=False))
     assert cores(machine.context("spark://m:7077")) == 99
+
+
+def test_tasks_with_large_dictionaries_are_fewer(wait: Any) -> None:
+    context = wait(Machine((0, 100))).context("local[100]")
+    assert task_count(context, 10_000, 1000 * 256 * MIB) == 1000
+    # 32 MiB of dictionaries for each 1.25 GiB of rows.
+    assert task_count(context, 10_000, 1000 * 256 * MIB, 32 * MIB) == 200
+    # Few rows: all cores only while dictionaries are at most half of the work.
+    assert task_count(context, 10_000, 100 * 256 * MIB, 32 * MIB) == 100
+    assert task_count(context, 10_000, 10 * 256 * MIB, 32 * MIB) == 40
+    assert task_count(context, 10_000, MIB, 32 * MIB) == 1
+    assert task_count(context, 10_000, 1000 * 256 * MIB, 1) == 1000
+
+
+def test_tasks_that_take_several_cores_are_fewer(wait: Any) -> None:
+    context = wait(Machine((0, 16))).context("local[16]", spark_task_cpus="4")
+    assert task_count(context, 256, 0) == 16

@@ -13,12 +13,14 @@ import pytest
 
 from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.spark import shuffle
-from bucketwheel.engines.spark.shuffle import BucketGroup, ShuffleReader, column_groups, write_shuffle
-from bucketwheel.kernel.dictionaries import UnifiedDictionaries
+from bucketwheel.engines.spark.shuffle import BucketGroup, ShuffleReader, write_shuffle
+from bucketwheel.engines.spark_sizing import header_bytes
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries, UnifiedDictionary
 from bucketwheel.kernel.gather import gather_buckets
+from bucketwheel.kernel.passes import column_groups
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.testing.engine_jobs import BUCKETS, CODED, COLUMNS, with_target, write_source
-from bucketwheel.testing.jobs import KEY, digests, make_job, run_kernel, write_files
+from bucketwheel.testing.jobs import KEY, digests, make_job, make_slices, run_kernel, write_files
 
 PARTITION_KEYS = (11, 5, 7)
 
@@ -168,6 +170,31 @@ def test_task_sends_dictionaries_once_per_partition(job: BucketJob) -> None:
     assert len(set(dictionaries["payload"].to_pylist())) == 1
     blocks = table.filter(pc.greater_equal(table["bucket_group"], 0))
     assert {b"C281" in payload or b"C100" in payload for payload in blocks["payload"].to_pylist()} == {False}
+
+
+def test_known_dictionaries_are_translated_once(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = replace(job, slices=make_slices([Path(job.slices[0].path)], 10))
+    batches = [batch for task in range(4) for batch in write_blocks(whole, task, [0], 10_000)]
+    translated = []
+    translation = UnifiedDictionary.translation
+
+    def counted(self: UnifiedDictionary, values: pa.Array) -> object:
+        translated.append(len(values))
+        return translation(self, values)
+
+    monkeypatch.setattr(UnifiedDictionary, "translation", counted)
+    reader = iter(ShuffleReader(job, shuffled(batches, PARTITION_KEYS[0], 100)))
+    next(reader)
+    assert len(translated) == len(CODED)
+
+
+def test_estimated_dictionary_bytes_are_close_to_those_sent(job: BucketJob) -> None:
+    batches = pa.Table.from_batches(write_blocks(job, 0, range(len(job.slices)), 10_000))
+    headers = batches.filter(pc.field("bucket_group") < 0).filter(pc.field("column_group") < 0)
+    sent = sum(map(len, headers["payload"].to_pylist()))
+    values = sum(len(f"C{code}") for code in range(281)) + 4 * 281
+    estimated = header_bytes(len(PARTITION_KEYS), len(CODED), values)
+    assert sent / 2 < estimated < sent * 2
 
 
 def test_batches_are_yielded_when_full(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:

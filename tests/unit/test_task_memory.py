@@ -34,11 +34,33 @@ def warnings(source: DiscoverResult | None = None, **overrides: Any) -> list[str
 def test_production_on_glue_is_warned_with_settings_that_help() -> None:
     (warning,) = warnings()
     assert warning == (
-        "gathering table addressable_ids of the largest bucket (1,460,930 rows) takes about 5.0 GB, but a worker of "
+        "gathering table addressable_ids of the largest bucket (1,460,930 rows) takes about 3.8 GB, but a worker of "
         "type G.4X (64 GB) leaves about 1.6 GB to each of its 16 tasks; set buckets.count=1024 or set "
-        "glue.worker_type=R.4X"
+        'glue.arguments={"--conf": "spark.task.cpus=4"} (fewer tasks at a time)'
     )
     assert warnings(buckets__count=1024) == []
+    assert warnings(glue__arguments={"--conf": "spark.task.cpus=4"}) == []
+
+
+def test_larger_worker_is_advised_only_if_it_is_large_enough() -> None:
+    (warning,) = warnings(buckets__count=400)
+    assert warning.endswith(
+        "; set buckets.count=1024 or set glue.worker_type=R.4X or set "
+        'glue.arguments={"--conf": "spark.task.cpus=2"} (fewer tasks at a time)'
+    )
+    assert warnings(buckets__count=400, glue__worker_type="R.4X") == []
+    assert warnings(buckets__count=400, glue__arguments={"--conf": "spark.task.cpus=2"}) == []
+
+
+def test_other_spark_settings_are_kept_in_the_advice() -> None:
+    options = "spark.executor.cores=8 --conf spark.task.cpus=2 --conf a.b=c"
+    memory = task_memory(services(**JOBS, glue__arguments={"--conf": options}).settings)
+    assert memory is not None
+    assert memory.tasks == 4
+    assert memory.fewer_tasks(memory.bytes * 2) == (
+        'set glue.arguments={"--conf": "spark.executor.cores=8 --conf a.b=c --conf spark.task.cpus=4"}'
+    )
+    assert memory.fewer_tasks(memory.bytes * 5) is None
 
 
 def test_emr_worker_is_warned_with_largest_memory_of_its_cores() -> None:
@@ -75,7 +97,7 @@ def test_rows_without_key_enlarge_one_bucket() -> None:
     assert warnings(buckets__count=4096) == []
     (warning,) = warnings(snapshot(nulls=20_000_000), buckets__count=4096)
     assert "(20,086,425 rows)" in warning
-    assert warning.endswith("; remove rows without a key or with a frequent one or set glue.worker_type=R.4X")
+    assert warning.endswith("; remove rows without a key or with a frequent one")
 
 
 def test_wide_row_groups_are_warned_for_reading() -> None:

@@ -34,7 +34,8 @@ class Slice:
 class TableLayout:
     """One table to write: its directory, value columns (source name, new name), and rows per row group.
 
-    `schema` is the serialized Arrow schema of its files, keys first.
+    `schema` is the serialized Arrow schema of its files, keys first. `decoded_bytes_per_row` are the estimated bytes
+    of its value columns; 0 if unknown.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TableLayout:
     columns: tuple[tuple[str, str], ...]
     row_group_rows: int
     schema: bytes
+    decoded_bytes_per_row: float = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class BucketJob:
     one, then those of each other. `layouts` has a job for each, without others; gather and verify use these.
 
     `layout` is the name of the layout in outcomes. `keys` holds (source name, new name) pairs. `dictionary_columns`
-    names source columns that stay dictionary-encoded in the output. `scratch` is a directory for unfinished files
+    names source columns that stay dictionary-encoded in the output, and `dictionary_bytes` is the size of the largest
+    dictionary page of each in the source, in total. `scratch` is a directory for unfinished files
     that exists only while the bucket stage runs. `column_statistics` is the level of the statistics that the engine
     collects while it reads. With `show_keys`, outcomes have the smallest and the largest key. `types` has the rules
     for values that a written type cannot hold.
@@ -90,6 +93,7 @@ class BucketJob:
     types: TypeSettings = field(default_factory=TypeSettings)
     layout: str = ""
     others: tuple[OtherLayout, ...] = ()
+    dictionary_bytes: int = 0
 
     @cached_property
     def layouts(self) -> tuple[BucketJob, ...]:

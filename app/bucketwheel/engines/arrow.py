@@ -22,6 +22,7 @@ from bucketwheel.errors import EngineError
 from bucketwheel.host import available_threads
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
+from bucketwheel.kernel.passes import rows_by_table
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.verify import verify_bucket
@@ -121,7 +122,8 @@ class ArrowEngine:
         self, job: BucketJob, skip: frozenset[int], buffer: SpillBuffer, dictionaries: UnifiedDictionaries
     ) -> Generator[int, None, None]:
         working_rows = int(self._budget * WORKING_SHARE / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
-        threads = max(1, min(self._threads, working_rows // _PREFERRED_BATCH_ROWS))
+        # Wide rows are read table by table.
+        threads = max(1, min(self._threads, rows_by_table(job, working_rows) // _PREFERRED_BATCH_ROWS))
         max_rows = batch_rows(working_rows // threads, job.decoded_bytes_per_row)
         total = StatisticsCollector.of(job)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,12 +21,15 @@ import pyarrow as pa
 from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.memory import memory_budget
 from bucketwheel.kernel.gather import BlockReader
+from bucketwheel.kernel.passes import column_groups
 from bucketwheel.kernel.scatter import Scattered
 from bucketwheel.settings import Settings
 from bucketwheel.storage import wrap_os_errors
 
 # Share of the memory budget for rows that wait for their bucket.
 _BUFFER_SHARE = 0.4
+# Number of the column group that every row has.
+_KEYS = 0
 
 
 def spill_budget(settings: Settings) -> int:
@@ -34,8 +37,13 @@ def spill_budget(settings: Settings) -> int:
     return int(memory_budget(settings) * _BUFFER_SHARE)
 
 
+# Source columns of the column groups of a part, by number.
+_Groups = Mapping[int, Sequence[str]]
+
+
 class _BufferedPart(Protocol):
     rows: npt.NDArray[np.int64]
+    groups: Collection[int]
 
     def blocks(self, first: int, last: int, group: int) -> Iterator[pa.RecordBatch]: ...
 
@@ -43,14 +51,15 @@ class _BufferedPart(Protocol):
 class _PartInMemory:
     """One part of a slice in memory; the block of one bucket or of several adjacent ones is a view of it."""
 
-    def __init__(self, scattered: Scattered, groups: Sequence[Sequence[str]]) -> None:
+    def __init__(self, scattered: Scattered, groups: _Groups) -> None:
         self.rows = np.diff(scattered.offsets)
+        self.groups: Collection[int] = frozenset(groups)
         self._offsets = scattered.offsets
-        self._groups = [scattered.batch.select(list(columns)) for columns in groups]
+        self._batches = {group: scattered.batch.select(list(columns)) for group, columns in groups.items()}
 
     def blocks(self, first: int, last: int, group: int) -> Iterator[pa.RecordBatch]:
         start, end = int(self._offsets[first]), int(self._offsets[last + 1])
-        yield self._groups[group].slice(start, end - start)
+        yield self._batches[group].slice(start, end - start)
 
 
 class _SpillFile:
@@ -86,25 +95,27 @@ class _SpillFile:
 class _PartOnDisk:
     """One part of a slice on disk; each block is one message, ordered by bucket and group of columns."""
 
-    def __init__(self, file: _SpillFile, scattered: Scattered, groups: Sequence[Sequence[str]]) -> None:
+    def __init__(self, file: _SpillFile, scattered: Scattered, groups: _Groups) -> None:
         self._file = file
         self._start = file.size
         self.rows = np.diff(scattered.offsets)
-        self._schemas = [scattered.batch.select(list(columns)).schema for columns in groups]
+        self._schemas = {group: scattered.batch.select(list(columns)).schema for group, columns in groups.items()}
+        self.groups: Collection[int] = frozenset(groups)
         in_memory = _PartInMemory(scattered, groups)
         ends = np.zeros((len(self.rows), len(groups)), np.int64)
         for bucket in np.flatnonzero(self.rows).tolist():
-            for group in range(len(groups)):
+            for position, group in enumerate(groups):
                 for block in in_memory.blocks(bucket, bucket, group):
                     file.append(block.serialize())
-                ends[bucket, group] = file.size - self._start
+                ends[bucket, position] = file.size - self._start
         # An empty bucket ends where the bucket before it ends. There is one number per block, so use a narrow type.
         flat = np.maximum.accumulate(ends.ravel())
         self._ends = np.concatenate(([0], flat)).astype(np.min_scalar_type(int(flat[-1])))
 
     def blocks(self, first: int, last: int, group: int) -> Iterator[pa.RecordBatch]:
+        position = list(self._schemas).index(group)
         for bucket in (first + np.flatnonzero(self.rows[first : last + 1])).tolist():
-            number = bucket * len(self._schemas) + group
+            number = bucket * len(self._schemas) + position
             start, end = self._start + int(self._ends[number]), self._start + int(self._ends[number + 1])
             yield pa.ipc.read_record_batch(self._file.read(start, end), self._schemas[group])
 
@@ -119,8 +130,7 @@ class SpillBuffer:
     """
 
     def __init__(self, job: BucketJob, limit: int, directory: Path) -> None:
-        columns = [job.keys, *(table.columns for table in job.tables)]
-        self._groups = list(dict.fromkeys(tuple(source for source, _ in pairs) for pairs in columns if pairs))
+        self._groups = [tuple(columns) for columns in column_groups(job)]
         self._buckets = job.buckets
         self._limit = limit
         self._directory = directory
@@ -145,7 +155,7 @@ class SpillBuffer:
         with self._lock:
             fits = self._memory_bytes + size <= self._limit
             self._memory_bytes += size if fits else 0
-        buffered: _BufferedPart = _PartInMemory(scattered, self._groups) if fits else self._spill(scattered)
+        buffered: _BufferedPart = _PartInMemory(scattered, self._of(scattered)) if fits else self._spill(scattered)
         with self._lock:
             self._parts[scattered.index, part] = buffered
 
@@ -156,11 +166,17 @@ class SpillBuffer:
                 self._thread.file = _SpillFile(self._directory)
                 with self._lock:
                     self._files.append(self._thread.file)
-            return _PartOnDisk(self._thread.file, scattered, self._groups)
+            return _PartOnDisk(self._thread.file, scattered, self._of(scattered))
+
+    def _of(self, scattered: Scattered) -> _Groups:
+        """Return the column groups to keep of a part; tables with the same columns share the blocks of the first."""
+        columns = ((group, self._groups[group]) for group in scattered.groups)
+        return {group: names for group, names in columns if self._groups.index(names) == group}
 
     def rows(self) -> npt.NDArray[np.int64]:
         """Return the rows of each bucket in all slices."""
-        return sum((part.rows for part in self._parts.values()), np.zeros(self._buckets, np.int64))
+        parts = (part.rows for part in self._parts.values() if _KEYS in part.groups)
+        return sum(parts, np.zeros(self._buckets, np.int64))
 
     def block_reader(self, first: int, last: int) -> BlockReader:
         """Return a reader of the blocks of buckets `first` to `last`, in slice order."""
@@ -170,7 +186,8 @@ class SpillBuffer:
         def read(columns: Sequence[str]) -> list[pa.RecordBatch]:
             group = self._groups.index(tuple(columns))
             with wrap_os_errors(str(self._directory), "read spilled blocks from"):
-                return [block for part in filled for block in part.blocks(first, last, group)]
+                parts = (part for part in filled if group in part.groups)
+                return [block for part in parts for block in part.blocks(first, last, group)]
 
         return read
 

@@ -102,7 +102,8 @@ class UnifiedDictionary:
         if positions.null_count:
             new = pc.drop_null(pc.unique(dictionary.filter(pc.is_null(positions))))
             if len(new):
-                self._values = pa.concat_arrays([self._values, new])
+                # In ascending order, so that tasks that see the same values give them the same codes.
+                self._values = pa.concat_arrays([self._values, new.take(pc.sort_indices(new))])
                 positions = pc.index_in(dictionary, value_set=self._values)
         codes: npt.NDArray[np.int64] = positions.fill_null(-1).to_numpy().astype(np.int64) + 1
         return codes

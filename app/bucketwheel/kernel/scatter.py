@@ -2,14 +2,20 @@
 
 All tables of a layout share the shuffle blocks of one ordered batch, so keys are copied only once. Columns with a
 small dictionary are shuffled as codes of one or two bytes per row.
+
+A slice whose columns do not fit into memory is read in passes of a few tables each: the order of its rows is computed
+once, from the keys. The fewer rows a batch has, the more a block costs, because a block has the rows of one bucket.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise, starmap
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,42 +27,44 @@ from bucketwheel.contracts import BucketJob, Slice
 from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
+from bucketwheel.kernel.passes import Plan, aligned, column_groups, projected_columns
 from bucketwheel.kernel.rows import take_rows
 from bucketwheel.kernel.schema import parquet_schema
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.utf8 import NotUtf8Error, has_text, invalid_text, is_valid, replaced
-from bucketwheel.storage import Storage, fetch, wrap_os_errors
+from bucketwheel.storage import Storage, costs_more_apart, fetch, wrap_os_errors
 
 # Few readers support INT64 nanoseconds. Microseconds are the finest unit that all of them support.
 READ_OPTIONS = {"coerce_int96_timestamp_unit": "us"}
 # Files with page checksums cost about 8 % more to decode, which is about 2 % of a run; others cost nothing.
 PAGE_OPTIONS = {**READ_OPTIONS, "page_checksum_verification": True}
+
+
+Prepare = Callable[[pa.RecordBatch], pa.RecordBatch]
 # Rows of a batch if Arrow cannot represent a whole row group.
 _FEW_ROWS = 1024
+
+# Offsets of the buckets and order of the rows, for each layout.
+_Orders = list[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]
 
 
 @dataclass(frozen=True)
 class Scattered:
-    """Rows of one slice ordered by the buckets of one layout.
+    """Rows of one slice, or of several that are read as one, ordered by the buckets of one layout.
 
-    `batch` has every projected column under its source name; rows of bucket b are `offsets[b]` to `offsets[b + 1]`
-    (int64, shape (buckets + 1,)). Buckets are numbered over all layouts; those of other layouts have no rows.
+    `index` is that of the first slice. `batch` has the columns of `groups`, numbers of `column_groups`, under their
+    source names; rows of bucket b are `offsets[b]` to `offsets[b + 1]` (int64, shape (buckets + 1,)). Buckets are
+    numbered over all layouts; those of other layouts have no rows.
     """
 
     index: int
     offsets: np.ndarray
     batch: pa.RecordBatch
+    groups: tuple[int, ...]
 
     def rows(self, bucket: int) -> int:
         """Return the number of rows of one bucket."""
         return int(self.offsets[bucket + 1] - self.offsets[bucket])
-
-
-def projected_columns(job: BucketJob) -> list[str]:
-    """Return the source names of all columns that the job reads, keys first, without duplicates."""
-    names = [source for source, _ in job.keys]
-    names += [source for table in job.tables for source, _ in table.columns]
-    return list(dict.fromkeys(names))
 
 
 def scatter(
@@ -67,11 +75,25 @@ def scatter(
     skip: Collection[int] = (),
     statistics: StatisticsCollector | None = None,
 ) -> Iterator[Scattered]:
-    """Yield the rows of a slice ordered by bucket, at most `max_rows` at a time, for one layout after the other.
+    """Scatter one slice, see `scatter_slices`."""
+    return scatter_slices(job, [part], max_rows, dictionaries, skip, statistics)
 
-    Rows of one bucket keep their source order, so the result of gathering does not depend on how the source is
-    split into slices. Rows of the buckets in `skip` are left out. The job's dictionary columns are returned as codes
-    of `dictionaries`. `statistics` collects values and keys of all rows, including those of the buckets in `skip`.
+
+def scatter_slices(
+    job: BucketJob,
+    parts: Sequence[Slice],
+    max_rows: int,
+    dictionaries: UnifiedDictionaries,
+    skip: Collection[int] = (),
+    statistics: StatisticsCollector | None = None,
+) -> Iterator[Scattered]:
+    """Yield the rows of neighboring slices ordered by bucket, for one layout after the other.
+
+    Batches take as much memory as `max_rows` rows of all columns; batches of more rows have some of the tables.
+    Several slices must have at most `rows_by_table` rows in total. Rows of one bucket keep their source order, so the
+    result of gathering does not depend on how the source is split into slices and batches. Rows of the buckets in
+    `skip` are left out. The job's dictionary columns are returned as codes of `dictionaries`. `statistics` collects
+    values and keys of all rows, including those of the buckets in `skip`.
 
     Raises:
         SourceChangedError: the file was replaced or deleted since `discover`.
@@ -81,21 +103,32 @@ def scatter(
     """
     kept = np.ones(job.buckets, dtype=bool)
     kept[list(skip)] = False
+    plan = Plan.of(job, sum(part.rows for part in parts), max_rows)
+    known: list[_Orders] = []
 
-    def ordered(batch: pa.RecordBatch) -> Iterator[Scattered]:
+    def orders_of(number: int, batch: pa.RecordBatch) -> _Orders:
+        if number < len(known):
+            return known[number]
         keys = [batch.column(source) for source, _ in job.keys]
         if statistics is not None:
             statistics.add_keys(keys)
-        orders = list(_bucket_orders(job, keys, kept))
+        orders: _Orders = list(_bucket_orders(job, keys, kept))
+        if len(plan.passes) > 1:
+            # All orders of a slice are kept, so half as many bytes for each row.
+            known.append([(offsets, order.astype(np.uint32)) for offsets, order in orders])
+        return orders
+
+    def ordered(groups: tuple[int, ...], number: int, batch: pa.RecordBatch) -> Iterator[Scattered]:
+        orders = list(orders_of(number, batch))
         while orders:
             offsets, order = orders.pop(0)
-            scattered = Scattered(part.index, offsets, take_rows(batch, pa.array(order)))
+            scattered = Scattered(parts[0].index, offsets, take_rows(batch, pa.array(order)), groups)
             if not orders:
                 # Free the batch before the copy is handed on, which halves the memory.
                 del batch
             yield scattered
 
-    return chain.from_iterable(map(ordered, _read(job, part, max_rows, dictionaries, statistics)))
+    return chain.from_iterable(starmap(ordered, _read(job, parts, plan, dictionaries, statistics)))
 
 
 def _bucket_orders(
@@ -123,61 +156,178 @@ def _bucket_order(
     return order, counts
 
 
+@dataclass(frozen=True)
+class _Rules:
+    """Types of rows by source name, keys, dictionary columns, and columns whose invalid text is replaced.
+
+    Without `check_text`, invalid text stays as it is.
+    """
+
+    types: Mapping[str, pa.DataType]
+    keys: frozenset[str]
+    coded: frozenset[str]
+    replaceable: frozenset[str]
+    check_text: bool
+
+    @classmethod
+    def of(cls, job: BucketJob) -> _Rules:
+        keys = frozenset(source for source, _ in job.keys)
+        # Different keys could become equal.
+        others = frozenset(projected_columns(job)) - keys
+        replaceable = others if job.types.invalid_text == "replace" else frozenset()
+        check_text = job.types.invalid_text != "keep"
+        return cls(_scattered_types(job), keys, job.dictionary_columns - keys, replaceable, check_text)
+
+
 def _read(
     job: BucketJob,
-    part: Slice,
-    max_rows: int,
+    parts: Sequence[Slice],
+    plan: Plan,
     dictionaries: UnifiedDictionaries,
     statistics: StatisticsCollector | None,
-) -> Iterator[pa.RecordBatch]:
-    columns = projected_columns(job)
-    constants = dict(part.constants)
-    stored = [name for name in columns if name not in constants]
-    keys = frozenset(source for source, _ in job.keys)
-    coded = job.dictionary_columns - keys
-    # Different keys could become equal.
-    replaceable = frozenset(columns) - keys if job.types.invalid_text == "replace" else frozenset()
-    types = _scattered_types(job)
-
-    def prepare(batch: pa.RecordBatch) -> pa.RecordBatch:
-        chosen = _with_constants(batch, constants).select(columns)
-        check_text = job.types.invalid_text != "keep"
-        return normalize_batch(chosen, types, coded, dictionaries, statistics, replaceable, check_text)
-
-    storage = Storage(job.storage)
-    with wrap_os_errors(part.path, "open"):
-        stream = storage.open(part.path, part.version)
-    with wrap_os_errors(part.path, "read"), stream:
-        try:
-            still_coded = [name for name in coded if not dictionaries.is_closed(name)]
-            yield from map(prepare, _decode(stream, part, stored, still_coded, max_rows))
-            # A file that was rewritten in place may decode into a mix of both contents.
-            storage.check_version(part.path, part.version)
-        except NotUtf8Error as error:
-            storage.check_version(part.path, part.version)
-            names = [name for name in stored if has_text(types[name]) and name not in replaceable]
-            file = pq.ParquetFile(stream, pre_buffer=False, **PAGE_OPTIONS)
-            raise invalid_text(part, file, error.column, names, keys) from error
-        except MemoryError:
-            raise  # Also an ArrowException, but not a fault of the file.
-        except (pa.ArrowException, OSError) as error:
-            storage.check_version(part.path, part.version)
-            if isinstance(error, OSError) and error.errno:
-                raise  # A fault of the disk, not of the file.
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise UnreadableFilesError(
-                f"{part.path}: {_corrupt_chunk(part, stored, stream)}: {reason}; "
-                "write the file again, or select the previous snapshot with --snapshot-dt"
-            ) from error
+) -> Iterator[tuple[tuple[int, ...], int, pa.RecordBatch]]:
+    """Yield the column groups of a pass, the number of a batch, and the batch; batches of all passes correspond."""
+    groups, rules = column_groups(job), _Rules.of(job)
+    rows = sum(part.rows for part in parts)
+    repeated = len(plan.passes) > 1
+    sizes = [rows] if rows <= plan.rows and (repeated or len(parts) > 1) else []
+    counted: set[str] = set()
+    with ExitStack() as stack:
+        columns_of = [
+            list(dict.fromkeys(chain.from_iterable(groups[number] for number in numbers))) for numbers in plan.passes
+        ]
+        files = [_SliceFile(job, part, rules, columns_of, dictionaries) for part in parts]
+        if repeated:
+            for file in files:
+                stack.enter_context(file)
+        for numbers, columns in zip(plan.passes, columns_of, strict=True):
+            lengths: list[int] = []
+            counts_now = frozenset(columns) - counted
+            prepare = partial(_prepared, rules, dictionaries, statistics, counts_now, lengths)
+            counted |= set(columns)
+            read = chain.from_iterable(file.batches(columns, plan.rows, prepare) for file in files)
+            batches: Iterator[pa.RecordBatch] = filter(len, read)
+            if sizes:
+                batches = aligned(batches, sizes, parts, dictionaries)
+            yield from map(_numbered(numbers), batches)
+            sizes = sizes or [length for length in lengths if length]
 
 
-def _decode(
-    stream: pa.NativeFile, part: Slice, columns: list[str], coded: Collection[str], max_rows: int
-) -> Iterator[pa.RecordBatch]:
+def _numbered(groups: tuple[int, ...]) -> Callable[[pa.RecordBatch], tuple[tuple[int, ...], int, pa.RecordBatch]]:
+    """Return a function that adds these column groups and consecutive numbers to batches, and keeps none of them."""
+    numbers = count()
+    return lambda batch: (groups, next(numbers), batch)
+
+
+class _SliceFile:
+    """The file of a slice, read in one or several passes; as a context, it stays open between passes."""
+
+    def __init__(
+        self,
+        job: BucketJob,
+        part: Slice,
+        rules: _Rules,
+        passes: Sequence[Sequence[str]],
+        dictionaries: UnifiedDictionaries,
+    ) -> None:
+        self._storage = Storage(job.storage)
+        self._part = part
+        self._rules = rules
+        self._dictionaries = dictionaries
+        self._passes = passes
+        self._fetched = False
+        self._constants = dict(part.constants)
+        self._stored = [name for name in projected_columns(job) if name not in self._constants]
+        self._stream: pa.NativeFile | None = None
+        self._file: pq.ParquetFile | None = None
+
+    def __enter__(self) -> Self:
+        with wrap_os_errors(self._part.path, "open"):
+            self._stream = self._storage.open(self._part.path, self._part.version)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        stream, self._stream, self._file = self._stream, None, None
+        if stream is not None:
+            with wrap_os_errors(self._part.path, "read"):
+                stream.close()
+
+    def batches(self, columns: Sequence[str], max_rows: int, prepare: Prepare) -> Iterator[pa.RecordBatch]:
+        """Yield these columns of the slice, at most `max_rows` rows of a larger slice at a time."""
+        if self._stream is None:
+            with self:
+                yield from self.batches(columns, max_rows, prepare)
+            return
+        # The reader takes the number of rows from a column.
+        stored = [name for name in columns if name not in self._constants] or self._stored[:1]
+        constants = {name: value for name, value in self._constants.items() if name in frozenset(columns)}
+
+        def completed(batch: pa.RecordBatch) -> pa.RecordBatch:
+            return prepare(_with_constants(batch, constants).select(columns))
+
+        with wrap_os_errors(self._part.path, "read"):
+            try:
+                if self._file is None:
+                    coded = [name for name in self._rules.coded if not self._dictionaries.is_closed(name)]
+                    self._file = _open_parquet(self._stream, coded)
+                yield from map(completed, self._decoded(self._stream, self._file, stored, max_rows))
+                # A file that was rewritten in place may decode into a mix of both contents.
+                self._storage.check_version(self._part.path, self._part.version)
+            except NotUtf8Error as error:
+                self._storage.check_version(self._part.path, self._part.version)
+                raise self._invalid_text(self._stream, error.column) from error
+            except MemoryError:
+                raise  # Also an ArrowException, but not a fault of the file.
+            except (pa.ArrowException, OSError) as error:
+                self._storage.check_version(self._part.path, self._part.version)
+                if isinstance(error, OSError) and error.errno:
+                    raise  # A fault of the disk, not of the file.
+                reason = " ".join(str(error).split()).rstrip(".")
+                raise UnreadableFilesError(
+                    f"{self._part.path}: {_corrupt_chunk(self._part, stored, self._stream)}: {reason}; "
+                    "write the file again, or select the previous snapshot with --snapshot-dt"
+                ) from error
+
+    def _invalid_text(self, stream: pa.NativeFile, column: str) -> Exception:
+        rules = self._rules
+        names = [name for name in self._stored if has_text(rules.types[name]) and name not in rules.replaceable]
+        file = pq.ParquetFile(stream, pre_buffer=False, **PAGE_OPTIONS)
+        return invalid_text(self._part, file, column, names, rules.keys)
+
+    def _decoded(
+        self, stream: pa.NativeFile, file: pq.ParquetFile, columns: list[str], max_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        groups = list(self._part.row_groups)
+        if self._part.rows > max_rows:
+            for group in groups:
+                # Fetch one at a time: fetched bytes take memory too.
+                fetch(stream, partial(chunk_ranges, file.metadata, [group], columns))
+                yield from file.iter_batches(max_rows, row_groups=[group], columns=columns, use_threads=False)
+            return
+        self._fetch(stream, file.metadata, columns)
+        yield from _read_groups(file, groups, columns)
+
+    def _fetch(self, stream: pa.NativeFile, metadata: pq.FileMetaData, columns: list[str]) -> None:
+        """Prefetch the columns of a pass, or those of all passes at the first if they alternate in the file."""
+        if self._fetched:
+            return
+
+        def ranges(names: Collection[str]) -> list[tuple[int, int]]:
+            return list(chunk_ranges(metadata, self._part.row_groups, names))
+
+        if len(self._passes) > 1 and costs_more_apart(stream, lambda: [ranges(names) for names in self._passes]):
+            self._fetched = True
+            columns = list(chain.from_iterable(self._passes))
+        fetch(stream, lambda: ranges(columns))
+
+
+def _open_parquet(stream: pa.NativeFile, coded: Collection[str]) -> pq.ParquetFile:
     metadata = pq.read_metadata(stream)
     schema = parquet_schema(metadata)
     leaves = {schema.column(number).path for number in range(len(schema))}
-    file = pq.ParquetFile(
+    return pq.ParquetFile(
         stream,
         metadata=metadata,
         # Leaves of nested columns have other names, and the reader rejects names that are not leaves.
@@ -185,15 +335,6 @@ def _decode(
         pre_buffer=False,
         **PAGE_OPTIONS,
     )
-    groups = list(part.row_groups)
-    if part.rows > max_rows:
-        for group in groups:
-            # Fetch one at a time: fetched bytes take memory too.
-            fetch(stream, partial(chunk_ranges, metadata, [group], columns))
-            yield from file.iter_batches(max_rows, row_groups=[group], columns=columns, use_threads=False)
-        return
-    fetch(stream, partial(chunk_ranges, metadata, groups, columns))
-    yield from _read_groups(file, groups, columns)
 
 
 def _read_groups(file: pq.ParquetFile, groups: Sequence[int], columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -266,6 +407,21 @@ def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> st
     return f"row groups {part.row_groups[0]} to {part.row_groups[-1]} cannot be read together"
 
 
+def _prepared(
+    rules: _Rules,
+    dictionaries: UnifiedDictionaries,
+    statistics: StatisticsCollector | None,
+    counted: Collection[str],
+    lengths: list[int],
+    batch: pa.RecordBatch,
+) -> pa.RecordBatch:
+    lengths.append(len(batch))
+    replaceable, check_text = rules.replaceable, rules.check_text
+    return normalize_batch(
+        batch, rules.types, rules.coded, dictionaries, statistics, replaceable, check_text, counted
+    )
+
+
 def normalize_batch(
     batch: pa.RecordBatch,
     types: Mapping[str, pa.DataType],
@@ -274,41 +430,43 @@ def normalize_batch(
     statistics: StatisticsCollector | None = None,
     replaceable: Collection[str] = (),
     check_text: bool = True,
+    counted: Collection[str] | None = None,
 ) -> pa.RecordBatch:
     """Return the batch in these types, with codes in place of the dictionaries of columns in `coded`.
 
     Text that is not UTF-8 is replaced in columns in `replaceable`; in others it raises `NotUtf8Error`. Without
-    `check_text`, it stays as it is.
+    `check_text`, it stays as it is. `statistics` collects the values of the columns in `counted` (None: of all).
     """
 
-    def checked(name: str, column: pa.Array) -> pa.Array:
+    def checked(name: str, column: pa.Array, collected: StatisticsCollector | None) -> pa.Array:
         if not check_text or is_valid(column):
             return column
         if name not in replaceable:
             raise NotUtf8Error(name)
         column, count = replaced(column)
-        if statistics is not None:
-            statistics.replaced_texts[name] += count
+        if collected is not None:
+            collected.replaced_texts[name] += count
         return column
 
     arrays = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         kind = types[name]
+        collected = statistics if counted is None or name in counted else None
         codes = None
         if name in coded and pa.types.is_dictionary(column.type):
-            decoded = checked(name, _with_values(column, kind))
+            decoded = checked(name, _with_values(column, kind), collected)
             codes = dictionaries.encode(name, decoded)
             if codes is None:
                 decoded = decoded.dictionary_decode()
         else:
-            decoded = checked(name, column if kind.equals(column.type) else pc.cast(column, kind))
+            decoded = checked(name, column if kind.equals(column.type) else pc.cast(column, kind), collected)
         arrays.append(decoded if codes is None else codes)
-        if statistics is None:
+        if collected is None:
             continue
         if codes is None:
-            statistics.add(name, decoded)
+            collected.add(name, decoded)
         else:
-            statistics.add_codes(name, kind, codes.to_numpy())
+            collected.add_codes(name, kind, codes.to_numpy())
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 

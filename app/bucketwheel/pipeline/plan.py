@@ -18,7 +18,7 @@ from bucketwheel.pipeline.rejections import checks_limits
 from bucketwheel.pipeline.select_run import marks_of, same_run
 from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages
 from bucketwheel.pipeline.shared_tables import shared_tables
-from bucketwheel.runs.cost import Cost, estimate, platform_of
+from bucketwheel.runs.cost import Cost, estimate, platform_of, timeout_warning
 from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, StageRecord
 from bucketwheel.runs.withdrawals import Withdrawal
@@ -41,7 +41,7 @@ class Plan:
     `drift` is the difference from the published run as far as the manifests tell; None if nothing is published.
     `refusals` are the limits of `quality` for which `run` refuses the snapshot, `withdrawals` the marks of rollbacks,
     `conflicts` why it cannot publish its tables. `shared` names tables that other datasets have, too.
-    `advice` recommends layouts for the configured readers.
+    `advice` recommends layouts for the configured readers. `limits` are those of the platform that the run exceeds.
     `cost` is None if the configured platform has no price. `unread` names earlier runs that could not be read.
     """
 
@@ -58,6 +58,7 @@ class Plan:
     advice: Advice = field(default_factory=Advice)
     conflicts: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
 
     @property
     def obstacles(self) -> tuple[str, ...]:
@@ -72,9 +73,9 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings of the three stages, about the layouts, and of earlier runs that could not be read."""
+        """Warnings of the three stages, about the platform, the layouts, and earlier runs that could not be read."""
         stages = (*self.discover.warnings, *self.split.warnings, *self.size.warnings)
-        return (*stages, *self.shared, *self.advice.warnings, *self.unread)
+        return (*stages, *self.limits, *self.shared, *self.advice.warnings, *self.unread)
 
     def _repr_html_(self) -> str:
         """Return the tables, the changes and the warnings for a notebook."""
@@ -130,6 +131,7 @@ def plan(settings: Settings, request: RunRequest) -> Plan:
         advice=advice,
         conflicts=tuple(conflicts),
         shared=() if conflicts else tuple(shared_tables(services, manifest.split.tables)),
+        limits=tuple(filter(None, [timeout_warning(settings, cost)])),
     )
 
 

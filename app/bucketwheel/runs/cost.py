@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ _SAMPLE = 128 * 2**20
 # As in `storage`: bytes read on opening, bytes of the largest request, keys per listing.
 _END, _REQUEST, _LISTED = 64 * 2**10, 8 * 2**20, 1000
 _DATA = ("bucket", "verify")
+# Time-out to advise, as a multiple of the estimate; the largest that Glue accepts.
+_TIMEOUT_RESERVE, _MOST_GLUE_MINUTES = 1.5, 7 * 24 * 60
 # CPU of a further layout, as a share of that of a run with one (`docs/adr/0024-layouts-from-one-scan.md`).
 FURTHER_LAYOUT = 0.5
 
@@ -142,6 +145,29 @@ def estimate(
         # Athena reads every table once, then the keys of each copy and of one source.
         scanned = sum(table.bytes for table in size.tables) + keys * (len(size.tables) + 1)
     return _priced(settings, platform, seconds, requests, scanned, basis)
+
+
+def timeout_warning(settings: Settings, cost: Cost | None) -> str | None:
+    """Return a warning if the platform will probably stop the job before the run ends."""
+    if cost is None or cost.platform is None:
+        return None
+    on_glue = cost.platform == "glue"
+    name, minutes = "glue.timeout_minutes", settings.glue.timeout_minutes
+    workers, count = "glue.number_of_workers", settings.glue.number_of_workers
+    if not on_glue:
+        name, minutes = "emr_serverless.timeout_minutes", settings.emr_serverless.timeout_minutes
+        workers, count = "emr_serverless.max_executors", settings.emr_serverless.max_executors
+    needed = cost.seconds / 60
+    if needed <= minutes:
+        return None
+    # On Glue, one worker is the driver. Other stages take time too.
+    more = math.ceil((count - on_glue) * needed / minutes * _TIMEOUT_RESERVE) + on_glue
+    longer = math.ceil(needed * _TIMEOUT_RESERVE)
+    ways = [f"set {name}={longer}"] if not on_glue or longer <= _MOST_GLUE_MINUTES else []
+    return (
+        f"the run takes about {counted(math.ceil(needed), 'minute')} ({cost.basis}), but {name} is {minutes}; "
+        f"{' or '.join([*ways, f'set {workers}={more}'])}"
+    )
 
 
 def _time(

@@ -8,6 +8,7 @@ from bucketwheel.contracts import BucketJob, OtherLayout, Slice, TableLayout
 from bucketwheel.kernel.schema import planned_iceberg_schema, planned_schema
 from bucketwheel.runs.manifest import LayoutSize, Manifest, TableColumns, layout_table
 from bucketwheel.runs.store import RunStore
+from bucketwheel.stages.task_memory import decoded_bytes
 
 
 def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:
@@ -35,7 +36,8 @@ def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:
         sort=size.sort,
         max_file_bytes=size.max_file_bytes,
         page_bytes=size.page_bytes,
-        dictionary_columns=frozenset(size.dictionary_columns),
+        dictionary_columns=(coded := frozenset(size.dictionary_columns)),
+        dictionary_bytes=sum(column.dictionary_bytes or 0 for column in discovered.columns if column.name in coded),
         decoded_bytes_per_row=size.decoded_bytes_per_row,
         scratch=runs.scratch(manifest.dataset, manifest.run_id),
         others=tuple(
@@ -58,7 +60,8 @@ def _keys(manifest: Manifest) -> tuple[tuple[str, str], ...]:
 
 def _tables(manifest: Manifest, layout: LayoutSize, runs: RunStore) -> tuple[TableLayout, ...]:
     """Return the tables of a layout."""
-    schema = manifest.discover.schema()
+    discovered = manifest.discover
+    schema, columns = discovered.schema(), {column.name: column for column in discovered.columns}
     rows = {table.name: table.row_group_rows for table in layout.tables}
     return tuple(
         TableLayout(
@@ -67,6 +70,7 @@ def _tables(manifest: Manifest, layout: LayoutSize, runs: RunStore) -> tuple[Tab
             tuple((column.source, column.name) for column in table.columns),
             rows[table.name],
             _schema(manifest, layout, table, schema),
+            sum(decoded_bytes(columns[part.source], schema, max(discovered.rows, 1)) for part in table.columns),
         )
         for table in manifest.split.tables
     )

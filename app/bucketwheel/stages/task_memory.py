@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from bucketwheel.engines.spark_sizing import PROCESS_BYTES, gather_memory, scatter_memory
 from bucketwheel.formatting import counted, size_text
 from bucketwheel.kernel.dictionaries import stays_dictionary
 from bucketwheel.runs.cost import dpus, platform_of
@@ -15,12 +16,6 @@ from bucketwheel.runs.manifest import DiscoverResult, SliceRecord, SourceColumn,
 from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings, Layout, Settings
 
 _GB = 2**30
-# Python and its libraries.
-_PROCESS_BYTES = 110_000_000
-# Copies of a table's blocks while a bucket is gathered: the blocks, their union, its sorted copy, the file.
-_GATHER_COPIES = 4
-# A scatter task decodes at most this much at a time, and holds 2.5 times as much.
-_SCATTER_BYTES, _SCATTER_COPIES = 128 * 2**20, 2.5
 # A DPU of Glue has 4 cores and 16 GB, 32 GB with R (Glue User Guide, "AWS Glue worker types"). Spark runs a task for
 # each core. Glue gives the JVM 10 of 16 GB; no document promises that.
 _CORES_PER_DPU, _GB_PER_DPU, _JVM_SHARE = 4, 16, 10 / 16
@@ -30,16 +25,36 @@ _WITH_R = ("G.1X", "G.2X", "G.4X", "G.8X")
 _MOST_BUCKETS = 100_000
 # Bytes of the offset or length of a string value.
 _TEXT_OVERHEAD = 4
+# Spark's setting of the cores that a task occupies.
+_TASK_CPUS = "spark.task.cpus"
 
 
 @dataclass(frozen=True)
 class TaskMemory:
-    """Memory outside the JVM for each task of a worker; `larger` is a setting that gives more, if there is one."""
+    """Memory outside the JVM for each task of a worker.
+
+    `larger` is a setting that gives more, `most` bytes, if there is one. `options` are those of Spark in Glue's
+    argument `--conf`, where more of them can be set; None on other platforms.
+    """
 
     bytes: float
     worker: str
     tasks: int
     larger: str | None
+    most: float
+    options: str | None = None
+
+    def fewer_tasks(self, needed: float) -> str | None:
+        """Return a setting with which fewer tasks share the worker, so that each has `needed` bytes."""
+        if self.options is None:
+            return None
+        cpus = _option(self.options, _TASK_CPUS) or 1
+        for factor in (2**power for power in range(1, self.tasks.bit_length())):
+            if self.bytes * factor >= needed:
+                others = [part for part in self.options.split() if part != "--conf" and _TASK_CPUS not in part]
+                conf = " --conf ".join([*others, f"{_TASK_CPUS}={cpus * factor}"])
+                return f'set glue.arguments={{"--conf": "{conf}"}}'
+        return None
 
 
 def task_memory(settings: Settings) -> TaskMemory | None:
@@ -54,24 +69,36 @@ def _on_glue(glue: GlueJobSettings) -> TaskMemory:
     units = dpus(glue.worker_type) or 1
     memory = units * _GB_PER_DPU * (2 if glue.worker_type.startswith("R.") else 1)
     options = glue.arguments.get("--conf", "")
-    tasks = _option(options, "spark.executor.cores") or units * _CORES_PER_DPU
-    heap = _option(options, "spark.executor.memory") or memory * _JVM_SHARE
+    cores = _option(options, "spark.executor.cores") or units * _CORES_PER_DPU
+    tasks = max(1, cores // (_option(options, _TASK_CPUS) or 1))
+    heap = _option(options, "spark.executor.memory")
     larger = glue.worker_type.replace("G.", "R.")
+
+    def left(memory: float) -> float:
+        return max(memory - (heap or memory * _JVM_SHARE), 0) * _GB / tasks
+
     return TaskMemory(
-        max(memory - heap, 0) * _GB / tasks,
+        left(memory),
         f"a worker of type {glue.worker_type} ({memory} GB)",
         tasks,
         f"glue.worker_type={larger}" if glue.worker_type in _WITH_R else None,
+        left(2 * memory),
+        options,
     )
 
 
 def _on_emr(emr: EmrServerlessSettings) -> TaskMemory:
-    heap, most = max(emr.memory_gb // 3, 1), EmrServerlessSettings.most_memory_gb(emr.cores)
+    most = EmrServerlessSettings.most_memory_gb(emr.cores)
+
+    def left(memory: int) -> float:
+        return (memory - max(memory // 3, 1)) * _GB / emr.cores
+
     return TaskMemory(
-        (emr.memory_gb - heap) * _GB / emr.cores,
+        left(emr.memory_gb),
         f"a worker of {counted(emr.cores, 'core')} and {emr.memory_gb} GB",
         emr.cores,
         f"emr_serverless.memory_gb={most}" if emr.memory_gb < most else None,
+        left(most),
     )
 
 
@@ -130,11 +157,11 @@ def shortage(
     widths = {table.name: keys + sum(decoded[part.source] for part in table.columns) for table in split.tables}
     widest = max(widths, key=lambda name: widths[name])
     largest = largest_bucket_rows(snapshot, bucket_count) if rows is None else rows
-    gather = _PROCESS_BYTES + largest * (keys + _GATHER_COPIES * widths[widest])
+    gather = gather_memory(largest, keys, widths[widest])
     left = f"{memory.worker} leaves about {size_text(memory.bytes)} to each of its {counted(memory.tasks, 'task')}"
     if gather > memory.bytes:
-        enough = _buckets(bucket_count * (gather - _PROCESS_BYTES) / max(memory.bytes - _PROCESS_BYTES, 1))
-        ways = [f"set {memory.larger}"] if memory.larger else []
+        enough = _buckets(bucket_count * (gather - PROCESS_BYTES) / max(memory.bytes - PROCESS_BYTES, 1))
+        ways = _ways(memory, gather)
         if layout.buckets == "none":
             ways.insert(0, "raise size.max_files and size.files_per_gb")
         elif largest > 2 * snapshot.rows / bucket_count:
@@ -148,15 +175,22 @@ def shortage(
         )
     compressed = sum(columns[name].compressed_bytes for name in decoded) / max(snapshot.rows, 1)
     longest = max((part.rows for part in slices), default=0)
-    at_once = min(longest * sum(decoded.values()), _SCATTER_BYTES)
-    scatter = _PROCESS_BYTES + longest * compressed + _SCATTER_COPIES * at_once
+    total = sum(decoded.values())
+    scatter = scatter_memory(longest * compressed, longest * total, widths[widest] / total)
     if scatter > memory.bytes:
-        larger = f"; set {memory.larger}, or write" if memory.larger else "; write"
+        larger = "".join(f"{way}, or " for way in [" or ".join(_ways(memory, scatter))] if way)
         return (
-            f"reading the largest row group ({counted(longest, 'row')}) takes about {size_text(scatter)}, but {left}"
-            f"{larger} the source with smaller row groups"
+            f"reading the largest row group ({counted(longest, 'row')}) takes about {size_text(scatter)}, but "
+            f"{left}; {larger}write the source with smaller row groups"
         )
     return None
+
+
+def _ways(memory: TaskMemory, needed: float) -> list[str]:
+    """Return the settings that leave a task this much memory."""
+    ways = [f"set {memory.larger}"] if memory.larger and memory.most >= needed else []
+    fewer = memory.fewer_tasks(needed)
+    return [*ways, f"{fewer} (fewer tasks at a time)"] if fewer else ways
 
 
 def _used(split: SplitResult) -> set[str]:

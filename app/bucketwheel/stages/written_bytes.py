@@ -24,7 +24,8 @@ from bucketwheel.kernel.arrow_types import canonical_type
 from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.keys import key_order
 from bucketwheel.kernel.layout import filled_buckets
-from bucketwheel.kernel.scatter import PAGE_OPTIONS, projected_columns
+from bucketwheel.kernel.passes import projected_columns
+from bucketwheel.kernel.scatter import PAGE_OPTIONS
 from bucketwheel.kernel.schema import parquet_schema, planned_schema
 from bucketwheel.kernel.write import file_options, writer_options
 from bucketwheel.runs.manifest import DiscoverResult, SourceFile

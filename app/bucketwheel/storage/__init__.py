@@ -7,7 +7,7 @@ on S3 there is one put, or a multipart upload that is completed at the end or ab
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -19,10 +19,13 @@ from bucketwheel.safe_text import one_line
 from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.storage.local import LocalFiles
 from bucketwheel.storage.locations import Entry, absolute, is_s3, join, name_of, source_changed
-from bucketwheel.storage.ranged import RangedFile
+from bucketwheel.storage.ranged import RangedFile, spanned
 from bucketwheel.system import system
 
-__all__ = ["Entry", "Storage", "fetch", "is_s3", "join", "name_of", "wrap_os_errors"]
+__all__ = ["Entry", "Storage", "costs_more_apart", "fetch", "is_s3", "join", "name_of", "wrap_os_errors"]
+
+# Reading this many times the bytes costs more than the memory of all of them at once is worth.
+_MORE_APART = 1.25
 
 
 class _Files(Protocol):
@@ -242,6 +245,18 @@ def fetch(stream: pa.NativeFile, ranges: Callable[[], Iterable[tuple[int, int]]]
     """
     if isinstance(stream, RangedFile):
         stream.source.fetch(ranges())
+
+
+def costs_more_apart(stream: pa.NativeFile, parts: Callable[[], Sequence[Collection[tuple[int, int]]]]) -> bool:
+    """Return whether prefetching parts of a remote file one by one reads much more than all of them at once.
+
+    It does if the ranges (offset, length) of different parts alternate, because prefetching also reads what is
+    between close ranges.
+    """
+    if not isinstance(stream, RangedFile):
+        return False
+    ranges = parts()
+    return sum(map(spanned, ranges)) > _MORE_APART * spanned(part for each in ranges for part in each)
 
 
 @contextmanager

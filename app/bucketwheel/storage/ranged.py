@@ -123,6 +123,11 @@ def merged(ranges: Iterable[Range]) -> list[list[Range]]:
     return runs
 
 
+def spanned(ranges: Iterable[Range]) -> int:
+    """Return the bytes that reading these ranges takes, with those between close ones."""
+    return sum(_end(run) - run[0][0] for run in merged(ranges))
+
+
 def _end(run: list[Range]) -> int:
     return max(offset + length for offset, length in run)
 

@@ -15,6 +15,7 @@ from bucketwheel.contracts import BucketJob, Slice, TableLayout
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather, gather_buckets
 from bucketwheel.kernel.layout import bucket_of_file, standard_name
+from bucketwheel.kernel.passes import column_groups
 from bucketwheel.kernel.scatter import READ_OPTIONS, Scattered, scatter
 from bucketwheel.kernel.schema import planned_iceberg_schema, planned_schema
 from bucketwheel.runs.manifest import BucketOutcome
@@ -108,9 +109,11 @@ class MemoryBlocks:
     def __init__(self) -> None:
         self.dictionaries = UnifiedDictionaries()
         self.parts: list[Scattered] = []
+        self._groups: list[list[str]] = []
 
     def scan(self, job: BucketJob, max_rows: int = WHOLE, skip: Collection[int] = ()) -> MemoryBlocks:
         """Scatter every slice of the job and return this object."""
+        self._groups = column_groups(job)
         for part in job.slices:
             self.parts += scatter(job, part, max_rows, self.dictionaries, skip)
         return self
@@ -118,7 +121,8 @@ class MemoryBlocks:
     def read(self, bucket: int, columns: Sequence[str], last: int | None = None) -> list[pa.RecordBatch]:
         """Return the rows of a bucket, or of the buckets from `bucket` to `last`."""
         blocks = []
-        for part in self.parts:
+        group = self._groups.index(list(columns))
+        for part in (part for part in self.parts if group in part.groups):
             start, end = int(part.offsets[bucket]), int(part.offsets[(bucket if last is None else last) + 1])
             if end > start:
                 blocks.append(part.batch.select(list(columns)).slice(start, end - start))

@@ -73,6 +73,17 @@ def test_null_is_code_zero_and_the_first_value_code_one() -> None:
     assert dictionary.encode(coded([None, "y"])).to_pylist() == [0, 2]
 
 
+def test_codes_of_equal_values_do_not_depend_on_their_order() -> None:
+    codes = []
+    for values in (["b", "c", "a"], ["c", "a", "b"]):
+        dictionary = UnifiedDictionary()
+        dictionary.encode(coded(values))
+        dictionary.encode(coded(["d", *reversed(values), "e"]))
+        codes.append(dictionary.values)
+    assert codes[0].equals(codes[1])
+    assert codes[0].to_pylist() == ["a", "b", "c", "d", "e"]
+
+
 def test_null_inside_dictionary_is_null() -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None], pa.int8()), pa.array([None, "a"]))
     dictionary = UnifiedDictionary()

@@ -206,9 +206,9 @@ def test_columns_beyond_32_bit_offsets_use_large_types(monkeypatch: pytest.Monke
         "number": pa.array([1, None]),
     }
     batches = [pa.record_batch(columns)] * slices
-    assert gather._combined(batches).schema == batches[0].schema
+    assert gather.combined(batches).schema == batches[0].schema
     monkeypatch.setattr(gather, "_join", overflow_offsets)
-    wide = gather._combined(batches)
+    wide = gather.combined(batches)
     large = pa.struct([("x", pa.large_string()), ("y", pa.large_list(pa.large_binary()))])
     assert wide.schema.types == [
         pa.large_string(),

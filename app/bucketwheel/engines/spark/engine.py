@@ -36,6 +36,7 @@ from bucketwheel.engines.spark.tasks import (
     task_number,
     verify_task,
 )
+from bucketwheel.engines.spark_sizing import header_bytes
 from bucketwheel.errors import EngineError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather
@@ -145,6 +146,8 @@ def _distinct_results(results: Any, thread: threading.Thread) -> Iterator[tuple[
         arrived = results.value
         while position < len(arrived):
             kind, number, value = arrived[position]
+            # The accumulator keeps its list; statistics of many tasks and columns take gigabytes.
+            arrived[position] = None
             position += 1
             # A retried task reports the same results again.
             if (kind, number) not in seen:
@@ -168,8 +171,10 @@ def _engine_error(error: Exception) -> Exception:
 
 def _bucket_frame(job: BucketJob, todo: tuple[int, ...], session: SparkSession, report: Report) -> DataFrame:
     context = session.sparkContext
-    tasks = task_count(context, len(job.slices), _decoded_bytes(job, job.buckets) // len(job.layouts))
     partitions = task_count(context, len(todo), _decoded_bytes(job, len(todo)))
+    read = _decoded_bytes(job, job.buckets) // len(job.layouts)
+    header = header_bytes(partitions, len(job.dictionary_columns), job.dictionary_bytes)
+    tasks = task_count(context, len(job.slices), read, header)
     keys = PartitionKeys(_partition_keys(partitions), group_buckets_by_average(job, todo, partitions))
     if _BATCH_ROWS not in dict(context.getConf().getAll()):
         session.conf.set(_BATCH_ROWS, str(shuffle.BATCH_ROWS))

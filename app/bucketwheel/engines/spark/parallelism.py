@@ -11,11 +11,8 @@ from typing import Any, NamedTuple
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import SparkContext
 
-# Several tasks per core, so that few cores are idle while the last task finishes.
-_TASKS_PER_CORE = 4
-# Maximum decoded bytes of a task, unless one bucket or slice is larger. Small tasks leave work for executors that
-# start late or that a cluster adds for waiting tasks.
-_TASK_BYTES = 256 * 2**20
+from bucketwheel.engines.spark_sizing import tasks_for
+
 # Executors of a standalone cluster register one by one, some seconds after the session starts.
 _MAX_WAIT_SECONDS = 15.0
 _STEADY_SECONDS = 1.5
@@ -24,9 +21,10 @@ _POLL_SECONDS = 0.1
 _UNLIMITED = 2**31 - 1
 
 
-def task_count(context: SparkContext, parts: int, decoded_bytes: int) -> int:
-    """Return the number of tasks for work of `parts` indivisible parts."""
-    return max(1, min(parts, max(cores(context) * _TASKS_PER_CORE, -(-decoded_bytes // _TASK_BYTES))))
+def task_count(context: SparkContext, parts: int, decoded_bytes: int, header_bytes: int = 0) -> int:
+    """Return the number of tasks for work of `parts` indivisible parts; each also sends `header_bytes`."""
+    per_task = int(dict(context.getConf().getAll()).get("spark.task.cpus", 1))
+    return tasks_for(max(1, cores(context) // per_task), parts, decoded_bytes, header_bytes)
 
 
 def cores(context: SparkContext) -> int:

@@ -1,13 +1,15 @@
 """Write scattered rows into Spark's shuffle and read them back: one shuffle row for each block.
 
 A shuffle block has the rows of one bucket group in one group of columns. The number of a bucket group is that of its
-first bucket. A scatter task sends its dictionaries and schemas to every partition once, and each block as one Arrow
-IPC message without them; a long payload takes several shuffle rows. The blocks of a bucket group arrive ordered by
-group of columns, slice and part, so that gathering holds one table of one bucket group at a time.
+first bucket. A scatter task sends its dictionaries and schemas to every partition once, and each block as one
+Arrow IPC message without them; a long payload takes several shuffle rows. Digests before the dictionaries tell which
+of them a partition knows from other tasks, usually all. The blocks of a bucket group arrive ordered by group of
+columns, slice and part, so that gathering holds one table of one bucket group at a time.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
@@ -20,6 +22,7 @@ import pyarrow as pa
 from bucketwheel.contracts import BucketJob
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries, is_coded
 from bucketwheel.kernel.gather import BlockReader
+from bucketwheel.kernel.passes import column_groups
 from bucketwheel.kernel.scatter import Scattered
 
 # Headers, the rows of bucket group -1, come first in every partition. Their column group is the number of a schema,
@@ -31,8 +34,14 @@ _BATCH_BYTES = 8 * 2**20
 # Maximum bytes of a payload. The JVM limits a batch by its number of rows only; this bounds its bytes too.
 _MAX_PAYLOAD_BYTES = 512 * 2**10
 BATCH_ROWS = 512
+# Bytes of the digest of a dictionary; equal digests are taken for equal dictionaries.
+_DIGEST_BYTES = 16
+# Digest of a column that has no dictionary.
+_ABSENT = bytes(_DIGEST_BYTES)
 # Value of the layout field if the payload continues that of the previous row.
 _CONTINUATION = -1
+
+_Translation = npt.NDArray[np.unsignedinteger]
 
 # Buckets that are gathered as one, in ascending order; buckets between them that are not listed have no rows.
 BucketGroup = tuple[int, ...]
@@ -63,12 +72,6 @@ class _Row(NamedTuple):
     task: int
     layout: int
     payload: pa.Buffer
-
-
-def column_groups(job: BucketJob) -> list[list[str]]:
-    """Return the source columns of each column group in the order in which gather reads them: keys, then tables."""
-    pairs = [job.keys, *(table.columns for table in job.tables)]
-    return [[source for source, _ in columns] for columns in pairs if columns]
 
 
 class _BatchBuilder:
@@ -122,8 +125,8 @@ def write_shuffle(
     for parts in slices:
         numbers = itertools.count()
         for scattered in parts:
-            for column_group, columns in enumerate(groups):
-                batch = scattered.batch.select(columns)
+            for column_group in scattered.groups:
+                batch = scattered.batch.select(groups[column_group])
                 layout = layouts.setdefault(batch.schema, len(layouts))
                 step = max(1, _MAX_PAYLOAD_BYTES * batch.num_rows // max(batch.nbytes, 1))
                 for group, start, rows in _block_ranges(scattered.offsets, partition_keys, step):
@@ -134,7 +137,7 @@ def write_shuffle(
                     for part in _split_payload(row, numbers):
                         yield from batches.add(part)
     headers = [
-        (_DICTIONARIES, _serialize_dictionaries(dictionaries)),
+        (_DICTIONARIES, _serialize_dictionaries(job, dictionaries)),
         *((number, schema.serialize()) for schema, number in layouts.items()),
     ]
     for key, (header, payload) in itertools.product(all_partition_keys, headers):
@@ -181,16 +184,24 @@ def _block_ranges(
             yield group, start, min(step, end - start)
 
 
-def _serialize_dictionaries(dictionaries: UnifiedDictionaries) -> pa.Buffer:
-    """Return the values of all dictionaries as an IPC stream of one row of lists."""
+def _serialize_dictionaries(job: BucketJob, dictionaries: UnifiedDictionaries) -> pa.Buffer:
+    """Return a digest for each dictionary column of the job by name, then all values as one row of lists (IPC)."""
     names = sorted(dictionaries)
     values = [dictionaries.column(name).values for name in names]
+    digests = dict(zip(names, map(_digest, values), strict=True))
     lists = [pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array) for array in values]
     sink = pa.BufferOutputStream()
+    for name in sorted(job.dictionary_columns):
+        sink.write(digests.get(name, _ABSENT))
     batch = pa.RecordBatch.from_arrays(lists, names=names)
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return sink.getvalue()
+
+
+def _digest(values: pa.Array) -> bytes:
+    content = pa.RecordBatch.from_arrays([values], names=["values"]).serialize()
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES, person=str(values.type).encode()[:16]).digest()
 
 
 class ShuffleReader:
@@ -205,7 +216,13 @@ class ShuffleReader:
         self._groups = column_groups(job)
         self._rows = _join_payloads(itertools.chain.from_iterable(map(_rows, batches)))
         self._layouts: dict[tuple[int, int], pa.Schema] = {}
-        self._translations: dict[int, dict[str, npt.NDArray[np.unsignedinteger]]] = {}
+        # Schemas are the same in most tasks, and reading them again takes longer than finding them here.
+        self._schemas: dict[bytes, pa.Schema] = {}
+        self._coded = sorted(job.dictionary_columns)
+        # By all digests of a header, and by column and digest; None: the codes are the same here.
+        self._known: dict[bytes, dict[str, _Translation]] = {}
+        self._columns: dict[tuple[str, bytes], _Translation | None] = {}
+        self._translations: dict[int, dict[str, _Translation]] = {}
         self.dictionaries = UnifiedDictionaries()
 
     def __iter__(self) -> Iterator[tuple[int, BlockReader]]:
@@ -219,16 +236,40 @@ class ShuffleReader:
 
     def _read_header(self, header: _Row) -> None:
         if header.column_group != _DICTIONARIES:
-            self._layouts[header.task, header.column_group] = pa.ipc.read_schema(header.payload)
+            content = header.payload.to_pybytes()
+            if content not in self._schemas:
+                self._schemas[content] = pa.ipc.read_schema(header.payload)
+            self._layouts[header.task, header.column_group] = self._schemas[content]
             return
-        with pa.ipc.open_stream(header.payload) as stream:
-            batch = stream.read_next_batch()
+        length = len(self._coded) * _DIGEST_BYTES
+        digests = header.payload[:length].to_pybytes()
+        # Digests of all columns take too much memory for a key.
+        key = hashlib.blake2b(digests, digest_size=_DIGEST_BYTES).digest()
+        if key not in self._known:
+            self._known[key] = self._translated(digests, header.payload[length:])
+        self._translations[header.task] = self._known[key]
+
+    def _translated(self, digests: bytes, payload: pa.Buffer) -> dict[str, _Translation]:
+        """Return a translation of the codes of each column that has other codes here."""
         translations = {}
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            translation = self.dictionaries.column(name).translation(column.values)
-            if (translation != np.arange(len(translation))).any():
+        content: pa.RecordBatch | None = None
+        for position, name in enumerate(self._coded):
+            digest = digests[position * _DIGEST_BYTES : (position + 1) * _DIGEST_BYTES]
+            if digest == _ABSENT:
+                continue
+            if (name, digest) not in self._columns:
+                if content is None:
+                    with pa.ipc.open_stream(payload) as stream:
+                        content = stream.read_next_batch()
+                self._columns[name, digest] = self._translation(name, content.column(name).values)
+            translation = self._columns[name, digest]
+            if translation is not None:
                 translations[name] = translation
-        self._translations[header.task] = translations
+        return translations
+
+    def _translation(self, name: str, values: pa.Array) -> _Translation | None:
+        translation = self.dictionaries.column(name).translation(values)
+        return translation if (translation != np.arange(len(translation))).any() else None
 
     def _block_reader(self, rows: Iterator[_Row]) -> BlockReader:
         by_group = itertools.groupby(rows, attrgetter("column_group"))

@@ -19,10 +19,12 @@ from bucketwheel import errors
 from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.memory import batch_rows
 from bucketwheel.engines.spark.shuffle import BucketGroup, ShuffleReader, write_shuffle
+from bucketwheel.engines.spark_sizing import BATCH_BYTES
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
-from bucketwheel.kernel.scatter import scatter
+from bucketwheel.kernel.passes import joined_slices
+from bucketwheel.kernel.scatter import scatter_slices
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.runs.manifest import BucketOutcome
@@ -32,8 +34,6 @@ Batches = Iterable[pa.RecordBatch]
 # statistics.
 Report = Callable[[tuple[str, int, Any]], None]
 
-# Decoded bytes of a batch in one task; a row group can be many times as large.
-_BATCH_BYTES = 128 * 2**20
 # Maximum bytes of the values of all dictionaries in one task.
 _DICTIONARY_BYTES = 64 * 2**20
 _MARK = "bucketwheel-failure:"
@@ -79,13 +79,14 @@ def scatter_task(
     """Yield the shuffle rows of these slices."""
     dictionaries = UnifiedDictionaries(_DICTIONARY_BYTES)
     statistics = StatisticsCollector.of(job)
-    max_rows = batch_rows(_BATCH_BYTES // job.decoded_bytes_per_row, job.decoded_bytes_per_row)
+    max_rows = batch_rows(BATCH_BYTES // job.decoded_bytes_per_row, job.decoded_bytes_per_row)
     skip = frozenset(range(job.buckets)).difference(*partitions.groups)
 
     def scattered() -> Iterator[Iterator[Any]]:
-        for number in slices:
-            yield scatter(job, job.slices[number], max_rows, dictionaries, skip, statistics)
-            report(("read", number, job.slices[number].rows))
+        for parts in joined_slices(job, [job.slices[number] for number in slices], max_rows):
+            yield scatter_slices(job, parts, max_rows, dictionaries, skip, statistics)
+            for part in parts:
+                report(("read", part.index, part.rows))
 
     with _encode_errors():
         yield from write_shuffle(job, task, scattered(), dictionaries, partitions.by_group(), partitions.keys)

@@ -1,0 +1,126 @@
+"""Plan the passes over slices: which tables to read at a time, and which neighboring slices to read as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import pyarrow as pa
+
+from bucketwheel.contracts import BucketJob, Slice
+from bucketwheel.errors import UnreadableFilesError
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
+from bucketwheel.kernel.gather import combined
+
+# Slices that are read as one have at most this many rows: blocks of 768 rows with 256 buckets.
+JOINED_ROWS = 196_608
+# Maximum files that are open for several passes; the footer of a wide file takes megabytes.
+_MAX_OPEN = 16
+
+
+def column_groups(job: BucketJob) -> list[list[str]]:
+    """Return the source columns of each column group in the order in which gather reads them: keys, then tables."""
+    pairs = [job.keys, *(table.columns for table in job.tables)]
+    return [[source for source, _ in columns] for columns in pairs if columns]
+
+
+def projected_columns(job: BucketJob) -> list[str]:
+    """Return the source names of all columns that the job reads, keys first, without duplicates."""
+    return list(dict.fromkeys(chain.from_iterable(column_groups(job))))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The column groups of each pass over a slice, and the maximum rows to read at a time."""
+
+    passes: tuple[tuple[int, ...], ...]
+    rows: int
+
+    @classmethod
+    def of(cls, job: BucketJob, rows: int, max_rows: int) -> Plan:
+        """Return the plan for this many rows; a pass holds about as many bytes as `max_rows` rows of all columns."""
+        groups = column_groups(job)
+        if rows <= max_rows:
+            return cls((tuple(range(len(groups))),), rows)
+        keys, *tables = _group_bytes(job)
+        at_once = min(rows, rows_by_table(job, max_rows))
+        budget = max_rows * max(job.decoded_bytes_per_row, 1)
+        passes, used = [[0]], keys
+        for number, width in enumerate(tables, 1):
+            if (used + width) * at_once > budget:
+                passes.append([])
+                used = 0.0
+            passes[-1].append(number)
+            used += width
+        return cls(tuple(map(tuple, filter(None, passes))), at_once)
+
+
+def rows_by_table(job: BucketJob, max_rows: int) -> int:
+    """Return how many rows of the widest table take the memory of `max_rows` rows of all columns."""
+    keys, *tables = _group_bytes(job)
+    budget = max_rows * max(job.decoded_bytes_per_row, 1)
+    return max(max_rows, int(budget / (keys + max(tables, default=0.0))))
+
+
+def _group_bytes(job: BucketJob) -> list[float]:
+    """Return the estimated decoded bytes of a row in each column group."""
+    average = max(job.decoded_bytes_per_row, 1) / len(projected_columns(job))
+    tables = [table.decoded_bytes_per_row or average * len(table.columns) for table in job.tables if table.columns]
+    return [average * len(job.keys), *tables]
+
+
+def joined_slices(job: BucketJob, slices: Sequence[Slice], max_rows: int) -> Iterator[list[Slice]]:
+    """Yield all slices in order, in lists of neighbors to read as one: small ones make short blocks."""
+    most = min(rows_by_table(job, max_rows), JOINED_ROWS)
+    joined: list[Slice] = []
+    rows = 0
+    for part in slices:
+        rows += part.rows
+        fits = rows <= max_rows or len(joined) < _MAX_OPEN
+        if joined and (rows > most or not fits or part.index != joined[-1].index + 1):
+            yield joined
+            joined, rows = [], part.rows
+        joined.append(part)
+    if joined:
+        yield joined
+
+
+def aligned(
+    batches: Iterator[pa.RecordBatch],
+    sizes: Sequence[int],
+    parts: Sequence[Slice],
+    dictionaries: UnifiedDictionaries,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in batches of these sizes."""
+    rest: pa.RecordBatch | None = None
+    for size in sizes:
+        pieces: list[pa.RecordBatch] = []
+        missing = size
+        while missing:
+            rest = next(batches, None) if rest is None else rest
+            if rest is None:
+                raise _uneven(parts)
+            pieces.append(rest.slice(0, missing))
+            missing -= len(pieces[-1])
+            rest = rest.slice(len(pieces[-1])) if len(pieces[-1]) < len(rest) else None
+        if pieces:
+            yield _joined(pieces, dictionaries)
+    if rest is not None or next(batches, None) is not None:
+        raise _uneven(parts)
+
+
+def _joined(pieces: list[pa.RecordBatch], dictionaries: UnifiedDictionaries) -> pa.RecordBatch:
+    """Return the pieces as one batch and empty the list, so that the caller keeps none of them."""
+    if len(pieces) == 1:
+        return pieces.pop()
+    table = combined(pieces, dictionaries)
+    pieces.clear()
+    return table.to_batches()[0]
+
+
+def _uneven(parts: Sequence[Slice]) -> UnreadableFilesError:
+    return UnreadableFilesError(
+        f"{parts[0].path}: its columns have different numbers of rows; write the file again, or select the previous "
+        "snapshot with --snapshot-dt"
+    )

@@ -1,0 +1,95 @@
+"""The formulas of docs/spark.md for the size of production, and the engine's own limits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from bucketwheel.engines.spark_sizing import (
+    BATCH_BYTES,
+    Work,
+    gather_memory,
+    header_bytes,
+    scatter_memory,
+    sizing,
+    tasks_for,
+)
+from bucketwheel.kernel.passes import JOINED_ROWS
+
+DOCS = Path(__file__).parents[2] / "docs" / "spark.md"
+PRODUCTION = Work(
+    rows=374_000_000,
+    slices=5000,
+    tables=25,
+    columns=1250,
+    buckets=256,
+    decoded_bytes_per_row=6275,
+    coded_columns=976,
+    dictionary_bytes=97_600,
+    widest_share=0.08,
+)
+CORES = 144
+KEY_BYTES, WIDEST_BYTES, COMPRESSED_BYTES = 19, 625, 1100
+
+
+def documented(page: str) -> dict[str, str]:
+    """Return the values of the table about a month of production, by name."""
+    section = page.partition("### A month of production")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| (.*?) \| (.+?) \|$", section, re.MULTILINE)
+    return {name: value for name, _, value in rows}
+
+
+def test_documented_month_of_production_follows_from_formulas() -> None:
+    shown = documented(DOCS.read_text(encoding="utf-8"))
+    size = sizing(PRODUCTION, CORES, JOINED_ROWS)
+    slice_rows = PRODUCTION.rows // PRODUCTION.slices
+    scatter = scatter_memory(
+        slice_rows * COMPRESSED_BYTES, slice_rows * PRODUCTION.decoded_bytes_per_row, PRODUCTION.widest_share
+    )
+    gather = gather_memory(PRODUCTION.rows // PRODUCTION.buckets, KEY_BYTES, WIDEST_BYTES)
+    passes = -(-size.rows_at_once * PRODUCTION.decoded_bytes_per_row // BATCH_BYTES)
+    expected = {
+        "dictionaries of a scatter task": f"{size.header_bytes / 1e6:.1f} MB",
+        "scatter tasks": f"{size.tasks:,}, of up to {size.slices_per_task} slices",
+        "dictionaries of all tasks": f"{size.tasks * size.header_bytes / 1e9:.1f} GB before compression",
+        "rows ordered at a time": f"{size.rows_at_once:,}",
+        "passes over them": f"{passes}",
+        "shuffle blocks": f"{size.blocks / 1e6:.1f} million",
+        "rows of a block": f"{size.rows_per_block:.0f}",
+        "bytes of blocks around their rows": f"{size.block_bytes / 1e9:.1f} GB before compression",
+        "memory of a scatter task": f"{scatter / 1e9:.2f} GB",
+        "memory of a gather task": f"{gather / 1e9:.2f} GB",
+        "memory of the driver for statuses and statistics": f"{size.driver_bytes / 1e6:.0f} MB",
+    }
+    assert {name: shown.get(name) for name in expected} == expected
+
+
+def test_documented_settings_leave_gather_tasks_enough_memory() -> None:
+    section = DOCS.read_text(encoding="utf-8").partition("These settings work:")[2].partition("\n\n`spark.task")[0]
+    rows = re.findall(r"^\| `(.+?)` .*\| ([\d.]+) GB \| ([\d.]+) GB \|$", section, re.MULTILINE)
+    assert len(rows) >= 3
+    for setting, needed, left in rows:
+        buckets = int(re.findall(r"buckets\.count=(\d+)", setting)[0]) if "buckets" in setting else 256
+        assert f"{gather_memory(PRODUCTION.rows // buckets, KEY_BYTES, WIDEST_BYTES) / 1e9:.2f}" == needed
+        assert float(needed) < float(left)
+
+
+def test_blocks_keep_their_length_at_any_width() -> None:
+    narrow = replace(
+        PRODUCTION, columns=120, tables=8, decoded_bytes_per_row=600, coded_columns=90, widest_share=0.15
+    )
+    assert sizing(PRODUCTION, CORES, JOINED_ROWS).rows_per_block > 500
+    assert sizing(narrow, CORES, JOINED_ROWS).rows_per_block > 500
+    # Files of 200 rows; those of a task are joined.
+    tiny = replace(PRODUCTION, rows=1_000_000, slices=5000)
+    assert 50 < sizing(tiny, CORES, JOINED_ROWS).rows_per_block < 100
+
+
+def test_large_dictionaries_reduce_tasks() -> None:
+    assert tasks_for(CORES, 5000, 10**12) == 3726
+    small = header_bytes(256, 100, 10_000)
+    assert tasks_for(CORES, 5000, 10**12, small) == 3726
+    large = header_bytes(256, 1000, 1_000_000)
+    assert tasks_for(CORES, 5000, 10**12, large) == CORES
+    assert tasks_for(CORES, 5000, 10**9, large) == 1
