@@ -105,7 +105,7 @@ class Sizing:
         header_bytes: Bytes of dictionaries that one scatter task sends.
         tasks: Scatter tasks.
         slices_per_task: Slices of the largest scatter task.
-        rows_at_once: Rows of which a scatter task orders one table at a time.
+        rows_at_once: Rows that a scatter task orders at a time, one or a few tables at a time.
         blocks: Shuffle blocks.
         rows_per_block: Average rows of a block.
         block_bytes: Bytes of all blocks around their rows, before compression.
