@@ -27,8 +27,10 @@ from bucketwheel.runs.manifest import SourceColumn
 _SMALL_DICTIONARY = 32 * 2**10
 # One column may take this share of the limit of all dictionaries.
 _COLUMN_SHARE = 1 / 4
-# A larger dictionary of a slice that has more values than half of its rows saves nothing.
+# A larger dictionary that has more values than half of the rows saves nothing.
 _LARGE_DICTIONARY = 2**20
+# Text with offsets of 32 bits has fewer bytes.
+_MOST_TEXT_BYTES = 2**31
 
 
 def stays_dictionary(column: SourceColumn, schema: pa.Schema) -> bool:
@@ -148,7 +150,8 @@ class UnifiedDictionary:
 
     def encode_parts(self, values: pa.Array, bounds: Sequence[int]) -> pa.ChunkedArray:
         """Return what `decode` returns for the codes of these values."""
-        kind = self.values.type
+        # Values of many buckets may need longer offsets than those of the column.
+        kind = values.type if values.nbytes >= _MOST_TEXT_BYTES else self.values.type
         parts = (values.slice(start, end - start) for start, end in pairwise(bounds))
         return pa.chunked_array([_with_sorted_dictionary(part, kind) for part in parts])
 
@@ -160,12 +163,14 @@ class UnifiedDictionary:
 
 def _with_sorted_dictionary(values: pa.Array, kind: pa.DataType) -> pa.DictionaryArray:
     column = values.dictionary_encode()
+    if saves_nothing(column):
+        # It will be written plain, so the order does not matter.
+        return pa.DictionaryArray.from_arrays(column.indices, pc.cast(column.dictionary, kind))
     order = pc.sort_indices(column.dictionary)
     positions = np.zeros(len(order) + 1, np.int32)
     positions[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
     indices = np.take(positions, column.indices.fill_null(len(order)).to_numpy())
     missing = values.is_null().to_numpy(zero_copy_only=False) if values.null_count else None
-    # Values of the whole bucket may need longer offsets than those of the dictionary.
     dictionary = pc.cast(column.dictionary.take(order), kind)
     return pa.DictionaryArray.from_arrays(pa.array(indices, mask=missing), dictionary, safe=False)
 
@@ -218,9 +223,7 @@ class UnifiedDictionaries:
         return name in self._closed
 
     def _is_too_large(self, column: pa.DictionaryArray) -> bool:
-        size = column.dictionary.nbytes
-        mostly_distinct = size > _LARGE_DICTIONARY and 2 * len(column.dictionary) > len(column)
-        return mostly_distinct or size > (self._limit or 0) * _COLUMN_SHARE
+        return saves_nothing(column) or column.dictionary.nbytes > (self._limit or 0) * _COLUMN_SHARE
 
     def _count(self, name: str, size: int, limit: int) -> None:
         if size == self._bytes.get(name, 0):
@@ -257,6 +260,12 @@ class UnifiedDictionaries:
 
     def __contains__(self, name: str) -> bool:
         return name in self._columns
+
+
+def saves_nothing(column: pa.DictionaryArray) -> bool:
+    """Return whether a column takes less memory and fewer bytes in a file without its dictionary."""
+    dictionary = column.dictionary
+    return 2 * len(dictionary) > len(column) and dictionary.nbytes > _LARGE_DICTIONARY
 
 
 def is_coded(kind: pa.DataType) -> bool:

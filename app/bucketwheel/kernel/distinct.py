@@ -22,7 +22,7 @@ Hashes = npt.NDArray[np.uint64]
 # Hashes to keep of a column whose distinct values are estimated.
 KEPT_HASHES = 2048
 # A column that is counted exactly and has more values is estimated after all.
-_MOST_HASHES = 2**20
+_MOST_HASHES = 2**18
 _ALL = 2.0**64
 # Smallest hashes to sort of a large array, as a multiple of those to keep.
 _SURPLUS = 2
@@ -38,7 +38,7 @@ class DistinctValues:
     """Hashes of the values of a column: all of them, or the smallest `KEPT_HASHES`.
 
     Args:
-        exact: keep every hash, for columns with few values; beyond a million, only the smallest are kept.
+        exact: keep every hash, for columns with few values; beyond 2^18, only the smallest are kept.
     """
 
     def __init__(self, exact: bool) -> None:
@@ -50,7 +50,7 @@ class DistinctValues:
         if self._limit is not None:
             hashes = self._smallest(hashes, self._limit)
         if len(hashes):
-            self._hashes = np.unique(np.concatenate((self._hashes, hashes)))
+            self._hashes = _distinct(np.concatenate((self._hashes, hashes)))
             if len(self._hashes) > _MOST_HASHES:
                 self._limit = KEPT_HASHES
             self._hashes = self._hashes[: self._limit]
@@ -63,7 +63,7 @@ class DistinctValues:
         share = _SURPLUS * limit / max(len(hashes), 1)
         if share < 1:
             # Sorting fewer is faster. If values repeat, these are too few.
-            few: Hashes = np.unique(hashes[hashes < np.uint64(share * _ALL)])
+            few = _distinct(hashes[hashes < np.uint64(share * _ALL)])
             return few if len(few) >= limit else np.asarray(pc.unique(pa.array(hashes)))
         return hashes
 
@@ -80,6 +80,14 @@ class DistinctValues:
         if self._limit is None or kept < self._limit:
             return kept, True
         return round((kept - 1) * _ALL / (float(self._hashes[-1]) + 1)), False
+
+
+def _distinct(hashes: Hashes) -> Hashes:
+    """Return the distinct hashes in ascending order; `np.unique` takes ten times as long if most are distinct."""
+    hashes = np.sort(hashes)
+    first = np.ones(len(hashes), np.bool_)
+    np.not_equal(hashes[1:], hashes[:-1], out=first[1:])
+    return hashes[first]
 
 
 def hash_values(values: pa.Array) -> Hashes:

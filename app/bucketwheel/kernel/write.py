@@ -11,14 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, TableLayout
+from bucketwheel.kernel.dictionaries import saves_nothing
 from bucketwheel.kernel.iceberg_types import to_iceberg_content
 from bucketwheel.kernel.layout import bucket_file_name
 from bucketwheel.kernel.write_batch import MOST_VALUES, write_batch_values
 from bucketwheel.runs.manifest import FileRecord
 from bucketwheel.storage import Storage, join
-
-# A larger dictionary that has more values than half of the rows takes more bytes than it saves.
-_LARGE_DICTIONARY = 2**20
 
 
 class _TooLargeError(Exception):
@@ -114,11 +112,9 @@ def _without_useless_dictionaries(content: pa.Table, options: dict[str, Any]) ->
     """Return the content and the options of its file, with plain columns where values hardly repeat."""
     useless = []
     for position, (name, column) in enumerate(zip(content.column_names, content.columns, strict=True)):
-        if pa.types.is_dictionary(column.type):
-            dictionary = column.chunk(0).dictionary
-            if 2 * len(dictionary) > len(column) and dictionary.nbytes > _LARGE_DICTIONARY:
-                content = content.set_column(position, name, column.chunk(0).dictionary_decode())
-                useless.append(name)
+        if pa.types.is_dictionary(column.type) and saves_nothing(column.chunk(0)):
+            content = content.set_column(position, name, column.chunk(0).dictionary_decode())
+            useless.append(name)
     if not useless:
         return content, options
     coded = [path for path in options["use_dictionary"] if path not in useless]

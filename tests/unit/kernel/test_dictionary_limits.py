@@ -12,7 +12,6 @@ import pytest
 from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.arrow import ArrowEngine
 from bucketwheel.kernel import dictionaries as module
-from bucketwheel.kernel import write
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries, is_coded
 from bucketwheel.settings import Settings
 from bucketwheel.testing.engine_jobs import bucket, with_target
@@ -134,7 +133,7 @@ def test_engine_writes_the_same_files_for_any_budget(job: BucketJob, memory: int
 
 
 def test_dictionary_that_saves_nothing_is_not_written(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "_LARGE_DICTIONARY", 5000)
+    monkeypatch.setattr(module, "_LARGE_DICTIONARY", 5000)
     expected = dict(enumerate(with_rows(job)))
     for limit in (None, 4000):
         limited = with_target(job, f"limit-{limit}")
