@@ -14,6 +14,7 @@ from pyarrow import feather, orc
 
 from bucketwheel import api
 from bucketwheel.errors import BucketwheelError, SnapshotError, UnreadableFilesError
+from bucketwheel.kernel.footers import reason
 from bucketwheel.runs.manifest import DiscoverResult
 from bucketwheel.settings import StorageSettings
 from bucketwheel.stages.table_formats import refuse_table_above
@@ -180,6 +181,26 @@ def test_file_removed_by_databricks_is_refused(snapshot: Path, content: str) -> 
         assert discover(snapshot.parent).rows == 20
     else:
         assert "a Databricks job removed 1 file such as part-1-tid-1-a.parquet" in refusal(snapshot.parent)
+
+
+def test_snapshot_of_spark_stream_has_a_warning(snapshot: Path) -> None:
+    put(snapshot / "_spark_metadata" / "0")
+    (warning,) = discover(snapshot.parent).warnings
+    assert "was written by a Spark stream; files of failed batches" in warning
+
+
+@pytest.mark.parametrize(
+    ("problem", "cause"),
+    [
+        ("TProtocolException: Exceeded size limit", "a text in its footer is longer than 100 MB"),
+        (
+            "Couldn't deserialize thrift: No more data to read.",
+            "its footer is damaged, as by a transfer in text mode",
+        ),
+    ],
+)
+def test_problem_of_thrift_is_said_in_words(problem: str, cause: str) -> None:
+    assert reason(OSError(problem)).startswith(cause)
 
 
 def test_side_files_of_other_programs_are_counted(snapshot: Path) -> None:

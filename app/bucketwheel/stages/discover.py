@@ -57,7 +57,8 @@ class Discover:
         setting = f"datasets.{services.dataset}.files"
         entries = data_files(services.storage, location, patterns_of(services), warnings, setting, ignored)
         hidden = ignored.get(HIDDEN_FILES, ())
-        check_finished(services.storage, location, entries, hidden, services.source.complete_marker)
+        marker = services.source.complete_marker
+        warnings += check_finished(services.storage, location, entries, hidden, marker)
         if not entries:
             text = "contains no Parquet files; load the snapshot again or choose another one"
             raise no_data_files(services, location, text)

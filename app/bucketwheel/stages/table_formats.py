@@ -28,6 +28,8 @@ _PATTERNS = {
 _PAIMON = ("schema", re.compile(r"schema-\d+"))
 # Directory of unfinished work of Hadoop and Spark, which they delete when a job has finished.
 _UNFINISHED = "_temporary"
+# Log of the files of a Spark stream; files of failed batches are not in it.
+_STREAM = "_spark_metadata"
 # Databricks records here the files that a job added and removed.
 _STARTED, _COMMITTED = re.compile(r"_started_(\d+)"), re.compile(r"_committed_(\d+)")
 
@@ -116,8 +118,10 @@ def _entries(storage: Storage, location: str) -> Sequence[Entry]:
 
 def check_finished(
     storage: Storage, location: str, files: Sequence[Entry], hidden: Sequence[Entry], marker: str | None
-) -> None:
+) -> list[str]:
     """Refuse a snapshot that a job of Spark, Hadoop or Databricks is still writing, or has written over another.
+
+    Return warnings about files that the job may have left.
 
     Args:
         storage: storage of the location.
@@ -133,6 +137,12 @@ def check_finished(
         _check_work(location, hidden)
     if any("-tid-" in entry.name for entry in files):
         _check_databricks(storage, location, files, hidden)
+    if any(f"/{_STREAM}/" in entry.location.removeprefix(location) for entry in hidden):
+        return [
+            f"{location}: was written by a Spark stream; files of failed batches, which are not in {_STREAM}, are "
+            "read, too. If it has some, let Spark read it and write it again as a batch"
+        ]
+    return []
 
 
 def _check_work(location: str, hidden: Sequence[Entry]) -> None:
