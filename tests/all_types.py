@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -67,6 +67,25 @@ def all_types() -> dict[str, pa.Array]:
         ),
     }
     return {name: array if len(array) == 3 else pa.concat_arrays([array[:1], array]) for name, array in pairs.items()}
+
+
+def as_written(column: pa.Array) -> pa.Array:
+    """Return a column in the type in which it is written: microseconds, and times of day as text."""
+    kind = column.type
+    if pa.types.is_time(kind):
+        micros = [
+            None if value is None else value // (1000 if kind.unit == "ns" else 1) for value in _numbers(column)
+        ]
+        times = [None if value is None else (datetime.min + timedelta(microseconds=value)).time() for value in micros]
+        return pa.array([None if time is None else time.isoformat().rstrip("0") for time in times], pa.string())
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return column.cast(pa.timestamp("us", kind.tz))
+    return column.cast(pa.int64()) if pa.types.is_duration(kind) else column
+
+
+def _numbers(column: pa.Array) -> list[int | None]:
+    numbers: list[int | None] = column.cast(pa.int64()).to_pylist()
+    return numbers
 
 
 def _limits(bits: int) -> pa.Array:

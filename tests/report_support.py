@@ -111,7 +111,7 @@ def manifest(*results: Record, **other: Any) -> Manifest:
     values = {
         **{"run_id": RUN_ID, "dataset": "infobase_attributes", "created": "2025-11-01T04:11:09+00:00"},
         **{"status": "finished", "snapshot_dt": "2025-10-22", "planned_stages": STAGES, "runtime": "local, 2 cores"},
-        **{"fingerprint": {"input files": "c0ffee" * 10}, "versions": {"bucketwheel": "0.2.0", "pyarrow": "26.0.1"}},
+        **{"fingerprint": {"input files": "c0ffee" * 10}, "versions": {"bucketwheel": "0.3.0", "pyarrow": "26.0.1"}},
         "stages": {name: {"started": "", "seconds": s, "result": result.model_dump()} for name, s, result in done},
     }
     return Manifest.model_validate(values | other)

@@ -2,7 +2,7 @@
 
 import logging
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # Programs that use the Python interface add handlers; without them nothing is printed.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

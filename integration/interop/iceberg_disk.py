@@ -100,6 +100,7 @@ class IcebergDisk(Project):
             "catalog": {"path": str(self.catalog), "database": NAMESPACE},
             "iceberg": {"null_keys": "partition"},
             "buckets": {"count": BUCKETS},
+            "types": {"times": "keep"},
         }
         self.set(layouts=layouts(), datasets={"people": {**self._source("people"), "mapping": str(mapping)}})
 

@@ -41,7 +41,7 @@ def layout(result: SplitResult) -> dict[str, list[tuple[str, str]]]:
 @pytest.mark.parametrize(
     ("kind", "field"),
     [
-        (pa.struct({"x-y": pa.int8()}), "x-y"),
+        (pa.struct({"x.y": pa.int8()}), "x.y"),
         (pa.list_(pa.struct({"a": pa.map_(pa.string(), pa.struct({"größe": pa.int8()}))})), "größe"),
         (pa.list_(pa.field("an item", pa.struct({"1A_b": pa.int8()}))), None),
         (pa.dictionary(pa.int8(), pa.string()), None),

@@ -20,7 +20,7 @@ from bucketwheel.api import (
     VerifyResult,
 )
 from bucketwheel.cli.terminal import paint, table, width_of, wrapped
-from bucketwheel.formatting import counted, size_text
+from bucketwheel.formatting import counted, listed, size_text
 from bucketwheel.safe_text import one_line
 
 _STATES = {"ok": "good", "failed": "bad", "warning": "doubtful"}
@@ -28,6 +28,7 @@ _STATE_WIDTH = 9
 # Columns beside the names of checks; with fewer, the text goes below them.
 _MIN_OBSERVATION = 36
 _CHECKBOX = "    "
+_CONVERSIONS = 10
 _LINK, _EMPHASIS = re.compile(r"\[([^\]]+)\]\([^)]+\)"), re.compile(r"\*([^*]+)\*")
 
 
@@ -69,6 +70,7 @@ def plan_text(plan: Plan) -> str:
         f"{one_line(plan.dataset)}, snapshot {plan.discover.snapshot_dt}: {counted(plan.discover.rows, 'row')} in "
         f"{counted(len(plan.discover.files), 'file')}, {size_text(plan.discover.bytes)}",
         *([f"ignores {ignored}"] if (ignored := ignored_text(plan.discover)) else []),
+        *([f"converts {converted}"] if (converted := _converted_text(plan)) else []),
         f"stages: {', '.join(plan.stages)}; {'; '.join(schemes)}",
         f"reads {size_text(plan.size.bytes_to_read)} in {counted(len(plan.size.slices), 'slice')}, "
         f"writes about {size_text(sum(t.bytes for part in layouts for t in part.tables))} in "
@@ -168,6 +170,19 @@ def ignored_text(snapshot: DiscoverResult) -> str:
         for part in snapshot.ignored
     ]
     return one_line(f"{counted(sum(part.files for part in snapshot.ignored), 'file')}: {'; '.join(parts)}")
+
+
+def _converted_text(plan: Plan) -> str:
+    """Return the columns of the tables whose types change, and their new types; empty if there are none."""
+    used = {column.source for part in plan.split.tables for column in part.columns}
+    used |= {key.source for key in plan.split.keys}
+    parts = [
+        f"{part.column} from {part.stored} to {part.written}"
+        for part in plan.discover.conversions
+        # The name of a nested Parquet column begins with that of its column, which may contain dots.
+        if part.column in used or any(part.column.startswith(f"{name}.") for name in used)
+    ]
+    return listed(parts, _CONVERSIONS)
 
 
 def stages_text(manifest: Manifest) -> str:

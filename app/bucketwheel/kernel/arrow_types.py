@@ -33,6 +33,11 @@ def _stored_type(kind: pa.DataType) -> pa.DataType:
     return _convert(kind, _stored_leaf, large=True, nullable=True)
 
 
+def convert_leaves(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """Return the type with another type in place of each one that is not nested, from left to right."""
+    return _convert(kind, leaf, large=False)
+
+
 def large_type(kind: pa.DataType) -> pa.DataType:
     """Return the type with 64-bit instead of 32-bit offsets, at any depth; maps keep 32-bit offsets."""
     return _convert(kind, _large_leaf, large=True)

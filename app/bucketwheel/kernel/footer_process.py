@@ -27,6 +27,7 @@ import pyarrow as pa
 from bucketwheel.errors import EngineError
 from bucketwheel.host import available_threads
 from bucketwheel.kernel.footers import FooterParser, FooterSummary, reason
+from bucketwheel.settings import TypeSettings
 
 # Footers of this many bytes take about as long as ten forks.
 _BYTES_PER_PROCESS = 2**21
@@ -43,9 +44,14 @@ class _EndedError(Exception):
 
 
 class FooterProcesses:
-    """Parses footers in as many processes as there are processors; starts the second one after 2 MB of footers."""
+    """Parses footers in as many processes as there are processors; starts the second one after 2 MB of footers.
 
-    def __init__(self) -> None:
+    Args:
+        types: see `FooterParser`.
+    """
+
+    def __init__(self, types: TypeSettings | None = None) -> None:
+        self._types = types
         self._changed = threading.Condition()
         self._idle: list[_ParserProcess] = []
         self._started = 0
@@ -105,7 +111,7 @@ class FooterProcesses:
                 return self._idle.pop()
             self._started += 1
         try:
-            return _ParserProcess()
+            return _ParserProcess(self._types)
         except BaseException:
             self._forget_one()
             raise
@@ -119,7 +125,7 @@ class FooterProcesses:
 class _ParserProcess:
     """A forked process that answers one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, types: TypeSettings | None) -> None:
         answers, write_answer = os.pipe()
         read_request, requests = os.pipe()
         self._answers = open(answers, "rb")  # noqa: PTH123, SIM115
@@ -130,7 +136,8 @@ class _ParserProcess:
         try:
             self._pid = _fork()
             if not self._pid:
-                _become(lambda: _serve(read_request, write_answer), (read_request, write_answer), self._printed)
+                pipes = (read_request, write_answer)
+                _become(lambda: _serve(*pipes, FooterParser(types)), pipes, self._printed)
         except OSError as error:
             self.stop()
             raise EngineError(
@@ -228,8 +235,7 @@ def _close_others(kept: Collection[int]) -> None:
                 os.close(number)
 
 
-def _serve(requests: int, answers: int) -> None:
-    parser = FooterParser()
+def _serve(requests: int, answers: int, parser: FooterParser) -> None:
     with open(requests, "rb") as incoming, open(answers, "wb") as outgoing:
         while True:
             try:

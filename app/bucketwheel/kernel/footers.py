@@ -16,9 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.formatting import counted
+from bucketwheel.kernel.calendars import legacy_conversions
+from bucketwheel.kernel.conversion import nanoseconds_problem
 from bucketwheel.kernel.page_encodings import has_plain_pages
 from bucketwheel.kernel.scatter import READ_OPTIONS
 from bucketwheel.kernel.schema import parquet_schema
+from bucketwheel.kernel.written_types import Conversion, WrittenTypes, leaf_count, stored_type, written_types
+from bucketwheel.settings import TypeSettings
 
 MAGIC = b"PAR1"
 # The length of the footer and the magic bytes follow it.
@@ -36,7 +40,7 @@ class FooterSummary:
     """What a run needs of a footer.
 
     Attributes:
-        schema: the Arrow schema as IPC message, without the metadata of the file.
+        schema: the Arrow schema as IPC message, without the metadata of the file, in the types that are written.
         row_group_rows: rows of each row group.
         columns: for each column of the Arrow schema: bytes, bytes before compression, bytes of the largest dictionary
             page (-1 if a chunk has none, or pages that do not use it), and NULLs (-1 if unknown or nested); shape
@@ -44,6 +48,8 @@ class FooterSummary:
         int96: names of the columns that are stored as INT96.
         end: offset at which the last column chunk ends.
         indexed: whether the last row group has page indexes.
+        conversions: types that differ in `schema` and in the file.
+        unsupported: columns that cannot be written, and why.
     """
 
     schema: bytes
@@ -52,6 +58,8 @@ class FooterSummary:
     int96: frozenset[str]
     end: int
     indexed: bool
+    conversions: tuple[Conversion, ...] = ()
+    unsupported: tuple[tuple[str, str], ...] = ()
 
 
 class FooterError(ValueError):
@@ -65,6 +73,7 @@ class _Leaves:
     Attributes:
         parquet: the schema of the file.
         arrow: the same as an Arrow schema.
+        written: the types that are written.
         schema: see `FooterSummary.schema`.
         paths: name of each leaf.
         stored: physical type of each leaf.
@@ -76,6 +85,7 @@ class _Leaves:
 
     parquet: pq.ParquetSchema
     arrow: pa.Schema
+    written: WrittenTypes
     schema: bytes
     paths: tuple[str, ...]
     stored: list[str]
@@ -86,9 +96,14 @@ class _Leaves:
 
 
 class FooterParser:
-    """Summarizes footers; converts each schema once, as most files of a snapshot have the same one."""
+    """Summarizes footers; converts each schema once, as most files of a snapshot have the same one.
 
-    def __init__(self) -> None:
+    Args:
+        types: rules for the types that are written.
+    """
+
+    def __init__(self, types: TypeSettings | None = None) -> None:
+        self._types = types or TypeSettings()
         self._known: list[_Leaves] = []
 
     def parse(self, footer: bytes, size: int, statistics: bool = True) -> FooterSummary | str:
@@ -116,14 +131,14 @@ class FooterParser:
         chunks = _Chunks(leaves)
         for group in groups:
             chunks.add(group, statistics)
-        return chunks.summary(rows, size - metadata.serialized_size - TAIL_BYTES)
+        return chunks.summary(rows, size - metadata.serialized_size - TAIL_BYTES, legacy_conversions(metadata))
 
     def _leaves(self, parquet: pq.ParquetSchema, arrow: pa.Schema) -> _Leaves:
         for leaves in self._known:
             # Parquet schemas are equal if their leaves are, whatever is above these.
             if leaves.arrow.equals(arrow, check_metadata=True) and leaves.parquet.equals(parquet):
                 return leaves
-        leaves = _leaves(parquet, arrow)
+        leaves = _leaves(parquet, arrow, self._types)
         self._known = [leaves, *self._known[: _MOST_SCHEMAS - 1]]
         return leaves
 
@@ -149,19 +164,7 @@ def reason(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def leaf_count(kind: pa.DataType) -> int:
-    """Return how many Parquet columns a type is stored in."""
-    # Paths of columns do not help: a name may contain dots.
-    kind = stored_type(kind)
-    return sum(leaf_count(kind.field(i).type) for i in range(kind.num_fields)) or 1
-
-
-def stored_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type that values of a type are stored as."""
-    return stored_type(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else kind
-
-
-def _leaves(parquet: pq.ParquetSchema, schema: pa.Schema) -> _Leaves:
+def _leaves(parquet: pq.ParquetSchema, schema: pa.Schema, types: TypeSettings) -> _Leaves:
     counts = [leaf_count(kind) for kind in schema.types]
     columns = [parquet.column(number) for number in range(len(parquet))]
     if sum(counts) != len(columns):
@@ -171,6 +174,7 @@ def _leaves(parquet: pq.ParquetSchema, schema: pa.Schema) -> _Leaves:
     serialized = schema.serialize().to_pybytes()
     # Arrow can write types that it does not accept when it reads them.
     pa.ipc.read_schema(pa.py_buffer(serialized))
+    written = written_types(schema, parquet, columns, types)
     names = schema.names
     firsts = np.cumsum([0, *counts[:-1]], dtype=np.int64) if counts else np.zeros(0, np.int64)
     tops = (name for name, count in zip(names, counts, strict=True) for _ in range(count))
@@ -178,7 +182,8 @@ def _leaves(parquet: pq.ParquetSchema, schema: pa.Schema) -> _Leaves:
     return _Leaves(
         parquet=parquet,
         arrow=schema,
-        schema=serialized,
+        written=written,
+        schema=written.schema.serialize().to_pybytes() if written.conversions else serialized,
         paths=tuple(column.path for column in columns),
         stored=stored,
         flat=tuple(column.max_repetition_level == 0 for column in columns),
@@ -215,6 +220,8 @@ class _Chunks:
         self._coded = array("b")
         # By row group, if they differ from the schema.
         self._other_types: dict[int, list[str]] = {}
+        # Columns whose statistics have values that the type that is written cannot hold, and why.
+        self._unsupported: dict[str, str] = {}
         self._groups = 0
         self._indexed = False
 
@@ -236,16 +243,19 @@ class _Chunks:
         stored = [chunk.physical_type for chunk in chunks]
         if stored != self._leaves.stored:
             self._other_types[self._groups] = stored
+        elif statistics:
+            self._check_nanoseconds(chunks)
         if group.num_rows:
             self._indexed = any(chunk.has_offset_index or chunk.has_column_index for chunk in chunks)
         self._groups += 1
 
-    def summary(self, rows: Sequence[int], body: int) -> FooterSummary:
+    def summary(self, rows: Sequence[int], body: int, legacy: tuple[Conversion, ...]) -> FooterSummary:
         """Check the chunks and return their sums.
 
         Args:
             rows: rows of each row group.
             body: bytes of the file before its footer.
+            legacy: conversions to another calendar.
         """
         sizes, data, pages = map(self._matrix, (self._sizes, self._data, self._pages))
         # Writers leave out the one or the other offset.
@@ -262,6 +272,8 @@ class _Chunks:
             int96=self._leaves.int96,
             end=int(ends[-1].max(initial=len(MAGIC))) if len(filled) else len(MAGIC),
             indexed=self._indexed,
+            conversions=(*self._leaves.written.conversions, *legacy),
+            unsupported=(*self._leaves.written.unsupported, *self._unsupported.items()),
         )
 
     def _matrix(self, numbers: array[int]) -> Integers:
@@ -324,6 +336,15 @@ class _Chunks:
             np.int64,
         )
 
+    def _check_nanoseconds(self, chunks: Sequence[pq.ColumnChunkMetaData]) -> None:
+        """Note columns with timestamps that microseconds cannot hold, so that they are refused before any work."""
+        names = self._leaves.arrow.names
+        for leaf in self._leaves.written.exact:
+            column = names[int(np.searchsorted(self._leaves.firsts, leaf, side="right")) - 1]
+            values = () if column in self._unsupported else _limits(chunks[leaf])
+            if value := next((value for value in values if value % 1000), None):
+                self._unsupported[column] = f"column {column!r} {nanoseconds_problem(value)}"
+
     def _name(self, group: int, leaf: int) -> str:
         return f"row group {group}, column {self._leaves.paths[leaf]!r}"
 
@@ -348,3 +369,13 @@ def _null_count(chunk: pq.ColumnChunkMetaData) -> int:
         return statistics.null_count if statistics is not None and statistics.has_null_count else _UNKNOWN
     except (pa.ArrowException, OSError, ValueError):
         return _UNKNOWN
+
+
+def _limits(chunk: pq.ColumnChunkMetaData) -> tuple[int, ...]:
+    """Return the smallest and the largest number of a chunk; nothing if they are unknown."""
+    try:
+        statistics = chunk.statistics
+        known = statistics is not None and statistics.has_min_max
+        return (int(statistics.min_raw), int(statistics.max_raw)) if known else ()
+    except (pa.ArrowException, OSError, ValueError, TypeError):
+        return ()

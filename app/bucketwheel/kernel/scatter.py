@@ -20,18 +20,21 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, Slice
-from bucketwheel.errors import UnreadableFilesError
+from bucketwheel.errors import SchemaError, UnreadableFilesError
+from bucketwheel.kernel.calendars import LegacyCalendar, legacy_calendar
+from bucketwheel.kernel.conversion import ConversionError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
+from bucketwheel.kernel.normalize import normalize_batch
 from bucketwheel.kernel.passes import Plan, aligned, column_groups, projected_columns
 from bucketwheel.kernel.rows import take_rows
 from bucketwheel.kernel.schema import parquet_schema
 from bucketwheel.kernel.statistics import StatisticsCollector
-from bucketwheel.kernel.utf8 import NotUtf8Error, has_text, invalid_text, is_valid, replaced
+from bucketwheel.kernel.utf8 import NotUtf8Error, has_text, invalid_text
+from bucketwheel.safe_text import one_line
 from bucketwheel.storage import Storage, costs_more_apart, fetch, wrap_os_errors
 
 # Few readers support INT64 nanoseconds. Microseconds are the finest unit that all of them support.
@@ -98,7 +101,8 @@ def scatter_slices(
     Raises:
         SourceChangedError: the file was replaced or deleted since `discover`.
         UnreadableFilesError: a page cannot be read; the message names file, row group and column.
-        SchemaError: text is not UTF-8; the message names file, row group, column and row.
+        SchemaError: text is not UTF-8, or the type in which a column is written cannot hold one of its values; the
+            message names the file and the column.
         StorageError: the file cannot be opened.
     """
     kept = np.ones(job.buckets, dtype=bool)
@@ -160,7 +164,8 @@ def _bucket_order(
 class _Rules:
     """Types of rows by source name, keys, dictionary columns, and columns whose invalid text is replaced.
 
-    Without `check_text`, invalid text stays as it is.
+    Without `check_text`, invalid text stays as it is. For `truncate` see `convert`, for `unknown_is_utc`
+    `LegacyCalendar.rebase`.
     """
 
     types: Mapping[str, pa.DataType]
@@ -168,6 +173,8 @@ class _Rules:
     coded: frozenset[str]
     replaceable: frozenset[str]
     check_text: bool
+    truncate: bool
+    unknown_is_utc: bool
 
     @classmethod
     def of(cls, job: BucketJob) -> _Rules:
@@ -175,8 +182,15 @@ class _Rules:
         # Different keys could become equal.
         others = frozenset(projected_columns(job)) - keys
         replaceable = others if job.types.invalid_text == "replace" else frozenset()
-        check_text = job.types.invalid_text != "keep"
-        return cls(_scattered_types(job), keys, job.dictionary_columns - keys, replaceable, check_text)
+        return cls(
+            _scattered_types(job),
+            keys,
+            job.dictionary_columns - keys,
+            replaceable,
+            check_text=job.types.invalid_text != "keep",
+            truncate=job.types.timestamps == "truncate",
+            unknown_is_utc=job.types.legacy_timestamps == "utc",
+        )
 
 
 def _read(
@@ -240,6 +254,7 @@ class _SliceFile:
         self._stored = [name for name in projected_columns(job) if name not in self._constants]
         self._stream: pa.NativeFile | None = None
         self._file: pq.ParquetFile | None = None
+        self._calendar: LegacyCalendar | None = None
 
     def __enter__(self) -> Self:
         with wrap_os_errors(self._part.path, "open"):
@@ -265,6 +280,8 @@ class _SliceFile:
         constants = {name: value for name, value in self._constants.items() if name in frozenset(columns)}
 
         def completed(batch: pa.RecordBatch) -> pa.RecordBatch:
+            if self._calendar is not None:
+                batch = self._calendar.rebase(batch, self._rules.unknown_is_utc)
             return prepare(_with_constants(batch, constants).select(columns))
 
         with wrap_os_errors(self._part.path, "read"):
@@ -272,12 +289,15 @@ class _SliceFile:
                 if self._file is None:
                     coded = [name for name in self._rules.coded if not self._dictionaries.is_closed(name)]
                     self._file = _open_parquet(self._stream, coded)
+                    self._calendar = legacy_calendar(self._file.metadata)
                 yield from map(completed, self._decoded(self._stream, self._file, stored, max_rows))
                 # A file that was rewritten in place may decode into a mix of both contents.
                 self._storage.check_version(self._part.path, self._part.version)
             except NotUtf8Error as error:
                 self._storage.check_version(self._part.path, self._part.version)
                 raise self._invalid_text(self._stream, error.column) from error
+            except ConversionError as error:
+                raise SchemaError(f"{one_line(self._part.path)}: {error}") from error
             except MemoryError:
                 raise  # Also an ArrowException, but not a fault of the file.
             except (pa.ArrowException, OSError) as error:
@@ -418,63 +438,8 @@ def _prepared(
     lengths.append(len(batch))
     replaceable, check_text = rules.replaceable, rules.check_text
     return normalize_batch(
-        batch, rules.types, rules.coded, dictionaries, statistics, replaceable, check_text, counted
+        batch, rules.types, rules.coded, dictionaries, statistics, replaceable, check_text, counted, rules.truncate
     )
-
-
-def normalize_batch(
-    batch: pa.RecordBatch,
-    types: Mapping[str, pa.DataType],
-    coded: Collection[str],
-    dictionaries: UnifiedDictionaries,
-    statistics: StatisticsCollector | None = None,
-    replaceable: Collection[str] = (),
-    check_text: bool = True,
-    counted: Collection[str] | None = None,
-) -> pa.RecordBatch:
-    """Return the batch in these types, with codes in place of the dictionaries of columns in `coded`.
-
-    Text that is not UTF-8 is replaced in columns in `replaceable`; in others it raises `NotUtf8Error`. Without
-    `check_text`, it stays as it is. `statistics` collects the values of the columns in `counted` (None: of all).
-    """
-
-    def checked(name: str, column: pa.Array, collected: StatisticsCollector | None) -> pa.Array:
-        if not check_text or is_valid(column):
-            return column
-        if name not in replaceable:
-            raise NotUtf8Error(name)
-        column, count = replaced(column)
-        if collected is not None:
-            collected.replaced_texts[name] += count
-        return column
-
-    arrays = []
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        kind = types[name]
-        collected = statistics if counted is None or name in counted else None
-        codes = None
-        if name in coded and pa.types.is_dictionary(column.type):
-            decoded = checked(name, _with_values(column, kind), collected)
-            codes = dictionaries.encode(name, decoded)
-            if codes is None:
-                decoded = decoded.dictionary_decode()
-        else:
-            decoded = checked(name, column if kind.equals(column.type) else pc.cast(column, kind), collected)
-        arrays.append(decoded if codes is None else codes)
-        if collected is None:
-            continue
-        if codes is None:
-            collected.add(name, decoded)
-        else:
-            collected.add_codes(name, kind, codes.to_numpy())
-    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
-
-
-def _with_values(column: pa.DictionaryArray, kind: pa.DataType) -> pa.DictionaryArray:
-    """Return the column with the values of its dictionary in this type."""
-    if column.type.value_type.equals(kind):
-        return column
-    return pa.DictionaryArray.from_arrays(column.indices, pc.cast(column.dictionary, kind))
 
 
 def _scattered_types(job: BucketJob) -> dict[str, pa.DataType]:

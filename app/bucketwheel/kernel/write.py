@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, TableLayout
+from bucketwheel.kernel.calendars import calendar_metadata
 from bucketwheel.kernel.dictionaries import saves_nothing
 from bucketwheel.kernel.iceberg_types import to_iceberg_content
 from bucketwheel.kernel.layout import bucket_file_name
@@ -57,7 +58,8 @@ def _write_file(
     while True:
         with suppress(_TooLargeError):
             with storage.create(path, job.scratch) as sink:
-                groups = _write_groups(rest, table.row_group_rows, max_groups, job.max_file_bytes, sink, options)
+                with parquet_writer(sink, rest.schema, table, options) as writer:
+                    groups = _write_groups(rest, table.row_group_rows, max_groups, job.max_file_bytes, sink, writer)
                 size = sink.tell()
                 if size > job.max_file_bytes and groups > 1:
                     # Never move this file to its final name: a late task would replace a published file.
@@ -68,16 +70,26 @@ def _write_file(
 
 
 def _write_groups(
-    rest: pa.Table, group_rows: int, max_groups: int, limit: int, sink: pa.NativeFile, options: dict[str, Any]
+    rest: pa.Table, group_rows: int, max_groups: int, limit: int, sink: pa.NativeFile, writer: pq.ParquetWriter
 ) -> int:
     groups = largest = 0
-    with pq.ParquetWriter(sink, rest.schema, **options) as writer:
-        while groups < max_groups and (not groups or sink.tell() + largest <= limit):
-            before = sink.tell()
-            writer.write_table(rest.slice(groups * group_rows, group_rows), row_group_size=group_rows)
-            largest = max(largest, sink.tell() - before)
-            groups += 1
+    while groups < max_groups and (not groups or sink.tell() + largest <= limit):
+        before = sink.tell()
+        writer.write_table(rest.slice(groups * group_rows, group_rows), row_group_size=group_rows)
+        largest = max(largest, sink.tell() - before)
+        groups += 1
     return groups
+
+
+@contextmanager
+def parquet_writer(
+    sink: Any, schema: pa.Schema, table: TableLayout, options: dict[str, Any]
+) -> Iterator[pq.ParquetWriter]:
+    """Open a writer of one file of a table; `schema` may have dictionaries, and `options` are `writer_options`."""
+    with pq.ParquetWriter(sink, schema, **options) as writer:
+        if metadata := calendar_metadata(table.schema):
+            writer.add_key_value_metadata(metadata)
+        yield writer
 
 
 def writer_options(job: BucketJob, table: TableLayout) -> dict[str, Any]:

@@ -122,9 +122,10 @@ def init(
     if not files:
         text = "holds no Parquet file; load the snapshot again or choose another source"
         raise no_data_files(services, snapshot, text, setting="snapshot.files")
-    schema = read_footers(storage, files[:1])[0].schema
+    footer = read_footers(storage, files[:1], types=settings.types)[0]
+    schema = footer.schema
     keys = _keys(schema, key)
-    tables, refused = propose_tables(schema, keys, standard_name(name))
+    tables, refused = propose_tables(schema, keys, standard_name(name), dict(footer.unsupported))
     entry = {"source": _from(directory, location), "key": ",".join(keys)}
     texts = {}
     # An empty mapping is an error. Without a mapping, a run writes one table with the key alone.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from bucketwheel.catalogs.field_names import field_problem
 from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.errors import SchemaError
 from bucketwheel.kernel.layout import standard_name
@@ -18,17 +19,21 @@ _FEWEST = 2
 
 
 def propose_tables(
-    schema: pa.Schema, keys: Sequence[str], dataset: str
+    schema: pa.Schema, keys: Sequence[str], dataset: str, unsupported: Mapping[str, str] | None = None
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the columns of each proposed table, and the reason for each column that fits no table.
 
     Columns whose names begin with the same word, without its digits, form a table; all others go to a table with the
-    name of the dataset. Tables and columns keep the order of the source.
+    name of the dataset. Tables and columns keep the order of the source. `unsupported` says of columns that cannot be
+    written why.
     """
     taken = {standard_name(key) for key in keys}
     refused: dict[str, str] = {}
     for field in schema:
         if field.name in keys:
+            continue
+        if problem := (unsupported or {}).get(field.name) or field_problem(field.type, field.name):
+            refused[field.name] = problem
             continue
         name = standard_name(field.name)
         if not name or name in taken:

@@ -61,6 +61,14 @@ class SourceColumn(Record):
     null_count: int | None = None
 
 
+class TypeConversion(Record):
+    """A type that changes: the name of the Parquet column, its type in the snapshot, and the type that is written."""
+
+    column: str
+    stored: str
+    written: str
+
+
 class IgnoredFiles(Record):
     """Files of the snapshot that are not read for one reason, with the names of the first."""
 
@@ -73,7 +81,9 @@ class IgnoredFiles(Record):
 class DiscoverResult(Record):
     """Result of `discover`: the snapshot to read.
 
-    `partition_columns` are the columns that are in no file, but in the names of directories.
+    `partition_columns` are the columns that are in no file, but in the names of directories. `conversions` are the
+    types that change; `columns` and `schema_ipc` have the types that are written. `unsupported` says of columns that
+    cannot be written why.
     """
 
     snapshot_dt: str
@@ -88,9 +98,11 @@ class DiscoverResult(Record):
     warnings: tuple[str, ...] = ()
     partition_columns: tuple[str, ...] = ()
     ignored: tuple[IgnoredFiles, ...] = ()
+    conversions: tuple[TypeConversion, ...] = ()
+    unsupported: Mapping[str, str] = {}
 
     def schema(self) -> pa.Schema:  # type: ignore[override]  # deprecated in Pydantic
-        """Return the Arrow schema that all files share."""
+        """Return the Arrow schema of all files, in the types that are written."""
         return _schema(self.schema_ipc)
 
 

@@ -34,6 +34,7 @@ class Bucket:
         Raises:
             EngineError: rows were lost or duplicated, or their keys changed on the way.
             SourceChangedError: the source changed during the run.
+            SchemaError: the type in which a column is written cannot hold one of its values.
         """
         settings = services.settings
         job = replace(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import pyarrow as pa
 
@@ -11,7 +12,8 @@ from bucketwheel.contracts import Services
 from bucketwheel.errors import SchemaError, SnapshotError, did_you_mean
 from bucketwheel.formatting import counted, shortened
 from bucketwheel.kernel.hashing import key_type_name
-from bucketwheel.runs.manifest import DiscoverResult, Manifest
+from bucketwheel.kernel.written_types import Conversion
+from bucketwheel.runs.manifest import DiscoverResult, Manifest, TypeConversion
 from bucketwheel.safe_text import one_line
 from bucketwheel.stages.footers import ColumnSums, read_footers, source_file
 from bucketwheel.stages.iceberg_checks import check_keys
@@ -63,7 +65,7 @@ class Discover:
             text = "contains no Parquet files; load the snapshot again or choose another one"
             raise no_data_files(services, location, text)
         sums = ColumnSums()
-        footers = read_footers(services.storage, entries, sums)
+        footers = read_footers(services.storage, entries, sums, services.settings.types)
         schema = snapshot_schema(footers, warnings)
         if services.source.partitions == "error":
             setting = f"datasets.{services.dataset}.partitions"
@@ -92,6 +94,8 @@ class Discover:
             warnings=(*warnings, *_case_warnings(schema.names)),
             partition_columns=outside.names,
             ignored=ignored_files(ignored, services.source.complete_marker),
+            conversions=_conversions(footer.conversions for footer in footers if footer.rows),
+            unsupported=_first_reasons(footer.unsupported for footer in footers if footer.rows),
         )
 
 
@@ -112,6 +116,19 @@ def find_key(name: str, names: Sequence[str], dataset: str) -> str:
     hint = did_you_mean(name, names)
     shown = shortened(names, _SHOWN)
     raise SchemaError(f"key {name!r} of {dataset} is not in the snapshot; {hint}{fix}: {shown}")
+
+
+def _conversions(of_files: Iterable[tuple[Conversion, ...]]) -> tuple[TypeConversion, ...]:
+    # Most files have the same ones.
+    each = dict.fromkeys(chain.from_iterable(dict.fromkeys(of_files)))
+    return tuple(TypeConversion(column=one.column, stored=one.stored, written=one.written) for one in each)
+
+
+def _first_reasons(of_files: Iterable[tuple[tuple[str, str], ...]]) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    for column, reason in chain.from_iterable(of_files):
+        reasons.setdefault(column, reason)
+    return reasons
 
 
 def _key_type(field: pa.Field) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,10 @@ from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.footer_process import File, FooterProcesses
 from bucketwheel.kernel.footers import MAGIC, TAIL_BYTES, FooterSummary, Integers, reason
+from bucketwheel.kernel.written_types import Conversion
 from bucketwheel.runs.manifest import SourceColumn, SourceFile
 from bucketwheel.safe_text import one_line
+from bucketwheel.settings import TypeSettings
 from bucketwheel.stages.file_kinds import START_BYTES, no_parquet
 from bucketwheel.storage import Entry, Storage, wrap_os_errors
 from bucketwheel.system import system
@@ -35,12 +38,14 @@ _SMALLEST_FILE = 512
 
 @dataclass(frozen=True)
 class Footer:
-    """The footer of one file, without the figures of its columns; `schema` is without the metadata of the file."""
+    """The footer of one file, without the figures of its columns; for the fields see `FooterSummary`."""
 
     entry: Entry
     schema: pa.Schema
     row_group_rows: tuple[int, ...]
     int96: frozenset[str]
+    conversions: tuple[Conversion, ...] = ()
+    unsupported: tuple[tuple[str, str], ...] = ()
 
     @property
     def rows(self) -> int:
@@ -88,20 +93,26 @@ class ColumnSums:
         )
 
 
-def read_footers(storage: Storage, entries: Sequence[Entry], sums: ColumnSums | None = None) -> list[Footer]:
+def read_footers(
+    storage: Storage,
+    entries: Sequence[Entry],
+    sums: ColumnSums | None = None,
+    types: TypeSettings | None = None,
+) -> list[Footer]:
     """Read the footers of all files in parallel.
 
     Args:
         storage: storage of the files.
         entries: the files.
         sums: gets the figures of their columns.
+        types: rules for the types that are written.
 
     Raises:
         UnreadableFilesError: files without a readable footer; the message lists them.
         SourceChangedError: a file was replaced or deleted after it was listed.
         StorageError: permission to read a file is missing.
     """
-    results = examine_footers(storage, entries, sums)
+    results = examine_footers(storage, entries, sums, types)
     broken = [result for result in results if isinstance(result, str)]
     if broken:
         listed = "\n".join(broken)
@@ -112,7 +123,12 @@ def read_footers(storage: Storage, entries: Sequence[Entry], sums: ColumnSums | 
     return [result for result in results if isinstance(result, Footer)]
 
 
-def examine_footers(storage: Storage, entries: Sequence[Entry], sums: ColumnSums | None = None) -> list[Footer | str]:
+def examine_footers(
+    storage: Storage,
+    entries: Sequence[Entry],
+    sums: ColumnSums | None = None,
+    types: TypeSettings | None = None,
+) -> list[Footer | str]:
     """Return the footer of each file, or its name and why its footer cannot be read; see `read_footers`.
 
     Raises:
@@ -120,7 +136,7 @@ def examine_footers(storage: Storage, entries: Sequence[Entry], sums: ColumnSums
         StorageError: permission to read a file is missing.
     """
     schemas: dict[bytes, pa.Schema] = {}
-    int96: dict[frozenset[str], frozenset[str]] = {}
+    same: dict[Any, Any] = {}
     ends = _Ends(storage)
 
     def read(batch: Sequence[Entry]) -> tuple[list[Footer | str], ColumnSums]:
@@ -143,10 +159,11 @@ def examine_footers(storage: Storage, entries: Sequence[Entry], sums: ColumnSums
         if schema is None:
             schema = schemas.setdefault(summary.schema, pa.ipc.read_schema(pa.py_buffer(summary.schema)))
         own.add(schema, summary.columns)
-        return Footer(entry, schema, summary.row_group_rows, int96.setdefault(summary.int96, summary.int96))
+        others = (summary.int96, summary.conversions, summary.unsupported)
+        return Footer(entry, schema, summary.row_group_rows, *(same.setdefault(part, part) for part in others))
 
     results: list[Footer | str] = []
-    with FooterProcesses() as processes, system().pool(_FOOTER_THREADS) as pool:
+    with FooterProcesses(types) as processes, system().pool(_FOOTER_THREADS) as pool:
         for part, own in pool.map(read, _batches(entries)):
             results += part
             if sums is not None:

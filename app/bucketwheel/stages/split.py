@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bucketwheel.catalogs.definitions import DATASET
+from bucketwheel.catalogs.field_names import field_problem
 from bucketwheel.catalogs.hive_types import hive_type
 from bucketwheel.catalogs.routed import member_class
 from bucketwheel.catalogs.spark_table import unreadable_field
@@ -119,6 +120,7 @@ def _check_catalog(
         catalog = None
     others = [layout for layout in resolved_layouts(services.settings) if layout.hash != "iceberg"]
     exact = catalog is not None and bool(others) and member_class(catalog, iceberg=False).typed
+    _check_supported(discovered, (*keys, *(column for table in tables for column in table.columns)), bool(others))
     if iceberg_layouts(services.settings):
         check_columns(schema, (column.source for table in tables for column in (*keys, *table.columns)))
     for table in tables:
@@ -138,6 +140,17 @@ def _check_catalog(
                     "Clean Rooms) rejects the whole table; use letters a to z, digits and _, or leave it unmapped"
                 )
     return warnings
+
+
+def _check_supported(discovered: DiscoverResult, columns: Sequence[ColumnMapping], hive: bool) -> None:
+    """Raise an error for all columns that cannot be written, or with names that readers reject."""
+    known, schema = discovered.unsupported, discovered.schema()
+    each = dict.fromkeys(column.source for column in columns)
+    found = (known.get(name) or field_problem(schema.field(name).type, name, hive) for name in each)
+    problems = [problem for problem in found if problem]
+    if problems:
+        more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise SchemaError("\n".join(problems[:_SHOWN]) + more)
 
 
 def _check_lengths(settings: Settings, longest: int, table: TableColumns, keys: Sequence[ColumnMapping]) -> None:

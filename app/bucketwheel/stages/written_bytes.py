@@ -15,19 +15,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.errors import StorageError
 from bucketwheel.kernel.arrow_types import canonical_type
+from bucketwheel.kernel.conversion import ConversionError, convert
 from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.keys import key_order
 from bucketwheel.kernel.layout import filled_buckets
 from bucketwheel.kernel.passes import projected_columns
 from bucketwheel.kernel.scatter import PAGE_OPTIONS
 from bucketwheel.kernel.schema import parquet_schema, planned_schema
-from bucketwheel.kernel.write import file_options, writer_options
+from bucketwheel.kernel.write import file_options, parquet_writer, writer_options
 from bucketwheel.runs.manifest import DiscoverResult, SourceFile
 from bucketwheel.storage import Storage, fetch
 
@@ -100,7 +100,7 @@ def _estimate(job: BucketJob, snapshot: DiscoverResult) -> tuple[Estimate, pa.Ta
             sample = _Sample(stream, job, snapshot, group)
             for name, size in sample.sizes():
                 columns[name] = size
-    except (pa.ArrowException, OSError, StorageError) as error:
+    except (pa.ArrowException, OSError, StorageError, ConversionError) as error:
         reason = " ".join(str(error).split())
         warning = (
             f"bytes of the tables are estimated from footers only, because row group {group} of {file.path} "
@@ -234,7 +234,7 @@ class _Sample:
         if rows is not None:
             column = column.take(pa.array(rows))
         kind = canonical_type(self._schema.field(name).type)
-        return column if column.type.equals(kind) else pc.cast(column, kind)
+        return convert(column, kind, truncate=True)
 
     def _order(self, keys: pa.Table) -> npt.NDArray[np.int64]:
         """Return the row indices that stand for one bucket file, sorted as in the file.
@@ -275,7 +275,7 @@ class _Sample:
         sink = io.BytesIO()
         rows = min(layout.row_group_rows, self._file_rows)
         options = file_options(writer_options(self._job, layout), table, rows)
-        with pq.ParquetWriter(sink, table.schema, **options) as writer:
+        with parquet_writer(sink, table.schema, layout, options) as writer:
             writer.write_table(table, row_group_size=rows)
         return pq.read_metadata(sink), sink.tell()
 

@@ -15,7 +15,7 @@ from bucketwheel.kernel import distinct as distinct_values
 from bucketwheel.kernel.arrow_types import canonical_type
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.distinct import KEPT_HASHES, DistinctValues, hash_values
-from bucketwheel.kernel.scatter import normalize_batch
+from bucketwheel.kernel.normalize import normalize_batch
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.runs.column_statistics import ColumnStatistics
 

@@ -1,0 +1,73 @@
+"""Bring the rows of a source file into the form in which they are scattered: types, valid text, codes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import pyarrow as pa
+
+from bucketwheel.kernel.conversion import ConversionError, convert
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
+from bucketwheel.kernel.statistics import StatisticsCollector
+from bucketwheel.kernel.utf8 import NotUtf8Error, is_valid, replaced
+
+
+def normalize_batch(
+    batch: pa.RecordBatch,
+    types: Mapping[str, pa.DataType],
+    coded: Collection[str],
+    dictionaries: UnifiedDictionaries,
+    statistics: StatisticsCollector | None = None,
+    replaceable: Collection[str] = (),
+    check_text: bool = True,
+    counted: Collection[str] | None = None,
+    truncate: bool = False,
+) -> pa.RecordBatch:
+    """Return the batch in these types, with codes in place of the dictionaries of columns in `coded`.
+
+    Text that is not UTF-8 is replaced in columns in `replaceable`; in others it raises `NotUtf8Error`. Without
+    `check_text`, it stays as it is. `statistics` collects the values of the columns in `counted` (None: of all).
+    For `truncate` see `convert`.
+
+    Raises:
+        ConversionError: the type of a column cannot hold one of its values.
+    """
+
+    def checked(name: str, column: pa.Array, collected: StatisticsCollector | None) -> pa.Array:
+        if not check_text or is_valid(column):
+            return column
+        if name not in replaceable:
+            raise NotUtf8Error(name)
+        column, count = replaced(column)
+        if collected is not None:
+            collected.replaced_texts[name] += count
+        return column
+
+    arrays = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        kind = types[name]
+        collected = statistics if counted is None or name in counted else None
+        is_coded = name in coded and pa.types.is_dictionary(column.type)
+        try:
+            decoded = (_with_values if is_coded else convert)(column, kind, truncate)
+        except ConversionError as error:
+            raise ConversionError(f"column {name!r} {error}") from error
+        decoded = checked(name, decoded, collected)
+        codes = dictionaries.encode(name, decoded) if is_coded else None
+        if is_coded and codes is None:
+            decoded = decoded.dictionary_decode()
+        arrays.append(decoded if codes is None else codes)
+        if collected is None:
+            continue
+        if codes is None:
+            collected.add(name, decoded)
+        else:
+            collected.add_codes(name, kind, codes.to_numpy())
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _with_values(column: pa.DictionaryArray, kind: pa.DataType, truncate: bool) -> pa.DictionaryArray:
+    """Return the column with the values of its dictionary in this type."""
+    if column.type.value_type.equals(kind):
+        return column
+    return pa.DictionaryArray.from_arrays(column.indices, convert(column.dictionary, kind, truncate))
