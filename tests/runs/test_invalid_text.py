@@ -137,11 +137,16 @@ def test_wrong_binary_columns_are_refused(source: Path, names: str, problem: str
 
 
 @pytest.mark.parametrize("policy", ["error", "replace"])
-def test_invalid_keys_are_refused_whatever_the_policy(source: Path, policy: str) -> None:
-    keys = latin([b"P\xff%d" % row if row == 299 else b"P%d" % row for row in range(ROWS)])
+def test_invalid_keys_are_kept_with_warning(source: Path, policy: str) -> None:
+    keys = latin([b"P\xff%d" % row if row in {7, 299} else b"P%d" % row for row in range(ROWS)])
     write(source, columns(bad=False) | {"id": keys})
-    with pytest.raises(SchemaError, match=r"row group 2, column 'id', row 99: .*; write the keys as UTF-8"):
-        run(source, types__invalid_text=policy)
+    outcome = run(source, types__invalid_text=policy)
+    assert outcome.manifest.bucket.warnings == (
+        "column 'id': kept 2 keys that DuckDB rejects, because the text is not UTF-8",
+    )
+    files = list(Path("out/x/x", outcome.manifest.run_id).glob("*.parquet"))
+    written = pa.concat_tables(pq.ParquetFile(path).read(["id"]).cast(BYTES.remove(1)) for path in files)
+    assert sorted(written["id"].to_pylist()) == sorted(keys.cast(pa.binary()).to_pylist())
 
 
 def test_kept_text_is_written_as_it_is(source: Path) -> None:

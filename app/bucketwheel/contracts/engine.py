@@ -173,7 +173,7 @@ class EngineStatistics:
     `warnings` lists failures that a retry repaired. `columns` has the statistics that the last call of `bucket`
     collected, by source column; an engine without any leaves it empty, and none are published. `keys` tells which
     keys the last call of `bucket` read, also those of buckets in `done`; None if it read nothing or does not tell.
-    `replaced_texts` counts, by source column, the texts whose bytes it replaced because they are not UTF-8.
+    `invalid_texts` counts, by source column, the texts that are not UTF-8: keys are kept, bytes of others replaced.
     """
 
     spilled_bytes: int = 0
@@ -181,7 +181,7 @@ class EngineStatistics:
     warnings: tuple[str, ...] = ()
     columns: tuple[ColumnStatistics, ...] = ()
     keys: ReadKeys | None = None
-    replaced_texts: Mapping[str, int] = field(default_factory=dict)
+    invalid_texts: Mapping[str, int] = field(default_factory=dict)
 
     def since(self, before: EngineStatistics) -> EngineStatistics:
         """Return the difference from `before`, earlier statistics of the same engine."""
@@ -191,7 +191,7 @@ class EngineStatistics:
             self.warnings[len(before.warnings) :],
             self.columns,
             self.keys,
-            self.replaced_texts,
+            self.invalid_texts,
         )
 
 

@@ -55,19 +55,19 @@ class ArrowEngine:
         self._spilled = 0
         self._columns: tuple[ColumnStatistics, ...] = ()
         self._keys: ReadKeys | None = None
-        self._replaced_texts: Mapping[str, int] = {}
+        self._invalid_texts: Mapping[str, int] = {}
 
     def statistics(self) -> EngineStatistics:
         """See `contracts.Engine.statistics`."""
         return EngineStatistics(
-            self._spilled, columns=self._columns, keys=self._keys, replaced_texts=self._replaced_texts
+            self._spilled, columns=self._columns, keys=self._keys, invalid_texts=self._invalid_texts
         )
 
     def bucket(
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
-        self._columns, self._keys, self._replaced_texts = (), None, {}
+        self._columns, self._keys, self._invalid_texts = (), None, {}
         skip = frozenset(done)
         todo = [number for number in range(job.buckets) if number not in skip]
         if not todo:
@@ -138,7 +138,7 @@ class ArrowEngine:
                 total.merge(statistics)
                 yield rows
         total.finish(dictionaries)
-        self._columns, self._keys, self._replaced_texts = total.result(), total.read, total.replaced_texts
+        self._columns, self._keys, self._invalid_texts = total.result(), total.read, total.invalid_texts
 
     def _gather_plan(self, job: BucketJob, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return the number of gather threads that the budget allows and the maximum rows of a bucket group."""

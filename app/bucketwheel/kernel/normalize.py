@@ -19,15 +19,16 @@ def normalize_batch(
     dictionaries: UnifiedDictionaries,
     statistics: StatisticsCollector | None = None,
     replaceable: Collection[str] = (),
+    keys: Collection[str] = (),
     check_text: bool = True,
     counted: Collection[str] | None = None,
     truncate: bool = False,
 ) -> pa.RecordBatch:
     """Return the batch in these types, with codes in place of the dictionaries of columns in `coded`.
 
-    Text that is not UTF-8 is replaced in columns in `replaceable`; in others it raises `NotUtf8Error`. Without
-    `check_text`, it stays as it is. `statistics` collects the values of the columns in `counted` (None: of all).
-    For `truncate` see `convert`.
+    Text that is not UTF-8 is replaced in columns in `replaceable` and stays as it is in `keys`; in others it raises
+    `NotUtf8Error`. Without `check_text`, it stays as it is everywhere. `statistics` collects the values of columns in
+    `counted` (None: of all). For `truncate` see `convert`.
 
     Raises:
         ConversionError: the type of a column cannot hold one of its values.
@@ -36,12 +37,13 @@ def normalize_batch(
     def checked(name: str, column: pa.Array, collected: StatisticsCollector | None) -> pa.Array:
         if not check_text or is_valid(column):
             return column
-        if name not in replaceable:
+        if name not in replaceable and name not in keys:
             raise NotUtf8Error(name)
-        column, count = replaced(column)
+        valid, count = replaced(column)
         if collected is not None:
-            collected.replaced_texts[name] += count
-        return column
+            collected.invalid_texts[name] += count
+        # With other bytes, different keys could become equal, and joins with other tables miss them.
+        return column if name in keys else valid
 
     arrays = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):

@@ -179,7 +179,6 @@ class _Rules:
     @classmethod
     def of(cls, job: BucketJob) -> _Rules:
         keys = frozenset(source for source, _ in job.keys)
-        # Different keys could become equal.
         others = frozenset(projected_columns(job)) - keys
         replaceable = others if job.types.invalid_text == "replace" else frozenset()
         return cls(
@@ -312,9 +311,9 @@ class _SliceFile:
 
     def _invalid_text(self, stream: pa.NativeFile, column: str) -> Exception:
         rules = self._rules
-        names = [name for name in self._stored if has_text(rules.types[name]) and name not in rules.replaceable]
+        names = [name for name in self._stored if has_text(rules.types[name]) and name not in rules.keys]
         file = pq.ParquetFile(stream, pre_buffer=False, **PAGE_OPTIONS)
-        return invalid_text(self._part, file, column, names, rules.keys)
+        return invalid_text(self._part, file, column, names)
 
     def _decoded(
         self, stream: pa.NativeFile, file: pq.ParquetFile, columns: list[str], max_rows: int
@@ -436,9 +435,17 @@ def _prepared(
     batch: pa.RecordBatch,
 ) -> pa.RecordBatch:
     lengths.append(len(batch))
-    replaceable, check_text = rules.replaceable, rules.check_text
     return normalize_batch(
-        batch, rules.types, rules.coded, dictionaries, statistics, replaceable, check_text, counted, rules.truncate
+        batch,
+        rules.types,
+        rules.coded,
+        dictionaries,
+        statistics,
+        replaceable=rules.replaceable,
+        keys=rules.keys,
+        check_text=rules.check_text,
+        counted=counted,
+        truncate=rules.truncate,
     )
 
 

@@ -73,7 +73,7 @@ class StatisticsCollector:
         exact: columns with few values, whose distinct values are counted exactly.
         keys: the key, if it is one column; its outcomes tell the number of distinct keys.
 
-    `replaced_texts` counts, by column, the texts whose bytes were replaced.
+    `invalid_texts` counts, by column, the texts that were not UTF-8.
     """
 
     level: str
@@ -82,7 +82,7 @@ class StatisticsCollector:
     columns: dict[str, _Column] = field(default_factory=dict)
     codes: dict[str, tuple[pa.DataType, _Counts]] = field(default_factory=dict)
     read: ReadKeys = field(default_factory=ReadKeys)
-    replaced_texts: Counter[str] = field(default_factory=Counter)
+    invalid_texts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, job: BucketJob) -> StatisticsCollector:
@@ -93,7 +93,7 @@ class StatisticsCollector:
     def merge(self, other: StatisticsCollector) -> None:
         """Add the statistics of other rows, whose codes are of the same dictionaries."""
         self._add_read(other.read)
-        self.replaced_texts.update(other.replaced_texts)
+        self.invalid_texts.update(other.invalid_texts)
         for name, (kind, counts) in other.codes.items():
             known = self.codes.get(name)
             self.codes[name] = (kind, counts if known is None else _sum(known[1], counts))

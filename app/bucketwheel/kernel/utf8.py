@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,6 @@ _SHOWN = 20
 _FIX = (
     "write the text as UTF-8, set types.invalid_text=replace to replace such bytes by U+FFFD, or list the columns in "
     "datasets.NAME.binary_columns to publish their bytes as binary"
-)
-_FIX_KEYS = (
-    "write the keys as UTF-8, or set types.invalid_text=keep to publish all text as it is, for readers that take it"
 )
 
 
@@ -93,9 +90,7 @@ def _is_utf8(texts: pa.Array) -> bool:
     return True
 
 
-def invalid_text(
-    part: Slice, file: pq.ParquetFile, column: str, columns: Sequence[str], keys: Collection[str]
-) -> SchemaError:
+def invalid_text(part: Slice, file: pq.ParquetFile, column: str, columns: Sequence[str]) -> SchemaError:
     """Return the error for text that is not UTF-8.
 
     Args:
@@ -103,13 +98,12 @@ def invalid_text(
         file: its file.
         column: the column that was found first.
         columns: all columns to look into.
-        keys: columns that are keys.
     """
     places = {name: _first_place(file, part.row_groups, name) for name in [column, *columns]}
     first = places.pop(column) or f"row groups {part.row_groups[0]} to {part.row_groups[-1]}, column {column!r}: text"
     others = [repr(name) for name, place in places.items() if place]
     more = f" (also in {shortened(others, _SHOWN)})" if others else ""
-    return SchemaError(f"{one_line(part.path)}: {first} is not UTF-8{more}; {_FIX_KEYS if column in keys else _FIX}")
+    return SchemaError(f"{one_line(part.path)}: {first} is not UTF-8{more}; {_FIX}")
 
 
 def _first_place(file: pq.ParquetFile, row_groups: Sequence[int], column: str) -> str | None:

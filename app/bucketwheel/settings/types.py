@@ -20,8 +20,8 @@ class TypeSettings(Frozen):
         legacy_timestamps: Timestamps before 1900 that Spark wrote in its legacy calendar without naming the time
             zone: `error` refuses them, `utc` converts them as those of a session in UTC.
         invalid_text: Text that is not UTF-8, for example because it is Latin-1: `error` refuses it, `replace`
-            replaces such bytes by U+FFFD, except in keys, `keep` writes them, which DuckDB rejects. To publish such
-            columns as binary, set `datasets.NAME.binary_columns`.
+            replaces such bytes by U+FFFD, `keep` writes them, which DuckDB rejects. Keys are always kept, with a
+            warning. To publish such columns as binary, set `datasets.NAME.binary_columns`.
     """
 
     timestamps: Literal["us", "truncate", "keep", "error"] = "us"

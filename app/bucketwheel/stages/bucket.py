@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -67,7 +67,7 @@ class Bucket:
             shuffled_bytes=statistics.shuffled_bytes,
             warnings=(
                 *statistics.warnings,
-                *_replaced(statistics.replaced_texts),
+                *_invalid_texts(statistics.invalid_texts, [source for source, _ in job.keys]),
                 *_warnings(manifest, outcomes, settings),
             ),
             column_statistics=_with_key(statistics.columns, job, outcomes),
@@ -125,9 +125,12 @@ def _warnings(manifest: Manifest, outcomes: Sequence[BucketOutcome], settings: S
         yield from labeled(manifest.size, layout, warnings)
 
 
-def _replaced(texts: Mapping[str, int]) -> Iterator[str]:
+def _invalid_texts(texts: Mapping[str, int], keys: Collection[str]) -> Iterator[str]:
     for name, count in sorted(texts.items()):
-        yield f"column {name!r}: replaced bytes that are not UTF-8 in {counted(count, 'text')}"
+        if name in keys:
+            yield f"column {name!r}: kept {counted(count, 'key')} that DuckDB rejects, because the text is not UTF-8"
+        else:
+            yield f"column {name!r}: replaced bytes that are not UTF-8 in {counted(count, 'text')}"
 
 
 def _skew(manifest: Manifest, layout: LayoutSize, outcomes: Sequence[BucketOutcome]) -> list[str]:

@@ -69,7 +69,7 @@ class SparkEngine:
         self, job: BucketJob, done: Collection[int], advance: Callable[[int, int], None]
     ) -> Iterator[BucketOutcome]:
         """See `contracts.Engine.bucket`."""
-        self._statistics = replace(self._statistics, columns=(), keys=None, replaced_texts={})
+        self._statistics = replace(self._statistics, columns=(), keys=None, invalid_texts={})
         todo = tuple(number for number in range(job.buckets) if number not in done)
         if not todo:
             return
@@ -90,7 +90,7 @@ class SparkEngine:
             self._statistics,
             columns=collected.result(),
             keys=collected.read,
-            replaced_texts=collected.replaced_texts,
+            invalid_texts=collected.invalid_texts,
         )
         for number in todo:
             if number not in finished:

@@ -44,7 +44,7 @@ def add(one: EngineStatistics, other: EngineStatistics) -> EngineStatistics:
         one.warnings + other.warnings,
         other.columns or one.columns,
         other.keys or one.keys,
-        other.replaced_texts or one.replaced_texts,
+        other.invalid_texts or one.invalid_texts,
     )
 
 
