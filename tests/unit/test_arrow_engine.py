@@ -108,7 +108,7 @@ def test_gather_uses_fewer_threads_when_memory_is_short(job: BucketJob, memory: 
 def test_spill_directory_is_created_and_empty_after_an_error(job: BucketJob, tmp_path: Path) -> None:
     Path(job.slices[-1].path).write_text("no Parquet", encoding="utf-8")
     spill = tmp_path / "a" / "b"
-    with pytest.raises(Exception, match="the footer cannot be read"):
+    with pytest.raises(Exception, match="it does not begin as a Parquet file"):
         bucket(engine(spill, memory=1), job)
     assert list(spill.iterdir()) == []
 

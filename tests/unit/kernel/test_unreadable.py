@@ -86,5 +86,5 @@ def test_replaced_source_file_is_named(tmp_path: Path) -> None:
     files = write_files(tmp_path / "source", [people(numbered(5))])
     job = make_job(tmp_path, files, {"t": ["Number"]})
     files[0].write_text("no Parquet any more", encoding="utf-8")
-    with pytest.raises(UnreadableFilesError, match=rf"{files[0]}: the footer cannot be read"):
+    with pytest.raises(UnreadableFilesError, match=rf"{files[0]}: it does not begin as a Parquet file"):
         MemoryBlocks().scan(job)
