@@ -192,6 +192,37 @@ def test_update_of_several_tables_replaces_the_file_once(tmp_path: Path, monkeyp
     assert {mark for name in "abc" for mark in marks(path, name)} == {"second"}
 
 
+def test_update_of_many_tables_reads_the_catalog_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = catalog_in(tmp_path / "catalog.duckdb")
+    reads, read = [], DuckdbCatalog._read
+
+    def counted(self: DuckdbCatalog, connection: Any) -> Any:
+        reads.append(connection)
+        return read(self, connection)
+
+    monkeypatch.setattr(DuckdbCatalog, "_read", counted)
+    catalog.put_all([TableChange(table_at(tmp_path, f"t{number}"), None) for number in range(5)])
+    assert len(reads) == 1
+
+
+def test_changes_of_one_update_see_those_before_them(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = catalog_in(path)
+    execute(path, f"CREATE SCHEMA {quoted(DATABASE)}", f"CREATE TABLE {quoted(DATABASE)}.t AS SELECT 1 AS one")
+    ours = table_at(tmp_path, "t")
+    adopted = catalog.get("t")
+    with catalog._changed() as connection:
+        known = catalog._read(connection)
+        first = catalog._make(connection, TableChange(ours, adopted), known)
+        second = catalog._make(connection, TableChange(table_at(tmp_path, "t", "second"), first), known)
+        other = catalog._make(connection, TableChange(table_at(tmp_path, "u"), None), known)
+        catalog._make(connection, TableChange(None, other), known)
+        assert known == catalog._read(connection)
+        catalog._make(connection, TableChange(replace(ours, location="", parameters={}, version=None), second), known)
+        assert known == catalog._read(connection)
+    assert query(path, f"SELECT one FROM {quoted(DATABASE)}.t") == [(1,)]
+
+
 def test_check_names_a_path_that_is_a_directory(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is a directory; name a file in it"):
         catalog_in(tmp_path).check()

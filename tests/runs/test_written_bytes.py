@@ -97,6 +97,20 @@ def test_estimate_of_small_files_with_only_nulls_counts_footers(lake: Project, t
     assert plan.size.tables[0].bytes == pytest.approx(written, rel=0.1)
 
 
+def test_run_reads_one_sample(lake: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = []
+    estimate = written_bytes._estimate
+
+    def counted(*arguments: Any) -> Any:
+        samples.append(arguments)
+        return estimate(*arguments)
+
+    monkeypatch.setattr(written_bytes, "_estimate", counted)
+    sizes = api.run(lake.configuration(), ORDERS, STAGES[:3]).manifest.size
+    assert len(samples) == 1
+    assert sizes == planned(lake).size
+
+
 def test_estimate_is_the_same_each_time(lake: Project) -> None:
     assert planned(lake).size == planned(lake).size
 

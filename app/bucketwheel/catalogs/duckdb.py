@@ -36,6 +36,8 @@ from bucketwheel.storage.local import flush
 from bucketwheel.storage.lock import file_lock
 from bucketwheel.system import system
 
+# By lower-case name, each table and the name of the adopted table that it replaced, or None.
+_Known = dict[str, tuple[CatalogTable, str | None]]
 _BOOKS = "_bucketwheel_tables"
 _KEPT = "_before_bucketwheel"
 # DuckDB's message in the place of a KeyboardInterrupt.
@@ -105,7 +107,7 @@ class DuckdbCatalog:
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
         """See `contracts.Catalog.put`."""
         with self._changed() as connection:
-            return self._put(connection, table, replacing)
+            return self._put(connection, table, replacing, self._read(connection))
 
     def remove(self, table: CatalogTable) -> None:
         """See `contracts.Catalog.remove`."""
@@ -114,7 +116,9 @@ class DuckdbCatalog:
     def put_all(self, changes: Sequence[TableChange]) -> Sequence[CatalogTable | None]:
         """See `contracts.AtomicCatalog.put_all`."""
         with self._changed() as connection:
-            return [self._make(connection, change) for change in changes]
+            # Reading all tables for each change would take long for many tables.
+            known = self._read(connection)
+            return [self._make(connection, change, known) for change in changes]
 
     def set_aside(self) -> str:
         """See `contracts.RepairableCatalog.set_aside`."""
@@ -130,21 +134,28 @@ class DuckdbCatalog:
                 return str(aside)
         return ""
 
-    def _make(self, connection: duckdb.DuckDBPyConnection, change: TableChange) -> CatalogTable | None:
+    def _make(self, connection: duckdb.DuckDBPyConnection, change: TableChange, known: _Known) -> CatalogTable | None:
+        """Make a change; keep `known`, the tables of the catalog, up to date."""
         if change.table is not None:
-            return self._put(connection, change.table, change.replacing)
-        current, _ = self._read(connection).get(change.name.lower(), (None, None))
+            return self._put(connection, change.table, change.replacing, known)
+        current, _ = known.pop(change.name.lower(), (None, None))
         check_same_version(change.name, current, change.replacing)
         self._drop(connection, change.name)
         return None
 
     def _put(
-        self, connection: duckdb.DuckDBPyConnection, table: CatalogTable, replacing: CatalogTable | None
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        table: CatalogTable,
+        replacing: CatalogTable | None,
+        known: _Known,
     ) -> CatalogTable:
-        current, kept = self._read(connection).get(table.name.lower(), (None, None))
+        current, kept = known.get(table.name.lower(), (None, None))
         check_same_version(table.name, current, replacing)
         if current and table.run_id is None:
-            return self._restored(connection, table, current, kept)
+            restored = self._restored(connection, table, current, kept)
+            self._renew(connection, known)
+            return restored
         if current and current.run_id is None:
             kept = self._set_aside(connection, current.name)
         new = _document(table, str(int(current.version or 0) + 1 if current else 1), kept)
@@ -153,7 +164,15 @@ class DuckdbCatalog:
             connection.execute(parquet_view(self._schema, table.name, files))
         insert = f"INSERT OR REPLACE INTO {self._records()} VALUES (?, ?)"  # noqa: S608 the name is quoted
         connection.execute(insert, [table.name, json.dumps(new)])
+        if current and current.run_id is None:
+            self._renew(connection, known)
+        known[table.name.lower()] = _table(new), kept
         return _table(new)
+
+    def _renew(self, connection: duckdb.DuckDBPyConnection, known: _Known) -> None:
+        """Read the tables of the catalog again after one was renamed."""
+        known.clear()
+        known.update(self._read(connection))
 
     def _drop(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
         connection.execute(drop_view(self._schema, name))
@@ -200,14 +219,14 @@ class DuckdbCatalog:
         ).fetchall()
         return {name: (kind, text) for name, kind, text in rows}
 
-    def _read(self, connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[CatalogTable, str | None]]:
+    def _read(self, connection: duckdb.DuckDBPyConnection) -> _Known:
         """Return by lower-case name each table and the name of the adopted table that it replaced, or None."""
         relations = self._relations(connection)
         documents: dict[str, Mapping[str, Any]] = {}
         if _BOOKS in relations:
             rows = connection.execute(f"SELECT name, definition FROM {self._records()}").fetchall()  # noqa: S608
             documents = {name: json.loads(definition) for name, definition in rows}
-        tables: dict[str, tuple[CatalogTable, str | None]] = {}
+        tables: _Known = {}
         for name, (_, text) in relations.items():
             document = documents.get(name)
             # Another program may have replaced our view by its own.

@@ -63,6 +63,11 @@ class Estimate:
     bucket_rows: tuple[int, ...] = ()
 
 
+def no_estimate(job: BucketJob, _snapshot: DiscoverResult) -> tuple[Estimate, ...]:
+    """Return an empty estimate for each layout, without reading a sample."""
+    return tuple(Estimate({}) for _ in job.layouts)
+
+
 def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> tuple[Estimate, ...]:
     """Return the estimated bytes of the keys and of all columns for which the footers mislead, for each layout.
 
