@@ -64,13 +64,15 @@ class TestSparkEngine(EngineContract):
         # By workers that have just done the job's tasks.
         modules = {row.name for row in session.range(0, 2, 1, 2).mapInArrow(imported, "name string").collect()}
         package = "bucketwheel.engines.spark"  # Its own module has a docstring only.
-        assert modules == {package, f"{package}.shuffle", f"{package}.tasks"}
+        limits = {"bucketwheel.engines.memory", "bucketwheel.engines.spark_sizing"}
+        assert modules == {package, f"{package}.shuffle", f"{package}.tasks", *limits}
 
     @pytest.mark.parametrize(("rows", "partitions"), [(3_000, 2), (3_000_000, 6)])
     def test_task_count_grows_with_data(self, monkeypatch: pytest.MonkeyPatch, rows: int, partitions: int) -> None:
+        from bucketwheel.engines import spark_sizing
         from bucketwheel.engines.spark import parallelism
         from bucketwheel.engines.spark.session import spark_session
 
         context = spark_session(Settings()).sparkContext
-        monkeypatch.setattr(parallelism, "_TASKS_PER_CORE", 2 / parallelism.cores(context))
+        monkeypatch.setattr(spark_sizing, "TASKS_PER_CORE", 2 / parallelism.cores(context))
         assert parallelism.task_count(context, 256, 500 * rows) == partitions
