@@ -20,7 +20,7 @@ class IcebergSettings(Frozen):
         namespace: Namespace of the tables; null takes `catalog.database`.
         properties: Further properties of PyIceberg's catalog, such as `rest.sigv4-enabled: "true"`.
         null_keys: Rows without a key: `error` refuses them; `partition` puts them into a partition of their own, on
-            which bucketed joins of Trino can fail.
+            which bucketed joins of Trino can fail. `quality.null_keys` has to accept them, too.
     """
 
     catalog: Literal["sql", "rest", "glue"] = "sql"
