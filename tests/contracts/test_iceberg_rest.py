@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pytest
 from iceberg_support import run_of, settings_in
 
 from bucketwheel.catalogs.iceberg import IcebergCatalog
-from bucketwheel.errors import CatalogError, ConfigError
+from bucketwheel.errors import CatalogError, ConfigError, MissingDependencyError
 
 COLUMNS: Any = {"id": ("string", ["a"])}
 Answer = Callable[[str, str], tuple[int, object]]
@@ -139,6 +140,18 @@ def test_sql_catalog_that_cannot_be_written_is_an_error_with_the_fix(tmp_path: P
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"iceberg.uri: .*/file is not a directory, so .* cannot be created"):
         IcebergCatalog(settings_in(tmp_path, uri=uri)).check()
+
+
+def test_sql_catalog_without_its_driver_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    catalog = IcebergCatalog(settings_in(tmp_path, uri="postgresql+psycopg2://me:secret@localhost/x"))
+    with pytest.raises(MissingDependencyError, match=r"^iceberg.uri: .* 'psycopg2': pip install psycopg2-binary$"):
+        catalog.tables()
+
+
+def test_sql_catalog_with_a_path_as_address_is_an_error_with_the_fix(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"iceberg.uri names no database .*; set it to one, such as sqlite:///"):
+        IcebergCatalog(settings_in(tmp_path, uri="/data/iceberg.db")).tables()
 
 
 def test_first_table_creates_the_directory_of_the_sqlite_file(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from pyiceberg.exceptions import (
     ValidationError,
 )
 from requests import ReadTimeout, RequestException
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from bucketwheel.errors import BucketwheelError, CatalogError
 from bucketwheel.optional import aws_module
@@ -116,6 +116,8 @@ def _sql(error: Exception) -> str:
             f"the database of the catalog is damaged ({cause}); move its file away, then make the catalog again: "
             "bucketwheel catalog rebuild"
         )
+    if isinstance(error, ArgumentError):
+        return f"iceberg.uri names no database ({cause}); set it to one, such as sqlite:////data/iceberg.db"
     return f"the database of the catalog failed ({cause}); check iceberg.uri, and that its file can be written"
 
 

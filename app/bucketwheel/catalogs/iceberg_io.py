@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Retry
 
-from bucketwheel.errors import ConfigError, StorageError
+from bucketwheel.errors import ConfigError, MissingDependencyError, StorageError
 from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.storage import Storage, is_s3, join
@@ -31,6 +31,8 @@ _STORAGE = "bucketwheel.storage"
 NAME = "bucketwheel"
 _DATABASE = "iceberg.db"
 _LOCK_SECONDS = 60
+# Packages of SQLAlchemy's drivers, where they differ from the names of their modules.
+_DRIVERS = {"MySQLdb": "mysqlclient", "psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary"}
 _TEMPORARY = (429, 502, 503, 504)
 
 
@@ -192,6 +194,7 @@ def connect(settings: Settings) -> Catalog:
 
     Raises:
         ConfigError: the settings lack a value.
+        MissingDependencyError: the driver of the database is not installed.
         Exception: the catalog cannot be reached; PyIceberg raises what its libraries raise.
     """
     given, storage = settings.iceberg, Storage.of(settings)
@@ -222,6 +225,12 @@ def connect(settings: Settings) -> Catalog:
         uri += ("&" if "?" in uri else "?") + f"timeout={_LOCK_SECONDS}" if "timeout=" not in uri else ""
     try:
         return _Sql(NAME, **{**properties, "uri": uri})
+    except ModuleNotFoundError as error:
+        module = error.name or ""
+        raise MissingDependencyError(
+            f"iceberg.uri: databases {uri.partition(':')[0]!r} need the package {module!r}: "
+            f"pip install {_DRIVERS.get(module, module)}"
+        ) from error
     except SQLAlchemyError as error:
         if "already exists" not in str(error):
             raise
