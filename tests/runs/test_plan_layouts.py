@@ -11,6 +11,7 @@ from bucketwheel import plugins
 from bucketwheel.doctor import inputs
 from bucketwheel.errors import CatalogError, ForeignTableError, StorageError
 from bucketwheel.pipeline.plan import Plan, plan
+from bucketwheel.pipeline.rollback import rollback
 from bucketwheel.pipeline.run import run
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.runs.store import RunStore
@@ -42,6 +43,14 @@ def test_plan_says_that_bucket_count_changed_since_last_month(case: Case) -> Non
     assert warning.startswith(f"tables bucketed_* change from 4 buckets (run {january.run_id}) to 8 buckets; joins")
     # It is advice: the run works.
     assert case.run(buckets__count=8).manifest.status == "finished"
+
+
+def test_plan_compares_bucket_count_with_live_run_after_rollback(case: Case) -> None:
+    january = case.run().manifest
+    case.snapshot(FEBRUARY)
+    case.run(buckets__count=8)
+    rollback(case.settings(), january.run_id)
+    assert planned(case).advice.warnings == ()
 
 
 def test_plan_compares_bucket_counts_with_other_datasets(two: Case) -> None:

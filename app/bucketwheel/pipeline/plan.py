@@ -21,7 +21,7 @@ from bucketwheel.pipeline.shared_tables import shared_tables
 from bucketwheel.runs.cost import Cost, estimate, platform_of, timeout_warning
 from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, StageRecord
-from bucketwheel.runs.withdrawals import Withdrawal
+from bucketwheel.runs.withdrawals import Withdrawal, withdrawals
 from bucketwheel.settings import Settings
 from bucketwheel.stages.drift import compare
 from bucketwheel.stages.drift_limits import Refusal, beyond_limits
@@ -215,9 +215,12 @@ def planned_layouts(size: SizeResult, settings: Settings) -> list[PlannedLayout]
 
 
 def _newest_run(dataset: str, services: Services, unread: list[str]) -> EarlierRun | None:
-    """Return the newest finished run of a dataset that wrote buckets; None if there is none, or it cannot be read."""
+    """Return the newest finished run that wrote buckets and was not withdrawn; None without one that can be read."""
     try:
+        withdrawn = {mark.run_id for mark in withdrawals(services.runs, dataset)}
         for run in services.runs.newest_first(dataset, unreadable=lambda _: None):
+            if run.run_id in withdrawn:
+                continue
             if run.status == "finished" and {"discover", "split", "size", "bucket"} <= run.stages.keys():
                 layouts = tuple(planned_layouts(run.size, services.settings))
                 return EarlierRun(dataset, run.run_id, _keys(run), layouts)
