@@ -155,7 +155,7 @@ def test_row_bytes_are_sum_of_decoded_columns() -> None:
 def test_many_small_files_give_warning_unless_automatic() -> None:
     (warning,) = sized(10**6, buckets__count=256).warnings
     assert warning == (
-        "with 256 buckets, files of the largest table average 0.00 MB; joins are faster with files of 100 MB to "
+        "with 256 buckets, files of the largest table average 3.9 kB; joins are faster with files of 100 MB to "
         "1 GB; set buckets.count=auto"
     )
     assert sized(10**6, buckets__count="auto").warnings == ()

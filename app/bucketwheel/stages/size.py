@@ -13,7 +13,7 @@ from bucketwheel.contracts import BucketJob, Services
 from bucketwheel.contracts.executor import WRITERS
 from bucketwheel.engines.memory import gather_budget, gather_bytes
 from bucketwheel.executors.copy_store import check_writers
-from bucketwheel.formatting import counted
+from bucketwheel.formatting import counted, size_text
 from bucketwheel.kernel.dictionaries import stays_dictionary
 from bucketwheel.kernel.layout import automatic_bucket_count, filled_buckets, row_group_rows, unbucketed_file_count
 from bucketwheel.runs.manifest import (
@@ -216,8 +216,8 @@ def _small_files(layout: LayoutSize, own: Layout) -> Iterator[str]:
     per_file = max(table.bytes for table in layout.tables) / layout.bucket_count
     if own.buckets not in ("auto", "none") and layout.bucket_count > 1 and per_file < 2**20:
         yield (
-            f"with {counted(layout.bucket_count, 'bucket')}, files of the largest table average {per_file / 1e6:.2f} "
-            f"MB; joins are faster with files of 100 MB to 1 GB; set {own.setting('buckets')}=auto"
+            f"with {counted(layout.bucket_count, 'bucket')}, files of the largest table average "
+            f"{size_text(per_file)}; joins are faster with files of 100 MB to 1 GB; set {own.setting('buckets')}=auto"
         )
 
 
