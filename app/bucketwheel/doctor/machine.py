@@ -20,7 +20,7 @@ from bucketwheel.formatting import size_text
 from bucketwheel.host import available_memory
 from bucketwheel.pipeline.plan import Plan, plan
 from bucketwheel.pipeline.services import RunRequest
-from bucketwheel.settings import PROMOTE, Settings
+from bucketwheel.settings import PROMOTE, Settings, resolved_layouts
 from bucketwheel.settings.layouts import catalog_kinds
 from bucketwheel.storage import is_s3
 from bucketwheel.storage.locations import absolute
@@ -134,6 +134,8 @@ def _spilled(settings: Settings, plans: list[Plan]) -> int:
 def _catalog(settings: Settings) -> CheckResult:
     plugins.catalog(settings).check()
     path = settings.catalog.path
+    if all(layout.hash == "iceberg" for layout in resolved_layouts(settings)):
+        return ok(f"catalog {settings.catalog.kind}: not used, every layout has the hash iceberg")
     if settings.catalog.kind != "duckdb" or path is None:
         return ok(f"catalog {settings.catalog.kind}, database {settings.catalog.database}")
     file = _absolute(path)

@@ -44,6 +44,7 @@ _TEXTS = {
     "model_type": "expected settings below this name",
     "too_short": "must not be empty",
     "tuple_type": "expected a name or a list of names",
+    "string_pattern_mismatch": "should be a lowercase letter, then up to 31 lowercase letters, digits and _",
 }
 
 # Settings whose values are models, by name or in a list.
