@@ -154,6 +154,14 @@ def test_trino_needs_iceberg_tables_on_s3(
     assert ("trino cannot read Iceberg tables on a local disk; set target=s3://" in notes) is said
 
 
+def test_readers_that_need_glue_for_iceberg_tables_are_named() -> None:
+    (note,) = advise([ICEBERG], ["athena", "spark", "clean_rooms"], 10**9, sql=True).notes
+    assert note == "athena and clean_rooms cannot read a SQL catalog of Iceberg tables; set iceberg.catalog=glue"
+    assert not advise([ICEBERG], ["athena"], 10**9).notes
+    assert not advise([ICEBERG], ["spark"], 10**9, sql=True).notes
+    assert not advise([HIVE], ["athena"], 10**9, sql=True).notes
+
+
 def test_second_layout_costs_bytes_and_seconds() -> None:
     (cost,) = advise([HIVE, SPARK], ["trino", "glue"], 374_000_000).costs
     assert cost == "layout spark adds 850.0 GB in 6,400 files, and about half of the CPU of a run with one layout"

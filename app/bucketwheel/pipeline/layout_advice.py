@@ -28,6 +28,8 @@ FAMILIES: Mapping[str, Family] = {
     "emr": "spark",
     "duckdb": "duckdb",
 }
+# Readers that find Iceberg tables in the AWS Glue Data Catalog only.
+_GLUE_ONLY = ("athena", "clean_rooms")
 _UNTRIED = {
     "athena": "documented by AWS, not tried",
     "clean_rooms": "as in Spark, presumably; not tried",
@@ -186,6 +188,7 @@ def advise(
     catalog: str = "",
     seconds: float = 0,
     local: bool = False,
+    sql: bool = False,
 ) -> Advice:
     """Return recommendations for the layouts of a run.
 
@@ -201,6 +204,7 @@ def advise(
         catalog: `catalog.kind`.
         seconds: estimated seconds of the run; 0 if unknown.
         local: whether the target is on a local disk.
+        sql: whether `iceberg.catalog` is a SQL database.
     """
     served = [_served(reader, layouts) for reader in readers]
     return Advice(
@@ -208,7 +212,12 @@ def advise(
         # A SQL engine copies the tables of the first layout only.
         buckets=tuple(_bucket_advice(part, None if number else writers) for number, part in enumerate(layouts)),
         costs=tuple(_costs(layouts, seconds)),
-        notes=(*_notes(layouts), *_other_catalog(layouts, readers, catalog), *_local(layouts, readers, local)),
+        notes=(
+            *_notes(layouts),
+            *_other_catalog(layouts, readers, catalog),
+            *_sql_catalog(layouts, readers, sql),
+            *_local(layouts, readers, local),
+        ),
         warnings=(
             *_unserved(served, layouts),
             *_unread(layouts, readers),
@@ -288,6 +297,13 @@ def _other_catalog(layouts: Sequence[PlannedLayout], readers: Sequence[str], cat
     names = [reader for reader in readers if reader != "duckdb"]
     if names and catalog == "duckdb" and any(layout.kind != "iceberg" for layout in layouts):
         yield f"only DuckDB reads the catalog duckdb; set catalog.kind=glue for {' and '.join(names)}"
+
+
+def _sql_catalog(layouts: Sequence[PlannedLayout], readers: Sequence[str], sql: bool) -> Iterator[str]:
+    """Name the services of AWS that find Iceberg tables in Glue's Data Catalog only."""
+    names = [reader for reader in readers if reader in _GLUE_ONLY]
+    if sql and names and any(layout.hash == "iceberg" for layout in layouts):
+        yield f"{' and '.join(names)} cannot read a SQL catalog of Iceberg tables; set iceberg.catalog=glue"
 
 
 def _local(layouts: Sequence[PlannedLayout], readers: Sequence[str], local: bool) -> Iterator[str]:

@@ -193,6 +193,7 @@ def _advice(
         settings.catalog.kind,
         seconds,
         not is_s3(settings.target),
+        settings.iceberg.catalog == "sql",
     )
 
 
