@@ -38,7 +38,8 @@ _COMMENTS = """\
 # target: s3://bucket/prefix       # tables and run metadata (default: ./out)
 # catalog: {kind: glue, path: null, database: analytics}
 # buckets: {count: 256}            # files per table, the same in every dataset and month (default: by size)
-# readers: [athena, clean_rooms]   # services that query the tables; they decide the layouts
+#
+# `readers` names the services that query the tables, such as athena or clean_rooms; they decide the layouts.
 #
 """
 # Readers of the tables of a catalog, unless the configuration names its readers or its layouts.
