@@ -90,7 +90,10 @@ def _parameterised(kind: pa.DataType, column: str, exact: bool) -> str:
     if types.is_struct(kind):
         odd = [field.name for field in kind if _TYPE_MARKS.search(field.name) or not field.name]
         if odd:
-            raise SchemaError(f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; {_FIX}")
+            raise SchemaError(
+                f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; have the snapshot "
+                "written with other names, or leave the column out with a mapping (datasets.NAME.mapping)"
+            )
         fields = ",".join(f"{field.name}:{hive_type(field.type, column, exact)}" for field in kind)
         return f"struct<{fields}>"
     # Writers that do not know a type, such as pandas and Polars, write this one.
