@@ -57,6 +57,20 @@ def test_block_reader_returns_bucket_in_slice_order(job: BucketJob, tmp_path: Pa
     buffer.close()
 
 
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_pass_without_columns_of_its_own_is_not_stored(tmp_path: Path, limit: int) -> None:
+    files = write_files(tmp_path / "source", [people(numbered(60))], 60)
+    same = make_job(tmp_path / "out", files, {"one": ["Number"], "two": ["Number"]})
+    memory = MemoryBlocks().scan(same, 10)
+    assert {part.groups for part in memory.parts} == {(0, 1), (2,)}
+    buffer = SpillBuffer(same, limit, tmp_path / "spill")
+    for number, part in enumerate(memory.parts):
+        buffer.add(number, part)
+    assert buffer.rows().sum() == 60
+    assert sum(block.num_rows for block in buffer.block_reader(0, 3)(["Number"])) == 60
+    buffer.close()
+
+
 def test_spill_files_are_unlinked_and_free_their_space(job: BucketJob, tmp_path: Path) -> None:
     spill = tmp_path / "spill"
 

@@ -151,22 +151,26 @@ class SpillBuffer:
         Raises:
             StorageError: the spill disk is full or not writable.
         """
+        groups = self._of(scattered)
+        if not groups:
+            # A pass may read only tables with the columns of earlier ones.
+            return
         size = scattered.batch.nbytes
         with self._lock:
             fits = self._memory_bytes + size <= self._limit
             self._memory_bytes += size if fits else 0
-        buffered: _BufferedPart = _PartInMemory(scattered, self._of(scattered)) if fits else self._spill(scattered)
+        buffered: _BufferedPart = _PartInMemory(scattered, groups) if fits else self._spill(scattered, groups)
         with self._lock:
             self._parts[scattered.index, part] = buffered
 
-    def _spill(self, scattered: Scattered) -> _PartOnDisk:
+    def _spill(self, scattered: Scattered, groups: _Groups) -> _PartOnDisk:
         with wrap_os_errors(str(self._directory), "spill to"):
             if not hasattr(self._thread, "file"):
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._thread.file = _SpillFile(self._directory)
                 with self._lock:
                     self._files.append(self._thread.file)
-            return _PartOnDisk(self._thread.file, scattered, self._of(scattered))
+            return _PartOnDisk(self._thread.file, scattered, groups)
 
     def _of(self, scattered: Scattered) -> _Groups:
         """Return the column groups to keep of a part; tables with the same columns share the blocks of the first."""
