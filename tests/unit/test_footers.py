@@ -340,6 +340,22 @@ def test_chunk_that_gives_up_its_dictionary_counts_as_plain(tmp_path: Path, vers
     assert pq.read_metadata(tmp_path / "plain" / "a.parquet").row_group(0).column(0).has_dictionary_page
 
 
+@pytest.mark.parametrize("where", ["in the same file", "in a file of its own"])
+def test_row_group_without_rows_changes_no_figure(tmp_path: Path, where: str) -> None:
+    table = pa.table({"text": pa.array(["a", "b", None] * 100)})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+        writer.write_table(table)
+        if where == "in the same file":
+            writer.write_table(table.slice(0, 0))
+    if where != "in the same file":
+        pq.write_table(table.slice(0, 0), tmp_path / "b.parquet")
+    storage, sums = Storage(StorageSettings()), ColumnSums()
+    first, *_ = read_footers(storage, storage.list(str(tmp_path)), sums)
+    (column,) = sums.columns(first.schema)
+    assert column.null_count == 100
+    assert column.dictionary_bytes is not None
+
+
 def test_long_values_with_a_dictionary_count_as_coded(tmp_path: Path) -> None:
     column = pa.array([chr(97 + row % 5) * 50_000 for row in range(1000)])
     assert (dictionary_bytes(tmp_path / "coded", column, compression="zstd") or 0) > 0

@@ -322,8 +322,12 @@ class _Chunks:
         nulls, firsts = self._matrix(self._nulls), self._leaves.firsts
         if not len(firsts):
             return np.zeros((4, 0), np.int64)
-        coded = self._matrix(self._coded) > 0
-        dictionary = np.maximum.reduceat(np.where(coded, data - pages, 0).max(axis=0, initial=0), firsts)
+        # Row groups without rows have neither dictionaries nor statistics.
+        empty = rows[:, np.newaxis] == 0
+        coded = (self._matrix(self._coded) > 0) | empty
+        used = np.where(coded & ~empty, data - pages, 0)
+        dictionary = np.maximum.reduceat(used.max(axis=0, initial=0), firsts)
+        nulls = np.where(empty, 0, nulls)
         known = ((nulls >= 0) & (nulls <= rows[:, np.newaxis])).all(axis=0)
         missing = np.where(known, nulls.sum(axis=0), _UNKNOWN)[firsts]
         return np.array(
