@@ -18,6 +18,7 @@ _DIGITS = np.array([at for at in range(36) if at not in (8, 13, 18, 23)])
 _UUID_CHARACTERS = 36
 PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 _END_OF_DAY = "24:00:00"
+_EMPTY_TEXT = pa.array([b""])
 
 
 Values = TypeVar("Values", pa.Array, pa.ChunkedArray)
@@ -58,12 +59,18 @@ def _is_special(before: pa.DataType, after: pa.DataType) -> bool:
         if not pa.types.is_nested(after) or before.num_fields != after.num_fields:
             return False
         pairs = ((before.field(number), after.field(number)) for number in range(before.num_fields))
-        return any(_is_special(one.type, other.type) for one, other in pairs)
+        return _is_list_view(before) or any(
+            pa.types.is_dictionary(one.type) or _is_special(one.type, other.type) for one, other in pairs
+        )
     if _is_text(after):
         return not _is_text(before)
     if pa.types.is_timestamp(before):
         return bool(pa.types.is_timestamp(after) and before.unit == "ns" and after.unit == "us")
     return bool(pa.types.is_float16(before))
+
+
+def _is_list_view(kind: pa.DataType) -> bool:
+    return str(kind).startswith(("list_view", "large_list_view"))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -78,7 +85,8 @@ def _converted(values: pa.Array, kind: pa.DataType, truncate: bool) -> pa.Array:
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, convert(values, kind.storage_type, truncate))
     if pa.types.is_dictionary(before):
-        dictionary = convert(values.dictionary, kind, truncate)
+        # Values that may not be NULL have the index 0 inside NULL structs, even if the dictionary is empty.
+        dictionary = convert(values.dictionary if len(values.dictionary) else _EMPTY_TEXT, kind, truncate)
         return pa.DictionaryArray.from_arrays(values.indices, dictionary).dictionary_decode()
     if pa.types.is_nested(before):
         return _converted_nested(values, kind, truncate)
@@ -95,12 +103,20 @@ def _converted(values: pa.Array, kind: pa.DataType, truncate: bool) -> pa.Array:
 
 
 def _converted_nested(values: pa.Array, kind: pa.DataType, truncate: bool) -> pa.Array:
-    if str(values.type).startswith(("list_view", "large_list_view")):
+    if _is_list_view(values.type):
         # pyarrow 26 corrupts list views from a file when it casts them to lists with offsets of the same width.
-        return convert(pc.cast(values, pa.large_list(values.type.value_field)), kind, truncate)
+        other = pa.list_ if str(values.type).startswith("large") else pa.large_list
+        return convert(pc.cast(values, other(values.type.value_field)), kind, truncate)
     fields = inner_fields(kind)
     pairs = zip(inner_arrays(values), fields, strict=True)
-    return with_inner(values, fields, [convert(inner, field.type, truncate) for inner, field in pairs])
+    return with_inner(values, fields, [_converted_inner(inner, field.type, truncate) for inner, field in pairs])
+
+
+def _converted_inner(values: pa.Array, kind: pa.DataType, truncate: bool) -> pa.Array:
+    # Arrow's cast refuses dictionaries that are empty.
+    if pa.types.is_dictionary(values.type):
+        return _converted(values, kind, truncate)
+    return convert(values, kind, truncate)
 
 
 def inner_fields(kind: pa.DataType) -> list[pa.Field]:

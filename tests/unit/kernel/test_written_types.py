@@ -274,6 +274,29 @@ def test_time_outside_a_day_is_refused(number: int) -> None:
         convert(values, pa.string())
 
 
+@pytest.mark.skipif(not hasattr(pa, "json_"), reason="pyarrow 17 writes no list views")
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("to", [pa.list_, pa.large_list])
+def test_list_views_become_lists(tmp_path: Path, large: bool, to: Callable[[pa.DataType], pa.DataType]) -> None:
+    view, path = (pa.large_list_view if large else pa.list_view), tmp_path / "a.parquet"
+    for inner, written, last in ((pa.int8(), pa.int8(), [3]), (pa.time32("s"), pa.string(), ["00:00:03"])):
+        pq.write_table(pa.table({"x": pa.array([[1, 2], None, [], [3]], view(inner))}), path)
+        with pq.ParquetFile(path) as file:
+            values = convert(file.read().column(0), to(written))
+        values.validate(full=True)
+        assert values.slice(1).to_pylist() == [None, [], last]
+
+
+def test_dictionary_may_be_empty_inside_structs_that_are_null(tmp_path: Path) -> None:
+    path, kinds = tmp_path / "a.parquet", (pa.dictionary(pa.int32(), pa.string()), pa.string())
+    before, after = (pa.struct([pa.field("x", kind, nullable=False)]) for kind in kinds)
+    pq.write_table(pa.table({"x": pa.array([None] * 3, before)}), path)
+    with pq.ParquetFile(path) as file:
+        values = convert(file.read().column(0), after)
+    assert values.to_pylist() == [None] * 3
+    pq.write_table(pa.table({"x": values}), path)
+
+
 class Celsius(pa.ExtensionType):  # type: ignore[misc]
     """A number with a unit."""
 
