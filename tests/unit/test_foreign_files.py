@@ -89,6 +89,12 @@ def test_table_of_other_format_is_refused(snapshot: Path, name: str, table: str,
     assert "Write the version to read as plain Parquet files into a directory of its own" in text
 
 
+def test_snapshot_named_base_and_date_is_no_table_of_hive(tmp_path: Path) -> None:
+    write(tmp_path / "people" / "base_20260131" / "part-0.parquet")
+    found = discover(tmp_path / "people", partition="base_YYYYMMDD")
+    assert found.snapshot_dt == "2026-01-31"
+
+
 @pytest.mark.parametrize("name", ["_delta_log/0.json", ".hoodie/hoodie.properties"])
 def test_partition_of_other_table_as_source_is_refused(tmp_path: Path, name: str) -> None:
     source = tmp_path / "table" / "region=EU" / "kind=a"

@@ -21,7 +21,11 @@ _NAMES = {"_delta_log": "Delta", ".hoodie": "Hudi", ".hoodie_partition_metadata"
 _ICEBERG = (".metadata.json", ".metadata.json.gz")
 # Directories of transactions of Hive, and files of DuckLake, whose metadata are in a database.
 _PATTERNS = {
-    re.compile(r"(base_\d{7,}|(delete_)?delta_\d{7,}_\d{7,}(_\d{4})?)(_v\d+)?"): "Hive with transactions",
+    # Eight digits that are a date are a snapshot, not the number of a transaction beyond ten million.
+    re.compile(
+        r"(?!base_(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])$)"
+        r"(base_\d{7,}|(delete_)?delta_\d{7,}_\d{7,}(_\d{4})?)(_v\d+)?"
+    ): "Hive with transactions",
     re.compile(r"ducklake-[0-9a-f-]{36}(-delete)?\.parquet"): "DuckLake",
 }
 # Directory of the metadata of Paimon, and the names in it.
