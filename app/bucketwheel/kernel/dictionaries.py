@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bucketwheel.kernel.distinct import is_text, text_buffers
 from bucketwheel.runs.manifest import SourceColumn
 
 # Columns with a dictionary page up to this size stay dictionary-encoded: the page is small compared to its rows.
@@ -265,7 +266,15 @@ class UnifiedDictionaries:
 def saves_nothing(column: pa.DictionaryArray) -> bool:
     """Return whether a column takes less memory and fewer bytes in a file without its dictionary."""
     dictionary = column.dictionary
-    return 2 * len(dictionary) > len(column) and dictionary.nbytes > _LARGE_DICTIONARY
+    return 2 * len(dictionary) > len(column) and _value_bytes(dictionary) > _LARGE_DICTIONARY
+
+
+def _value_bytes(values: pa.Array) -> int:
+    """Return the bytes of values with 32-bit offsets, which depend on nothing but the values, unlike `nbytes`."""
+    if not is_text(values.type):
+        return int(values.nbytes)
+    offsets, _ = text_buffers(values)
+    return int(offsets[-1] - offsets[0]) + 4 * len(values)
 
 
 def is_coded(kind: pa.DataType) -> bool:

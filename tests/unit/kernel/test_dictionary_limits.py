@@ -151,6 +151,17 @@ def test_dictionary_that_saves_nothing_is_not_written(job: BucketJob, monkeypatc
         assert dict(enumerate(with_rows(limited, run=False))) == expected
 
 
+@pytest.mark.parametrize("limit", [3000, 3600, 4000])
+def test_wide_offsets_change_no_dictionary(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(module, "_LARGE_DICTIONARY", limit)
+    values = pa.array([f"{row * 37 % 100:032d}" for row in range(100)])
+    dictionary = UnifiedDictionaries().column("x")
+    codes = dictionary.encode(values.dictionary_encode())
+    wide = dictionary.encode_parts(values.cast(pa.large_string()), [0, 100]).chunk(0)
+    assert module.saves_nothing(wide) == (limit < 3600)
+    assert limit < 3600 or wide.equals(dictionary.decode(codes.to_numpy(), [0, 100]).chunk(0))
+
+
 def with_rows(job: BucketJob, *, run: bool = True) -> list[pa.Table]:
     if run:
         run_kernel(job)
