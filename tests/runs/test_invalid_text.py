@@ -13,6 +13,7 @@ import pytest
 
 from bucketwheel import api
 from bucketwheel.errors import ConfigError, SchemaError
+from compact_thrift import I32, Struct, change_footer
 
 ROWS = 300
 BYTES = pa.schema([("id", pa.binary()), ("few", pa.binary())])
@@ -82,6 +83,21 @@ def test_invalid_text_is_refused_by_place(source: Path, name: str, place: str, m
     assert "datasets.NAME.binary_columns" in text
     assert "Müller" not in text
     assert published() == before
+
+
+@pytest.mark.parametrize("annotation", [4, 19])
+def test_place_in_enum_or_json_is_named(source: Path, annotation: int) -> None:
+    content = columns(bad=False)
+    write(source, content | {"many": columns()["many"].cast(pa.binary())}, store_schema=False)
+
+    def annotate(metadata: Struct) -> None:
+        for element in metadata[2].values:
+            if element[4] == b"many":
+                element.set(6, I32, annotation)
+
+    change_footer(source / "a.parquet", annotate)
+    with pytest.raises(SchemaError, match="row group 0, column 'many', row 7: byte 0xFC at position 1 is not UTF-8"):
+        run(source)
 
 
 def test_all_columns_with_invalid_text_are_named(source: Path) -> None:

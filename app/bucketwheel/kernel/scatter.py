@@ -313,7 +313,7 @@ class _SliceFile:
         rules = self._rules
         names = [name for name in self._stored if has_text(rules.types[name]) and name not in rules.keys]
         file = pq.ParquetFile(stream, pre_buffer=False, **PAGE_OPTIONS)
-        return invalid_text(self._part, file, column, names)
+        return invalid_text(self._part, file, column, names, rules.types)
 
     def _decoded(
         self, stream: pa.NativeFile, file: pq.ParquetFile, columns: list[str], max_rows: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from bucketwheel.contracts import Slice
 from bucketwheel.errors import SchemaError
 from bucketwheel.formatting import shortened
-from bucketwheel.kernel.arrow_types import canonical_type
+from bucketwheel.kernel.conversion import ConversionError, convert
 from bucketwheel.safe_text import one_line
 
 # Smallest byte that is not ASCII.
@@ -90,7 +90,9 @@ def _is_utf8(texts: pa.Array) -> bool:
     return True
 
 
-def invalid_text(part: Slice, file: pq.ParquetFile, column: str, columns: Sequence[str]) -> SchemaError:
+def invalid_text(
+    part: Slice, file: pq.ParquetFile, column: str, columns: Sequence[str], types: Mapping[str, pa.DataType]
+) -> SchemaError:
     """Return the error for text that is not UTF-8.
 
     Args:
@@ -98,33 +100,29 @@ def invalid_text(part: Slice, file: pq.ParquetFile, column: str, columns: Sequen
         file: its file.
         column: the column that was found first.
         columns: all columns to look into.
+        types: the types in which they are written; ENUM and JSON are not text as pyarrow reads them.
     """
-    places = {name: _first_place(file, part.row_groups, name) for name in [column, *columns]}
+    places = {name: _first_place(file, part.row_groups, name, types[name]) for name in [column, *columns]}
     first = places.pop(column) or f"row groups {part.row_groups[0]} to {part.row_groups[-1]}, column {column!r}: text"
     others = [repr(name) for name, place in places.items() if place]
     more = f" (also in {shortened(others, _SHOWN)})" if others else ""
     return SchemaError(f"{one_line(part.path)}: {first} is not UTF-8{more}; {_FIX}")
 
 
-def _first_place(file: pq.ParquetFile, row_groups: Sequence[int], column: str) -> str | None:
+def _first_place(file: pq.ParquetFile, row_groups: Sequence[int], column: str, kind: pa.DataType) -> str | None:
     """Return the row group, column, row and byte of the first text that is not UTF-8."""
     for group in row_groups:
         start, name = 0, f"row group {group}, column {column!r}"
         try:
             for batch in file.iter_batches(row_groups=[group], columns=[column], use_threads=False):
-                values = _canonical(batch.column(0))
+                values = convert(batch.column(0), kind, truncate=True)
                 if not is_valid(values):
                     return name + (_place(values, start) if _is_text(values.type) else ": text inside")
                 start += batch.num_rows
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, ConversionError):
             # A page that cannot be read is another error, which is found once this one is mended.
             continue
     return None
-
-
-def _canonical(values: pa.Array) -> pa.Array:
-    kind = canonical_type(values.type)
-    return values if kind.equals(values.type) else pc.cast(values, kind)
 
 
 def _place(texts: pa.Array, start: int) -> str:
