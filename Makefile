@@ -14,7 +14,7 @@ ACTIONLINT := build/tools/actionlint-$(ACTIONLINT_VERSION)
 FLOOR_TESTS := tests/unit tests/contracts tests/runs tests/badinput tests/s3 tests/spark $(wildcard tests/deploy/test_submit_*.py) \
   --ignore-glob='tests/unit/test_cli*' --ignore-glob='tests/unit/test_report*' --ignore-glob='tests/unit/test_doc*' \
   $(foreach name,audit completion lock old_names prose_check reader_benchmark reference terminal text workflows,--ignore=tests/unit/test_$(name).py) \
-  --ignore-glob='tests/runs/test_lease*' --ignore=tests/badinput/test_leases.py --ignore-glob='tests/contracts/test_duckdb_catalog*'
+  --ignore-glob='tests/runs/test_lease*' --ignore=tests/runs/test_data_shapes.py --ignore=tests/badinput/test_leases.py --ignore-glob='tests/contracts/test_duckdb_catalog*'
 # Property tests run all their examples once, in the newest environment.
 QUICK := HYPOTHESIS_PROFILE=quick
 

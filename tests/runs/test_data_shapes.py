@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import duckdb
 import pyarrow.parquet as pq
@@ -88,10 +88,14 @@ def test_skew_gives_one_key_to_three_of_ten_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_run_on_foreign_data_has_the_rows_of_a_copy(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    cannot: Callable[[str], NoReturn],
 ) -> None:
     if missing := missing_tool(name):
-        pytest.skip(f"{missing} is not installed")
+        cannot(f"{missing} is not installed: make venv")
     data = tmp_path / "data"
     write_foreign(name, 1_000, data)
     for pair in copied_and_run(data, 1_000, monkeypatch):
