@@ -23,8 +23,8 @@ NAME = "converted"
 # Neither exists in every calendar and time zone.
 OLD, LATER = datetime(1500, 1, 1, 12, 34, 56, 789_012), datetime(2024, 2, 29, 23, 59, 59, 999_999)
 UUIDS = [uuid.UUID(int=n) for n in (0, 2**128 - 1)]
-# Spark reads spaces in files, but not in the types of a metastore. Hive knows the other name in lower case.
-FIELDS = ["größe 1", "UpperCase"]
+# A field that Hive names in another way.
+FIELDS = ["größe_1", "UpperCase"]
 
 
 def extension(name: str, values: pa.Array) -> pa.Array:

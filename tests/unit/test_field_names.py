@@ -18,7 +18,7 @@ INSIDE: dict[str, Callable[[list[tuple[str, pa.DataType]]], pa.DataType]] = {
 
 
 # All printable signs that Hive's parser of type names takes for the end of a name, and letters beyond 16 bits.
-@pytest.mark.parametrize("sign", [*"!\"#%&'()*+,-/:;<=>?@[\\]^`{|}~\t", "é", "²", "\U0001d4b3", "😀"])
+@pytest.mark.parametrize("sign", [*"!\"#%&'()*+,-/:;<=>?@[\\]^`{|}~ \t", "é", "²", "\U0001d4b3", "😀"])
 def test_sign_that_hive_cannot_parse_is_refused(sign: str) -> None:
     problem = field_problem(pa.struct([("fine", pa.int8()), (f"a{sign}b", pa.int8())]), "c")
     # In NFC, é is a letter.
@@ -30,8 +30,8 @@ def test_sign_that_hive_cannot_parse_is_refused(sign: str) -> None:
     assert field_problem(pa.struct([("ae\u0301b", pa.int8()), (f"a{sign}b", pa.int8())]), "c", hive=False) is None
 
 
-@pytest.mark.parametrize("name", ["größe", "天", "a.b", "a$b", "first name", "_1", "ñ٣", "a" * 300])
-def test_letters_digits_and_four_signs_are_accepted(name: str) -> None:
+@pytest.mark.parametrize("name", ["größe", "天", "a.b", "a$b", "_1", "ñ٣", "a" * 300])
+def test_letters_digits_and_three_signs_are_accepted(name: str) -> None:
     assert field_problem(pa.struct([(name, pa.int8())]), "c") is None
 
 
@@ -53,13 +53,6 @@ def test_field_is_found_at_any_depth(shape: str, names: tuple[str, str], problem
     assert found.startswith("column 'my column' has ")
     assert problem in found
     assert found.endswith("have the snapshot written with other names, or remove the column from the mapping")
-
-
-@pytest.mark.parametrize("name", [" a", "a "])
-def test_space_at_either_end_of_a_name_is_refused(name: str) -> None:
-    problem = field_problem(pa.struct([(name, pa.int8())]), "c")
-    assert problem is not None
-    assert "with ' ' in its name" in problem
 
 
 def test_names_in_lists_and_maps_do_not_matter() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-_MARKS = frozenset("_.$ ")
+_MARKS = frozenset("_.$")
 # Java's characters have 16 bits; larger ones are two, and neither is a letter.
 _LARGEST = 0xFFFF
 _FIX = "have the snapshot written with other names, or remove the column from the mapping"
@@ -19,7 +19,7 @@ def field_problem(kind: pa.DataType, column: str, hive: bool = True) -> str | No
         kind: type of the column.
         column: its name.
         hive: whether the names are parts of a Hive type, whose parser knows no other characters than letters, digits,
-            `_`, `.`, `$` and spaces.
+            `_`, `.` and `$`.
     """
     return next(_problems(kind, column, column, hive), None)
 
@@ -45,19 +45,14 @@ def _problems(kind: pa.DataType, column: str, path: str, hive: bool) -> Iterator
                 f"column {column!r} has fields {f'{path}.{other}'!r} and {inside!r}, but readers do not distinguish "
                 f"names by letter case; {_FIX}"
             )
-        if hive and (odd := _odd_character(field.name)):
+        odd = next((character for character in field.name if not _is_part_of_name(character)), None)
+        if hive and odd:
             yield (
                 f"column {column!r} has a field {inside!r} with {odd!r} in its name, which readers of Hive's types "
-                f"cannot parse (letters, digits, _, ., $ and inner spaces only); {_FIX}"
+                f"cannot parse (letters, digits, _, . and $ only); {_FIX}"
             )
         names[field.name.lower()] = field.name
         yield from _problems(field.type, column, inside, hive)
-
-
-def _odd_character(name: str) -> str | None:
-    if name != name.strip(" "):
-        return " "
-    return next((character for character in name if not _is_part_of_name(character)), None)
 
 
 def _is_part_of_name(character: str) -> bool:
