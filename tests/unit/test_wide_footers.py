@@ -73,9 +73,13 @@ def plain_columns(paths: Sequence[Path], schema: pa.Schema) -> list[SourceColumn
                 chunks[name if name in chunks else name.partition(".")[0]].append(chunk)
     columns = []
     for name, own in chunks.items():
-        pages = [chunk.data_page_offset - (chunk.dictionary_page_offset or chunk.data_page_offset) for chunk in own]
+        # A row group without rows has neither dictionaries nor statistics.
+        filled = [chunk for chunk in own if chunk.num_values]
+        pages = [
+            chunk.data_page_offset - (chunk.dictionary_page_offset or chunk.data_page_offset) for chunk in filled
+        ]
         nested = pa.types.is_nested(schema.field(name).type)
-        counts = [chunk.statistics.null_count if chunk.is_stats_set else None for chunk in own]
+        counts = [chunk.statistics.null_count if chunk.is_stats_set else None for chunk in filled]
         known = [count for count in counts if count is not None]
         columns.append(
             SourceColumn(
