@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,25 +56,36 @@ def existing(directory: Path) -> Data:
 
 def sample(rows: int, build: Path) -> Data:
     """Return data with that many rows; create it if it does not exist yet."""
-    kept = build / "bench-data" / str(rows)
+
+    def write(place: Path) -> None:
+        options = {"rows": rows, "tables": TABLES, "columns": COLUMNS, "files": FILES}
+        flags = [f"--{name}={value}" for name, value in options.items()]
+        run_writer([*bucketwheel(), "sample", str(place), *flags], stdout=subprocess.DEVNULL)
+        shutil.rmtree(place / "opus" / "addressable_ids")
+
+    return _data(created(str(rows), rows, _BYTES_A_ROW, build, write), rows)
+
+
+def created(name: str, rows: int, row_bytes: int, build: Path, write: Callable[[Path], None]) -> Path:
+    """Return the directory of kept data; if it does not exist yet, `write` fills it, all or nothing."""
+    kept = build / "bench-data" / name
     if not kept.exists():
         print(f"making {rows:,} rows in {kept}", file=sys.stderr)
         partial = kept.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
-            require_disk(partial, rows * _BYTES_A_ROW)
-            options = {"rows": rows, "tables": TABLES, "columns": COLUMNS, "files": FILES}
-            flags = [f"--{name}={value}" for name, value in options.items()]
-            command = [*bucketwheel(), "sample", str(partial), *flags]
-            subprocess.run(
-                command, check=True, cwd=ROOT, env=environment(), timeout=_TIMEOUT, stdout=subprocess.DEVNULL
-            )
-            shutil.rmtree(partial / "opus" / "addressable_ids")
+            require_disk(partial, rows * row_bytes)
+            write(partial)
             partial.rename(kept)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    return _data(kept, rows)
+    return kept
+
+
+def run_writer(command: Sequence[str], stdout: int | None = None) -> None:
+    """Run a program that writes data."""
+    subprocess.run(command, check=True, cwd=ROOT, env=environment(), timeout=_TIMEOUT, stdout=stdout)
 
 
 def _data(directory: Path, rows: int) -> Data:

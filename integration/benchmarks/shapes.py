@@ -5,19 +5,15 @@ This module imports only the standard library, like everything that the measurin
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .data import Data, existing
-from .measure import ROOT, environment, module, require_disk
+from .data import Data, created, existing, run_writer
+from .measure import module
 
 # Fewest rows of a file where a run may cost little more than a copy.
 FILE_ROWS = 50_000
-_TIMEOUT = 1800
 
 
 @dataclass(frozen=True)
@@ -87,17 +83,7 @@ def foreign_data(name: str, rows: int, build: Path) -> Data:
 
 
 def _create(program: str, name: str, rows: int, row_bytes: int, build: Path) -> Data:
-    kept = build / "bench-data" / f"{name}-{rows}"
-    if not kept.exists():
-        print(f"making {rows:,} rows in {kept}", file=sys.stderr)
-        partial = kept.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            require_disk(partial, rows * row_bytes)
-            command = [*module(program), name, str(rows), str(partial)]
-            subprocess.run(command, check=True, cwd=ROOT, env=environment(), timeout=_TIMEOUT)
-            partial.rename(kept)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return existing(kept)
+    def write(place: Path) -> None:
+        run_writer([*module(program), name, str(rows), str(place)])
+
+    return existing(created(f"{name}-{rows}", rows, row_bytes, build, write))
