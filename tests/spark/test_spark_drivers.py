@@ -75,8 +75,7 @@ def test_killed_jvm_is_recorded_in_manifest(free: Scene) -> None:
 
 def test_interrupt_names_resume_command(free: Scene) -> None:
     driver = in_gather(free, 3)
-    # As a terminal does it: to the JVM and to Python.
-    os.killpg(driver.process.pid, signal.SIGINT)
+    send(signal.SIGINT, named(driver.family(), "job.py")[1:])
     assert driver.process.wait(60) != 0
     driver.end()
     (run_id,) = free.project.run_ids()
@@ -85,12 +84,13 @@ def test_interrupt_names_resume_command(free: Scene) -> None:
     go_on_with_arrow(free)
 
 
-def test_terminated_driver_is_recorded_in_manifest(free: Scene) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_whole_driver_is_recorded_in_manifest(free: Scene, number: signal.Signals) -> None:
     driver = in_gather(free, 3)
     python = named(driver.family(), "job.py")[1:]
     assert python
-    # As platforms do it: to the JVM, which loses the output of Python, and to Python.
-    os.killpg(driver.process.pid, signal.SIGTERM)
+    # As terminals and platforms do it: the JVM, too, ends, perhaps before it has passed on the output of Python.
+    os.killpg(driver.process.pid, number)
     assert driver.process.wait(60) != 0
     until(lambda: not any(process.is_running() for process in python), "end of Python")
     assert free.manifest().status == "failed"
