@@ -20,7 +20,7 @@ from bucketwheel.engines.spill import SpillBuffer
 from bucketwheel.errors import EngineError, StorageError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.gather import gather_buckets
-from bucketwheel.kernel.scatter import scatter
+from bucketwheel.kernel.scatter import scatter_slices
 from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.testing.engine_jobs import CODED, COLUMNS, bucket, ignore, with_target, write_source
 from bucketwheel.testing.jobs import digests, make_job
@@ -71,9 +71,9 @@ def test_large_slice_is_read_in_batches_when_memory_is_short(job: BucketJob, mon
 
     def watch(*arguments: Any) -> Any:
         asked.append(arguments[2])
-        return scatter(*arguments)
+        return scatter_slices(*arguments)
 
-    monkeypatch.setattr(arrow, "scatter", watch)
+    monkeypatch.setattr(arrow, "scatter_slices", watch)
     bucket(engine(memory=1), job)
     bucket(engine(memory=2**30, threads=2), job)
     # Never so few rows that handling them is all there is to do, and no more than the budget bears.
@@ -190,7 +190,7 @@ def test_closing_the_engine_iterator_ends_all_threads(job: BucketJob, monkeypatc
     assert not any(states)
 
 
-@pytest.mark.parametrize("where", ["scatter", "gather_buckets"])
+@pytest.mark.parametrize("where", ["scatter_slices", "gather_buckets"])
 def test_callback_error_ends_threads_before_buffer_closes(
     job: BucketJob, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -207,7 +207,7 @@ def test_callback_error_ends_threads_before_buffer_closes(
         return delayed
 
     def advance(_rows: int, size: int) -> None:
-        if where == "scatter" or size:
+        if where == "scatter_slices" or size:
             raise RuntimeError("stop")
 
     def watch(store: SpillBuffer) -> None:
@@ -216,7 +216,7 @@ def test_callback_error_ends_threads_before_buffer_closes(
 
     close = SpillBuffer.close
     monkeypatch.setattr(SpillBuffer, "close", watch)
-    monkeypatch.setattr(arrow, where, slow(scatter if where == "scatter" else gather_buckets))
+    monkeypatch.setattr(arrow, where, slow(scatter_slices if where == "scatter_slices" else gather_buckets))
     with pytest.raises(RuntimeError, match="stop"):
         list(engine(threads=3).bucket(job, (), advance))
     assert late

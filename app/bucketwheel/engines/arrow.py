@@ -17,13 +17,14 @@ import pyarrow as pa
 from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, ReadKeys, Slice
 from bucketwheel.engines.bucket_groups import MAX_GROUP_ROWS, group_buckets
 from bucketwheel.engines.memory import WORKING_SHARE, batch_rows, dictionary_budget, gather_bytes, memory_budget
+from bucketwheel.engines.slice_groups import group_slices
 from bucketwheel.engines.spill import SpillBuffer, spill_budget
 from bucketwheel.errors import EngineError
 from bucketwheel.host import available_threads
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.passes import rows_by_table
-from bucketwheel.kernel.scatter import scatter
+from bucketwheel.kernel.scatter import scatter_slices
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.runs.column_statistics import ColumnStatistics
@@ -127,13 +128,13 @@ class ArrowEngine:
         max_rows = batch_rows(working_rows // threads, job.decoded_bytes_per_row)
         total = StatisticsCollector.of(job)
 
-        def work(part: Slice) -> tuple[int, StatisticsCollector]:
+        def work(group: list[Slice]) -> tuple[int, StatisticsCollector]:
             statistics = StatisticsCollector.of(job)
-            for number, scattered in enumerate(scatter(job, part, max_rows, dictionaries, skip, statistics)):
+            for number, scattered in enumerate(scatter_slices(job, group, max_rows, dictionaries, skip, statistics)):
                 buffer.add(number, scattered)
-            return part.rows, statistics
+            return sum(part.rows for part in group), statistics
 
-        with closing(self._each(work, job.slices, threads)) as parts:
+        with closing(self._each(work, group_slices(job, threads, max_rows), threads)) as parts:
             for rows, statistics in parts:
                 total.merge(statistics)
                 yield rows

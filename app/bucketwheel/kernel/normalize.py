@@ -34,37 +34,57 @@ def normalize_batch(
         ConversionError: the type of a column cannot hold one of its values.
     """
 
-    def checked(name: str, column: pa.Array, collected: StatisticsCollector | None) -> pa.Array:
-        if not check_text or is_valid(column):
-            return column
-        if name not in replaceable and name not in keys:
-            raise NotUtf8Error(name)
-        valid, count = replaced(column)
-        if collected is not None:
-            collected.invalid_texts[name] += count
-        # With other bytes, different keys could become equal, and joins with other tables miss them.
-        return column if name in keys else valid
-
     arrays = []
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        kind = types[name]
-        collected = statistics if counted is None or name in counted else None
+    typed = typed_batch(
+        batch, types, coded, statistics, replaceable=replaceable, keys=keys, check_text=check_text, counted=counted,
+        truncate=truncate,
+    )  # fmt: skip
+    for name, column in zip(typed.schema.names, typed.columns, strict=True):
         is_coded = name in coded and pa.types.is_dictionary(column.type)
-        try:
-            decoded = (_with_values if is_coded else convert)(column, kind, truncate)
-        except ConversionError as error:
-            raise ConversionError(f"column {name!r} {error}") from error
-        decoded = checked(name, decoded, collected)
-        codes = dictionaries.encode(name, decoded) if is_coded else None
-        if is_coded and codes is None:
-            decoded = decoded.dictionary_decode()
+        codes = dictionaries.encode(name, column) if is_coded else None
+        decoded = column.dictionary_decode() if is_coded and codes is None else column
         arrays.append(decoded if codes is None else codes)
-        if collected is None:
+        if statistics is None or not (counted is None or name in counted):
             continue
         if codes is None:
-            collected.add(name, decoded)
+            statistics.add(name, decoded)
         else:
-            collected.add_codes(name, kind, codes.to_numpy())
+            statistics.add_codes(name, types[name], codes.to_numpy())
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def typed_batch(
+    batch: pa.RecordBatch,
+    types: Mapping[str, pa.DataType],
+    coded: Collection[str],
+    statistics: StatisticsCollector | None = None,
+    *,
+    replaceable: Collection[str] = (),
+    keys: Collection[str] = (),
+    check_text: bool = True,
+    counted: Collection[str] | None = None,
+    truncate: bool = False,
+) -> pa.RecordBatch:
+    """Return the batch in these types and with valid text; columns in `coded` keep their dictionaries.
+
+    See `normalize_batch` for arguments and errors.
+    """
+    arrays = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        is_coded = name in coded and pa.types.is_dictionary(column.type)
+        try:
+            typed = (_with_values if is_coded else convert)(column, types[name], truncate)
+        except ConversionError as error:
+            raise ConversionError(f"column {name!r} {error}") from error
+        if check_text and not is_valid(typed):
+            if name not in replaceable and name not in keys:
+                raise NotUtf8Error(name)
+            valid, count = replaced(typed)
+            if statistics is not None and (counted is None or name in counted):
+                statistics.invalid_texts[name] += count
+            # With other bytes, different keys could become equal, and joins with other tables miss them.
+            typed = typed if name in keys else valid
+        arrays.append(typed)
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 

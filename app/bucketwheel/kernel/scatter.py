@@ -9,9 +9,9 @@ once, from the keys. The fewer rows a batch has, the more a block costs, because
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, pairwise, starmap
 from types import TracebackType
@@ -28,7 +28,7 @@ from bucketwheel.kernel.calendars import LegacyCalendar, legacy_calendar
 from bucketwheel.kernel.conversion import ConversionError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
-from bucketwheel.kernel.normalize import normalize_batch
+from bucketwheel.kernel.normalize import normalize_batch, typed_batch
 from bucketwheel.kernel.passes import Plan, aligned, column_groups, projected_columns
 from bucketwheel.kernel.rows import take_rows
 from bucketwheel.kernel.schema import parquet_schema
@@ -216,14 +216,40 @@ def _read(
         for numbers, columns in zip(plan.passes, columns_of, strict=True):
             lengths: list[int] = []
             counts_now = frozenset(columns) - counted
-            prepare = partial(_prepared, rules, dictionaries, statistics, counts_now, lengths)
+            # Encoding and counting the values of a column costs as much for a few rows as for several thousand.
+            joined_first = len(parts) > 1 and not repeated
+            checked = replace(rules, check_text=False) if joined_first else rules
+            encode = partial(_prepared, checked, dictionaries, statistics, counts_now, lengths)
             counted |= set(columns)
+            prepare = partial(_typed, rules, statistics) if joined_first else encode
             read = chain.from_iterable(file.batches(columns, plan.rows, prepare) for file in files)
             batches: Iterator[pa.RecordBatch] = filter(len, read)
+            if joined_first:
+                batches = map(encode, _joined(batches))
             if sizes:
                 batches = aligned(batches, sizes, parts, dictionaries)
             yield from map(_numbered(numbers), batches)
             sizes = sizes or [length for length in lengths if length]
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in one batch, if Arrow can concatenate them; not those of files with other types."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        if waiting and batch.schema != waiting[0].schema:
+            yield from _concatenated(waiting)
+        waiting.append(batch)
+    yield from _concatenated(waiting)
+
+
+def _concatenated(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the batches in as few batches as Arrow can concatenate, and empty the list."""
+    if len(batches) > 1:
+        # See `_read_groups`.
+        with suppress(pa.ArrowNotImplementedError, pa.ArrowInvalid):
+            batches[:] = _combined(pa.Table.from_batches(batches))
+    while batches:
+        yield batches.pop(0)
 
 
 def _numbered(groups: tuple[int, ...]) -> Callable[[pa.RecordBatch], tuple[tuple[int, ...], int, pa.RecordBatch]]:
@@ -424,6 +450,13 @@ def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> st
             except (pa.ArrowException, OSError):
                 return f"row group {group}, column {column!r} cannot be read"
     return f"row groups {part.row_groups[0]} to {part.row_groups[-1]} cannot be read together"
+
+
+def _typed(rules: _Rules, statistics: StatisticsCollector | None, batch: pa.RecordBatch) -> pa.RecordBatch:
+    return typed_batch(
+        batch, rules.types, rules.coded, statistics,
+        replaceable=rules.replaceable, keys=rules.keys, check_text=rules.check_text, truncate=rules.truncate,
+    )  # fmt: skip
 
 
 def _prepared(
