@@ -139,3 +139,16 @@ def test_broken_download_is_repeated_without_cache(
         environment.install([str(pip)], "tiny")
     repeated = ["install --no-cache-dir tiny"] * (environment.ATTEMPTS - 1 if code else 1)
     assert calls.read_text().splitlines() == ["install tiny", *repeated]
+
+
+def test_packages_are_compiled_without_their_tests(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    package = tmp_path / "tests" / "lib" / "python3" / "site-packages" / "tiny"
+    (package / "tests").mkdir(parents=True)
+    for name in ("__init__", "testing", "tests/__init__", "tests/test_tiny"):
+        (package / f"{name}.py").write_text("name = 'tiny'\n")
+    (package / "of_python_2.py").write_text("print 'tiny'\n")
+    (package / "warned.py").write_text("name = '\\d'\n")
+    environment.compile_packages(sys.executable, tmp_path / "tests")
+    compiled = {path.relative_to(package).as_posix().partition(".")[0] for path in package.rglob("*.pyc")}
+    assert compiled == {"__pycache__/__init__", "__pycache__/testing", "__pycache__/warned"}
+    assert capfd.readouterr() == ("", "")
