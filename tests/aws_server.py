@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from moto.glue.responses import GlueResponse
 from moto.server import ThreadedMotoServer
 from moto.servicequotas.exceptions import NoSuchResource
 from moto.servicequotas.responses import ServiceQuotasResponse
+from werkzeug.serving import ThreadedWSGIServer
 
 import aws_shapes
 from glue_statistics import glue_statistics
@@ -47,13 +49,26 @@ def served() -> Iterator[str]:
     # The server logs requests to a logger of the whole process.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    with account_quotas(), glue_statistics(), _missing_workgroups(), _prepared_statements():
+    with _untraced(), account_quotas(), glue_statistics(), _missing_workgroups(), _prepared_statements():
         server.start()
         try:
             host, port = server.get_host_and_port()
             yield f"http://{host}:{port}"
         finally:
             server.stop()
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """Answer requests without the trace function of coverage, which measures nothing here and slows all code down."""
+    real = ThreadedWSGIServer.process_request_thread
+
+    def process(self: ThreadedWSGIServer, request: Any, client_address: Any) -> None:
+        sys.settrace(None)
+        real(self, request, client_address)
+
+    with mock.patch.object(ThreadedWSGIServer, "process_request_thread", process):
+        yield
 
 
 @contextmanager
