@@ -18,7 +18,8 @@ from site_tools.tour import find_browser, photograph
 
 from deploy_support import ROOT
 
-pytestmark = pytest.mark.slow
+# One process builds the site for all tests.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]
 
 _ATTRIBUTE = re.compile(r'<(?:a|img|script|link|iframe)\b[^>]*?\b(href|src)="([^"]+)"')
 
