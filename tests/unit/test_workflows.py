@@ -52,6 +52,16 @@ def test_workflow_and_metadata_cover_the_same_versions_of_python() -> None:
     assert f"PYTHONS ?= {' '.join(f'python{version}' for version in VERSIONS)}\n" in makefile
 
 
+def test_floor_leaves_out_only_tests_that_exist() -> None:
+    tests = re.search(r"^FLOOR_TESTS := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert tests
+    lists = re.findall(r"\$\(foreach name,([\w ]+),--ignore=(\S+)\$\(name\)\.py\)", tests[1])
+    left_out = [f"{place}{name}.py" for names, place in lists for name in names.split()]
+    left_out += re.findall(r"--ignore=(\S+\.py)(?: |$)", tests[1], re.MULTILINE)
+    assert len(left_out) > 30
+    assert [name for name in left_out if "$" not in name and not (ROOT / name).is_file()] == []
+
+
 def test_workflow_jobs_have_a_time_limit_and_read_only_permissions() -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     assert workflow["permissions"] == {"contents": "read"}
