@@ -19,6 +19,7 @@ from state_machine import Machine, call_with_small_letters, wait_for_end
 from deploy_support import REGION
 
 BOTH = ["infobase_attributes", "addressable_ids"]
+_SERVICES = "moto.stepfunctions.parser.asl.component.state.exec.state_task.service"
 
 
 @pytest.fixture
@@ -27,6 +28,8 @@ def states(own_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setattr(StateTaskServiceGlue, "_eval_integration_pattern", wait_for_end)
     monkeypatch.setattr(StateTaskServiceAwsSdk, "_eval_service_task", call_with_small_letters)
+    # Jobs end at once here, and moto would look every half second.
+    monkeypatch.setattr(f"{_SERVICES}.state_task_service_callback._DELAY_SECONDS_SYNC_CONDITION_CHECK", 0.05)
     with mock_aws(config={"stepfunctions": {"execute_state_machine": True}}):
         yield
 
