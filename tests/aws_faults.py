@@ -7,11 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 from botocore.httpsession import URLLib3Session
+from botocore.retries.standard import ExponentialBackoff
 
 Fault = Callable[[Any], Any]
+
+
+def shorten_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let botocore repeat calls as often as usual, but at once."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.001)
 
 
 class _Body:

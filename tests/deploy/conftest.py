@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from moto_account import Account
 
+from aws_faults import shorten_pauses
 from aws_server import reset, served
 from bucketwheel import api
 from deploy_support import REGION, archive, checkout, configuration
@@ -28,6 +29,7 @@ def moto_server() -> Iterator[str]:
 def aws_url(moto_server: str, own_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the endpoint of an empty moto."""
     reset(moto_server)
+    shorten_pauses(monkeypatch)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)

@@ -7,6 +7,7 @@ import pytest
 from cloud_support import Cloud
 from copies_support import Copying
 
+from aws_faults import shorten_pauses
 from aws_server import plain_client
 from bucketwheel import plugins
 from bucketwheel.executors import copy_tables
@@ -58,7 +59,8 @@ def copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copying:
 
 
 @pytest.fixture
-def cloud(aws: str, tmp_path: Path) -> Cloud:
+def cloud(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    shorten_pauses(monkeypatch)
     bucket = "runs-" + "".join(char for char in tmp_path.name.lower() if char.isalnum())[-40:]
     plain_client("s3", aws).create_bucket(Bucket=bucket)
     on_aws = Cloud(

@@ -9,9 +9,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.retries.standard import ExponentialBackoff
 from faults.proxy import FaultProxy
 
+from aws_faults import shorten_pauses
 from aws_server import served
 from bucketwheel.aws import clients
 from bucketwheel.settings import StorageSettings
@@ -50,7 +50,7 @@ def s3_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, proxy: Fault
         ("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials")),
     ):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.001)
+    shorten_pauses(monkeypatch)
     monkeypatch.setattr(s3, "_PAUSE", 0.001)
     close_clients()
     yield
