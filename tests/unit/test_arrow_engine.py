@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pytest
 
 from bucketwheel import host
 from bucketwheel.contracts import BucketJob, EngineStatistics
 from bucketwheel.engines import arrow, spill
 from bucketwheel.engines.arrow import ArrowEngine
+from bucketwheel.engines.bucket_groups import group_buckets
 from bucketwheel.engines.spill import SpillBuffer
 from bucketwheel.errors import EngineError, StorageError
 from bucketwheel.host import available_memory, available_threads
@@ -23,7 +25,8 @@ from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter_slices
 from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.testing.engine_jobs import CODED, COLUMNS, bucket, ignore, with_target, write_source
-from bucketwheel.testing.jobs import digests, make_job
+from bucketwheel.testing.jobs import digests, make_job, numbered, write_files
+from kernel_jobs import people
 
 
 @pytest.fixture
@@ -79,6 +82,38 @@ def test_large_slice_is_read_in_batches_when_memory_is_short(job: BucketJob, mon
     # Never so few rows that handling them is all there is to do, and no more than the budget bears.
     assert asked[0] == 1024
     assert asked[-1] == pytest.approx(2**30 * 0.4 / 2.5 / job.decoded_bytes_per_row / 2, rel=0.01)
+
+
+def test_batches_shrink_when_rows_are_longer_than_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dictionaries that outgrow their share close, so that rows have texts in place of codes."""
+    parts = [
+        people(numbered(1000, first), Token=pa.array([f"{row:0200d}" for row in range(first, first + 1000)]))
+        for first in range(0, 20_000, 1000)
+    ]
+    files = write_files(tmp_path / "source", parts, 1000)
+    coded: Any = {"dictionary_columns": frozenset(["Token"]), "decoded_bytes_per_row": 16}
+    job = make_job(tmp_path / "out", files, {"t": ["Token"]}, **coded)
+    scattered: list[int] = []
+    gathered: list[int] = []
+
+    def watch(*arguments: Any) -> Any:
+        scattered.append(arguments[2])
+        return scatter_slices(*arguments)
+
+    def grouped(*arguments: Any) -> Any:
+        gathered.append(arguments[2])
+        return group_buckets(*arguments)
+
+    monkeypatch.setattr(arrow, "scatter_slices", watch)
+    monkeypatch.setattr(arrow, "group_buckets", grouped)
+    bucket(engine(memory=4_000_000, threads=1), job)
+    # A key takes 11 bytes, a text 204.
+    assert scattered[0] == 4_000_000 * 0.4 / 2.5 / 16
+    assert scattered[-1] == pytest.approx(4_000_000 * 0.4 / 2.5 / 215, rel=0.05)
+    assert gathered == [pytest.approx(4_000_000 * 0.4 / 4 / 215, rel=0.05)]
+    other = with_target(job, "other")
+    bucket(engine(memory=2**30), other)
+    assert digests(other) == digests(job)
 
 
 @pytest.mark.parametrize(("memory", "threads"), [(1, 1), (2**30, 4)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import closing, contextmanager
@@ -18,12 +19,12 @@ from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics, Read
 from bucketwheel.engines.bucket_groups import MAX_GROUP_ROWS, group_buckets
 from bucketwheel.engines.memory import WORKING_SHARE, batch_rows, dictionary_budget, gather_bytes, memory_budget
 from bucketwheel.engines.slice_groups import group_slices
-from bucketwheel.engines.spill import SpillBuffer, spill_budget
+from bucketwheel.engines.spill import KEYS, SpillBuffer, spill_budget
 from bucketwheel.errors import EngineError
 from bucketwheel.host import available_threads
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
-from bucketwheel.kernel.passes import rows_by_table
+from bucketwheel.kernel.passes import joined_slices, rows_by_table, wider_job
 from bucketwheel.kernel.scatter import scatter_slices
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.verify import verify_bucket
@@ -37,11 +38,34 @@ from bucketwheel.system import system
 _WORKING_COPIES = 2.5
 # In smaller batches, the fixed cost per shuffle block becomes noticeable.
 _PREFERRED_BATCH_ROWS = 65_536
+# Rows over which the bytes of a row are averaged, so that a few long values do not count as much as many.
+_MEASURED_ROWS = 8192
 # Minimum bucket groups per thread. Small groups balance the load, and a kill loses at most one group per thread.
 _GROUPS_PER_THREAD = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class _RowBytes:
+    """The bytes of a decoded row: an estimate from the footers, or more if rows turn out to be longer.
+
+    Footers do not tell how long the values of a dictionary are, and a dictionary that closes leaves rows with values.
+    """
+
+    def __init__(self, estimate: float) -> None:
+        self.most = estimate
+        self._lock = threading.Lock()
+        self._rows, self._size = 0, 0
+
+    def add(self, rows: int, size: int) -> None:
+        """Count rows with their bytes."""
+        with self._lock:
+            self._rows += rows
+            self._size += size
+            if self._rows >= _MEASURED_ROWS:
+                self.most = max(self.most, self._size / self._rows)
+                self._rows, self._size = 0, 0
 
 
 class ArrowEngine:
@@ -75,7 +99,8 @@ class ArrowEngine:
             return
         with self._spill_buffer(job) as buffer:
             dictionaries = UnifiedDictionaries(self._dictionary_budget)
-            with closing(self._scatter(job, skip, buffer, dictionaries)) as scanned:
+            row_bytes = _RowBytes(job.decoded_bytes_per_row)
+            with closing(self._scatter(job, skip, buffer, dictionaries, row_bytes)) as scanned:
                 for rows in scanned:
                     advance(rows, 0)
             pa.default_memory_pool().release_unused()
@@ -85,7 +110,7 @@ class ArrowEngine:
                 return gather_buckets(job, buckets, buffer.block_reader(first, last), dictionaries)
 
             rows_per_bucket = buffer.rows()
-            threads, max_rows = self._gather_plan(job, rows_per_bucket[todo])
+            threads, max_rows = self._gather_plan(wider_job(job, row_bytes.most), rows_per_bucket[todo])
             groups = group_buckets(todo, rows_per_bucket, max_rows, job.starts)
             with closing(self._each(work, groups, threads)) as gathered:
                 for outcome in chain.from_iterable(gathered):
@@ -120,26 +145,48 @@ class ArrowEngine:
             buffer.close()
 
     def _scatter(
-        self, job: BucketJob, skip: frozenset[int], buffer: SpillBuffer, dictionaries: UnifiedDictionaries
+        self,
+        job: BucketJob,
+        skip: frozenset[int],
+        buffer: SpillBuffer,
+        dictionaries: UnifiedDictionaries,
+        row_bytes: _RowBytes,
     ) -> Generator[int, None, None]:
-        working_rows = int(self._budget * WORKING_SHARE / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
         # Wide rows are read table by table.
-        threads = max(1, min(self._threads, rows_by_table(job, working_rows) // _PREFERRED_BATCH_ROWS))
-        max_rows = batch_rows(working_rows // threads, job.decoded_bytes_per_row)
+        threads = max(1, min(self._threads, rows_by_table(job, self._working_rows(job)) // _PREFERRED_BATCH_ROWS))
         total = StatisticsCollector.of(job)
 
         def work(group: list[Slice]) -> tuple[int, StatisticsCollector]:
             statistics = StatisticsCollector.of(job)
-            for number, scattered in enumerate(scatter_slices(job, group, max_rows, dictionaries, skip, statistics)):
-                buffer.add(number, scattered)
+            now = wider_job(job, row_bytes.most)
+            max_rows = self._batch_rows(now, threads)
+            # Together, the slices may be too large by now.
+            fitting: Iterable[list[Slice]] = [group] if now is job else joined_slices(now, group, max_rows)
+            rows = size = 0
+            for slices in fitting:
+                parts = scatter_slices(now, slices, max_rows, dictionaries, skip, statistics)
+                for number, scattered in enumerate(parts):
+                    size += buffer.add(number, scattered)
+                    # Other passes over the slices have more columns of the same rows.
+                    rows += len(scattered.batch) if KEYS in scattered.groups else 0
+            row_bytes.add(rows, size)
             return sum(part.rows for part in group), statistics
 
-        with closing(self._each(work, group_slices(job, threads, max_rows), threads)) as parts:
+        groups = group_slices(job, threads, self._batch_rows(job, threads))
+        with closing(self._each(work, groups, threads)) as parts:
             for rows, statistics in parts:
                 total.merge(statistics)
                 yield rows
         total.finish(dictionaries)
         self._columns, self._keys, self._invalid_texts = total.result(), total.read, total.invalid_texts
+
+    def _working_rows(self, job: BucketJob) -> int:
+        """Return how many rows all threads together hold while they scatter."""
+        return int(self._budget * WORKING_SHARE / _WORKING_COPIES / max(job.decoded_bytes_per_row, 1))
+
+    def _batch_rows(self, job: BucketJob, threads: int) -> int:
+        """Return how many rows a thread scatters at a time."""
+        return batch_rows(self._working_rows(job) // threads, job.decoded_bytes_per_row)
 
     def _gather_plan(self, job: BucketJob, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
         """Return the number of gather threads that the budget allows and the maximum rows of a bucket group."""

@@ -29,7 +29,7 @@ from bucketwheel.storage import wrap_os_errors
 # Share of the memory budget for rows that wait for their bucket.
 _BUFFER_SHARE = 0.4
 # Number of the column group that every row has.
-_KEYS = 0
+KEYS = 0
 
 
 def spill_budget(settings: Settings) -> int:
@@ -145,8 +145,8 @@ class SpillBuffer:
         """Return the bytes on disk."""
         return sum(file.size for file in self._files)
 
-    def add(self, part: int, scattered: Scattered) -> None:
-        """Add one scattered part of a slice.
+    def add(self, part: int, scattered: Scattered) -> int:
+        """Add one scattered part of a slice; return its bytes in memory.
 
         Raises:
             StorageError: the spill disk is full or not writable.
@@ -154,14 +154,15 @@ class SpillBuffer:
         groups = self._of(scattered)
         if not groups:
             # A pass may read only tables with the columns of earlier ones.
-            return
-        size = scattered.batch.nbytes
+            return 0
+        size = int(scattered.batch.nbytes)
         with self._lock:
             fits = self._memory_bytes + size <= self._limit
             self._memory_bytes += size if fits else 0
         buffered: _BufferedPart = _PartInMemory(scattered, groups) if fits else self._spill(scattered, groups)
         with self._lock:
             self._parts[scattered.index, part] = buffered
+        return size
 
     def _spill(self, scattered: Scattered, groups: _Groups) -> _PartOnDisk:
         with wrap_os_errors(str(self._directory), "spill to"):
@@ -179,7 +180,7 @@ class SpillBuffer:
 
     def rows(self) -> npt.NDArray[np.int64]:
         """Return the rows of each bucket in all slices."""
-        parts = (part.rows for part in self._parts.values() if _KEYS in part.groups)
+        parts = (part.rows for part in self._parts.values() if KEYS in part.groups)
         return sum(parts, np.zeros(self._buckets, np.int64))
 
     def block_reader(self, first: int, last: int) -> BlockReader:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import pyarrow as pa
@@ -54,6 +55,15 @@ class Plan:
             passes[-1].append(number)
             used += width
         return cls(tuple(map(tuple, filter(None, passes))), at_once)
+
+
+def wider_job(job: BucketJob, decoded_bytes_per_row: float) -> BucketJob:
+    """Return the job with this many bytes for a row, if they are more; those of tables grow in proportion."""
+    if decoded_bytes_per_row <= job.decoded_bytes_per_row:
+        return job
+    factor = decoded_bytes_per_row / max(job.decoded_bytes_per_row, 1)
+    tables = (replace(table, decoded_bytes_per_row=table.decoded_bytes_per_row * factor) for table in job.tables)
+    return replace(job, tables=tuple(tables), decoded_bytes_per_row=math.ceil(decoded_bytes_per_row))
 
 
 def rows_by_table(job: BucketJob, max_rows: int) -> int:

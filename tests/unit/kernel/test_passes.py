@@ -17,7 +17,7 @@ from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel import gather as gathering
 from bucketwheel.kernel import passes, scatter
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
-from bucketwheel.kernel.passes import Plan, joined_slices, rows_by_table
+from bucketwheel.kernel.passes import Plan, joined_slices, rows_by_table, wider_job
 from bucketwheel.kernel.scatter import Scattered, scatter_slices
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.storage import costs_more_apart
@@ -110,6 +110,15 @@ def test_pass_has_at_most_the_bytes_of_whole_rows(job: BucketJob) -> None:
     )
     assert rows_by_table(heavy, 30) == int(3000 / (60 + 100 / 19))
     assert (3,) in Plan.of(heavy, 5000, 30).passes
+
+
+def test_job_with_longer_rows_has_longer_rows_in_tables(job: BucketJob) -> None:
+    planned = replace(job, tables=tuple(replace(table, decoded_bytes_per_row=10) for table in job.tables))
+    wider = wider_job(planned, 262.5)
+    assert wider.decoded_bytes_per_row == 263
+    assert {table.decoded_bytes_per_row for table in wider.tables} == {26.25}
+    assert rows_by_table(wider, 30) == int(30 * 263 / (26.25 + 263 / 19))
+    assert wider_job(planned, 100) is planned
 
 
 def test_joined_slices_are_neighbors_and_few_files(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
