@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bucketwheel.runs.manifest import SizeResult
+from bucketwheel.runs.manifest import SizeResult, TypeConversion
+from bucketwheel.stages.task_memory import decoded_bytes
 from bucketwheel.stages.written_bytes import Estimate
 from stage_support import column, discovered, size
 
@@ -150,6 +151,46 @@ def test_row_bytes_are_sum_of_decoded_columns() -> None:
     result = size(discovered(columns, types={"A": pa.int64()}))
     # 20 and 30 bytes of text a row with 4 bytes of offset each; 8 bytes of number and its validity bit.
     assert result.decoded_bytes_per_row == 24 + 34 + 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "conversion", "in_file", "dictionary_bytes", "decoded"),
+    [
+        # Half of the values are NULL.
+        (pa.string(), ("A", "UUID", "string"), 8, None, 4 + 36 / 2),
+        (pa.string(), ("A", "time64[us]", "string"), 4, 100, 4 + 15 / 2),
+        (pa.string(), ("A", "JSON", "string"), 50, None, 50 + 4 - 1 / 8),
+        (pa.string(), ("A", "JSON", "string"), 50, 100, 4),
+        (pa.binary(16), ("A", "UUID", "fixed_size_binary[16]"), 8, None, 16),
+        (pa.float32(), ("A", "halffloat", "float"), 2, None, 4),
+        (pa.decimal128(20), ("A", "uint64", "decimal128(20, 0)"), 1, 100, 16),
+        (pa.list_(pa.string()), ("A.list.element", "UUID", "string"), 50, None, 50 * 40 / 16 + 4 - 1 / 8),
+        (pa.list_(pa.uint32()), ("A.list.element", "time32[ms]", "time32[ms]"), 50, None, 54 - 1 / 8),
+        (pa.list_(pa.int64()), ("A.list.element", "uint32", "int64"), 50, None, 104 - 1 / 8),
+        (pa.struct({"a": pa.int64(), "b": pa.string()}), None, 2, None, 8 + 4 + 2 / 8),
+        (pa.list_(pa.int64(), 10), None, 3, None, 10 * (8 + 1 / 8)),
+        (pa.dictionary(pa.int8(), pa.string()), None, 30, None, 34 - 1 / 8),
+        (pa.dictionary(pa.int8(), pa.string()), None, 30, 100, 4),
+    ],
+    ids=str,
+)
+def test_decoded_bytes_follow_the_written_type(
+    kind: pa.DataType,
+    conversion: tuple[str, str, str] | None,
+    in_file: int,
+    dictionary_bytes: int | None,
+    decoded: float,
+) -> None:
+    found: dict[str, Any] = {
+        "uncompressed_bytes": 1000 * in_file,
+        "dictionary_bytes": dictionary_bytes,
+        "null_count": 500,
+    }
+    snapshot = discovered([column("Key"), column("A", **found)], types={"A": kind})
+    if conversion:
+        names = dict(zip(("column", "stored", "written"), conversion, strict=True))
+        snapshot = snapshot.model_copy(update={"conversions": (TypeConversion(**names),)})
+    assert decoded_bytes(snapshot)["A"] == decoded + 1 / 8
 
 
 def test_many_small_files_give_warning_unless_automatic() -> None:

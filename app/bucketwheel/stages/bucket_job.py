@@ -61,7 +61,7 @@ def _keys(manifest: Manifest) -> tuple[tuple[str, str], ...]:
 def _tables(manifest: Manifest, layout: LayoutSize, runs: RunStore) -> tuple[TableLayout, ...]:
     """Return the tables of a layout."""
     discovered = manifest.discover
-    schema, columns = discovered.schema(), {column.name: column for column in discovered.columns}
+    schema, decoded = discovered.schema(), decoded_bytes(discovered)
     rows = {table.name: table.row_group_rows for table in layout.tables}
     return tuple(
         TableLayout(
@@ -70,7 +70,7 @@ def _tables(manifest: Manifest, layout: LayoutSize, runs: RunStore) -> tuple[Tab
             tuple((column.source, column.name) for column in table.columns),
             rows[table.name],
             _schema(manifest, layout, table, schema),
-            sum(decoded_bytes(columns[part.source], schema, max(discovered.rows, 1)) for part in table.columns),
+            sum(decoded[part.source] for part in table.columns),
         )
         for table in manifest.split.tables
     )

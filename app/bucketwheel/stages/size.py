@@ -90,7 +90,8 @@ def _size(manifest: Manifest, settings: Settings) -> SizeResult:
     used = {mapping.source for table in split.tables for mapping in table.columns}
     used |= {key.source for key in split.keys}
     schema = discovered.schema()
-    decoded = max(1, int(sum(decoded_bytes(columns[name], schema, discovered.rows) for name in used)))
+    every = decoded_bytes(discovered)
+    decoded = max(1, int(sum(every[name] for name in used)))
     return SizeResult(
         **_fields(first),
         other_layouts=tuple(others),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,8 +11,9 @@ import pyarrow as pa
 from bucketwheel.engines.spark_sizing import PROCESS_BYTES, gather_memory, scatter_memory
 from bucketwheel.formatting import counted, size_text
 from bucketwheel.kernel.dictionaries import stays_dictionary
+from bucketwheel.kernel.written_types import stored_type
 from bucketwheel.runs.cost import dpus, platform_of
-from bucketwheel.runs.manifest import DiscoverResult, SliceRecord, SourceColumn, SplitResult
+from bucketwheel.runs.manifest import DiscoverResult, SliceRecord, SourceColumn, SplitResult, TypeConversion
 from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings, Layout, Settings
 
 _GB = 2**30
@@ -23,8 +24,19 @@ _CORES_PER_DPU, _GB_PER_DPU, _JVM_SHARE = 4, 16, 10 / 16
 _WITH_R = ("G.1X", "G.2X", "G.4X", "G.8X")
 # Largest `buckets.count`.
 _MOST_BUCKETS = 100_000
-# Bytes of the offset or length of a string value.
-_TEXT_OVERHEAD = 4
+# Bytes of the offset of a text or list, and of the bit that tells NULL.
+_OFFSET_BYTES, _NULL_BYTES = 4, 1 / 8
+# Values that become text: their bytes in the file, and the characters of their text at most.
+_TEXTS = {
+    **dict.fromkeys(("UUID", "extension<arrow.uuid>"), (16, 36)),
+    "time32[s]": (4, 8),
+    "time32[ms]": (4, 12),
+    "time64[us]": (8, 15),
+    "time64[ns]": (8, 18),
+}
+_TEXT = "string"
+# Each of these becomes a type of twice the bytes.
+_DOUBLED = frozenset({"uint32", "uint64", "halffloat"})
 # Spark's setting of the cores that a task occupies.
 _TASK_CPUS = "spark.task.cpus"
 
@@ -108,16 +120,60 @@ def _option(options: str, name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def decoded_bytes(column: SourceColumn, schema: pa.Schema, rows: int) -> float:
-    """Return the bytes of a decoded value of a column, on average."""
+def decoded_bytes(snapshot: DiscoverResult) -> dict[str, float]:
+    """Return the average bytes of a decoded value of each column, in the type that is written."""
+    schema, rows = snapshot.schema(), max(snapshot.rows, 1)
+    conversions = {part.column: part for part in snapshot.conversions}
+    return {column.name: _decoded_bytes(column, schema, rows, conversions) for column in snapshot.columns}
+
+
+def _decoded_bytes(
+    column: SourceColumn, schema: pa.Schema, rows: int, conversions: Mapping[str, TypeConversion]
+) -> float:
     kind = schema.field(column.name).type
+    least, fixed = _least_bytes(kind)
+    if fixed:
+        return least
+    in_file = column.uncompressed_bytes / rows
+    if pa.types.is_nested(_value_type(kind)):
+        inside = (part for name, part in conversions.items() if name.startswith(f"{column.name}."))
+        return max(least, in_file * max(map(_growth, inside), default=1.0) + _OFFSET_BYTES)
+    own = conversions.get(column.name)
+    if own is not None and own.stored in _TEXTS:
+        # Only texts of the file are read as dictionaries.
+        return least + _TEXTS[own.stored][1] * (1 - (column.null_count or 0) / rows)
+    return least if stays_dictionary(column, schema) else in_file + _OFFSET_BYTES
+
+
+def _least_bytes(kind: pa.DataType) -> tuple[float, bool]:
+    """Return the bytes of a value if its texts and lists are empty, and whether all values take that many."""
+    kind = _value_type(kind)
     try:
-        return float(kind.bit_width) / 8 + 1 / 8
+        return float(kind.bit_width) / 8 + _NULL_BYTES, True
     except ValueError:
-        pass  # Not of fixed width: use the size in the footer.
-    if stays_dictionary(column, schema):
-        return _TEXT_OVERHEAD + 1 / 8
-    return column.uncompressed_bytes / rows + _TEXT_OVERHEAD
+        pass  # Texts, and all nested types.
+    listed = pa.types.is_fixed_size_list(kind)
+    if not listed and not pa.types.is_struct(kind):
+        return _OFFSET_BYTES + _NULL_BYTES, False
+    parts = [_least_bytes(kind.field(number).type) for number in range(kind.num_fields)]
+    size = sum(part for part, _ in parts) * (kind.list_size if listed else 1)
+    return size + _NULL_BYTES, all(fixed for _, fixed in parts)
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type that values have without a dictionary and an extension."""
+    kind = stored_type(kind)
+    return stored_type(kind.value_type) if pa.types.is_dictionary(kind) else kind
+
+
+def _growth(conversion: TypeConversion) -> float:
+    """Return how many times as many bytes a value takes in memory as in the file."""
+    if conversion.stored in _DOUBLED:
+        return 2
+    if conversion.stored not in _TEXTS or conversion.written != _TEXT:
+        return 1
+    stored, characters = _TEXTS[conversion.stored]
+    return (characters + _OFFSET_BYTES) / stored
 
 
 def largest_bucket_rows(snapshot: DiscoverResult, bucket_count: int) -> int:
@@ -151,8 +207,8 @@ def shortage(
     memory = task_memory(settings)
     if memory is None:
         return None
-    schema, columns = snapshot.schema(), {column.name: column for column in snapshot.columns}
-    decoded = {name: decoded_bytes(columns[name], schema, max(snapshot.rows, 1)) for name in _used(split)}
+    columns, every = {column.name: column for column in snapshot.columns}, decoded_bytes(snapshot)
+    decoded = {name: every[name] for name in _used(split)}
     keys = sum(decoded[key.source] for key in split.keys)
     widths = {table.name: keys + sum(decoded[part.source] for part in table.columns) for table in split.tables}
     widest = max(widths, key=lambda name: widths[name])
