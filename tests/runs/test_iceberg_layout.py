@@ -199,6 +199,20 @@ def test_settings_that_accept_null_keys_are_named_together(tmp_path: Path) -> No
     assert case.run(stages=WRITTEN, **changes).manifest.verify.null_keys == 2
 
 
+def test_plan_refuses_null_keys_that_the_footers_count(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    with_nulls(case, 2)
+    text = "2 rows have a NULL key; quality.null_keys is error; accept them with --set quality.null_keys=warn"
+    assert plan(case.settings(), RunRequest(DATASET)).obstacles == (text,)
+    several: dict[str, Any] = {"datasets__people__key": ["Customer_User_id", f"{TABLE}_value"]}
+    assert plan(case.settings(**several), RunRequest(DATASET)).obstacles == (f"at least {text}",)
+    assert plan(case.settings(quality__null_keys="warn"), RunRequest(DATASET)).obstacles == ()
+    # Without `verify`, nothing looks at the limits.
+    assert plan(case.settings(), RunRequest(DATASET, WRITTEN[:-1])).obstacles == ()
+    with pytest.raises(QualityError, match="2 rows have a NULL key; nothing was published"):
+        case.run(stages=WRITTEN)
+
+
 def test_verify_refuses_null_keys_that_no_footer_counts(tmp_path: Path) -> None:
     case = Case(tmp_path, changes={"layouts": LAYOUTS, "quality__null_keys": "allow"})
     with_nulls(case, 1)

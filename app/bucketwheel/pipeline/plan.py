@@ -25,6 +25,7 @@ from bucketwheel.runs.withdrawals import Withdrawal, withdrawals
 from bucketwheel.settings import Settings
 from bucketwheel.stages.drift import compare
 from bucketwheel.stages.drift_limits import Refusal, beyond_limits
+from bucketwheel.stages.iceberg_checks import known_null_keys
 from bucketwheel.storage import is_s3
 
 _PLANNING = ("discover", "split", "size")
@@ -39,8 +40,9 @@ class Plan:
     """The planned stages, the results of those that only read, and the estimated cost.
 
     `drift` is the difference from the published run as far as the manifests tell; None if nothing is published.
-    `refusals` are the limits of `quality` for which `run` refuses the snapshot, `withdrawals` the marks of rollbacks,
-    `conflicts` why it cannot publish its tables. `shared` names tables that other datasets have, too.
+    `refusals` are the limits of `quality` for which `run` refuses the snapshot; NULL keys, if the footers count any.
+    `withdrawals` are the marks of rollbacks, `conflicts` why it cannot publish its tables. `shared` names tables that
+    other datasets have, too.
     `advice` recommends layouts for the configured readers. `limits` are those of the platform that the run exceeds.
     `cost` is None if the configured platform has no price. `unread` names earlier runs that could not be read.
     """
@@ -111,7 +113,9 @@ def plan(settings: Settings, request: RunRequest) -> Plan:
     manifest = manifest.model_copy(update={"fingerprint": inputs, "snapshot_dt": discovered.snapshot_dt})
     drift, not_compared = _drift(manifest, services)
     checked = checks_limits(stages) and same_run(manifest, services) is None
-    refused = beyond_limits(manifest, drift, settings.quality) if drift and checked else ()
+    refused = list(beyond_limits(manifest, drift, settings.quality)) if drift and checked else []
+    if checked and "verify" in stages:
+        refused += known_null_keys(discovered, settings)
     conflicts, unchecked = _conflicts(manifest, services, stages)
     earlier, unread = _earlier(services)
     cost = estimate(settings, stages, discovered, size, earlier)

@@ -81,16 +81,27 @@ def check_null_keys(discovered: DiscoverResult, settings: Settings) -> None:
     Raises:
         QualityError: there are some, and the configuration does not accept them in Iceberg tables, or at all.
     """
-    counts = {column.name: column.null_count or 0 for column in discovered.columns}
-    nulls = max(counts[key] for key in discovered.keys)
-    refusals = null_key_refusals(nulls, settings)
-    bucketed = any(layout.bucketed for _, layout in iceberg_layouts(settings))
-    if nulls and bucketed and settings.quality.null_keys == "error":
+    refusals = null_key_refusals(_null_keys(discovered), settings)
+    if any(layout.bucketed for _, layout in iceberg_layouts(settings)):
         # Both settings have to accept them.
-        text = f"{null_keys_text(nulls)}; quality.null_keys is error"
-        refusals.append(Refusal(text, ("quality.null_keys", "warn"), pronoun="them"))
+        refusals += known_null_keys(discovered, settings)
     if error := quality_error(refusals):
         raise error
+
+
+def known_null_keys(discovered: DiscoverResult, settings: Settings) -> list[Refusal]:
+    """Return the refusal of NULL keys by `quality.null_keys`, if the footers of the snapshot count any."""
+    nulls = _null_keys(discovered)
+    if not nulls or settings.quality.null_keys != "error":
+        return []
+    # Keys of several columns may be NULL in one column or another.
+    text = f"{'at least ' if len(discovered.keys) > 1 else ''}{null_keys_text(nulls)}; quality.null_keys is error"
+    return [Refusal(text, ("quality.null_keys", "warn"), pronoun="them")]
+
+
+def _null_keys(discovered: DiscoverResult) -> int:
+    """Return the most rows in which one of the key columns is NULL, as far as the footers tell."""
+    return max((column.null_count or 0 for column in discovered.columns if column.name in discovered.keys), default=0)
 
 
 @dataclass(frozen=True)
