@@ -25,12 +25,18 @@ TYPES = {"string": StringType(), "int": IntegerType(), "bigint": LongType()}
 ARROW = {"string": pa.string(), "int": pa.int32(), "bigint": pa.int64()}
 
 
+def field_ids(catalog: IcebergCatalog, name: str) -> Mapping[str, int] | None:
+    """Return the field ids of a table; None if there is none."""
+    history = catalog.history(name, Schema().model_dump_json())
+    return history.field_ids if history else None
+
+
 class FillingCatalog(IcebergCatalog):
     """Adds the records of the files to tables without any, as runs do."""
 
     def put(self, table: CatalogTable, replacing: CatalogTable | None) -> CatalogTable:
         if table.iceberg is None and table.run_id is not None:
-            known = dict(self.field_ids(table.name) or {})
+            known = dict(field_ids(self, table.name) or {})
             for name, _ in table.columns:
                 known.setdefault(name, max(known.values(), default=0) + 1)
             table = with_records(table, known)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from iceberg_support import connected, run_of, settings_in
+from iceberg_support import connected, field_ids, run_of, settings_in
 from pyiceberg.catalog import Catalog as Client
 from pyiceberg.exceptions import CommitStateUnknownException
 from pyiceberg.manifest import ManifestEntryStatus
@@ -137,6 +138,9 @@ def test_changed_bucket_count_changes_the_spec_in_the_same_commit(catalog: Icebe
     first = catalog.put(run_of(tmp_path, "t", "run1", OCTOBER), None)
     second = catalog.put(run_of(tmp_path, "t", "run2", OCTOBER, buckets=4), first)
     assert (first.bucket_count, second.bucket_count) == (2, 4)
+    history = catalog.history("t", schema_of(id=StringType()))
+    assert history is not None
+    assert history.bucket_counts == (2, 4)
     with connected(tmp_path) as client:
         names = {spec_id: spec.fields[0].name for spec_id, spec in loaded(client).specs().items()}
         assert names == {0: "id_bucket_2", 1: "id_bucket_4"}
@@ -147,16 +151,16 @@ def test_changed_bucket_count_changes_the_spec_in_the_same_commit(catalog: Icebe
 
 def test_columns_are_added_removed_and_moved_by_name(catalog: IcebergCatalog, tmp_path: Path) -> None:
     first = catalog.put(run_of(tmp_path, "t", "run1", OCTOBER), None)
-    assert catalog.field_ids("T") == {"id": 1, "age": 2}
+    assert field_ids(catalog, "T") == {"id": 1, "age": 2}
     columns: Any = {"id": ("string", ["a"]), "city": ("string", ["x"]), "age": ("bigint", [5])}
     second = catalog.put(run_of(tmp_path, "t", "run2", columns, ids={"id": 1, "age": 2, "city": 3}), first)
     assert second.columns == (("id", "string"), ("city", "string"), ("age", "bigint"))
     third = catalog.put(run_of(tmp_path, "t", "run3", {"id": ("string", ["b"])}), second)
     assert third.columns == (("id", "string"),)
-    assert catalog.field_ids("t") == {"id": 1, "age": 2, "city": 3}
+    assert field_ids(catalog, "t") == {"id": 1, "age": 2, "city": 3}
     assert read(tmp_path) == [{"id": "b"}]
     assert catalog.put(replace(first, native={}), third).columns == first.columns
-    assert catalog.field_ids("other") is None
+    assert field_ids(catalog, "other") is None
 
 
 @pytest.mark.parametrize(
@@ -188,23 +192,30 @@ def schema_of(**columns: Any) -> str:
     return Schema(*fields).model_dump_json()
 
 
+def changed_by(catalog: IcebergCatalog, name: str, schema: str) -> Mapping[str, tuple[str, str, str]]:
+    """Return the columns of a schema that cannot be those of a table."""
+    history = catalog.history(name, schema)
+    assert history is not None
+    return history.changed_columns
+
+
 def test_column_of_another_type_becomes_another_field(catalog: IcebergCatalog, tmp_path: Path) -> None:
     first = catalog.put(run_of(tmp_path, "t", "run1", OCTOBER), None)
-    assert catalog.changed_columns("T", schema_of(id=StringType(), age=LongType(), city=StringType())) == {}
-    changed = catalog.changed_columns("t", schema_of(id=StringType(), age=StringType()))
+    assert changed_by(catalog, "T", schema_of(id=StringType(), age=LongType(), city=StringType())) == {}
+    changed = changed_by(catalog, "t", schema_of(id=StringType(), age=StringType()))
     assert changed == {"age": ("age", "int", "string")}
     columns: Any = {"id": ("string", ["a"]), "age": ("string", ["old"])}
     table = run_of(tmp_path, "t", "run2", columns, ids={"id": 1, "age": 3}, month="2026-11-30")
     catalog.check_change(table)
     second = catalog.put(table, first)
-    assert (read(tmp_path), catalog.field_ids("t")) == ([{"id": "a", "age": "old"}], {"id": 1, "age": 3})
-    assert catalog.changed_columns("t", schema_of(id=StringType(), age=StringType())) == {}
+    assert (read(tmp_path), field_ids(catalog, "t")) == ([{"id": "a", "age": "old"}], {"id": 1, "age": 3})
+    assert changed_by(catalog, "t", schema_of(id=StringType(), age=StringType())) == {}
     with connected(tmp_path) as client:
         october = loaded(client).refs()["2026-10-31"].snapshot_id
     assert [row["age"] for row in read(tmp_path, snapshot_id=october)] == [1, 2, 3]
     # After a rollback, the column of the shown table counts, not that of the newest schema.
     back = catalog.put(replace(first, native={}), second)
-    assert (len(read(tmp_path)), catalog.field_ids("t")) == (3, {"id": 1, "age": 2})
+    assert (len(read(tmp_path)), field_ids(catalog, "t")) == (3, {"id": 1, "age": 2})
     assert back.columns == first.columns
 
 
@@ -424,7 +435,7 @@ def test_missing_namespace_is_an_error_unless_it_may_be_created(tmp_path: Path) 
 def test_reading_does_not_create_the_database(tmp_path: Path) -> None:
     catalog = IcebergCatalog(settings_in(tmp_path / "target"))
     catalog.check()
-    assert (catalog.tables(), catalog.get("t"), catalog.field_ids("t")) == ([], None, None)
+    assert (catalog.tables(), catalog.get("t"), field_ids(catalog, "t")) == ([], None, None)
     assert list(tmp_path.iterdir()) == []
 
 

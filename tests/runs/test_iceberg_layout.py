@@ -14,7 +14,7 @@ import pytest
 from bucketwheel.catalogs.definitions import definitions
 from bucketwheel.catalogs.iceberg import IcebergCatalog
 from bucketwheel.catalogs.iceberg_files import IcebergFiles
-from bucketwheel.contracts import CatalogTable, DataFile
+from bucketwheel.contracts import CatalogTable, DataFile, TableHistory
 from bucketwheel.errors import ConfigError, QualityError, SchemaError, StorageError
 from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.iceberg_types import field_ids
@@ -280,11 +280,8 @@ class History:
     def forget(self, *_: Any) -> list[str]:
         return []
 
-    def field_ids(self, name: str) -> Mapping[str, int] | None:
-        return self.ids.get(name)
-
-    def changed_columns(self, *_: str) -> Mapping[str, tuple[str, str, str]]:
-        return {}
+    def history(self, name: str, _schema: str) -> TableHistory | None:
+        return TableHistory(self.ids[name], {}, (3,)) if name in self.ids else None
 
     def check_change(self, table: CatalogTable) -> None:
         raise AssertionError(table.name)
@@ -296,8 +293,9 @@ def test_field_ids_of_existing_tables_are_kept(case: Case) -> None:
     catalog = History({f"ice_{TABLE}": ids})
     services: Any = SimpleNamespace(settings=case.settings(), catalog=lambda: catalog)
     schema = manifest.discover.schema()
-    found = existing_tables(services, manifest.split.keys, manifest.split.tables, schema).field_ids
-    assert found == {f"ice.{TABLE}": ids}
+    existing = existing_tables(services, manifest.split.keys, manifest.split.tables, schema)
+    found = existing.field_ids
+    assert (found, existing.bucket_counts) == ({f"ice.{TABLE}": ids}, {f"ice.{TABLE}": (3,)})
     split = manifest.stages["split"]
     result = {**split.result, "field_ids": found}
     changed = manifest.with_stage("split", split.model_copy(update={"result": result}))

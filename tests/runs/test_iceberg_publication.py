@@ -19,7 +19,8 @@ from bucketwheel.errors import CatalogError, QualityError
 from bucketwheel.pipeline.expire import expire
 from bucketwheel.pipeline.plan import plan
 from bucketwheel.pipeline.rollback import rollback
-from bucketwheel.pipeline.services import RunRequest
+from bucketwheel.pipeline.services import RunRequest, make_services
+from bucketwheel.stages.iceberg_checks import existing_tables
 from runs_support import DATABASE, DATASET, FEBRUARY, JANUARY, MARCH, Case, reports, warnings_in
 
 CHANGES = {"buckets__hash": "iceberg", "catalog__kind": "iceberg", "expire__min_age_hours": 0}
@@ -129,6 +130,37 @@ def test_change_of_iceberg_type_with_the_same_hive_type_is_refused(case: Case) -
     assert "people_1.seen changed from timestamp to timestamptz" in obstacle
     case.run(quality__schema_changes="allow")
     assert months(case) == [{MARCH}, {MARCH}]
+
+
+def test_plan_says_what_trino_loses_after_a_changed_bucket_count(case: Case) -> None:
+    def advised(**changes: Any) -> tuple[str, bool]:
+        advice = plan(case.settings(readers=["trino"], **changes), RunRequest(DATASET)).advice
+        (reader,) = advice.readers
+        return reader.uses, any("as unbucketed, because" in each for each in advice.warnings)
+
+    assert advised() == ("buckets", False)
+    assert advised(buckets__count=8) == ("order", True)
+    case.run(buckets__count=8)
+    case.snapshot(MARCH)
+    assert advised(buckets__count=8) == ("order", True)
+    assert advised() == ("order", True)
+    assert advised(catalog__final_prefix="new_") == ("buckets", False)
+
+
+def test_existing_tables_are_loaded_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, names = IcebergCatalog._read, list[str]()
+
+    def watch(catalog: IcebergCatalog, name: str) -> Any:
+        names.append(name)
+        return read(catalog, name)
+
+    monkeypatch.setattr(IcebergCatalog, "_read", watch)
+    (january,) = case.manifests()
+    services = make_services(case.settings(), RunRequest(DATASET), lambda _: None)
+    split = january.split
+    existing = existing_tables(services, split.keys, split.tables, january.discover.schema())
+    assert names == [f"bucketed_{name}" for name in case.names()]
+    assert existing.bucket_counts == dict.fromkeys(case.names(), (4,))
 
 
 def test_branch_in_the_way_is_named_by_plan_and_before_the_data(case: Case) -> None:

@@ -45,9 +45,9 @@ from bucketwheel.catalogs.iceberg_expire import delete_unreferenced, remove_snap
 from bucketwheel.catalogs.iceberg_io import StorageIO, connect, sql_uri, sqlite_path
 from bucketwheel.catalogs.iceberg_schema import changed_columns, ids_by_name, known_schemas
 from bucketwheel.catalogs.iceberg_snapshot import FORMAT
-from bucketwheel.catalogs.iceberg_tables import as_table, unreadable
+from bucketwheel.catalogs.iceberg_tables import as_table, bucket_count, unreadable
 from bucketwheel.catalogs.local_file import check_writable
-from bucketwheel.contracts import CatalogTable
+from bucketwheel.contracts import CatalogTable, TableHistory
 from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_definition, same_version
 from bucketwheel.errors import BucketwheelError, CatalogError, ConfigError, ForeignTableError
 from bucketwheel.settings import Settings
@@ -152,17 +152,18 @@ class IcebergCatalog:
         with self._wrapped(table.name), suppress(NoSuchTableError):
             self._catalog.drop_table((*self._path, loaded.name if loaded else table.name))
 
-    def field_ids(self, name: str) -> Mapping[str, int] | None:
-        """See `contracts.HistoryCatalog.field_ids`."""
-        loaded = self._load(name)
-        return ids_by_name(known_schemas(loaded.table.metadata)) if loaded and loaded.table else None
-
-    def changed_columns(self, name: str, schema: str) -> Mapping[str, tuple[str, str, str]]:
-        """See `contracts.HistoryCatalog.changed_columns`."""
+    def history(self, name: str, schema: str) -> TableHistory | None:
+        """See `contracts.HistoryCatalog.history`."""
         loaded = self._load(name)
         if not loaded or not loaded.table:
-            return {}
-        return changed_columns(known_schemas(loaded.table.metadata), Schema.model_validate_json(schema))
+            return None
+        metadata = loaded.table.metadata
+        schemas = known_schemas(metadata)
+        return TableHistory(
+            ids_by_name(schemas),
+            changed_columns(schemas, Schema.model_validate_json(schema)),
+            tuple(map(bucket_count, metadata.partition_specs)),
+        )
 
     def check_change(self, table: CatalogTable) -> None:
         """See `contracts.HistoryCatalog.check_change`."""

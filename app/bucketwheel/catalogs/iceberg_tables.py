@@ -136,11 +136,17 @@ def _native(metadata: TableMetadata) -> dict[str, Any]:
 
 def bucketing(spec: PartitionSpec, schema: Schema) -> tuple[tuple[str, ...], int]:
     """Return the bucketed columns and the number of buckets; none unless the spec is one bucket transform."""
+    count = bucket_count(spec)
+    name = schema.find_column_name(spec.fields[0].source_id) if count else None
+    return ((name,), count) if name else ((), 0)
+
+
+def bucket_count(spec: PartitionSpec) -> int:
+    """Return the number of buckets of a partition spec; 0 unless it is one bucket transform."""
     transforms = [field.transform for field in spec.fields]
     if len(transforms) == 1 and isinstance(transforms[0], BucketTransform):
-        name = schema.find_column_name(spec.fields[0].source_id)
-        return ((name,), transforms[0].num_buckets) if name else ((), 0)
-    return (), 0
+        return transforms[0].num_buckets
+    return 0
 
 
 def is_sorted(order: SortOrder, schema: Schema, columns: tuple[str, ...]) -> bool:

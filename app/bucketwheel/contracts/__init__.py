@@ -22,6 +22,7 @@ from bucketwheel.contracts.catalog import (
     RepairableCatalog,
     StatisticsCatalog,
     TableChange,
+    TableHistory,
     TableStatistics,
 )
 from bucketwheel.contracts.engine import (
@@ -75,6 +76,7 @@ __all__ = [
     "StatisticsCatalog",
     "TableChange",
     "TableCopy",
+    "TableHistory",
     "TableLayout",
     "TableStatistics",
     "of_run",

@@ -284,6 +284,24 @@ class AtomicCatalog(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class TableHistory:
+    """What earlier runs left in a table, for the files that a run adds to it.
+
+    Attributes:
+        field_ids: the field id of each column and nested field that the table has or had. Nested fields have a path
+            with dots, such as `address.city` or `tags.element`. New files must have these ids, and larger ones for
+            other columns and for `changed_columns`.
+        changed_columns: the columns of the new schema that cannot be those of the table, because of their type: the
+            path of the field that differs, and its Iceberg type before and now.
+        bucket_counts: the number of buckets of each partition spec that the table has or had; 0 for another spec.
+    """
+
+    field_ids: Mapping[str, int]
+    changed_columns: Mapping[str, tuple[str, str, str]]
+    bucket_counts: tuple[int, ...]
+
+
 @runtime_checkable
 class HistoryCatalog(Protocol):
     """What a catalog offers, besides `Catalog`, if its tables keep the files of earlier runs."""
@@ -300,21 +318,8 @@ class HistoryCatalog(Protocol):
         """
         ...
 
-    def field_ids(self, name: str) -> Mapping[str, int] | None:
-        """Return the field id of each column and nested field that a table has or had; None if there is no table.
-
-        Nested fields have a path with dots, such as `address.city` or `tags.element`. Files that are added to the
-        table must have these ids, and larger ones for other columns and for `changed_columns`.
-
-        Raises:
-            CatalogError: the catalog refused.
-        """
-        ...
-
-    def changed_columns(self, name: str, schema: str) -> Mapping[str, tuple[str, str, str]]:
-        """Return the columns of an Iceberg schema (JSON) that cannot be those of the table, because of their type.
-
-        A column has the path of the field that differs, and the Iceberg type of that field before and now.
+    def history(self, name: str, schema: str) -> TableHistory | None:
+        """Return what earlier runs left in a table, compared with an Iceberg schema (JSON); None without a table.
 
         Raises:
             CatalogError: the catalog refused.

@@ -69,6 +69,7 @@ class PlannedLayout:
         largest: bytes of the largest table.
         bytes: bytes of all tables.
         files: files of all tables.
+        mixed: whether a table of Iceberg has, or will have, more than one partition spec.
     """
 
     name: str
@@ -80,6 +81,7 @@ class PlannedLayout:
     largest: int
     bytes: int
     files: int
+    mixed: bool = False
 
     @property
     def kind(self) -> str:
@@ -220,10 +222,11 @@ def advise(
         ),
         warnings=(
             *_unserved(served, layouts),
+            *_mixed(layouts, readers),
             *_unread(layouts, readers),
             *_too_many(layouts, rows),
             *_null_keys(layouts, readers, null_keys),
-            *(_changed(layouts, previous, readers) if previous else ()),
+            *(_changed(layouts, previous) if previous else ()),
             *(text for other in others for text in _joined(layouts, keys, other)),
         ),
     )
@@ -233,12 +236,16 @@ def _served(reader: str, layouts: Sequence[PlannedLayout]) -> ReaderAdvice:
     """Return the layout whose buckets the reader uses best, otherwise the first one in the order of the key."""
     family = FAMILIES[reader]
     used = [layout for kind in _BUCKETS[family] for layout in layouts if layout.kind == kind]
+    if family == "trino":
+        # It looks at all partition specs that a table ever had.
+        used = [layout for layout in used if not layout.mixed]
     layout = (used or [part for part in layouts if part.sort] or layouts)[0]
     uses: Uses = "buckets" if used else "order" if layout.sort else "nothing"
     if used:
         reason = _BUCKETS[family][layout.kind]
     elif layout.kind:
-        reason = f"does not use {_BUCKETS_OF[layout.kind]}"
+        changed = family == "trino" and layout.mixed
+        reason = f"does not use {_BUCKETS_OF[layout.kind]}{' after their number changed' if changed else ''}"
     else:
         reason = "the layout has no buckets"
     reason += "; skips row groups by key" if uses == "order" else ""
@@ -321,11 +328,24 @@ def _unserved(served: Sequence[ReaderAdvice], layouts: Sequence[PlannedLayout]) 
         family = FAMILIES[part.reader]
         if part.uses == "buckets" or family not in _BEST:
             continue
+        if family == "trino" and any(layout.mixed for layout in layouts):
+            # `_mixed` names these tables, and the fix.
+            continue
         extra = ' (the column "$bucket" does not exist there)' if (family, kinds) == ("trino", ["spark"]) else ""
         yield (
             f"{part.reader} does not use {' or '.join(_BUCKETS_OF[kind] for kind in kinds)}{extra}, only the "
             f"order of rows; for joins without an exchange, add a layout with hash {_BEST[family]}, or remove "
             "layouts, so that readers decides"
+        )
+
+
+def _mixed(layouts: Sequence[PlannedLayout], readers: Sequence[str]) -> Iterator[str]:
+    """Warn of Iceberg tables whose buckets Trino does not use, because their number changed."""
+    prefixes = [f"{layout.prefix}*" for layout in layouts if layout.mixed]
+    if prefixes and "trino" in readers:
+        yield (
+            f"trino reads the Iceberg tables {' and '.join(prefixes)} as unbucketed, because their number of buckets "
+            "changed, now or before; with another prefix, they are new tables with one number"
         )
 
 
@@ -359,24 +379,20 @@ def _null_keys(layouts: Sequence[PlannedLayout], readers: Sequence[str], null_ke
         )
 
 
-def _changed(layouts: Sequence[PlannedLayout], before: EarlierRun, readers: Sequence[str]) -> Iterator[str]:
+def _changed(layouts: Sequence[PlannedLayout], before: EarlierRun) -> Iterator[str]:
     """Warn of layouts that differ from those of the run before."""
     known = {layout.prefix.lower(): layout for layout in before.layouts}
-    changes: dict[tuple[str, str, bool], list[str]] = {}
+    changes: dict[tuple[str, str], list[str]] = {}
     for layout in layouts:
         was = known.get(layout.prefix.lower())
         if was and (was.buckets, was.hash, was.bucketed) != (layout.buckets, layout.hash, layout.bucketed):
             with_hash = was.hash != layout.hash
-            lost = "trino" in readers and (was.kind, layout.kind) == ("iceberg", "iceberg")
-            change = _scheme(was, with_hash), _scheme(layout, with_hash), lost
+            change = _scheme(was, with_hash), _scheme(layout, with_hash)
             changes.setdefault(change, []).append(f"{layout.prefix}*")
-    for (earlier, now, lost), prefixes in changes.items():
-        # Trino looks at all partition specs that a table ever had.
-        trino = ". Trino reads these Iceberg tables as unbucketed from then on; with another prefix, they are new"
+    for (earlier, now), prefixes in changes.items():
         yield (
             f"tables {' and '.join(prefixes)} change from {earlier} (run {before.run_id}) to {now}; joins with "
-            f"tables that keep the earlier layout need an exchange, and the keys of both runs are not compared"
-            f"{trino if lost else ''}"
+            "tables that keep the earlier layout need an exchange, and the keys of both runs are not compared"
         )
 
 

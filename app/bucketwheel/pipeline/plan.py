@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -20,7 +20,15 @@ from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_servi
 from bucketwheel.pipeline.shared_tables import shared_tables
 from bucketwheel.runs.cost import Cost, estimate, platform_of, timeout_warning
 from bucketwheel.runs.drift_records import Drift
-from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult, SplitResult, StageRecord
+from bucketwheel.runs.manifest import (
+    DiscoverResult,
+    LayoutSize,
+    Manifest,
+    SizeResult,
+    SplitResult,
+    StageRecord,
+    layout_table,
+)
 from bucketwheel.runs.withdrawals import Withdrawal, withdrawals
 from bucketwheel.settings import Settings
 from bucketwheel.stages.drift import compare
@@ -186,7 +194,7 @@ def _advice(
     names = [services.dataset, *(name for name in settings.datasets if name != services.dataset)]
     previous, *others = (_newest_run(name, services, unread) for name in names[:_MOST_DATASETS])
     return advise(
-        planned_layouts(manifest.size, settings),
+        planned_layouts(manifest.size, settings, manifest.split.bucket_counts),
         settings.readers,
         snapshot.rows,
         _keys(manifest),
@@ -201,8 +209,13 @@ def _advice(
     )
 
 
-def planned_layouts(size: SizeResult, settings: Settings) -> list[PlannedLayout]:
-    """Return the layouts of a run, with the estimated sizes of their tables."""
+def planned_layouts(
+    size: SizeResult, settings: Settings, known: Mapping[str, Sequence[int]] | None = None
+) -> list[PlannedLayout]:
+    """Return the layouts of a run, with the estimated sizes of their tables.
+
+    `known` are the bucket counts of tables that exist in Iceberg, from `SplitResult.bucket_counts`.
+    """
     return [
         PlannedLayout(
             name=layout.name,
@@ -214,9 +227,17 @@ def planned_layouts(size: SizeResult, settings: Settings) -> list[PlannedLayout]
             largest=max(table.bytes for table in layout.tables),
             bytes=sum(table.bytes for table in layout.tables),
             files=sum(table.files for table in layout.tables),
+            mixed=_is_mixed(layout, known or {}),
         )
         for layout in size.layouts
     ]
+
+
+def _is_mixed(layout: LayoutSize, known: Mapping[str, Sequence[int]]) -> bool:
+    """Return whether a table of an Iceberg layout will have several partition specs."""
+    count = layout.bucket_count if layout.bucketed else 0
+    earlier = (known.get(layout_table(layout.id, table.name), ()) for table in layout.tables)
+    return any(len(counts) > 1 or any(each != count for each in counts) for counts in earlier)
 
 
 def _newest_run(dataset: str, services: Services, unread: list[str]) -> EarlierRun | None:

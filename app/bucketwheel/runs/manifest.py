@@ -131,7 +131,8 @@ class SplitResult(Record):
 
     `field_ids` has, for tables that exist in Iceberg, by `layout_table`, the id of each field by its full name; the
     empty name has the largest id if `replaced_columns` need new ones. These are columns whose type Iceberg cannot
-    change, with their Iceberg types.
+    change, with their Iceberg types. `bucket_counts` has the number of buckets of each partition spec that such a
+    table has or had, 0 for a spec of another kind.
     """
 
     keys: tuple[ColumnMapping, ...]
@@ -141,6 +142,7 @@ class SplitResult(Record):
     warnings: tuple[str, ...] = ()
     field_ids: Mapping[str, Mapping[str, int]] = {}
     replaced_columns: tuple[SchemaChange, ...] = ()
+    bucket_counts: Mapping[str, tuple[int, ...]] = {}
 
 
 def layout_table(layout: str, table: str) -> str:

@@ -111,10 +111,12 @@ class ExistingTables:
     Attributes:
         field_ids: the id of each field, by table; other layouts' tables begin with their id. The empty name has the
             largest id if some columns need larger ones.
+        bucket_counts: the bucket counts of all partition specs of these tables, see `TableHistory`.
         replaced: columns whose type Iceberg cannot change, so that they become other fields of the same name.
     """
 
     field_ids: dict[str, dict[str, int]] = field(default_factory=dict)
+    bucket_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
     replaced: tuple[SchemaChange, ...] = ()
 
     @property
@@ -134,7 +136,7 @@ class ExistingTables:
 def existing_tables(
     services: Services, keys: Sequence[ColumnMapping], tables: Sequence[TableColumns], schema: pa.Schema
 ) -> ExistingTables:
-    """Return the field ids of the tables that exist in Iceberg.
+    """Return the field ids and bucket counts of the tables that exist in Iceberg; load each table once.
 
     New files must have the ids of the table, so that columns that the snapshot gained or lost keep their meaning.
 
@@ -150,25 +152,27 @@ def existing_tables(
     layouts = iceberg_layouts(services.settings)
     if not layouts:
         return ExistingTables()
-    found: dict[str, dict[str, int]] = {}
+    ids: dict[str, dict[str, int]] = {}
+    counts: dict[str, tuple[int, ...]] = {}
     replaced: dict[SchemaChange, None] = {}
     for catalog in members(services.catalog()):
         if not isinstance(catalog, HistoryCatalog):
             continue
         for place, layout in layouts:
             for table in tables:
-                ids = catalog.field_ids(f"{layout.prefix}{table.name}")
-                if ids is None:
-                    continue
                 columns = ((column.source, column.name) for column in (*keys, *table.columns))
                 wanted = iceberg_schema(iceberg_file_schema(schema, columns))
-                changed = catalog.changed_columns(f"{layout.prefix}{table.name}", wanted)
-                found[layout_table(place, table.name)] = _kept_ids(ids, changed)
+                history = catalog.history(f"{layout.prefix}{table.name}", wanted)
+                if history is None:
+                    continue
+                name = layout_table(place, table.name)
+                ids[name] = _kept_ids(history.field_ids, history.changed_columns)
+                counts[name] = history.bucket_counts
                 replaced |= dict.fromkeys(
                     SchemaChange(table=table.name, column=path, before=before, now=now)
-                    for path, before, now in changed.values()
+                    for path, before, now in history.changed_columns.values()
                 )
-    return ExistingTables(found, tuple(replaced))
+    return ExistingTables(ids, counts, tuple(replaced))
 
 
 def _kept_ids(ids: Mapping[str, int], changed: Collection[str]) -> dict[str, int]:

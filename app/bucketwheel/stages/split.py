@@ -88,6 +88,7 @@ class Split:
             mapping_sha256=digest,
             warnings=(*warnings, *existing.warnings),
             field_ids=existing.field_ids,
+            bucket_counts=existing.bucket_counts,
             replaced_columns=existing.replaced,
         )
 
