@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
+from bucketwheel.catalogs.example_query import example_query
 from bucketwheel.catalogs.iceberg import IcebergCatalog
 from bucketwheel.contracts import CatalogTable
 from bucketwheel.errors import CatalogError, QualityError
@@ -130,6 +132,14 @@ def test_change_of_iceberg_type_with_the_same_hive_type_is_refused(case: Case) -
     assert "people_1.seen changed from timestamp to timestamptz" in obstacle
     case.run(quality__schema_changes="allow")
     assert months(case) == [{MARCH}, {MARCH}]
+
+
+def test_example_query_of_iceberg_tables_works(case: Case) -> None:
+    (january,) = case.manifests()
+    command = example_query(case.settings(), january)
+    assert command is not None
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.count("'customer_user_id'")) == (0, 5), done.stderr
 
 
 def test_plan_says_what_trino_loses_after_a_changed_bucket_count(case: Case) -> None:

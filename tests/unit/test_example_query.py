@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from bucketwheel.catalogs.example_query import catalog_text, example_query
-from bucketwheel.runs.manifest import PublishedTable, PublishResult
+from bucketwheel.runs.manifest import Manifest, PublishedTable, PublishResult
 from stage_support import manifest, services
 
 ICEBERG = {"name": "ice", "hash": "iceberg"}
@@ -41,9 +42,37 @@ def test_query_of_duckdb_file_names_a_table_that_it_has(
     assert catalog_text(settings) == text
 
 
-def test_query_of_iceberg_tables_alone_is_sql() -> None:
-    settings = services(catalog__database="lake", buckets__hash="iceberg").settings
-    published = (PublishedTable(name="bucketed_t", location="x", previous_location=None),)
-    run = manifest(ctas=PublishResult(tables=published))
-    assert example_query(settings, run) == "SELECT * FROM lake.bucketed_t LIMIT 5"
+@pytest.mark.parametrize(
+    ("changes", "programs"),
+    [
+        ({"buckets__hash": "iceberg", "iceberg__catalog": "glue"}, "Athena, Trino or Spark"),
+        ({"buckets__hash": "iceberg", "iceberg__catalog": "rest", "iceberg__uri": "https://x"}, "Trino or Spark"),
+        ({"buckets__hash": "iceberg", "iceberg__uri": "postgresql://user:secret@host/x"}, "Trino or Spark"),
+        ({"catalog__kind": "glue"}, "Athena, Trino or Spark"),
+    ],
+)
+def test_query_for_a_shared_catalog_names_programs(changes: dict[str, Any], programs: str) -> None:
+    settings = services(catalog__database="lake", target="s3://b/out", **changes).settings
+    assert example_query(settings, published()) == f"SELECT * FROM lake.bucketed_t LIMIT 5 -- in {programs}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "uri"),
+    [
+        ({}, "sqlite:///out/iceberg.db"),
+        ({"iceberg__uri": "sqlite:////data/x.db", "target": "s3://b/out"}, "sqlite:////data/x.db"),
+    ],
+)
+def test_query_of_iceberg_tables_alone_is_a_command(changes: dict[str, Any], uri: str) -> None:
+    settings = services(catalog__database="lake", buckets__hash="iceberg", **changes).settings
+    command = example_query(settings, published())
+    assert command is not None
+    assert re.match(r"\S*python\S* -c \"from pyiceberg", command)
+    assert f"SqlCatalog('bucketwheel', uri='{uri}').load_table(('lake', 'bucketed_t'))" in command
     assert catalog_text(settings) == "Iceberg (sql), namespace lake"
+
+
+def published() -> Manifest:
+    """Return a run that published one table."""
+    tables = (PublishedTable(name="bucketed_t", location="x", previous_location=None),)
+    return manifest(ctas=PublishResult(tables=tables))

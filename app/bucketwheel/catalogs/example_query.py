@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from bucketwheel.catalogs.iceberg_database import CATALOG_NAME, sql_uri, sqlite_path
 from bucketwheel.catalogs.sql import plain_name
 from bucketwheel.runs.manifest import Manifest, PublishResult
 from bucketwheel.settings import Settings, resolved_layouts
@@ -20,7 +21,7 @@ _PUBLISHING = ("ctas", "register")
 
 
 def example_query(settings: Settings, manifest: Manifest) -> str | None:
-    """Return a shell command that queries the first published table; for catalogs other than DuckDB, the SQL alone.
+    """Return a shell command that queries the first published table, or SQL and the programs for it in a comment.
 
     A table that the DuckDB file has comes first. None if the run has published nothing.
     """
@@ -34,11 +35,34 @@ def example_query(settings: Settings, manifest: Manifest) -> str | None:
     database = catalog.database if here else settings.iceberg.namespace or catalog.database
     name = (here or names)[0]
     sql = f"SELECT * FROM {plain_name(database)}.{plain_name(name)} LIMIT 5"  # noqa: S608 quoted if needed
+    if not here and settings.iceberg.catalog == "sql" and (uri := _sqlite_uri(settings)):
+        return _pyiceberg_command(uri, database, name)
     if not here or catalog.kind != "duckdb" or catalog.path is None:
-        return sql
+        return sql + _programs(catalog.kind if here else settings.iceberg.catalog)
     if is_s3(settings.target):
         sql = f"CREATE SECRET (TYPE s3, PROVIDER credential_chain); {sql}"
     return _command(Path(catalog.path), sql)
+
+
+def _programs(catalog: str) -> str:
+    """Return a comment that names programs which can read a catalog; empty if none is known."""
+    if catalog in ("glue", "rest", "sql"):
+        return f" -- in {'Athena, ' if catalog == 'glue' else ''}Trino or Spark"
+    return ""
+
+
+def _sqlite_uri(settings: Settings) -> str:
+    """Return the URI of the SQLite file of the Iceberg tables, for this directory; empty for other databases."""
+    if settings.iceberg.uri:
+        return settings.iceberg.uri if sqlite_path(settings.iceberg.uri) else ""
+    # Without a URI, it is below a local target.
+    return "" if is_s3(settings.target) else f"sqlite:///{shown_path(sqlite_path(sql_uri(settings)))}"
+
+
+def _pyiceberg_command(uri: str, namespace: str, name: str) -> str:
+    rows = f"SqlCatalog({CATALOG_NAME!r}, uri={uri!r}).load_table({(namespace, name)!r}).scan(limit=5).to_arrow()"
+    code = f"from pyiceberg.catalog.sql import SqlCatalog; print({rows}.to_pylist())"
+    return f"{_python()} -c {_quoted(code)}"
 
 
 def catalog_text(settings: Settings) -> str:

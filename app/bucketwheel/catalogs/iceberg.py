@@ -40,9 +40,10 @@ from bucketwheel.catalogs.iceberg_commit import (
     return_to,
 )
 from bucketwheel.catalogs.iceberg_create import create, requirements, staged
+from bucketwheel.catalogs.iceberg_database import sql_uri, sqlite_path
 from bucketwheel.catalogs.iceberg_errors import DAMAGED, is_conflict, is_refusal, lacks_metadata, wrap_iceberg_errors
 from bucketwheel.catalogs.iceberg_expire import delete_unreferenced, remove_snapshots
-from bucketwheel.catalogs.iceberg_io import StorageIO, connect, sql_uri, sqlite_path
+from bucketwheel.catalogs.iceberg_io import StorageIO, connect
 from bucketwheel.catalogs.iceberg_schema import changed_columns, ids_by_name, known_schemas
 from bucketwheel.catalogs.iceberg_snapshot import FORMAT
 from bucketwheel.catalogs.iceberg_tables import as_table, bucket_count, unreadable

@@ -20,16 +20,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Retry
 
+from bucketwheel.catalogs.iceberg_database import CATALOG_NAME, sql_uri, sqlite_path
 from bucketwheel.errors import ConfigError, MissingDependencyError, StorageError
 from bucketwheel.optional import aws_module
 from bucketwheel.settings import Settings, StorageSettings
-from bucketwheel.storage import Storage, is_s3, join
+from bucketwheel.storage import Storage
 
 # Property of PyIceberg's catalogs with the settings `storage` in JSON.
 _STORAGE = "bucketwheel.storage"
-# Rows of a SQL catalog belong to the catalog of this name; clients have to use the same.
-NAME = "bucketwheel"
-_DATABASE = "iceberg.db"
 _LOCK_SECONDS = 60
 # Packages of SQLAlchemy's drivers, where they differ from the names of their modules.
 _DRIVERS = {"MySQLdb": "mysqlclient", "psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary"}
@@ -214,17 +212,17 @@ def connect(settings: Settings) -> Catalog:
             "connect-seconds": str(settings.aws.connect_seconds),
             "read-seconds": str(settings.aws.read_seconds),
         }
-        return _Rest(NAME, **{**properties, **seconds, "uri": given.uri})
+        return _Rest(CATALOG_NAME, **{**properties, **seconds, "uri": given.uri})
     if given.catalog == "glue":
         glue = aws_module("pyiceberg.catalog.glue", "iceberg.catalog=glue")
         client = aws_module("bucketwheel.aws.clients", "iceberg.catalog=glue").client("glue", settings.aws)
-        return cast(Catalog, type("_Glue", (_OwnFiles, glue.GlueCatalog), {})(NAME, client, **properties))
+        return cast(Catalog, type("_Glue", (_OwnFiles, glue.GlueCatalog), {})(CATALOG_NAME, client, **properties))
     uri = sql_uri(settings)
     if path := sqlite_path(uri):
         storage.make_directory(path.rpartition("/")[0] or "/")
         uri += ("&" if "?" in uri else "?") + f"timeout={_LOCK_SECONDS}" if "timeout=" not in uri else ""
     try:
-        return _Sql(NAME, **{**properties, "uri": uri})
+        return _Sql(CATALOG_NAME, **{**properties, "uri": uri})
     except ModuleNotFoundError as error:
         module = error.name or ""
         raise MissingDependencyError(
@@ -235,26 +233,4 @@ def connect(settings: Settings) -> Catalog:
         if "already exists" not in str(error):
             raise
         # Another process created the tables of the catalog meanwhile.
-        return _Sql(NAME, **{**properties, "uri": uri})
-
-
-def sql_uri(settings: Settings) -> str:
-    """Return the SQLAlchemy URI of the SQL catalog; by default a SQLite file in the target directory.
-
-    Raises:
-        ConfigError: it is empty, and the target is on S3.
-    """
-    if settings.iceberg.uri:
-        return settings.iceberg.uri
-    if is_s3(settings.target):
-        raise ConfigError(
-            f"iceberg.uri is empty and target is {settings.target}; a SQL catalog needs a database, such as "
-            "iceberg.uri=sqlite:////var/lib/bucketwheel/iceberg.db; or set iceberg.catalog=glue"
-        )
-    return f"sqlite:///{join(Storage.of(settings).absolute(settings.target), _DATABASE)}"
-
-
-def sqlite_path(uri: str) -> str:
-    """Return the path of the SQLite file that a SQLAlchemy URI names; an empty text for other databases."""
-    scheme, _, rest = uri.partition(":///")
-    return rest.partition("?")[0] if scheme.partition("+")[0] == "sqlite" else ""
+        return _Sql(CATALOG_NAME, **{**properties, "uri": uri})
