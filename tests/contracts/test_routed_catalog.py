@@ -107,7 +107,7 @@ def test_table_of_the_other_kind_is_refused(name: str, iceberg: bool, adopt: boo
     joined, _, _ = catalog_of(MemoryCatalog)
     with pytest.raises(ForeignTableError, match=f"(?i)table '{name}' exists as an? .* table, but would be published"):
         check_owned(joined, [(name, iceberg)], "people", adopt)
-    with pytest.raises(ForeignTableError, match="Give the layout another prefix"):
+    with pytest.raises(ForeignTableError, match="Give each of these layouts another prefix"):
         publish_all(joined, Fence(), [table(name, "run2", iceberg)], adopt=adopt)
     assert set(runs(joined).values()) == {"run1"}
 

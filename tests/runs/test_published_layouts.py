@@ -345,11 +345,16 @@ def test_swapped_layouts_are_refused_by_plan_and_work_with_another_prefix(layout
     (obstacle,) = plan(layouts.settings(), RunRequest(DATASET)).obstacles
     for name, kinds in (("bucketed", "a Hive table, .* an Iceberg"), ("ice", "an Iceberg table, .* a Hive")):
         assert re.search(f"table '{name}_people_1' exists as {kinds} table", obstacle)
-    assert "Give the layout another prefix" in obstacle
+    text = "Give each of these layouts another prefix: its prefix in layouts, or catalog.final_prefix if the first"
+    assert text in obstacle
     layouts.changes["layouts"] = [each | {"prefix": f"new_{each['name']}_"} for each in swapped]
     assert plan(layouts.settings(), RunRequest(DATASET)).obstacles == ()
     run = layouts.run().manifest
     assert set(layouts.runs_shown(("new_",)).values()) == {run.run_id}
+    layouts.changes["layouts"] = [ICEBERG, SPARK, HIVE | {"prefix": "new_hive_"}]
+    (obstacle,) = plan(layouts.settings(), RunRequest(DATASET)).obstacles
+    assert text in obstacle
+    assert plan(layouts.settings(catalog__final_prefix="newer_"), RunRequest(DATASET)).obstacles == ()
 
 
 def test_iceberg_table_with_the_name_of_a_hive_table_is_refused_before_the_data(layouts: Layouts) -> None:

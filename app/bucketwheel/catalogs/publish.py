@@ -287,8 +287,8 @@ def _refuse_other_kind(keys: Sequence[tuple[str, bool]], known: Mapping[tuple[st
     ]
     if problems:
         raise ForeignTableError(
-            f"{'; '.join(problems)}. Give the layout another prefix (catalog.final_prefix for the first), or remove "
-            "the table from the catalog"
+            f"{'; '.join(problems)}. Give each of these layouts another prefix: its prefix in layouts, or "
+            "catalog.final_prefix if the first layout has none there"
         )
 
 
@@ -305,8 +305,8 @@ def _refuse_foreign(tables: Sequence[tuple[str, str | None]], before: Sequence[C
             problems.append(f"table {name!r} exists in the catalog and belongs to dataset {owner!r}")
     if problems:
         raise ForeignTableError(
-            f"{'; '.join(problems)}. Rename it, change catalog.staged_prefix or catalog.final_prefix, or set "
-            "catalog.adopt=true to replace it"
+            f"{'; '.join(problems)}. Rename it, change the prefix (catalog.staged_prefix, catalog.final_prefix, or "
+            "prefix in layouts), or set catalog.adopt=true to replace it"
         )
 
 
