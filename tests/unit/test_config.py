@@ -308,12 +308,6 @@ def test_code_beside_sample_and_test_data_names_no_customer() -> None:
     assert lines == []
 
 
-def test_parts_without_a_limit_are_refused() -> None:
-    assert problems(overrides=[("split.columns_over_limit", "parts", "--set")]) == [
-        "split (--set): columns_over_limit is parts, but column_limit is null; set it to the columns of a part"
-    ]
-
-
 def test_mappings_in_settings_are_frozen_and_picklable() -> None:
     settings = Settings.model_validate({"datasets": {"a": {"source": "in", "key": "k"}}})
     calls = {"__setitem__": ("b", 1), "update": ({"b": 1},), "setdefault": ("b", 1), "pop": ("a", None), "clear": ()}

@@ -182,6 +182,8 @@ def test_column_limit_counts_only_value_columns() -> None:
     with pytest.raises(MappingError, match=message):
         split(snapshot(*names, "one_more"), split__column_limit=100)
     assert len(split(snapshot(*names, "one_more")).tables[0].columns) == 101
+    parts = split(snapshot(*names, "one_more"), split__columns_over_limit="parts").tables
+    assert [len(table.columns) for table in parts] == [50, 51]
 
 
 @pytest.mark.parametrize(

@@ -86,18 +86,17 @@ class SplitSettings(Frozen):
     Attributes:
         columns_over_limit: A table with more columns than the limit: `error`, `parts` (`<table>_part_1`, `_part_2`, …
             of even width) or `allow`.
-        column_limit: Maximum number of columns of a table, the key not counted; null: no limit. AWS Clean Rooms takes
-            100.
+        column_limit: Maximum number of columns of a table, the key not counted; null: no limit, but 100 if
+            `columns_over_limit` is `parts`. AWS Clean Rooms takes 100.
     """
 
     columns_over_limit: Literal["error", "parts", "allow"] = "error"
     column_limit: Annotated[int, Field(ge=1)] | None = None
 
-    @model_validator(mode="after")
-    def _parts_have_a_width(self) -> SplitSettings:
-        if self.columns_over_limit == "parts" and self.column_limit is None:
-            raise ValueError("columns_over_limit is parts, but column_limit is null; set it to the columns of a part")
-        return self
+    @property
+    def limit(self) -> int | None:
+        """Return the maximum number of columns of a table; None if there is none."""
+        return 100 if self.column_limit is None and self.columns_over_limit == "parts" else self.column_limit
 
 
 class QualitySettings(Frozen):

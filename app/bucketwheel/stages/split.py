@@ -324,7 +324,7 @@ def _named(table: str, columns: Sequence[str], keys: Sequence[ColumnMapping]) ->
 
 
 def _within_limit(table: TableColumns, settings: SplitSettings) -> list[TableColumns]:
-    count, limit = len(table.columns), settings.column_limit
+    count, limit = len(table.columns), settings.limit
     if limit is None or count <= limit or settings.columns_over_limit == "allow":
         return [table]
     if settings.columns_over_limit == "error":
