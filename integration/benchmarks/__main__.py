@@ -26,7 +26,7 @@ from .sections import BUDGET, MEMORY_SCALES, SECTIONS
 from .shapes import SHAPES
 from .table import render
 
-_OWN_DATA = {"shape", "foreign", "discover"}
+_OWN_DATA = {"shape", "spark-shape", "foreign", "discover"}
 _ENGINES = ("arrow", "spark")
 # Shapes take as long as all others.
 _DEFAULT = [name for name in SECTIONS if name != "shape"]

@@ -130,7 +130,7 @@ def targets(figures: Figures, scales: Iterable[int], memory_scales: Iterable[int
         _ahead("peers", "Wall time ÷ DuckDB", figures.ratio("peers", "bucketwheel", "duckdb", wall)),
         _below("peers", "Bytes written ÷ plain copy", 1.15, figures.ratio("peers", "bucketwheel", "copy", written)),
     ]
-    found += [*_spark(figures), *_workers(figures)]
+    found += [*_spark(figures), *_spark_shape(figures), *_workers(figures)]
     for factor in memory_scales:
         small, free = f"{factor}x {budget}", f"{factor}x auto"
         peak = figures.peak("memory", small)
@@ -196,6 +196,19 @@ def _spark(figures: Figures) -> list[Target]:
         _below("spark", "Bytes shuffled ÷ compressed bytes read", 1.3, shuffled),
         Target("spark", "Peak memory of a Python worker", "reported, no target", _text(peak, 1e6, " MB"), None),
     ]  # fmt: skip
+
+
+def _spark_shape(figures: Figures) -> list[Target]:
+    """Return the CPU time of a value in the miniature of production, and the length of its shuffle blocks."""
+    section, wide = "spark-shape", "production"
+    ratio = figures.ratio(section, wide, "standard", lambda run: float((run.report or {})["nanoseconds"][0]))
+    nanoseconds, rows = (figures.reported(section, wide, key) for key in ("nanoseconds", "block_rows"))
+    unbounded = "reported, no target"
+    return [
+        _below(section, "CPU of a value on Spark, miniature of production ÷ standard shape", 1.5, ratio),
+        Target(section, "CPU of a value, miniature of production", unbounded, _text(nanoseconds, 1, " ns"), None),
+        Target(section, "Rows of a shuffle block, miniature of production", unbounded, _text(rows), None),
+    ]
 
 
 def _workers(figures: Figures) -> list[Target]:

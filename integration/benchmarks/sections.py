@@ -18,6 +18,7 @@ from .bench import Bench, run_task
 from .data_sets import foreign, shape
 from .footer_tasks import footer_tasks
 from .measure import OUT, ROOT, Task, bucketwheel, environment, last_line, module, require_disk
+from .spark_shapes import SPARK_SHAPES
 
 BUDGET = "512MB"
 MEMORY_SCALES = (1, 4)
@@ -30,6 +31,8 @@ _READER_COPIES = 7
 _READERS_SHARE = 0.9
 QUERY_RUNS = 5
 _SERVER_SECONDS = 60
+# Bytes of the source and the tables that a round of section `spark-shape` writes, for each shape at most.
+_SPARK_SHAPE_BYTES = 10**9
 
 
 def peers(bench: Bench) -> None:
@@ -97,6 +100,16 @@ def spark(bench: Bench) -> None:
     watched = run_task("watched", data, engine="spark")
     command = [*module("spark_watched"), OUT, *watched.command]
     bench.interleaved("spark", [Task("watched", command, data.rows, reports=True)], 1)
+
+
+def spark_shape(bench: Bench) -> None:
+    """Measure the tasks of the spark engine without Spark: a miniature of production and the standard shape."""
+    require_disk(bench.work, len(SPARK_SHAPES) * _SPARK_SHAPE_BYTES)
+    tasks = [
+        Task(name, [*module("spark_tasks"), name, OUT], shape.slices * shape.rows, reports=True)
+        for name, shape in SPARK_SHAPES.items()
+    ]
+    bench.interleaved("spark-shape", tasks)
 
 
 def workers(bench: Bench) -> None:
@@ -195,6 +208,7 @@ def readers(bench: Bench) -> None:
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "peers": peers,
     "spark": spark,
+    "spark-shape": spark_shape,
     "workers": workers,
     "memory": memory,
     "scale": scale,
