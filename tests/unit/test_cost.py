@@ -22,7 +22,7 @@ from bucketwheel.runs.manifest import (
 )
 from bucketwheel.settings import STAGES, Settings, loading
 from project import WIDE, Project
-from stage_support import column, discovered, manifest, size
+from stage_support import DATASET, column, discovered, manifest, size
 
 MB = 10**6
 
@@ -117,7 +117,7 @@ def outcomes(sizes: list[int]) -> BucketResult:
     facts: dict[str, Any] = {"null_keys": 0, "duplicate_keys": 0, "smallest_key": "a", "largest_key": "b"}
     bucket_outcomes = tuple(
         BucketOutcome(
-            bucket=n, rows=75, key_checksum=1, files=(FileRecord(table="t", name="f", rows=75, bytes=b),), **facts
+            bucket=n, rows=75, key_checksum=1, files=(FileRecord(table=DATASET, name="f", rows=75, bytes=b),), **facts
         )
         for n, b in enumerate(sizes)
     )
@@ -134,8 +134,9 @@ def test_requests_are_counted_like_those_of_storage() -> None:
     assert run_cost is not None
     # Footers of 3 files; a sample of 133 MB.
     sampled = 1 + 16
-    # 3 slices of 267 MB, each opened and read in 32 requests; manifest; two files read back.
-    assert run_cost.reads == 3 + sampled + 3 * (1 + 32) + (2 + 4) + (1 + 2)
+    # 3 slices of 267 MB, each opened and read in 32 requests; manifest. Two files are opened twice, because the keys
+    # of the first table are decoded; the large one has 25 MB of keys in two row groups.
+    assert run_cost.reads == 3 + sampled + 3 * (1 + 32) + (2 + 4) + 2 + (1 + 3) + (1 + 2)
     # Listings of snapshots and files, and again of files; manifest and lease; listing for verify; 4 checkpoints; two
     # files.
     assert run_cost.writes == 3 + (4 + 2 * 4) + 1 + 4 + (1 + 5)
@@ -222,6 +223,9 @@ def test_estimate_scales_newest_finished_run_of_platform() -> None:
     ("changes", "cores"),
     [
         ({"glue__worker_type": "G.2X"}, 10 * 8),
+        # A task has the time of one core, whatever it occupies.
+        ({"glue__arguments": {"--conf": "spark.task.cpus=4"}}, 10 * 4),
+        ({"glue__arguments": {"--conf": "spark.executor.cores=8 --conf spark.task.cpus=2"}}, 10 * 4),
         (
             {"deploy__platform": "emr-serverless", "emr_serverless__cores": 4, "emr_serverless__max_executors": 5},
             5 * 4,

@@ -12,18 +12,15 @@ from typing import Any
 
 from bucketwheel.formatting import counted
 from bucketwheel.runs.manifest import DiscoverResult, Manifest, SizeResult
+from bucketwheel.runs.requests import Requests, planned_files, run_requests, written_files
 from bucketwheel.settings import Settings
-from bucketwheel.settings.deploy import EmrServerlessSettings, GlueJobSettings
+from bucketwheel.settings.deploy import TASK_CPUS, EmrServerlessSettings, GlueJobSettings, spark_option
 from bucketwheel.storage.locations import is_s3
 
 _DPUS = {"1X": 1, "2X": 2, "4X": 4, "8X": 8, "12X": 12, "16X": 16}
 _CORES_PER_DPU = 4
 # Glue and EMR Serverless bill at least this much time.
 _LEAST_SECONDS = 60
-# As in `stages.written_bytes`: most bytes of a sample.
-_SAMPLE = 128 * 2**20
-# As in `storage`: bytes read on opening, bytes of the largest request, keys per listing.
-_END, _REQUEST, _LISTED = 64 * 2**10, 8 * 2**20, 1000
 _DATA = ("bucket", "verify")
 # Time-out to advise, as a multiple of the estimate; the largest that Glue accepts.
 _TIMEOUT_RESERVE, _MOST_GLUE_MINUTES = 1.5, 7 * 24 * 60
@@ -93,20 +90,18 @@ def run_cost(manifest: Manifest, settings: Settings) -> float | None:
 def cost_of(manifest: Manifest, settings: Settings) -> Cost | None:
     """Return the cost of a run, from the seconds of its stages; None if nothing has a price."""
     platform = manifest.runtime if manifest.runtime in ("glue", "emr-serverless") else None
-    reads = writes = 0
+    requests = Requests({}, {})
     if {"discover", "size"} <= manifest.stages.keys():
-        files = []
-        if "bucket" in manifest.stages:
-            outcomes = manifest.bucket.outcomes
-            files = [(file.bytes, 1) for outcome in outcomes for file in outcome.files]
         snapshot, size = manifest.discover, manifest.size
-        reads, writes = _requests(settings, snapshot, size, files, tuple(manifest.stages))
+        outcomes = manifest.bucket.outcomes if "bucket" in manifest.stages else ()
+        files = written_files(snapshot, size, outcomes)
+        requests = run_requests(settings, snapshot, size, files, tuple(manifest.stages))
     scanned = 0
     if "ctas" in manifest.stages:
         published = manifest.ctas
         scanned = sum(copy.bytes_scanned for copy in published.copies) if published.method == "athena" else 0
     seconds = sum(record.seconds for record in manifest.stages.values())
-    return _priced(settings, platform, seconds, (reads, writes), scanned, f"{seconds:,.0f} s of stages")
+    return _priced(settings, platform, seconds, requests, scanned, f"{seconds:,.0f} s of stages")
 
 
 def platform_of(settings: Settings) -> str | None:
@@ -136,9 +131,7 @@ def estimate(
     seconds, basis = 0.0, "requests only: the run uses no paid workers"
     if platform:
         seconds, basis = _time(settings, platform, stages, size, earlier)
-    tables = [table for layout in size.layouts for table in layout.tables]
-    files = [(table.bytes // max(table.files, 1), table.files) for table in tables]
-    requests = _requests(settings, snapshot, size, files, tuple(stages))
+    requests = run_requests(settings, snapshot, size, planned_files(snapshot, size), stages)
     scanned = 0
     if "ctas" in stages and settings.ctas.method == "athena":
         keys = sum(column.compressed_bytes for column in snapshot.columns if column.name in snapshot.keys)
@@ -194,17 +187,18 @@ def _work(size: SizeResult) -> float:
 
 
 def _cores(settings: Settings, platform: str) -> int:
-    """Return the cores of all workers except the driver, which processes no data."""
+    """Return the cores that process data: those of all workers but the driver, and one of each task."""
     if platform == "glue":
-        glue = settings.glue
-        return (dpus(glue.worker_type) or 1) * _CORES_PER_DPU * (glue.number_of_workers - 1)
+        glue, options = settings.glue, settings.glue.arguments.get("--conf", "")
+        cores = spark_option(options, "spark.executor.cores") or (dpus(glue.worker_type) or 1) * _CORES_PER_DPU
+        return max(1, cores // (spark_option(options, TASK_CPUS) or 1)) * (glue.number_of_workers - 1)
     return settings.emr_serverless.cores * settings.emr_serverless.max_executors
 
 
 def _priced(
-    settings: Settings, platform: str | None, seconds: float, requests: tuple[int, int], scanned: int, basis: str
+    settings: Settings, platform: str | None, seconds: float, requests: Requests, scanned: int, basis: str
 ) -> Cost | None:
-    reads, writes = requests
+    reads, writes = sum(requests.reads.values()), sum(requests.writes.values())
     if platform is None and not (reads or writes or scanned):
         return None
     usage, workers = _workers(settings, platform, max(seconds, _LEAST_SECONDS) / 3600)
@@ -234,60 +228,3 @@ def _workers(settings: Settings, platform: str | None, hours: float) -> tuple[di
         vcpu_hours, gb_hours = workers * emr.cores * hours, workers * emr.memory_gb * hours
         return {"vCPU-hours": vcpu_hours, "GB-hours": gb_hours}, emr_dollars(vcpu_hours, gb_hours, emr)
     return {}, 0.0
-
-
-def _requests(
-    settings: Settings,
-    snapshot: DiscoverResult,
-    size: SizeResult,
-    files: Sequence[tuple[int, int]],
-    stages: Sequence[str],
-) -> tuple[int, int]:
-    """Return reads (GET) and writes (PUT, LIST) of these stages; `files` holds (bytes, number) of written files."""
-    parts = []
-    if is_s3(snapshot.location):
-        parts.append(_of_source(snapshot, size, stages))
-    if is_s3(settings.target):
-        parts.append(_of_target(settings, size, files, stages))
-    return sum(reads for reads, _ in parts), sum(writes for _, writes in parts)
-
-
-def _of_source(snapshot: DiscoverResult, size: SizeResult, stages: Sequence[str]) -> tuple[int, int]:
-    reads = writes = 0
-    if "discover" in stages:
-        reads += len(snapshot.files)
-        writes += 1 + _ceil(len(snapshot.files), _LISTED)
-    if "size" in stages:
-        groups = sum(len(file.row_group_rows) for file in snapshot.files)
-        sample = min(_SAMPLE, size.bytes_to_read // max(groups, 1))
-        reads += 1 if snapshot.bytes // len(snapshot.files) <= _END else 1 + _ceil(sample, _REQUEST)
-    if "bucket" in stages:
-        # The snapshot is listed again after it was read.
-        writes += _ceil(len(snapshot.files), _LISTED)
-        per_row = size.bytes_to_read / max(snapshot.rows, 1)
-        reads += sum(1 + max(part.row_groups, _ceil(int(part.rows * per_row), _REQUEST)) for part in size.slices)
-    return reads, writes
-
-
-def _of_target(
-    settings: Settings, size: SizeResult, files: Sequence[tuple[int, int]], stages: Sequence[str]
-) -> tuple[int, int]:
-    # The manifest before and after each stage, the lease, and the search for earlier runs.
-    reads, writes = 2 + len(stages), 4 + 2 * len(stages)
-    listings = sum(_ceil(table.files, _LISTED) for layout in size.layouts for table in layout.tables)
-    writes += listings * sum(name in stages for name in ("verify", "register", "ctas"))
-    if "bucket" in stages:
-        # One checkpoint per bucket. A small file is one request; a large one needs a start, its parts and a
-        # completion.
-        writes += sum(layout.bucket_count for layout in size.layouts)
-        writes += sum(n * (1 if length <= _REQUEST else 2 + _ceil(length, _REQUEST)) for length, n in files)
-    if "verify" in stages:
-        reads += sum(n * (1 if length <= _END else 2) for length, n in files)
-        if settings.quality.drift == "keys" and size.bucketed:
-            # Verification reads the keys of one table of this run and of one of the published run.
-            reads += 2 * 2 * size.bucket_count
-    return reads, writes
-
-
-def _ceil(count: int, per: int) -> int:
-    return -(-count // per)

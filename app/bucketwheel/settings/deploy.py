@@ -17,6 +17,8 @@ _EMR_RELEASES = tuple(f"emr-7.{minor}.0" for minor in range(8, 14))
 # Memory of a worker in GB by its cores: smallest, largest and step (EMR Serverless User Guide, "Supported worker
 # configurations").
 _EMR_MEMORY = {1: (2, 8, 1), 2: (4, 16, 1), 4: (8, 30, 1), 8: (16, 60, 4), 16: (32, 120, 8)}
+# Spark's setting of the cores that a task occupies.
+TASK_CPUS = "spark.task.cpus"
 _FLEX_WORKERS = ("G.1X", "G.2X")
 _UP_TO_BUCKETS = ("discover", "split", "size", "bucket", "verify")
 
@@ -47,6 +49,12 @@ def _topic(value: str) -> str:
     if not re.fullmatch(r"arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256}", value):
         raise ValueError("expected the ARN of a topic, such as arn:aws:sns:us-east-1:123456789012:alerts")
     return value
+
+
+def spark_option(options: str, name: str) -> int | None:
+    """Return the number of a Spark setting in Glue's argument `--conf`, in GB if it is a size."""
+    match = re.search(rf"{re.escape(name)}=(\d+)g?\b", options)
+    return int(match[1]) if match else None
 
 
 class GlueJobSettings(Frozen):
