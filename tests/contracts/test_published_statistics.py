@@ -15,7 +15,7 @@ from aws_faults import Faults, faulty, lost_response, refusal
 from aws_server import plain_client
 from bucketwheel.aws import clients as aws_module
 from bucketwheel.catalogs.definitions import DATASET
-from bucketwheel.catalogs.glue import GlueCatalog
+from bucketwheel.catalogs.glue import GlueCatalog, publication_calls
 from bucketwheel.catalogs.publish import publish_all
 from bucketwheel.contracts import CatalogTable, TableStatistics
 from bucketwheel.contracts.catalog import STATISTICS
@@ -118,8 +118,11 @@ def test_wide_tables_take_one_update_per_25_columns(published: Published) -> Non
     published.publish(1, more=148)
     assert published.faults.calls[UPDATE] == 6 * len(TABLES)
     assert {len(columns) for _, columns in published.shown().values()} == {150}
+    before = sum(published.faults.calls.values()) - published.faults.calls["GetTables"]
     published.publish(2, more=148)
     published.check_no_mix()
+    after = sum(published.faults.calls.values()) - published.faults.calls["GetTables"]
+    assert after - before == publication_calls(150, 150) * len(TABLES)
     # One for each new table, before it exists, then one for each 100 columns.
     assert published.faults.calls[GET] == (1 + 2) * len(TABLES)
     assert published.faults.calls[DELETE] == 150 * len(TABLES)

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+from benchmarks.spark_shapes import SPARK_SHAPES
+
+from bucketwheel.catalogs.glue import publication_calls
+from bucketwheel.cli.text import cost_lines
 from bucketwheel.engines.spark_sizing import (
     BATCH_BYTES,
     Work,
@@ -16,8 +23,14 @@ from bucketwheel.engines.spark_sizing import (
     tasks_for,
 )
 from bucketwheel.kernel.passes import JOINED_ROWS
+from bucketwheel.runs.cost import Cost, estimate
+from bucketwheel.runs.manifest import DiscoverResult, SizeResult
+from bucketwheel.runs.requests import planned_files, run_requests
+from bucketwheel.settings import STAGES
+from stage_support import column, discovered, services, size, split
 
-DOCS = Path(__file__).parents[2] / "docs" / "spark.md"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "spark.md"
 PRODUCTION = Work(
     rows=374_000_000,
     slices=5000,
@@ -31,6 +44,15 @@ PRODUCTION = Work(
 )
 CORES = 144
 KEY_BYTES, WIDEST_BYTES, COMPRESSED_BYTES = 19, 625, 1100
+# Compressed bytes of a key.
+STORED_KEY_BYTES = 15
+JOBS: dict[str, Any] = {
+    "engine": "spark",
+    "target": "s3://lake/out",
+    "buckets__count": PRODUCTION.buckets,
+    "split__columns_over_limit": "parts",
+    "split__column_limit": PRODUCTION.columns // PRODUCTION.tables,
+}
 
 
 def documented(page: str) -> dict[str, str]:
@@ -38,6 +60,79 @@ def documented(page: str) -> dict[str, str]:
     section = page.partition("### A month of production")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.+?) \| (.*?) \| (.+?) \|$", section, re.MULTILINE)
     return {name: value for name, _, value in rows}
+
+
+@cache
+def month() -> tuple[DiscoverResult, SizeResult]:
+    """Return the month of production in tables of equal width, and its sizes."""
+    rows, count = PRODUCTION.rows, PRODUCTION.columns
+    coded = {number * count // PRODUCTION.coded_columns for number in range(PRODUCTION.coded_columns)}
+    stored = (COMPRESSED_BYTES - STORED_KEY_BYTES) * rows // count
+    columns = [
+        column("Key", STORED_KEY_BYTES * rows, uncompressed_bytes=KEY_BYTES * rows, null_count=0),
+        *(column(f"c{number}", stored, dictionary_bytes=100 if number in coded else None) for number in range(count)),
+    ]
+    types = {f"c{number}": pa.float64() for number in range(count) if number not in coded}
+    snapshot = discovered(columns, [[rows // PRODUCTION.slices]] * PRODUCTION.slices, types)
+    snapshot = snapshot.model_copy(update={"location": "s3://lake/in"})
+    return snapshot, size(snapshot, **JOBS)
+
+
+def cost() -> Cost:
+    estimated = estimate(services(**JOBS).settings, STAGES, *month())
+    assert estimated is not None
+    return estimated
+
+
+def test_documented_requests_follow_from_formulas() -> None:
+    snapshot, sizes = month()
+    settings = services(**JOBS).settings
+    sent = run_requests(settings, snapshot, sizes, planned_files(snapshot, sizes), STAGES)
+    coded = set(sizes.dictionary_columns)
+    assert (len(sizes.tables), len(sizes.slices)) == (PRODUCTION.tables, PRODUCTION.slices)
+    assert (len(coded), sizes.decoded_bytes_per_row) == (PRODUCTION.coded_columns, PRODUCTION.decoded_bytes_per_row)
+    calls = sum(
+        publication_calls(len(table.columns) + 1, sum(part.source in coded for part in table.columns))
+        for table in split(snapshot, **JOBS).tables
+    )
+    expected = {
+        "GET: footers": sent.reads["footers"],
+        "GET: sample": sent.reads["sample"],
+        "GET: scatter": sent.reads["scatter"],
+        "GET: `verify`": sent.reads["verify"],
+        "GET: keys of both runs": sent.reads["compared keys"],
+        "GET: manifest and lease": sent.reads["metadata"],
+        "PUT: files": sent.writes["files"],
+        "PUT: checkpoints": sent.writes["checkpoints"],
+        "PUT: manifest and lease": sent.writes["metadata"],
+        "LIST: source": sent.writes["list the source"],
+        "LIST: tables": sent.writes["list tables"],
+        "calls of Glue": 2 * calls,
+    }
+    shown = documented(DOCS.read_text(encoding="utf-8"))
+    assert {name: shown.get(name) for name in expected} == {name: f"{number:,}" for name, number in expected.items()}
+    assert len(expected) == len(sent.reads) + len(sent.writes) + 1
+
+
+def test_documented_time_of_the_month_follows_from_the_settings() -> None:
+    minutes = cost().seconds / 60
+    limit = services(**JOBS).settings.glue.timeout_minutes
+    shown = documented(DOCS.read_text(encoding="utf-8"))["time of the job"]
+    assert shown == f"{minutes:.0f} minutes; time-out {limit}"
+
+
+def test_documented_cost_is_that_of_the_month() -> None:
+    page = (ROOT / "docs" / "reference" / "cost.md").read_text(encoding="utf-8")
+    assert "\n".join(cost_lines(cost(), "about")) in page
+
+
+def test_miniature_keeps_the_ratios_of_the_month() -> None:
+    shape, computed = SPARK_SHAPES["production"], sizing(PRODUCTION, CORES, JOINED_ROWS)
+    assert (shape.tables, shape.columns, shape.buckets) == (PRODUCTION.tables, PRODUCTION.columns, PRODUCTION.buckets)
+    assert shape.slices >= 1000
+    assert shape.slices_per_task * shape.tasks == shape.slices
+    assert shape.slices_per_task * shape.rows == computed.rows_at_once
+    assert shape.partitions == computed.partitions
 
 
 def test_documented_month_of_production_follows_from_formulas() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
 
 from bucketwheel.runs.manifest import DiscoverResult
+from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings
 from bucketwheel.stages.task_memory import largest_bucket_rows, task_memory
 from stage_support import column, discovered, services, size
 
@@ -84,6 +87,47 @@ def test_memory_of_task_is_what_the_jvm_leaves(overrides: dict[str, Any], gigaby
     memory = task_memory(services(**{**JOBS, **overrides}).settings)
     assert memory is not None
     assert (memory.bytes, memory.tasks) == (gigabytes * 2**30, tasks)
+
+
+def worker_row(name: str, **overrides: Any) -> str:
+    """Return the line of docs/spark.md about a worker."""
+    memory = task_memory(services(**{**JOBS, **overrides}).settings)
+    assert memory is not None
+    (gigabytes,) = re.findall(r"(\d+) GB", memory.worker)
+    fitting = " | ".join(str(memory.fitting(needed * 10**9)) for needed in (1, 2, 3, 6))
+    return f"| {name} | {memory.tasks} | {gigabytes} GB | {memory.bytes / 1e9:.2f} GB | {fitting} |"
+
+
+def test_documented_workers_follow_from_the_formulas() -> None:
+    emr = EmrServerlessSettings()
+    workers = [
+        *(
+            worker_row(f"Glue `{kind}`", glue__worker_type=kind)
+            for kind in get_args(GlueJobSettings.model_fields["worker_type"].annotation)
+        ),
+        *(
+            worker_row(
+                f"EMR Serverless, `cores: {cores}`, `memory_gb: {memory}`",
+                **EMR,
+                emr_serverless__cores=cores,
+                emr_serverless__memory_gb=memory,
+            )
+            for cores, memory in [
+                (emr.cores, emr.memory_gb),
+                *((cores, EmrServerlessSettings.most_memory_gb(cores)) for cores in (4, 8, 16)),
+            ]
+        ),
+    ]
+    page = (Path(__file__).parents[2] / "docs" / "spark.md").read_text(encoding="utf-8")
+    table = [line for line in page.splitlines() if line.startswith(("| Glue `", "| EMR Serverless, `"))]
+    assert table == workers
+
+
+@pytest.mark.parametrize(("needed", "fitting"), [(1.5, 4), (1.6, 2), (3, 2), (6, 1), (6.1, 0)])
+def test_fewer_tasks_fit_into_a_worker_if_each_needs_more(needed: float, fitting: int) -> None:
+    memory = task_memory(services(**JOBS, glue__worker_type="G.1X").settings)
+    assert memory is not None
+    assert memory.fitting(needed * 2**30) == fitting
 
 
 def test_run_outside_aws_has_no_task_memory() -> None:

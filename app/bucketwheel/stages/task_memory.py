@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from bucketwheel.kernel.written_types import stored_type
 from bucketwheel.runs.cost import dpus, platform_of
 from bucketwheel.runs.manifest import DiscoverResult, SliceRecord, SourceColumn, SplitResult, TypeConversion
 from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings, Layout, Settings
+from bucketwheel.settings.deploy import TASK_CPUS, spark_option
 
 _GB = 2**30
 # A DPU of Glue has 4 cores and 16 GB, 32 GB with R (Glue User Guide, "AWS Glue worker types"). Spark runs a task for
@@ -37,8 +37,6 @@ _TEXTS = {
 _TEXT = "string"
 # Each of these becomes a type of twice the bytes.
 _DOUBLED = frozenset({"uint32", "uint64", "halffloat"})
-# Spark's setting of the cores that a task occupies.
-_TASK_CPUS = "spark.task.cpus"
 
 
 @dataclass(frozen=True)
@@ -58,15 +56,25 @@ class TaskMemory:
 
     def fewer_tasks(self, needed: float) -> str | None:
         """Return a setting with which fewer tasks share the worker, so that each has `needed` bytes."""
-        if self.options is None:
+        factor = self._share(needed)
+        if self.options is None or factor is None:
             return None
-        cpus = _option(self.options, _TASK_CPUS) or 1
-        for factor in (2**power for power in range(1, self.tasks.bit_length())):
-            if self.bytes * factor >= needed:
-                others = [part for part in self.options.split() if part != "--conf" and _TASK_CPUS not in part]
-                conf = " --conf ".join([*others, f"{_TASK_CPUS}={cpus * factor}"])
-                return f'set glue.arguments={{"--conf": "{conf}"}}'
-        return None
+        cpus = spark_option(self.options, TASK_CPUS) or 1
+        others = [part for part in self.options.split() if part != "--conf" and TASK_CPUS not in part]
+        conf = " --conf ".join([*others, f"{TASK_CPUS}={cpus * factor}"])
+        return f'set glue.arguments={{"--conf": "{conf}"}}'
+
+    def fitting(self, needed: float) -> int:
+        """Return how many tasks fit into the worker at a time if each needs this much memory; 0 if none does."""
+        factor = self._share(needed)
+        if factor is None or (factor > 1 and self.options is None):
+            return 0
+        return self.tasks // factor
+
+    def _share(self, needed: float) -> int | None:
+        """Return the smallest power of two by which the tasks have to be divided; None if one alone lacks memory."""
+        factors = (2**power for power in range(self.tasks.bit_length()))
+        return next((factor for factor in factors if self.bytes * factor >= needed), None)
 
 
 def task_memory(settings: Settings) -> TaskMemory | None:
@@ -81,9 +89,9 @@ def _on_glue(glue: GlueJobSettings) -> TaskMemory:
     units = dpus(glue.worker_type) or 1
     memory = units * _GB_PER_DPU * (2 if glue.worker_type.startswith("R.") else 1)
     options = glue.arguments.get("--conf", "")
-    cores = _option(options, "spark.executor.cores") or units * _CORES_PER_DPU
-    tasks = max(1, cores // (_option(options, _TASK_CPUS) or 1))
-    heap = _option(options, "spark.executor.memory")
+    cores = spark_option(options, "spark.executor.cores") or units * _CORES_PER_DPU
+    tasks = max(1, cores // (spark_option(options, TASK_CPUS) or 1))
+    heap = spark_option(options, "spark.executor.memory")
     larger = glue.worker_type.replace("G.", "R.")
 
     def left(memory: float) -> float:
@@ -112,12 +120,6 @@ def _on_emr(emr: EmrServerlessSettings) -> TaskMemory:
         f"emr_serverless.memory_gb={most}" if emr.memory_gb < most else None,
         left(most),
     )
-
-
-def _option(options: str, name: str) -> int | None:
-    """Return the number of a Spark setting in Glue's argument `--conf`, in GB if it is a size."""
-    match = re.search(rf"{re.escape(name)}=(\d+)g?\b", options)
-    return int(match[1]) if match else None
 
 
 def decoded_bytes(snapshot: DiscoverResult) -> dict[str, float]:
