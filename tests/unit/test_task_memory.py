@@ -135,6 +135,18 @@ def test_run_outside_aws_has_no_task_memory() -> None:
     assert warnings(engine="arrow", target="out", memory="900GiB") == []
 
 
+def test_dictionaries_of_all_columns_take_memory_of_each_task() -> None:
+    def coded(page: int) -> DiscoverResult:
+        columns = [column(f"c{number}", dictionary_bytes=page) for number in range(2000)]
+        return discovered([column("Key", 10**6, uncompressed_bytes=12 * 15_000_000), *columns], [[150_000]] * 100)
+
+    assert warnings(coded(page=1)) == []
+    (warning,) = warnings(coded(page=32 * 2**10))
+    assert warning.startswith(
+        "gathering table addressable_ids of the largest bucket (58,594 rows) takes about 1.8 GB"
+    )
+
+
 def test_rows_without_key_enlarge_one_bucket() -> None:
     assert largest_bucket_rows(snapshot(1000, 1), 10) == 100
     assert largest_bucket_rows(snapshot(1000, 1, nulls=200), 10) == 280

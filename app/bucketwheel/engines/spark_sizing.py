@@ -28,6 +28,8 @@ PROCESS_BYTES = 110_000_000
 _SCATTER_COPIES = 2.5
 # Copies of a table while a bucket is gathered: its blocks, their union or its sorted copy, and the file.
 _GATHER_COPIES = 3
+# Copies of the values of all dictionaries while some are added or sorted.
+_DICTIONARY_COPIES = 3
 # Bytes of a block around its rows: of its shuffle row and message, and of each column.
 _BLOCK_OVERHEAD, _COLUMN_OVERHEAD = 250, 50
 # Bytes of the statistics of a column that a scatter task reports.
@@ -51,22 +53,33 @@ def tasks_for(cores: int, parts: int, decoded_bytes: int, header: int = 0) -> in
     return max(1, min(parts, wanted))
 
 
-def scatter_memory(compressed_bytes: float, decoded_bytes: float, widest_share: float) -> float:
+def scatter_memory(
+    compressed_bytes: float, decoded_bytes: float, widest_share: float, dictionary_bytes: float = 0
+) -> float:
     """Return the memory of a scatter task.
 
     Args:
         compressed_bytes: bytes of its largest slice.
         decoded_bytes: the same after decoding.
         widest_share: share of the widest table in a row; a pass reads at least one table.
+        dictionary_bytes: bytes of the dictionaries of all columns.
     """
     at_once = min(decoded_bytes, BATCH_BYTES)
     share = min(1.0, max(BATCH_BYTES / max(decoded_bytes, 1), widest_share))
-    return PROCESS_BYTES + share * compressed_bytes + _SCATTER_COPIES * at_once
+    dictionaries = _DICTIONARY_COPIES * dictionary_bytes
+    return PROCESS_BYTES + share * compressed_bytes + _SCATTER_COPIES * at_once + dictionaries
 
 
-def gather_memory(rows: int, key_bytes: float, table_bytes: float) -> float:
-    """Return the memory of gathering a bucket, from the bytes of a row in the keys and the widest table."""
-    return PROCESS_BYTES + rows * (key_bytes + _GATHER_COPIES * table_bytes)
+def gather_memory(rows: int, key_bytes: float, table_bytes: float, dictionary_bytes: float = 0) -> float:
+    """Return the memory of gathering a bucket.
+
+    Args:
+        rows: rows of the bucket.
+        key_bytes: bytes of a row in the keys.
+        table_bytes: bytes of a row in the widest table.
+        dictionary_bytes: bytes of the dictionaries of all columns, which a task holds until its last bucket.
+    """
+    return PROCESS_BYTES + rows * (key_bytes + _GATHER_COPIES * table_bytes) + _DICTIONARY_COPIES * dictionary_bytes
 
 
 @dataclass(frozen=True)

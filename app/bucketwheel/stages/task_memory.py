@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from bucketwheel.engines.spark_sizing import PROCESS_BYTES, gather_memory, scatter_memory
+from bucketwheel.engines.spark_sizing import gather_memory, scatter_memory
 from bucketwheel.formatting import counted, size_text
 from bucketwheel.kernel.dictionaries import stays_dictionary
 from bucketwheel.kernel.written_types import stored_type
@@ -215,10 +215,12 @@ def shortage(
     widths = {table.name: keys + sum(decoded[part.source] for part in table.columns) for table in split.tables}
     widest = max(widths, key=lambda name: widths[name])
     largest = largest_bucket_rows(snapshot, bucket_count) if rows is None else rows
-    gather = gather_memory(largest, keys, widths[widest])
+    dictionaries = _dictionary_bytes(snapshot, decoded)
+    gather = gather_memory(largest, keys, widths[widest], dictionaries)
     left = f"{memory.worker} leaves about {size_text(memory.bytes)} to each of its {counted(memory.tasks, 'task')}"
     if gather > memory.bytes:
-        enough = _buckets(bucket_count * (gather - PROCESS_BYTES) / max(memory.bytes - PROCESS_BYTES, 1))
+        fixed = gather_memory(0, 0, 0, dictionaries)
+        enough = _buckets(bucket_count * (gather - fixed) / max(memory.bytes - fixed, 1))
         ways = _ways(memory, gather)
         if layout.buckets == "none":
             ways.insert(0, "raise size.max_files and size.files_per_gb")
@@ -234,7 +236,7 @@ def shortage(
     compressed = sum(columns[name].compressed_bytes for name in decoded) / max(snapshot.rows, 1)
     longest = max((part.rows for part in slices), default=0)
     total = sum(decoded.values())
-    scatter = scatter_memory(longest * compressed, longest * total, widths[widest] / total)
+    scatter = scatter_memory(longest * compressed, longest * total, widths[widest] / total, dictionaries)
     if scatter > memory.bytes:
         larger = "".join(f"{way}, or " for way in [" or ".join(_ways(memory, scatter))] if way)
         return (
@@ -242,6 +244,13 @@ def shortage(
             f"{left}; {larger}write the source with smaller row groups"
         )
     return None
+
+
+def _dictionary_bytes(snapshot: DiscoverResult, names: Collection[str]) -> int:
+    """Return the bytes of the dictionaries of these columns, as far as they are read as dictionaries."""
+    schema = snapshot.schema()
+    coded = (part for part in snapshot.columns if part.name in names and stays_dictionary(part, schema))
+    return sum(column.dictionary_bytes or 0 for column in coded)
 
 
 def _ways(memory: TaskMemory, needed: float) -> list[str]:
