@@ -51,7 +51,7 @@ def test_spilling_gives_identical_files(job: BucketJob, tmp_path: Path) -> None:
 
 
 def test_only_rows_beyond_the_budget_are_spilled(job: BucketJob, tmp_path: Path) -> None:
-    all_of_it, part_of_it = engine(memory=1), engine(memory=200_000)
+    all_of_it, part_of_it = engine(memory=1), engine(memory=800_000)
     bucket(all_of_it, job)
     bucket(part_of_it, job)
     assert 0 < part_of_it.statistics().spilled_bytes < all_of_it.statistics().spilled_bytes - 50_000

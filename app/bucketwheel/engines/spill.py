@@ -28,13 +28,16 @@ from bucketwheel.storage import wrap_os_errors
 
 # Share of the memory budget for rows that wait for their bucket.
 _BUFFER_SHARE = 0.4
+# What the interpreter and its libraries take of a small budget, before there is any data.
+_PROCESS_BYTES = 64 * 2**20
 # Number of the column group that every row has.
 KEYS = 0
 
 
 def spill_budget(settings: Settings) -> int:
     """Return how many bytes of rows the spill buffer holds in memory before it spills to disk."""
-    return int(memory_budget(settings) * _BUFFER_SHARE)
+    budget = memory_budget(settings)
+    return max(int(budget * _BUFFER_SHARE) - _PROCESS_BYTES, budget // 10)
 
 
 # Source columns of the column groups of a part, by number.
