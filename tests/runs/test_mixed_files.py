@@ -161,3 +161,15 @@ def test_keys_of_different_arrow_types_meet_in_one_bucket(source: Path, key_type
     pq.write_table(pa.table({"id": keys.cast(key_type), "value": WORDS}), source / "b.parquet")
     outcome = run(source)
     assert outcome.manifest.verify.duplicate_keys == KEYS
+
+
+@pytest.mark.skipif(not hasattr(pa, "json_"), reason="pyarrow 17 writes no list views")
+@pytest.mark.parametrize("view", [pa.list_view, pa.large_list_view])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_list_views_are_published_as_lists(source: Path, view: Any, mixed: bool) -> None:
+    values = [[number % 7] * (number % 3) if number % 5 else None for number in range(KEYS)]
+    write(source, "a.parquet", pa.array(values, view(pa.int32())))
+    if mixed:
+        write(source, "b.parquet", pa.array(values, pa.list_(pa.int32())), first=KEYS)
+    rows = published(run(source))
+    assert [value for _, value in rows] == values * (2 if mixed else 1)

@@ -204,6 +204,8 @@ def test_path_that_duckdb_cannot_list_is_refused() -> None:
         (pa.list_(pa.int32()), "array<int>"),
         (pa.large_list(pa.string()), "array<string>"),
         (pa.list_(pa.float64(), 3), "array<double>"),
+        (pa.list_view(pa.int8()), "array<tinyint>"),
+        (pa.large_list_view(pa.list_view(pa.string())), "array<array<string>>"),
         (pa.map_(pa.string(), pa.date32()), "map<string,date>"),
         (pa.struct([("a", pa.int16()), ("b", pa.string())]), "struct<a:smallint,b:string>"),
         (

@@ -85,7 +85,13 @@ def _parameterised(kind: pa.DataType, column: str, exact: bool) -> str:
         return "bigint"
     if types.is_map(kind):
         return f"map<{hive_type(kind.key_type, column, exact)},{hive_type(kind.item_type, column, exact)}>"
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    views = ("list_view", "large_list_view")
+    if (
+        types.is_list(kind)
+        or types.is_large_list(kind)
+        or types.is_fixed_size_list(kind)
+        or str(kind).startswith(views)
+    ):
         return f"array<{hive_type(kind.value_type, column, exact)}>"
     if types.is_struct(kind):
         odd = [field.name for field in kind if _TYPE_MARKS.search(field.name) or not field.name]

@@ -236,9 +236,12 @@ class _Sample:
     def _read(self, file: pq.ParquetFile, name: str, rows: npt.NDArray[np.int64] | None) -> pa.ChunkedArray:
         """Return these rows of a column, or all, in the type of the files to write."""
         column = file.read_row_group(self._group, columns=[name], use_threads=False).column(0)
+        kind = canonical_type(self._schema.field(name).type)
+        if "list_view<" in str(column.type):
+            # After rows are taken, the views are in no order, and Arrow's cast makes broken lists from them.
+            column = convert(column, kind, truncate=True)
         if rows is not None:
             column = column.take(pa.array(rows))
-        kind = canonical_type(self._schema.field(name).type)
         return convert(column, kind, truncate=True)
 
     def _order(self, keys: pa.Table) -> npt.NDArray[np.int64]:
