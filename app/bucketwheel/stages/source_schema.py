@@ -40,7 +40,8 @@ def snapshot_schema(footers: Sequence[Footer], warnings: list[str]) -> pa.Schema
     if any(footer is not reference and not footer.schema.equals(reference.schema) for footer in with_rows):
         schema = _common_schema(with_rows, reference)
     elif repeated := list(_repeated(reference)):
-        _refuse(with_rows, {_form(footer): repeated for footer in with_rows})
+        problems = {_form(footer): repeated for footer in with_rows}
+        _refuse(with_rows, problems, "have columns of the same name", "Write them with a name for each column")
     for footer in footers:
         if footer.rows == 0 and not footer.schema.equals(reference.schema):
             warnings.append(f"{footer.entry.location}: has no rows and another schema; ignored")
@@ -138,7 +139,12 @@ def _repeated(footer: Footer) -> Iterator[str]:
     yield from (f"column {name!r} appears more than once" for name in sorted(counts) if counts[name] > 1)
 
 
-def _refuse(footers: Sequence[Footer], problems: Mapping[_Form, Sequence[str]]) -> None:
+def _refuse(
+    footers: Sequence[Footer],
+    problems: Mapping[_Form, Sequence[str]],
+    fault: str = "have different schemas",
+    fix: str = "Write them with one schema",
+) -> None:
     """Raise SchemaError if there are problems with the columns of files."""
     count = sum(len(problems[_form(footer)]) for footer in footers)
     if count:
@@ -149,6 +155,4 @@ def _refuse(footers: Sequence[Footer], problems: Mapping[_Form, Sequence[str]]) 
         )
         listed = "\n".join(islice(texts, _SHOWN))
         more = f"\nand {count - _SHOWN} more" if count > _SHOWN else ""
-        raise SchemaError(
-            f"the files of the snapshot have different schemas:\n{listed}{more}\nWrite them with one schema"
-        )
+        raise SchemaError(f"the files of the snapshot {fault}:\n{listed}{more}\n{fix}")
