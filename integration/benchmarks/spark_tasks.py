@@ -1,8 +1,8 @@
 """Measure the tasks of the spark engine without Spark: spark_tasks SHAPE DIRECTORY.
 
-One scatter task is run. The slices of all tasks have the same content, so what it sends stands for what the others
-send. Then some partitions are gathered, from the blocks of all tasks. Prints one JSON object: nanoseconds of CPU for
-each value, and rows of a block. What Spark does between the tasks is not measured.
+One scatter task is run, and what it sends stands for what the others send, with the keys rotated. Then some
+partitions are gathered, from the blocks of all tasks. Prints one JSON object: nanoseconds of CPU for each value, and
+rows of a block. What Spark does between the tasks is not measured.
 """
 
 from __future__ import annotations
@@ -118,9 +118,30 @@ def _arrived(sent: pa.Table, number: int, shape: SparkShape) -> list[pa.RecordBa
         step = pc.if_else(header, pa.scalar(task, pa.int32()), pa.scalar(task * shape.slices_per_task, pa.int32()))
         columns = {**dict(zip(own.column_names, own.columns, strict=True)), "slice": pc.add(own["slice"], step)}
         columns["task"] = pa.array(np.full(len(own), task, np.int32))
+        columns["payload"] = _with_rotated_keys(own, task)
         parts.append(pa.table(columns, schema=shuffle.SCHEMA))
     ordered = pa.concat_tables(parts).sort_by([(name, "ascending") for name in shuffle.ORDER])
     return list(ordered.to_batches(max_chunksize=shuffle.BATCH_ROWS))
+
+
+def _with_rotated_keys(own: pa.Table, by: int) -> pa.Array:
+    """Return the payloads with the keys of each block rotated by some rows.
+
+    Otherwise equal rows of all tasks would be neighbors in the files, which are encoded faster then.
+    """
+    payloads = own["payload"].to_pylist()
+    rows = list(zip(own["bucket_group"].to_pylist(), own["column_group"].to_pylist(), strict=True))
+    schemas = {
+        number: payload for (group, number), payload in zip(rows, payloads, strict=True) if group < 0 <= number
+    }
+    layouts = own["layout"].to_pylist()
+    for place, (group, number) in enumerate(rows):
+        if group >= 0 and number == 0:
+            schema = pa.ipc.read_schema(pa.py_buffer(schemas[layouts[place]]))
+            keys = pa.ipc.read_record_batch(pa.py_buffer(payloads[place]), schema)
+            rotated = keys.take(pa.array(np.roll(np.arange(len(keys)), by)))
+            payloads[place] = rotated.serialize().to_pybytes()
+    return pa.array(payloads, pa.binary())
 
 
 def _gather(job: BucketJob, keys: tasks.PartitionKeys, batches: Sequence[pa.RecordBatch]) -> tuple[int, float]:
