@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from bucketwheel import host
-from bucketwheel.contracts import BucketJob, EngineStatistics
+from bucketwheel.contracts import BucketJob, EngineStatistics, Slice
 from bucketwheel.engines import arrow, spill
 from bucketwheel.engines.arrow import ArrowEngine
 from bucketwheel.engines.bucket_groups import group_buckets
@@ -114,6 +114,13 @@ def test_batches_shrink_when_rows_are_longer_than_planned(tmp_path: Path, monkey
     other = with_target(job, "other")
     bucket(engine(memory=2**30), other)
     assert digests(other) == digests(job)
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups", "small"), [(100_000, 286, True), (100_000, 2, False), (10_000, 286, False)]
+)
+def test_slices_of_small_row_groups_keep_their_batches(rows: int, groups: int, small: bool) -> None:
+    assert arrow._has_small_row_groups(Slice(0, "f", tuple(range(groups)), rows), 14_000) is small
 
 
 @pytest.mark.parametrize(("memory", "threads"), [(1, 1), (2**30, 4)])

@@ -38,6 +38,8 @@ from bucketwheel.system import system
 _WORKING_COPIES = 2.5
 # In smaller batches, the fixed cost per shuffle block becomes noticeable.
 _PREFERRED_BATCH_ROWS = 65_536
+# Row groups this many times smaller than a batch are small.
+_SMALL_GROUPS = 4
 # Rows over which the bytes of a row are averaged, so that a few long values do not count as much as many.
 _MEASURED_ROWS = 8192
 # Minimum bucket groups per thread. Small groups balance the load, and a kill loses at most one group per thread.
@@ -45,6 +47,11 @@ _GROUPS_PER_THREAD = 8
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def _has_small_row_groups(part: Slice, max_rows: int) -> bool:
+    """Return whether a slice is read by row groups much smaller than `max_rows`, at several times the CPU."""
+    return part.rows > max_rows and part.rows * _SMALL_GROUPS < len(part.row_groups) * max_rows
 
 
 class _RowBytes:
@@ -160,6 +167,8 @@ class ArrowEngine:
             statistics = StatisticsCollector.of(job)
             now = wider_job(job, row_bytes.most)
             max_rows = self._batch_rows(now, threads)
+            if any(_has_small_row_groups(part, max_rows) for part in group):
+                now, max_rows = job, self._batch_rows(job, threads)
             # Together, the slices may be too large by now.
             fitting: Iterable[list[Slice]] = [group] if now is job else joined_slices(now, group, max_rows)
             rows = size = 0
