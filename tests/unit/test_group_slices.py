@@ -62,6 +62,11 @@ def test_groups_have_all_slices_in_order_and_at_most_max_rows(
     assert [sum(part.rows for part in group) for group in groups] == rows
 
 
+def test_groups_have_at_most_the_rows_of_joined_slices(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slice_groups, "JOINED_ROWS", 80)
+    assert [len(group) for group in group_slices(job, 1, 10**6)] == [2, 2, 1]
+
+
 def test_wide_rows_make_smaller_groups(job: BucketJob) -> None:
     assert len(group_slices(replace(job, decoded_bytes_per_row=2**20), 1, 10**6)) == FILES
 

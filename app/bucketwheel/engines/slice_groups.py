@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bucketwheel.contracts import BucketJob, Slice
+from bucketwheel.kernel.passes import JOINED_ROWS
 
 # Decoded bytes of a group: those that `size` plans for a slice.
 _GROUP_BYTES = 64 * 2**20
@@ -16,7 +17,9 @@ def group_slices(job: BucketJob, threads: int, max_rows: int) -> list[list[Slice
     """Return all slices in groups that follow each other, each of at most `max_rows`; a larger slice is alone."""
     rows = sum(part.rows for part in job.slices)
     fair_share = max(rows // (threads * _GROUPS_PER_THREAD), _FEWEST_ROWS)
-    most = min(max_rows, fair_share, max(_GROUP_BYTES // max(job.decoded_bytes_per_row, 1), 1))
+    fitting = max(_GROUP_BYTES // max(job.decoded_bytes_per_row, 1), 1)
+    # A dictionary that closes within the group leaves more bytes than planned, and text must stay below 2 GiB.
+    most = min(max_rows, fair_share, fitting, JOINED_ROWS)
     groups: list[list[Slice]] = []
     group_rows = 0
     for part in job.slices:
