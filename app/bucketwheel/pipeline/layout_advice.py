@@ -245,7 +245,7 @@ def _served(reader: str, layouts: Sequence[PlannedLayout]) -> ReaderAdvice:
         reason = _BUCKETS[family][layout.kind]
     elif layout.kind:
         changed = family == "trino" and layout.mixed
-        reason = f"does not use {_BUCKETS_OF[layout.kind]}{' after their number changed' if changed else ''}"
+        reason = f"does not use {_BUCKETS_OF[layout.kind]}{' after their partitioning changed' if changed else ''}"
     else:
         reason = "the layout has no buckets"
     reason += "; skips row groups by key" if uses == "order" else ""
@@ -328,7 +328,7 @@ def _unserved(served: Sequence[ReaderAdvice], layouts: Sequence[PlannedLayout]) 
         family = FAMILIES[part.reader]
         if part.uses == "buckets" or family not in _BEST:
             continue
-        if family == "trino" and any(layout.mixed for layout in layouts):
+        if family == "trino" and any(layout.mixed and layout.kind for layout in layouts):
             # `_mixed` names these tables, and the fix.
             continue
         extra = ' (the column "$bucket" does not exist there)' if (family, kinds) == ("trino", ["spark"]) else ""
@@ -340,12 +340,12 @@ def _unserved(served: Sequence[ReaderAdvice], layouts: Sequence[PlannedLayout]) 
 
 
 def _mixed(layouts: Sequence[PlannedLayout], readers: Sequence[str]) -> Iterator[str]:
-    """Warn of Iceberg tables whose buckets Trino does not use, because their number changed."""
-    prefixes = [f"{layout.prefix}*" for layout in layouts if layout.mixed]
+    """Warn of Iceberg tables whose buckets Trino does not use, because their partitioning changed."""
+    prefixes = [f"{layout.prefix}*" for layout in layouts if layout.mixed and layout.kind]
     if prefixes and "trino" in readers:
         yield (
-            f"trino reads the Iceberg tables {' and '.join(prefixes)} as unbucketed, because their number of buckets "
-            "changed, now or before; with another prefix, they are new tables with one number"
+            f"trino reads the Iceberg tables {' and '.join(prefixes)} as unbucketed, because their partitioning "
+            "changed, now or before; with another prefix, they are new tables with one partitioning"
         )
 
 

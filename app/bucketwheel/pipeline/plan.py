@@ -48,7 +48,7 @@ class Plan:
     """The planned stages, the results of those that only read, and the estimated cost.
 
     `drift` is the difference from the published run as far as the manifests tell; None if nothing is published.
-    `refusals` are the limits of `quality` for which `run` refuses the snapshot; NULL keys, if the footers count any.
+    `refusals` are the limits of `quality` for which `run` refuses the snapshot, and NULL keys that the footers count.
     `withdrawals` are the marks of rollbacks, `conflicts` why it cannot publish its tables. `shared` names tables that
     other datasets have, too.
     `advice` recommends layouts for the configured readers. `limits` are those of the platform that the run exceeds.
