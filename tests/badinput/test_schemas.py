@@ -74,7 +74,7 @@ def test_duplicate_column_in_file_is_refused(published: Project, dirty: Dirty, r
     rewrite(sample.snapshot, lambda table: table.append_column(AGE, table[AGE]))
     result = refused(published, 3)
     assert f"part-00001.parquet: column '{AGE}' appears more than once" in result.stderr
-    assert "Write them with a name for each column" in result.stderr
+    assert "Give each of their columns its own name" in result.stderr
 
 
 def test_other_column_order_is_accepted(current: Project, dirty: Dirty) -> None:

@@ -75,7 +75,9 @@ def test_killed_jvm_is_recorded_in_manifest(free: Scene) -> None:
 
 def test_interrupt_names_resume_command(free: Scene) -> None:
     driver = in_gather(free, 3)
-    send(signal.SIGINT, named(driver.family(), "job.py")[1:])
+    python = named(driver.family(), "job.py")[1:]
+    assert python
+    send(signal.SIGINT, python)
     assert driver.process.wait(60) != 0
     driver.end()
     (run_id,) = free.project.run_ids()

@@ -10,7 +10,7 @@ import pytest
 
 from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.arrow import ArrowEngine
-from bucketwheel.engines.spill import SpillBuffer
+from bucketwheel.engines.spill import SpillBuffer, spill_budget
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.scatter import scatter
 from bucketwheel.settings import Settings
@@ -23,6 +23,11 @@ from kernel_jobs import people
 def job(tmp_path: Path) -> BucketJob:
     files = write_source(tmp_path / "source")
     return make_job(tmp_path / "out", files, COLUMNS, dictionary_columns=CODED, bucket_count=5)
+
+
+@pytest.mark.parametrize(("memory", "buffer"), [(2**30, 0.4 * 2**30 - 2**26), (2**27, 0.1 * 2**27)])
+def test_buffer_leaves_memory_to_the_process(memory: int, buffer: float) -> None:
+    assert spill_budget(Settings(memory=memory)) == int(buffer)
 
 
 def test_spill_opens_one_file_per_thread(job: BucketJob, tmp_path: Path) -> None:

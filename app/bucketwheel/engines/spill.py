@@ -30,6 +30,8 @@ from bucketwheel.storage import wrap_os_errors
 _BUFFER_SHARE = 0.4
 # What the interpreter and its libraries take of a small budget, before there is any data.
 _PROCESS_BYTES = 64 * 2**20
+# Share of the budget for the buffer, at least.
+_SMALLEST_SHARE = 0.1
 # Number of the column group that every row has.
 KEYS = 0
 
@@ -37,7 +39,7 @@ KEYS = 0
 def spill_budget(settings: Settings) -> int:
     """Return how many bytes of rows the spill buffer holds in memory before it spills to disk."""
     budget = memory_budget(settings)
-    return max(int(budget * _BUFFER_SHARE) - _PROCESS_BYTES, budget // 10)
+    return max(int(budget * _BUFFER_SHARE) - _PROCESS_BYTES, int(budget * _SMALLEST_SHARE))
 
 
 # Source columns of the column groups of a part, by number.

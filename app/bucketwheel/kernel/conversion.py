@@ -194,8 +194,8 @@ def _time_texts(values: pa.Array) -> pa.Array:
     if len(outside):
         value = f"{numbers[outside[0]]} {values.type.unit}"
         raise ConversionError(
-            f"has a time of day of {value} since midnight, which is no time of a day; have the snapshot written "
-            "again, or remove the column from the mapping"
+            f"has a time of day of {value} since midnight, which is no time of a day; correct the value in the "
+            "source, or remove the column from the mapping"
         )
     ends = numbers == per_day
     numbers = np.where(ends, 0, numbers).astype(np.int32 if values.type.bit_width == 32 else np.int64)

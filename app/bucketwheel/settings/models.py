@@ -414,7 +414,7 @@ class Settings(Frozen):
     Attributes:
         engine: Engine of the heavy stages; `arrow` runs in threads on this machine.
         memory: Budget of the arrow engine: `auto` (half the memory of machine or container), or a size such as
-            `512MB`. Beyond two fifths of it, shuffle blocks spill to disk.
+            `512MB`. Shuffle blocks beyond two fifths of it, less 64 MiB, spill to disk.
         threads: Threads of the arrow engine; `auto` takes every core this process may use.
         target: Location of tables and run metadata: a local path or `s3://bucket/prefix`.
         stages: The pipeline, in order. Stages of other packages are added here.

@@ -41,7 +41,7 @@ def snapshot_schema(footers: Sequence[Footer], warnings: list[str]) -> pa.Schema
         schema = _common_schema(with_rows, reference)
     elif repeated := list(_repeated(reference)):
         problems = {_form(footer): repeated for footer in with_rows}
-        _refuse(with_rows, problems, "have columns of the same name", "Write them with a name for each column")
+        _refuse(with_rows, problems, "have columns of the same name", "Give each of their columns its own name")
     for footer in footers:
         if footer.rows == 0 and not footer.schema.equals(reference.schema):
             warnings.append(f"{footer.entry.location}: has no rows and another schema; ignored")
