@@ -15,13 +15,14 @@ from aws_faults import Faults, faulty, lost_response, refusal
 from aws_server import plain_client
 from bucketwheel.aws import clients as aws_module
 from bucketwheel.catalogs.definitions import DATASET
-from bucketwheel.catalogs.glue import GlueCatalog, publication_calls
+from bucketwheel.catalogs.glue import GlueCatalog
 from bucketwheel.catalogs.publish import publish_all
 from bucketwheel.contracts import CatalogTable, TableStatistics
 from bucketwheel.contracts.catalog import STATISTICS
 from bucketwheel.errors import CatalogError
 from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.testing.tables import table_at
+from glue_calls import publication_calls
 
 TABLES = ("t1", "t2")
 UPDATE, DELETE, GET = (f"{verb}ColumnStatisticsForTable" for verb in ("Update", "Delete", "Get"))

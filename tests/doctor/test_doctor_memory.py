@@ -48,7 +48,7 @@ def test_doctor_warns_with_largest_bucket_of_newest_run(
         finding.found
     )
     assert finding.todo == (
-        'set buckets.count=1024 or set glue.arguments={"--conf": "spark.task.cpus=4"} (fewer tasks at a time)'
+        'set buckets.count=1024 or set glue.arguments={"--conf": "spark.task.cpus=4"} (4 tasks at a time)'
     )
     # Other settings than those of the run: its largest bucket becomes smaller.
     assert diagnose(buckets__count=1024)[f"dataset {NARROW}"].state == "ok"

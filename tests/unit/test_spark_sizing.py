@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 from benchmarks.spark_shapes import SPARK_SHAPES
 
-from bucketwheel.catalogs.glue import publication_calls
 from bucketwheel.cli.text import cost_lines
 from bucketwheel.engines.spark_sizing import (
     BATCH_BYTES,
@@ -27,6 +26,7 @@ from bucketwheel.runs.cost import Cost, estimate
 from bucketwheel.runs.manifest import DiscoverResult, SizeResult
 from bucketwheel.runs.requests import planned_files, run_requests
 from bucketwheel.settings import STAGES
+from glue_calls import publication_calls
 from stage_support import column, discovered, services, size, split
 
 ROOT = Path(__file__).parents[2]

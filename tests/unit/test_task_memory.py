@@ -39,7 +39,7 @@ def test_production_on_glue_is_warned_with_settings_that_help() -> None:
     assert warning == (
         "gathering table addressable_ids of the largest bucket (1,460,930 rows) takes about 3.8 GB, but a worker of "
         "type G.4X (64 GB) leaves about 1.6 GB to each of its 16 tasks; set buckets.count=1024 or set "
-        'glue.arguments={"--conf": "spark.task.cpus=4"} (fewer tasks at a time)'
+        'glue.arguments={"--conf": "spark.task.cpus=4"} (4 tasks at a time)'
     )
     assert warnings(buckets__count=1024) == []
     assert warnings(glue__arguments={"--conf": "spark.task.cpus=4"}) == []
@@ -49,7 +49,7 @@ def test_larger_worker_is_advised_only_if_it_is_large_enough() -> None:
     (warning,) = warnings(buckets__count=400)
     assert warning.endswith(
         "; set buckets.count=1024 or set glue.worker_type=R.4X or set "
-        'glue.arguments={"--conf": "spark.task.cpus=2"} (fewer tasks at a time)'
+        'glue.arguments={"--conf": "spark.task.cpus=2"} (8 tasks at a time)'
     )
     assert warnings(buckets__count=400, glue__worker_type="R.4X") == []
     assert warnings(buckets__count=400, glue__arguments={"--conf": "spark.task.cpus=2"}) == []

@@ -48,19 +48,6 @@ _DELETE_THREADS = 4
 _SHOWN = 5
 
 
-def publication_calls(columns: int, with_statistics: int) -> int:
-    """Return the calls that publish a table in place of one with the same columns, besides those that list tables.
-
-    Args:
-        columns: columns of the table.
-        with_statistics: those with statistics, in both tables.
-    """
-    definition = 3  # Read, update, and read again.
-    pages = -(-columns // _READ_COLUMNS) + -(-with_statistics // _WRITTEN_COLUMNS)
-    # Statistics are deleted column by column.
-    return definition + pages + with_statistics
-
-
 class GlueCatalog:
     """Tables of one database of the Data Catalog of this account and region."""
 

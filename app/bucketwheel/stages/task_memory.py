@@ -257,7 +257,8 @@ def _ways(memory: TaskMemory, needed: float) -> list[str]:
     """Return the settings that leave a task this much memory."""
     ways = [f"set {memory.larger}"] if memory.larger and memory.most >= needed else []
     fewer = memory.fewer_tasks(needed)
-    return [*ways, f"{fewer} (fewer tasks at a time)"] if fewer else ways
+    tasks = counted(memory.fitting(needed), "task")
+    return [*ways, f"{fewer} ({tasks} at a time)"] if fewer else ways
 
 
 def _used(split: SplitResult) -> set[str]:
