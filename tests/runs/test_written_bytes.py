@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bucketwheel import api
+from bucketwheel.kernel.write import parquet_writer
 from bucketwheel.settings import STAGES
 from bucketwheel.stages import written_bytes
 from project import Project
@@ -25,10 +26,12 @@ def orders() -> pa.Table:
     order = np.arange(ROWS) // 4
     text = np.array([random.bytes(12).hex() for _ in range(ROWS // 4)])
     days = (random.integers(0, 2000, ROWS // 4) + 8000).astype("datetime64[D]")
+    places = [{"x": number, "name": f"place {number}"} for number in random.integers(0, 10**6, ROWS // 4).tolist()]
     tags = [[f"t{number % 7}"] * (number % 3) for number in range(ROWS // 4)]
     return pa.table(
         {
             "line": np.arange(ROWS),
+            "place": pa.array([places[number] for number in order]),
             "address": text[order],
             "price": random.integers(0, 10**9, ROWS // 4)[order] / 100,
             "day": pa.array(days[order]),
@@ -109,6 +112,29 @@ def test_run_reads_one_sample(lake: Project, monkeypatch: pytest.MonkeyPatch) ->
     sizes = api.run(lake.configuration(), ORDERS, STAGES[:3]).manifest.size
     assert len(samples) == 1
     assert sizes == planned(lake).size
+
+
+@pytest.mark.parametrize("count", [1, 64])
+def test_sample_encodes_columns_of_a_table_together(
+    lake: Project, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    written: list[list[str]] = []
+    write_sample = parquet_writer
+
+    def counted(sink: Any, schema: pa.Schema, *arguments: Any) -> Any:
+        written.append(schema.names)
+        return write_sample(sink, schema, *arguments)
+
+    monkeypatch.setattr(written_bytes, "parquet_writer", counted)
+    together = planned(lake, buckets__count=count).size.tables[0].bytes
+    # The files of several buckets are written once more for their footers.
+    each = 1 if count == 1 else 2
+    assert [len(names) for names in written] == [1] * each + [len(orders().column_names)] * each
+    monkeypatch.setattr(written_bytes, "_HELD", 0)
+    written.clear()
+    alone = planned(lake, buckets__count=count).size.tables[0].bytes
+    assert {len(names) for names in written[each:]} == {2}
+    assert alone == pytest.approx(together, rel=0.01)
 
 
 def test_estimate_is_the_same_each_time(lake: Project) -> None:

@@ -8,6 +8,7 @@ use other codecs.
 from __future__ import annotations
 
 import io
+import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from bucketwheel.kernel.passes import projected_columns
 from bucketwheel.kernel.scatter import PAGE_OPTIONS
 from bucketwheel.kernel.schema import parquet_schema, planned_schema
 from bucketwheel.kernel.write import file_options, parquet_writer, writer_options
+from bucketwheel.kernel.written_types import leaf_count
 from bucketwheel.runs.manifest import DiscoverResult, SourceFile
 from bucketwheel.storage import Storage, fetch
 
@@ -38,6 +40,8 @@ _FEWEST = 4_000
 _TOTAL = 128 * 2**20
 _BATCH = 32 * 2**20
 _DECODED = 256 * 2**20
+# Maximum bytes of sampled columns that are encoded together.
+_HELD = 16 * 2**20
 # In files with fewer rows, page headers and footers take a notable share. The sample then stands for several files.
 _SMALL = 4_000
 _SMALL_FILES = 8
@@ -153,7 +157,8 @@ class _Sample:
         self._sample_files = 1
         if self._file_rows < _SMALL:
             rows = self._metadata.row_group(group).num_rows
-            self._sample_files = max(1, min(_SMALL_FILES, self._files, rows // self._file_rows))
+            enough = -(-_FEWEST // self._file_rows)
+            self._sample_files = max(1, min(enough, _SMALL_FILES, self._files, rows // self._file_rows))
         self.keys: pa.Table | None = None
         self._layouts = {pair[0]: (table, pair) for table in job.tables for pair in table.columns}
 
@@ -183,9 +188,8 @@ class _Sample:
         doubtful = [name for name in names if name not in keys and self._is_doubtful(name, chunks[name])]
         for batch in _batches(chunks, doubtful, sum(map(_compressed, (chunks[name] for name in keys)))):
             self._fetch(chunks, batch)
-            for name in batch:
-                column = self._read(file, name, order)
-                yield name, self._column_size(name, sample, column, encoded.footer)
+            for columns in self._together(file, batch, order):
+                yield from self._column_sizes(columns, sample, encoded.footer)
 
     def _chunks(self, names: Collection[str]) -> _Chunks:
         """Return the column chunks of each column; a nested column has several."""
@@ -262,14 +266,38 @@ class _Sample:
         picked: npt.NDArray[np.int64] = order[start + np.sort(chosen)]
         return np.concatenate([picked[number::files] for number in range(files)])
 
-    def _column_size(self, name: str, keys: pa.Table, column: pa.ChunkedArray, keys_footer: int) -> int:
-        layout, pair = self._layouts[name]
-        schema = planned_schema(self._schema, (*self._job.keys, pair))
-        table = keys.append_column(pair[1], column)
-        encoded = self._encode(table, replace(layout, columns=(pair,), schema=schema))
-        leaves = range(keys.num_columns, encoded.metadata.num_columns)
-        footers = max(0, encoded.footer - keys_footer) * self._files
-        return self._scaled(name, column, encoded.metadata, leaves) + footers
+    def _together(
+        self, file: pq.ParquetFile, names: Sequence[str], order: npt.NDArray[np.int64]
+    ) -> Iterator[dict[str, pa.ChunkedArray]]:
+        """Yield the sampled columns, as many of a table at a time as memory allows: each file has a fixed cost."""
+        by_table = sorted(names, key=lambda name: self._layouts[name][0].name)
+        for _, columns in itertools.groupby(by_table, lambda name: self._layouts[name][0].name):
+            held: dict[str, pa.ChunkedArray] = {}
+            size = 0
+            for name in columns:
+                held[name] = self._read(file, name, order)
+                size += held[name].nbytes
+                if size > _HELD:
+                    yield held
+                    held, size = {}, 0
+            if held:
+                yield held
+
+    def _column_sizes(
+        self, columns: dict[str, pa.ChunkedArray], keys: pa.Table, keys_footer: int
+    ) -> Iterator[tuple[str, int]]:
+        """Yield each of these columns of one table with its estimated bytes in all files."""
+        layout = self._layouts[next(iter(columns))][0]
+        pairs = tuple(self._layouts[name][1] for name in columns)
+        schema = planned_schema(self._schema, (*self._job.keys, *pairs))
+        table = pa.table([*keys.columns, *columns.values()], [*keys.column_names, *(name for _, name in pairs)])
+        encoded = self._encode(table, replace(layout, columns=pairs, schema=schema))
+        footers = max(0, encoded.footer - keys_footer) * self._files // len(columns)
+        first = keys.num_columns
+        for name, column in columns.items():
+            leaves = range(first, first + leaf_count(column.type))
+            yield name, self._scaled(name, column, encoded.metadata, leaves) + footers
+            first = leaves.stop
 
     def _encode(self, table: pa.Table, layout: TableLayout) -> _Encoded:
         """Return the table as encoded in one file, with a row group per file that it stands for."""
