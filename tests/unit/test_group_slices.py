@@ -15,6 +15,8 @@ from bucketwheel.engines import arrow, slice_groups
 from bucketwheel.engines.arrow import ArrowEngine
 from bucketwheel.engines.slice_groups import group_slices
 from bucketwheel.errors import SchemaError, UnreadableFilesError
+from bucketwheel.kernel import normalize, passes, scatter
+from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.scatter import scatter_slices
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.settings import Settings
@@ -122,6 +124,60 @@ def test_damaged_file_among_others_is_named(job: BucketJob) -> None:
     content[start : start + 40] = b"\xff" * 40
     path.write_bytes(content)
     with pytest.raises(UnreadableFilesError, match=f"{path.name}: row group 0, column '{KEY}' cannot be read"):
+        scatter_groups(job)
+
+
+@pytest.mark.parametrize("limit", [1, None])
+def test_values_of_long_dictionaries_are_decoded_in_parts(
+    limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few long texts: one column is to be shuffled as codes but closes, the other has an Arrow dictionary."""
+    texts = [f"{number}" * 1000 for number in range(3)]
+    kind = pa.dictionary(pa.int32(), pa.string())
+
+    def long(start: int) -> pa.Table:
+        own = [texts[number % 3] if number % 5 else None for number in range(start, start + ROWS)]
+        others = pa.array([own[0] or "", *own[1:]], kind)
+        return columns(start).set_column(1, "Code", pa.array(own)).append_column("Category", others)
+
+    files = write_files(tmp_path / "source", [long(file * ROWS) for file in range(FILES)])
+    tables = {"t": ["Code", "List", "Number", "Category"]}
+    job = make_job(tmp_path / "out", files, tables, dictionary_columns=frozenset({"Code"}))
+    run_kernel(job)
+    for module, name in ((normalize, "DECODED_BYTES"), (passes, "DECODED_BYTES"), (scatter, "_MOST_JOINED")):
+        monkeypatch.setattr(module, name, 20_000)
+    other = with_target(job, "grouped")
+    blocks = MemoryBlocks().scan(replace(job, slices=()))
+    blocks.dictionaries = UnifiedDictionaries(limit)
+    blocks.parts += scatter_slices(other, other.slices, 10**6, blocks.dictionaries)
+    for bucket in range(other.buckets):
+        blocks.gather(other, bucket)
+    assert digests(other) == digests(job)
+    # Of 330 kB. One part can have 20 kB of either column, and a row more.
+    assert max(part.batch.nbytes for part in blocks.parts) < 50_000
+    assert len(blocks.parts) < 40
+
+
+def test_error_of_arrow_in_joined_rows_names_first_and_last_file(
+    job: BucketJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise pa.ArrowInvalid("offset overflow\nwhile concatenating.")
+
+    monkeypatch.setattr(UnifiedDictionaries, "encode", fail)
+    first, last = (job.slices[number].path for number in (0, -1))
+    with pytest.raises(UnreadableFilesError) as caught:
+        scatter_groups(job)
+    assert str(caught.value).startswith(f"{first} to {last}: the rows cannot be joined: offset overflow while conc")
+    assert "; write them again as one file, or select the previous snapshot" in str(caught.value)
+
+
+def test_lack_of_memory_in_joined_rows_is_no_fault_of_files(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(UnifiedDictionaries, "encode", fail)
+    with pytest.raises(MemoryError):
         scatter_groups(job)
 
 

@@ -16,6 +16,8 @@ from bucketwheel.kernel.gather import combined
 
 # Slices that are read as one have at most this many rows: blocks of 768 rows with 256 buckets.
 JOINED_ROWS = 196_608
+# Bytes of values to which dictionaries are decoded at a time, and of batches to join afterwards.
+DECODED_BYTES = 64 * 2**20
 # Maximum files that are open for several passes; the footer of a wide file takes megabytes.
 _MAX_OPEN = 16
 
@@ -118,6 +120,26 @@ def aligned(
             yield _joined(pieces, dictionaries)
     if rest is not None or next(batches, None) is not None:
         raise _uneven(parts)
+
+
+def joined_batches(
+    batches: Iterator[pa.RecordBatch], parts: Sequence[Slice], dictionaries: UnifiedDictionaries
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of these slices in batches as long as `DECODED_BYTES` allow; longer ones stay as they are."""
+    pieces: list[pa.RecordBatch] = []
+    size, missing = 0, sum(part.rows for part in parts)
+    for batch in batches:
+        missing -= len(batch)
+        if pieces and size + batch.nbytes > DECODED_BYTES:
+            yield _joined(pieces, dictionaries)
+            size = 0
+        size += batch.nbytes
+        pieces.append(batch)
+        del batch
+    if missing:
+        raise _uneven(parts)
+    if pieces:
+        yield _joined(pieces, dictionaries)
 
 
 def _joined(pieces: list[pa.RecordBatch], dictionaries: UnifiedDictionaries) -> pa.RecordBatch:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain, count, pairwise, starmap
+from itertools import chain, pairwise, starmap
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,8 +28,15 @@ from bucketwheel.kernel.calendars import LegacyCalendar, legacy_calendar
 from bucketwheel.kernel.conversion import ConversionError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.hashing import key_buckets, stable_order
-from bucketwheel.kernel.normalize import normalize_batch, typed_batch
-from bucketwheel.kernel.passes import Plan, aligned, column_groups, projected_columns
+from bucketwheel.kernel.normalize import Rules, encode_batches, typed_batches
+from bucketwheel.kernel.passes import (
+    DECODED_BYTES,
+    Plan,
+    aligned,
+    column_groups,
+    joined_batches,
+    projected_columns,
+)
 from bucketwheel.kernel.rows import take_rows
 from bucketwheel.kernel.schema import parquet_schema
 from bucketwheel.kernel.statistics import StatisticsCollector
@@ -43,9 +50,11 @@ READ_OPTIONS = {"coerce_int96_timestamp_unit": "us"}
 PAGE_OPTIONS = {**READ_OPTIONS, "page_checksum_verification": True}
 
 
-Prepare = Callable[[pa.RecordBatch], pa.RecordBatch]
+Prepare = Callable[[pa.RecordBatch], Iterator[pa.RecordBatch]]
 # Rows of a batch if Arrow cannot represent a whole row group.
 _FEW_ROWS = 1024
+# Bytes beyond which no more rows are joined. They are about those of a slice, unless values are longer than planned.
+_MOST_JOINED = 4 * DECODED_BYTES
 
 # Offsets of the buckets and order of the rows, for each layout.
 _Orders = list[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]
@@ -160,38 +169,6 @@ def _bucket_order(
     return order, counts
 
 
-@dataclass(frozen=True)
-class _Rules:
-    """Types of rows by source name, keys, dictionary columns, and columns whose invalid text is replaced.
-
-    Without `check_text`, invalid text stays as it is. For `truncate` see `convert`, for `unknown_is_utc`
-    `LegacyCalendar.rebase`.
-    """
-
-    types: Mapping[str, pa.DataType]
-    keys: frozenset[str]
-    coded: frozenset[str]
-    replaceable: frozenset[str]
-    check_text: bool
-    truncate: bool
-    unknown_is_utc: bool
-
-    @classmethod
-    def of(cls, job: BucketJob) -> _Rules:
-        keys = frozenset(source for source, _ in job.keys)
-        others = frozenset(projected_columns(job)) - keys
-        replaceable = others if job.types.invalid_text == "replace" else frozenset()
-        return cls(
-            _scattered_types(job),
-            keys,
-            job.dictionary_columns - keys,
-            replaceable,
-            check_text=job.types.invalid_text != "keep",
-            truncate=job.types.timestamps == "truncate",
-            unknown_is_utc=job.types.legacy_timestamps == "utc",
-        )
-
-
 def _read(
     job: BucketJob,
     parts: Sequence[Slice],
@@ -200,10 +177,12 @@ def _read(
     statistics: StatisticsCollector | None,
 ) -> Iterator[tuple[tuple[int, ...], int, pa.RecordBatch]]:
     """Yield the column groups of a pass, the number of a batch, and the batch; batches of all passes correspond."""
-    groups, rules = column_groups(job), _Rules.of(job)
+    groups, rules = column_groups(job), Rules.of(job)
     rows = sum(part.rows for part in parts)
     repeated = len(plan.passes) > 1
-    sizes = [rows] if rows <= plan.rows and (repeated or len(parts) > 1) else []
+    # Encoding and counting the values of a column costs as much for a few rows as for several thousand.
+    joined_first = len(parts) > 1 and not repeated
+    sizes = [rows] if rows <= plan.rows and repeated else []
     counted: set[str] = set()
     with ExitStack() as stack:
         columns_of = [
@@ -214,30 +193,54 @@ def _read(
             for file in files:
                 stack.enter_context(file)
         for numbers, columns in zip(plan.passes, columns_of, strict=True):
-            lengths: list[int] = []
-            counts_now = frozenset(columns) - counted
-            # Encoding and counting the values of a column costs as much for a few rows as for several thousand.
-            joined_first = len(parts) > 1 and not repeated
-            checked = replace(rules, check_text=False) if joined_first else rules
-            encode = partial(_prepared, checked, dictionaries, statistics, counts_now, lengths)
-            counted |= set(columns)
-            prepare = partial(_typed, rules, statistics) if joined_first else encode
+            now = frozenset(columns) - counted
+            counted |= now
+            bring_into_types = partial(typed_batches, rules=rules, statistics=statistics, counted=now)
+            encode = partial(
+                encode_batches, rules=rules, dictionaries=dictionaries, statistics=statistics, counted=now
+            )
+            prepare = bring_into_types if joined_first else _one_after_another(bring_into_types, encode)
             read = chain.from_iterable(file.batches(columns, plan.rows, prepare) for file in files)
             batches: Iterator[pa.RecordBatch] = filter(len, read)
             if joined_first:
-                batches = map(encode, _joined(batches))
+                encoded = chain.from_iterable(map(encode, _joined(batches)))
+                batches = joined_batches(encoded, parts, dictionaries)
             if sizes:
                 batches = aligned(batches, sizes, parts, dictionaries)
-            yield from map(_numbered(numbers), batches)
-            sizes = sizes or [length for length in lengths if length]
+            lengths: list[int] = []
+            yield from map(_numbered(numbers, lengths), _naming_files(batches, parts))
+            sizes = sizes or lengths
+
+
+def _one_after_another(first: Prepare, second: Prepare) -> Prepare:
+    return lambda batch: chain.from_iterable(map(second, first(batch)))
+
+
+def _naming_files(batches: Iterator[pa.RecordBatch], parts: Sequence[Slice]) -> Iterator[pa.RecordBatch]:
+    """Yield the batches; an error of Arrow, of rows that were read without one, becomes one that names the files."""
+    try:
+        yield from batches
+    except MemoryError:
+        raise  # Also an ArrowException, but not a fault of the files.
+    except pa.ArrowException as error:
+        first, last = one_line(parts[0].path), one_line(parts[-1].path)
+        files = first if first == last else f"{first} to {last}"
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UnreadableFilesError(
+            f"{files}: the rows cannot be joined: {reason}; write them again as one file, or select the previous "
+            "snapshot with --snapshot-dt"
+        ) from error
 
 
 def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield the rows in one batch, if Arrow can concatenate them; not those of files with other types."""
     waiting: list[pa.RecordBatch] = []
+    size = 0
     for batch in batches:
-        if waiting and batch.schema != waiting[0].schema:
+        if waiting and (size > _MOST_JOINED or batch.schema != waiting[0].schema):
             yield from _concatenated(waiting)
+            size = 0
+        size += batch.nbytes
         waiting.append(batch)
     yield from _concatenated(waiting)
 
@@ -252,10 +255,16 @@ def _concatenated(batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield batches.pop(0)
 
 
-def _numbered(groups: tuple[int, ...]) -> Callable[[pa.RecordBatch], tuple[tuple[int, ...], int, pa.RecordBatch]]:
-    """Return a function that adds these column groups and consecutive numbers to batches, and keeps none of them."""
-    numbers = count()
-    return lambda batch: (groups, next(numbers), batch)
+def _numbered(
+    groups: tuple[int, ...], lengths: list[int]
+) -> Callable[[pa.RecordBatch], tuple[tuple[int, ...], int, pa.RecordBatch]]:
+    """Return a function that adds these column groups and consecutive numbers to batches, and keeps their lengths."""
+
+    def numbered(batch: pa.RecordBatch) -> tuple[tuple[int, ...], int, pa.RecordBatch]:
+        lengths.append(len(batch))
+        return groups, len(lengths) - 1, batch
+
+    return numbered
 
 
 class _SliceFile:
@@ -265,7 +274,7 @@ class _SliceFile:
         self,
         job: BucketJob,
         part: Slice,
-        rules: _Rules,
+        rules: Rules,
         passes: Sequence[Sequence[str]],
         dictionaries: UnifiedDictionaries,
     ) -> None:
@@ -304,7 +313,7 @@ class _SliceFile:
         stored = [name for name in columns if name not in self._constants] or self._stored[:1]
         constants = {name: value for name, value in self._constants.items() if name in frozenset(columns)}
 
-        def completed(batch: pa.RecordBatch) -> pa.RecordBatch:
+        def completed(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
             if self._calendar is not None:
                 batch = self._calendar.rebase(batch, self._rules.unknown_is_utc)
             return prepare(_with_constants(batch, constants).select(columns))
@@ -315,7 +324,8 @@ class _SliceFile:
                     coded = [name for name in self._rules.coded if not self._dictionaries.is_closed(name)]
                     self._file = _open_parquet(self._stream, coded)
                     self._calendar = legacy_calendar(self._file.metadata)
-                yield from map(completed, self._decoded(self._stream, self._file, stored, max_rows))
+                decoded = self._decoded(self._stream, self._file, stored, max_rows)
+                yield from chain.from_iterable(map(completed, decoded))
                 # A file that was rewritten in place may decode into a mix of both contents.
                 self._storage.check_version(self._part.path, self._part.version)
             except NotUtf8Error as error:
@@ -450,48 +460,3 @@ def _corrupt_chunk(part: Slice, columns: list[str], stream: pa.NativeFile) -> st
             except (pa.ArrowException, OSError):
                 return f"row group {group}, column {column!r} cannot be read"
     return f"row groups {part.row_groups[0]} to {part.row_groups[-1]} cannot be read together"
-
-
-def _typed(rules: _Rules, statistics: StatisticsCollector | None, batch: pa.RecordBatch) -> pa.RecordBatch:
-    return typed_batch(
-        batch, rules.types, rules.coded, statistics,
-        replaceable=rules.replaceable, keys=rules.keys, check_text=rules.check_text, truncate=rules.truncate,
-    )  # fmt: skip
-
-
-def _prepared(
-    rules: _Rules,
-    dictionaries: UnifiedDictionaries,
-    statistics: StatisticsCollector | None,
-    counted: Collection[str],
-    lengths: list[int],
-    batch: pa.RecordBatch,
-) -> pa.RecordBatch:
-    lengths.append(len(batch))
-    return normalize_batch(
-        batch,
-        rules.types,
-        rules.coded,
-        dictionaries,
-        statistics,
-        replaceable=rules.replaceable,
-        keys=rules.keys,
-        check_text=rules.check_text,
-        counted=counted,
-        truncate=rules.truncate,
-    )
-
-
-def _scattered_types(job: BucketJob) -> dict[str, pa.DataType]:
-    """Return the types of scattered rows, by source name; those of some source files may differ.
-
-    Layouts share these rows. Only the writer of Iceberg files widens types, so theirs serve only if no other layout
-    needs the types of the source.
-    """
-    layout = next((layout for layout in job.layouts if layout.hash != "iceberg"), job.layouts[0])
-    types: dict[str, pa.DataType] = {}
-    for table in layout.tables:
-        schema = pa.ipc.read_schema(pa.py_buffer(table.schema))
-        sources = [source for source, _ in (*layout.keys, *table.columns)]
-        types.update(zip(sources, schema.types, strict=True))
-    return types

@@ -15,7 +15,7 @@ from bucketwheel.kernel import distinct as distinct_values
 from bucketwheel.kernel.arrow_types import canonical_type
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.distinct import KEPT_HASHES, DistinctValues, hash_values
-from bucketwheel.kernel.normalize import normalize_batch
+from bucketwheel.kernel.normalize import Rules, encode_batches, typed_batches
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.runs.column_statistics import ColumnStatistics
 
@@ -30,7 +30,9 @@ def collected(
     for start in range(0, table.num_rows, step):
         part = StatisticsCollector(level, exact)
         batch = table.slice(start, step).combine_chunks().to_batches()[0]
-        normalize_batch(batch, types, exact, dictionaries, part)
+        rules = Rules(types, exact)
+        (typed,) = typed_batches(batch, rules, part)
+        list(encode_batches(typed, rules, dictionaries, part))
         total.merge(part)
     total.finish(dictionaries)
     return {column.name: column for column in total.result()}
