@@ -7,6 +7,7 @@ import re
 import pyarrow as pa
 
 from bucketwheel.errors import SchemaError
+from bucketwheel.kernel.arrow_types import is_list_view
 
 _SCALARS = {
     pa.bool_(): "boolean",
@@ -85,13 +86,7 @@ def _parameterised(kind: pa.DataType, column: str, exact: bool) -> str:
         return "bigint"
     if types.is_map(kind):
         return f"map<{hive_type(kind.key_type, column, exact)},{hive_type(kind.item_type, column, exact)}>"
-    views = ("list_view", "large_list_view")
-    if (
-        types.is_list(kind)
-        or types.is_large_list(kind)
-        or types.is_fixed_size_list(kind)
-        or str(kind).startswith(views)
-    ):
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or is_list_view(kind):
         return f"array<{hive_type(kind.value_type, column, exact)}>"
     if types.is_struct(kind):
         odd = [field.name for field in kind if _TYPE_MARKS.search(field.name) or not field.name]

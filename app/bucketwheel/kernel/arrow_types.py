@@ -33,6 +33,17 @@ def _stored_type(kind: pa.DataType) -> pa.DataType:
     return _convert(kind, _stored_leaf, large=True, nullable=True)
 
 
+def is_list_view(kind: pa.DataType) -> bool:
+    """Return whether values are lists in any order, with offsets of either width."""
+    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
+
+
+def has_list_view(kind: pa.DataType) -> bool:
+    """Return whether a type has a list view at any depth."""
+    inner = range(kind.num_fields) if pa.types.is_nested(kind) else ()
+    return is_list_view(kind) or any(has_list_view(kind.field(number).type) for number in inner)
+
+
 def convert_leaves(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
     """Return the type with another type in place of each one that is not nested, from left to right."""
     return _convert(kind, leaf, large=False)
@@ -54,10 +65,10 @@ def _convert(kind: pa.DataType, leaf: _Leaf, large: bool, nullable: bool = False
         return pa.struct([inner(field) for field in kind])
     if pa.types.is_fixed_size_list(kind) and not nullable:
         return pa.list_(inner(kind.value_field), kind.list_size)
-    name = str(kind)
-    if name.startswith(("list", "large_list", "fixed_size_list")):
+    types = pa.types
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or is_list_view(kind):
         # pyarrow 26 corrupts list views from a file when it casts them to lists with offsets of the same width.
-        wide = name.startswith(("list_view", "large_list<"))
+        wide = types.is_large_list(kind) or types.is_list_view(kind)
         return (pa.large_list if large or wide else pa.list_)(inner(kind.value_field))
     return leaf(kind)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bucketwheel.kernel.arrow_types import is_list_view
 from bucketwheel.kernel.written_types import UUID_BYTES
 
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -59,7 +60,7 @@ def _is_special(before: pa.DataType, after: pa.DataType) -> bool:
         if not pa.types.is_nested(after) or before.num_fields != after.num_fields:
             return False
         pairs = ((before.field(number), after.field(number)) for number in range(before.num_fields))
-        return _is_list_view(before) or any(
+        return is_list_view(before) or any(
             pa.types.is_dictionary(one.type) or _is_special(one.type, other.type) for one, other in pairs
         )
     if _is_text(after):
@@ -67,10 +68,6 @@ def _is_special(before: pa.DataType, after: pa.DataType) -> bool:
     if pa.types.is_timestamp(before):
         return bool(pa.types.is_timestamp(after) and before.unit == "ns" and after.unit == "us")
     return bool(pa.types.is_float16(before))
-
-
-def _is_list_view(kind: pa.DataType) -> bool:
-    return str(kind).startswith(("list_view", "large_list_view"))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -103,9 +100,9 @@ def _converted(values: pa.Array, kind: pa.DataType, truncate: bool) -> pa.Array:
 
 
 def _converted_nested(values: pa.Array, kind: pa.DataType, truncate: bool) -> pa.Array:
-    if _is_list_view(values.type):
+    if is_list_view(values.type):
         # pyarrow 26 corrupts list views from a file when it casts them to lists with offsets of the same width.
-        other = pa.list_ if str(values.type).startswith("large") else pa.large_list
+        other = pa.list_ if pa.types.is_large_list_view(values.type) else pa.large_list
         return convert(pc.cast(values, other(values.type.value_field)), kind, truncate)
     fields = inner_fields(kind)
     pairs = zip(inner_arrays(values), fields, strict=True)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from bucketwheel.contracts import BucketJob, TableLayout
 from bucketwheel.errors import StorageError
-from bucketwheel.kernel.arrow_types import canonical_type
+from bucketwheel.kernel.arrow_types import canonical_type, has_list_view
 from bucketwheel.kernel.conversion import ConversionError, convert
 from bucketwheel.kernel.hashing import key_buckets
 from bucketwheel.kernel.keys import key_order
@@ -241,7 +241,7 @@ class _Sample:
         """Return these rows of a column, or all, in the type of the files to write."""
         column = file.read_row_group(self._group, columns=[name], use_threads=False).column(0)
         kind = canonical_type(self._schema.field(name).type)
-        if "list_view<" in str(column.type):
+        if has_list_view(column.type):
             # After rows are taken, the views are in no order, and Arrow's cast makes broken lists from them.
             column = convert(column, kind, truncate=True)
         if rows is not None:
