@@ -157,6 +157,16 @@ def test_plan_says_what_trino_loses_after_a_changed_bucket_count(case: Case) -> 
     assert advised(catalog__final_prefix="new_") == ("buckets", False)
 
 
+def test_plan_says_what_trino_loses_after_another_key(case: Case) -> None:
+    """Both keys have as many buckets."""
+    lines = case.mapping.read_text().replace("people_1,people_1_value", "people_1,Customer_User_id")
+    other = case.mapping.with_name("other.csv")
+    other.write_text(lines.replace("people_2,", "people_1,"))
+    dataset = {"source": str(case.mapping.parent), "mapping": str(other), "key": "people_1_value"}
+    advice = plan(case.settings(readers=["trino"], datasets={DATASET: dataset}), RunRequest(DATASET)).advice
+    assert any("as unbucketed, because" in each for each in advice.warnings), advice.warnings
+
+
 def test_existing_tables_are_loaded_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     read, names = IcebergCatalog._read, list[str]()
 

@@ -46,7 +46,7 @@ from bucketwheel.catalogs.iceberg_expire import delete_unreferenced, remove_snap
 from bucketwheel.catalogs.iceberg_io import StorageIO, connect
 from bucketwheel.catalogs.iceberg_schema import changed_columns, ids_by_name, known_schemas
 from bucketwheel.catalogs.iceberg_snapshot import FORMAT
-from bucketwheel.catalogs.iceberg_tables import as_table, bucket_count, unreadable
+from bucketwheel.catalogs.iceberg_tables import as_table, known_bucket_count, unreadable
 from bucketwheel.catalogs.local_file import check_writable
 from bucketwheel.contracts import CatalogTable, TableHistory
 from bucketwheel.contracts.catalog import check_same_version, concurrent_publish, same_definition, same_version
@@ -158,13 +158,12 @@ class IcebergCatalog:
         loaded = self._load(name)
         if not loaded or not loaded.table:
             return None
-        metadata = loaded.table.metadata
+        metadata, wanted = loaded.table.metadata, Schema.model_validate_json(schema)
         schemas = known_schemas(metadata)
-        return TableHistory(
-            ids_by_name(schemas),
-            changed_columns(schemas, Schema.model_validate_json(schema)),
-            tuple(map(bucket_count, metadata.partition_specs)),
-        )
+        ids = ids_by_name(schemas)
+        key = next((ids.get(column.name) for column in wanted.fields), None)
+        counts = tuple(known_bucket_count(spec, key) for spec in metadata.partition_specs)
+        return TableHistory(ids, changed_columns(schemas, wanted), counts)
 
     def check_change(self, table: CatalogTable) -> None:
         """See `contracts.HistoryCatalog.check_change`."""

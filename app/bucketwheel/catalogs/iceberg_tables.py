@@ -149,6 +149,14 @@ def bucket_count(spec: PartitionSpec) -> int:
     return 0
 
 
+def known_bucket_count(spec: PartitionSpec, key: int | None) -> int:
+    """Return the number of buckets of a partition spec; 0 without partitions, -1 for other partitions."""
+    if spec.is_unpartitioned():
+        return 0
+    count = bucket_count(spec)
+    return count if count and spec.fields[0].source_id == key else -1
+
+
 def is_sorted(order: SortOrder, schema: Schema, columns: tuple[str, ...]) -> bool:
     """Return whether a sort order begins with the bucketed columns."""
     names = [schema.find_column_name(each.source_id) for each in order.fields]

@@ -294,7 +294,8 @@ class TableHistory:
             other columns and for `changed_columns`.
         changed_columns: the columns of the new schema that cannot be those of the table, because of their type: the
             path of the field that differs, and its Iceberg type before and now.
-        bucket_counts: the number of buckets of each partition spec that the table has or had; 0 for another spec.
+        bucket_counts: the number of buckets of each partition spec that the table has or had; 0 for a spec without
+            partitions, -1 for one of another kind or by another column than the key.
     """
 
     field_ids: Mapping[str, int]
@@ -319,7 +320,11 @@ class HistoryCatalog(Protocol):
         ...
 
     def history(self, name: str, schema: str) -> TableHistory | None:
-        """Return what earlier runs left in a table, compared with an Iceberg schema (JSON); None without a table.
+        """Return what earlier runs left in a table, compared with an Iceberg schema; None without a table.
+
+        Args:
+            name: name of the table.
+            schema: the new schema in JSON; the key is its first column.
 
         Raises:
             CatalogError: the catalog refused.

@@ -132,7 +132,7 @@ class SplitResult(Record):
     `field_ids` has, for tables that exist in Iceberg, by `layout_table`, the id of each field by its full name; the
     empty name has the largest id if `replaced_columns` need new ones. These are columns whose type Iceberg cannot
     change, with their Iceberg types. `bucket_counts` has the number of buckets of each partition spec that such a
-    table has or had, 0 for a spec of another kind.
+    table has or had: 0 for a spec without partitions, -1 for one of another kind or by another column.
     """
 
     keys: tuple[ColumnMapping, ...]
