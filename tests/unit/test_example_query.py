@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -70,6 +71,24 @@ def test_query_of_iceberg_tables_alone_is_a_command(changes: dict[str, Any], uri
     assert re.match(r"\S*python\S* -c \"from pyiceberg", command)
     assert f"SqlCatalog('bucketwheel', uri='{uri}').load_table(('lake', 'bucketed_t'))" in command
     assert catalog_text(settings) == "Iceberg (sql), namespace lake"
+
+
+@pytest.mark.parametrize(
+    ("storage", "options"),
+    [
+        ({"region": "eu-west-1"}, ""),
+        ({"endpoint_url": "http://s:9000/"}, ", ENDPOINT 's:9000', URL_STYLE 'path', USE_SSL false"),
+        (
+            {"endpoint_url": "https://s.example.com", "path_style": False},
+            ", ENDPOINT 's.example.com', URL_STYLE 'vhost', USE_SSL true",
+        ),
+    ],
+)
+def test_query_of_duckdb_file_names_the_endpoint_of_s3(storage: dict[str, Any], options: str) -> None:
+    settings = services(target="s3://b/out", catalog__path="/data/c.duckdb", storage=storage).settings
+    command = example_query(settings, published())
+    assert command is not None
+    assert f"CREATE SECRET (TYPE s3, PROVIDER credential_chain{options}); SELECT" in shlex.split(command)[-1]
 
 
 def published() -> Manifest:

@@ -6,13 +6,17 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 from bucketwheel.catalogs.iceberg_database import CATALOG_NAME, sql_uri, sqlite_path
 from bucketwheel.catalogs.sql import plain_name
+from bucketwheel.optional import aws_module
 from bucketwheel.runs.manifest import Manifest, PublishResult
 from bucketwheel.settings import Settings, resolved_layouts
 from bucketwheel.settings.layouts import catalog_kinds
+from bucketwheel.storage import Storage
 from bucketwheel.storage.locations import is_s3
 
 # Characters that a shell does not treat literally between double quotes, and the quote itself.
@@ -36,11 +40,11 @@ def example_query(settings: Settings, manifest: Manifest) -> str | None:
     name = (here or names)[0]
     sql = f"SELECT * FROM {plain_name(database)}.{plain_name(name)} LIMIT 5"  # noqa: S608 quoted if needed
     if not here and settings.iceberg.catalog == "sql" and (uri := _sqlite_uri(settings)):
-        return _pyiceberg_command(uri, database, name)
+        return _pyiceberg_command(uri, _s3_properties(settings), database, name)
     if not here or catalog.kind != "duckdb" or catalog.path is None:
         return sql + _programs(catalog.kind if here else settings.iceberg.catalog)
     if is_s3(settings.target):
-        sql = f"CREATE SECRET (TYPE s3, PROVIDER credential_chain); {sql}"
+        sql = f"CREATE SECRET (TYPE s3, PROVIDER credential_chain{_s3_options(settings)}); {sql}"
     return _command(Path(catalog.path), sql)
 
 
@@ -59,8 +63,42 @@ def _sqlite_uri(settings: Settings) -> str:
     return "" if is_s3(settings.target) else f"sqlite:///{shown_path(sqlite_path(sql_uri(settings)))}"
 
 
-def _pyiceberg_command(uri: str, namespace: str, name: str) -> str:
-    rows = f"SqlCatalog({CATALOG_NAME!r}, uri={uri!r}).load_table({(namespace, name)!r}).scan(limit=5).to_arrow()"
+def _s3_properties(settings: Settings) -> dict[str, str]:
+    """Return the properties with which PyIceberg finds the S3 store of the target, without credentials."""
+    if not (url := _endpoint(settings)):
+        return {}
+    properties = {"s3.endpoint": url, "s3.region": _s3_client().region_of(Storage.of(settings).settings)}
+    if settings.storage.path_style is False:
+        properties["s3.force-virtual-addressing"] = "true"
+    return properties
+
+
+def _s3_options(settings: Settings) -> str:
+    """Return further options of DuckDB's secret for the S3 store of the target."""
+    if not (url := _endpoint(settings)):
+        return ""
+    scheme, _, host = url.partition("://")
+    style = "vhost" if settings.storage.path_style is False else "path"
+    return f", ENDPOINT '{host}', URL_STYLE '{style}', USE_SSL {str(scheme == 'https').lower()}"
+
+
+def _endpoint(settings: Settings) -> str | None:
+    """Return the endpoint of the target's S3 store; None for AWS's, which programs find, and for a local target."""
+    if not is_s3(settings.target):
+        return None
+    endpoint: str | None = _s3_client().own_endpoint(Storage.of(settings).settings)
+    return endpoint
+
+
+def _s3_client() -> ModuleType:
+    return aws_module("bucketwheel.storage.s3_client", "s3://")
+
+
+def _pyiceberg_command(uri: str, properties: Mapping[str, str], namespace: str, name: str) -> str:
+    more = f", **{properties!r}" if properties else ""
+    rows = (
+        f"SqlCatalog({CATALOG_NAME!r}, uri={uri!r}{more}).load_table({(namespace, name)!r}).scan(limit=5).to_arrow()"
+    )
     code = f"from pyiceberg.catalog.sql import SqlCatalog; print({rows}.to_pylist())"
     return f"{_python()} -c {_quoted(code)}"
 

@@ -107,11 +107,21 @@ def arrow_options(settings: StorageSettings) -> dict[str, Any]:
     else:
         key = credentials.get_frozen_credentials()
         options |= {"access_key": key.access_key, "secret_key": key.secret_key, "session_token": key.token}
-    scheme, _, host = client.meta.endpoint_url.partition("://")
-    # AWS's own endpoint follows from the region.
-    if not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        options |= {"scheme": scheme, "endpoint_override": host.rstrip("/")}
+    if url := own_endpoint(settings):
+        scheme, _, host = url.partition("://")
+        options |= {"scheme": scheme, "endpoint_override": host}
     return options
+
+
+def own_endpoint(settings: StorageSettings) -> str | None:
+    """Return the endpoint of another store than AWS's; that of AWS follows from the region."""
+    url = str(_client(settings).meta.endpoint_url).rstrip("/")
+    return None if url.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url
+
+
+def region_of(settings: StorageSettings) -> str:
+    """Return the region of S3, from the settings or the environment."""
+    return str(_client(settings).meta.region_name)
 
 
 def code_behind(error: StorageError) -> str:
