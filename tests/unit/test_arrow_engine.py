@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from bucketwheel import host
-from bucketwheel.contracts import BucketJob, EngineStatistics, Slice
+from bucketwheel.contracts import BucketJob, EngineStatistics
 from bucketwheel.engines import arrow, spill
 from bucketwheel.engines.arrow import ArrowEngine
 from bucketwheel.engines.bucket_groups import group_buckets
@@ -117,10 +117,33 @@ def test_batches_shrink_when_rows_are_longer_than_planned(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("rows", "groups", "small"), [(100_000, 286, True), (100_000, 2, False), (10_000, 286, False)]
+    ("row_group_rows", "expected"), [(50, [10_000]), (500, [10_000]), (1000, [1000] * 10), (5000, [2962, 2038] * 2)]
 )
-def test_slices_of_small_row_groups_keep_their_batches(rows: int, groups: int, small: bool) -> None:
-    assert arrow._has_small_row_groups(Slice(0, "f", tuple(range(groups)), rows), 14_000) is small
+def test_slices_of_small_row_groups_keep_their_batches(
+    row_group_rows: int, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later rows are longer than planned, but reading row groups of a few rows one by one takes longer."""
+    parts = [
+        people(numbered(5000, first), Token=pa.array([f"{row:0200d}" for row in range(first, first + 5000)]))
+        for first in range(0, 40_000, 5000)
+    ]
+    files = write_files(tmp_path / "source", parts, row_group_rows)
+    coded: Any = {"dictionary_columns": frozenset(["Token"]), "decoded_bytes_per_row": 16}
+    job = make_job(tmp_path / "out", files, {"t": ["Token"]}, groups_per_slice=100, **coded)
+    batches: list[list[int]] = []
+
+    def watch(*arguments: Any) -> Any:
+        batches.append([])
+        for scattered in scatter_slices(*arguments):
+            batches[-1].append(len(scattered.batch))
+            yield scattered
+
+    monkeypatch.setattr(arrow, "scatter_slices", watch)
+    bucket(engine(memory=4_000_000, threads=1), job)
+    assert batches[0] == [10_000]
+    # The last two files.
+    rows = [number for each in batches for number in each]
+    assert rows[-len(expected) :] == expected
 
 
 @pytest.mark.parametrize(("memory", "threads"), [(1, 1), (2**30, 4)])

@@ -60,6 +60,9 @@ def test_floor_leaves_out_only_tests_that_exist() -> None:
     left_out += re.findall(r"--ignore=(\S+\.py)(?: |$)", tests[1], re.MULTILINE)
     assert len(left_out) > 30
     assert [name for name in left_out if "$" not in name and not (ROOT / name).is_file()] == []
+    patterns = re.findall(r"--ignore-glob='(\S+)'", tests[1])
+    assert len(patterns) > 3
+    assert [pattern for pattern in patterns if not any(ROOT.glob(pattern))] == []
 
 
 def test_workflow_jobs_have_a_time_limit_and_read_only_permissions() -> None:
