@@ -21,6 +21,7 @@ from bucketwheel.kernel.murmur import (
     Bytes,
     Hashes,
     Offsets,
+    at_position,
     finish,
     mix,
     murmur_strings,
@@ -50,6 +51,9 @@ _HIVE_SEED = 104729
 
 # Small enough that the temporary arrays of a step fit into the processor's cache.
 _WINDOW_BYTES = 1 << 18
+
+# Strings of one length are hashed faster byte by byte than by a running sum: this many, up to this length.
+_MANY_ROWS, _SHORT = 2048, 64
 
 # Powers 0 to _WINDOW_BYTES of 31 and of its inverse modulo 2**32.
 _POWERS, _INVERSES = np.full((2, _WINDOW_BYTES + 1), [[31], [pow(31, -1, 1 << 32)]], np.uint32)
@@ -231,11 +235,18 @@ def _hash_numbers(values: npt.NDArray[np.signedinteger], name: str, scheme: str,
 def _hash_java_strings(data: Bytes, offsets: Offsets, initial: int) -> Hashes:
     """Compute ``hash = 31 * hash + byte`` over the signed bytes of each string.
 
-    31 has an inverse modulo 2**32. Each byte is divided by the power of its position, so that one running sum
+    Many short strings of one length, such as most keys, are hashed a byte position at a time. For others, 31 has an
+    inverse modulo 2**32. Each byte is divided by the power of its position, so that one running sum
     serves all strings: the contribution of a string is the difference of the sums at its ends, times the power of
     its end. A string can span several windows, so memory is limited to one window.
     """
     hashes = np.full(len(offsets) - 1, initial, np.uint32)
+    lengths = np.diff(offsets)
+    if len(hashes) >= _MANY_ROWS and lengths.min() == lengths.max() <= _SHORT:
+        for position in range(int(lengths[0])):
+            hashes *= np.uint32(31)
+            hashes += at_position(data, offsets, position, np.int8).astype(np.uint32)
+        return hashes
     end = int(offsets[-1])
     sums = np.zeros(min(_WINDOW_BYTES, end - int(offsets[0])) + 1, np.uint32)
     for low in range(int(offsets[0]), end, _WINDOW_BYTES):

@@ -219,6 +219,18 @@ def test_long_strings_hash_like_reference(many: int, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("length", [0, 1, 3, 4, 17, 64, 66])
+def test_strings_of_equal_length_hash_like_reference(length: int, scheme: str) -> None:
+    distinct = [("ü" * (length // 4) + f"{number:066}")[: length - length // 4] for number in range(5)]
+    assert {len(value.encode()) for value in distinct} == {length}
+    codes = np.random.default_rng(3).integers(0, len(distinct), 3000)
+    values = pa.array([*distinct, *(distinct[code] for code in codes)]).slice(len(distinct))
+    for name in ("string", "varchar"):
+        expected = np.array([reference.row_hash([value], [name], scheme) for value in distinct])
+        assert np.array_equal(hash_keys([values], scheme, [name]), expected[codes])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_bytes_under_null_do_not_change_hash(scheme: str) -> None:
     validity = pa.py_buffer(b"\x05")
     numbers = pa.py_buffer(np.array([1, 2, 3], np.int64))
