@@ -88,19 +88,23 @@ types: venv
 unit: venv
 	$(QUICK) $(BIN)/pytest -n 2 -q -m "not slow" tests/unit $(PYTEST_ARGS)
 
-unit-all: ## Run the unit tests with each installed Python of 3.11, 3.12 and 3.13; skip missing ones
-	@for python in $(PYTHONS); do \
-	  installed=$$(ls -d ~/.pyenv/versions/$${python#python}.*/bin/$$python 2>/dev/null | tail -n 1); \
-	  $$python -c '' 2>/dev/null || python=$${installed:-$$python}; \
-	  $$python -c '' 2>/dev/null || { echo "unit-all: skipped $$python: not installed"; continue; }; \
-	  $(MAKE) --no-print-directory unit-python PYTHON=$$python || exit 1; \
-	done
+# Two versions at a time, each in one process: pip and the collection of tests use one core.
+unit-all: ## Run the unit tests with each installed Python of 3.11, 3.12 and 3.13; skip missing ones (with REQUIRE_ALL=1, fail)
+	+@$(MAKE) --no-print-directory -j 2 --output-sync=target UNIT_WORKERS=0 $(PYTHONS:%=unit-all-%)
+
+unit-all-%:
+	+@python=$*; installed=$$(ls -d ~/.pyenv/versions/$${python#python}.*/bin/$$python 2>/dev/null | tail -n 1); \
+	$$python -c '' 2>/dev/null || python=$${installed:-$$python}; \
+	if $$python -c '' 2>/dev/null; then $(MAKE) --no-print-directory unit-python PYTHON=$$python; \
+	elif [ "$(REQUIRE_ALL)" = 1 ]; then echo "unit-all: REQUIRE_ALL=1, but $$python is not installed: install it, in PATH or with pyenv" >&2; exit 1; \
+	else echo "unit-all: skipped $$python: not installed"; fi
 
 # Spark 3.5 does not support Python 3.12 and newer.
+UNIT_WORKERS := 2
 unit-python: VENV = .venv-$(notdir $(PYTHON))
 unit-python:
 	$(PYTHON) integration/environment.py $(VENV) constraints.txt --quiet --extras aws,cli,duckdb,iceberg,report,trino --groups test
-	$(QUICK) $(VENV)/bin/pytest -n 2 -q -m "not slow and not spark" tests/unit --ignore-glob='tests/unit/test_spark*' \
+	$(QUICK) $(VENV)/bin/pytest -n $(UNIT_WORKERS) -q -m "not slow and not spark" tests/unit --ignore-glob='tests/unit/test_spark*' \
 	  --ignore=tests/unit/test_parallelism.py $(PYTEST_ARGS)
 
 unit-floor: floor ## Run the unit tests with the oldest supported pyarrow and numpy

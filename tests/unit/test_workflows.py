@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +52,15 @@ def test_workflow_and_metadata_cover_the_same_versions_of_python() -> None:
     assert classifiers == VERSIONS
     makefile = (ROOT / "Makefile").read_text()
     assert f"PYTHONS ?= {' '.join(f'python{version}' for version in VERSIONS)}\n" in makefile
+
+
+@pytest.mark.parametrize(("require_all", "exit_code"), [("0", 0), ("1", 2)])
+def test_unit_all_skips_a_missing_python_unless_all_are_required(require_all: str, exit_code: int) -> None:
+    command = ["make", "unit-all", "PYTHONS=python3.99", f"REQUIRE_ALL={require_all}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == exit_code, done.stderr
+    said = done.stdout if require_all == "0" else done.stderr
+    assert re.search(r"^unit-all: .*python3\.99", said, re.MULTILINE), said
 
 
 def test_floor_leaves_out_only_tests_that_exist() -> None:
