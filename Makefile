@@ -43,11 +43,12 @@ e2e: venv ## Run the pipeline in Compose (Spark cluster, S3, Glue API), compare 
 	$(BIN)/python -m integration.e2e $(E2E_ARGS)
 
 ##@ Develop
+# The tests of the last line mostly wait for servers in one process each, so that both targets run at a time.
 test: venv floor linters ## Run all tests; those that read or write data also with the oldest pyarrow and numpy
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90 --ignore=tests/simulation $(PYTEST_ARGS)
 	$(BIN)/pytest -n 2 tests/simulation $(PYTEST_ARGS)
 	$(QUICK) $(FLOOR)/pytest -n 2 --dist loadgroup -m "not crash and not slow" $(FLOOR_TESTS) $(PYTEST_ARGS)
-	$(MAKE) interop containers
+	$(MAKE) -j 2 --output-sync=target interop containers
 
 simulate: venv ## Simulate concurrent commands with faults: SEEDS=20000 schedules, or SEED=123 to see one in words
 	PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
