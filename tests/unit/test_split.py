@@ -158,6 +158,14 @@ def test_mapped_types_unknown_to_catalogs_are_refused(tmp_path: Path) -> None:
     assert layout(mapped(tmp_path, "T1,B\n", discovered_columns)) == {"t1": [("B", "b")]}
 
 
+def test_field_name_is_refused_for_the_layouts_of_the_configuration() -> None:
+    columns_of_structs = snapshot("A", A=pa.struct([("first name", pa.string())]))
+    with pytest.raises(SchemaError, match=r"'A.first name' with ' ' in its name, which readers of Hive's types"):
+        split(columns_of_structs)
+    with pytest.raises(SchemaError, match=r"'A.first name' with ' ' in its name, .* those of Iceberg tables"):
+        split(columns_of_structs, buckets__hash="iceberg")
+
+
 def test_table_filter_keeps_order_of_mapping(tmp_path: Path) -> None:
     discovered_columns = snapshot("A", "B", "C")
     result = mapped(tmp_path, "T1,A\nT2,B\nT 3,C\n", discovered_columns, "t-3", "T1")

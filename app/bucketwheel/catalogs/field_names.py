@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from bucketwheel.catalogs.hive_types import TYPE_MARKS
+
 _MARKS = frozenset("_.$")
 # Java's characters have 16 bits; larger ones are two, and neither is a letter.
 _LARGEST = 0xFFFF
@@ -19,7 +21,7 @@ def field_problem(kind: pa.DataType, column: str, hive: bool = True) -> str | No
         kind: type of the column.
         column: its name.
         hive: whether the names are parts of a Hive type, whose parser knows no other characters than letters, digits,
-            `_`, `.` and `$`.
+            `_`, `.` and `$`. Otherwise, only characters that end a name in the text of a type are a problem.
     """
     return next(_problems(kind, column, column, hive), None)
 
@@ -50,6 +52,11 @@ def _problems(kind: pa.DataType, column: str, path: str, hive: bool) -> Iterator
             yield (
                 f"column {column!r} has a field {inside!r} with {odd!r} in its name, which readers of Hive's types "
                 f"cannot parse (letters, digits, _, . and $ only); {_FIX}"
+            )
+        if not hive and (mark := TYPE_MARKS.search(field.name)):
+            yield (
+                f"column {column!r} has a field {inside!r} with {mark[0]!r} in its name, which ends names in the "
+                f"types of table definitions, also in those of Iceberg tables; {_FIX}"
             )
         names[field.name.lower()] = field.name
         yield from _problems(field.type, column, inside, hive)

@@ -36,7 +36,7 @@ _NEAREST = {
 _MOST_DIGITS = 38
 _FIX = "leave it out with a mapping (datasets.NAME.mapping), or ask the supplier of the snapshot for another type"
 # Characters that separate the parts of a type name.
-_TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
+TYPE_MARKS = re.compile(r"[\s<>:,;`\"'()]")
 
 
 def hive_type(kind: pa.DataType, column: str, exact: bool = True) -> str:
@@ -89,7 +89,7 @@ def _parameterised(kind: pa.DataType, column: str, exact: bool) -> str:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind) or is_list_view(kind):
         return f"array<{hive_type(kind.value_type, column, exact)}>"
     if types.is_struct(kind):
-        odd = [field.name for field in kind if _TYPE_MARKS.search(field.name) or not field.name]
+        odd = [field.name for field in kind if TYPE_MARKS.search(field.name) or not field.name]
         if odd:
             raise SchemaError(
                 f"column {column!r} has a field {odd[0]!r}, which Hive catalogs cannot name; have the snapshot "
