@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def write(source: Path, name: str, values: pa.Array, first: int = 0, **options: 
     pq.write_table(pa.table({"id": keys, "value": values}), source / name, **options)
 
 
-def run(source: Path, engine: str = "arrow") -> api.RunOutcome:
+def run(source: Path, engine: str = "arrow", **changes: Any) -> api.RunOutcome:
     settings = {
         "engine": engine,
         "target": "out",
@@ -39,6 +40,7 @@ def run(source: Path, engine: str = "arrow") -> api.RunOutcome:
         "catalog.final_prefix": "final_",
         "buckets.count": 2,
         "datasets.x": {"source": str(source.parent), "key": "id"},
+        **changes,
     }
     return api.run(api.load("local", None, settings, {}), "x")
 
@@ -144,6 +146,26 @@ def test_files_stored_differently_name_the_odd_one(source: Path, kind: pa.DataTy
         run(source)
     lines = [line for line in str(refused.value).splitlines() if "column 'value'" in line]
     assert lines == [f"{source}/a.parquet: column 'value' has type {kind}, in {source}/b.parquet it has type string"]
+
+
+@pytest.mark.parametrize("odd", ["UUID", "fixed_size_binary[16]"])
+def test_uuids_and_plain_bytes_are_refused_with_a_fix_that_works(source: Path, odd: str) -> None:
+    """Both store the same bytes, but readers see text of the first ones."""
+    values = [uuid.UUID(int=number) for number in range(KEYS)]
+    for number, name in enumerate("abc"):
+        write(source, f"{name}.parquet", pa.array([value.bytes for value in values], pa.binary(16)), number * KEYS)
+        path = source / f"{name}.parquet"
+        if (number == 0) == (odd == "UUID"):
+            copied = f"SELECT id, hex(value)::UUID AS value FROM '{path}'"
+            duckdb.sql(f"COPY ({copied}) TO '{path}.new' (FORMAT parquet)")
+            path.with_suffix(".parquet.new").rename(path)
+    other = {"UUID": "fixed_size_binary[16]"}.get(odd, "UUID")
+    with pytest.raises(SchemaError) as refused:
+        run(source)
+    problem = f"{source}/a.parquet: column 'value' has type {odd}, in {source}/b.parquet it has type {other}"
+    assert f"{problem}; set types.uuid=binary to publish the bytes of both\n" in str(refused.value)
+    rows = published(run(source, **{"types.uuid": "binary"}))
+    assert [value for _, value in rows] == [value.bytes for value in values] * 3
 
 
 def test_empty_file_with_other_schema_is_ignored_with_warning(source: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from bucketwheel.errors import ConfigError, SchemaError, did_you_mean
 from bucketwheel.kernel.arrow_types import canonical_type, common_type
+from bucketwheel.kernel.written_types import UUID_BYTES
 from bucketwheel.safe_text import one_line
 from bucketwheel.stages.footers import Footer
 
@@ -23,6 +24,9 @@ _BINARY = {
     **{kind: pa.binary() for kind in (pa.string(), pa.binary())},
     **{kind: pa.large_binary() for kind in (pa.large_string(), pa.large_binary())},
 }
+# The same bytes, but readers see text of the first one, unless a setting says otherwise.
+_UUID_AND_BYTES = ["UUID", str(pa.binary(UUID_BYTES))]
+_UUID_FIX = "set types.uuid=binary to publish the bytes of both"
 
 
 def snapshot_schema(footers: Sequence[Footer], warnings: list[str]) -> pa.Schema:
@@ -105,7 +109,7 @@ def _common_schema(footers: Sequence[Footer], reference: Footer) -> pa.Schema:
         types.update(dict.fromkeys(first_of_form[form].int96 & instants, _INT96_AS_INSTANT))
     known = dict(columns[_form(reference)])
     problems = {
-        form: [*_repeated(first_of_form[form]), *_differences(types, known, reference)]
+        form: [*_repeated(first_of_form[form]), *_differences(types, known, first_of_form[form], reference)]
         for form, types in columns.items()
     }
     _refuse(footers, problems)
@@ -117,7 +121,9 @@ def _form(footer: Footer) -> _Form:
     return id(footer.schema), footer.int96
 
 
-def _differences(types: Mapping[str, pa.DataType], known: dict[str, pa.DataType], reference: Footer) -> Iterator[str]:
+def _differences(
+    types: Mapping[str, pa.DataType], known: dict[str, pa.DataType], footer: Footer, reference: Footer
+) -> Iterator[str]:
     """Yield how columns differ from `known`; widen the types in `known` that Parquet stores in the same way."""
     expected = one_line(reference.entry.location)
     yield from (f"column {name!r} is missing" for name in known if name not in types)
@@ -128,10 +134,17 @@ def _differences(types: Mapping[str, pa.DataType], known: dict[str, pa.DataType]
             common = common_type(kind, known[name])
             if common is None:
                 original = reference.schema.field(name).type
-                types_of_both = f"has type {one_line(kind)}, in {expected} it has type {one_line(original)}"
-                yield f"column {name!r} {types_of_both}"
+                stored = [_stored(name, kind, footer), _stored(name, original, reference)]
+                fix = f"; {_UUID_FIX}" if sorted(stored) == _UUID_AND_BYTES else ""
+                yield f"column {name!r} has type {stored[0]}, in {expected} it has type {stored[1]}{fix}"
             else:
                 known[name] = common
+
+
+def _stored(name: str, kind: pa.DataType, footer: Footer) -> str:
+    """Return the type of a column in a file, which may not be the one that is written."""
+    known = (one.stored for one in footer.conversions if one.column == name)
+    return one_line(next(known, kind))
 
 
 def _repeated(footer: Footer) -> Iterator[str]:
