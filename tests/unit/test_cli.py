@@ -115,6 +115,20 @@ def test_local_run_imports_no_boto3(project: Project) -> None:
     assert done.stdout == "[]\n"
 
 
+def test_command_imports_modules_without_garbage_collections(project: Project) -> None:
+    code = (
+        "import gc, json, sys\n"
+        "from bucketwheel import cli\n"
+        "before = sum(part['collections'] for part in gc.get_stats())\n"
+        "cli.main(sys.argv[1:])\n"
+        "after = sum(part['collections'] for part in gc.get_stats())\n"
+        "print(json.dumps([gc.isenabled(), after - before < 50, gc.get_freeze_count() > 4 * len(gc.get_objects())]))"
+    )
+    command = [sys.executable, "-c", code, *project.command("config")[3:]]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout.splitlines()[-1] == "[true, true, true]"
+
+
 def test_run_prints_result_to_stdout_and_stages_to_stderr(project: Project) -> None:
     result = project.run()
     (run_id,) = project.run_ids()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -140,11 +142,30 @@ def old_names(command: Command) -> Command:
     return command
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Import modules for the first time without garbage collections, and exclude their objects from later ones.
+
+    Nearly all of these objects live until the process ends, and each full collection would visit them.
+    """
+    if "bucketwheel.api" in sys.modules:
+        # By now, the process may hold garbage as well.
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def configured(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that select a configuration to a command, and pass it the loaded configuration."""
 
     def wrapper(env: str, conf: str | None, overrides: Overrides, engine: str | None, **rest: Any) -> None:
-        from bucketwheel import api
+        with _without_collections():
+            from bucketwheel import api
 
         settings = [*overrides, *_old_settings(rest.get("dataset")), *engine_setting(engine)]
         command(api.load(env, conf, settings), **rest)
