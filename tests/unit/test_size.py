@@ -193,6 +193,31 @@ def test_decoded_bytes_follow_the_written_type(
     assert decoded_bytes(snapshot)["A"] == decoded + 1 / 8
 
 
+def test_conversion_counts_for_its_own_column_if_names_have_dots() -> None:
+    types = {
+        "a": pa.struct({"b": pa.int64(), "c": pa.string()}),
+        "a.b": pa.string(),
+        "a.d": pa.string(),
+        "l": pa.list_(pa.string()),
+        "l.x": pa.string(),
+    }
+    columns = [column("Key"), *(column(name, uncompressed_bytes=50_000) for name in types)]
+    snapshot = discovered(columns, types=types)
+
+    def with_conversions(*paths: str) -> dict[str, float]:
+        parts = tuple(TypeConversion(column=path, stored="UUID", written="string") for path in paths)
+        return decoded_bytes(snapshot.model_copy(update={"conversions": parts}))
+
+    plain = with_conversions()
+    dotted = with_conversions("a.b", "a.d", "l.x")
+    assert {name for name in types if dotted[name] != plain[name]} == {"a.b", "a.d", "l.x"}
+    nested = with_conversions("a.c", "l.list.element")
+    assert {name for name in types if nested[name] != plain[name]} == {"a", "l"}
+    of_struct = TypeConversion(column="a.b", stored="uint32", written="int64")
+    wider = decoded_bytes(snapshot.model_copy(update={"conversions": (of_struct,)}))
+    assert {name for name in types if wider[name] != plain[name]} == {"a"}
+
+
 def test_many_small_files_give_warning_unless_automatic() -> None:
     (warning,) = sized(10**6, buckets__count=256).warnings
     assert warning == (

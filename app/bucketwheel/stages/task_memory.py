@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -125,12 +125,11 @@ def _on_emr(emr: EmrServerlessSettings) -> TaskMemory:
 def decoded_bytes(snapshot: DiscoverResult) -> dict[str, float]:
     """Return the average bytes of a decoded value of each column, in the type that is written."""
     schema, rows = snapshot.schema(), max(snapshot.rows, 1)
-    conversions = {part.column: part for part in snapshot.conversions}
-    return {column.name: _decoded_bytes(column, schema, rows, conversions) for column in snapshot.columns}
+    return {column.name: _decoded_bytes(column, schema, rows, snapshot.conversions) for column in snapshot.columns}
 
 
 def _decoded_bytes(
-    column: SourceColumn, schema: pa.Schema, rows: int, conversions: Mapping[str, TypeConversion]
+    column: SourceColumn, schema: pa.Schema, rows: int, conversions: Sequence[TypeConversion]
 ) -> float:
     kind = schema.field(column.name).type
     least, fixed = _least_bytes(kind)
@@ -138,13 +137,30 @@ def _decoded_bytes(
         return least
     in_file = column.uncompressed_bytes / rows
     if pa.types.is_nested(_value_type(kind)):
-        inside = (part for name, part in conversions.items() if name.startswith(f"{column.name}."))
+        inside = (part for part in conversions if _is_inside(part, column.name, schema))
         return max(least, in_file * max(map(_growth, inside), default=1.0) + _OFFSET_BYTES)
-    own = conversions.get(column.name)
+    own = next((part for part in conversions if _is_of(part, column.name, schema)), None)
     if own is not None and own.stored in _TEXTS:
         # Only texts of the file are read as dictionaries.
         return least + _TEXTS[own.stored][1] * (1 - (column.null_count or 0) / rows)
     return least if stays_dictionary(column, schema) else in_file + _OFFSET_BYTES
+
+
+def _is_of(conversion: TypeConversion, name: str, schema: pa.Schema) -> bool:
+    """Return whether a conversion is that of a column; a field of a struct may have the same path."""
+    return conversion.column == name and conversion.written in str(schema.field(name).type)
+
+
+def _is_inside(conversion: TypeConversion, name: str, schema: pa.Schema) -> bool:
+    """Return whether a conversion is that of a part of a nested column; names of other columns may have dots."""
+    path, kind = conversion.column, _value_type(schema.field(name).type)
+    if not path.startswith(f"{name}."):
+        return False
+    if not pa.types.is_struct(kind):
+        return path not in schema.names and conversion.written in str(kind)
+    rest = path.removeprefix(f"{name}.") + "."
+    fields = (kind.field(number) for number in range(kind.num_fields))
+    return any(rest.startswith(f"{part.name}.") and conversion.written in str(part.type) for part in fields)
 
 
 def _least_bytes(kind: pa.DataType) -> tuple[float, bool]:
