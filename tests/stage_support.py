@@ -62,15 +62,21 @@ def discovered(
 ) -> DiscoverResult:
     """Describe files by the rows of their row groups; columns are strings unless `types` says otherwise."""
     schema = pa.schema([(c.name, (types or {}).get(c.name, pa.string())) for c in columns])
+    rows, size = sum(map(sum, files)), sum(c.compressed_bytes for c in columns)
     return DiscoverResult(
         snapshot_dt="2025-10-22",
         location="in/snapshot_dt=2025-10-22",
-        rows=sum(sum(groups) for groups in files),
-        bytes=sum(c.compressed_bytes for c in columns),
+        rows=rows,
+        bytes=size,
         keys=tuple(keys),
         key_types=("string",) * len(keys),
         files=tuple(
-            SourceFile(path=f"in/{number}.parquet", bytes=1, modified="", row_group_rows=tuple(groups))
+            SourceFile(
+                path=f"in/{number}.parquet",
+                bytes=size * sum(groups) // max(rows, 1),
+                modified="",
+                row_group_rows=tuple(groups),
+            )
             for number, groups in enumerate(files)
         ),
         columns=tuple(columns),

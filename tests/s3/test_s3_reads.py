@@ -130,7 +130,7 @@ def test_large_ranges_are_split_into_parallel_requests(
     bucket: Bucket, proxy: FaultProxy, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put("in/x.parquet", content)
-    monkeypatch.setattr(ranged, "_REQUEST", 100_000)
+    monkeypatch.setattr(ranged, "REQUEST_BYTES", 100_000)
     before = rows_of(bucket.uri("in/x.parquet"))
     assert len(reads(proxy.answered)) > 1 + 4 * GROUPS
     monkeypatch.undo()

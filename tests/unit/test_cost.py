@@ -19,10 +19,12 @@ from bucketwheel.runs.manifest import (
     PublishResult,
     SizeResult,
     SliceRecord,
+    SplitResult,
 )
 from bucketwheel.settings import STAGES, Settings, loading
+from bucketwheel.stages import run_cost as costs
 from project import WIDE, Project
-from stage_support import DATASET, column, discovered, manifest, size
+from stage_support import DATASET, column, discovered, manifest, size, split
 
 MB = 10**6
 
@@ -39,6 +41,10 @@ def snapshot(location: str = "s3://lake/in", files: int = 3) -> Any:
     return snapshot_result.model_copy(update={"location": location})
 
 
+def parts() -> SplitResult:
+    return split(snapshot())
+
+
 def layout(**changes: Any) -> SizeResult:
     """Two row groups in each of three slices, 800 MB to read, one table of 4 files."""
     slices = tuple(SliceRecord(index=n, file=n, first_row_group=0, row_groups=2, rows=100) for n in range(3))
@@ -47,7 +53,7 @@ def layout(**changes: Any) -> SizeResult:
 
 
 def finished(runtime: str, seconds: dict[str, float] | None = None, **results: Any) -> Manifest:
-    done = manifest(discover=snapshot(), size=layout(), **results)
+    done = manifest(discover=snapshot(), split=parts(), size=layout(), **results)
     took = {
         "discover": 10.0,
         "split": 1.0,
@@ -71,13 +77,13 @@ def finished(runtime: str, seconds: dict[str, float] | None = None, **results: A
 
 def test_glue_costs_dpu_hours() -> None:
     run = finished("glue", {"discover": 60, "size": 0, "bucket_of_others": 3540})
-    run_cost = cost.cost_of(run, settings(glue__worker_type="G.4X", glue__price=0.5))
+    run_cost = costs.cost_of(run, settings(glue__worker_type="G.4X", glue__price=0.5))
     assert run_cost is not None
     # 11 workers of 4 DPU for one hour.
     assert run_cost.usage == {"DPU-hours": 44}
     assert run_cost.workers == pytest.approx(22)
     assert (run_cost.platform, run_cost.seconds, run_cost.scans) == ("glue", 3600, 0)
-    assert cost.run_cost(run, settings(glue__worker_type="G.4X", glue__price=0.5)) == run_cost.dollars
+    assert costs.run_cost(run, settings(glue__worker_type="G.4X", glue__price=0.5)) == run_cost.dollars
 
 
 @pytest.mark.parametrize(("kind", "dpu"), [("G.1X", 1), ("G.16X", 16), ("R.2X", 2), ("G.25X", None), ("", None)])
@@ -90,14 +96,14 @@ def test_emr_serverless_costs_vcpu_and_memory_of_all_workers() -> None:
         emr_serverless__cores=8, emr_serverless__memory_gb=60, emr_serverless__max_executors=9,
         emr_serverless__price_vcpu=0.05, emr_serverless__price_gb=0.006,
     )  # fmt: skip
-    run_cost = cost.cost_of(finished("emr-serverless", {"discover": 1800, "size": 0}), chosen)
+    run_cost = costs.cost_of(finished("emr-serverless", {"discover": 1800, "size": 0}), chosen)
     assert run_cost is not None
     assert run_cost.usage == {"vCPU-hours": 40, "GB-hours": 300}
     assert run_cost.workers == pytest.approx(40 * 0.05 + 300 * 0.006)
 
 
 def test_shorter_run_is_billed_for_one_minute() -> None:
-    run_cost = cost.cost_of(finished("glue", {"discover": 3, "size": 0}), settings())
+    run_cost = costs.cost_of(finished("glue", {"discover": 3, "size": 0}), settings())
     assert run_cost is not None
     assert run_cost.seconds == 3
     assert run_cost.usage["DPU-hours"] == pytest.approx(44 / 60)
@@ -108,9 +114,9 @@ def test_local_run_on_local_files_has_no_cost() -> None:
     run = finished("local", {"discover": 3, "size": 0})
     local = run.model_dump()
     local["stages"]["discover"]["result"]["location"] = "/data/in"
-    assert cost.run_cost(Manifest.model_validate(local), here) is None
-    assert cost.estimate(here, STAGES, snapshot("/data/in"), layout()) is None
-    assert cost.run_cost(manifest(), here) is None
+    assert costs.run_cost(Manifest.model_validate(local), here) is None
+    assert costs.estimate(here, STAGES, snapshot("/data/in"), parts(), layout()) is None
+    assert costs.run_cost(manifest(), here) is None
 
 
 def outcomes(sizes: list[int]) -> BucketResult:
@@ -127,30 +133,32 @@ def outcomes(sizes: list[int]) -> BucketResult:
 def test_requests_are_counted_like_those_of_storage() -> None:
     # Small: one put, and opening reads all of it. Large: 3 parts plus start and completion; opened and read.
     run = finished(
-        "local", {"discover": 1, "size": 1, "bucket": 1, "verify": 1}, bucket=outcomes([60_000, 20 * 2**20])
+        "local",
+        {"discover": 1, "split": 1, "size": 1, "bucket": 1, "verify": 1},
+        bucket=outcomes([60_000, 20 * 2**20]),
     )
     prices = {"cost__read_requests": 0.5, "cost__write_requests": 4.0, "quality__drift": "counts"}
-    run_cost = cost.cost_of(run, settings(**prices))
+    run_cost = costs.cost_of(run, settings(**prices))
     assert run_cost is not None
     # Footers of 3 files; a sample of 133 MB.
     sampled = 1 + 16
     # 3 slices of 267 MB, each opened and read in 32 requests; manifest. Two files are opened twice, because the keys
-    # of the first table are decoded; the large one has 25 MB of keys in two row groups.
-    assert run_cost.reads == 3 + sampled + 3 * (1 + 32) + (2 + 4) + 2 + (1 + 3) + (1 + 2)
+    # of the first table are decoded; the large one has 25 MB of keys in two row groups, each read in 2 requests.
+    assert run_cost.reads == 3 + sampled + 3 * (1 + 32) + (9 + 3 * 5) + 2 + (1 + 4) + (1 + 2)
     # Listings of snapshots and files, and again of files; manifest and lease; listing for verify; 4 checkpoints; two
     # files.
-    assert run_cost.writes == 3 + (4 + 2 * 4) + 1 + 4 + (1 + 5)
+    assert run_cost.writes == 3 + (5 + 2 * 5) + (12 + 2 * 5) + 1 + 4 + (1 + 5)
     assert run_cost.requests == pytest.approx((run_cost.reads * 0.5 + run_cost.writes * 4.0) / 1000)
     assert (run_cost.platform, run_cost.workers, run_cost.usage) == (None, 0, {})
-    with_keys = cost.cost_of(run, settings(**prices | {"quality__drift": "keys"}))
+    with_keys = costs.cost_of(run, settings(**prices | {"quality__drift": "keys"}))
     assert with_keys is not None
-    assert with_keys.reads == run_cost.reads + 16
+    assert with_keys.reads == run_cost.reads + 2 * 4 * (1 + 4)
 
 
 def test_second_layout_costs_time_and_requests() -> None:
     far, one = settings(cost__mb_per_core_second=0.1), layout()
     two = layout(other_layouts=(LayoutSize(**{**dict(one.layouts[0]), "name": "spark"}),))
-    both, alone = (cost.estimate(far, STAGES, snapshot(), size, []) for size in (two, one))
+    both, alone = (costs.estimate(far, STAGES, snapshot(), parts(), size, []) for size in (two, one))
     assert both is not None
     assert alone is not None
     assert both.seconds == pytest.approx(1.5 * alone.seconds)
@@ -158,14 +166,14 @@ def test_second_layout_costs_time_and_requests() -> None:
     # Files, a listing in verify, register and ctas for each table, and checkpoints.
     assert both.writes >= alone.writes + files + 3 * len(one.tables) + one.bucket_count
     earlier = finished("glue")
-    scaled = cost.estimate(settings(), ["bucket"], snapshot(), two, [earlier])
+    scaled = costs.estimate(settings(), ["bucket"], snapshot(), parts(), two, [earlier])
     assert scaled is not None
     assert scaled.seconds == pytest.approx(1.5 * earlier.stages["bucket"].seconds)
 
 
 def test_only_s3_locations_have_requests() -> None:
     near = settings(engine="arrow", target="/data/out")
-    estimated = cost.estimate(near, STAGES, snapshot(), layout())
+    estimated = costs.estimate(near, STAGES, snapshot(), parts(), layout())
     assert estimated is not None
     assert (estimated.reads, estimated.writes) == (3 + 17 + 3 * 33, 3)
     assert estimated.basis == "requests only: the run uses no paid workers"
@@ -182,7 +190,7 @@ def test_athena_scans_are_priced_and_trino_scans_are_not(method: str, scanned: i
     run = finished("glue", None, ctas=PublishResult(tables=(), method=method, copies=copies))
     values = run.model_dump()
     del values["stages"]["bucket"]
-    run_cost = cost.cost_of(Manifest.model_validate(values), settings(cost__scanned_tb=5))
+    run_cost = costs.cost_of(Manifest.model_validate(values), settings(cost__scanned_tb=5))
     assert run_cost is not None
     assert run_cost.scanned_bytes == scanned
     assert run_cost.scans == pytest.approx(scanned / 10**12 * 5)
@@ -192,11 +200,11 @@ def test_athena_copy_scans_every_table_and_keys() -> None:
     by_athena = settings(
         ctas__method="athena", catalog__kind="glue", buckets__count=4, athena__output_location="s3://lake/results"
     )
-    estimated = cost.estimate(by_athena, STAGES, snapshot(), layout())
+    estimated = costs.estimate(by_athena, STAGES, snapshot(), parts(), layout())
     assert estimated is not None
     # 800 MB of one table, the keys of the source and of the copy.
     assert estimated.scanned_bytes == (800 + 2 * 100) * MB
-    without = cost.estimate(by_athena, ["register"], snapshot(), layout())
+    without = costs.estimate(by_athena, ["register"], snapshot(), parts(), layout())
     assert without is not None
     assert without.scanned_bytes == 0
 
@@ -210,11 +218,11 @@ def test_estimate_scales_newest_finished_run_of_platform() -> None:
     earlier = [elsewhere, failed, partial, newer, older]
     # Half the bytes to read: half the time of bucket and verify, the full time of other stages.
     half = layout(bytes_to_read=400 * MB)
-    estimated = cost.estimate(settings(), STAGES, snapshot(), half, earlier)
+    estimated = costs.estimate(settings(), STAGES, snapshot(), parts(), half, earlier)
     assert estimated is not None
     assert estimated.seconds == pytest.approx((1800 + 360) / 2 + 10 + 1 + 1 + 4 + 4)
     assert estimated.basis == "scaled from run newer: 2,180 s for 0.8 GB"
-    some = cost.estimate(settings(), ["bucket"], snapshot(), half, earlier)
+    some = costs.estimate(settings(), ["bucket"], snapshot(), parts(), half, earlier)
     assert some is not None
     assert some.seconds == pytest.approx(900)
 
@@ -234,7 +242,7 @@ def test_estimate_scales_newest_finished_run_of_platform() -> None:
 )
 def test_estimate_without_earlier_run_uses_configured_speed(changes: dict[str, Any], cores: int) -> None:
     slow = settings(cost__mb_per_core_second=0.1, **changes)
-    estimated = cost.estimate(slow, STAGES, snapshot(), layout(), [finished("local")])
+    estimated = costs.estimate(slow, STAGES, snapshot(), parts(), layout(), [finished("local")])
     assert estimated is not None
     assert estimated.seconds == pytest.approx(800 / (0.1 * cores))
     platform = slow.deploy.platform
@@ -242,7 +250,7 @@ def test_estimate_without_earlier_run_uses_configured_speed(changes: dict[str, A
         f"no finished run on {platform}; assuming 0.1 MB per second and core (cost.mb_per_core_second) "
         f"and {cores} cores"
     )
-    nothing_heavy = cost.estimate(slow, ["register"], snapshot(), layout())
+    nothing_heavy = costs.estimate(slow, ["register"], snapshot(), parts(), layout())
     assert nothing_heavy is not None
     assert nothing_heavy.seconds == 0
 
@@ -260,13 +268,13 @@ def test_estimate_without_earlier_run_uses_configured_speed(changes: dict[str, A
 def test_run_beyond_time_out_is_warned(changes: dict[str, Any], fix: str) -> None:
     given = settings(**changes)
     # 10 workers with 160 cores, or 25 with 100.
-    expected = cost.estimate(given, STAGES, snapshot(), layout(bytes_to_read=1_920_000 * MB))
-    warning = cost.timeout_warning(given, expected)
+    expected = costs.estimate(given, STAGES, snapshot(), parts(), layout(bytes_to_read=1_920_000 * MB))
+    warning = costs.timeout_warning(given, expected)
     assert warning is not None
     assert warning.startswith(f"the run takes about {40 if 'deploy__platform' not in changes else 64} minutes (")
     assert warning.endswith(f"; {fix}")
-    assert cost.timeout_warning(settings(), expected) is None
-    assert cost.timeout_warning(given, None) is None
+    assert costs.timeout_warning(settings(), expected) is None
+    assert costs.timeout_warning(given, None) is None
 
 
 def test_cost_text_has_dollars_and_basis() -> None:

@@ -13,7 +13,6 @@ from benchmarks.spark_shapes import SPARK_SHAPES
 
 from bucketwheel.cli.text import cost_lines
 from bucketwheel.engines.spark_sizing import (
-    BATCH_BYTES,
     Work,
     gather_memory,
     header_bytes,
@@ -21,11 +20,12 @@ from bucketwheel.engines.spark_sizing import (
     sizing,
     tasks_for,
 )
-from bucketwheel.kernel.passes import JOINED_ROWS
-from bucketwheel.runs.cost import Cost, estimate
+from bucketwheel.kernel.passes import Widths
+from bucketwheel.runs.cost import Cost
 from bucketwheel.runs.manifest import DiscoverResult, SizeResult
-from bucketwheel.runs.requests import planned_files, run_requests
 from bucketwheel.settings import STAGES
+from bucketwheel.stages.requests import planned_files, run_requests
+from bucketwheel.stages.run_cost import estimate
 from glue_calls import publication_calls
 from stage_support import column, discovered, services, size, split
 
@@ -34,24 +34,24 @@ DOCS = ROOT / "docs" / "spark.md"
 PRODUCTION = Work(
     rows=374_000_000,
     slices=5000,
-    tables=25,
+    # The widest table has 625 bytes with the key.
+    widths=Widths(23, (602, *[(6275 - 625) / 24] * 24), 6275),
     columns=1250,
     buckets=256,
-    decoded_bytes_per_row=6275,
     coded_columns=976,
     dictionary_bytes=97_600,
-    widest_share=0.08,
 )
-CORES = 144
+CORES, TABLES = 144, 25
 KEY_BYTES, WIDEST_BYTES, COMPRESSED_BYTES = 19, 625, 1100
 # Compressed bytes of a key.
 STORED_KEY_BYTES = 15
 JOBS: dict[str, Any] = {
     "engine": "spark",
     "target": "s3://lake/out",
+    "catalog__kind": "glue",
     "buckets__count": PRODUCTION.buckets,
     "split__columns_over_limit": "parts",
-    "split__column_limit": PRODUCTION.columns // PRODUCTION.tables,
+    "split__column_limit": PRODUCTION.columns // TABLES,
 }
 
 
@@ -79,7 +79,8 @@ def month() -> tuple[DiscoverResult, SizeResult]:
 
 
 def cost() -> Cost:
-    estimated = estimate(services(**JOBS).settings, STAGES, *month())
+    snapshot, sizes = month()
+    estimated = estimate(services(**JOBS).settings, STAGES, snapshot, split(snapshot, **JOBS), sizes)
     assert estimated is not None
     return estimated
 
@@ -87,10 +88,10 @@ def cost() -> Cost:
 def test_documented_requests_follow_from_formulas() -> None:
     snapshot, sizes = month()
     settings = services(**JOBS).settings
-    sent = run_requests(settings, snapshot, sizes, planned_files(snapshot, sizes), STAGES)
+    sent = run_requests(settings, snapshot, split(snapshot, **JOBS), sizes, planned_files(snapshot, sizes), STAGES)
     coded = set(sizes.dictionary_columns)
-    assert (len(sizes.tables), len(sizes.slices)) == (PRODUCTION.tables, PRODUCTION.slices)
-    assert (len(coded), sizes.decoded_bytes_per_row) == (PRODUCTION.coded_columns, PRODUCTION.decoded_bytes_per_row)
+    assert (len(sizes.tables), len(sizes.slices)) == (TABLES, PRODUCTION.slices)
+    assert (len(coded), sizes.decoded_bytes_per_row) == (PRODUCTION.coded_columns, PRODUCTION.widths.total)
     calls = sum(
         publication_calls(len(table.columns) + 1, sum(part.source in coded for part in table.columns))
         for table in split(snapshot, **JOBS).tables
@@ -101,11 +102,12 @@ def test_documented_requests_follow_from_formulas() -> None:
         "GET: scatter": sent.reads["scatter"],
         "GET: `verify`": sent.reads["verify"],
         "GET: keys of both runs": sent.reads["compared keys"],
-        "GET: manifest and lease": sent.reads["metadata"],
+        "GET: metadata": sent.reads["metadata"],
         "PUT: files": sent.writes["files"],
         "PUT: checkpoints": sent.writes["checkpoints"],
-        "PUT: manifest and lease": sent.writes["metadata"],
+        "PUT: metadata": sent.writes["metadata"],
         "LIST: source": sent.writes["list the source"],
+        "LIST: metadata": sent.writes["list metadata"],
         "LIST: tables": sent.writes["list tables"],
         "calls of Glue": 2 * calls,
     }
@@ -127,8 +129,8 @@ def test_documented_cost_is_that_of_the_month() -> None:
 
 
 def test_miniature_keeps_the_ratios_of_the_month() -> None:
-    shape, computed = SPARK_SHAPES["production"], sizing(PRODUCTION, CORES, JOINED_ROWS)
-    assert (shape.tables, shape.columns, shape.buckets) == (PRODUCTION.tables, PRODUCTION.columns, PRODUCTION.buckets)
+    shape, computed = SPARK_SHAPES["production"], sizing(PRODUCTION, CORES)
+    assert (shape.tables, shape.columns, shape.buckets) == (TABLES, PRODUCTION.columns, PRODUCTION.buckets)
     assert shape.slices >= 1000
     assert shape.slices_per_task * shape.tasks == shape.slices
     assert shape.slices_per_task * shape.rows == computed.rows_at_once
@@ -137,19 +139,19 @@ def test_miniature_keeps_the_ratios_of_the_month() -> None:
 
 def test_documented_month_of_production_follows_from_formulas() -> None:
     shown = documented(DOCS.read_text(encoding="utf-8"))
-    size = sizing(PRODUCTION, CORES, JOINED_ROWS)
+    size = sizing(PRODUCTION, CORES)
     slice_rows = PRODUCTION.rows // PRODUCTION.slices
     scatter = scatter_memory(
-        slice_rows * COMPRESSED_BYTES, slice_rows * PRODUCTION.decoded_bytes_per_row, PRODUCTION.widest_share
+        slice_rows * COMPRESSED_BYTES, slice_rows * PRODUCTION.widths.total, WIDEST_BYTES / PRODUCTION.widths.total
     )
     gather = gather_memory(PRODUCTION.rows // PRODUCTION.buckets, KEY_BYTES, WIDEST_BYTES)
-    passes = -(-size.rows_at_once * PRODUCTION.decoded_bytes_per_row // BATCH_BYTES)
     expected = {
         "dictionaries of a scatter task": f"{size.header_bytes / 1e6:.1f} MB",
         "scatter tasks": f"{size.tasks:,}, of up to {size.slices_per_task} slices",
         "dictionaries of all tasks": f"{size.tasks * size.header_bytes / 1e9:.1f} GB before compression",
         "rows ordered at a time": f"{size.rows_at_once:,}",
-        "passes over them": f"{passes}",
+        "passes over them": f"{size.passes}",
+        "batches": f"{size.batches:,}",
         "shuffle blocks": f"{size.blocks / 1e6:.1f} million",
         "rows of a block": f"{size.rows_per_block:.0f}",
         "bytes of blocks around their rows": f"{size.block_bytes / 1e9:.1f} GB before compression",
@@ -171,14 +173,12 @@ def test_documented_settings_leave_gather_tasks_enough_memory() -> None:
 
 
 def test_blocks_keep_their_length_at_any_width() -> None:
-    narrow = replace(
-        PRODUCTION, columns=120, tables=8, decoded_bytes_per_row=600, coded_columns=90, widest_share=0.15
-    )
-    assert sizing(PRODUCTION, CORES, JOINED_ROWS).rows_per_block > 500
-    assert sizing(narrow, CORES, JOINED_ROWS).rows_per_block > 500
+    narrow = replace(PRODUCTION, widths=Widths(20, (90, *[70] * 7), 600), columns=120, coded_columns=90)
+    assert sizing(PRODUCTION, CORES).rows_per_block > 500
+    assert sizing(narrow, CORES).rows_per_block > 500
     # Files of 200 rows; those of a task are joined.
     tiny = replace(PRODUCTION, rows=1_000_000, slices=5000)
-    assert 50 < sizing(tiny, CORES, JOINED_ROWS).rows_per_block < 100
+    assert 50 < sizing(tiny, CORES).rows_per_block < 100
 
 
 def test_large_dictionaries_reduce_tasks() -> None:

@@ -67,7 +67,6 @@ from bucketwheel.pipeline.run import RunOutcome
 from bucketwheel.pipeline.run_states import RunState
 from bucketwheel.pipeline.services import RunRequest
 from bucketwheel.report import render as _report
-from bucketwheel.runs import cost as _cost
 from bucketwheel.runs.cost import Cost
 from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, PublishResult, VerifyResult
@@ -80,6 +79,7 @@ from bucketwheel.sample import Sample, SampleSpec, write_sample
 from bucketwheel.settings import StorageSettings as _StorageSettings
 from bucketwheel.settings import loading as _config
 from bucketwheel.settings.loading import Configuration
+from bucketwheel.stages import run_cost as _run_cost
 from bucketwheel.storage import Storage as _Storage
 from bucketwheel.storage import is_s3 as _is_s3
 from bucketwheel.submit.request import JobRequest
@@ -448,7 +448,7 @@ def _published_before(config: Configuration, run: Manifest) -> Manifest | None:
 
 def cost(config: Configuration, run: Manifest) -> Cost | None:
     """Return the cost of a run at the configured prices; None if nothing has a price."""
-    return _cost.cost_of(run, config.settings)
+    return _run_cost.cost_of(run, config.settings)
 
 
 def sample(directory: Path | str, spec: SampleSpec) -> Sample:

@@ -24,7 +24,7 @@ from bucketwheel.errors import EngineError
 from bucketwheel.host import available_threads
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
-from bucketwheel.kernel.passes import joined_slices, rows_by_table, wider_job
+from bucketwheel.kernel.passes import Widths, wider_job
 from bucketwheel.kernel.scatter import scatter_slices
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.verify import verify_bucket
@@ -160,7 +160,9 @@ class ArrowEngine:
         row_bytes: _RowBytes,
     ) -> Generator[int, None, None]:
         # Wide rows are read table by table.
-        threads = max(1, min(self._threads, rows_by_table(job, self._working_rows(job)) // _PREFERRED_BATCH_ROWS))
+        threads = max(
+            1, min(self._threads, Widths.of(job).rows_by_table(self._working_rows(job)) // _PREFERRED_BATCH_ROWS)
+        )
         total = StatisticsCollector.of(job)
 
         def work(group: list[Slice]) -> tuple[int, StatisticsCollector]:
@@ -170,7 +172,7 @@ class ArrowEngine:
             if any(_has_small_row_groups(part, max_rows) for part in group):
                 now, max_rows = job, self._batch_rows(job, threads)
             # Together, the slices may be too large by now.
-            fitting: Iterable[list[Slice]] = [group] if now is job else joined_slices(now, group, max_rows)
+            fitting: Iterable[list[Slice]] = [group] if now is job else Widths.of(now).joined(group, max_rows)
             rows = size = 0
             for slices in fitting:
                 parts = scatter_slices(now, slices, max_rows, dictionaries, skip, statistics)

@@ -5,10 +5,12 @@ The spark engine takes its limits from here. Nothing here needs Spark, so that `
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bucketwheel.engines.memory import batch_rows
+from bucketwheel.kernel.passes import Plan, RowsT, Widths
 
 # Several tasks per core, so that few cores are idle while the last task finishes.
 TASKS_PER_CORE = 4
@@ -20,6 +22,8 @@ TASK_BYTES = 256 * 2**20
 _BYTES_PER_HEADER_BYTE, _LEAST_BYTES_PER_HEADER_BYTE = 40, 2
 # Decoded bytes of a batch in a scatter task. A larger slice is read table by table; its widest table may be larger.
 BATCH_BYTES = 128 * 2**20
+# Maximum bytes of the values of all dictionaries in a scatter task; others travel as values.
+DICTIONARY_BYTES = 64 * 2**20
 # Bytes around the values of one dictionary in the header of a task.
 _DICTIONARY_OVERHEAD = 100
 # Python and its libraries.
@@ -51,6 +55,21 @@ def tasks_for(cores: int, parts: int, decoded_bytes: int, header: int = 0) -> in
         tolerable = decoded_bytes // (_LEAST_BYTES_PER_HEADER_BYTE * header)
         wanted = min(wanted, max(cheap, min(cores, tolerable)))
     return max(1, min(parts, wanted))
+
+
+def scatter_rows(decoded_bytes_per_row: int) -> int:
+    """Return the rows of all columns whose memory a scatter task may take for a batch."""
+    return batch_rows(BATCH_BYTES // max(decoded_bytes_per_row, 1), decoded_bytes_per_row)
+
+
+def scatter_plans(widths: Widths, slices: Sequence[RowsT], tasks: int) -> Iterator[tuple[list[RowsT], Plan]]:
+    """Yield the slices that a scatter task reads as one, and the passes over them, of all tasks in turn."""
+    max_rows = scatter_rows(widths.total)
+    for task in range(tasks):
+        # Spark divides a range like this.
+        own = slices[len(slices) * task // tasks : len(slices) * (task + 1) // tasks]
+        for parts in widths.joined(own, max_rows):
+            yield parts, Plan.of(widths, sum(part.rows for part in parts), max_rows)
 
 
 def scatter_memory(
@@ -89,24 +108,26 @@ class Work:
     Attributes:
         rows: Rows of the snapshot.
         slices: Slices of the scan.
-        tables: Tables to write.
+        widths: Decoded bytes of a row of each table to write.
         columns: Columns of all tables, without keys.
         buckets: Buckets of a table.
-        decoded_bytes_per_row: Decoded bytes of a row.
         coded_columns: Columns that travel as dictionary codes.
         dictionary_bytes: Bytes of one dictionary of each of them.
-        widest_share: Share of the widest table in the bytes of a row.
     """
 
     rows: int
     slices: int
-    tables: int
+    widths: Widths
     columns: int
     buckets: int
-    decoded_bytes_per_row: int
     coded_columns: int
     dictionary_bytes: int
-    widest_share: float
+
+
+@dataclass(frozen=True)
+class _Slice:
+    index: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -118,7 +139,9 @@ class Sizing:
         header_bytes: Bytes of dictionaries that one scatter task sends.
         tasks: Scatter tasks.
         slices_per_task: Slices of the largest scatter task.
-        rows_at_once: Rows that a scatter task orders at a time, one or a few tables at a time.
+        rows_at_once: Most rows that a scatter task orders at a time, one or a few tables at a time.
+        passes: Passes over them.
+        batches: Batches of all tasks, each with rows of all tables.
         blocks: Shuffle blocks.
         rows_per_block: Average rows of a block.
         block_bytes: Bytes of all blocks around their rows, before compression.
@@ -130,34 +153,64 @@ class Sizing:
     tasks: int
     slices_per_task: int
     rows_at_once: int
+    passes: int
+    batches: int
     blocks: int
     rows_per_block: float
     block_bytes: int
     driver_bytes: int
 
 
-def sizing(work: Work, cores: int, joined_rows: int) -> Sizing:
-    """Return the sizes of a run on this many cores; slices are joined up to `joined_rows` rows."""
-    decoded = work.rows * work.decoded_bytes_per_row
-    partitions = tasks_for(cores, work.buckets, decoded)
-    header = header_bytes(partitions, work.coded_columns, work.dictionary_bytes)
-    tasks = tasks_for(cores, work.slices, decoded, header)
-    per_slice = work.rows / max(work.slices, 1)
-    per_task = math.ceil(work.slices / tasks)
-    width = max(work.decoded_bytes_per_row, 1)
-    limit = batch_rows(BATCH_BYTES // width, width) / max(work.widest_share, 1e-9)
-    together = max(1, min(per_task, int(min(limit, joined_rows) / max(per_slice, 1))))
-    rows_at_once = int(min(per_slice * together, limit))
-    batches = math.ceil(work.rows / max(rows_at_once, 1))
-    blocks = batches * min(work.buckets, max(rows_at_once, 1)) * (work.tables + 1)
+def scatter_tasks(
+    cores: int, slices: int, buckets: int, read: int, written: int, coded_columns: int, dictionary_bytes: int
+) -> tuple[int, int, int]:
+    """Return the partitions, the bytes of dictionaries that a scatter task sends to them, and the scatter tasks.
+
+    Args:
+        cores: cores of the executors.
+        slices: slices of the scan.
+        buckets: buckets of all layouts.
+        read: decoded bytes of all rows.
+        written: the same in all layouts.
+        coded_columns: columns that travel as dictionary codes.
+        dictionary_bytes: bytes of one dictionary of each of them.
+    """
+    partitions = tasks_for(cores, buckets, written)
+    header = header_bytes(partitions, coded_columns, dictionary_bytes)
+    return partitions, header, tasks_for(cores, slices, read, header)
+
+
+def sizing(work: Work, cores: int) -> Sizing:
+    """Return the sizes of a run on this many cores, for slices of equal size."""
+    decoded = work.rows * work.widths.total
+    partitions, header, tasks = scatter_tasks(
+        cores, work.slices, work.buckets, decoded, decoded, work.coded_columns, work.dictionary_bytes
+    )
+    edges = [work.rows * number // work.slices for number in range(work.slices + 1)]
+    slices = [_Slice(number, end - start) for number, (start, end) in enumerate(pairwise(edges))]
+    plans = [(sum(part.rows for part in parts), plan) for parts, plan in scatter_plans(work.widths, slices, tasks)]
+    largest = max((plan for _, plan in plans), key=lambda plan: plan.rows)
+    batches = [rows for total, plan in plans for rows in _batches(total, plan.rows)]
+    tables = len(work.widths.tables)
+    # Each batch has the keys and all tables.
+    groups = sum(min(work.buckets, rows) for rows in batches)
+    blocks = groups * (tables + 1)
     return Sizing(
         partitions=partitions,
         header_bytes=header,
         tasks=tasks,
-        slices_per_task=per_task,
-        rows_at_once=rows_at_once,
+        slices_per_task=-(-work.slices // tasks),
+        rows_at_once=largest.rows,
+        passes=len(largest.passes),
+        batches=len(batches),
         blocks=blocks,
-        rows_per_block=work.rows * (work.tables + 1) / max(blocks, 1),
-        block_bytes=blocks * _BLOCK_OVERHEAD + blocks // (work.tables + 1) * work.columns * _COLUMN_OVERHEAD,
+        rows_per_block=work.rows * (tables + 1) / max(blocks, 1),
+        block_bytes=blocks * _BLOCK_OVERHEAD + groups * work.columns * _COLUMN_OVERHEAD,
         driver_bytes=tasks * (_TASK_STATUS + partitions * _PARTITION_STATUS) + work.columns * _STATISTICS_BYTES,
     )
+
+
+def _batches(rows: int, most: int) -> Iterator[int]:
+    """Yield the rows of each batch."""
+    for start in range(0, rows, max(most, 1)):
+        yield min(most, rows - start)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -33,6 +34,59 @@ def projected_columns(job: BucketJob) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(column_groups(job))))
 
 
+class Rows(Protocol):
+    """A slice, or what is known of it before the run."""
+
+    @property
+    def index(self) -> int:
+        """Its number."""
+
+    @property
+    def rows(self) -> int:
+        """Its rows."""
+
+
+RowsT = TypeVar("RowsT", bound=Rows)
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Estimated decoded bytes of a row: of the keys, of each table that has other columns, and of all columns."""
+
+    keys: float
+    tables: tuple[float, ...]
+    total: int
+
+    @classmethod
+    def of(cls, job: BucketJob) -> Widths:
+        """Return the widths of a job."""
+        total = max(job.decoded_bytes_per_row, 1)
+        average = total / len(projected_columns(job))
+        tables = (
+            table.decoded_bytes_per_row or average * len(table.columns) for table in job.tables if table.columns
+        )
+        return cls(average * len(job.keys), tuple(tables), total)
+
+    def rows_by_table(self, max_rows: int) -> int:
+        """Return how many rows of the widest table take the memory of `max_rows` rows of all columns."""
+        return max(max_rows, int(max_rows * self.total / (self.keys + max(self.tables, default=0.0))))
+
+    def joined(self, slices: Sequence[RowsT], max_rows: int) -> Iterator[list[RowsT]]:
+        """Yield all slices in order, in lists of neighbors to read as one: small ones make short blocks."""
+        most = min(self.rows_by_table(max_rows), JOINED_ROWS)
+        joined: list[RowsT] = []
+        rows = 0
+        for part in slices:
+            rows += part.rows
+            fits = rows <= max_rows or len(joined) < _MAX_OPEN
+            if joined and (rows > most or not fits or part.index != joined[-1].index + 1):
+                yield joined
+                joined, rows = [], part.rows
+            joined.append(part)
+        if joined:
+            yield joined
+
+
 @dataclass(frozen=True)
 class Plan:
     """The column groups of each pass over a slice, and the maximum rows to read at a time."""
@@ -41,16 +95,14 @@ class Plan:
     rows: int
 
     @classmethod
-    def of(cls, job: BucketJob, rows: int, max_rows: int) -> Plan:
+    def of(cls, widths: Widths, rows: int, max_rows: int) -> Plan:
         """Return the plan for this many rows; a pass holds about as many bytes as `max_rows` rows of all columns."""
-        groups = column_groups(job)
         if rows <= max_rows:
-            return cls((tuple(range(len(groups))),), rows)
-        keys, *tables = _group_bytes(job)
-        at_once = min(rows, rows_by_table(job, max_rows))
-        budget = max_rows * max(job.decoded_bytes_per_row, 1)
-        passes, used = [[0]], keys
-        for number, width in enumerate(tables, 1):
+            return cls((tuple(range(1 + len(widths.tables))),), rows)
+        at_once = min(rows, widths.rows_by_table(max_rows))
+        budget = max_rows * widths.total
+        passes, used = [[0]], widths.keys
+        for number, width in enumerate(widths.tables, 1):
             if (used + width) * at_once > budget:
                 passes.append([])
                 used = 0.0
@@ -66,36 +118,6 @@ def wider_job(job: BucketJob, decoded_bytes_per_row: float) -> BucketJob:
     factor = decoded_bytes_per_row / max(job.decoded_bytes_per_row, 1)
     tables = (replace(table, decoded_bytes_per_row=table.decoded_bytes_per_row * factor) for table in job.tables)
     return replace(job, tables=tuple(tables), decoded_bytes_per_row=math.ceil(decoded_bytes_per_row))
-
-
-def rows_by_table(job: BucketJob, max_rows: int) -> int:
-    """Return how many rows of the widest table take the memory of `max_rows` rows of all columns."""
-    keys, *tables = _group_bytes(job)
-    budget = max_rows * max(job.decoded_bytes_per_row, 1)
-    return max(max_rows, int(budget / (keys + max(tables, default=0.0))))
-
-
-def _group_bytes(job: BucketJob) -> list[float]:
-    """Return the estimated decoded bytes of a row in each column group."""
-    average = max(job.decoded_bytes_per_row, 1) / len(projected_columns(job))
-    tables = [table.decoded_bytes_per_row or average * len(table.columns) for table in job.tables if table.columns]
-    return [average * len(job.keys), *tables]
-
-
-def joined_slices(job: BucketJob, slices: Sequence[Slice], max_rows: int) -> Iterator[list[Slice]]:
-    """Yield all slices in order, in lists of neighbors to read as one: small ones make short blocks."""
-    most = min(rows_by_table(job, max_rows), JOINED_ROWS)
-    joined: list[Slice] = []
-    rows = 0
-    for part in slices:
-        rows += part.rows
-        fits = rows <= max_rows or len(joined) < _MAX_OPEN
-        if joined and (rows > most or not fits or part.index != joined[-1].index + 1):
-            yield joined
-            joined, rows = [], part.rows
-        joined.append(part)
-    if joined:
-        yield joined
 
 
 def aligned(

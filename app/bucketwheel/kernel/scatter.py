@@ -32,6 +32,7 @@ from bucketwheel.kernel.normalize import Rules, encode_batches, typed_batches
 from bucketwheel.kernel.passes import (
     DECODED_BYTES,
     Plan,
+    Widths,
     aligned,
     column_groups,
     joined_batches,
@@ -102,10 +103,10 @@ def scatter_slices(
     """Yield the rows of neighboring slices ordered by bucket, for one layout after the other.
 
     Batches take as much memory as `max_rows` rows of all columns; batches of more rows have some of the tables.
-    Several slices must have at most `rows_by_table` rows in total. Rows of one bucket keep their source order, so the
-    result of gathering does not depend on how the source is split into slices and batches. Rows of the buckets in
-    `skip` are left out. The job's dictionary columns are returned as codes of `dictionaries`. `statistics` collects
-    values and keys of all rows, including those of the buckets in `skip`.
+    Several slices must have at most `Widths.rows_by_table` rows in total. Rows of one bucket keep their source order,
+    so the result of gathering does not depend on how the source is split into slices and batches. Rows of the buckets
+    in `skip` are left out. The job's dictionary columns are returned as codes of `dictionaries`. `statistics`
+    collects values and keys of all rows, including those of the buckets in `skip`.
 
     Raises:
         SourceChangedError: the file was replaced or deleted since `discover`.
@@ -116,7 +117,7 @@ def scatter_slices(
     """
     kept = np.ones(job.buckets, dtype=bool)
     kept[list(skip)] = False
-    plan = Plan.of(job, sum(part.rows for part in parts), max_rows)
+    plan = Plan.of(Widths.of(job), sum(part.rows for part in parts), max_rows)
     known: list[_Orders] = []
 
     def orders_of(number: int, batch: pa.RecordBatch) -> _Orders:

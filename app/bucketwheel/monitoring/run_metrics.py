@@ -16,10 +16,10 @@ from bucketwheel.monitoring.metrics import (
     SKEW,
     Metric,
 )
-from bucketwheel.runs.cost import run_cost
 from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import BucketResult, DiscoverResult, Manifest, VerifyResult
 from bucketwheel.settings import Settings
+from bucketwheel.stages.run_cost import run_cost
 
 
 def metric_values(manifest: Manifest, settings: Settings) -> dict[Metric, float]:

@@ -18,7 +18,7 @@ from bucketwheel.pipeline.rejections import checks_limits
 from bucketwheel.pipeline.select_run import marks_of, same_run
 from bucketwheel.pipeline.services import RunRequest, draft_manifest, make_services, selected_stages
 from bucketwheel.pipeline.shared_tables import shared_tables
-from bucketwheel.runs.cost import Cost, estimate, platform_of, timeout_warning
+from bucketwheel.runs.cost import Cost, platform_of
 from bucketwheel.runs.drift_records import Drift
 from bucketwheel.runs.manifest import (
     DiscoverResult,
@@ -34,6 +34,7 @@ from bucketwheel.settings import Settings
 from bucketwheel.stages.drift import compare
 from bucketwheel.stages.drift_limits import Refusal, beyond_limits
 from bucketwheel.stages.iceberg_checks import known_null_keys
+from bucketwheel.stages.run_cost import estimate, timeout_warning
 from bucketwheel.storage import is_s3
 
 _PLANNING = ("discover", "split", "size")
@@ -126,7 +127,7 @@ def plan(settings: Settings, request: RunRequest) -> Plan:
         refused += known_null_keys(discovered, settings)
     conflicts, unchecked = _conflicts(manifest, services, stages)
     earlier, unread = _earlier(services)
-    cost = estimate(settings, stages, discovered, size, earlier)
+    cost = estimate(settings, stages, discovered, manifest.split, size, earlier)
     advice = _advice(manifest, services, stages, unread, cost.seconds if cost else 0)
     return Plan(
         dataset=request.dataset,

@@ -20,7 +20,7 @@ from bucketwheel.errors import BucketwheelError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.key_overlap import KeyFiles, compare_bucket
 from bucketwheel.runs.drift_records import Drift, KeyCounts, KeyOverlap, NullShare, TypeChange
-from bucketwheel.runs.manifest import BucketOutcome, Manifest
+from bucketwheel.runs.manifest import BucketOutcome, DiscoverResult, Manifest
 from bucketwheel.runs.run_id import started_at
 from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job
@@ -251,11 +251,10 @@ def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) ->
         columns = tuple(name for _, name in job.keys)
         paths = [tuple(join(directory, name) for name in names.get(bucket, ())) for bucket in range(count)]
         files.append([KeyFiles(job.storage, group, columns, job.hash) for group in paths])
-        width = _key_bytes(manifest)
+        width = _key_bytes(manifest.discover)
         for outcome in _outcomes(manifest, job):
             needs[outcome.bucket] += outcome.rows * width
-    budget = available_memory() // 2 if settings.memory == "auto" else settings.memory
-    free = min(budget * _WORKING, _MOST)
+    free = _free(available_memory() // 2 if settings.memory == "auto" else settings.memory)
     allowed = available_threads() if settings.threads == "auto" else settings.threads
     threads = max(1, min(allowed, int(free / max(*needs, 1))))
     parts = [max(1, math.ceil(need * threads / free)) for need in needs]
@@ -267,8 +266,18 @@ def _compared(runs: Sequence[tuple[Manifest, BucketJob]], settings: Settings) ->
         pool.shutdown(cancel_futures=True)
 
 
-def _key_bytes(manifest: Manifest) -> float:
+def key_parts(settings: Settings, snapshot: DiscoverResult, rows: float) -> int:
+    """Return how many times the files of a bucket are read to compare so many keys, if `auto` memory is enough."""
+    free = _MOST if settings.memory == "auto" else _free(settings.memory)
+    return max(1, math.ceil(rows * _key_bytes(snapshot) / free))
+
+
+def _free(budget: float) -> float:
+    """Return the bytes of a memory budget for keys."""
+    return min(budget * _WORKING, _MOST)
+
+
+def _key_bytes(discovered: DiscoverResult) -> float:
     """Return the memory for comparing one key, in bytes."""
-    discovered = manifest.discover
     size = sum(column.uncompressed_bytes for column in discovered.columns if column.name in discovered.keys)
     return _COPIES * (size / max(discovered.rows, 1) + _OVERHEAD)

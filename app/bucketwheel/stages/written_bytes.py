@@ -37,7 +37,7 @@ from bucketwheel.storage import Storage, fetch
 _ROWS = 20_000
 _FEWEST = 4_000
 # Maximum bytes to read in total, per batch, and per column before compression; they bound time and memory.
-_TOTAL = 128 * 2**20
+SAMPLE_BYTES = 128 * 2**20
 _BATCH = 32 * 2**20
 _DECODED = 256 * 2**20
 # Maximum bytes of sampled columns that are encoded together.
@@ -341,7 +341,7 @@ def _batches(chunks: _Chunks, names: Sequence[str], already: int) -> Iterator[li
     chosen, total = [], already
     for name in sorted(names, key=lambda name: -_compressed(chunks[name])):
         size = _compressed(chunks[name])
-        if _fits(chunks[name]) and total + size <= _TOTAL:
+        if _fits(chunks[name]) and total + size <= SAMPLE_BYTES:
             chosen.append(name)
             total += size
     batch: list[str] = []
@@ -358,7 +358,10 @@ def _batches(chunks: _Chunks, names: Sequence[str], already: int) -> Iterator[li
 
 
 def _fits(chunks: Sequence[pq.ColumnChunkMetaData]) -> bool:
-    return _compressed(chunks) <= _TOTAL // 2 and sum(chunk.total_uncompressed_size for chunk in chunks) <= _DECODED
+    return (
+        _compressed(chunks) <= SAMPLE_BYTES // 2
+        and sum(chunk.total_uncompressed_size for chunk in chunks) <= _DECODED
+    )
 
 
 def _chunk_bytes(metadata: pq.FileMetaData) -> int:

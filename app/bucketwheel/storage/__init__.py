@@ -19,13 +19,10 @@ from bucketwheel.safe_text import one_line
 from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.storage.local import LocalFiles
 from bucketwheel.storage.locations import Entry, absolute, is_s3, join, name_of, source_changed
-from bucketwheel.storage.ranged import RangedFile, spanned
+from bucketwheel.storage.ranged import RangedFile, alternate
 from bucketwheel.system import system
 
 __all__ = ["Entry", "Storage", "costs_more_apart", "fetch", "is_s3", "join", "name_of", "wrap_os_errors"]
-
-# Reading this many times the bytes costs more than the memory of all of them at once is worth.
-_MORE_APART = 1.25
 
 
 class _Files(Protocol):
@@ -253,10 +250,7 @@ def costs_more_apart(stream: pa.NativeFile, parts: Callable[[], Sequence[Collect
     It does if the ranges (offset, length) of different parts alternate, because prefetching also reads what is
     between close ranges.
     """
-    if not isinstance(stream, RangedFile):
-        return False
-    ranges = parts()
-    return sum(map(spanned, ranges)) > _MORE_APART * spanned(part for each in ranges for part in each)
+    return isinstance(stream, RangedFile) and alternate(parts())
 
 
 @contextmanager

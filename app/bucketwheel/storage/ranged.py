@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from itertools import pairwise
 
@@ -16,10 +16,14 @@ from bucketwheel.system import system
 Read = Callable[[int, int], bytes]
 Range = tuple[int, int]
 
+# A request for the end of a file reads at least this many bytes: most Parquet footers are shorter.
+END_BYTES = 64 * 2**10
 # Reading this many unneeded bytes takes about as long as another request.
 _HOLE = 128 * 2**10
+# Reading this many times the bytes costs more than the memory of all of them at once is worth.
+_MORE_APART = 1.25
 # A single connection to S3 is slow, so larger requests are split and sent in parallel.
-_REQUEST = 8 * 2**20
+REQUEST_BYTES = 8 * 2**20
 _THREADS = 16
 
 
@@ -128,12 +132,26 @@ def spanned(ranges: Iterable[Range]) -> int:
     return sum(_end(run) - run[0][0] for run in merged(ranges))
 
 
+def alternate(parts: Sequence[Collection[Range]]) -> bool:
+    """Return whether the ranges of different parts alternate, so that reading part by part takes many more bytes."""
+    return sum(map(spanned, parts)) > _MORE_APART * spanned(part for each in parts for part in each)
+
+
+def requests_for(ranges: Iterable[Range]) -> int:
+    """Return the number of requests that prefetch these ranges."""
+    return sum(_requests(_end(run) - run[0][0]) for run in merged(ranges))
+
+
+def _requests(length: int) -> int:
+    return -(-length // REQUEST_BYTES)
+
+
 def _end(run: list[Range]) -> int:
     return max(offset + length for offset, length in run)
 
 
 def _split(start: int, end: int) -> list[Range]:
-    count = -(-(end - start) // _REQUEST)
+    count = _requests(end - start)
     edges = [start + (end - start) * number // count for number in range(count + 1)]
     return [(low, high - low) for low, high in pairwise(edges)]
 

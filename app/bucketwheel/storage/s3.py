@@ -13,12 +13,10 @@ from bucketwheel.errors import ChangedError, StorageError
 from bucketwheel.formatting import counted
 from bucketwheel.settings import AwsSettings, StorageSettings
 from bucketwheel.storage.locations import Entry, bucket_and_key, source_changed
-from bucketwheel.storage.ranged import RangedFile, RangedSource
+from bucketwheel.storage.ranged import END_BYTES, RangedFile, RangedSource
 from bucketwheel.storage.s3_client import INTERRUPTED, S3Client, code_behind
 from bucketwheel.storage.s3_upload import Upload, abandon_uploads, unfinished_uploads
 
-# Holds most Parquet footers, so that one request opens a file and reads its footer.
-_END = 64 * 2**10
 # Buffers small writes of page headers before they cross into Python.
 _WRITE_BUFFER = 2**20
 _DELETED_AT_ONCE = 1000
@@ -77,7 +75,7 @@ class S3Objects:
         bucket, key = bucket_and_key(path)
         condition = {"IfMatch": version} if version else {}
         try:
-            end, response = self._get(bucket, key, f"bytes=-{max(end_bytes, _END)}", **condition)
+            end, response = self._get(bucket, key, f"bytes=-{max(end_bytes, END_BYTES)}", **condition)
         except ChangedError as error:
             raise source_changed(path) from error
         except StorageError as error:

@@ -17,7 +17,7 @@ from bucketwheel.errors import UnreadableFilesError
 from bucketwheel.kernel import gather as gathering
 from bucketwheel.kernel import passes, scatter
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
-from bucketwheel.kernel.passes import Plan, joined_slices, rows_by_table, wider_job
+from bucketwheel.kernel.passes import Plan, Widths, wider_job
 from bucketwheel.kernel.scatter import Scattered, scatter_slices
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.storage import costs_more_apart
@@ -52,7 +52,7 @@ def job(tmp_path: Path) -> BucketJob:
 def gather_joined(job: BucketJob, max_rows: int, statistics: StatisticsCollector | None = None) -> list[Scattered]:
     """Write the files of a job from joined slices, and return what was scattered."""
     blocks = MemoryBlocks().scan(replace(job, slices=()))
-    for parts in joined_slices(job, job.slices, max_rows):
+    for parts in Widths.of(job).joined(job.slices, max_rows):
         blocks.parts += scatter_slices(job, parts, max_rows, blocks.dictionaries, (), statistics)
     for bucket in range(job.buckets):
         blocks.gather(job, bucket)
@@ -96,20 +96,20 @@ def test_statistics_count_each_value_once_in_any_passes(job: BucketJob) -> None:
 
 
 def test_pass_has_at_most_the_bytes_of_whole_rows(job: BucketJob) -> None:
-    assert Plan.of(job, 100, 100) == Plan((tuple(range(8)),), 100)
-    plan = Plan.of(job, 100, 30)
+    assert Plan.of(Widths.of(job), 100, 100) == Plan((tuple(range(8)),), 100)
+    plan = Plan.of(Widths.of(job), 100, 30)
     assert plan.rows == 100
     assert sum(plan.passes, ()) == tuple(range(8))
     # Rows of the widest table that fit: 30 rows of 19 columns are 570 values.
-    assert rows_by_table(job, 30) == 142
-    assert Plan.of(job, 5000, 30).rows == 142
+    assert Widths.of(job).rows_by_table(30) == 142
+    assert Plan.of(Widths.of(job), 5000, 30).rows == 142
     # One table of most bytes is read alone, and fewer rows of it at a time.
     heavy = replace(
         job,
         tables=tuple(replace(table, decoded_bytes_per_row=60 if table.name == "t2" else 10) for table in job.tables),
     )
-    assert rows_by_table(heavy, 30) == int(3000 / (60 + 100 / 19))
-    assert (3,) in Plan.of(heavy, 5000, 30).passes
+    assert Widths.of(heavy).rows_by_table(30) == int(3000 / (60 + 100 / 19))
+    assert (3,) in Plan.of(Widths.of(heavy), 5000, 30).passes
 
 
 def test_job_with_longer_rows_has_longer_rows_in_tables(job: BucketJob) -> None:
@@ -117,13 +117,13 @@ def test_job_with_longer_rows_has_longer_rows_in_tables(job: BucketJob) -> None:
     wider = wider_job(planned, 262.5)
     assert wider.decoded_bytes_per_row == 263
     assert {table.decoded_bytes_per_row for table in wider.tables} == {26.25}
-    assert rows_by_table(wider, 30) == int(30 * 263 / (26.25 + 263 / 19))
+    assert Widths.of(wider).rows_by_table(30) == int(30 * 263 / (26.25 + 263 / 19))
     assert wider_job(planned, 100) is planned
 
 
 def test_joined_slices_are_neighbors_and_few_files(job: BucketJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def numbers(parts: Sequence[Slice], max_rows: int) -> list[list[int]]:
-        return [[part.index for part in group] for group in joined_slices(job, parts, max_rows)]
+        return [[part.index for part in group] for group in Widths.of(job).joined(parts, max_rows)]
 
     slices = [Slice(number, f"f{number}", (0,), 10) for number in range(9)]
     assert numbers(slices, 40) == [list(range(9))]

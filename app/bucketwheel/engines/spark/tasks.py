@@ -17,13 +17,12 @@ from pyspark import AccumulatorParam, TaskContext
 
 from bucketwheel import errors
 from bucketwheel.contracts import BucketJob
-from bucketwheel.engines.memory import batch_rows
 from bucketwheel.engines.spark.shuffle import BucketGroup, ShuffleReader, write_shuffle
-from bucketwheel.engines.spark_sizing import BATCH_BYTES
+from bucketwheel.engines.spark_sizing import DICTIONARY_BYTES, scatter_rows
 from bucketwheel.errors import BucketwheelError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
 from bucketwheel.kernel.gather import gather_buckets
-from bucketwheel.kernel.passes import joined_slices
+from bucketwheel.kernel.passes import Widths
 from bucketwheel.kernel.scatter import scatter_slices
 from bucketwheel.kernel.statistics import StatisticsCollector
 from bucketwheel.kernel.verify import verify_bucket
@@ -34,8 +33,6 @@ Batches = Iterable[pa.RecordBatch]
 # statistics.
 Report = Callable[[tuple[str, int, Any]], None]
 
-# Maximum bytes of the values of all dictionaries in one task.
-_DICTIONARY_BYTES = 64 * 2**20
 _MARK = "bucketwheel-failure:"
 
 
@@ -77,13 +74,13 @@ def scatter_task(
     job: BucketJob, partitions: PartitionKeys, task: int, slices: Sequence[int], report: Report
 ) -> Iterator[pa.RecordBatch]:
     """Yield the shuffle rows of these slices."""
-    dictionaries = UnifiedDictionaries(_DICTIONARY_BYTES)
+    dictionaries = UnifiedDictionaries(DICTIONARY_BYTES)
     statistics = StatisticsCollector.of(job)
-    max_rows = batch_rows(BATCH_BYTES // job.decoded_bytes_per_row, job.decoded_bytes_per_row)
+    max_rows = scatter_rows(job.decoded_bytes_per_row)
     skip = frozenset(range(job.buckets)).difference(*partitions.groups)
 
     def scattered() -> Iterator[Iterator[Any]]:
-        for parts in joined_slices(job, [job.slices[number] for number in slices], max_rows):
+        for parts in Widths.of(job).joined([job.slices[number] for number in slices], max_rows):
             yield scatter_slices(job, parts, max_rows, dictionaries, skip, statistics)
             for part in parts:
                 report(("read", part.index, part.rows))
