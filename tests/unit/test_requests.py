@@ -22,9 +22,9 @@ from bucketwheel.kernel.scatter import scatter_slices
 from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, SizeResult, SplitResult, TableColumns
 from bucketwheel.stages import requests
+from bucketwheel.stages.decoded_bytes import decoded_bytes
 from bucketwheel.stages.requests import WrittenFiles
 from bucketwheel.stages.scan_requests import ScanRequests
-from bucketwheel.stages.task_memory import decoded_bytes
 from bucketwheel.storage import ranged
 from bucketwheel.storage.local import LocalFiles
 from bucketwheel.storage.ranged import END_BYTES, REQUEST_BYTES, RangedFile, RangedSource

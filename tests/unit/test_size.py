@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bucketwheel.runs.manifest import SizeResult, TypeConversion
-from bucketwheel.stages.task_memory import decoded_bytes
+from bucketwheel.stages.decoded_bytes import decoded_bytes
 from bucketwheel.stages.written_bytes import Estimate
 from stage_support import column, discovered, size
 

@@ -26,6 +26,7 @@ from bucketwheel.runs.manifest import DiscoverResult, SizeResult
 from bucketwheel.settings import STAGES
 from bucketwheel.stages.requests import planned_files, run_requests
 from bucketwheel.stages.run_cost import estimate
+from bucketwheel.stages.scan_requests import SourceScan
 from glue_calls import publication_calls
 from stage_support import column, discovered, services, size, split
 
@@ -140,10 +141,9 @@ def test_miniature_keeps_the_ratios_of_the_month() -> None:
 def test_documented_month_of_production_follows_from_formulas() -> None:
     shown = documented(DOCS.read_text(encoding="utf-8"))
     size = sizing(PRODUCTION, CORES)
-    slice_rows = PRODUCTION.rows // PRODUCTION.slices
-    scatter = scatter_memory(
-        slice_rows * COMPRESSED_BYTES, slice_rows * PRODUCTION.widths.total, WIDEST_BYTES / PRODUCTION.widths.total
-    )
+    snapshot, sizes = month()
+    held = SourceScan.of(snapshot, split(snapshot, **JOBS)).held_bytes(snapshot, sizes.slices)
+    scatter = scatter_memory(*held, PRODUCTION.dictionary_bytes)
     gather = gather_memory(PRODUCTION.rows // PRODUCTION.buckets, KEY_BYTES, WIDEST_BYTES)
     expected = {
         "dictionaries of a scatter task": f"{size.header_bytes / 1e6:.1f} MB",

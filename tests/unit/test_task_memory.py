@@ -9,10 +9,12 @@ from typing import Any, get_args
 import pyarrow as pa
 import pytest
 
-from bucketwheel.runs.manifest import DiscoverResult
+from bucketwheel.engines.spark_sizing import BATCH_BYTES, PROCESS_BYTES, scatter_memory
+from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, TableColumns
 from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings
+from bucketwheel.stages.scan_requests import SourceScan
 from bucketwheel.stages.task_memory import largest_bucket_rows, task_memory
-from stage_support import column, discovered, services, size
+from stage_support import column, discovered, services, size, split
 
 ROWS = 374_000_000
 JOBS: dict[str, Any] = {"engine": "spark", "target": "s3://b/out", "buckets__count": 256}
@@ -145,6 +147,40 @@ def test_dictionaries_of_all_columns_take_memory_of_each_task() -> None:
     assert warning.startswith(
         "gathering table addressable_ids of the largest bucket (58,594 rows) takes about 1.8 GB"
     )
+
+
+def test_dictionaries_that_exceed_memory_alone_are_named() -> None:
+    columns = [column(f"c{number}", dictionary_bytes=32 * 2**10) for number in range(2000)]
+    source = discovered([column("Key"), *columns], [[1000]])
+    options = {"--conf": "spark.executor.memory=62g"}
+    (text,) = [text for text in size(source, **JOBS, glue__arguments=options).warnings if "to each of its" in text]
+    assert text == (
+        "Python and the dictionaries of all columns take about 306.6 MB, but a worker of type G.4X (64 GB) leaves "
+        "about 134.2 MB to each of its 16 tasks; set glue.worker_type=R.4X or set "
+        'glue.arguments={"--conf": "spark.executor.memory=62g --conf spark.task.cpus=4"} (4 tasks at a time)'
+    )
+
+
+def test_scatter_keeps_no_more_dictionaries_than_its_limit() -> None:
+    assert scatter_memory(0, 0, 10**9) == scatter_memory(0, 0, 64 * 2**20) == PROCESS_BYTES + 3 * 64 * 2**20
+
+
+@pytest.mark.parametrize(("order", "copies"), [("neighbors", 1 / 13), ("alternating", 1)])
+def test_scatter_holds_all_columns_if_those_of_tables_alternate(order: str, copies: float) -> None:
+    rows, tables, width, chunk = 100_000, 13, 100, 10_000
+    names = [f"c{number}" for number in range(tables * width)]
+    columns = [column("Key", 0), *(column(name, 2 * chunk) for name in names)]
+    source = discovered(columns, [[rows]] * 2, dict.fromkeys(names, pa.float64()))
+    groups = [
+        names[number::tables] if order == "alternating" else names[number * width : (number + 1) * width]
+        for number in range(tables)
+    ]
+    mapped = [tuple(ColumnMapping(source=name, name=name) for name in group) for group in groups]
+    made = tuple(TableColumns(name=f"t{number}", columns=group) for number, group in enumerate(mapped))
+    parts = split(source).model_copy(update={"tables": made})
+    held, decoded = SourceScan.of(source, parts).held_bytes(source, size(source).slices)
+    assert held == pytest.approx(copies * chunk * len(names), rel=0.01)
+    assert decoded > BATCH_BYTES
 
 
 def test_rows_without_key_enlarge_one_bucket() -> None:

@@ -72,21 +72,16 @@ def scatter_plans(widths: Widths, slices: Sequence[RowsT], tasks: int) -> Iterat
             yield parts, Plan.of(widths, sum(part.rows for part in parts), max_rows)
 
 
-def scatter_memory(
-    compressed_bytes: float, decoded_bytes: float, widest_share: float, dictionary_bytes: float = 0
-) -> float:
+def scatter_memory(compressed_bytes: float, decoded_bytes: float, dictionary_bytes: float = 0) -> float:
     """Return the memory of a scatter task.
 
     Args:
-        compressed_bytes: bytes of its largest slice.
-        decoded_bytes: the same after decoding.
-        widest_share: share of the widest table in a row; a pass reads at least one table.
+        compressed_bytes: most bytes that it holds before it decodes them.
+        decoded_bytes: bytes of the slices that it reads as one after decoding.
         dictionary_bytes: bytes of the dictionaries of all columns.
     """
-    at_once = min(decoded_bytes, BATCH_BYTES)
-    share = min(1.0, max(BATCH_BYTES / max(decoded_bytes, 1), widest_share))
-    dictionaries = _DICTIONARY_COPIES * dictionary_bytes
-    return PROCESS_BYTES + share * compressed_bytes + _SCATTER_COPIES * at_once + dictionaries
+    dictionaries = _DICTIONARY_COPIES * min(dictionary_bytes, DICTIONARY_BYTES)
+    return PROCESS_BYTES + compressed_bytes + _SCATTER_COPIES * min(decoded_bytes, BATCH_BYTES) + dictionaries
 
 
 def gather_memory(rows: int, key_bytes: float, table_bytes: float, dictionary_bytes: float = 0) -> float:

@@ -8,7 +8,7 @@ from bucketwheel.contracts import BucketJob, OtherLayout, Slice, TableLayout
 from bucketwheel.kernel.schema import planned_iceberg_schema, planned_schema
 from bucketwheel.runs.manifest import LayoutSize, Manifest, TableColumns, layout_table
 from bucketwheel.runs.store import RunStore
-from bucketwheel.stages.task_memory import decoded_bytes
+from bucketwheel.stages.decoded_bytes import decoded_bytes
 
 
 def bucket_job(manifest: Manifest, runs: RunStore) -> BucketJob:

@@ -30,10 +30,11 @@ from bucketwheel.runs.manifest import (
 )
 from bucketwheel.settings import Layout, Settings, SizeSettings, resolved_layouts
 from bucketwheel.stages.bucket_job import bucket_job
+from bucketwheel.stages.decoded_bytes import decoded_bytes
 from bucketwheel.stages.layouts import labeled_once, layout_settings
 from bucketwheel.stages.skew import skew_warnings
 from bucketwheel.stages.split_buckets import planned_split_warnings
-from bucketwheel.stages.task_memory import decoded_bytes, shortage
+from bucketwheel.stages.task_memory import shortage
 from bucketwheel.stages.written_bytes import Estimate, estimate_written_bytes
 
 # Decoded bytes of a slice: large enough for long shuffle blocks, small enough for several slices in memory.

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from bucketwheel.engines.spark_sizing import gather_memory, scatter_memory
 from bucketwheel.formatting import counted, size_text
 from bucketwheel.kernel.dictionaries import stays_dictionary
-from bucketwheel.kernel.written_types import stored_type
 from bucketwheel.runs.cost import dpus, platform_of
-from bucketwheel.runs.manifest import DiscoverResult, SliceRecord, SourceColumn, SplitResult, TypeConversion
+from bucketwheel.runs.manifest import DiscoverResult, SliceRecord, SplitResult
 from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings, Layout, Settings
 from bucketwheel.settings.deploy import TASK_CPUS, spark_option
+from bucketwheel.stages.decoded_bytes import decoded_bytes
+from bucketwheel.stages.scan_requests import SourceScan
 
 _GB = 2**30
 # A DPU of Glue has 4 cores and 16 GB, 32 GB with R (Glue User Guide, "AWS Glue worker types"). Spark runs a task for
@@ -24,19 +23,6 @@ _CORES_PER_DPU, _GB_PER_DPU, _JVM_SHARE = 4, 16, 10 / 16
 _WITH_R = ("G.1X", "G.2X", "G.4X", "G.8X")
 # Largest `buckets.count`.
 _MOST_BUCKETS = 100_000
-# Bytes of the offset of a text or list, and of the bit that tells NULL.
-_OFFSET_BYTES, _NULL_BYTES = 4, 1 / 8
-# Values that become text: their bytes in the file, and the characters of their text at most.
-_TEXTS = {
-    **dict.fromkeys(("UUID", "extension<arrow.uuid>"), (16, 36)),
-    "time32[s]": (4, 8),
-    "time32[ms]": (4, 12),
-    "time64[us]": (8, 15),
-    "time64[ns]": (8, 18),
-}
-_TEXT = "string"
-# Each of these becomes a type of twice the bytes.
-_DOUBLED = frozenset({"uint32", "uint64", "halffloat"})
 
 
 @dataclass(frozen=True)
@@ -122,78 +108,6 @@ def _on_emr(emr: EmrServerlessSettings) -> TaskMemory:
     )
 
 
-def decoded_bytes(snapshot: DiscoverResult) -> dict[str, float]:
-    """Return the average bytes of a decoded value of each column, in the type that is written."""
-    schema, rows = snapshot.schema(), max(snapshot.rows, 1)
-    return {column.name: _decoded_bytes(column, schema, rows, snapshot.conversions) for column in snapshot.columns}
-
-
-def _decoded_bytes(
-    column: SourceColumn, schema: pa.Schema, rows: int, conversions: Sequence[TypeConversion]
-) -> float:
-    kind = schema.field(column.name).type
-    least, fixed = _least_bytes(kind)
-    if fixed:
-        return least
-    in_file = column.uncompressed_bytes / rows
-    if pa.types.is_nested(_value_type(kind)):
-        inside = (part for part in conversions if _is_inside(part, column.name, schema))
-        return max(least, in_file * max(map(_growth, inside), default=1.0) + _OFFSET_BYTES)
-    own = next((part for part in conversions if _is_of(part, column.name, schema)), None)
-    if own is not None and own.stored in _TEXTS:
-        # Only texts of the file are read as dictionaries.
-        return least + _TEXTS[own.stored][1] * (1 - (column.null_count or 0) / rows)
-    return least if stays_dictionary(column, schema) else in_file + _OFFSET_BYTES
-
-
-def _is_of(conversion: TypeConversion, name: str, schema: pa.Schema) -> bool:
-    """Return whether a conversion is that of a column; a field of a struct may have the same path."""
-    return conversion.column == name and conversion.written in str(schema.field(name).type)
-
-
-def _is_inside(conversion: TypeConversion, name: str, schema: pa.Schema) -> bool:
-    """Return whether a conversion is that of a part of a nested column; names of other columns may have dots."""
-    path, kind = conversion.column, _value_type(schema.field(name).type)
-    if not path.startswith(f"{name}."):
-        return False
-    if not pa.types.is_struct(kind):
-        return path not in schema.names and conversion.written in str(kind)
-    rest = path.removeprefix(f"{name}.") + "."
-    fields = (kind.field(number) for number in range(kind.num_fields))
-    return any(rest.startswith(f"{part.name}.") and conversion.written in str(part.type) for part in fields)
-
-
-def _least_bytes(kind: pa.DataType) -> tuple[float, bool]:
-    """Return the bytes of a value if its texts and lists are empty, and whether all values take that many."""
-    kind = _value_type(kind)
-    try:
-        return float(kind.bit_width) / 8 + _NULL_BYTES, True
-    except ValueError:
-        pass  # Texts, and all nested types.
-    listed = pa.types.is_fixed_size_list(kind)
-    if not listed and not pa.types.is_struct(kind):
-        return _OFFSET_BYTES + _NULL_BYTES, False
-    parts = [_least_bytes(kind.field(number).type) for number in range(kind.num_fields)]
-    size = sum(part for part, _ in parts) * (kind.list_size if listed else 1)
-    return size + _NULL_BYTES, all(fixed for _, fixed in parts)
-
-
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type that values have without a dictionary and an extension."""
-    kind = stored_type(kind)
-    return stored_type(kind.value_type) if pa.types.is_dictionary(kind) else kind
-
-
-def _growth(conversion: TypeConversion) -> float:
-    """Return how many times as many bytes a value takes in memory as in the file."""
-    if conversion.stored in _DOUBLED:
-        return 2
-    if conversion.stored not in _TEXTS or conversion.written != _TEXT:
-        return 1
-    stored, characters = _TEXTS[conversion.stored]
-    return (characters + _OFFSET_BYTES) / stored
-
-
 def largest_bucket_rows(snapshot: DiscoverResult, bucket_count: int) -> int:
     """Return the expected rows of the largest bucket: the average, and all rows without a key in one of them."""
     missing = 0
@@ -225,7 +139,7 @@ def shortage(
     memory = task_memory(settings)
     if memory is None:
         return None
-    columns, every = {column.name: column for column in snapshot.columns}, decoded_bytes(snapshot)
+    every = decoded_bytes(snapshot)
     decoded = {name: every[name] for name in _used(split)}
     keys = sum(decoded[key.source] for key in split.keys)
     widths = {table.name: keys + sum(decoded[part.source] for part in table.columns) for table in split.tables}
@@ -234,8 +148,12 @@ def shortage(
     dictionaries = _dictionary_bytes(snapshot, decoded)
     gather = gather_memory(largest, keys, widths[widest], dictionaries)
     left = f"{memory.worker} leaves about {size_text(memory.bytes)} to each of its {counted(memory.tasks, 'task')}"
+    fixed = gather_memory(0, 0, 0, dictionaries)
+    if fixed > memory.bytes:
+        ways = _ways(memory, fixed) or ["map fewer columns that have a dictionary"]
+        takes = f"Python and the dictionaries of all columns take about {size_text(fixed)}"
+        return f"{takes}, but {left}; {' or '.join(ways)}"
     if gather > memory.bytes:
-        fixed = gather_memory(0, 0, 0, dictionaries)
         enough = _buckets(bucket_count * (gather - fixed) / max(memory.bytes - fixed, 1))
         ways = _ways(memory, gather)
         if layout.buckets == "none":
@@ -249,12 +167,10 @@ def shortage(
             f"gathering table {widest} of the largest bucket ({counted(largest, 'row')}) takes about "
             f"{size_text(gather)}, but {left}; {' or '.join(ways) or 'split the wide table'}"
         )
-    compressed = sum(columns[name].compressed_bytes for name in decoded) / max(snapshot.rows, 1)
-    longest = max((part.rows for part in slices), default=0)
-    total = sum(decoded.values())
-    scatter = scatter_memory(longest * compressed, longest * total, widths[widest] / total, dictionaries)
+    scatter = scatter_memory(*SourceScan.of(snapshot, split).held_bytes(snapshot, slices), dictionaries)
     if scatter > memory.bytes:
         larger = "".join(f"{way}, or " for way in [" or ".join(_ways(memory, scatter))] if way)
+        longest = max(part.rows for part in slices)
         return (
             f"reading the largest row group ({counted(longest, 'row')}) takes about {size_text(scatter)}, but "
             f"{left}; {larger}write the source with smaller row groups"
