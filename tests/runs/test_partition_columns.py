@@ -11,7 +11,7 @@ import pytest
 from bucketwheel import api
 from bucketwheel.cli.summary import summary_text
 from bucketwheel.cli.text import plan_text, run_text
-from bucketwheel.errors import SnapshotError
+from bucketwheel.errors import SchemaError, SnapshotError
 from bucketwheel.runs.manifest import Manifest
 
 DIRECTORIES: dict[str, tuple[str | None, str]] = {
@@ -106,3 +106,13 @@ def test_error_names_setting_that_adds_the_column(tmp_path: Path) -> None:
     write(tmp_path, "region=EU/day=1", 0)
     with pytest.raises(SnapshotError, match=r"set datasets\.x\.partitions=columns to add the column"):
         api.plan(configuration(tmp_path, partitions="error"), "x")
+
+
+@pytest.mark.parametrize("setting", ["error", "columns", "ignore"])
+def test_key_that_only_directories_name_is_refused(tmp_path: Path, setting: str) -> None:
+    write(tmp_path, "Region=EU", 0)
+    problem = (
+        r"key 'Region' is only in the names of directories \(Region=…\), .* column in its files, or choose another"
+    )
+    with pytest.raises(SchemaError, match=problem):
+        api.plan(configuration(tmp_path, partitions=setting, key="id,region"), "x")

@@ -20,6 +20,7 @@ from bucketwheel.stages.iceberg_checks import check_keys
 from bucketwheel.stages.snapshots import choose_snapshot
 from bucketwheel.stages.source_files import (
     HIDDEN_FILES,
+    check_keys_in_files,
     check_partition_columns,
     data_files,
     ignored_files,
@@ -67,6 +68,7 @@ class Discover:
         sums = ColumnSums()
         footers = read_footers(services.storage, entries, sums, services.settings.types)
         schema = snapshot_schema(footers, warnings)
+        check_keys_in_files(location, entries, schema.names, services.source.key)
         if services.source.partitions == "error":
             setting = f"datasets.{services.dataset}.partitions"
             check_partition_columns(location, entries, schema.names, setting)

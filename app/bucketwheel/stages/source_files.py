@@ -10,7 +10,7 @@ from itertools import islice
 from operator import itemgetter
 
 from bucketwheel.contracts import Services
-from bucketwheel.errors import SnapshotError
+from bucketwheel.errors import SchemaError, SnapshotError
 from bucketwheel.formatting import counted, shortened
 from bucketwheel.runs.manifest import IgnoredFiles
 from bucketwheel.safe_text import one_line
@@ -174,6 +174,25 @@ def check_partition_columns(location: str, entries: Sequence[Entry], columns: Co
                     f"its values would be lost; set {setting}=columns to add the column, or {setting}=ignore to "
                     "leave it out",
                     accept={setting: "columns"},
+                )
+
+
+def check_keys_in_files(
+    location: str, entries: Sequence[Entry], columns: Collection[str], keys: Collection[str]
+) -> None:
+    """Refuse keys whose values are in names of directories `name=value` only, because buckets follow the files.
+
+    Raises:
+        SchemaError: names the key and the fix.
+    """
+    missing = {key.lower() for key in keys}.difference(column.lower() for column in columns)
+    for entry in entries if missing else ():
+        for name, _ in directory_values(location, entry):
+            if name.lower() in missing:
+                raise SchemaError(
+                    f"{location}: key {name!r} is only in the names of directories ({name}=…), but Bucketwheel takes "
+                    "keys from the files; have the snapshot written with this column in its files, or choose another "
+                    "key"
                 )
 
 
