@@ -23,6 +23,7 @@ from bucketwheel.kernel.footers import FooterParser, FooterSummary
 from bucketwheel.kernel.page_encodings import has_plain_pages
 from bucketwheel.settings import StorageSettings
 from bucketwheel.stages.footers import ColumnSums, Footer, examine_footers, read_footers
+from bucketwheel.stages.source_files import data_files
 from bucketwheel.storage import Storage
 from compact_thrift import BINARY, I32, I64, Struct, change_footer, chunks, split_footer
 
@@ -150,6 +151,19 @@ def test_contradicting_footer_is_refused(tmp_path: Path, change: Callable[[Struc
     change_footer(tmp_path / "a.parquet", change)
     with pytest.raises(UnreadableFilesError, match=rf"a\.parquet: .*{problem}"):
         footers(tmp_path)
+
+
+def test_summary_of_other_files_is_called_so(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet")
+    metadata = pq.read_metadata(tmp_path / "a.parquet")
+    metadata.set_file_path("a.parquet")
+    pq.write_metadata(pq.read_schema(tmp_path / "a.parquet"), tmp_path / "summary.parquet", [metadata])
+    with pytest.raises(
+        UnreadableFilesError, match=r"summary of other files, such as 'a\.parquet', .* rename it to _m"
+    ):
+        footers(tmp_path)
+    (tmp_path / "summary.parquet").rename(tmp_path / "_metadata")
+    assert len(data_files(Storage(StorageSettings()), str(tmp_path))) == 1
 
 
 def empty_minimum(chunk: Struct) -> None:

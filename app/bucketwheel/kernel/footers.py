@@ -131,7 +131,11 @@ class FooterParser:
         chunks = _Chunks(leaves)
         for group in groups:
             chunks.add(group, statistics)
-        return chunks.summary(rows, size - metadata.serialized_size - TAIL_BYTES, legacy_conversions(metadata))
+        try:
+            return chunks.summary(rows, size - metadata.serialized_size - TAIL_BYTES, legacy_conversions(metadata))
+        except FooterError:
+            _refuse_summary(groups)
+            raise
 
     def _leaves(self, parquet: pq.ParquetSchema, arrow: pa.Schema) -> _Leaves:
         for leaves in self._known:
@@ -141,6 +145,16 @@ class FooterParser:
         leaves = _leaves(parquet, arrow, self._types)
         self._known = [leaves, *self._known[: _MOST_SCHEMAS - 1]]
         return leaves
+
+
+def _refuse_summary(groups: Sequence[pq.RowGroupMetaData]) -> None:
+    """Raise FooterError if the data of row groups lie in other files, as those of Spark's and Dask's `_metadata`."""
+    paths = [group.column(0).file_path for group in groups if group.num_columns]
+    if other := next(filter(None, paths), None):
+        raise FooterError(
+            f"it is a summary of other files, such as {other!r}, and has no rows of its own; rename it to _metadata, "
+            "which readers skip, or delete it"
+        )
 
 
 class _Footer(pq.ParquetFile):  # type: ignore[misc]  # pyarrow has no types
