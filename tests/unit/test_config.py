@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,16 @@ def test_names_that_cannot_be_set_are_refused(files: Files, name: str, message: 
 
 def test_flag_with_invalid_yaml_is_named() -> None:
     assert problems(overrides=[("stages", "[a", "--set")])[0].startswith("--set stages: '[a' is not a YAML value: ")
+
+
+@pytest.mark.parametrize("text", ["*.pq", "@a", "%a", "`a", "&", "!*"])
+def test_quotes_of_the_error_make_text_of_a_flag(text: str) -> None:
+    name = "datasets.d.files"
+    (problem,) = problems(overrides=[(name, text, "--set")])
+    quoted = problem.rpartition("for this text, put quotes inside those of the shell: ")[2]
+    others = [("datasets.d.source", "in", "--set"), ("datasets.d.key", "id", "--set")]
+    loaded = loading.load(overrides=[*others, (name, shlex.split(quoted)[0], "--set")])
+    assert loaded.settings.datasets["d"].files == (text,)
 
 
 def test_unknown_environment_error_lists_known_ones(files: Files, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ ENVIRONMENT_PREFIX = "BUCKETWHEEL__"
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>.*)")
 # Pydantic lists the accepted values as 'a', 'b' or 'c'.
 _QUOTED = re.compile(r"'([^']*)'")
+# Signs with a meaning of their own at the start of a YAML value.
+_NO_TEXT = "*&!%@`"
 # Environment of commands without --env.
 DEFAULT_ENV = "local"
 
@@ -320,7 +322,10 @@ def _scalar(text: str, origin: str) -> Any:
         return parse_yaml(text, origin) if text else ""
     except yaml.YAMLError as error:
         name = origin.rpartition(".")[2].rpartition("__")[2]
-        raise ConfigError(f"{origin}: {masked(text, name)!r} is not a YAML value: {_reason(error)}") from None
+        value = masked(text, name)
+        # Such as the pattern *.pq: these signs begin no plain text of YAML.
+        fix = f"""; for this text, put quotes inside those of the shell: '"{value}"'""" if text[0] in _NO_TEXT else ""
+        raise ConfigError(f"{origin}: {value!r} is not a YAML value: {_reason(error)}{fix}") from None
 
 
 def _described(
