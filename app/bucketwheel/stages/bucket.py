@@ -17,7 +17,7 @@ from bucketwheel.settings import Settings
 from bucketwheel.stages.bucket_job import bucket_job
 from bucketwheel.stages.engine_warnings import attach_engine_warnings
 from bucketwheel.stages.layouts import label, labeled, layout_settings
-from bucketwheel.stages.skew import skew_warnings
+from bucketwheel.stages.skew import BucketRows, skew_warnings
 from bucketwheel.stages.source_changes import check_source
 from bucketwheel.stages.split_buckets import split_warnings
 
@@ -138,9 +138,12 @@ def _skew(manifest: Manifest, layout: LayoutSize, outcomes: Sequence[BucketOutco
         return []
     # Iceberg has a partition of its own for NULL.
     outcomes = outcomes[: layout.bucket_count]
-    largest = max(outcomes, key=lambda outcome: outcome.rows)
-    rows = [outcome.rows for outcome in outcomes]
-    return skew_warnings(rows, manifest.discover.keys, layout.hash, largest.null_keys)
+    buckets = BucketRows(
+        rows=tuple(outcome.rows for outcome in outcomes),
+        null_keys=tuple(outcome.null_keys for outcome in outcomes),
+        distinct=tuple(outcome.rows - outcome.null_keys - outcome.duplicate_keys for outcome in outcomes),
+    )
+    return skew_warnings(buckets, manifest.discover.keys, layout.hash)
 
 
 def _with_key(

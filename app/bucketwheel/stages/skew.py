@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bucketwheel.formatting import counted
 
@@ -11,37 +12,60 @@ _TIMES_MEAN = 4
 _FEWEST = 16
 
 
-def skew_warnings(
-    rows: Sequence[int], keys: Sequence[str], hash_name: str, null_keys: int = 0, sample: bool = False
-) -> list[str]:
-    """Return warnings about most buckets being empty, or one being over 4 times as large as the mean.
+@dataclass(frozen=True)
+class BucketRows:
+    """Rows of each bucket, the rows of them with a NULL key, and the distinct other keys.
+
+    The last two may be empty if the buckets are even.
+    """
+
+    rows: tuple[int, ...] = ()
+    null_keys: tuple[int, ...] = ()
+    distinct: tuple[int, ...] = ()
+
+
+def is_uneven(counts: Sequence[int]) -> bool:
+    """Return whether most buckets are empty, or one is over 4 times as large as the mean."""
+    total, count = sum(counts), len(counts)
+    if count < 2 or total < _FEWEST * count:
+        return False
+    return _empty(counts) > count / 2 or max(counts) > _TIMES_MEAN * total / count
+
+
+def skew_warnings(buckets: BucketRows, keys: Sequence[str], hash_name: str, sample: bool = False) -> list[str]:
+    """Return warnings about uneven buckets.
 
     Args:
-        rows: rows of each bucket.
+        buckets: rows of each bucket.
         keys: names of the key columns.
         hash_name: the bucket hash.
-        null_keys: rows of the largest bucket that have a NULL key.
         sample: whether the rows are a sample of the snapshot.
     """
-    total, count = sum(rows), len(rows)
-    if count < 2 or total < _FEWEST * count:
+    rows = buckets.rows
+    if not is_uneven(rows):
         return []
-    key = ", ".join(keys)
+    total, count, key = sum(rows), len(rows), ", ".join(keys)
     origin = f" in a sample of {counted(total, 'row')}" if sample else ""
-    empty, largest = sum(1 for number in rows if not number), max(rows)
-    if empty > count / 2:
-        return [f"key {key} fills only {count - empty} of {counted(count, 'bucket')}{origin}; {_fix(hash_name)}"]
-    if largest > _TIMES_MEAN * total / count:
-        nulls = f", {null_keys:,} of them with a NULL key" if null_keys else ""
-        times = largest * count / total
-        return [
-            f"bucket {rows.index(largest)} has {counted(largest, 'row')}{nulls}{origin}, {times:.1f}x the mean "
-            f"of {counted(count, 'bucket')} by key {key}; {_fix(hash_name)}"
-        ]
-    return []
+    largest = rows.index(max(rows))
+    null_keys = buckets.null_keys[largest]
+    fix = f"joins wait for its task; {_fix(buckets, null_keys * 2 > rows[largest], hash_name)}"
+    if (empty := _empty(rows)) > count / 2:
+        return [f"key {key} fills only {count - empty} of {counted(count, 'bucket')}{origin}; {fix}"]
+    nulls = f", {null_keys:,} of them with a NULL key" if null_keys else ""
+    return [
+        f"bucket {largest} has {counted(rows[largest], 'row')}{nulls}{origin}, {rows[largest] * count / total:.1f}x "
+        f"the mean of {counted(count, 'bucket')} by key {key}; {fix}"
+    ]
 
 
-def _fix(hash_name: str) -> str:
+def _empty(counts: Sequence[int]) -> int:
+    return sum(1 for number in counts if not number)
+
+
+def _fix(buckets: BucketRows, mostly_null: bool, hash_name: str) -> str:
+    if mostly_null:
+        return "all NULL keys share a bucket, whatever the hash; have them filled, or their rows left out"
+    if not is_uneven(buckets.distinct):
+        return "all rows of a key share a bucket, whatever the hash, and few keys have most rows; choose another key"
     # hive_v1 hashes an integer to itself, so ids with a common divisor share buckets.
-    other = "another buckets.hash or " if hash_name == "hive_v1" else ""
-    return f"joins wait for its task; choose {other}another key"
+    return f"choose {'another buckets.hash or ' if hash_name == 'hive_v1' else ''}another key"

@@ -11,7 +11,7 @@ import io
 import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from bucketwheel.kernel.schema import parquet_schema, planned_schema
 from bucketwheel.kernel.write import file_options, parquet_writer, writer_options
 from bucketwheel.kernel.written_types import leaf_count
 from bucketwheel.runs.manifest import DiscoverResult, SourceFile
+from bucketwheel.stages.skew import BucketRows, is_uneven
 from bucketwheel.storage import Storage, fetch
 
 # Maximum and minimum rows of a sample. More rows hardly change the estimate; fewer do not fill a page.
@@ -64,7 +65,7 @@ class Estimate:
 
     columns: dict[str, int]
     warnings: tuple[str, ...] = ()
-    bucket_rows: tuple[int, ...] = ()
+    bucket_rows: BucketRows = field(default_factory=BucketRows)
 
 
 def no_estimate(job: BucketJob, _snapshot: DiscoverResult) -> tuple[Estimate, ...]:
@@ -87,7 +88,7 @@ def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> tuple[Es
         shape = (layout.bucket_count, layout.sort, groups, layout.hash == "iceberg")
         if shape in known:
             estimate, keys = known[shape]
-            rows = () if keys is None else _bucket_rows(layout, keys)
+            rows = BucketRows() if keys is None else _bucket_rows(layout, keys)
             estimates.append(replace(estimate, bucket_rows=rows, warnings=()))
         else:
             known[shape] = _estimate(layout, snapshot)
@@ -95,8 +96,20 @@ def estimate_written_bytes(job: BucketJob, snapshot: DiscoverResult) -> tuple[Es
     return tuple(estimates)
 
 
-def _bucket_rows(job: BucketJob, keys: pa.Table) -> tuple[int, ...]:
-    buckets = key_buckets(keys.columns, job.hash, job.bucket_count)
+def _bucket_rows(job: BucketJob, keys: pa.Table) -> BucketRows:
+    numbers = key_buckets(keys.columns, job.hash, job.bucket_count)
+    # Iceberg has a partition of its own for NULL.
+    rows = _counts(numbers, job)
+    if not is_uneven(rows):
+        return BucketRows(rows)
+    complete = np.logical_and.reduce([column.is_valid().to_numpy() for column in keys.columns])
+    named = pa.table([*keys.columns, pa.array(numbers)], [str(number) for number in range(keys.num_columns + 1)])
+    distinct = named.filter(pa.array(complete)).group_by(named.column_names).aggregate([])
+    return BucketRows(rows, _counts(numbers[~complete], job), _counts(distinct.column(named.column_names[-1]), job))
+
+
+def _counts(buckets: npt.ArrayLike, job: BucketJob) -> tuple[int, ...]:
+    """Return how often each bucket occurs."""
     return tuple(np.bincount(buckets, minlength=job.bucket_count)[: job.bucket_count].tolist())
 
 
@@ -116,7 +129,7 @@ def _estimate(job: BucketJob, snapshot: DiscoverResult) -> tuple[Estimate, pa.Ta
             f"cannot be read: {reason}"
         )
         return Estimate(columns, (warning,)), None
-    rows = () if sample.keys is None else _bucket_rows(job, sample.keys)
+    rows = BucketRows() if sample.keys is None else _bucket_rows(job, sample.keys)
     return Estimate(columns, bucket_rows=rows), sample.keys
 
 
