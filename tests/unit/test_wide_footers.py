@@ -180,13 +180,15 @@ def test_ranges_of_chunks_keep_no_metadata_in_memory() -> None:
 
 @pytest.mark.usefixtures("no_collector")
 def test_parser_keeps_metadata_of_each_schema_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen: list[weakref.ref[pq.FileMetaData]] = []
 
     class Observed(footer_parser._Footer):
         @property
         def metadata(self) -> pq.FileMetaData:
-            seen.append(weakref.ref(super().metadata))
-            return super().metadata
+            metadata = super().metadata
+            if not seen or seen[-1]() is not metadata:
+                seen.append(weakref.ref(metadata))
+            return metadata
 
     monkeypatch.setattr(footer_parser, "_Footer", Observed)
     parser, content = FooterParser(), wide(3)

@@ -6,7 +6,6 @@ Accessors of pyarrow abort the process for some footers, so `footer_process` cal
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from bucketwheel.formatting import counted
 from bucketwheel.kernel.calendars import legacy_conversions
 from bucketwheel.kernel.conversion import nanoseconds_problem
-from bucketwheel.kernel.page_encodings import has_plain_pages
+from bucketwheel.kernel.page_encodings import has_plain_pages, may_have_plain_pages
 from bucketwheel.kernel.scatter import READ_OPTIONS
 from bucketwheel.kernel.schema import parquet_schema
 from bucketwheel.kernel.written_types import Conversion, WrittenTypes, leaf_count, stored_type, written_types
@@ -72,6 +71,8 @@ class _Leaves:
 
     Attributes:
         parquet: the schema of the file.
+        text: see `_schema_text`.
+        stored_arrow: the Arrow schema that the writer stored.
         arrow: the same as an Arrow schema.
         written: the types that are written.
         schema: see `FooterSummary.schema`.
@@ -84,14 +85,16 @@ class _Leaves:
     """
 
     parquet: pq.ParquetSchema
+    text: str
+    stored_arrow: bytes | None
     arrow: pa.Schema
     written: WrittenTypes
     schema: bytes
     paths: tuple[str, ...]
     stored: list[str]
-    flat: tuple[bool, ...]
+    flat: npt.NDArray[np.bool_]
     firsts: Integers
-    nested: tuple[bool, ...]
+    nested: npt.NDArray[np.bool_]
     int96: frozenset[str]
 
 
@@ -125,7 +128,7 @@ class FooterParser:
         stream = pa.BufferReader(footer if len(footer) == size else MAGIC + footer)
         file = _Footer(stream, pre_buffer=False, **READ_OPTIONS)
         metadata = file.metadata
-        leaves = self._leaves(parquet_schema(metadata), file.schema_arrow.remove_metadata())
+        leaves = self._leaves(file)
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         rows = _row_group_rows(groups, metadata.num_rows, len(leaves.paths))
         chunks = _Chunks(leaves)
@@ -137,12 +140,23 @@ class FooterParser:
             _refuse_summary(groups)
             raise
 
-    def _leaves(self, parquet: pq.ParquetSchema, arrow: pa.Schema) -> _Leaves:
-        for leaves in self._known:
-            # Parquet schemas are equal if their leaves are, whatever is above these.
-            if leaves.arrow.equals(arrow, check_metadata=True) and leaves.parquet.equals(parquet):
+    def _leaves(self, file: _Footer) -> _Leaves:
+        metadata = file.metadata
+        parquet, stored_arrow = parquet_schema(metadata), (metadata.metadata or {}).get(b"ARROW:schema")
+        text = _schema_text(parquet)
+        # pyarrow compares the leaves of two schemas, whatever is above these.
+        known = [leaves for leaves in self._known if leaves.text == text and leaves.parquet.equals(parquet)]
+        if _is_flat(text, parquet):
+            # Nothing else decides how such a schema is converted, and converting it takes long.
+            for leaves in known:
+                if leaves.stored_arrow == stored_arrow:
+                    return leaves
+        arrow = file.schema_arrow.remove_metadata()
+        for leaves in known:
+            # Names that are not UTF-8 have the replacement character in the text.
+            if leaves.arrow.equals(arrow, check_metadata=True) and "\ufffd" not in text:
                 return leaves
-        leaves = _leaves(parquet, arrow, self._types)
+        leaves = _leaves(parquet, text, stored_arrow, arrow, self._types)
         self._known = [leaves, *self._known[: _MOST_SCHEMAS - 1]]
         return leaves
 
@@ -155,6 +169,16 @@ def _refuse_summary(groups: Sequence[pq.RowGroupMetaData]) -> None:
             f"it is a summary of other files, such as {other!r}, and has no rows of its own; rename it to _metadata, "
             "which readers skip, or delete it"
         )
+
+
+def _schema_text(parquet: pq.ParquetSchema) -> str:
+    """Return the text of a Parquet schema, a line for each leaf and for the beginning and the end of each group."""
+    return str(parquet).partition("\n")[2]
+
+
+def _is_flat(text: str, parquet: pq.ParquetSchema) -> bool:
+    """Return whether a schema has no groups but the outermost one, and no name that looks like several lines."""
+    return text.count("\n") == len(parquet) + 2
 
 
 class _Footer(pq.ParquetFile):  # type: ignore[misc]  # pyarrow has no types
@@ -178,7 +202,9 @@ def reason(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _leaves(parquet: pq.ParquetSchema, schema: pa.Schema, types: TypeSettings) -> _Leaves:
+def _leaves(
+    parquet: pq.ParquetSchema, text: str, stored_arrow: bytes | None, schema: pa.Schema, types: TypeSettings
+) -> _Leaves:
     counts = [leaf_count(kind) for kind in schema.types]
     columns = [parquet.column(number) for number in range(len(parquet))]
     if sum(counts) != len(columns):
@@ -195,14 +221,16 @@ def _leaves(parquet: pq.ParquetSchema, schema: pa.Schema, types: TypeSettings) -
     stored = [column.physical_type for column in columns]
     return _Leaves(
         parquet=parquet,
+        text=text,
+        stored_arrow=stored_arrow,
         arrow=schema,
         written=written,
         schema=written.schema.serialize().to_pybytes() if written.conversions else serialized,
         paths=tuple(column.path for column in columns),
         stored=stored,
-        flat=tuple(column.max_repetition_level == 0 for column in columns),
+        flat=np.array([column.max_repetition_level == 0 for column in columns], dtype=bool),
         firsts=firsts,
-        nested=tuple(pa.types.is_nested(stored_type(kind)) for kind in schema.types),
+        nested=np.array([pa.types.is_nested(stored_type(kind)) for kind in schema.types], dtype=bool),
         int96=frozenset(top for top, kind in zip(tops, stored, strict=True) if kind == "INT96"),
     )
 
@@ -224,44 +252,39 @@ class _Chunks:
 
     def __init__(self, leaves: _Leaves) -> None:
         self._leaves = leaves
-        self._sizes = array("q")
-        self._plain = array("q")
-        self._data = array("q")
-        self._pages = array("q")
-        self._values = array("q")
-        self._nulls = array("q")
-        # Whether all pages use a dictionary.
-        self._coded = array("b")
+        # For each row group: bytes, bytes before compression, offsets of the data and of the dictionary, values and
+        # NULLs of each leaf.
+        self._numbers: list[Integers] = []
+        # For each row group: whether all pages of each leaf use a dictionary.
+        self._coded: list[npt.NDArray[np.bool_]] = []
+        # The last one with rows.
+        self._last: pq.RowGroupMetaData | None = None
         # By row group, if they differ from the schema.
         self._other_types: dict[int, list[str]] = {}
         # Columns whose statistics have values that the type that is written cannot hold, and why.
         self._unsupported: dict[str, str] = {}
-        self._groups = 0
-        self._indexed = False
 
     def add(self, group: pq.RowGroupMetaData, statistics: bool) -> None:
         """Add the chunks of a row group."""
         chunks = list(map(group.column, range(group.num_columns)))
-        sizes = [chunk.total_compressed_size for chunk in chunks]
-        plain = [chunk.total_uncompressed_size for chunk in chunks]
-        data = [chunk.data_page_offset for chunk in chunks]
-        pages = [chunk.dictionary_page_offset or 0 for chunk in chunks]
-        values = [chunk.num_values for chunk in chunks]
-        self._sizes.extend(sizes)
-        self._plain.extend(plain)
-        self._data.extend(data)
-        self._pages.extend(pages)
-        self._values.extend(values)
-        self._coded.extend(map(_is_coded, chunks, sizes, plain, data, pages, values))
-        self._nulls.extend(_null_counts(chunks) if statistics else [_UNKNOWN] * len(chunks))
+        columns = (
+            [chunk.total_compressed_size for chunk in chunks],
+            [chunk.total_uncompressed_size for chunk in chunks],
+            [chunk.data_page_offset for chunk in chunks],
+            [chunk.dictionary_page_offset or 0 for chunk in chunks],
+            [chunk.num_values for chunk in chunks],
+            _null_counts(chunks) if statistics else [_UNKNOWN] * len(chunks),
+        )
+        numbers = np.array([np.fromiter(column, np.int64, len(chunks)) for column in columns])
+        self._coded.append(_are_coded(chunks, numbers))
         stored = [chunk.physical_type for chunk in chunks]
         if stored != self._leaves.stored:
-            self._other_types[self._groups] = stored
+            self._other_types[len(self._numbers)] = stored
         elif statistics:
             self._check_nanoseconds(chunks)
         if group.num_rows:
-            self._indexed = any(chunk.has_offset_index or chunk.has_column_index for chunk in chunks)
-        self._groups += 1
+            self._last = group
+        self._numbers.append(numbers)
 
     def summary(self, rows: Sequence[int], body: int, legacy: tuple[Conversion, ...]) -> FooterSummary:
         """Check the chunks and return their sums.
@@ -271,32 +294,33 @@ class _Chunks:
             body: bytes of the file before its footer.
             legacy: conversions to another calendar.
         """
-        sizes, data, pages = map(self._matrix, (self._sizes, self._data, self._pages))
+        shape = (len(rows), 6, len(self._leaves.paths))
+        # By kind of number, row group and leaf.
+        numbers = np.array(self._numbers, np.int64).reshape(shape).transpose(1, 0, 2)
+        sizes, _, data, pages, *_ = numbers
         # Writers leave out the one or the other offset.
         lower = np.where(data == 0, pages, np.minimum(data, pages))
         starts = np.where(pages == 0, data, lower)
-        self._check(np.array(rows, np.int64), body, starts)
+        self._check(np.array(rows, np.int64), body, starts, numbers)
         filled = np.flatnonzero(rows)
         starts, ends = starts[filled], starts[filled] + sizes[filled]
         self._check_apart(filled, starts.ravel(), ends.ravel())
+        end = int(ends[-1].max(initial=len(MAGIC))) if len(filled) else len(MAGIC)
         return FooterSummary(
             schema=self._leaves.schema,
             row_group_rows=tuple(rows),
-            columns=self._sums(sizes, data, pages, np.array(rows, np.int64)),
+            columns=self._sums(numbers, np.array(rows, np.int64)),
             int96=self._leaves.int96,
-            end=int(ends[-1].max(initial=len(MAGIC))) if len(filled) else len(MAGIC),
-            indexed=self._indexed,
+            end=end,
+            # Page indexes take bytes.
+            indexed=end < body and _has_index(self._last),
             conversions=(*self._leaves.written.conversions, *legacy),
             unsupported=(*self._leaves.written.unsupported, *self._unsupported.items()),
         )
 
-    def _matrix(self, numbers: array[int]) -> Integers:
-        """Return numbers with a row for each row group and a column for each leaf."""
-        return np.array(numbers, np.int64).reshape(self._groups, len(self._leaves.paths))
-
-    def _check(self, rows: Integers, body: int, starts: Integers) -> None:
+    def _check(self, rows: Integers, body: int, starts: Integers, numbers: Integers) -> None:
         """Refuse chunks outside of the body, or with a type or a number of values that contradicts the schema."""
-        sizes, plain, values = map(self._matrix, (self._sizes, self._plain, self._values))
+        sizes, plain, _, _, values, _ = numbers
         expected = rows[:, np.newaxis]
         # Some writers leave the offsets of empty chunks out. Sums of hostile numbers could overflow.
         inside = (sizes > 0) & (starts >= len(MAGIC)) & (sizes <= body - starts)
@@ -305,7 +329,7 @@ class _Chunks:
         mistyped = np.zeros_like(misplaced)
         for group, stored in self._other_types.items():
             mistyped[group] = [one != other for one, other in zip(stored, self._leaves.stored, strict=True)]
-        miscounted = (values < expected) | ((values != expected) & np.array(self._leaves.flat, dtype=bool))
+        miscounted = (values < expected) | ((values != expected) & self._leaves.flat)
         wrong = misplaced | mistyped | miscounted
         if not wrong.any():
             return
@@ -331,14 +355,15 @@ class _Chunks:
             names = [self._name(int(groups[group]), leaf) for group, leaf in places]
             raise FooterError(f"{' and '.join(names)} share bytes")
 
-    def _sums(self, sizes: Integers, data: Integers, pages: Integers, rows: Integers) -> Integers:
+    def _sums(self, numbers: Integers, rows: Integers) -> Integers:
         """Return `FooterSummary.columns`."""
-        nulls, firsts = self._matrix(self._nulls), self._leaves.firsts
+        sizes, plain, data, pages, _, nulls = numbers
+        firsts = self._leaves.firsts
         if not len(firsts):
             return np.zeros((4, 0), np.int64)
         # Row groups without rows have neither dictionaries nor statistics.
         empty = rows[:, np.newaxis] == 0
-        coded = (self._matrix(self._coded) > 0) | empty
+        coded = np.array(self._coded, bool).reshape(sizes.shape) | empty
         used = np.where(coded & ~empty, data - pages, 0)
         dictionary = np.maximum.reduceat(used.max(axis=0, initial=0), firsts)
         nulls = np.where(empty, 0, nulls)
@@ -347,7 +372,7 @@ class _Chunks:
         return np.array(
             [
                 np.add.reduceat(sizes.sum(axis=0), firsts),
-                np.add.reduceat(self._matrix(self._plain).sum(axis=0), firsts),
+                np.add.reduceat(plain.sum(axis=0), firsts),
                 np.where(np.logical_and.reduceat(coded.all(axis=0), firsts), dictionary, _UNKNOWN),
                 np.where(self._leaves.nested, _UNKNOWN, missing),
             ],
@@ -367,16 +392,34 @@ class _Chunks:
         return f"row group {group}, column {self._leaves.paths[leaf]!r}"
 
 
-def _is_coded(chunk: pq.ColumnChunkMetaData, size: int, plain: int, data: int, page: int, values: int) -> bool:
-    """Return whether all data pages of a chunk, which begin at `data`, use the dictionary at `page`."""
-    return 0 < page < data and not has_plain_pages(chunk, size - (data - page), plain, values)
+def _are_coded(chunks: Sequence[pq.ColumnChunkMetaData], numbers: Integers) -> npt.NDArray[np.bool_]:
+    """Return for each chunk whether all its data pages use its dictionary, which begins before them.
+
+    Args:
+        chunks: the chunks of a row group.
+        numbers: see `_Chunks`.
+    """
+    _, plain, data, pages, values, _ = numbers
+    coded: npt.NDArray[np.bool_] = (pages > 0) & (pages < data)
+    for leaf in np.flatnonzero(coded & may_have_plain_pages(plain, values)).tolist():
+        size, plain_bytes, first, page, count, _ = numbers[:, leaf].tolist()
+        coded[leaf] = not has_plain_pages(chunks[leaf], size - (first - page), plain_bytes, count)
+    return coded
+
+
+def _has_index(group: pq.RowGroupMetaData | None) -> bool:
+    """Return whether a row group has page indexes."""
+    chunks = () if group is None else map(group.column, range(group.num_columns))
+    return any(chunk.has_offset_index or chunk.has_column_index for chunk in chunks)
 
 
 def _null_counts(chunks: Sequence[pq.ColumnChunkMetaData]) -> list[int]:
     """Return the number of NULLs of each chunk; -1 if unknown."""
     try:
-        found = [chunk.statistics for chunk in chunks]
-        return [part.null_count if part is not None and part.has_null_count else _UNKNOWN for part in found]
+        return [
+            part.null_count if (part := chunk.statistics) is not None and part.has_null_count else _UNKNOWN
+            for chunk in chunks
+        ]
     except (pa.ArrowException, OSError, ValueError):
         return list(map(_null_count, chunks))
 

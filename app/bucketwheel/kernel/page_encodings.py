@@ -8,6 +8,8 @@ the rest.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow.parquet as pq
 
 # Most bytes of a code. A dictionary whose page has at most 32 KiB has far fewer values than these can tell apart.
@@ -29,9 +31,14 @@ def has_plain_pages(chunk: pq.ColumnChunkMetaData, data_bytes: int, plain_bytes:
         plain_bytes: bytes of all its pages before compression.
         values: its values, with NULLs.
     """
-    if plain_bytes <= _SUSPICIOUS_CODE_BYTES * values + _HEADER_BYTES:
+    if not may_have_plain_pages(plain_bytes, values):
         return False
     codes = _CODE_BYTES * values + _HEADER_BYTES
     if data_bytes > codes or plain_bytes > codes + _DICTIONARY_BYTES:
         return True
     return {"PLAIN", "PLAIN_DICTIONARY"}.issubset(chunk.encodings)
+
+
+def may_have_plain_pages(plain_bytes: Any, values: Any) -> Any:
+    """Return whether a chunk takes so many bytes that `has_plain_pages` must decide; also for arrays of chunks."""
+    return plain_bytes > _SUSPICIOUS_CODE_BYTES * values + _HEADER_BYTES
