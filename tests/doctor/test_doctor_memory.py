@@ -42,7 +42,7 @@ def test_doctor_warns_with_largest_bucket_of_newest_run(
     finding = seen[f"dataset {NARROW}"]
     assert finding.state == "warning"
     assert (
-        "gathering table addressable_ids of the largest bucket (2,000,000 rows) takes about 5.2 GB" in finding.found
+        "gathering table addressable_ids of the largest bucket (2,000,000 rows) takes about 3.5 GB" in finding.found
     )
     assert "a worker of type G.4X (64 GB) leaves about 1.6 GB to each of its 16 tasks (sizes of run test)" in (
         finding.found

@@ -15,6 +15,7 @@ from bucketwheel.contracts import BucketJob
 from bucketwheel.engines.spark import shuffle
 from bucketwheel.engines.spark.shuffle import BucketGroup, ShuffleReader, write_shuffle
 from bucketwheel.engines.spark_sizing import header_bytes
+from bucketwheel.kernel import gather
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries, UnifiedDictionary
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.passes import column_groups
@@ -87,8 +88,11 @@ def test_shuffled_files_equal_kernel_files_for_any_tasks(job: BucketJob, tasks: 
     assert digests(job) == digests(expected)
 
 
-@pytest.mark.parametrize("limits", [(None, 0), (None, 4000, 0), (4000, 0)])
-def test_files_do_not_depend_on_tasks_that_send_values(job: BucketJob, limits: Sequence[int | None]) -> None:
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("limits", [(None,), (None, 0), (None, 4000, 0), (4000, 0)])
+def test_files_do_not_depend_on_tasks_that_send_values(
+    job: BucketJob, limits: Sequence[int | None], large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shares = [range(len(job.slices))[start :: len(limits)] for start in range(len(limits))]
     batches = [
         batch
@@ -98,6 +102,10 @@ def test_files_do_not_depend_on_tasks_that_send_values(job: BucketJob, limits: S
     random.Random(3).shuffle(batches)
     expected = with_target(job, "expected")
     run_kernel(expected)
+    if large:
+        # Join and order columns one by one, and copy two or three blocks at a time.
+        monkeypatch.setattr(gather, "_LARGE_TABLE", -1)
+        monkeypatch.setattr(gather, "_DETACHED_BYTES", 2000)
     assert gather_all(job, batches) == list(range(BUCKETS))
     assert digests(job) == digests(expected)
 

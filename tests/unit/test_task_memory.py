@@ -39,22 +39,22 @@ def warnings(source: DiscoverResult | None = None, **overrides: Any) -> list[str
 def test_production_on_glue_is_warned_with_settings_that_help() -> None:
     (warning,) = warnings()
     assert warning == (
-        "gathering table addressable_ids of the largest bucket (1,460,930 rows) takes about 3.8 GB, but a worker of "
-        "type G.4X (64 GB) leaves about 1.6 GB to each of its 16 tasks; set buckets.count=1024 or set "
-        'glue.arguments={"--conf": "spark.task.cpus=4"} (4 tasks at a time)'
+        "gathering table addressable_ids of the largest bucket (1,460,930 rows) takes about 2.6 GB, but a worker of "
+        "type G.4X (64 GB) leaves about 1.6 GB to each of its 16 tasks; set buckets.count=512 or set "
+        'glue.worker_type=R.4X or set glue.arguments={"--conf": "spark.task.cpus=2"} (8 tasks at a time)'
     )
-    assert warnings(buckets__count=1024) == []
-    assert warnings(glue__arguments={"--conf": "spark.task.cpus=4"}) == []
+    assert warnings(buckets__count=512) == []
+    assert warnings(glue__worker_type="R.4X") == []
+    assert warnings(glue__arguments={"--conf": "spark.task.cpus=2"}) == []
 
 
 def test_larger_worker_is_advised_only_if_it_is_large_enough() -> None:
-    (warning,) = warnings(buckets__count=400)
+    (warning,) = warnings(buckets__count=200)
     assert warning.endswith(
-        "; set buckets.count=1024 or set glue.worker_type=R.4X or set "
-        'glue.arguments={"--conf": "spark.task.cpus=2"} (8 tasks at a time)'
+        '; set buckets.count=512 or set glue.arguments={"--conf": "spark.task.cpus=4"} (4 tasks at a time)'
     )
-    assert warnings(buckets__count=400, glue__worker_type="R.4X") == []
-    assert warnings(buckets__count=400, glue__arguments={"--conf": "spark.task.cpus=2"}) == []
+    assert len(warnings(buckets__count=200, glue__worker_type="R.4X")) == 1
+    assert warnings(buckets__count=200, glue__arguments={"--conf": "spark.task.cpus=4"}) == []
 
 
 def test_other_spark_settings_are_kept_in_the_advice() -> None:
@@ -69,10 +69,11 @@ def test_other_spark_settings_are_kept_in_the_advice() -> None:
 
 
 def test_emr_worker_is_warned_with_largest_memory_of_its_cores() -> None:
-    (warning,) = warnings(**EMR)
+    emr = {**EMR, "buckets__count": 200}
+    (warning,) = warnings(**emr)
     assert "a worker of 4 cores and 16 GB leaves about 3.0 GB to each of its 4 tasks" in warning
-    assert warning.endswith("; set buckets.count=512 or set emr_serverless.memory_gb=30")
-    assert warnings(**EMR, emr_serverless__memory_gb=30) == []
+    assert warning.endswith("; set buckets.count=256 or set emr_serverless.memory_gb=30")
+    assert warnings(**emr, emr_serverless__memory_gb=30) == []
 
 
 @pytest.mark.parametrize(
@@ -140,12 +141,12 @@ def test_run_outside_aws_has_no_task_memory() -> None:
 def test_dictionaries_of_all_columns_take_memory_of_each_task() -> None:
     def coded(page: int) -> DiscoverResult:
         columns = [column(f"c{number}", dictionary_bytes=page) for number in range(2000)]
-        return discovered([column("Key", 10**6, uncompressed_bytes=12 * 15_000_000), *columns], [[150_000]] * 100)
+        return discovered([column("Key", 10**6, uncompressed_bytes=12 * 22_500_000), *columns], [[150_000]] * 150)
 
     assert warnings(coded(page=1)) == []
     (warning,) = warnings(coded(page=32 * 2**10))
     assert warning.startswith(
-        "gathering table addressable_ids of the largest bucket (58,594 rows) takes about 1.8 GB"
+        "gathering table addressable_ids of the largest bucket (87,891 rows) takes about 1.8 GB"
     )
 
 

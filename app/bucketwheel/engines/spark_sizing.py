@@ -30,8 +30,8 @@ _DICTIONARY_OVERHEAD = 100
 PROCESS_BYTES = 110_000_000
 # Bytes that a scatter task holds for each byte that it decodes at a time.
 _SCATTER_COPIES = 2.5
-# Copies of a table while a bucket is gathered: its blocks, their union or its sorted copy, and the file.
-_GATHER_COPIES = 3
+# Copies of a table while a bucket is gathered: its blocks or its sorted copy, and what the allocator cannot reuse.
+_GATHER_COPIES = 2
 # Copies of the values of all dictionaries while some are added or sorted.
 _DICTIONARY_COPIES = 3
 # Bytes of a block around its rows: of its shuffle row and message, and of each column.

@@ -5,7 +5,7 @@ Memory holds the keys of the bucket and the columns of one table at a time. Smal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -25,7 +25,8 @@ from bucketwheel.kernel.rows import take_rows
 from bucketwheel.kernel.write import write_table, writer_options
 from bucketwheel.runs.manifest import BucketOutcome, FileRecord
 
-# Returns the blocks of some buckets in slice order, with the given source columns; empty blocks are left out.
+# Returns the blocks of some buckets in slice order, with the given source columns; empty blocks are left out. Gather
+# keeps them until it has ordered their last column.
 BlockReader = Callable[[Sequence[str]], list[pa.RecordBatch]]
 
 _NO_KEYS: dict[str, Any] = {
@@ -37,8 +38,12 @@ _NO_KEYS: dict[str, Any] = {
 }
 
 _join = pa.Table.combine_chunks
-# Bytes of a table whose columns are ordered one by one, so that memory does not hold all of them twice.
+# Bytes of a table whose columns are joined and ordered one by one, so that memory does not hold all of them twice.
 _LARGE_TABLE = 32 * 2**20
+# Bytes of blocks that are copied together.
+_DETACHED_BYTES = 32 * 2**20
+# Columns of a large table after which freed memory returns to the system.
+_RELEASED_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -143,9 +148,7 @@ def _gather_table(
     """Yield the position in the group and the content of each bucket that has rows."""
     columns: dict[str, Any] = dict(zip(keys.table.column_names, keys.table.columns, strict=True))
     if table.columns:
-        content = combined(read_blocks([source for source, _ in table.columns]), dictionaries)
-        ordered = _ordered_columns(content, keys.order)
-        del content
+        ordered = ordered_columns(read_blocks([source for source, _ in table.columns]), keys.order, dictionaries)
         for (source, name), column in zip(table.columns, ordered, strict=True):
             if source not in dictionaries:
                 columns[name] = column
@@ -159,15 +162,55 @@ def _gather_table(
             yield position, group.slice(start, end - start)
 
 
-def _ordered_columns(content: pa.Table, order: pa.Array | None) -> Iterator[pa.ChunkedArray]:
-    """Yield the columns in this order of their rows; of a large table, keep no column that was handed on."""
-    if order is not None and content.nbytes <= _LARGE_TABLE:
+def ordered_columns(
+    blocks: list[pa.RecordBatch], order: pa.Array | None, dictionaries: UnifiedDictionaries
+) -> Iterator[pa.ChunkedArray]:
+    """Yield the columns in this order of their rows, and empty the list.
+
+    Of a large table, no column of the blocks is kept longer than until it is ordered, and none that was handed on.
+    """
+    # The bytes of all blocks take too long to count.
+    longest = max(blocks, key=len)
+    content = _united(blocks, dictionaries)
+    blocks.clear()
+    if longest.nbytes / len(longest) * len(content) <= _LARGE_TABLE:
         # One call for all columns takes less time.
-        content, order = take_rows(content, order), None
-    columns = content.columns[::-1]
+        content = _joined(content)
+        yield from (content if order is None else take_rows(content, order)).columns
+        return
+    del longest
+    columns = [content.select([position]) for position in range(content.num_columns)][::-1]
     del content
     while columns:
-        yield columns.pop() if order is None else pc.take(columns.pop(), order, boundscheck=False)
+        if len(columns) % _RELEASED_COLUMNS == 0:
+            # The allocator keeps freed pieces, which are too short for the ordered columns.
+            pa.default_memory_pool().release_unused()
+        column = _joined(columns.pop()).column(0)
+        yield column if order is None else pc.take(column, order, boundscheck=False)
+
+
+def detached(
+    blocks: Iterable[tuple[pa.RecordBatch, int]], dictionaries: UnifiedDictionaries
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of blocks, so that each column can be released on its own.
+
+    The columns of a block share the memory of one message, which stays in use as long as one of them. This copies
+    blocks of many bytes, some of them at a time, into memory of each column.
+
+    Args:
+        blocks: each with its bytes.
+        dictionaries: see `combined`.
+    """
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    for block, length in blocks:
+        waiting.append(block)
+        size += length
+        if size >= _DETACHED_BYTES:
+            yield from combined(waiting, dictionaries).to_batches()
+            waiting.clear()
+            size = 0
+    yield from waiting
 
 
 def combined(batches: Sequence[pa.RecordBatch], dictionaries: UnifiedDictionaries | None = None) -> pa.Table:
@@ -175,13 +218,21 @@ def combined(batches: Sequence[pa.RecordBatch], dictionaries: UnifiedDictionarie
 
     If some batches have codes of `dictionaries` in a column and others have values, all get values.
     """
+    return _joined(_united(batches, dictionaries))
+
+
+def _united(batches: Sequence[pa.RecordBatch], dictionaries: UnifiedDictionaries | None) -> pa.Table:
+    """Return the batches as chunks of one table."""
     if all(batch.schema == batches[0].schema for batch in batches[1:]):
-        table = pa.Table.from_batches(list(batches))
-    else:
-        # Later slices have wider codes, or values because their dictionary became too large.
-        batches = batches if dictionaries is None else dictionaries.as_one_kind(batches)
-        tables = [pa.Table.from_batches([batch]) for batch in batches]
-        table = pa.concat_tables(tables, promote_options="permissive")
+        return pa.Table.from_batches(list(batches))
+    # Later slices have wider codes, or values because their dictionary became too large.
+    batches = batches if dictionaries is None else dictionaries.as_one_kind(batches)
+    tables = [pa.Table.from_batches([batch]) for batch in batches]
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _joined(table: pa.Table) -> pa.Table:
+    """Return the table with a single chunk per column."""
     try:
         joined = _join(table)
     except pa.ArrowInvalid:

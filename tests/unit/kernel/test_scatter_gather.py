@@ -122,13 +122,17 @@ def test_every_row_is_written_once_in_stable_key_order(case: Case) -> None:
 
 
 @settings(max_examples=settings().max_examples // 3)
-@given(cases(), st.integers(1, 4), st.sampled_from([1, 3, WHOLE]), st.booleans())
-def test_bytes_do_not_depend_on_slices(case: Case, groups_per_slice: int, max_rows: int, large: bool) -> None:
+@given(cases(), st.integers(1, 4), st.sampled_from([1, 3, WHOLE]), st.booleans(), st.booleans())
+def test_bytes_do_not_depend_on_slices(
+    case: Case, groups_per_slice: int, max_rows: int, large_offsets: bool, large_tables: bool
+) -> None:
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         job = case.job(Path(directory))
         outcomes = run_kernel(job, case.max_rows)
-        if large:
+        if large_offsets:
             patch.setattr(gather, "_join", overflow_offsets)
+        if large_tables:
+            patch.setattr(gather, "_LARGE_TABLE", -1)
         other = replace(
             case.job(Path(directory), groups_per_slice=groups_per_slice),
             tables=tuple(replace(t, directory=f"{t.directory}-again") for t in job.tables),

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from bucketwheel.contracts import BucketJob
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries, is_coded
-from bucketwheel.kernel.gather import BlockReader
+from bucketwheel.kernel.gather import BlockReader, detached
 from bucketwheel.kernel.passes import column_groups
 from bucketwheel.kernel.scatter import Scattered
 
@@ -33,7 +33,7 @@ _DICTIONARIES = -1
 _BATCH_BYTES = 8 * 2**20
 # Maximum bytes of a payload. The JVM limits a batch by its number of rows only; this bounds its bytes too.
 _MAX_PAYLOAD_BYTES = 512 * 2**10
-BATCH_ROWS = 512
+BATCH_ROWS = 64
 # Bytes of the digest of a dictionary; equal digests are taken for equal dictionaries.
 _DIGEST_BYTES = 16
 # Digest of a column that has no dictionary.
@@ -278,7 +278,7 @@ class ShuffleReader:
             group, blocks = next(by_group)
             if self._groups[group] != list(columns):
                 raise LookupError(f"expected blocks of {columns}, received blocks of {self._groups[group]}")
-            return [self._read_block(row) for row in blocks]
+            return list(detached(((self._read_block(row), row.payload.size) for row in blocks), self.dictionaries))
 
         return read
 
