@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from bucketwheel.contracts import BucketCheck, BucketJob, Progress, Services
@@ -79,15 +80,16 @@ class Verify:
             _save_data_files(manifest, services, read)
         measured = _measured(manifest, services, [found for found in findings if isinstance(found, Refusal)])
         texts = [found for found in findings if isinstance(found, str)]
+        files = Counter((outcome.layout, file.table) for outcome in written.outcomes for file in outcome.files)
         return VerifyResult(
             rows=manifest.discover.rows,
             key_checksum=read[""].checksum,
             null_keys=nulls,
             duplicate_keys=duplicates,
             tables=tuple(
-                _verified(name, size, layout, written.outcomes)
-                for layout in read.values()
-                for name, size in layout.bytes.items()
+                VerifiedTable(name=name, rows=part.rows, files=files[layout, name], bytes=size, layout=layout)
+                for layout, part in read.items()
+                for name, size in part.bytes.items()
             ),
             warnings=(*engine.statistics().since(before).warnings, *texts, *measured.warnings),
             drift=measured.drift,
@@ -135,18 +137,18 @@ def _check_counts(label_of_layout: str, read: _Read, first: _Read, expected: int
 
 def _check_listing(job: BucketJob, outcomes: Sequence[BucketOutcome], services: Services) -> None:
     """Check that each directory holds exactly the files of this run, because readers read every visible file."""
+    expected: dict[str, dict[str, str]] = defaultdict(dict)
+    for outcome in outcomes:
+        for file in outcome.files:
+            missing = f"bucket {outcome.bucket}: {file.name} is missing ({counted(file.rows, 'row')})"
+            expected[file.table][file.name] = missing
     for table in job.tables:
-        expected = {
-            file.name: f"bucket {outcome.bucket}: {file.name} is missing ({counted(file.rows, 'row')})"
-            for outcome in outcomes
-            for file in outcome.files
-            if file.table == table.name
-        }
         existing = {
             entry.name: f"{entry.name} was not written by this run ({_taken_for(entry, job.hash)})"
             for entry in _visible(services.storage.list(table.directory))
         }
-        problems = [*_unmatched(expected, existing), *_unmatched(existing, expected)]
+        files = expected[table.name]
+        problems = [*_unmatched(files, existing), *_unmatched(existing, files)]
         if problems:
             raise VerificationError(f"{table.directory}: {'; '.join(problems)}")
 
@@ -167,12 +169,6 @@ def _taken_for(entry: Entry, scheme: str) -> str:
 
 def _visible(entries: Sequence[Entry]) -> Iterator[Entry]:
     return (entry for entry in entries if not entry.name.startswith(("_", ".")))
-
-
-def _verified(table: str, size: int, read: _Read, outcomes: Sequence[BucketOutcome]) -> VerifiedTable:
-    own = (outcome for outcome in outcomes if outcome.layout == read.layout)
-    files = sum(1 for outcome in own for file in outcome.files if file.table == table)
-    return VerifiedTable(name=table, rows=read.rows, files=files, bytes=size, layout=read.layout)
 
 
 def _findings(policy: Policy, setting: str, count: int, singular: str, plural: str) -> list[str | Refusal]:
