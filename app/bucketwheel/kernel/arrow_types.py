@@ -12,6 +12,8 @@ import pyarrow as pa
 
 _Leaf = Callable[[pa.DataType], pa.DataType]
 _DECIMAL128_DIGITS = 38
+# Text with offsets of 32 bits has fewer bytes.
+MOST_TEXT_BYTES = 2**31
 
 
 def canonical_type(kind: pa.DataType) -> pa.DataType:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bucketwheel.kernel.arrow_types import is_list_view
+from bucketwheel.kernel.arrow_types import MOST_TEXT_BYTES, is_list_view
 from bucketwheel.kernel.written_types import UUID_BYTES
 
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -84,6 +84,7 @@ def _converted(values: pa.Array, kind: pa.DataType, truncate: bool) -> pa.Array:
     if pa.types.is_dictionary(before):
         # Values that may not be NULL have the index 0 inside NULL structs, even if the dictionary is empty.
         dictionary = convert(values.dictionary if len(values.dictionary) else _EMPTY_TEXT, kind, truncate)
+        _check_length(values.indices, dictionary)
         return pa.DictionaryArray.from_arrays(values.indices, dictionary).dictionary_decode()
     if pa.types.is_nested(before):
         return _converted_nested(values, kind, truncate)
@@ -97,6 +98,21 @@ def _converted(values: pa.Array, kind: pa.DataType, truncate: bool) -> pa.Array:
         return with_nulls(values.to_numpy(zero_copy_only=False).astype(np.float32), values)
     # Text is checked afterwards, because it may be wrong in columns that are text in the file, too.
     return pc.cast(values, options=pc.CastOptions(kind, allow_invalid_utf8=_is_text(kind)))
+
+
+def _check_length(indices: pa.Array, dictionary: pa.Array) -> None:
+    """Refuse texts that offsets of 32 bits cannot hold: pyarrow 17 returns wrong values."""
+    if dictionary.type not in (pa.string(), pa.binary()):
+        return
+    lengths = pc.binary_length(dictionary).fill_null(0)
+    if len(indices) * (pc.max(lengths).as_py() or 0) < MOST_TEXT_BYTES:
+        return
+    size = pc.sum(lengths.take(indices).cast(pa.int64())).as_py() or 0
+    if size >= MOST_TEXT_BYTES:
+        raise ConversionError(
+            f"has {size:,} bytes of text in {len(indices):,} values that are read at a time, but Arrow holds less "
+            "than 2 GiB of them in a list or struct; write the file with smaller row groups"
+        )
 
 
 def _converted_nested(values: pa.Array, kind: pa.DataType, truncate: bool) -> pa.Array:

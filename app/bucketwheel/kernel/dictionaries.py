@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bucketwheel.kernel.arrow_types import MOST_TEXT_BYTES, large_type
 from bucketwheel.kernel.distinct import is_text, text_buffers
 from bucketwheel.runs.manifest import SourceColumn
 
@@ -30,8 +31,6 @@ _SMALL_DICTIONARY = 32 * 2**10
 _COLUMN_SHARE = 1 / 4
 # A larger dictionary that has more values than half of the rows saves nothing.
 _LARGE_DICTIONARY = 2**20
-# Text with offsets of 32 bits has fewer bytes.
-_MOST_TEXT_BYTES = 2**31
 
 
 def stays_dictionary(column: SourceColumn, schema: pa.Schema) -> bool:
@@ -152,14 +151,16 @@ class UnifiedDictionary:
     def encode_parts(self, values: pa.Array, bounds: Sequence[int]) -> pa.ChunkedArray:
         """Return what `decode` returns for the codes of these values."""
         # Values of many buckets may need longer offsets than those of the column.
-        kind = values.type if values.nbytes >= _MOST_TEXT_BYTES else self.values.type
+        kind = values.type if values.nbytes >= MOST_TEXT_BYTES else self.values.type
         parts = (values.slice(start, end - start) for start, end in pairwise(bounds))
         return pa.chunked_array([_with_sorted_dictionary(part, kind) for part in parts])
 
     def values_of(self, codes: pa.Array) -> pa.Array:
         """Return the values that these codes stand for."""
-        numbers = codes.to_numpy()
-        return self.values.take(pa.array(numbers.astype(np.int64) - 1, mask=numbers == 0))
+        numbers, values = codes.to_numpy(), self.values
+        if is_text(values.type) and len(codes) * (pc.max(pc.binary_length(values)).as_py() or 0) >= MOST_TEXT_BYTES:
+            values = pc.cast(values, large_type(values.type))
+        return values.take(pa.array(numbers.astype(np.int64) - 1, mask=numbers == 0))
 
 
 def _with_sorted_dictionary(values: pa.Array, kind: pa.DataType) -> pa.DictionaryArray:

@@ -186,7 +186,10 @@ def ordered_columns(
             # The allocator keeps freed pieces, which are too short for the ordered columns.
             pa.default_memory_pool().release_unused()
         column = _joined(columns.pop()).column(0)
-        yield column if order is None else pc.take(column, order, boundscheck=False)
+        if order is not None:
+            column = pc.take(column, order, boundscheck=False)
+        yield column
+        del column
 
 
 def detached(

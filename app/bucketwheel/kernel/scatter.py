@@ -243,6 +243,7 @@ def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             size = 0
         size += batch.nbytes
         waiting.append(batch)
+        del batch
     yield from _concatenated(waiting)
 
 

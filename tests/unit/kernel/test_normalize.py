@@ -6,7 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bucketwheel.kernel import dictionaries as kernel_dictionaries
+from bucketwheel.kernel.conversion import ConversionError
 from bucketwheel.kernel.dictionaries import UnifiedDictionaries
+from bucketwheel.kernel.gather import combined
 from bucketwheel.kernel.normalize import Rules, encode_batches, typed_batches
 from bucketwheel.kernel.passes import DECODED_BYTES
 
@@ -36,3 +39,23 @@ def test_dictionary_of_more_than_two_gibibytes_is_decoded(coded: tuple[str, ...]
     assert (rows, nulls) == (ROWS, column.null_count)
     assert size > 2**31
     assert longest < DECODED_BYTES + 2 * 2**20
+
+
+def test_dictionary_of_more_than_two_gibibytes_in_a_struct_is_refused() -> None:
+    texts = pa.array(["a" * LENGTH])
+    inner = pa.DictionaryArray.from_arrays(pa.array(np.zeros(ROWS, np.int8)), texts)
+    column = pa.StructArray.from_arrays([inner], names=["x"])
+    rules = Rules({"text": pa.struct([("x", pa.string())])}, ())
+    with pytest.raises(ConversionError, match=r"column 'text' has 2,420,000,000 bytes .* with smaller row groups"):
+        list(typed_batches(pa.RecordBatch.from_arrays([column], ["text"]), rules))
+
+
+def test_codes_that_stand_for_long_texts_get_64_bit_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    dictionaries = UnifiedDictionaries()
+    values = pa.array(["a" * 50, None, "b"])
+    codes = dictionaries.encode("text", values.dictionary_encode())
+    monkeypatch.setattr(kernel_dictionaries, "MOST_TEXT_BYTES", 100)
+    blocks = [pa.RecordBatch.from_arrays([column], ["text"]) for column in (codes, values)]
+    joined = combined(blocks, dictionaries).column("text")
+    assert joined.type == pa.large_string()
+    assert joined.to_pylist() == [*values.to_pylist(), *values.to_pylist()]
