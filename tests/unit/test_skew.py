@@ -17,7 +17,10 @@ from bucketwheel.stages.skew import BucketRows, skew_warnings
     [
         ([100] * 8, ""),
         ([100, 0, 100, 0, 100, 0, 100, 0], ""),
-        ([400, 0, 400, 0, 0, 0, 0, 0], "key id fills only 2 of 8 buckets; joins wait for its task; choose another"),
+        (
+            [400, 0, 400, 0, 0, 0, 0, 0],
+            "key id fills only 2 of 8 buckets; joins wait for the tasks of the largest buckets; choose another",
+        ),
         (
             [900, 100, 100, 100, 100, 100, 100, 100],
             "bucket 0 has 900 rows, 4.5x the mean of 8 buckets by key id;",
@@ -36,7 +39,23 @@ def test_null_keys_of_largest_bucket_are_counted() -> None:
     buckets = BucketRows((900, *[100] * 7), (800, *[0] * 7), (100,) * 8)
     (text,) = skew_warnings(buckets, ["id"], "hive_v1", sample=True)
     assert "900 rows, 800 of them with a NULL key in a sample of 1,600 rows, 4.5x the" in text
-    assert text.endswith("all NULL keys share a bucket, whatever the hash; have them filled, or their rows left out")
+    assert text.endswith(
+        "all NULL keys share a bucket, whatever the hash; fill the key in the source, or remove these rows"
+    )
+
+
+def test_fewer_keys_than_usual_that_collide_need_another_hash() -> None:
+    empty = (0,) * 255
+    buckets = BucketRows((21_000, *empty), (0,) * 256, (3_000, *empty))
+    (text,) = skew_warnings(buckets, ["id"], "hive_v1")
+    assert text.endswith("; choose another buckets.hash or another key")
+
+
+def test_null_in_one_of_two_keys_does_not_decide_the_bucket() -> None:
+    empty = (0,) * 7
+    buckets = BucketRows((4_000, *empty), (2_400, *empty), (1_600, *empty))
+    (text,) = skew_warnings(buckets, ["a", "b"], "hive_v1")
+    assert text.endswith("; choose another buckets.hash or another key")
 
 
 @pytest.mark.parametrize(("hash_name", "uneven"), [("hive_v1", True), ("hive_v2", False)])
@@ -50,7 +69,7 @@ def test_ids_with_common_divisor_are_a_warning_of_plan_and_run(tmp_path: Path, h
         assert written[-1].endswith("; choose another buckets.hash or another key")
 
 
-NULLS = "all NULL keys share a bucket, whatever the hash; have them filled, or their rows left out"
+NULLS = "all NULL keys share a bucket, whatever the hash; fill the key in the source, or remove these rows"
 KEYS = "all rows of a key share a bucket, whatever the hash, and few keys have most rows; choose another key"
 
 
@@ -66,7 +85,9 @@ def test_fix_of_rows_that_no_hash_separates_names_their_keys(
     """`few` of `period` rows have the key `value`; with a period of 1, there are three keys."""
     ids = [value if number % period < few else number if period > 1 else number % 3 for number in range(4000)]
     for texts in warnings(tmp_path, ids, hash_name):
-        assert [text.endswith(f"; {fix}") for text in texts if "joins wait for its task" in text] == [True]
+        assert [
+            text.endswith(f"; {fix}") for text in texts if "joins wait for the tasks of the largest buckets" in text
+        ] == [True]
 
 
 def warnings(root: Path, ids: list[int | None], hash_name: str) -> list[tuple[str, ...]]:

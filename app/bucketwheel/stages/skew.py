@@ -29,7 +29,12 @@ def is_uneven(counts: Sequence[int]) -> bool:
     total, count = sum(counts), len(counts)
     if count < 2 or total < _FEWEST * count:
         return False
-    return _empty(counts) > count / 2 or max(counts) > _TIMES_MEAN * total / count
+    return _is_lopsided(counts)
+
+
+def _is_lopsided(counts: Sequence[int]) -> bool:
+    count = len(counts)
+    return _empty(counts) > count / 2 or max(counts) > _TIMES_MEAN * sum(counts) / count
 
 
 def skew_warnings(buckets: BucketRows, keys: Sequence[str], hash_name: str, sample: bool = False) -> list[str]:
@@ -48,7 +53,9 @@ def skew_warnings(buckets: BucketRows, keys: Sequence[str], hash_name: str, samp
     origin = f" in a sample of {counted(total, 'row')}" if sample else ""
     largest = rows.index(max(rows))
     null_keys = buckets.null_keys[largest]
-    fix = f"joins wait for its task; {_fix(buckets, null_keys * 2 > rows[largest], hash_name)}"
+    # The hash of several columns depends on all of them.
+    mostly_null = len(keys) == 1 and null_keys * 2 > rows[largest]
+    fix = f"joins wait for the tasks of the largest buckets; {_fix(buckets, mostly_null, hash_name)}"
     if (empty := _empty(rows)) > count / 2:
         return [f"key {key} fills only {count - empty} of {counted(count, 'bucket')}{origin}; {fix}"]
     nulls = f", {null_keys:,} of them with a NULL key" if null_keys else ""
@@ -64,8 +71,8 @@ def _empty(counts: Sequence[int]) -> int:
 
 def _fix(buckets: BucketRows, mostly_null: bool, hash_name: str) -> str:
     if mostly_null:
-        return "all NULL keys share a bucket, whatever the hash; have them filled, or their rows left out"
-    if not is_uneven(buckets.distinct):
+        return "all NULL keys share a bucket, whatever the hash; fill the key in the source, or remove these rows"
+    if max(buckets.distinct, default=0) < _FEWEST or not _is_lopsided(buckets.distinct):
         return "all rows of a key share a bucket, whatever the hash, and few keys have most rows; choose another key"
     # hive_v1 hashes an integer to itself, so ids with a common divisor share buckets.
     return f"choose {'another buckets.hash or ' if hash_name == 'hive_v1' else ''}another key"
