@@ -142,8 +142,8 @@ def test_documented_month_of_production_follows_from_formulas() -> None:
     shown = documented(DOCS.read_text(encoding="utf-8"))
     size = sizing(PRODUCTION, CORES)
     snapshot, sizes = month()
-    held = SourceScan.of(snapshot, split(snapshot, **JOBS)).held_bytes(snapshot, sizes.slices)
-    scatter = scatter_memory(*held, PRODUCTION.dictionary_bytes)
+    held = SourceScan.of(snapshot, split(snapshot, **JOBS)).held(snapshot, sizes.slices)
+    scatter = scatter_memory(held.compressed_bytes, held.decoded_bytes, PRODUCTION.dictionary_bytes)
     gather = gather_memory(PRODUCTION.rows // PRODUCTION.buckets, KEY_BYTES, WIDEST_BYTES)
     expected = {
         "dictionaries of a scatter task": f"{size.header_bytes / 1e6:.1f} MB",

@@ -11,9 +11,9 @@ import pytest
 
 from bucketwheel.engines.spark_sizing import BATCH_BYTES, PROCESS_BYTES, scatter_memory
 from bucketwheel.runs.manifest import ColumnMapping, DiscoverResult, TableColumns
-from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings
+from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings, resolved_layouts
 from bucketwheel.stages.scan_requests import SourceScan
-from bucketwheel.stages.task_memory import largest_bucket_rows, task_memory
+from bucketwheel.stages.task_memory import largest_bucket_rows, shortage, task_memory
 from stage_support import column, discovered, services, size, split
 
 ROWS = 374_000_000
@@ -179,9 +179,30 @@ def test_scatter_holds_all_columns_if_those_of_tables_alternate(order: str, copi
     mapped = [tuple(ColumnMapping(source=name, name=name) for name in group) for group in groups]
     made = tuple(TableColumns(name=f"t{number}", columns=group) for number, group in enumerate(mapped))
     parts = split(source).model_copy(update={"tables": made})
-    held, decoded = SourceScan.of(source, parts).held_bytes(source, size(source).slices)
-    assert held == pytest.approx(copies * chunk * len(names), rel=0.01)
-    assert decoded > BATCH_BYTES
+    held = SourceScan.of(source, parts).held(source, size(source).slices)
+    assert held.compressed_bytes == pytest.approx(copies * chunk * len(names), rel=0.01)
+    assert held.decoded_bytes > BATCH_BYTES
+    assert held.all_tables == (order == "alternating")
+
+
+def test_slices_of_small_row_groups_are_not_advised_to_have_smaller_ones() -> None:
+    rows, tables = 1000, 25
+    names = [f"c{number}" for number in range(tables * 50)]
+    columns = [column("Key", 0), *(column(name, 8_000_000) for name in names)]
+    source = discovered(columns, [[rows // 10] * 10] * 1000, dict.fromkeys(names, pa.float64()))
+    made = tuple(
+        TableColumns(
+            name=f"t{number}", columns=tuple(ColumnMapping(source=name, name=name) for name in names[number::tables])
+        )
+        for number in range(tables)
+    )
+    options = services(**JOBS, glue__arguments={"--conf": "spark.executor.memory=57g"}).settings
+    parts = split(source).model_copy(update={"tables": made})
+    layout = resolved_layouts(options)[0]
+    text = shortage(options, source, parts, 4096, size(source).slices, layout)
+    assert text is not None
+    assert re.match(r"reading [\d,]+ row groups as one \([\d,]+ rows\) takes about ", text)
+    assert text.endswith(", or write the columns of each table next to each other in the source")
 
 
 def test_rows_without_key_enlarge_one_bucket() -> None:

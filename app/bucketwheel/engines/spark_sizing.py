@@ -177,11 +177,11 @@ def scatter_tasks(
 
 def sizing(work: Work, cores: int) -> Sizing:
     """Return the sizes of a run on this many cores, for slices of equal size."""
-    decoded = work.rows * work.widths.total
+    decoded, count = work.rows * work.widths.total, max(work.slices, 1)
     partitions, header, tasks = scatter_tasks(
-        cores, work.slices, work.buckets, decoded, decoded, work.coded_columns, work.dictionary_bytes
+        cores, count, work.buckets, decoded, decoded, work.coded_columns, work.dictionary_bytes
     )
-    edges = [work.rows * number // work.slices for number in range(work.slices + 1)]
+    edges = [work.rows * number // count for number in range(count + 1)]
     slices = [_Slice(number, end - start) for number, (start, end) in enumerate(pairwise(edges))]
     plans = [(sum(part.rows for part in parts), plan) for parts, plan in scatter_plans(work.widths, slices, tasks)]
     largest = max((plan for _, plan in plans), key=lambda plan: plan.rows)
@@ -194,7 +194,7 @@ def sizing(work: Work, cores: int) -> Sizing:
         partitions=partitions,
         header_bytes=header,
         tasks=tasks,
-        slices_per_task=-(-work.slices // tasks),
+        slices_per_task=-(-count // tasks),
         rows_at_once=largest.rows,
         passes=len(largest.passes),
         batches=len(batches),

@@ -28,6 +28,25 @@ def opening_requests(chunks: int) -> int:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a scatter task holds at a time.
+
+    Attributes:
+        compressed_bytes: bytes of the source before it decodes them.
+        decoded_bytes: bytes of the slices that it reads as one after decoding.
+        rows: rows of the slices.
+        row_groups: row groups of the slices.
+        all_tables: whether it fetches the columns of all tables at once, because they alternate in the files.
+    """
+
+    compressed_bytes: float
+    decoded_bytes: int
+    rows: int
+    row_groups: int
+    all_tables: bool
+
+
+@dataclass(frozen=True)
 class SourceScan:
     """What the engine fetches of a slice, from the average bytes of each column and the order of columns.
 
@@ -57,25 +76,28 @@ class SourceScan:
             {column.name: column.compressed_bytes / max(snapshot.rows, 1) for column in in_files},
         )
 
-    def held_bytes(self, snapshot: DiscoverResult, slices: Sequence[SliceRecord]) -> tuple[float, int]:
-        """Return the most compressed bytes that a scatter task holds, and the decoded bytes of slices read as one."""
+    def held(self, snapshot: DiscoverResult, slices: Sequence[SliceRecord]) -> Held:
+        """Return the most that a scatter task holds at a time."""
         plans = list(scatter_plans(self.widths, slices, 1))
         if not plans:
-            return 0, 0
+            return Held(0, 0, 0, 0, False)
         together = max(plans, key=lambda each: sum(part.rows for part in each[0]))
         longest = max(plans, key=lambda each: max(part.rows for part in each[0]))
-        held = max(self._held(snapshot, parts, plan) for parts, plan in (together, longest))
-        return held, sum(part.rows for part in together[0]) * self.widths.total
+        decoded = sum(part.rows for part in together[0]) * self.widths.total
+        held = [self._held(snapshot, parts, plan, decoded) for parts, plan in (together, longest)]
+        return max(held, key=lambda each: each.compressed_bytes)
 
-    def _held(self, snapshot: DiscoverResult, parts: Sequence[SliceRecord], plan: Plan) -> float:
+    def _held(self, snapshot: DiscoverResult, parts: Sequence[SliceRecord], plan: Plan, decoded: int) -> Held:
         held = []
+        groups = 0
         for part in parts:
             rows = _row_groups(snapshot, part)
+            groups += len(rows)
             fetches, share = self.fetches(rows, 0, plan.passes, part.rows > plan.rows)
             held.append(max(map(spanned, fetches)) * (1 if part.rows > plan.rows else share))
         # Files keep what they fetch for all passes.
         kept = len(plan.passes) > 1 and len(fetches) == 1
-        return sum(held) if kept else max(held)
+        return Held(sum(held) if kept else max(held), decoded, sum(part.rows for part in parts), groups, kept)
 
     def fetches(
         self, rows: Sequence[int], known: int, passes: Sequence[Sequence[int]], one_by_one: bool

@@ -13,7 +13,7 @@ from bucketwheel.runs.manifest import DiscoverResult, SliceRecord, SplitResult
 from bucketwheel.settings import EmrServerlessSettings, GlueJobSettings, Layout, Settings
 from bucketwheel.settings.deploy import TASK_CPUS, spark_option
 from bucketwheel.stages.decoded_bytes import decoded_bytes
-from bucketwheel.stages.scan_requests import SourceScan
+from bucketwheel.stages.scan_requests import Held, SourceScan
 
 _GB = 2**30
 # A DPU of Glue has 4 cores and 16 GB, 32 GB with R (Glue User Guide, "AWS Glue worker types"). Spark runs a task for
@@ -167,15 +167,22 @@ def shortage(
             f"gathering table {widest} of the largest bucket ({counted(largest, 'row')}) takes about "
             f"{size_text(gather)}, but {left}; {' or '.join(ways) or 'split the wide table'}"
         )
-    scatter = scatter_memory(*SourceScan.of(snapshot, split).held_bytes(snapshot, slices), dictionaries)
+    held = SourceScan.of(snapshot, split).held(snapshot, slices)
+    scatter = scatter_memory(held.compressed_bytes, held.decoded_bytes, dictionaries)
     if scatter > memory.bytes:
-        larger = "".join(f"{way}, or " for way in [" or ".join(_ways(memory, scatter))] if way)
-        longest = max(part.rows for part in slices)
+        ways = [*_ways(memory, scatter), _source_fix(held)]
+        what = "the largest row group" if held.row_groups == 1 else f"{held.row_groups:,} row groups as one"
         return (
-            f"reading the largest row group ({counted(longest, 'row')}) takes about {size_text(scatter)}, but "
-            f"{left}; {larger}write the source with smaller row groups"
+            f"reading {what} ({counted(held.rows, 'row')}) takes about {size_text(scatter)}, but {left}; "
+            f"{', or '.join([' or '.join(ways[:-1]), ways[-1]] if ways[1:] else ways)}"
         )
     return None
+
+
+def _source_fix(held: Held) -> str:
+    if held.all_tables:
+        return "write the columns of each table next to each other in the source"
+    return "write the source with smaller row groups" if held.row_groups == 1 else "map fewer columns"
 
 
 def _dictionary_bytes(snapshot: DiscoverResult, names: Collection[str]) -> int:
