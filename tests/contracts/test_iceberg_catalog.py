@@ -145,6 +145,10 @@ def test_changed_bucket_count_changes_the_spec_in_the_same_commit(catalog: Icebe
     history = catalog.history("t", schema_of(age=LongType(), id=StringType()))
     assert history is not None
     assert history.bucket_counts == (-1, -1)
+    # A key of another type becomes another column.
+    history = catalog.history("t", schema_of(id=LongType()))
+    assert history
+    assert history.bucket_counts == (-1, -1)
     with connected(tmp_path) as client:
         names = {spec_id: spec.fields[0].name for spec_id, spec in loaded(client).specs().items()}
         assert names == {0: "id_bucket_2", 1: "id_bucket_4"}

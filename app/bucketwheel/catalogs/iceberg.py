@@ -161,9 +161,12 @@ class IcebergCatalog:
         metadata, wanted = loaded.table.metadata, Schema.model_validate_json(schema)
         schemas = known_schemas(metadata)
         ids = ids_by_name(schemas)
-        key = next((ids.get(column.name) for column in wanted.fields), None)
-        counts = tuple(known_bucket_count(spec, key) for spec in metadata.partition_specs)
-        return TableHistory(ids, changed_columns(schemas, wanted), counts)
+        changed = changed_columns(schemas, wanted)
+        key = wanted.fields[0].name if wanted.fields else ""
+        # A key of another type becomes another column, with partitions of its own.
+        known = None if key in changed else ids.get(key)
+        counts = tuple(known_bucket_count(spec, known) for spec in metadata.partition_specs)
+        return TableHistory(ids, changed, counts)
 
     def check_change(self, table: CatalogTable) -> None:
         """See `contracts.HistoryCatalog.check_change`."""
