@@ -168,6 +168,18 @@ def test_uuids_and_plain_bytes_are_refused_with_a_fix_that_works(source: Path, o
     assert [value for _, value in rows] == [value.bytes for value in values] * 3
 
 
+def test_uuids_in_lists_and_plain_bytes_are_refused_with_a_fix_that_works(source: Path) -> None:
+    values = [[uuid.UUID(int=number).bytes] for number in range(KEYS)]
+    for number, name in enumerate("ab"):
+        write(source, f"{name}.parquet", pa.array(values, pa.list_(pa.binary(16))), number * KEYS)
+    path = source / "a.parquet"
+    duckdb.sql(f"COPY (SELECT id, [hex(value[1])::UUID] AS value FROM '{path}') TO '{path}.new' (FORMAT parquet)")
+    path.with_suffix(".parquet.new").rename(path)
+    with pytest.raises(SchemaError, match=r"set types\.uuid=binary to publish the bytes of both"):
+        run(source)
+    assert [value for _, value in published(run(source, **{"types.uuid": "binary"}))] == values * 2
+
+
 def test_empty_file_with_other_schema_is_ignored_with_warning(source: Path) -> None:
     write(source, "a.parquet", pa.array([], pa.null()))
     write(source, "b.parquet", pa.array(WORDS), KEYS)

@@ -112,7 +112,7 @@ def test_error_names_setting_that_adds_the_column(tmp_path: Path) -> None:
 def test_key_that_only_directories_name_is_refused(tmp_path: Path, setting: str) -> None:
     write(tmp_path, "Region=EU", 0)
     problem = (
-        r"key 'Region' is only in the names of directories \(Region=…\), .* column in its files, or choose another"
+        r"key 'Region' is only in the names of directories \(Region=…\), .* column in its files, or set datasets\."
     )
     with pytest.raises(SchemaError, match=problem):
         api.plan(configuration(tmp_path, partitions=setting, key="id,region"), "x")

@@ -199,7 +199,7 @@ def test_flag_with_invalid_yaml_is_named() -> None:
     assert problems(overrides=[("stages", "[a", "--set")])[0].startswith("--set stages: '[a' is not a YAML value: ")
 
 
-@pytest.mark.parametrize("text", ["*.pq", "@a", "%a", "`a", "&", "!*"])
+@pytest.mark.parametrize("text", ["*.pq", "@a", "%a", "`a", "&", "!*", "[0-9]*.pq", "{a}*.pq", "*\\d.pq", "*'a\".pq"])
 def test_quotes_of_the_error_make_text_of_a_flag(text: str) -> None:
     name = "datasets.d.files"
     (problem,) = problems(overrides=[(name, text, "--set")])
@@ -207,6 +207,11 @@ def test_quotes_of_the_error_make_text_of_a_flag(text: str) -> None:
     others = [("datasets.d.source", "in", "--set"), ("datasets.d.key", "id", "--set")]
     loaded = loading.load(overrides=[*others, (name, shlex.split(quoted)[0], "--set")])
     assert loaded.settings.datasets["d"].files == (text,)
+
+
+def test_list_of_patterns_is_advised_to_quote_each() -> None:
+    (problem,) = problems(overrides=[("datasets.d.files", "[*.pq, *.parquet]", "--set")])
+    assert problem.endswith("; put quotes around each text of the list")
 
 
 def test_unknown_environment_error_lists_known_ones(files: Files, tmp_path: Path) -> None:

@@ -76,11 +76,15 @@ def test_query_of_iceberg_tables_alone_is_a_command(changes: dict[str, Any], uri
 @pytest.mark.parametrize(
     ("storage", "options"),
     [
-        ({"region": "eu-west-1"}, ""),
-        ({"endpoint_url": "http://s:9000/"}, ", ENDPOINT 's:9000', URL_STYLE 'path', USE_SSL false"),
+        ({}, ""),
+        ({"region": "eu-west-1"}, ", REGION 'eu-west-1'"),
         (
-            {"endpoint_url": "https://s.example.com", "path_style": False},
-            ", ENDPOINT 's.example.com', URL_STYLE 'vhost', USE_SSL true",
+            {"endpoint_url": "http://s:9000/", "region": "r"},
+            ", REGION 'r', ENDPOINT 's:9000', URL_STYLE 'path', USE_SSL false",
+        ),
+        (
+            {"endpoint_url": "https://s.example.com", "path_style": False, "region": "r"},
+            ", REGION 'r', ENDPOINT 's.example.com', URL_STYLE 'vhost', USE_SSL true",
         ),
     ],
 )

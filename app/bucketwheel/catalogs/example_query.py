@@ -75,11 +75,15 @@ def _s3_properties(settings: Settings) -> dict[str, str]:
 
 def _s3_options(settings: Settings) -> str:
     """Return further options of DuckDB's secret for the S3 store of the target."""
-    if not (url := _endpoint(settings)):
-        return ""
+    storage, url = Storage.of(settings).settings, _endpoint(settings)
+    # DuckDB takes the region from the environment only.
+    region = _s3_client().region_of(storage) if url or storage.region else ""
+    options = f", REGION '{region}'" if region else ""
+    if not url:
+        return options
     scheme, _, host = url.partition("://")
     style = "vhost" if settings.storage.path_style is False else "path"
-    return f", ENDPOINT '{host}', URL_STYLE '{style}', USE_SSL {str(scheme == 'https').lower()}"
+    return f"{options}, ENDPOINT '{host}', URL_STYLE '{style}', USE_SSL {str(scheme == 'https').lower()}"
 
 
 def _endpoint(settings: Settings) -> str | None:

@@ -55,8 +55,8 @@ def _problems(kind: pa.DataType, column: str, path: str, hive: bool) -> Iterator
             )
         if not hive and (mark := TYPE_MARKS.search(field.name)):
             yield (
-                f"column {column!r} has a field {inside!r} with {mark[0]!r} in its name, which ends names in the "
-                f"types of table definitions, also in those of Iceberg tables; {_FIX}"
+                f"column {column!r} has a field {inside!r} with {mark[0]!r} in its name; definitions of tables, also "
+                f"of Iceberg tables, cannot have it in names of fields; {_FIX}"
             )
         names[field.name.lower()] = field.name
         yield from _problems(field.type, column, inside, hive)

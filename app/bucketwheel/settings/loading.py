@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>.*)")
 # Pydantic lists the accepted values as 'a', 'b' or 'c'.
 _QUOTED = re.compile(r"'([^']*)'")
 # Signs with a meaning of their own at the start of a YAML value.
-_NO_TEXT = "*&!%@`"
+_NO_TEXT = "*&!%@`[{|>"
 # Environment of commands without --env.
 DEFAULT_ENV = "local"
 
@@ -323,9 +324,15 @@ def _scalar(text: str, origin: str) -> Any:
     except yaml.YAMLError as error:
         name = origin.rpartition(".")[2].rpartition("__")[2]
         value = masked(text, name)
-        # Such as the pattern *.pq: these signs begin no plain text of YAML.
-        fix = f"""; for this text, put quotes inside those of the shell: '"{value}"'""" if text[0] in _NO_TEXT else ""
+        fix = f"; {_yaml_fix(text)}" if text[0] in _NO_TEXT and value == text else ""
         raise ConfigError(f"{origin}: {value!r} is not a YAML value: {_reason(error)}{fix}") from None
+
+
+def _yaml_fix(text: str) -> str:
+    """Return how to write a text such as the pattern *.pq, which YAML takes for something else."""
+    if text.startswith("[") and text.endswith("]"):
+        return "put quotes around each text of the list"
+    return f"for this text, put quotes inside those of the shell: {shlex.quote(json.dumps(text, ensure_ascii=False))}"
 
 
 def _described(

@@ -68,7 +68,7 @@ class Discover:
         sums = ColumnSums()
         footers = read_footers(services.storage, entries, sums, services.settings.types)
         schema = snapshot_schema(footers, warnings)
-        check_keys_in_files(location, entries, schema.names, services.source.key)
+        check_keys_in_files(services.dataset, location, entries, schema.names, services.source.key)
         if services.source.partitions == "error":
             setting = f"datasets.{services.dataset}.partitions"
             check_partition_columns(location, entries, schema.names, setting)

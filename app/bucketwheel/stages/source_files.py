@@ -178,7 +178,7 @@ def check_partition_columns(location: str, entries: Sequence[Entry], columns: Co
 
 
 def check_keys_in_files(
-    location: str, entries: Sequence[Entry], columns: Collection[str], keys: Collection[str]
+    dataset: str, location: str, entries: Sequence[Entry], columns: Collection[str], keys: Collection[str]
 ) -> None:
     """Refuse keys whose values are in names of directories `name=value` only, because buckets follow the files.
 
@@ -191,8 +191,8 @@ def check_keys_in_files(
             if name.lower() in missing:
                 raise SchemaError(
                     f"{location}: key {name!r} is only in the names of directories ({name}=…), but Bucketwheel takes "
-                    "keys from the files; have the snapshot written with this column in its files, or choose another "
-                    "key"
+                    "keys from the files; have the snapshot written with this column in its files, or set "
+                    f"datasets.{dataset}.key to a column of the files"
                 )
 
 

@@ -25,7 +25,7 @@ _BINARY = {
     **{kind: pa.large_binary() for kind in (pa.large_string(), pa.large_binary())},
 }
 # The same bytes, but readers see text of the first one, unless a setting says otherwise.
-_UUID_AND_BYTES = ["UUID", str(pa.binary(UUID_BYTES))]
+_UUID, _BYTES = "UUID", str(pa.binary(UUID_BYTES))
 _UUID_FIX = "set types.uuid=binary to publish the bytes of both"
 
 
@@ -135,7 +135,9 @@ def _differences(
             if common is None:
                 original = reference.schema.field(name).type
                 stored = [_stored(name, kind, footer), _stored(name, original, reference)]
-                fix = f"; {_UUID_FIX}" if sorted(stored) == _UUID_AND_BYTES else ""
+                uuids = _has_uuids(name, footer), _has_uuids(name, reference)
+                mixed = uuids[0] != uuids[1] and _BYTES in stored[uuids.index(False)]
+                fix = f"; {_UUID_FIX}" if mixed else ""
                 yield f"column {name!r} has type {stored[0]}, in {expected} it has type {stored[1]}{fix}"
             else:
                 known[name] = common
@@ -145,6 +147,11 @@ def _stored(name: str, kind: pa.DataType, footer: Footer) -> str:
     """Return the type of a column in a file, which may not be the one that is written."""
     known = (one.stored for one in footer.conversions if one.column == name)
     return one_line(next(known, kind))
+
+
+def _has_uuids(name: str, footer: Footer) -> bool:
+    """Return whether a column, or what is inside of it, is written as UUID in a file."""
+    return any(one.stored == _UUID and f"{one.column}.".startswith(f"{name}.") for one in footer.conversions)
 
 
 def _repeated(footer: Footer) -> Iterator[str]:
