@@ -11,11 +11,11 @@ ACTIONLINT_VERSION := 1.7.12
 ACTIONLINT := build/tools/actionlint-$(ACTIONLINT_VERSION)
 # Tests that depend on the version of pyarrow, numpy or boto3. `make test` runs the others with the newest versions only:
 # help, templates, reports, packages, texts of this repository, leases on disk, the DuckDB catalog (DuckDB has the same
-# version in both environments), and the order of commands and the records of runs, whose code reaches the three libraries
-# only through storage, manifests and catalogs.
+# version in both environments), the order of commands and the records of runs, whose code reaches the three libraries
+# only through storage, manifests and catalogs, and requests, which are counted to the byte in files of the newest pyarrow.
 FLOOR_TESTS := tests/unit tests/contracts tests/runs tests/badinput tests/s3 tests/spark $(wildcard tests/deploy/test_submit_*.py) \
   --ignore-glob='tests/unit/test_cli*' --ignore-glob='tests/unit/test_report*' --ignore-glob='tests/unit/test_doc*' \
-  $(foreach name,audit completion lock old_names prose_check reader_benchmark reference terminal text workflows,--ignore=tests/unit/test_$(name).py) \
+  $(foreach name,audit completion lock old_names prose_check reader_benchmark reference requests terminal text workflows,--ignore=tests/unit/test_$(name).py) \
   --ignore-glob='tests/runs/test_lease*' --ignore=tests/runs/test_data_shapes.py --ignore-glob='tests/contracts/test_duckdb_catalog*' \
   $(foreach name,claim_races concurrent_runs copies_kept expire expire_catalogs expire_readers four_jobs glue_races,--ignore=tests/runs/test_$(name).py) \
   $(foreach name,interrupted_publications live live_layouts live_record logging plugin_docs published_layouts,--ignore=tests/runs/test_$(name).py) \
