@@ -170,11 +170,12 @@ def shortage(
     held = SourceScan.of(snapshot, split).held(snapshot, slices)
     scatter = scatter_memory(held.compressed_bytes, held.decoded_bytes, dictionaries)
     if scatter > memory.bytes:
-        ways = [*_ways(memory, scatter), _source_fix(held)]
+        ways = _ways(memory, scatter)
+        larger = f"{' or '.join(ways)}, or " if ways else ""
         what = "the largest row group" if held.row_groups == 1 else f"{held.row_groups:,} row groups as one"
         return (
             f"reading {what} ({counted(held.rows, 'row')}) takes about {size_text(scatter)}, but {left}; "
-            f"{', or '.join([' or '.join(ways[:-1]), ways[-1]] if ways[1:] else ways)}"
+            f"{larger}{_source_fix(held)}"
         )
     return None
 
