@@ -162,7 +162,7 @@ def test_field_name_is_refused_for_the_layouts_of_the_configuration() -> None:
     columns_of_structs = snapshot("A", A=pa.struct([("first name", pa.string())]))
     with pytest.raises(SchemaError, match=r"'A.first name' with ' ' in its name, which readers of Hive's types"):
         split(columns_of_structs)
-    with pytest.raises(SchemaError, match=r"'A.first name' with ' ' in its name, .* those of Iceberg tables"):
+    with pytest.raises(SchemaError, match=r"'A.first name' with ' ' in its name; .* also of Iceberg tables"):
         split(columns_of_structs, buckets__hash="iceberg")
 
 
