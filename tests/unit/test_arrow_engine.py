@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from bucketwheel import host
-from bucketwheel.contracts import BucketJob, EngineStatistics
+from bucketwheel.contracts import BucketCheck, BucketJob, EngineStatistics
 from bucketwheel.engines import arrow, spill
 from bucketwheel.engines.arrow import ArrowEngine
 from bucketwheel.engines.bucket_groups import group_buckets
@@ -23,6 +23,7 @@ from bucketwheel.errors import EngineError, StorageError
 from bucketwheel.host import available_memory, available_threads
 from bucketwheel.kernel.gather import gather_buckets
 from bucketwheel.kernel.scatter import scatter_slices
+from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings, StorageSettings
 from bucketwheel.testing.engine_jobs import CODED, COLUMNS, bucket, ignore, with_target, write_source
 from bucketwheel.testing.jobs import digests, make_job, numbered, write_files
@@ -168,6 +169,24 @@ def test_gather_uses_fewer_threads_when_memory_is_short(job: BucketJob, memory: 
         patch.setattr(arrow, "gather_buckets", watch)
         bucket(engine(memory=memory, threads=4), replace(job, bucket_count=8))
     assert most == threads
+
+
+@pytest.mark.parametrize(("target", "threads"), [("out", 1), ("s3://bucket/out", 3)])
+def test_small_files_are_verified_by_one_thread_unless_they_are_on_s3(
+    job: BucketJob, monkeypatch: pytest.MonkeyPatch, target: str, threads: int
+) -> None:
+    outcomes = bucket(engine(), job)
+    tables = tuple(replace(table, directory=f"{target}/{table.name}") for table in job.tables)
+    seen: set[int] = set()
+
+    def verify(_job: BucketJob, outcome: BucketOutcome) -> BucketCheck:
+        seen.add(threading.get_ident())
+        time.sleep(0.05)
+        return BucketCheck(outcome.bucket, outcome.rows, outcome.key_checksum, {})
+
+    monkeypatch.setattr(arrow, "verify_bucket", verify)
+    list(engine(threads=3).verify(replace(job, tables=tables), outcomes, ignore))
+    assert len(seen) == threads
 
 
 def test_spill_directory_is_created_and_empty_after_an_error(job: BucketJob, tmp_path: Path) -> None:

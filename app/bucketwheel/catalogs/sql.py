@@ -130,4 +130,4 @@ def drop_view(schema: str, name: str) -> str:
 
 def glob_escaped(location: str) -> str:
     """Return the location with DuckDB's glob characters escaped in brackets."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in location)
+    return re.sub(r"[*?\[]", r"[\g<0>]", location)

@@ -31,7 +31,7 @@ from bucketwheel.kernel.verify import verify_bucket
 from bucketwheel.runs.column_statistics import ColumnStatistics
 from bucketwheel.runs.manifest import BucketOutcome
 from bucketwheel.settings import Settings
-from bucketwheel.storage import wrap_os_errors
+from bucketwheel.storage import is_s3, wrap_os_errors
 from bucketwheel.system import system
 
 # Copies of a slice that scatter holds in memory: its compressed pages, its decoded columns and their ordered copy.
@@ -44,6 +44,8 @@ _SMALL_GROUPS = 4
 _MEASURED_ROWS = 8192
 # Minimum bucket groups per thread. Small groups balance the load, and a kill loses at most one group per thread.
 _GROUPS_PER_THREAD = 8
+# Rows for each file of a bucket below which opening the files and reading their footers takes longer than the keys.
+_FEW_ROWS = 4096
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -52,6 +54,13 @@ R = TypeVar("R")
 def _has_small_row_groups(part: Slice, max_rows: int) -> bool:
     """Return whether a slice is read by row groups much smaller than `max_rows`, at several times the CPU."""
     return part.rows > max_rows and part.rows * _SMALL_GROUPS < len(part.row_groups) * max_rows
+
+
+def _waits_for_interpreter(job: BucketJob, outcomes: Sequence[BucketOutcome]) -> bool:
+    """Return whether threads that verify these buckets would wait for Python's global lock, not for storage."""
+    rows = sum(outcome.rows for outcome in outcomes)
+    files = sum(len(outcome.files) for outcome in outcomes)
+    return rows < files * _FEW_ROWS and not any(is_s3(table.directory) for table in job.tables)
 
 
 class _RowBytes:
@@ -133,7 +142,8 @@ class ArrowEngine:
         def work(outcome: BucketOutcome) -> BucketCheck:
             return verify_bucket(job, outcome)
 
-        with closing(self._each(work, filled, self._threads)) as checks:
+        threads = 1 if _waits_for_interpreter(job, filled) else self._threads
+        with closing(self._each(work, filled, threads)) as checks:
             for check in checks:
                 advance(check.rows, sum(check.table_bytes.values()))
                 yield check

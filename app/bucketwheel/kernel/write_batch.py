@@ -37,10 +37,16 @@ def write_batch_values(content: pa.Table, group_rows: int, page_bytes: int) -> i
         page_bytes: wanted bytes of a page before compression.
     """
     values = MOST_VALUES
-    for array in chain.from_iterable(column.chunks for column in content.columns):
-        for leaf in _leaves(array):
+    for position, kind in enumerate(content.schema.types):
+        # Most columns are of these types, and this runs for every file.
+        if pa.types.is_dictionary(kind):
+            continue
+        if pa.types.is_primitive(kind):
+            values = _fixed_width(kind, values, page_bytes)
+            continue
+        for leaf in chain.from_iterable(map(_leaves, content.column(position).chunks)):
             # Batches begin with row groups, but nested values do not keep step with rows.
-            group = len(leaf) if leaf is not array else group_rows
+            group = group_rows if is_text(kind) else len(leaf)
             values = _fitting(leaf, values, group, page_bytes)
     return values
 
@@ -75,7 +81,11 @@ def _fitting(leaf: pa.Array, values: int, group_rows: int, page_bytes: int) -> i
         while values > max(1, least) and not _fits(offsets, values, group_rows, page_bytes):
             values //= 2
         return values
-    while values > 1 and values * leaf.type.bit_width > 8 * page_bytes:
+    return _fixed_width(leaf.type, values, page_bytes)
+
+
+def _fixed_width(kind: pa.DataType, values: int, page_bytes: int) -> int:
+    while values > 1 and values * kind.bit_width > 8 * page_bytes:
         values //= 2
     return values
 
