@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from .shapes import SHAPES, Shape
 from .work import KEY
 
 TEXT_BYTES = 200
+URL_BYTES = 120
+_URL = b"https://www.example.com/catalogue/item?page="
 SKEWED_SHARE = 0.3
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
@@ -37,28 +41,38 @@ def write_shape(shape: Shape, rows: int, directory: Path) -> None:
     shutil.rmtree(sample.addressable_source.parent)
     if shape.values == "sample":
         return
-    change = {"strings": _with_long_text, "skew": _with_frequent_key}[shape.values]
+    changes: dict[str, Callable[[Any, np.random.Generator], Any]] = {
+        "strings": partial(_with_text, length=TEXT_BYTES),
+        "urls": partial(_with_text, length=URL_BYTES, start=_URL),
+        "plain-urls": partial(_with_text, length=URL_BYTES, start=_URL),
+        "skew": _with_frequent_key,
+    }
+    change = changes[shape.values]
     for number, path in enumerate(sorted(sample.snapshot.glob("*.parquet"))):
         with pq.ParquetFile(path) as file:
             content = file.read()
             chunks = [file.metadata.row_group(0).column(place) for place in range(file.metadata.num_columns)]
-        # Text that occurs once gains nothing from a dictionary.
-        coded = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page and shape.values != "strings"]
+        coded = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
+        if shape.values != "skew":
+            # A writer that does not know the text begins with a dictionary and gives it up at a megabyte.
+            coded = [name for name in content.column_names if name != KEY and shape.values == "urls"]
         content = change(content, np.random.default_rng(number))
         pq.write_table(
             content, path, row_group_size=shape.group_rows, use_dictionary=coded or False, store_schema=False
         )
 
 
-def _with_long_text(content: Any, random: np.random.Generator) -> Any:
-    """Return the table with other text of 200 bytes in each row of all columns but the key."""
+def _with_text(content: Any, random: np.random.Generator, length: int, start: bytes = b"") -> Any:
+    """Return the table with other text of this many bytes in each row of all columns but the key."""
     count = content.num_rows
-    offsets = pa.py_buffer(np.arange(count + 1, dtype=np.int32) * np.int32(TEXT_BYTES))
+    offsets = pa.py_buffer(np.arange(count + 1, dtype=np.int32) * np.int32(length))
     columns = {KEY: content[KEY]}
     for name in content.column_names:
         if name != KEY:
-            octets = random.integers(0, 256, (count, TEXT_BYTES // 2), dtype=np.uint8)
-            text = np.stack((_HEX[octets >> 4], _HEX[octets & 15]), axis=-1)
+            octets = random.integers(0, 256, (count, (length - len(start)) // 2), dtype=np.uint8)
+            text = np.empty((count, length), np.uint8)
+            text[:, : len(start)] = np.frombuffer(start, np.uint8)
+            text[:, len(start) :: 2], text[:, len(start) + 1 :: 2] = _HEX[octets >> 4], _HEX[octets & 15]
             columns[name] = pa.StringArray.from_buffers(count, offsets, pa.py_buffer(text))
     return pa.table(columns)
 

@@ -27,7 +27,8 @@ class Shape:
         share: Rows are this share of `--rows`.
         file_rows: Rows of a source file; None: 8 files.
         group_rows: Rows of a source row group; None: a whole file.
-        values: `sample`: the values of `bucketwheel sample`; `strings`: random text of 200 bytes; `skew`: 30 % of the
+        values: `sample`: the values of `bucketwheel sample`; `strings`: random text of 200 bytes; `urls`: different
+            texts of 120 bytes whose dictionary the writer gave up; `plain-urls`: without one; `skew`: 30 % of the
             rows have the same key.
         row_bytes: Bytes of a row on disk, at most.
     """
@@ -38,7 +39,7 @@ class Shape:
     share: float = 1
     file_rows: int | None = None
     group_rows: int | None = 125_000
-    values: Literal["sample", "strings", "skew"] = "sample"
+    values: Literal["sample", "strings", "urls", "plain-urls", "skew"] = "sample"
     row_bytes: int = 450
 
     def rows(self, rows: int) -> int:
@@ -61,6 +62,10 @@ SHAPES = {
     "group": Shape("1 row group", file_rows=10**12, group_rows=None),
     "tables": Shape("100 tables of 5 columns", tables=100, columns=5, share=0.25, row_bytes=2_000),
     "strings": Shape("strings of 200 bytes", tables=4, columns=5, share=0.1, values="strings", row_bytes=4_500),
+    "urls": Shape("6 million URLs, dictionary given up", tables=1, columns=1, share=3, values="urls", row_bytes=250),
+    "plain-urls": Shape(
+        "6 million URLs, no dictionary", tables=1, columns=1, share=3, values="plain-urls", row_bytes=250
+    ),
     "skew": Shape("30 % of rows with one key", values="skew"),
 }
 FOREIGN = {
