@@ -27,6 +27,8 @@ from bucketwheel import cli
 
 ROOT = Path(__file__).parents[2]
 ROWS = {"wide": 600, "files": 4_000, "groups": 4_000, "group": 2_000, "tables": 400, "strings": 600, "skew": 4_000}
+# So that each of 8 files has more text than the megabyte after which its writer gives up a dictionary.
+ROWS |= {"urls": 80_000, "plain-urls": 80_000}
 # The number of columns takes time, and no code here depends on it.
 COLUMNS = {"wide": 6, "tables": 1}
 DATASET = "infobase_attributes"
@@ -84,6 +86,17 @@ def test_skew_gives_one_key_to_three_of_ten_rows(tmp_path: Path) -> None:
     largest, others = duckdb.execute(f"SELECT max(rows), count(*) - 1 FROM ({query})").fetchall()[0]
     assert largest == pytest.approx(1_200, rel=0.1)
     assert others == 4_000 - largest
+
+
+@pytest.mark.parametrize(
+    ("name", "encodings"), [("urls", {"PLAIN", "RLE_DICTIONARY", "RLE"}), ("plain-urls", {"PLAIN", "RLE"})]
+)
+def test_urls_have_a_dictionary_that_their_writer_gave_up(name: str, encodings: set[str], tmp_path: Path) -> None:
+    write_shape(SHAPES[name], ROWS[name], tmp_path)
+    chunk = footers(tmp_path)[0].row_group(0).column(1)
+    assert set(chunk.encodings) == encodings
+    # The dictionary ends at a megabyte, and plain pages follow it.
+    assert chunk.total_uncompressed_size > 1.1 * 2**20
 
 
 @pytest.mark.parametrize("name", FOREIGN)
