@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +39,22 @@ def write_shape(shape: Shape, rows: int, directory: Path) -> None:
     shutil.rmtree(sample.addressable_source.parent)
     if shape.values == "sample":
         return
-    changes: dict[str, Callable[[Any, np.random.Generator], Any]] = {
-        "strings": partial(_with_text, length=TEXT_BYTES),
-        "urls": partial(_with_text, length=URL_BYTES, start=_URL),
-        "plain-urls": partial(_with_text, length=URL_BYTES, start=_URL),
-        "skew": _with_frequent_key,
-    }
-    change = changes[shape.values]
     for number, path in enumerate(sorted(sample.snapshot.glob("*.parquet"))):
         with pq.ParquetFile(path) as file:
             content = file.read()
             chunks = [file.metadata.row_group(0).column(place) for place in range(file.metadata.num_columns)]
-        coded = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
-        if shape.values != "skew":
-            # A writer that does not know the text begins with a dictionary and gives it up at a megabyte.
-            coded = [name for name in content.column_names if name != KEY and shape.values == "urls"]
-        content = change(content, np.random.default_rng(number))
+        random = np.random.default_rng(number)
+        coded: list[str] = []
+        if shape.values == "skew":
+            content = _with_frequent_key(content, random)
+            coded = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
+        elif shape.values == "strings":
+            content = _with_text(content, random, TEXT_BYTES)
+        else:
+            content = _with_text(content, random, URL_BYTES, _URL)
+            if shape.values == "urls":
+                # A writer that does not know the text begins with a dictionary and gives it up at a megabyte.
+                coded = [name for name in content.column_names if name != KEY]
         pq.write_table(
             content, path, row_group_size=shape.group_rows, use_dictionary=coded or False, store_schema=False
         )
